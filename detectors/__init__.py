@@ -1,0 +1,1 @@
+"""arrays -> scores: small trainable networks."""

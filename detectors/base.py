@@ -1,0 +1,306 @@
+"""The contract of a detector: arrays in, scores out, and a model folder that keeps both honest."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from safetensors.numpy import load_file, save_file
+
+
+class DetectorError(ValueError):
+    """Input that a detector cannot work with; the message names the culprits."""
+
+
+class Config(BaseModel):
+    """Base of all detector configs: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Supervision(Enum):
+    """Which labels a detector may see while it trains."""
+
+    NORMAL_ONLY = "normal_only"
+    """Normal videos only, no labels."""
+    WEAK = "weak"
+    """Normal and abnormal videos with one label a video."""
+
+
+class ArrayLike(Protocol):
+    """An array on disk or in memory: a shape, and slices along the first axis."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of all axes."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type."""
+        ...
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Read rows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Track:
+    """One array of a video at its own rate.
+
+    Attributes:
+        array: (n, ...) sliced along the first axis without loading the video; for ragged data a
+            `pyarrow.Table`.
+        frame_start: (n,) int64, the first frame of each row.
+        frame_stop: (n,) int64, one past the last.
+        grid: (rows, columns) where axis 1 is a row-major grid of patches.
+    """
+
+    array: ArrayLike | pa.Table
+    frame_start: NDArray[np.int64]
+    frame_stop: NDArray[np.int64]
+    grid: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.frame_start)
+
+    def rows(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Rows [start, stop) as an array in memory.
+
+        Raises:
+            TypeError: the track is a table.
+        """
+        if isinstance(self.array, pa.Table):
+            raise TypeError("this track is a table: use its columns")
+        return np.asarray(self.array[slice(start, len(self) if stop is None else stop)])
+
+
+@dataclass(frozen=True)
+class Bag:
+    """All that a detector sees of a video (or of the part of it that a record names).
+
+    Attributes:
+        video_id: as in the manifest.
+        label: 1 abnormal, 0 normal, None where the detector may not know.
+        n_frames: frames of the whole video, by the decoder.
+        fps: frames per second.
+        tracks: role -> Track; roles may have a variant behind a slash ("patch/2x3").
+        scene: the camera, where the manifest says so.
+    """
+
+    video_id: str
+    label: int | None
+    n_frames: int
+    fps: float
+    tracks: Mapping[str, Track]
+    scene: str | None = None
+
+    def role(self, role: str) -> dict[str, Track]:
+        """The tracks of a role and its variants, in order of their names.
+
+        Raises:
+            DetectorError: there are none.
+        """
+        found = {
+            name: track
+            for name, track in sorted(self.tracks.items())
+            if name == role or name.startswith(f"{role}/")
+        }
+        if not found:
+            raise DetectorError(
+                f"video {self.video_id!r} has no {role!r} features; it has: "
+                f"{', '.join(sorted(self.tracks)) or 'none'}"
+            )
+        return found
+
+
+class BagSource(Protocol):
+    """Whole bags and random windows of one split."""
+
+    def __len__(self) -> int:
+        """Number of bags."""
+        ...
+
+    def __getitem__(self, i: int) -> Bag:
+        """The i-th bag; arrays are opened, not read."""
+        ...
+
+    def __iter__(self) -> Iterator[Bag]:
+        """All bags in manifest order."""
+        ...
+
+    def windows(
+        self, role: str, length: int, count: int, rng: np.random.Generator
+    ) -> list[tuple[Bag, int]]:
+        """`count` windows of `length` rows, uniform over all windows of all videos."""
+        ...
+
+    def subset(self, indices: Sequence[int]) -> BagSource:
+        """The source of these bags only."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a detector says of a video, at its own rate; higher = more anomalous.
+
+    Attributes:
+        frame_start: (n,) int64.
+        frame_stop: (n,) int64.
+        columns: name -> (n,) float64; "score" is the raw score, comparable across videos.
+        maps: name -> (n, rows, columns) float32 over the frame, optional.
+        regions: table with frame_start, frame_stop, x0, y0, x1, y1 (pixels), score; optional.
+    """
+
+    frame_start: NDArray[np.int64]
+    frame_stop: NDArray[np.int64]
+    columns: Mapping[str, NDArray[np.float64]]
+    maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    regions: pa.Table | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.frame_start)
+        if "score" not in self.columns:
+            raise DetectorError("scores need a column named 'score'")
+        lengths = {
+            "frame_stop": len(self.frame_stop),
+            **{name: len(column) for name, column in self.columns.items()},
+            **{name: len(values) for name, values in self.maps.items()},
+        }
+        wrong = {name: length for name, length in lengths.items() if length != n}
+        if wrong:
+            raise DetectorError(f"scores have {n} rows, but: {wrong}")
+        for name, column in self.columns.items():
+            if not np.isfinite(column).all():
+                raise DetectorError(f"score column {name!r} is not finite")
+
+
+@dataclass(frozen=True)
+class FitLog:
+    """What happened in training: one row a step, and a few totals."""
+
+    rows: list[dict[str, float | int | str]] = field(default_factory=list)
+    summary: dict[str, float | int | str] = field(default_factory=dict)
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+State = dict[str, NDArray[Any]]
+
+
+class Detector(ABC, Generic[ConfigT]):
+    """A trainable scorer. `__init__` stores the config: no I/O, no device.
+
+    Class attributes:
+        name: registry name.
+        version: raised whenever the same settings give other numbers; part of the key.
+        Config: the pydantic config.
+        supervision: which labels training may see.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    Config: ClassVar[type[Config]]
+    supervision: ClassVar[Supervision]
+
+    def __init__(self, config: ConfigT) -> None:
+        self.config = config
+
+    @property
+    @abstractmethod
+    def needs(self) -> tuple[str, ...]:
+        """Roles (not extractors) that a bag must have: "snippet", "patch", "frame", "object"."""
+
+    @abstractmethod
+    def fit(self, source: BagSource, *, device: str, seed: int) -> FitLog:
+        """Train from nothing: a second fit forgets the first.
+
+        Raises:
+            DetectorError: the source cannot be trained on.
+        """
+
+    @abstractmethod
+    def score(self, bag: Bag) -> Scores:
+        """Score one video."""
+
+    @abstractmethod
+    def state_dict(self) -> State:
+        """All that was learned, as arrays."""
+
+    @abstractmethod
+    def load_state_dict(self, state: State) -> None:
+        """Take what `state_dict` gave; scores are then bit-equal."""
+
+    def held_out_scores(self, source: BagSource) -> list[Scores] | None:
+        """Scores of the training videos, each as if it had not been trained on.
+
+        For detectors that can leave one out cheaply; None (the default) makes `train` hold back
+        some normal videos instead.
+        """
+        return None
+
+
+def save_model(folder: Path, detector: Detector[Any], card: Mapping[str, Any]) -> None:
+    """Write a model folder: `config.json` and `weights.safetensors`.
+
+    The folder appears whole or not at all, and config.json is written last.
+
+    Args:
+        folder:
+            Target; an existing model there is replaced file by file.
+        detector:
+            A fitted detector.
+        card:
+            What else the model has to know (feature recipes, training records, thresholds).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: np.ascontiguousarray(v) for k, v in detector.state_dict().items()}
+    _replace(folder / "weights.safetensors", lambda path: save_file(state, str(path)))
+    config = {
+        **card,
+        "detector": detector.name,
+        "detector_version": detector.version,
+        "config": detector.config.model_dump(mode="json"),
+    }
+    text = json.dumps(config, indent=1, sort_keys=True)
+    _replace(folder / "config.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def load_state(folder: Path) -> State:
+    """The arrays of a model folder."""
+    return load_file(str(folder / "weights.safetensors"))
+
+
+def load_card(folder: Path) -> dict[str, Any]:
+    """config.json of a model folder.
+
+    Raises:
+        DetectorError: the folder holds no finished model.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise DetectorError(f"{folder} is no model folder: it has no config.json (run train first)")
+    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return card
+
+
+def _replace(path: Path, write: Any) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

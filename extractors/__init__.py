@@ -1,0 +1,1 @@
+"""pixels -> arrays: frozen networks."""

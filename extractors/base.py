@@ -1,0 +1,150 @@
+"""The contract of an extractor: a frozen computation from clips to arrays."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from .decode import Clip, ClipRule
+from .weights import ResolvedWeights, Weights
+
+Precision = Literal["fp32", "bf16", "fp16"]
+PrecisionRequest = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+class ExtractorError(ValueError):
+    """A setting or an input that an extractor cannot work with."""
+
+
+class Config(BaseModel):
+    """Base of all extractor configs: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array that an extractor promises.
+
+    Attributes:
+        name: data set name in the shard.
+        dtype: numpy dtype in storage.
+        dims: names of the axes; the first one is the row axis.
+        shape: sizes of the axes behind the first one.
+        role: what a detector may ask for ("snippet", "patch/2x3", ...); None for extras.
+        grid: (rows, columns) of a patch axis, row-major from the top left.
+        attrs: further facts to be kept with the array.
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    role: str | None = None
+    grid: tuple[int, int] | None = None
+    attrs: tuple[tuple[str, Any], ...] = ()
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+class Extractor(ABC, Generic[ConfigT]):
+    """A frozen network (or plain arithmetic) that turns clips into arrays.
+
+    `__init__` does no I/O; `load` puts the network on a device; `extract` takes a batch of clips
+    of one video and gives one row a clip for every array of `arrays` (a `pyarrow.Table` for ragged
+    output, with its own `frame_start` / `frame_stop` columns).
+
+    Class attributes:
+        name: registry name.
+        version: raised whenever the same settings give other numbers; part of the key.
+        Config: the pydantic config.
+        cards: pretrained weights that fit, the default first; empty for plain arithmetic.
+        presets: named settings, `NAME:PRESET` on the command line.
+        batch_size: clips a batch by default; changes nothing but speed and the last bits.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    Config: ClassVar[type[Config]]
+    cards: ClassVar[tuple[Weights, ...]] = ()
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    batch_size: ClassVar[int] = 8
+
+    def __init__(
+        self,
+        config: ConfigT,
+        *,
+        weights: ResolvedWeights | None = None,
+        precision: Precision = "fp32",
+    ) -> None:
+        if bool(self.cards) != (weights is not None):
+            need = "needs weights" if self.cards else "takes no weights"
+            raise ExtractorError(f"{self.name} {need}")
+        self.config = config
+        self.weights = weights
+        self.precision: Precision = precision
+
+    @property
+    @abstractmethod
+    def arrays(self) -> tuple[ArraySpec, ...]:
+        """The arrays that `extract` gives."""
+
+    @property
+    @abstractmethod
+    def clip_rule(self) -> ClipRule:
+        """How the engine cuts the video for this extractor."""
+
+    @abstractmethod
+    def load(self, device: str) -> None:
+        """Put what is needed on the device ("cpu", "cuda:0", ...)."""
+
+    @abstractmethod
+    def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
+        """Turn a batch of clips of one video into rows, one a clip (float32 before storage)."""
+
+    def flops(self, height: int, width: int) -> float:
+        """Multiply-adds times two for one clip of a video of this size, for estimates."""
+        return 0.0
+
+    def recipe(self) -> dict[str, Any]:
+        """Everything that decides the numbers, as plain JSON values: what the key is made of."""
+        rule = self.clip_rule
+        return {
+            "extractor": self.name,
+            "version": self.version,
+            "config": self.config.model_dump(mode="json"),
+            "clips": {
+                "length": rule.length,
+                "stride": rule.stride,
+                "tail": rule.tail,
+                "before": rule.before,
+                "after": rule.after,
+            },
+            "weights": None if self.weights is None else self.weights.identity,
+            "precision": self.precision if self.cards else None,
+            "storage": {spec.name: spec.dtype for spec in self.arrays},
+        }
+
+
+def cast_checked(values: NDArray[Any], dtype: str, name: str) -> NDArray[Any]:
+    """Cast for storage; an overflow or a NaN is an error, never a silent infinity.
+
+    Raises:
+        ExtractorError: the values are not finite after the cast.
+    """
+    cast = values.astype(dtype, copy=False)
+    if np.issubdtype(cast.dtype, np.floating) and not np.isfinite(cast).all():
+        raise ExtractorError(
+            f"array {name!r}: values are not finite in {dtype} "
+            f"(largest magnitude {np.nanmax(np.abs(values)):.3g}); store as float32 or check the "
+            "weights"
+        )
+    return cast

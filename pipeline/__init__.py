@@ -1,0 +1,1 @@
+"""Order, cache, execution, metrics, reports, command line."""
