@@ -13,17 +13,51 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]+")
+ID_LENGTH = 200  # ids become file names: leaves room for a suffix within 255 bytes
+UNSTORABLE = re.compile(
+    r"[\x00-\x1f\x7f\ud800-\udfff]"
+)  # control characters, bytes that are no UTF-8
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 
 
 class ManifestError(ValueError):
     """A data set is not what it should be; the message names the video and what to do next."""
 
 
+def natural_key(name: str) -> tuple[tuple[bool, int, str], ...]:
+    """Sort key by which "2_label" comes before "10_label", with or without leading zeros."""
+    parts = re.split(r"([0-9]+)", name)
+    return (*((p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts), (False, 0, name))
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The pictures directly in a folder, in natural order; hidden files are not pictures."""
+    found = (
+        p
+        for p in folder.iterdir()
+        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )
+    return sorted(found, key=lambda p: natural_key(p.name))
+
+
+def check_count(what: str, found: int, expected: int) -> None:
+    """Compare a count with the data set's official one.
+
+    Raises:
+        ManifestError: they differ.
+    """
+    if found != expected:
+        raise ManifestError(
+            f"{what}: found {found}, the official data set has {expected}; "
+            "unpack the data set again, or check that this is the right one"
+        )
+
+
 class VideoRecord(BaseModel):
     """One video as its data set states it.
 
     Attributes:
-        video_id: `[A-Za-z0-9._-]+`, unique in its manifest.
+        video_id: `[A-Za-z0-9._-]+`, at most 200 characters, unique in its manifest.
         path: file or image folder, POSIX style, relative to the manifest's root.
         split: "train", "test", "validation", or "all" for footage without a split.
         label: 1 abnormal, 0 normal, None unknown.
@@ -57,7 +91,16 @@ class VideoRecord(BaseModel):
                 f"video id {value!r} may only have letters, digits, '.', '_' and '-', "
                 "and may not start with a dot"
             )
+        if len(value) > ID_LENGTH:
+            raise ValueError(f"video id {value!r} is longer than {ID_LENGTH} characters")
         return value
+
+    @field_validator("scene")
+    @classmethod
+    def _named_scene(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("scene is blank: leave it out where there is none")
+        return value if value is None else _storable(value)
 
     @field_validator("path", "masks", "tracks")
     @classmethod
@@ -65,9 +108,9 @@ class VideoRecord(BaseModel):
         if value is None:
             return None
         path = PurePosixPath(value)
-        if not value or "\0" in value or path.is_absolute() or ".." in path.parts:
+        if not value or path.is_absolute() or ".." in path.parts:
             raise ValueError(f"path {value!r} has to be relative to the root and stay under it")
-        return value
+        return _storable(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> VideoRecord:
@@ -101,7 +144,7 @@ class Manifest(BaseModel):
 
     Attributes:
         dataset: its name, e.g. "ucsd_ped2".
-        root: absolute path of the folder that record paths are relative to.
+        root: folder that record paths are relative to; a relative one is made absolute.
         records: in the data set's own order.
     """
 
@@ -111,11 +154,31 @@ class Manifest(BaseModel):
     root: str
     records: tuple[VideoRecord, ...]
 
+    @field_validator("dataset")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if not ID_PATTERN.fullmatch(value):
+            raise ValueError(
+                f"data set name {value!r} may only have letters, digits, '.', '_', '-'"
+            )
+        return value
+
+    @field_validator("root")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if not value:
+            raise ValueError("the root is empty: name the folder that the paths are relative to")
+        return str(Path(_storable(value)).absolute())
+
     @model_validator(mode="after")
     def _unique(self) -> Manifest:
-        twice = [k for k, n in Counter(r.video_id for r in self.records).items() if n > 1]
+        twice = sorted(k for k, n in Counter(r.video_id for r in self.records).items() if n > 1)
         if twice:
-            raise ValueError(f"video ids are used twice: {', '.join(sorted(twice)[:10])}")
+            more = f" and {len(twice) - 10} more" if len(twice) > 10 else ""
+            raise ValueError(
+                f"video ids are used more than once: {', '.join(twice[:10])}{more}; "
+                "give every video an id of its own"
+            )
         return self
 
     def __len__(self) -> int:
@@ -129,9 +192,14 @@ class Manifest(BaseModel):
         """The absolute path of a record's path, mask folder or track file.
 
         Raises:
-            ManifestError: it leads out of the root (through a symbolic link).
+            ManifestError: the root is gone, or the path leads out of it (through a symbolic link).
         """
         root = Path(self.root).resolve()
+        if not root.is_dir():
+            raise ManifestError(
+                f"the root {self.root} of manifest {self.dataset!r} is no folder here: mount it, "
+                "or read the manifest with root=FOLDER"
+            )
         path = (root / relative).resolve()
         if not path.is_relative_to(root):
             raise ManifestError(f"{relative!r} leads out of {root}: links may not leave the root")
@@ -154,3 +222,10 @@ class Manifest(BaseModel):
             for r in sorted(self.records, key=lambda r: r.video_id)
         ]
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
+
+
+def _storable(text: str) -> str:
+    """Text that Parquet, CSV and the file system all take (file names may be no UTF-8)."""
+    if UNSTORABLE.search(text):
+        raise ValueError(f"{text!r} has control characters or is no UTF-8: rename it")
+    return text

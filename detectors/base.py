@@ -242,7 +242,7 @@ class Detector(ABC, Generic[ConfigT]):
     def load_state_dict(self, state: State) -> None:
         """Take what `state_dict` gave; scores are then bit-equal."""
 
-    def held_out_scores(self, source: BagSource) -> list[Scores] | None:
+    def held_out_scores(self, source: BagSource, *, seed: int) -> list[Scores] | None:
         """Scores of the training videos, each as if it had not been trained on.
 
         For detectors that can leave one out cheaply; None (the default) makes `train` hold back

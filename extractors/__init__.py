@@ -1,1 +1,38 @@
-"""pixels -> arrays: frozen networks."""
+"""pixels -> arrays: frozen networks on the fastest device there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+from .base import Extractor
+
+
+class _Registry(Mapping[str, type[Extractor[Any]]]):
+    """A literal dict of names whose classes are imported on first use: torch takes seconds."""
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places = places
+
+    def __getitem__(self, name: str) -> type[Extractor[Any]]:
+        module, _, attribute = self._places[name].partition(":")
+        found: type[Extractor[Any]] = getattr(import_module(module, __package__), attribute)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+EXTRACTORS: Mapping[str, type[Extractor[Any]]] = _Registry(
+    {
+        "inception_i3d": ".inception_i3d:InceptionI3DFeatures",
+        "patch_cubes": ".patch_cubes:PatchCubes",
+        "null": ".null:NullFeatures",
+    }
+)
+
+__all__ = ["EXTRACTORS"]

@@ -51,6 +51,18 @@ class ArraySpec:
     grid: tuple[int, int] | None = None
     attrs: tuple[tuple[str, Any], ...] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """The spec as plain JSON values, for recipes."""
+        return {
+            "name": self.name,
+            "dtype": self.dtype,
+            "dims": list(self.dims),
+            "shape": list(self.shape),
+            "role": self.role,
+            "grid": None if self.grid is None else list(self.grid),
+            "attrs": dict(self.attrs),
+        }
+
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
@@ -130,7 +142,7 @@ class Extractor(ABC, Generic[ConfigT]):
             },
             "weights": None if self.weights is None else self.weights.identity,
             "precision": self.precision if self.cards else None,
-            "storage": {spec.name: spec.dtype for spec in self.arrays},
+            "arrays": [spec.to_json() for spec in self.arrays],
         }
 
 

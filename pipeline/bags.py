@@ -1,0 +1,218 @@
+"""Store + manifest -> Bags: what a detector sees of each video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ..data_manifests.record import VideoRecord
+from ..detectors.base import ArrayLike, Bag, DetectorError, Track
+from ..extractors.decode import ProbeRow
+from .store import FeatureStore, StoreError, list_stores
+
+
+@dataclass(frozen=True)
+class RowSlice:
+    """Rows [start, stop) of an array that stays on disk."""
+
+    array: ArrayLike
+    start: int
+    stop: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, ...)."""
+        return (self.stop - self.start, *self.array.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """As stored."""
+        return self.array.dtype
+
+    def __getitem__(self, rows: slice) -> NDArray[np.generic]:
+        low, high, step = rows.indices(self.stop - self.start)
+        if step != 1:
+            raise IndexError("features are sliced with step 1")
+        return self.array[self.start + low : self.start + high]
+
+
+class StoreBags:
+    """The bags of some records, opened one at a time (see `detectors.base.BagSource`).
+
+    Args:
+        records:
+            The videos, in order.
+        rows:
+            video_id -> probe row.
+        stores:
+            The feature sets; every array with a role becomes a track.
+        labels:
+            False hides the labels, for detectors that may not see them.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[VideoRecord],
+        rows: Mapping[str, ProbeRow],
+        stores: Sequence[FeatureStore],
+        *,
+        labels: bool,
+    ) -> None:
+        self._records = list(records)
+        self._rows = rows
+        self._stores = list(stores)
+        self._labels = labels
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Bag]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, i: int) -> Bag:
+        """Open the i-th bag.
+
+        Raises:
+            StoreError: its features are not in a store, or not whole.
+            DetectorError: the record's part of the video holds no clip.
+        """
+        record = self._records[i]
+        row = self._rows[record.video_id]
+        tracks: dict[str, Track] = {}
+        n_frames, fps = row.n_frames, row.fps
+        for store in self._stores:
+            features = store.read(row.content_id)
+            n_frames, fps = features.n_frames, features.fps
+            part = record.frame_range(n_frames)
+            first, stop = _inside(features.frame_start, features.frame_stop, part)
+            if first == stop:
+                raise DetectorError(
+                    f"{record.video_id}: no whole clip lies in its part {record.part} of "
+                    f"{n_frames} frames"
+                )
+            for spec in store.array_specs():
+                array = features.arrays[spec["name"]]
+                if spec["role"] is None:
+                    continue
+                tracks[spec["role"]] = Track(
+                    _table_inside(array, part)
+                    if isinstance(array, pa.Table)
+                    else RowSlice(array, first, stop),
+                    features.frame_start[first:stop],
+                    features.frame_stop[first:stop],
+                    None if spec["grid"] is None else (spec["grid"][0], spec["grid"][1]),
+                )
+        label = record.label if self._labels else None
+        return Bag(record.video_id, label, n_frames, fps, tracks, record.scene)
+
+    def subset(self, indices: Sequence[int]) -> StoreBags:
+        """The bags of these indices only."""
+        records = [self._records[i] for i in indices]
+        return StoreBags(records, self._rows, self._stores, labels=self._labels)
+
+    def windows(
+        self, role: str, length: int, count: int, rng: np.random.Generator
+    ) -> list[tuple[Bag, int]]:
+        """`count` windows of `length` rows, uniform over all windows of all videos.
+
+        Returns:
+            (bag, first row) pairs; the caller slices only what it needs.
+
+        Raises:
+            DetectorError: no video has that many rows.
+        """
+        bags = list(self)
+        places = np.array([max(0, len(bag.tracks[role]) - length + 1) for bag in bags])
+        if not places.sum():
+            raise DetectorError(f"no video has {length} rows of {role!r}")
+        ends = np.cumsum(places)
+        drawn = rng.integers(0, ends[-1], size=count)
+        which = np.searchsorted(ends, drawn, side="right")
+        offsets = drawn - (ends[which] - places[which])
+        return [(bags[v], int(o)) for v, o in zip(which, offsets, strict=True)]
+
+
+def _inside(
+    frame_start: NDArray[np.int64], frame_stop: NDArray[np.int64], part: tuple[int, int]
+) -> tuple[int, int]:
+    """Rows whose clips lie wholly in the frames [part): no pixel of the other part is seen."""
+    first = int(np.searchsorted(frame_start, part[0]))
+    stop = int(np.searchsorted(frame_stop, part[1], side="right"))
+    return first, max(first, stop)
+
+
+def _table_inside(table: pa.Table, part: tuple[int, int]) -> pa.Table:
+    inside = (pc.field("frame_start") >= part[0]) & (pc.field("frame_stop") <= part[1])
+    return table.filter(inside)
+
+
+def find_stores(
+    cache: Path,
+    needs: Sequence[str],
+    rows: Mapping[str, ProbeRow],
+    named: Mapping[str, str] | None = None,
+) -> dict[str, FeatureStore]:
+    """The feature set of each role that a detector needs.
+
+    Args:
+        cache:
+            Root of the cache.
+        needs:
+            Roles.
+        rows:
+            The videos that have to be there.
+        named:
+            role -> the store's name, or as much of its beginning as makes it unique.
+
+    Raises:
+        StoreError: no store, or several: the message lists them.
+    """
+    found: dict[str, FeatureStore] = {}
+    stores = list_stores(cache)
+    for role in needs:
+        candidates = [s for s in stores if _has_role(s, role)]
+        wanted = (named or {}).get(role)
+        if wanted is not None:
+            candidates = [s for s in candidates if s.name.startswith(wanted)]
+        else:  # what a run was started for but never finished is no candidate
+            whole = [s for s in candidates if all(s.complete(r.content_id) for r in rows.values())]
+            candidates = whole or candidates
+        if len(candidates) != 1:
+            listed = "\n".join(f"  {s.name}  {_summary(s)}" for s in candidates)
+            what = f"several feature sets have {role!r} features:\n{listed}\nchoose one with "
+            raise StoreError(
+                (what if candidates else f"no feature set in {cache} has {role!r} features: ")
+                + (f"--features {role}=NAME" if candidates else "run vadpipe extract first")
+            )
+        found[role] = candidates[0]
+    return found
+
+
+def missing_videos(
+    stores: Mapping[str, FeatureStore], rows: Mapping[str, ProbeRow]
+) -> dict[str, list[str]]:
+    """role -> ids of the videos whose features are not whole."""
+    gaps = {
+        role: [v for v, row in rows.items() if not store.complete(row.content_id)]
+        for role, store in stores.items()
+    }
+    return {role: videos for role, videos in gaps.items() if videos}
+
+
+def _has_role(store: FeatureStore, role: str) -> bool:
+    return any(
+        spec["role"] == role or str(spec["role"]).startswith(f"{role}/")
+        for spec in store.array_specs()
+    )
+
+
+def _summary(store: FeatureStore) -> str:
+    recipe = store.recipe
+    settings = ", ".join(f"{k}={v}" for k, v in recipe.get("config", {}).items())
+    return f"({settings}, precision={recipe.get('precision')})"

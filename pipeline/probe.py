@@ -1,0 +1,220 @@
+"""Probe stage: every file of a manifest as it really is, remembered by path, size and time."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..data_manifests.record import Manifest, VideoRecord
+from ..extractors.decode import HashMode, KeyFrames, ProbeRow, probe_video
+from .execute import Failure, cpu_count, describe_failure, open_client, progress_bar, run_tasks
+from .store import write_atomically
+
+PROBE_VERSION = 1
+MAX_PARTS = 64
+
+_SCHEMA = pa.schema(
+    [
+        ("signature", pa.string()),
+        ("path", pa.string()),
+        ("content_id", pa.string()),
+        ("kind", pa.string()),
+        ("n_frames", pa.int64()),
+        ("decoded", pa.bool_()),
+        ("fps", pa.float64()),
+        ("height", pa.int64()),
+        ("width", pa.int64()),
+        ("rotation", pa.int64()),
+        ("duration", pa.float64()),
+        ("codec", pa.string()),
+        ("container", pa.string()),
+        ("flags", pa.list_(pa.string())),
+        ("key_index", pa.list_(pa.int64())),
+        ("key_pts", pa.list_(pa.int64())),
+        ("key_dts", pa.list_(pa.int64())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ProbeTask:
+    """One file to probe."""
+
+    video_id: str
+    path: str
+    signature: str
+    hash_mode: HashMode
+    decode: bool
+    image_fps: float
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What the files of a manifest are.
+
+    Attributes:
+        rows: video_id -> row; videos that failed are absent.
+        failures: why.
+        fresh: how many files were really opened this time.
+    """
+
+    rows: dict[str, ProbeRow]
+    failures: list[Failure] = field(default_factory=list)
+    fresh: int = 0
+
+
+def probe(
+    manifest: Manifest,
+    cache: Path,
+    *,
+    hash_mode: HashMode = "sampled",
+    decode: bool = False,
+    image_fps: float = 25.0,
+    threads: int | None = None,
+) -> Probed:
+    """Probe the files of a manifest; those seen before at the same size and time are not opened.
+
+    Args:
+        manifest:
+            The videos.
+        cache:
+            Root of the cache; `probe/*.parquet` is read and added to.
+        hash_mode:
+            "sampled" reads a few MiB of each file, "full" all of it.
+        decode:
+            Decode everything: exact frame counts and corrupt frames.
+        image_fps:
+            The nominal rate of image folders.
+        threads:
+            Files at once.
+    """
+    known = _load(cache)
+    rows: dict[str, ProbeRow] = {}
+    failures: list[Failure] = []
+    tasks: dict[str, list[ProbeTask]] = {}
+    for record in manifest.records:
+        try:
+            task = _task(manifest, record, hash_mode, decode, image_fps)
+        except (OSError, ValueError) as error:
+            failures.append(describe_failure(record.video_id, "probe", error))
+            continue
+        if task.signature in known:
+            rows[record.video_id] = known[task.signature]
+        else:
+            tasks.setdefault(task.signature, []).append(task)
+    fresh: list[tuple[str, ProbeRow]] = []
+    if tasks:
+        first = [group[0] for group in tasks.values()]
+        with (
+            open_client(threads=threads or cpu_count()) as client,
+            progress_bar("probe", len(first)) as advance,
+        ):
+            for outcome in run_tasks(client, _probe_one, first):
+                group = tasks[outcome.task.signature]
+                if outcome.value is None:
+                    assert outcome.error is not None
+                    failures += [
+                        describe_failure(t.video_id, "probe", outcome.error) for t in group
+                    ]
+                else:
+                    rows |= {t.video_id: outcome.value for t in group}
+                    fresh.append((outcome.task.signature, outcome.value))
+                advance(1)
+        _save(cache, fresh)
+    order = {r.video_id: i for i, r in enumerate(manifest.records)}
+    return Probed(
+        dict(sorted(rows.items(), key=lambda item: order[item[0]])),
+        sorted(failures, key=lambda f: order[f.video_id]),
+        len(fresh),
+    )
+
+
+def duplicates(probed: Probed) -> dict[str, list[str]]:
+    """content_id -> the video ids that share it, where there is more than one path."""
+    by_content: dict[str, dict[str, list[str]]] = {}
+    for video_id, row in probed.rows.items():
+        by_content.setdefault(row.content_id, {}).setdefault(row.path, []).append(video_id)
+    return {
+        content: [v for ids in paths.values() for v in ids]
+        for content, paths in by_content.items()
+        if len(paths) > 1
+    }
+
+
+def _probe_one(task: ProbeTask) -> ProbeRow:
+    return probe_video(
+        Path(task.path), hash_mode=task.hash_mode, decode=task.decode, image_fps=task.image_fps
+    )
+
+
+def _task(
+    manifest: Manifest, record: VideoRecord, hash_mode: HashMode, decode: bool, image_fps: float
+) -> ProbeTask:
+    path = manifest.resolve(record.path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: is the manifest's root right?")
+    stats = [path.stat()]
+    if path.is_dir():
+        stats = [p.stat() for p in sorted(path.iterdir())]
+    size = sum(s.st_size for s in stats)
+    modified = max((s.st_mtime_ns for s in stats), default=0)
+    rate = f"|{image_fps}" if path.is_dir() else ""
+    signature = f"{PROBE_VERSION}|{hash_mode}|{int(decode)}{rate}|{len(stats)}|{size}|{modified}|"
+    return ProbeTask(
+        record.video_id, str(path), signature + str(path), hash_mode, decode, image_fps
+    )
+
+
+def _load(cache: Path) -> dict[str, ProbeRow]:
+    rows: dict[str, ProbeRow] = {}
+    for part in sorted((cache / "probe").glob("*.parquet")):
+        try:
+            table = pq.read_table(part, schema=_SCHEMA)
+        except FileNotFoundError:
+            continue  # another run has just folded the parts; at worst a file is probed again
+        for values in table.to_pylist():
+            rows[values["signature"]] = _row(values)
+    return rows
+
+
+def _save(cache: Path, fresh: Sequence[tuple[str, ProbeRow]]) -> None:
+    folder = cache / "probe"
+    old = list(folder.glob("*.parquet"))
+    rows = list(fresh)
+    if len(old) >= MAX_PARTS:  # many small runs: fold the parts into one
+        rows = list((_load(cache) | dict(fresh)).items())
+    table = pa.Table.from_pylist([_values(s, r) for s, r in rows], schema=_SCHEMA)
+    path = folder / f"{uuid.uuid4().hex}.parquet"
+    write_atomically(path, lambda p: pq.write_table(table, p, compression="zstd"))
+    if len(old) >= MAX_PARTS:
+        for part in old:
+            part.unlink(missing_ok=True)
+
+
+def _values(signature: str, row: ProbeRow) -> dict[str, Any]:
+    values = {k: v for k, v in vars(row).items() if k != "key_frames"}
+    keys = row.key_frames
+    return {
+        **values,
+        "signature": signature,
+        "flags": list(row.flags),
+        "key_index": None if keys is None else keys.index.tolist(),
+        "key_pts": None if keys is None else keys.pts.tolist(),
+        "key_dts": None if keys is None else keys.dts.tolist(),
+    }
+
+
+def _row(values: dict[str, Any]) -> ProbeRow:
+    index, pts, dts = (values.pop(f"key_{n}") for n in ("index", "pts", "dts"))
+    values.pop("signature")
+    keys = None
+    if index is not None:
+        keys = KeyFrames(*(np.asarray(v, np.int64) for v in (index, pts, dts)))
+    return ProbeRow(**{**values, "flags": tuple(values["flags"])}, key_frames=keys)

@@ -1,0 +1,254 @@
+"""Stage, and the graph of one run: every arrow is a file on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..data_manifests import DATASETS
+from ..data_manifests.record import Manifest, ManifestError
+from ..data_manifests.table import read_manifest, write_manifest
+from .evaluate import evaluate
+from .execute import Failure
+from .extract import ExtractorSpec, extract, resolve_extractor
+from .keys import key_of
+from .metrics import MetricsError
+from .probe import Probed, probe
+from .report import write_report
+from .run_config import ExtractSection, RunConfig, default_cache
+from .score import score
+from .store import FeatureStore
+from .train import train
+
+
+@dataclass
+class Result:
+    """What a stage did, in words, and the videos that failed in it."""
+
+    lines: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One node of the graph.
+
+    Attributes:
+        name: unique in its run.
+        needs: names of the stages before it.
+        target: the path that it makes.
+        key: of its settings and of those of all stages before it.
+        run: does it; does nothing where the target is there already.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    target: Path
+    key: str
+    run: Callable[[], Result]
+
+
+def build_manifest(dataset: str, root: Path, options: dict[str, Any] | None = None) -> Manifest:
+    """The manifest of a data set.
+
+    Raises:
+        ManifestError: there is no such data set, or it is not what it should be.
+    """
+    if dataset not in DATASETS:
+        raise ManifestError(f"no data set {dataset!r}; there are: {', '.join(DATASETS)}")
+    return DATASETS[dataset](root, **(options or {}))
+
+
+def specs_of_run(run: RunConfig) -> list[ExtractorSpec]:
+    """The extractors of a run, every choice settled."""
+    return [_spec(section, run.device) for section in run.extract]
+
+
+def plan(run: RunConfig) -> list[Stage]:
+    """The stages of a run in order; nothing is run or written."""
+    cache = run.cache or default_cache()
+    section = run.manifest
+    manifest_path = section.file or run.out / "manifest.parquet"
+    settings = run.model_dump(mode="json", include={"manifest", "hash_mode", "image_fps"})
+    stages: dict[str, Stage] = {}
+
+    def add(
+        name: str, needs: tuple[str, ...], target: Path, what: Any, do: Callable[[], Result]
+    ) -> None:
+        key = key_of({"stage": name, "settings": what, "needs": [stages[n].key for n in needs]})
+        stages[name] = Stage(name, needs, target, key, do)
+
+    add("manifest", (), manifest_path, settings["manifest"], partial(_manifest, run, manifest_path))
+    add("probe", ("manifest",), cache / "probe", settings, partial(_probe, run, manifest_path))
+    stores = [FeatureStore(cache, spec.make().recipe()) for spec in specs_of_run(run)]
+    add(
+        "extract",
+        ("probe",),
+        cache / "features",
+        [store.key for store in stores],
+        partial(_extract, run, manifest_path),
+    )
+    trained = {"train": run.train.model_dump(mode="json"), "seed": run.seed}
+    add("train", ("extract",), cache / "models", trained, partial(_train, run, manifest_path))
+    scored = run.score.model_dump(mode="json")
+    add("score", ("train",), run.out / "run.json", scored, partial(_score, run, manifest_path))
+    add(
+        "evaluate",
+        ("score",),
+        run.out / "metrics.json",
+        None,
+        partial(_evaluate, run, manifest_path),
+    )
+    add(
+        "report",
+        ("evaluate",),
+        run.out / "report.html",
+        None,
+        partial(_report, run, manifest_path),
+    )
+    return list(stages.values())
+
+
+def execute(stages: list[Stage]) -> Iterator[tuple[Stage, Result]]:
+    """Run the stages in order; a stage is run when all that it needs are done."""
+    done: set[str] = set()
+    for stage in stages:
+        assert done.issuperset(stage.needs), f"{stage.name} comes before what it needs"
+        yield stage, stage.run()
+        done.add(stage.name)
+
+
+def probed_of_run(run: RunConfig, manifest: Manifest) -> Probed:
+    """The files of a run's manifest; those seen before are not opened again."""
+    cache = run.cache or default_cache()
+    return probe(manifest, cache, hash_mode=run.hash_mode, image_fps=run.image_fps)
+
+
+def metrics_lines(done: Any) -> list[str]:
+    """What evaluate prints."""
+    m = done.metrics
+
+    def number(value: float | None) -> str:
+        return "undefined" if value is None else f"{100 * value:.2f}"
+
+    lines = [
+        f"micro AUC {number(m.micro_auc)}   macro AUC padded {number(m.macro_auc_padded)}   "
+        f"macro AUC valid-only {number(m.macro_auc_valid)} ({m.n_valid} of {m.n_videos} videos)",
+        f"AP {number(m.average_precision)}   PR AUC {number(m.pr_auc)}   "
+        f"frames {m.n_frames} ({m.n_abnormal} abnormal)",
+    ]
+    lines += [f"{name}: {why}" for name, why in m.undefined.items()]
+    if done.unlabelled:
+        lines.append(f"without frame labels: {', '.join(done.unlabelled[:10])}")
+    if done.unscored:
+        lines.append(f"without scores: {', '.join(done.unscored[:10])}")
+    return lines
+
+
+def _spec(section: ExtractSection, device: str) -> ExtractorSpec:
+    return resolve_extractor(
+        section.extractor,
+        section.set,
+        weights=section.weights,
+        precision=section.precision,
+        device=device,
+    )
+
+
+def _manifest(run: RunConfig, path: Path) -> Result:
+    section = run.manifest
+    if section.file is None:
+        assert section.dataset is not None and section.root is not None
+        manifest = build_manifest(section.dataset, section.root, section.options)
+        write_manifest(manifest, path)
+    else:
+        manifest = read_manifest(path)
+    return Result([f"{len(manifest.records)} videos of {manifest.dataset}"])
+
+
+def _probe(run: RunConfig, path: Path) -> Result:
+    probed = probed_of_run(run, read_manifest(path))
+    return Result([f"{len(probed.rows)} files, {probed.fresh} of them new"], probed.failures)
+
+
+def _extract(run: RunConfig, path: Path) -> Result:
+    manifest = read_manifest(path)
+    done = extract(
+        manifest,
+        probed_of_run(run, manifest),
+        specs_of_run(run),
+        run.cache or default_cache(),
+        device=run.device,
+        workers=run.workers,
+        batch_size=run.batch_size,
+        span_frames=run.span_frames,
+    )
+    lines = [str(store.root) for store in done.stores]
+    lines.append(f"{done.written} shards written" if done.written else "nothing to do")
+    return Result(lines, done.failures)
+
+
+def _train(run: RunConfig, path: Path) -> Result:
+    trained = _trained(run, path)
+    return Result([str(trained.folder), "trained" if trained.fresh else "trained before: kept"])
+
+
+def _trained(run: RunConfig, path: Path) -> Any:
+    manifest = read_manifest(path)
+    cache = run.cache or default_cache()
+    named = dict(run.train.features)
+    stores = [FeatureStore(cache, spec.make().recipe()) for spec in specs_of_run(run)]
+    for store in stores:  # the run's own features come first, whatever else the cache holds
+        for spec in store.array_specs():
+            if spec["role"] is not None:
+                named.setdefault(spec["role"].partition("/")[0], store.name)
+    return train(
+        run.train.detector,
+        manifest,
+        probed_of_run(run, manifest.select(split="train")),
+        cache,
+        features=named,
+        settings=run.train.set,
+        seed=run.seed,
+        device=run.device,
+    )
+
+
+def _score(run: RunConfig, path: Path) -> Result:
+    manifest = read_manifest(path).select(split=run.score.split)
+    if not manifest.records:
+        raise ManifestError(f"{path} has no videos of split {run.score.split!r}")
+    weights = next((s.weights for s in run.extract if s.weights is not None), None)
+    done = score(
+        _trained(run, path).folder,
+        manifest,
+        probed_of_run(run, manifest),
+        run.out,
+        run.cache or default_cache(),
+        events=run.score.events,
+        weights=weights,
+        device=run.device,
+        workers=run.workers,
+        batch_size=run.batch_size,
+        span_frames=run.span_frames,
+        command="vadpipe run",
+    )
+    return Result([f"{len(done.videos)} videos scored, {done.events} events"], done.failures)
+
+
+def _evaluate(run: RunConfig, path: Path) -> Result:
+    manifest = read_manifest(path).select(split=run.score.split)
+    if all(record.anomalies is None for record in manifest.records):
+        return Result(["no frame labels: nothing to evaluate"])
+    try:
+        return Result(metrics_lines(evaluate(run.out, manifest)))
+    except MetricsError as error:
+        return Result([], [Failure("*", "evaluate", "MetricsError", str(error))])
+
+
+def _report(run: RunConfig, path: Path) -> Result:
+    manifest = read_manifest(path).select(split=run.score.split)
+    return Result([str(write_report(run.out, run.out / "report.html", manifest=manifest))])

@@ -1,0 +1,22 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The shared material: footage, labels and golden numbers that are not part of the project."""
+    path = Path(os.environ.get("VADPIPE_TEST_DATA", REPOSITORY.parent / "shared"))
+    if not (path / "golden").is_dir():
+        reason = f"shared material is absent: {path} (set VADPIPE_TEST_DATA)"
+        if os.environ.get("VADPIPE_REQUIRE_DATA") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
