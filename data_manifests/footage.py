@@ -5,7 +5,7 @@
       gate/notes.txt             no video: counted and reported
       yard/000.jpg, 001.jpg ...  a folder that directly holds two pictures or more, and no video,
                                  is one video: id "yard"; its subfolders are not searched
-      Hof 3/a.avi                id "Hof_3__a.avi-5e1a3c9f": changed names get a hash of the path
+      Hof 3/a.avi                id "Hof_3__a.avi-2cb1bdcb": changed names get a hash of the path
 
 Hidden files are passed over. Symbolic links are never followed (they lead out of the root, in
 circles, or to footage that is found anyway); only the root itself may be one.

@@ -14,9 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]+")
 ID_LENGTH = 200  # ids become file names: leaves room for a suffix within 255 bytes
-UNSTORABLE = re.compile(
-    r"[\x00-\x1f\x7f\ud800-\udfff]"
-)  # control characters, bytes that are no UTF-8
+# Control characters, and bytes of file names that are no UTF-8 (Python shows them as surrogates).
+UNSTORABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 
 
@@ -41,15 +40,15 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def check_count(what: str, found: int, expected: int) -> None:
-    """Compare a count with the data set's official one.
+    """Compare a count with what the data set states.
 
     Raises:
         ManifestError: they differ.
     """
     if found != expected:
         raise ManifestError(
-            f"{what}: found {found}, the official data set has {expected}; "
-            "unpack the data set again, or check that this is the right one"
+            f"{what}: found {found}, but the data set has {expected}; "
+            "get it again, or check that this is the right one"
         )
 
 

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +53,7 @@ def write_scene(
     frames: int = 160,
     fps: int = 25,
 ) -> Path:
-    """Draw the data set into an empty or new folder.
+    """Draw the data set into an empty or new folder, which holds all of it or nothing.
 
     Args:
         root:
@@ -82,25 +84,17 @@ def write_scene(
             f"and at least one clip of each split; got size {size}, {frames} frames, {n_train} + "
             f"{n_test} clips, {fps} fps"
         )
+    if seed < 0:
+        raise ManifestError(f"seed {seed} is negative")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ManifestError(f"{root} is not empty: a synthetic scene needs a folder of its own")
-    camera = Camera(height, width)
-    background = draw_background(camera, np.random.default_rng([seed, 0]))
-    kinds = np.random.default_rng([seed, 1]).permutation(ANOMALIES).tolist()
-    for split, count in (("train", n_train), ("test", n_test)):
-        (root / split).mkdir(parents=True)
-        for i in range(count):
-            rng = np.random.default_rng([seed, 2, split == "test", i])
-            actors = pedestrians(camera, rng, frames / fps)
-            if split == "test" and (i < count - 1 or count == 1):
-                chosen = [kinds.pop(0) for _ in range(1 + i % 2)]
-                kinds += chosen
-                actors += intruders(camera, rng, chosen, frames / fps)
-            clip = render(camera, background, actors, rng, frames=frames, fps=fps)
-            _write_clip(root, split, f"{split}_{i + 1:02d}", clip, fps)
-    facts = {"seed": seed, "size": list(size), "frames": frames, "fps": fps}
-    facts |= {"train": n_train, "test": n_test}
-    (root / "scene.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = root.with_name(f".{root.name}-{uuid.uuid4().hex}")
+    try:
+        _draw_all(unfinished, seed, Camera(height, width), n_train, n_test, frames, fps)
+        unfinished.replace(root)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return root
 
 
@@ -139,6 +133,27 @@ def build(root: Path) -> Manifest:
                 )
             )
     return Manifest(dataset="synthetic", root=str(root.resolve()), records=tuple(records))
+
+
+def _draw_all(
+    root: Path, seed: int, camera: Camera, n_train: int, n_test: int, frames: int, fps: int
+) -> None:
+    background = draw_background(camera, np.random.default_rng([seed, 0]))
+    kinds = np.random.default_rng([seed, 1]).permutation(ANOMALIES).tolist()
+    for split, count in (("train", n_train), ("test", n_test)):
+        (root / split).mkdir(parents=True)
+        for i in range(count):
+            rng = np.random.default_rng([seed, 2, split == "test", i])
+            actors = pedestrians(camera, rng, frames / fps)
+            if split == "test" and (i < count - 1 or count == 1):
+                chosen = [kinds.pop(0) for _ in range(1 + i % 2)]
+                kinds += chosen
+                actors += intruders(camera, rng, chosen, frames / fps)
+            clip = render(camera, background, actors, rng, frames=frames, fps=fps)
+            _write_clip(root, split, f"{split}_{i + 1:02d}", clip, fps)
+    facts = {"seed": seed, "size": [camera.height, camera.width], "frames": frames, "fps": fps}
+    facts |= {"train": n_train, "test": n_test}
+    (root / "scene.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_clip(

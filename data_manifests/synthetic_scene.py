@@ -1,8 +1,8 @@
 """The drawn square: what moves on it, and how it looks through a camera.
 
-A fixed camera looks down on a square in front of a brick wall. Pedestrians walk, pair up, stand, or
-come and go through a door. Anomalies are a runner, a cyclist, a cart and a bouncing ball. Places are
-in metres on the ground, so that sizes and speeds fit the distance.
+A fixed camera looks down on a square in front of a brick wall. Pedestrians walk, pair up, stand,
+or come and go through a door. Anomalies are a runner, a cyclist, a cart and a bouncing ball. Places
+are in metres on the ground, so that sizes and speeds fit the distance.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def intruders(
         far = not far
         way, speed = rng.choice([-1.0, 1.0]), speeds[kind] * rng.uniform(0.9, 1.1)
         when = seconds * (rng.uniform(0.2, 0.3) + 0.2 * (track - 1))
-        start = -way * (camera.reach(z) + 0.3)
+        start = -way * (camera.reach(z) + 1.3)  # as long as half a cart: comes in from outside
         phase = rng.uniform(0, 2 * math.pi)
         look = Look.draw(rng)
         actors.append(Actor(kind, start, z, way * speed, 0.0, when, look, phase, track))
@@ -292,7 +292,7 @@ def draw_runner(brush: Brush, actor: Actor, time: float) -> None:
 
 def draw_cyclist(brush: Brush, actor: Actor, time: float) -> None:
     """A bicycle and its rider."""
-    look, turn = actor.look, actor.phase + time * abs(actor.vx) / 0.34
+    look, turn = actor.look, actor.phase - time * abs(actor.vx) / 0.34
     brush.shadow(0.8)
     frame, tyre = look.bag or (150, 40, 40), (28, 28, 30)
     for hub in ((-0.52, 0.34), (0.52, 0.34)):
@@ -304,8 +304,8 @@ def draw_cyclist(brush: Brush, actor: Actor, time: float) -> None:
     brush.limb([(-0.52, 0.34), crank, (0.36, 0.8), saddle, crank], 0.05, frame)
     brush.limb([(0.52, 0.34), (0.36, 0.8), bars], 0.05, frame)
     shoulder = (0.16, 1.46)
-    for k, shade in ((math.pi, 0.7), (0.0, 1.0)):
-        pedal = _polar(crank, 0.17, -0.5 * turn + k)
+    for half, shade in ((math.pi, 0.7), (0.0, 1.0)):
+        pedal = _polar(crank, 0.17, 0.5 * turn + half)
         knee = (0.5 * (saddle[0] + pedal[0]) + 0.24, 0.5 * (saddle[1] + pedal[1]) + 0.1)
         brush.limb([saddle, knee, pedal], 0.13, _shade(look.trousers, shade))
     brush.limb([saddle, shoulder], 0.27, look.top)
@@ -315,7 +315,7 @@ def draw_cyclist(brush: Brush, actor: Actor, time: float) -> None:
 
 def draw_cart(brush: Brush, actor: Actor, time: float) -> None:
     """A small open delivery cart with its driver."""
-    look, turn = actor.look, actor.phase + time * abs(actor.vx) / 0.3
+    look, turn = actor.look, actor.phase - time * abs(actor.vx) / 0.3
     brush.shadow(1.4)
     brush.limb([(0.25, 1.0), (0.2, 1.35)], 0.34, look.top)
     _head(brush, look, (0.22, 1.62))
@@ -336,7 +336,7 @@ def draw_ball(brush: Brush, actor: Actor, time: float) -> None:
     """A ball that somebody out of sight has thrown: it bounces across, turning."""
     bounce = ((time - actor.when) / 0.9 + actor.phase) % 1
     centre = (0.0, 0.22 + 4 * 1.3 * bounce * (1 - bounce))
-    turn = 9 * time
+    turn = -9 * time
     brush.shadow(0.2)
     brush.disc(centre, 0.22, actor.look.top)
     for k in range(3):

@@ -6,7 +6,8 @@ Both forms give back exactly what was written. The columns:
     masks  tracks
 
 Parquet keeps the data set's name and the root in the schema's metadata. CSV keeps them in two rows
-above the header; an empty cell is None, and anomalies are text that no spreadsheet takes for a date:
+above the header; an empty cell is None, and anomalies are text that no spreadsheet takes for a
+date:
 
     #dataset,ucsd_ped2
     #root,/data/UCSDped2

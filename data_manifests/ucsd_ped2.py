@@ -107,7 +107,8 @@ def read_intervals(path: Path) -> list[list[tuple[int, int]]]:
     clips = []
     for part in filter(None, map(str.strip, re.split(r"[;\n]", text))):
         match = re.fullmatch(statement, part)
-        words = [] if match is None else re.split(r"[\s,]+", match[1].strip(" ,"))
+        inside = "" if match is None else re.sub(r"\s*:\s*", ":", match[1])
+        words = inside.replace(",", " ").split()
         ends = [re.fullmatch(r"([0-9]{1,9})(?::([0-9]{1,9}))?", word) for word in words]
         if match is not None and all(ends):
             clips.append([(int(end[1]), int(end[2] or end[1])) for end in ends if end])

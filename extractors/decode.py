@@ -19,12 +19,13 @@ from errno import EINVAL
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Literal, Self, cast
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.sidedata.sidedata import SideData
 from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -43,7 +44,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 
 LEAD = 3  # key frames that decoding starts ahead of the key frame in front of the target
-FAR_LEAD = 8  # the same for the reference of the seek check
+FAR_LEAD = 6  # the same for the reference of the seek check
 RUN_FRAMES = 8  # frames compared at each point of the seek check
 SHORT = 16  # a video with fewer frames does not fill one clip
 EARLY_FRAMES = 16  # decoded by every probe, for their size, orientation and order
@@ -54,6 +55,10 @@ BLOCK, BLOCKS = 64 << 10, 16
 NO_TIME = -(1 << 63)  # FFmpeg's AV_NOPTS_VALUE, as int64
 UNTIMED = frozenset({"no_timestamps", "odd_timestamps"})  # flags: times are frame number / fps
 TS_PACKET = 188
+# A tag in another encoding is no reason to refuse a file; PyAV 19 copes by itself.
+METADATA: dict[str, Any] = (
+    {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
 MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof")
 MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
 PLAYLISTS = (
@@ -331,7 +336,8 @@ def probe_video(
     if path.is_dir():
         return _probe_images(path, hash_mode, decode, image_fps)
     identity = content_id(path, hash_mode)
-    with _opened(path) as (container, stream):
+    # One thread: with more of them, what FFmpeg makes of damaged frames is not reproducible.
+    with _opened(path, threads=1) as (container, stream):
         survey = _survey(container, stream, decode)
     picture = survey.picture
     shown = survey.shown_pts()
@@ -412,7 +418,7 @@ class _Survey:
     codec: str
     container: str
     time_base: Fraction
-    header_rate: Fraction | None
+    header_rate: float | None
     header_frames: int
     header_duration: int | None
     decode: bool
@@ -427,7 +433,7 @@ class _Survey:
 
     def marked(self, mark: int) -> NDArray[np.bool_]:
         """(packets,): which packets carry the mark."""
-        return np.not_equal(np.frombuffer(self.marks, np.uint8) & mark, 0)
+        return np.asarray(np.frombuffer(self.marks, np.uint8) & mark, np.bool_)
 
     def shown_pts(self) -> NDArray[np.int64]:
         """(n,) sorted times of the packets that are shown: the frame number is the position."""
@@ -435,12 +441,12 @@ class _Survey:
 
 
 def _survey(container: InputContainer, stream: VideoStream, decode: bool) -> _Survey:
-    assert stream.time_base is not None  # every demuxer sets it
+    rate = stream.average_rate or stream.guessed_rate
     survey = _Survey(
         codec=stream.codec_context.name,
         container=container.format.name,
-        time_base=stream.time_base,
-        header_rate=stream.average_rate or stream.guessed_rate,
+        time_base=_time_base(stream),
+        header_rate=rate.numerator / rate.denominator if rate else None,
         header_frames=stream.frames,
         header_duration=stream.duration,
         decode=decode,
@@ -473,10 +479,10 @@ def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:
     The matrix is nine native 32-bit fixed-point numbers (libavutil/display.h); they are read here
     because `VideoFrame.rotation` drops the sign of the determinant.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    matrix = cast("SideData | None", frame.side_data.get("DISPLAYMATRIX"))
     if matrix is None:
         return 0, False
-    a, b, _, c, d = struct.unpack("=9i", bytes(memoryview(matrix)))[:5]
+    a, b, _, c, d = struct.unpack("=9i", bytes(matrix))[:5]
     mirrored = a * d - b * c < 0
     return round(math.degrees(math.atan2(b, a)) / 90) * 90 % 360, mirrored
 
@@ -524,7 +530,7 @@ def _content_flags(survey: _Survey, shown: NDArray[np.int64]) -> Iterator[str]:
 
 def _average_rate(survey: _Survey, shown: NDArray[np.int64], timed: bool) -> float:
     """Frames per second by the packet times; by the header where they agree or there are none."""
-    header = float(survey.header_rate) if survey.header_rate else None
+    header = survey.header_rate
     if not timed or len(shown) < 2:
         return header or DEFAULT_FPS
     measured = (len(shown) - 1) / float(int(shown[-1] - shown[0]) * survey.time_base)
@@ -672,7 +678,7 @@ def _opened(path: Path, threads: int = 0) -> Iterator[tuple[InputContainer, Vide
             str(path.absolute()),
             mode="r",
             container_options={"format_whitelist": FORMATS, "protocol_whitelist": "file"},
-            metadata_errors="ignore",
+            **METADATA,
         )
     except FFmpegError as error:
         raise _refusal(path, error) from error
@@ -694,6 +700,12 @@ def _opened(path: Path, threads: int = 0) -> Iterator[tuple[InputContainer, Vide
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
         yield container, stream
+
+
+def _time_base(stream: VideoStream) -> Fraction:
+    """Seconds a tick, whatever rational type PyAV gives."""
+    assert stream.time_base is not None  # every demuxer sets it
+    return Fraction(stream.time_base.numerator, stream.time_base.denominator)
 
 
 def _refusal(path: Path, error: FFmpegError) -> DecodeError:
@@ -811,7 +823,8 @@ def read_frames(
         start: first frame.
         stop: one past the last frame; None goes on to wherever the decoder ends, which need not be
             `row.n_frames`.
-        threads: of the decoder; 0 lets FFmpeg choose. Changes nothing but speed.
+        threads: of the decoder; 0 lets FFmpeg choose. They change nothing but speed, except in a
+            damaged file: one that is flagged `corrupt_frames` is decoded by one thread.
 
     Returns:
         Frames of (row.height, row.width, 3) uint8 RGB, upright, `pts` in seconds since the first
@@ -827,6 +840,8 @@ def read_frames(
     faults = _Faults()
     if row.kind == "images":
         return FrameReader(row, _image_frames(row, start, stop, faults), faults)
+    if "corrupt_frames" in row.flags:
+        threads = 1
     return FrameReader(row, _video_frames(row, start, stop, threads, LEAD, faults), faults)
 
 
@@ -836,7 +851,6 @@ def _video_frames(
     if start == stop:
         return
     with _opened(Path(row.path), threads) as (container, stream):
-        assert stream.time_base is not None
         pictures = _pictures(container, stream, faults)
         if row.key_frames is None:
             numbered: Iterator[tuple[int, av.VideoFrame]] = enumerate(pictures)
@@ -846,7 +860,7 @@ def _video_frames(
                 _seek(row, container, stream, int(row.key_frames.dts[first]))
             numbered = _checked_numbers(row, row.key_frames, max(first, 0), pictures)
         convert = _Converter(row)
-        clock = _Clock(row, stream.time_base)
+        clock = _Clock(row, _time_base(stream))
         for number, picture in numbered:
             seconds = clock.seconds(number, picture.pts)
             corrupt = bool(picture.is_corrupt) or faults.pending

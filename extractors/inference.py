@@ -182,7 +182,7 @@ class VideoNetwork:
     def parts(self, videos: Tensor) -> Iterator[Tensor]:
         """The batch in parts that suit the device."""
         budget = CPU_PIXELS if self.device == "cpu" else GPU_PIXELS
-        return iter(videos.split(max(1, budget // videos[0, ..., 0].numel())))
+        return iter(torch.split(videos, max(1, budget // videos[0, ..., 0].numel())))
 
 
 def load_video_network(

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -493,58 +495,103 @@ def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
     elif hasattr(tree, "is_floating_point"):  # a tensor; torch is not imported for this
         tensor = tree.detach()
         yield prefix, (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-    elif isinstance(tree, np.ndarray) and tree.dtype.kind in "fiu":
-        yield prefix, tree.astype(np.float32) if tree.dtype.kind == "f" else tree
+    elif isinstance(tree, _PickledArray) and (array := tree.array) is not None:
+        yield prefix, array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
-def _empty_array(*_: Any) -> NDArray[Any]:
-    """Stands for numpy's `_reconstruct`; shape, dtype and data come from the state that follows."""
-    return np.ndarray((0,), "b")
+class _PickledType:
+    """Stands for a numpy dtype: the code ("f4") and byte order, and nothing else that it is told.
+
+    numpy itself believes the flags in a pickled dtype, so that a forged one makes it take numbers
+    for pointers.
+    """
+
+    def __init__(self, code: str) -> None:
+        self.code: str = code
+        self.order: Any = "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1]
+
+    def array(
+        self, data: bytes | str, shape: tuple[int, ...], order: Literal["C", "F"]
+    ) -> NDArray[Any] | None:
+        """Numbers as an array of their own; None for what is no number."""
+        if not re.fullmatch(r"[fiu][1248]", self.code):
+            return None
+        if isinstance(data, str):  # Python 2
+            data = data.encode("latin1")
+        kind = np.dtype(self.code).newbyteorder(self.order)
+        return np.frombuffer(data, kind).reshape(shape, order=order).astype(self.code)
 
 
-def _from_buffer(
-    data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: Literal["C", "F"], *_: Any
-) -> NDArray[Any]:
-    """Stands for numpy's `_frombuffer`: how protocol 5 writes arrays."""
-    return np.frombuffer(data, dtype).reshape(shape, order=order)
+class _PickledArray:
+    """Stands for a numpy array."""
 
+    def __init__(self, array: NDArray[Any] | None = None) -> None:
+        self.array = array
 
-def _scalar(dtype: np.dtype[Any], data: bytes) -> Any:
-    """Stands for numpy's `scalar`."""
-    return np.frombuffer(data, dtype, 1)[0]
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """Stands for `_codecs.encode`: how protocol 2 writes bytes."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"encoding {encoding!r} is not allowed")
-    return text.encode("latin1")
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, fortran, data = state
+        self.array = kind.array(data, shape, "F" if fortran else "C")
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds dicts, lists, text, numbers and numpy arrays, and refuses every other class."""
+    """Builds dicts, lists, text, numbers and arrays of numbers, and refuses all other classes.
+
+    What a file may call are methods of this object, so that it cannot change them either.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
-        super().__init__(stream, encoding="latin1")  # pickles of Python 2
+        super().__init__(stream, encoding="latin1")  # Python 2 wrote bytes for text
 
     def find_class(self, module: str, name: str) -> Any:
         """Give a harmless stand-in, or refuse."""
         match module.replace("numpy._core", "numpy.core"), name:
-            case "numpy.core.multiarray", "_reconstruct":
-                return _empty_array
-            case "numpy.core.multiarray", "scalar":
-                return _scalar
-            case "numpy.core.numeric", "_frombuffer":
-                return _from_buffer
             case "numpy", "ndarray":
                 return None  # only ever handed to _reconstruct, which does not look at it
             case "numpy", "dtype":
-                return np.dtype
+                return self._dtype
+            case "numpy.core.multiarray", "_reconstruct":
+                return self._reconstruct
+            case "numpy.core.multiarray", "scalar":
+                return self._scalar
+            case "numpy.core.numeric", "_frombuffer":
+                return self._from_buffer
             case "_codecs", "encode":
-                return _latin1
+                return self._encode
+            case "__builtin__" | "builtins", "bytes":
+                return self._no_bytes
             case "collections", "OrderedDict":
                 return dict
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which weights do not need")
+
+    def _dtype(self, code: str, *_: Any) -> _PickledType:
+        return _PickledType(code)
+
+    def _reconstruct(self, *_: Any) -> _PickledArray:
+        return _PickledArray()  # the state that follows says what is in it
+
+    def _scalar(self, *_: Any) -> None:
+        """A single number of numpy's is no weight."""
+
+    def _from_buffer(
+        self,
+        data: bytes,
+        kind: _PickledType,
+        shape: tuple[int, ...],
+        order: Literal["C", "F"],
+        *_: Any,
+    ) -> _PickledArray:
+        return _PickledArray(kind.array(data, shape, order))  # how protocol 5 writes arrays
+
+    def _encode(self, text: str, encoding: str) -> bytes:
+        if encoding != "latin1":  # how protocol 2 writes bytes
+            raise pickle.UnpicklingError(f"encoding {encoding!r} is not allowed")
+        return text.encode("latin1")
+
+    def _no_bytes(self) -> bytes:
+        return b""  # how protocol 2 writes them
 
 
 def _convert_file(
@@ -604,10 +651,9 @@ def _write_converted(target: Path, tensors: Arrays, record: Mapping[str, str]) -
     record = {**record, "converter": CONVERTER_VERSION}
     data = save(kept, {**record, "content_sha256": _content_sha256(kept, record)})
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-    temporary = Path(name)
+    temporary = target.with_name(f".{target.name}-{uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
@@ -644,7 +690,7 @@ def _content_sha256(tensors: Arrays, record: Mapping[str, str]) -> str:
     for name in sorted(tensors):
         value = tensors[name]
         digest.update(f"{name}|{value.dtype.str}|{value.shape}".encode())
-        digest.update(value.reshape(-1).view(np.uint8))
+        digest.update(value.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -180,7 +180,8 @@ def _load(cache: Path) -> dict[str, ProbeRow]:
         except FileNotFoundError:
             continue  # another run has just folded the parts; at worst a file is probed again
         for values in table.to_pylist():
-            rows[values["signature"]] = _row(values)
+            signature = values.pop("signature")
+            rows[signature] = _row(values)
     return rows
 
 
@@ -213,7 +214,6 @@ def _values(signature: str, row: ProbeRow) -> dict[str, Any]:
 
 def _row(values: dict[str, Any]) -> ProbeRow:
     index, pts, dts = (values.pop(f"key_{n}") for n in ("index", "pts", "dts"))
-    values.pop("signature")
     keys = None
     if index is not None:
         keys = KeyFrames(*(np.asarray(v, np.int64) for v in (index, pts, dts)))

@@ -239,14 +239,19 @@ def _score(run: RunConfig, path: Path) -> Result:
     return Result([f"{len(done.videos)} videos scored, {done.events} events"], done.failures)
 
 
+def evaluate_if_labelled(out: Path, manifest: Manifest) -> tuple[list[str], list[Failure]]:
+    """Metrics of a score folder where the manifest has frame labels: lines, failures."""
+    if all(record.anomalies is None for record in manifest.records):
+        return [], []
+    try:
+        return metrics_lines(evaluate(out, manifest)), []
+    except MetricsError as error:
+        return [], [Failure("*", "evaluate", "MetricsError", str(error))]
+
+
 def _evaluate(run: RunConfig, path: Path) -> Result:
     manifest = read_manifest(path).select(split=run.score.split)
-    if all(record.anomalies is None for record in manifest.records):
-        return Result(["no frame labels: nothing to evaluate"])
-    try:
-        return Result(metrics_lines(evaluate(run.out, manifest)))
-    except MetricsError as error:
-        return Result([], [Failure("*", "evaluate", "MetricsError", str(error))])
+    return Result(*evaluate_if_labelled(run.out, manifest))
 
 
 def _report(run: RunConfig, path: Path) -> Result:

@@ -1,0 +1,210 @@
+"""Patch cubes: every clip cut into grids of patches of several sizes, each through a 3-D network.
+
+Paper: SSRL, "Scale-aware Spatio-Temporal Relation Learning for Video Anomaly Detection", ECCV 2022,
+Sect. 3.1 and 4.2: frames of 480 x 840, patches of 240 x 280, 160 x 168 and 120 x 120, that is grids
+of 2 x 3, 3 x 5 and 4 x 7, from the top left, row by row. A patch goes through the network as it is,
+without a further resize.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from . import inception_i3d
+from .base import ArraySpec, Config, Extractor, ExtractorError, Precision
+from .decode import Clip, ClipRule, Tail
+from .inference import Size, VideoNetwork, load_video_network, resize_frames
+from .weights import ResolvedWeights, Weights
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network that takes videos of any size.
+
+    Attributes:
+        build: makes the network: (B, 3, T, H, W) normalised -> (B, features) float32.
+        features: width of a row.
+        cards: weights that fit, the default first.
+        flops: (frames, height, width) -> multiply-adds times two.
+    """
+
+    build: Callable[[], nn.Module]
+    features: int
+    cards: tuple[Weights, ...]
+    flops: Callable[[int, int, int], float]
+
+
+BACKBONES = {
+    "inception_i3d": Backbone(
+        inception_i3d.InceptionI3d,
+        inception_i3d.FEATURES,
+        inception_i3d.CARDS,
+        inception_i3d.network_flops,
+    ),
+}
+
+
+class PatchCubesConfig(Config):
+    """Settings of `patch_cubes`.
+
+    Attributes:
+        frame_size: (height, width) that frames are resized to; a grid needs a fixed size.
+        patch_sizes: (height, width) of the patches of each grid. Grids start at the top left;
+            what is left over at the bottom and on the right is not seen.
+        backbone: the network.
+        clip_length: frames a clip.
+        stride: frames between the starts of two clips.
+        tail: "loop" covers every frame, "drop" leaves an incomplete clip out.
+        dtype: of the stored features.
+    """
+
+    frame_size: tuple[PositiveInt, PositiveInt] = (480, 840)  # SSRL, Sect. 4.2
+    patch_sizes: tuple[tuple[PositiveInt, PositiveInt], ...] = Field(
+        default=((240, 280), (160, 168), (120, 120)), min_length=1
+    )
+    backbone: Literal["inception_i3d"] = "inception_i3d"
+    clip_length: PositiveInt = 16
+    stride: PositiveInt = 16
+    tail: Tail = "loop"
+    dtype: Literal["float16", "float32"] = "float16"
+
+    @model_validator(mode="after")
+    def _grids_differ(self) -> Self:
+        seen: dict[Size, Size] = {}
+        for patch in self.patch_sizes:
+            rows, columns = grid_of(self.frame_size, patch)
+            if rows * columns == 0:
+                raise ValueError(f"a patch of {patch} does not fit into frames {self.frame_size}")
+            if other := seen.get((rows, columns)):
+                raise ValueError(f"patches {other} and {patch} both give a {rows}x{columns} grid")
+            seen[rows, columns] = patch
+        return self
+
+
+def grid_of(frame: Size, patch: Size) -> Size:
+    """(rows, columns) of whole patches in a frame."""
+    return frame[0] // patch[0], frame[1] // patch[1]
+
+
+def cut_patches(videos: Tensor, patch: Size) -> Tensor:
+    """Cut videos into a row-major grid of patches.
+
+    Args:
+        videos:
+            (B, T, H, W, 3).
+        patch:
+            (h, w).
+
+    Returns:
+        (B * rows * columns, T, h, w, 3), the patches of a video next to each other.
+    """
+    count, frames, height, width, channels = videos.shape
+    (h, w), (rows, columns) = patch, grid_of((height, width), patch)
+    whole = videos[:, :, : rows * h, : columns * w]
+    tiles = whole.reshape(count, frames, rows, h, columns, w, channels)
+    tiles = tiles.permute(0, 2, 4, 1, 3, 5, 6)  # (B, rows, columns, T, h, w, 3)
+    return tiles.reshape(count * rows * columns, frames, h, w, channels)
+
+
+class PatchCubes(Extractor[PatchCubesConfig]):
+    """One array of patch features for each patch size: (patches, features) a clip."""
+
+    name: ClassVar[str] = "patch_cubes"
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[Config]] = PatchCubesConfig
+    cards: ClassVar[tuple[Weights, ...]] = tuple(c for b in BACKBONES.values() for c in b.cards)
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        # the same three grids on frames of UCSD Ped2's size
+        "small": {"frame_size": (240, 360), "patch_sizes": ((120, 120), (80, 72), (60, 51))},
+    }
+    batch_size: ClassVar[int] = 2  # a clip is cut into 49 patches
+
+    _network: VideoNetwork | None = None
+
+    def __init__(
+        self,
+        config: PatchCubesConfig,
+        *,
+        weights: ResolvedWeights | None = None,
+        precision: Precision = "fp32",
+    ) -> None:
+        super().__init__(config, weights=weights, precision=precision)
+        self.backbone = BACKBONES[config.backbone]
+        fitting = [card.name for card in self.backbone.cards]
+        if weights is not None and weights.card.name not in fitting:
+            raise ExtractorError(
+                f"weights {weights.card.name!r} do not fit backbone {config.backbone!r}; "
+                f"these do: {', '.join(fitting)}"
+            )
+
+    @property
+    def arrays(self) -> tuple[ArraySpec, ...]:
+        """One array for each patch size, named after its grid."""
+        return tuple(self._array(patch) for patch in self.config.patch_sizes)
+
+    def _array(self, patch: Size) -> ArraySpec:
+        rows, columns = grid = grid_of(self.config.frame_size, patch)
+        return ArraySpec(
+            f"grid_{rows}x{columns}",
+            self.config.dtype,
+            ("snippet", "patch", "feature"),
+            (rows * columns, self.backbone.features),
+            role=f"patch/{rows}x{columns}",
+            grid=grid,
+            attrs=(("patch_height", patch[0]), ("patch_width", patch[1])),
+        )
+
+    @property
+    def clip_rule(self) -> ClipRule:
+        """Clips without context."""
+        return ClipRule(self.config.clip_length, self.config.stride, self.config.tail)
+
+    def load(self, device: str) -> None:
+        """Put the network on the device.
+
+        Raises:
+            WeightsError: the weights are damaged.
+        """
+        assert self.weights is not None  # the base class has checked
+        build = self.backbone.build
+        self._network = load_video_network(build, self.weights, self.precision, device)
+
+    def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
+        """For each patch size (n, patches, features) float32.
+
+        Patches of one size are one batch across clips.
+
+        Raises:
+            ExtractorError: `load` was not called.
+        """
+        if self._network is None:
+            raise ExtractorError(f"{self.name}: call load(device) first")
+        size = self.config.frame_size
+        videos = torch.stack([resize_frames(clip.frames, size) for clip in clips])
+        rows: dict[str, NDArray[Any] | pa.Table] = {}
+        for patch in self.config.patch_sizes:
+            features = self._network(cut_patches(videos, patch))
+            array = self._array(patch)
+            rows[array.name] = features.reshape(len(clips), *array.shape).cpu().numpy()
+        return rows
+
+    def flops(self, height: int, width: int) -> float:
+        """Multiply-adds times two for one clip; the size of the video does not matter."""
+        return sum(
+            rows * columns * self.backbone.flops(self.config.clip_length, *patch)
+            for patch in self.config.patch_sizes
+            for rows, columns in [grid_of(self.config.frame_size, patch)]
+        )
+
+    def recipe(self) -> dict[str, Any]:
+        """Also what happens to the pixels."""
+        assert self.weights is not None
+        return {**super().recipe(), "pixels": inception_i3d.pixel_recipe(self.weights.card)}

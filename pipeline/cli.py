@@ -1,0 +1,623 @@
+"""The command line: parse, call one stage, print. No logic."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from pydantic import ValidationError
+
+from ..data_manifests import DATASETS, Manifest, ManifestError, read_manifest, write_manifest
+from ..data_manifests import footage as footage_dataset
+from ..extractors import EXTRACTORS
+from ..extractors.base import ExtractorError
+from ..extractors.decode import DecodeError
+from ..extractors.weights import Weights, WeightsError
+from .execute import Failure, console, write_failures
+from .run_config import ConfigError, default_cache, load_run, parse_settings
+from .store import FeatureStore, StoreError, list_stores
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}
+PARTLY = 3  # exit code: done, but some videos failed
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _known_errors() -> tuple[type[BaseException], ...]:
+    errors: list[type[BaseException]] = [ManifestError, ExtractorError, DecodeError, WeightsError]
+    errors += [StoreError, ConfigError, ValidationError, OSError]
+    for module, name in (
+        ("detectors.base", "DetectorError"),
+        ("pipeline.metrics", "MetricsError"),
+        ("pipeline.events", "EventError"),
+    ):
+        loaded = sys.modules.get(f"vadpipe.{module}")  # an error of what was never imported
+        if loaded is not None:
+            errors.append(getattr(loaded, name))
+    return tuple(errors)
+
+
+def main() -> None:
+    """Entry point: known errors become one message and exit code 1."""
+    try:
+        sys.exit(cli(standalone_mode=False) or 0)  # an Exit comes back as its code
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        console.print("stopped; run the same command again to go on")
+        sys.exit(130)
+    except Exception as error:
+        if not isinstance(error, _known_errors()):
+            raise
+        console.print(f"Error: {error}", style="bold red", markup=False, highlight=False)
+        sys.exit(1)
+
+
+def cache_option(command: Command) -> Command:
+    """`--cache DIR`."""
+    return click.option(
+        "--cache",
+        type=click.Path(path_type=Path),
+        default=default_cache,
+        show_default="$VADPIPE_CACHE or the user's cache folder",
+        help="Root of the cache.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """`--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(command)
+
+
+def probe_options(command: Command) -> Command:
+    """How files are opened."""
+    command = click.option("--image-fps", default=25.0, help="Frames per second of image folders.")(
+        command
+    )
+    return click.option(
+        "--hash",
+        "hash_mode",
+        type=click.Choice(["sampled", "full"]),
+        default="sampled",
+        help="Tell files apart by samples of their content or by all of it.",
+    )(command)
+
+
+def run_options(command: Command) -> Command:
+    """Where and how fast; none of them changes a key."""
+    for option in (
+        click.option("--span-frames", type=click.IntRange(1), default=16384, help="Frames a span."),
+        click.option("--workers", type=click.IntRange(0), default=0, help="Local processes."),
+        click.option("--batch-size", type=click.IntRange(1), help="Clips a batch."),
+        click.option("--device", default="cpu", help="cpu, cuda:0, ..."),
+    ):
+        command = option(command)
+    return command
+
+
+set_option = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting; may be repeated."
+)
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="vadpipe")
+def cli() -> None:
+    """Video anomaly detection: features once, then small detectors from the cache."""
+
+
+def _echo(lines: list[str], values: dict[str, Any], as_json: bool) -> None:
+    click.echo(json.dumps(values, indent=1) if as_json else "\n".join(lines))
+
+
+def _finish(failures: list[Failure], path: Path) -> None:
+    """List failures on stderr, write them, and end with code 3 if there are any."""
+    if not failures:
+        return
+    write_failures(path, failures)
+    console.print(f"[yellow]{len(failures)} failed; all are in {path}[/]")
+    for failure in failures[:20]:
+        line = f"  {failure.video_id}: {failure.stage}: {failure.error}: {failure.message}"
+        console.print(line, markup=False, highlight=False)
+    raise click.exceptions.Exit(PARTLY)
+
+
+def _open_target(target: Path, split: str | None) -> Manifest:
+    """A manifest file, or one's own footage: a file or a folder."""
+    if target.suffix.lower() not in (".parquet", ".csv"):
+        return footage_dataset.build(target)
+    manifest = read_manifest(target)
+    if split is None:
+        split = "test" if any(r.split == "test" for r in manifest.records) else None
+    chosen = manifest.select(split=split)
+    if not chosen.records:
+        raise ManifestError(f"{target} has no videos of split {split!r}")
+    return chosen
+
+
+@cli.command()
+@click.argument("dataset", type=click.Choice(sorted(DATASETS)))
+@click.argument("root", type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help=".parquet, .csv")
+@click.option("--split", type=click.Choice(["train", "test", "all"]), help="Footage only.")
+@click.option("--train-fraction", type=float, help="Footage only: the first part is normal.")
+@set_option
+def manifest(
+    dataset: str,
+    root: Path,
+    out: Path,
+    split: str | None,
+    train_fraction: float | None,
+    settings: tuple[str, ...],
+) -> None:
+    """List the videos of a data set, or of a folder of footage, with splits and labels.
+
+    \b
+    Example:
+        vadpipe manifest footage /archive -o archive.parquet
+        vadpipe manifest ucsd_ped2 /data/UCSDped2 -o ped2.parquet
+    """
+    from .stages import build_manifest
+
+    options = parse_settings(settings)
+    if split is not None:
+        options["split"] = split
+    if train_fraction is not None:
+        options["train_fraction"] = train_fraction
+    made = build_manifest(dataset, root, options)
+    write_manifest(made, out)
+    click.echo(f"{out}: {len(made.records)} records of {dataset}")
+
+
+@cli.command()
+@click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
+@click.option("--decode", is_flag=True, help="Decode everything: exact counts, corrupt frames.")
+@probe_options
+@cache_option
+@json_option
+def probe(
+    manifest_path: Path,
+    decode: bool,
+    hash_mode: Any,
+    image_fps: float,
+    cache: Path,
+    as_json: bool,
+) -> None:
+    """Open every file once and say what is wrong with it.
+
+    \b
+    Example:
+        vadpipe probe archive.parquet
+    """
+    from .probe import duplicates
+    from .probe import probe as run_probe
+
+    listed = read_manifest(manifest_path)
+    probed = run_probe(listed, cache, hash_mode=hash_mode, decode=decode, image_fps=image_fps)
+    lines = [
+        f"{video_id}\t{row.n_frames} frames\t{row.width}x{row.height}\t{row.fps:.3f} fps\t"
+        f"{row.codec}\t{' '.join(row.flags) or 'ok'}"
+        for video_id, row in probed.rows.items()
+    ]
+    twice = duplicates(probed)
+    lines += [f"same content: {', '.join(ids)}" for ids in twice.values()]
+    values = {
+        "videos": {
+            v: {k: x for k, x in vars(r).items() if k != "key_frames"}
+            for v, r in probed.rows.items()
+        },
+        "duplicates": twice,
+        "failures": [vars(f) for f in probed.failures],
+    }
+    _echo(lines, values, as_json)
+    _finish(probed.failures, cache / "failures" / f"{manifest_path.stem}-probe.parquet")
+
+
+@cli.command()
+@click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
+@click.option("-e", "--extractor", "names", multiple=True, required=True, help="NAME[:PRESET].")
+@set_option
+@click.option("--weights", help="A card's name, a file, or random:SEED.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto")
+@click.option("--max-bytes", type=int, help="Refuse to write more than this.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done and what it costs.")
+@run_options
+@probe_options
+@cache_option
+def extract(
+    manifest_path: Path,
+    names: tuple[str, ...],
+    settings: tuple[str, ...],
+    weights: str | None,
+    precision: Any,
+    max_bytes: int | None,
+    dry_run: bool,
+    device: str,
+    batch_size: int | None,
+    workers: int,
+    span_frames: int,
+    hash_mode: Any,
+    image_fps: float,
+    cache: Path,
+) -> None:
+    """Turn footage into features, once; what is in the cache already is not done again.
+
+    \b
+    Example:
+        vadpipe extract archive.parquet -e inception_i3d
+        vadpipe extract ped2.parquet -e patch_cubes:small --set stride=8
+    """
+    from .extract import estimate, plan_jobs, resolve_extractor
+    from .extract import extract as run_extract
+    from .probe import probe as run_probe
+
+    listed = read_manifest(manifest_path)
+    config = parse_settings(settings)
+    specs = [
+        resolve_extractor(name, config, weights=weights, precision=precision, device=device)
+        for name in names
+    ]
+    probed = run_probe(listed, cache, hash_mode=hash_mode, image_fps=image_fps)
+    stores = [FeatureStore(cache, spec.make().recipe()) for spec in specs]
+    for spec, store in zip(specs, stores, strict=True):
+        identity = "none" if spec.weights is None else spec.weights.identity[:19]
+        console.print(f"{store.name}: precision {spec.precision}, weights {identity}")
+    if dry_run:
+        cost = estimate(plan_jobs(probed, specs, cache, span_frames=span_frames))
+        click.echo(
+            f"{cost.videos} videos, {cost.spans} shards, {cost.frames:,} frames, {cost.rows:,} "
+            f"clips, {cost.bytes:,} bytes, {cost.flops / 1e12:,.1f} TFLOP"
+        )
+        return
+    done = run_extract(
+        listed,
+        probed,
+        specs,
+        cache,
+        span_frames=span_frames,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        max_bytes=max_bytes,
+    )
+    for store in done.stores:
+        click.echo(str(store.root))
+    what = f"{done.written} shards written" if done.written else "nothing to do"
+    click.echo(f"{what}: {len(done.rows)} videos are complete")
+    failures = [*probed.failures, *done.failures]
+    _finish(failures, cache / "failures" / f"{manifest_path.stem}-extract.parquet")
+
+
+@cli.command()
+@click.argument("detector")
+@click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
+@click.option("--features", multiple=True, metavar="ROLE=STORE", help="Where several would do.")
+@click.option("--config", type=click.Path(exists=True, path_type=Path), help="TOML file.")
+@set_option
+@click.option("--seed", type=int, default=0)
+@click.option("--device", default="cpu")
+@click.option("--force", is_flag=True, help="Train again even if the model is there.")
+@probe_options
+@cache_option
+def train(
+    detector: str,
+    manifest_path: Path,
+    features: tuple[str, ...],
+    config: Path | None,
+    settings: tuple[str, ...],
+    seed: int,
+    device: str,
+    force: bool,
+    hash_mode: Any,
+    image_fps: float,
+    cache: Path,
+) -> None:
+    """Train a detector from the cache; prints the model folder.
+
+    \b
+    Example:
+        vadpipe train knn ped2.parquet --set role=patch
+    """
+    import tomllib
+
+    from .probe import probe as run_probe
+    from .train import train as run_train
+
+    listed = read_manifest(manifest_path)
+    chosen = {} if config is None else tomllib.loads(config.read_text(encoding="utf-8"))
+    probed = run_probe(
+        listed.select(split="train"), cache, hash_mode=hash_mode, image_fps=image_fps
+    )
+    done = run_train(
+        detector,
+        listed,
+        probed,
+        cache,
+        features=parse_settings(features),
+        settings={**chosen, **parse_settings(settings)},
+        seed=seed,
+        device=device,
+        force=force,
+    )
+    click.echo(str(done.folder))
+    facts = ", ".join(f"{k} {v}" for k, v in done.summary.items())
+    console.print(f"{'trained' if done.fresh else 'this model is there already'}: {facts}")
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("target", type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Score folder.")
+@click.option("--split", help="Of a manifest; the test split if it has one.")
+@click.option("--quantile", type=float, default=0.99, help="Of normal scores: the threshold.")
+@click.option("--weights", help="One's own weights file, if the model was trained with one.")
+@run_options
+@probe_options
+@cache_option
+def score(
+    model: str,
+    target: Path,
+    out: Path,
+    split: str | None,
+    quantile: float,
+    weights: str | None,
+    device: str,
+    batch_size: int | None,
+    workers: int,
+    span_frames: int,
+    hash_mode: Any,
+    image_fps: float,
+    cache: Path,
+) -> None:
+    """Score a video, a folder or a manifest; what is missing is extracted first.
+
+    Writes scores.parquet, events.parquet and report.html.
+
+    \b
+    Example:
+        vadpipe score MODEL some.mp4 -o out
+    """
+    from .events import EventConfig
+    from .probe import probe as run_probe
+    from .report import write_report
+    from .score import score as run_score
+    from .stages import evaluate_if_labelled
+    from .train import find_model
+
+    listed = _open_target(target, split)
+    probed = run_probe(listed, cache, hash_mode=hash_mode, image_fps=image_fps)
+    release = min(EventConfig().release_quantile, quantile)
+    done = run_score(
+        find_model(cache, model),
+        listed,
+        probed,
+        out,
+        cache,
+        events=EventConfig(quantile=quantile, release_quantile=release),
+        weights=weights,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        span_frames=span_frames,
+        command=" ".join(sys.argv),
+    )
+    lines, failures = evaluate_if_labelled(out, listed)
+    click.echo(f"{len(done.videos)} videos scored ({done.fresh} new), {done.events} events")
+    for line in lines:
+        click.echo(line)
+    click.echo(str(write_report(out, out / "report.html", manifest=listed)))
+    _finish([*done.failures, *failures], out / "failures.parquet")
+
+
+@cli.command()
+@click.argument("scores", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
+@click.option("--split", default="test")
+@json_option
+def evaluate(scores: Path, manifest_path: Path, split: str, as_json: bool) -> None:
+    """Compare scores with frame labels: micro and macro AUC, AP, per video.
+
+    \b
+    Example:
+        vadpipe evaluate out ped2.parquet
+    """
+    from .evaluate import evaluate as run_evaluate
+    from .stages import metrics_lines
+
+    done = run_evaluate(scores, _open_target(manifest_path, split))
+    lines = metrics_lines(done)
+    lines += [
+        f"  {v.video_id}\t{'-' if v.auc is None else f'{100 * v.auc:.2f}'}\t"
+        f"{v.n_abnormal} of {v.n_frames} frames abnormal"
+        for v in done.metrics.videos
+    ]
+    _echo(lines, done.to_json(), as_json)
+
+
+@cli.command()
+@click.argument("scores", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "manifest_path",
+    metavar="[MANIFEST]",
+    required=False,
+    type=click.Path(exists=True, path_type=Path),
+)
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="HTML file or a folder for it.")
+def report(scores: Path, manifest_path: Path | None, out: Path | None) -> None:
+    """Write the page: curves, events with thumbnails, ROC, settings.
+
+    \b
+    Example:
+        vadpipe report out ped2.parquet
+    """
+    from .report import write_report
+
+    target = scores / "report.html" if out is None else out
+    if target.suffix.lower() != ".html":
+        target = target / "report.html"
+    listed = None if manifest_path is None else _open_target(manifest_path, None)
+    click.echo(str(write_report(scores, target, manifest=listed)))
+
+
+@cli.command()
+@click.argument("run_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@set_option
+@click.option("--dry-run", is_flag=True, help="Print the stages and do nothing.")
+def run(run_file: Path, settings: tuple[str, ...], dry_run: bool) -> None:
+    """Run everything that a TOML file describes, from manifest to report.
+
+    \b
+    Example:
+        vadpipe run ped2.toml --set seed=1
+    """
+    from .stages import execute, plan
+
+    config = load_run(run_file, settings)
+    stages = plan(config)
+    if dry_run:
+        for stage in stages:
+            needs = ", ".join(stage.needs) or "-"
+            click.echo(f"{stage.name}\tneeds {needs}\t{stage.key[:12]}\t{stage.target}")
+        return
+    failures: list[Failure] = []
+    for stage, result in execute(stages):
+        for line in result.lines:
+            click.echo(f"{stage.name}: {line}")
+        failures += result.failures
+    unique = list({(f.video_id, f.stage): f for f in failures}.values())
+    _finish(unique, config.out / "failures.parquet")
+
+
+@cli.group()
+def cache() -> None:
+    """Look after the feature sets of a cache."""
+
+
+@cache.command("ls")
+@cache_option
+def cache_ls(cache: Path) -> None:
+    """List the feature sets with their size."""
+    for store in list_stores(cache):
+        table = store.index()
+        size = sum(table["size"].to_pylist())
+        videos = len(set(table["content_id"].to_pylist()))
+        click.echo(f"{store.name}\t{videos} videos\t{table.num_rows} shards\t{size:,} bytes")
+
+
+@cache.command("verify")
+@cache_option
+def cache_verify(cache: Path) -> None:
+    """Read every shard and compare it with its checksum; exit code 1 on any problem."""
+    problems = [f"{s.name}: {line}" for s in list_stores(cache) for line in s.verify()]
+    for line in problems:
+        click.echo(line)
+    if problems:
+        raise click.exceptions.Exit(1)
+    click.echo("all shards are whole")
+
+
+@cache.command("rebuild")
+@cache_option
+def cache_rebuild(cache: Path) -> None:
+    """Write the index anew from the shards."""
+    for store in list_stores(cache):
+        click.echo(f"{store.name}\t{store.rebuild_index()} shards")
+
+
+@cache.command("rm")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@cache_option
+def cache_rm(name: str, yes: bool, cache: Path) -> None:
+    """Delete a feature set by its full name."""
+    import shutil
+
+    found = [store for store in list_stores(cache) if store.name == name]
+    if not found:
+        raise StoreError(f"{cache} has no feature set {name!r}; see vadpipe cache ls")
+    if not yes:
+        click.confirm(f"delete {found[0].root}?", abort=True)
+    shutil.rmtree(found[0].root)
+    click.echo(f"deleted {found[0].root}")
+
+
+@cli.group()
+def weights() -> None:
+    """Look after pretrained weights."""
+
+
+def _cards() -> dict[str, Weights]:
+    return {card.name: card for name in EXTRACTORS for card in EXTRACTORS[name].cards}
+
+
+def _card(name: str) -> Weights:
+    cards = _cards()
+    if name not in cards:
+        raise WeightsError(f"no weights {name!r}; there are: {', '.join(cards)}")
+    return cards[name]
+
+
+@weights.command("ls")
+def weights_ls() -> None:
+    """List the cards: what is here, its licence and origin."""
+    from ..extractors.weights import ls
+
+    for row in ls(list(_cards().values())):
+        click.echo(f"{row.name}\t{row.state}\t{row.licence}\t{row.origin}")
+
+
+@weights.command("fetch")
+@click.argument("name")
+@click.option("--sha256", help="Where the card does not know it.")
+def weights_fetch(name: str, sha256: str | None) -> None:
+    """Download weights, check their hash, convert them to safetensors."""
+    from ..extractors.weights import fetch
+
+    click.echo(str(fetch(_card(name), sha256=sha256)))
+
+
+@weights.command("verify")
+@click.argument("names", nargs=-1)
+def weights_verify(names: tuple[str, ...]) -> None:
+    """Hash weights again; exit code 1 if one is broken or missing."""
+    from ..extractors.weights import verify
+
+    rows = [verify(_card(name)) for name in names or _cards()]
+    for row in rows:
+        click.echo(f"{row.name}\t{row.state}")
+    wrong = {"broken", "missing"} if names else {"broken"}
+    if any(row.state in wrong for row in rows):
+        raise click.exceptions.Exit(1)
+
+
+@cli.command()
+@click.argument("what", type=click.Choice(["i3d"]))
+@click.option("--repeats", type=click.IntRange(1), default=5)
+@json_option
+def bench(what: str, repeats: int, as_json: bool) -> None:
+    """Measure speed as ratios, everything interleaved in one run."""
+    from .bench import bench_i3d
+
+    values, lines = bench_i3d(repeats=repeats)
+    _echo(lines, values, as_json)
+
+
+@cli.command()
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("demo"))
+@click.option("--seed", type=int, default=0)
+@click.option("--device", default="cpu")
+@cache_option
+def demo(out: Path, seed: int, device: str, cache: Path) -> None:
+    """Draw a small surveillance scene, then run everything on it; prints AUC and the report."""
+    from .demo import run_demo
+
+    for line in run_demo(out, cache, seed=seed, device=device):
+        click.echo(line)
+
+
+if __name__ == "__main__":
+    main()

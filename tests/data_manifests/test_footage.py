@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.synthetic import write_footage
+from vadpipe.data_manifests.footage import build, find_footage, safe_id
+from vadpipe.data_manifests.record import ID_LENGTH, ManifestError, VideoRecord
+
+
+def touch(root: Path, *paths: str) -> Path:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+    return root
+
+
+def ids(root: Path) -> list[str]:
+    return [r.video_id for r in build(root).records]
+
+
+def test_a_tree_of_videos_and_image_folders(tmp_path: Path) -> None:
+    manifest = build(write_footage(tmp_path))
+    assert [(r.video_id, r.path) for r in manifest.records] == [
+        ("gate__morning.mp4", "gate/morning.mp4"),
+        ("gate__night.mp4", "gate/night.mp4"),
+        ("yard", "yard"),
+    ]
+    assert manifest.dataset == "footage"
+    assert manifest.root == str(tmp_path)
+    for record in manifest.records:
+        assert manifest.resolve(record.path).exists()
+        assert (record.split, record.label, record.anomalies) == ("all", None, None)
+
+
+def test_natural_order_folder_by_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "cam10/1.mp4", "cam2/10.mp4", "cam2/9.MKV", "cam2.avi", "b.webm")
+    assert [r.path for r in build(tmp_path).records] == [
+        *("b.webm", "cam2/9.MKV", "cam2/10.mp4", "cam2.avi", "cam10/1.mp4")
+    ]
+
+
+@pytest.mark.parametrize("name", ["day.avi", "day.AVI"])
+def test_one_file(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, name, "other.avi")
+    manifest = build(tmp_path / name)
+    assert [(r.video_id, r.path) for r in manifest.records] == [(name, name)]
+    assert manifest.root == str(tmp_path)
+
+
+def test_the_root_itself_may_be_an_image_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "yard/0.png", "yard/1.png")
+    manifest = build(tmp_path / "yard")
+    assert [(r.video_id, r.path) for r in manifest.records] == [("yard", "yard")]
+    assert manifest.root == str(tmp_path)
+
+
+def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
+    touch(tmp_path, "real/a.mp4")
+    (tmp_path / "link").symlink_to("real")
+    assert build(tmp_path / "link").root == str(tmp_path / "real")
+
+
+def test_an_image_folder_is_not_searched_further(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "clip/0.jpg", "clip/1.tif", "clip/masks/0.png", "clip/masks/1.png")
+    assert ids(tmp_path) == ["clip"]
+    assert "skipped 'clip/masks': lies in an image folder" in caplog.text
+
+
+def test_thumbnails_beside_videos_are_no_video(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "b.mp4", "a.jpg", "b.jpg", "deeper/c.mp4")
+    listing = find_footage(tmp_path)
+    assert listing.videos == ("a.mp4", "b.mp4", "deeper/c.mp4")
+    assert listing.others == {".jpg": 2}
+
+
+def test_one_picture_is_no_video(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "poster/a.jpg")
+    assert ids(tmp_path) == ["a.mp4"]
+
+
+def test_hidden_files_are_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "._a.mp4", ".trash/b.mp4", "c/.0.png", "c/.1.png")
+    listing = find_footage(tmp_path)
+    assert listing.videos == ("a.mp4",)
+    assert listing.skipped == ()
+
+
+def test_links_are_never_followed_and_always_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outside, root = touch(tmp_path / "outside", "secret.mp4"), touch(tmp_path / "root", "a.mp4")
+    (root / "file.mp4").symlink_to(outside / "secret.mp4")
+    (root / "folder").symlink_to(outside)
+    (root / "circle").symlink_to(root)
+    (root / "broken.mp4").symlink_to("nowhere")
+    assert ids(root) == ["a.mp4"]
+    assert [name for name, _ in find_footage(root).skipped] == [
+        *("broken.mp4", "circle", "file.mp4", "folder")
+    ]
+    assert caplog.text.count("is a symbolic link") == 4
+
+
+def test_links_to_pictures_make_no_image_folder(tmp_path: Path) -> None:
+    root = touch(tmp_path / "root", "a.mp4", "clip/0.png")
+    (root / "clip/1.png").symlink_to("0.png")
+    assert ids(root) == ["a.mp4"]
+
+
+def test_what_is_neither_file_nor_folder_is_reported(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    listing = find_footage(tmp_path)
+    assert listing.videos == ("a.mp4",)
+    assert listing.skipped == (("pipe.mp4", "is neither a file nor a folder"),)
+
+
+def test_names_that_no_manifest_can_hold_are_reported(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "new\nline.mp4")
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/latin-\xfc.mp4"))).touch()
+    listing = find_footage(tmp_path)
+    assert listing.videos == ("a.mp4",)
+    assert [name for name, _ in listing.skipped] == ["latin-\udcfc.mp4", "new\nline.mp4"]
+
+
+def test_a_folder_that_cannot_be_read_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.mp4", "locked/b.mp4")
+    plain = Path.iterdir
+
+    def iterdir(self: Path) -> object:
+        if self.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return plain(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    listing = find_footage(tmp_path)
+    assert listing.videos == ("a.mp4",)
+    assert listing.skipped == (("locked", "cannot be read: Permission denied"),)
+
+
+def test_other_suffixes_are_counted_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "a.mp4", *(f"{i}.dav" for i in range(3)), "README")
+    with caplog.at_level(logging.WARNING):
+        build(tmp_path)
+    assert [r.getMessage() for r in caplog.records] == [
+        "skipped files that are no footage by their suffix: .dav (3), no suffix (1)"
+    ]
+
+
+def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:
+    touch(tmp_path, "a.dav")
+    for root in (tmp_path, tmp_path / "a.dav"):
+        with pytest.raises(ManifestError, match=r"no footage in .*\.mp4.*\.jpg.*: \.dav \(1\)"):
+            build(root)
+    with pytest.raises(ManifestError, match="does not exist"):
+        build(tmp_path / "gone")
+
+
+def test_a_part_of_each_video_for_training(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "b.mp4")
+    manifest = build(tmp_path, train_fraction=0.6)
+    assert [(r.video_id, r.path, r.split, r.label, r.part) for r in manifest.records] == [
+        ("a.mp4.train", "a.mp4", "train", 0, (0.0, 0.6)),
+        ("a.mp4.test", "a.mp4", "test", None, (0.6, 1.0)),
+        ("b.mp4.train", "b.mp4", "train", 0, (0.0, 0.6)),
+        ("b.mp4.test", "b.mp4", "test", None, (0.6, 1.0)),
+    ]
+    # Anomalies are those of the whole file, of which the caller said nothing.
+    assert {r.anomalies for r in manifest.records} == {None}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train_fraction": 0.0}, "between 0 and 1"),
+        ({"train_fraction": 1.0}, "between 0 and 1"),
+        ({"train_fraction": float("nan")}, "between 0 and 1"),
+        ({"train_fraction": 0.5, "split": "train"}, "leave them out"),
+        ({"train_fraction": 0.5, "label": 0}, "leave them out"),
+    ],
+)
+def test_options_that_contradict(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    touch(tmp_path, "a.mp4")
+    with pytest.raises(ManifestError, match=message):
+        build(tmp_path, **options)  # type: ignore[arg-type]
+
+
+def test_split_and_label_of_all_videos(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "b.mp4")
+    normal = build(tmp_path, split="train", label=0).records
+    assert {(r.split, r.label, r.anomalies) for r in normal} == {("train", 0, ())}
+    abnormal = build(tmp_path, split="test", label=1).records
+    assert {(r.split, r.label, r.anomalies) for r in abnormal} == {("test", 1, None)}
+
+
+def test_an_id_does_not_depend_on_other_files(tmp_path: Path) -> None:
+    touch(tmp_path, "x/a b.mp4", "day.mp4", "a__b.mp4")
+    before = ids(tmp_path)
+    touch(tmp_path, "x/a_b.mp4", "day.avi", "day/0.png", "day/1.png", "a/b.mp4", "Day.mp4")
+    after = ids(tmp_path)
+    assert set(before) < set(after)
+    assert len(after) == len(set(after)) == 8
+
+
+def test_ids_are_readable() -> None:
+    assert safe_id("cam1/2024-05-01_12.30.mp4") == "cam1__2024-05-01_12.30.mp4"
+    assert safe_id("Hof 3/a.avi") == "Hof_3__a.avi-2cb1bdcb"
+    assert safe_id(".frames").startswith("_frames-")
+
+
+NAME = st.text(st.sampled_from("ab_ -ü."), min_size=1, max_size=5).filter(
+    lambda name: name not in (".", "..")
+)
+PATH = st.lists(NAME, min_size=1, max_size=3).map("/".join)
+
+
+@given(st.lists(PATH | PATH.map(lambda path: path + "x" * 250), unique=True, max_size=30))
+def test_ids_are_safe_and_different_for_different_paths(paths: list[str]) -> None:
+    found = [safe_id(path) for path in paths]
+    assert len(set(found)) == len(paths)
+    for video_id in found:
+        longest = f"{video_id}.train"
+        assert len(longest) <= ID_LENGTH
+        assert VideoRecord(video_id=longest, path="a", split="all").video_id == longest
+
+
+@pytest.mark.data
+def test_real_footage(shared: Path) -> None:
+    assert ids(shared / "data/footage") == ["vtest.avi"]
+    assert len(build(shared / "data/ucsd_ped2").records) == 16 + 6 + 6

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.synthetic import write_footage, write_tiny_scene, write_ucsd_ped2
+from vadpipe import data_manifests
+from vadpipe.data_manifests import DATASETS, Manifest, ManifestError, read_manifest, write_manifest
+
+
+def _ped2(root: Path) -> Path:
+    return write_ucsd_ped2(root, train=range(1, 17), test=range(1, 13), masks=False)
+
+
+WRITERS = {"footage": write_footage, "synthetic": write_tiny_scene, "ucsd_ped2": _ped2}
+
+
+def test_every_data_set_has_a_generator() -> None:
+    assert WRITERS.keys() == DATASETS.keys()
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_every_data_set_is_listed_and_stored(name: str, tmp_path: Path) -> None:
+    """What is true of all of them: real paths, unique names, and files that give it all back."""
+    (tmp_path / "data").mkdir()
+    manifest = DATASETS[name](WRITERS[name](tmp_path / "data"))
+    assert isinstance(manifest, Manifest)
+    assert manifest.dataset == name
+    assert len(manifest)
+    for record in manifest.records:
+        for path in filter(None, (record.path, record.masks, record.tracks)):
+            assert manifest.resolve(path).exists()
+        if record.split == "train":
+            assert (record.label, record.anomalies) == (0, ())
+        if record.anomalies:
+            assert (record.split, record.label) == ("test", 1)
+    for suffix in (".parquet", ".csv"):
+        assert read_manifest(write_manifest(manifest, tmp_path / f"m{suffix}")) == manifest
+    assert DATASETS[name](tmp_path / "data") == manifest
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_an_empty_or_missing_folder_is_an_error(name: str, tmp_path: Path) -> None:
+    for root in (tmp_path, tmp_path / "gone"):
+        with pytest.raises(ManifestError, match=str(root)):
+            DATASETS[name](root)
+
+
+def test_all_names_are_there() -> None:
+    assert all(hasattr(data_manifests, name) for name in data_manifests.__all__)

@@ -1,0 +1,165 @@
+"""Patch cubes: the grid, and that a patch sees nothing but itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from vadpipe.extractors import inception_i3d
+from vadpipe.extractors.base import ExtractorError
+from vadpipe.extractors.decode import Clip
+from vadpipe.extractors.inception_i3d import InceptionI3DConfig, InceptionI3DFeatures
+from vadpipe.extractors.inference import resize_frames
+from vadpipe.extractors.patch_cubes import PatchCubes, PatchCubesConfig, cut_patches, grid_of
+from vadpipe.extractors.weights import ResolvedWeights
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*not trained")
+
+RANDOM = ResolvedWeights(inception_i3d.CARDS[0], "random:0", None)
+SMALL: dict[str, Any] = {
+    "frame_size": (64, 96),
+    "patch_sizes": ((32, 32), (60, 40)),
+    "clip_length": 8,
+}
+
+
+def clip(frames: NDArray[np.uint8]) -> Clip:
+    index = np.arange(len(frames))
+    return Clip(frames, index, index / 25.0, 0, len(frames))
+
+
+def noise(seed: int, height: int = 64, width: int = 96) -> NDArray[np.uint8]:
+    values = np.random.default_rng(seed).integers(0, 256, (8, height, width, 3))
+    return values.astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def cubes() -> PatchCubes:
+    made = PatchCubes(PatchCubesConfig(**SMALL), weights=RANDOM)
+    made.load("cpu")
+    return made
+
+
+# -------------------------------------------------------------------------------------- grid
+
+
+def test_the_paper_s_grids() -> None:
+    """SSRL, Sect. 4.2: 6, 15 and 28 patches, nothing left over."""
+    arrays = PatchCubes(PatchCubesConfig(), weights=RANDOM).arrays
+    assert [(a.name, a.role, a.grid, a.shape) for a in arrays] == [
+        ("grid_2x3", "patch/2x3", (2, 3), (6, 1024)),
+        ("grid_3x5", "patch/3x5", (3, 5), (15, 1024)),
+        ("grid_4x7", "patch/4x7", (4, 7), (28, 1024)),
+    ]
+    assert dict(arrays[1].attrs) == {"patch_height": 160, "patch_width": 168}
+
+
+def test_small_footage_has_the_same_grids() -> None:
+    small = PatchCubesConfig(**PatchCubes.presets["small"])
+    paper = PatchCubesConfig()
+    grids = [[grid_of(c.frame_size, patch) for patch in c.patch_sizes] for c in (small, paper)]
+    assert grids[0] == grids[1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    frame=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    patch=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+)
+def test_patches_are_row_major_from_the_top_left(
+    frame: tuple[int, int], patch: tuple[int, int]
+) -> None:
+    videos = torch.randint(0, 256, (2, 3, *frame, 3), dtype=torch.uint8)
+    (rows, columns), (h, w) = grid_of(frame, patch), patch
+    found = cut_patches(videos, patch)
+    assert found.shape == (2 * rows * columns, 3, h, w, 3)
+    places = [(b, r, c) for b in range(2) for r in range(rows) for c in range(columns)]
+    for cut, (b, r, c) in zip(found, places, strict=True):
+        assert torch.equal(cut, videos[b, :, r * h : (r + 1) * h, c * w : (c + 1) * w])
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"patch_sizes": ((240, 280), (240, 280))}, "both give a 2x3 grid"),
+        ({"patch_sizes": ((240, 280), (230, 270))}, "both give a 2x3 grid"),
+        ({"patch_sizes": ((481, 280),)}, "does not fit"),
+        ({"patch_sizes": ((240, 841),)}, "does not fit"),
+        ({"patch_sizes": ()}, "at least 1 item"),
+        ({"patch_sizes": ((0, 10),)}, "greater than 0"),
+        ({"frame_size": None}, "valid tuple"),
+        ({"backbone": "vgg"}, "inception_i3d"),
+    ],
+)
+def test_bad_settings(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        PatchCubesConfig(**config)
+
+
+def test_weights_of_another_network() -> None:
+    stranger = replace(RANDOM, card=replace(RANDOM.card, name="other.weights"))
+    with pytest.raises(ExtractorError, match="do not fit backbone 'inception_i3d'"):
+        PatchCubes(PatchCubesConfig(), weights=stranger)
+
+
+# ---------------------------------------------------------------------------------- features
+
+
+def test_a_patch_is_the_network_run_on_that_crop(cubes: PatchCubes) -> None:
+    frames = noise(0)
+    rows = cubes.extract([clip(noise(1)), clip(frames)])
+    alone = InceptionI3DFeatures(InceptionI3DConfig(resize=None, clip_length=8), weights=RANDOM)
+    alone.load("cpu")
+    for (h, w), spec in zip(cubes.config.patch_sizes, cubes.arrays, strict=True):
+        assert rows[spec.name].shape == (2, *spec.shape) and rows[spec.name].dtype == np.float32
+        assert spec.grid is not None
+        for i, (r, c) in enumerate(np.ndindex(spec.grid)):
+            crop = np.ascontiguousarray(frames[:, r * h : (r + 1) * h, c * w : (c + 1) * w])
+            expected = alone.extract([clip(crop)])["features"][0, 0]
+            found = rows[spec.name][1, i]
+            np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_marker_moves_only_its_patch(cubes: PatchCubes) -> None:
+    """Row 1, column 2 of the 2 x 3 grid is patch 5; the 60 x 40 grid sees it from 4 rows less."""
+    plain = noise(0)
+    marked = plain.copy()
+    marked[:, 61:64, 90:96] = 255  # below the 60 x 40 patches and right of them
+    before, after = (cubes.extract([clip(frames)]) for frames in (plain, marked))
+    moved = np.abs(after["grid_2x3"] - before["grid_2x3"]).max((0, 2))
+    assert np.flatnonzero(moved > 1e-3).tolist() == [5]
+    assert moved[:5].max() == 0
+    assert np.abs(after["grid_1x2"] - before["grid_1x2"]).max() == 0
+
+
+def test_frames_are_resized_first(cubes: PatchCubes) -> None:
+    frames = noise(0, 90, 130)
+    resized = resize_frames(frames, (64, 96)).numpy()
+    rows, expected = cubes.extract([clip(frames)]), cubes.extract([clip(resized)])
+    for name in rows:
+        np.testing.assert_array_equal(rows[name], expected[name])
+
+
+def test_flops_add_up(cubes: PatchCubes) -> None:
+    flops = inception_i3d.network_flops
+    assert cubes.flops(1080, 1920) == 6 * flops(8, 32, 32) + 2 * flops(8, 60, 40)
+
+
+def test_extract_before_load() -> None:
+    with pytest.raises(ExtractorError, match="call load"):
+        PatchCubes(PatchCubesConfig(**SMALL), weights=RANDOM).extract([clip(noise(0))])
+
+
+def test_recipe_names_grids_and_pixels(cubes: PatchCubes) -> None:
+    recipe = cubes.recipe()
+    assert [array["role"] for array in recipe["arrays"]] == ["patch/2x3", "patch/1x2"]
+    assert recipe["config"]["frame_size"] == [64, 96]
+    assert recipe["pixels"]["mean"] == [127.5] * 3
