@@ -19,7 +19,7 @@ from errno import EINVAL
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Self, cast
+from typing import Any, BinaryIO, Literal, Self, cast, get_args
 
 import av
 import numpy as np
@@ -233,6 +233,8 @@ class ClipRule:
     def __post_init__(self) -> None:
         if self.length < 1 or self.stride < 1 or self.before < 0 or self.after < 0:
             raise ValueError(f"length and stride start at 1, before and after at 0: {self}")
+        if self.tail not in get_args(Tail):
+            raise ValueError(f"tail is one of {get_args(Tail)}, not {self.tail!r}")
 
 
 @dataclass(frozen=True)
@@ -279,6 +281,8 @@ def content_id(path: Path, hash_mode: HashMode = "sampled") -> str:
     if path.is_dir():
         ids = "\n".join(content_id(image, hash_mode) for image in list_images(path))
         return prefix + hashlib.sha256(ids.encode()).hexdigest()[:40]
+    if not path.is_file():  # nor a pipe: opening one would wait for ever
+        raise MissingFile(f"{path}: there is no such file; check the path in the manifest")
     try:
         with path.open("rb") as file:
             size = path.stat().st_size

@@ -155,8 +155,9 @@ class Calibration:
     def from_scores(cls, scores: Sequence[ArrayLike], *, method: str) -> Calibration:
         """Take the quantiles of the rows of all videos together.
 
-        The q-quantile is the order statistic number q (n + 1) (Weibull's): a new row from the same
-        source lies above it with probability 1 - q exactly, whatever the distribution.
+        The q-quantile is the order statistic number q (n + 1) (Weibull's). A new row that is
+        exchangeable with the n lies above it with probability 1 - q, whatever the distribution;
+        the more usual q (n - 1) + 1 lets more through when rows are few.
 
         Args:
             scores:

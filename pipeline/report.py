@@ -418,7 +418,6 @@ def _count_found(
         if span[0] < view.facts["frame_stop"] and span[1] > view.facts["frame_start"]
     ]
     return {
-        "videos": len(truth),
         "anomalies": len(inside),
         "met": sum(any(_meets(e, (span,)) for e in by_video[v]) for v, span in inside),
         "events": sum(map(len, by_video.values())),

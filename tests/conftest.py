@@ -20,3 +20,18 @@ def shared() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return path
+
+
+@pytest.fixture
+def real_weights() -> str:
+    """The name of the real I3D weights; they have to be fetched first (`make test` does)."""
+    from vadpipe.extractors.inception_i3d import CARDS
+    from vadpipe.extractors.weights import WeightsError, resolve
+
+    try:
+        resolve(CARDS, None)
+    except WeightsError as error:
+        if os.environ.get("VADPIPE_REQUIRE_DATA") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    return CARDS[0].name

