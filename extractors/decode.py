@@ -1017,13 +1017,10 @@ def _probe_images(folder: Path, hash_mode: HashMode, decode: bool, fps: float) -
     for path in images:
         with _image(path) as image:
             formats.add(str(image.format).lower())
-            upright = ImageOps.exif_transpose(image) if decode else image
-            size = (upright.height, upright.width)
+            quarter_turn = _exif_orientation(image) >= 5
+            sizes.append((image.width, image.height) if quarter_turn else image.size[::-1])
             if decode:
-                _rgb(upright)
-            elif image.getexif().get(EXIF_ORIENTATION, 1) >= 5:  # a quarter turn
-                size = size[::-1]
-            sizes.append(size)
+                _rgb(image)
         if sizes[-1] != sizes[0]:
             raise MixedSizes(
                 f"{path}: {sizes[-1][1]}x{sizes[-1][0]} pixels, but {images[0].name} has "
@@ -1059,7 +1056,7 @@ def _image_frames(
         )
     for number, path in enumerate(images[start:stop], start):
         with _image(path) as image:
-            pixels = _rgb(ImageOps.exif_transpose(image))
+            pixels = _rgb(image)
         if pixels.shape[:2] != (row.height, row.width):
             raise MixedSizes(f"{path}: its size has changed since the folder was probed")
         faults.at_end = number + 1 == len(images)
@@ -1079,8 +1076,17 @@ def _image(path: Path) -> Iterator[Image.Image]:
         raise UnreadableImage(f"{path}: too large for a frame: {error}") from error
 
 
+def _exif_orientation(image: Image.Image) -> int:
+    """1 to 8, from 5 on with a quarter turn; 1 where the header states none."""
+    # The base class's getexif: that of PNG decodes the picture to look for EXIF data behind it.
+    stated = Image.Image.getexif(image).get(EXIF_ORIENTATION, 1)
+    return stated if stated in range(1, 9) else 1
+
+
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8: 16-bit grey by its upper byte, alpha dropped, palettes looked up."""
+    """Upright (H, W, 3) uint8: 16-bit grey by its upper byte, no alpha, palettes looked up."""
+    if _exif_orientation(image) > 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey; some Pillow versions open it as 32-bit
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 0xFFFF:

@@ -54,7 +54,7 @@ class Outcome(Generic[T, R]):
 
 @contextmanager
 def open_client(*, workers: int = 0, threads: int = 1) -> Iterator[Client]:
-    """A dask client: threads of this process, or local worker processes. No dashboard.
+    """A dask client: threads of this process, or local worker processes. Loopback only.
 
     Args:
         workers:
@@ -68,8 +68,11 @@ def open_client(*, workers: int = 0, threads: int = 1) -> Iterator[Client]:
             processes=workers > 0,
             n_workers=max(1, workers),
             threads_per_worker=threads,
-            dashboard_address=None,
             memory_limit=0,
+            # Both would listen on all interfaces otherwise, dashboard or not.
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+            host="127.0.0.1" if workers else None,
         )
     try:
         yield client

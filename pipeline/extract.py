@@ -7,14 +7,17 @@ import platform
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache as memoise
+from functools import partial
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from distributed import Client
 from numpy.typing import NDArray
 
 from ..data_manifests.record import Manifest
@@ -24,10 +27,12 @@ from ..extractors.decode import (
     Clip,
     ClipAssembler,
     Frame,
+    FrameReader,
     ProbeRow,
     SeekMismatch,
     Span,
     clip_count,
+    in_order,
     plan_spans,
     read_frames,
 )
@@ -280,15 +285,16 @@ def extract(
     Raises:
         ExtractorError: the estimate is above `max_bytes`.
     """
-    jobs = plan_jobs(
-        probed,
-        specs,
-        cache,
+    plan = partial(
+        plan_jobs,
+        specs=specs,
+        cache=cache,
         span_frames=span_frames,
         device=device,
         batch_size=batch_size,
         threads=max(1, cpu_count() // max(1, workers)),
     )
+    jobs = plan(probed)
     size = estimate(jobs).bytes
     if max_bytes is not None and size > max_bytes:
         raise ExtractorError(
@@ -298,28 +304,24 @@ def extract(
     for store in stores:
         store.create()
     done = Extracted(stores, {})
-    errors: dict[str, BaseException] = {}
-    notes: dict[str, set[str]] = {}
-    index: dict[str, list[ShardRow]] = {store.name: [] for store in stores}
+    tally = _Tally({store.name: [] for store in stores})
     try:
         if jobs:
-            with (
-                open_client(workers=workers) as client,
-                progress_bar("extract", sum(_frames(job) for job in jobs)) as advance,
-            ):
-                for outcome in run_tasks(client, run_job, jobs):
-                    content = outcome.task.row.content_id
-                    if outcome.value is None:
-                        assert outcome.error is not None
-                        errors[content] = outcome.error
-                    else:
-                        for name, row in outcome.value.written:
-                            index[name].append(row)
-                        notes.setdefault(content, set()).update(outcome.value.flags)
-                    advance(_frames(outcome.task))
+            with open_client(workers=workers) as client:
+                _run_jobs(client, jobs, tally)
+                if tally.in_order:  # every span again: numbers found by seeking may be wrong too
+                    rows = {
+                        video_id: in_order(row)
+                        for video_id, row in probed.rows.items()
+                        if row.content_id in tally.in_order
+                    }
+                    for store, content in product(stores, tally.in_order):
+                        store.remove_video(content)
+                    _run_jobs(client, plan(Probed(rows)), tally)
     finally:
         for store in stores:
-            store.add_index_part(index[store.name])
+            store.add_index_part(tally.written[store.name])
+    errors, notes, index = tally.errors, tally.notes, tally.written
     done.written = sum(len(rows) for rows in index.values())
     for video_id, probe_row in probed.rows.items():
         if probe_row.content_id in errors:
@@ -337,6 +339,33 @@ def extract(
                 f"[yellow]{video_id}: the manifest expects {n} frames, the file has {known}[/]"
             )
     return done
+
+
+@dataclass
+class _Tally:
+    """What the tasks of a run have reported so far."""
+
+    written: dict[str, list[ShardRow]]
+    errors: dict[str, BaseException] = field(default_factory=dict)
+    notes: dict[str, set[str]] = field(default_factory=dict)
+    in_order: set[str] = field(default_factory=set)
+    """Videos whose seeking turned out to be wrong."""
+
+
+def _run_jobs(client: Client, jobs: Sequence[SpanJob], tally: _Tally) -> None:
+    with progress_bar("extract", sum(_frames(job) for job in jobs)) as advance:
+        for outcome in run_tasks(client, run_job, jobs):
+            content = outcome.task.row.content_id
+            if isinstance(outcome.error, SeekMismatch) and not outcome.task.row.sequential_only:
+                tally.in_order.add(content)
+            elif outcome.value is None:
+                assert outcome.error is not None
+                tally.errors[content] = outcome.error
+            else:
+                for name, row in outcome.value.written:
+                    tally.written[name].append(row)
+                tally.notes.setdefault(content, set()).update(outcome.value.flags)
+            advance(_frames(outcome.task))
 
 
 def _frames(job: SpanJob) -> int:
@@ -446,19 +475,10 @@ class _SpanWork:
 def run_job(job: SpanJob) -> SpanResult:
     """Decode the spans of a job once and write a shard for each extractor and span.
 
-    A file whose seeking turns out to be wrong is decoded from its start instead.
-
     Raises:
+        SeekMismatch: the file has to be decoded in order; `extract` does that.
         DecodeError, ExtractorError, StoreError: this video fails, others go on.
     """
-    try:
-        return _run_job(job)
-    except SeekMismatch:
-        flags = tuple(sorted({*job.row.flags, "sequential_only"}))
-        return _run_job(replace(job, row=replace(job.row, flags=flags, key_frames=None)))
-
-
-def _run_job(job: SpanJob) -> SpanResult:
     if any(spec.weights is not None for spec in job.specs):
         import torch
 
@@ -478,14 +498,16 @@ def _run_job(job: SpanJob) -> SpanResult:
     written: list[tuple[str, ShardRow]] = []
     corrupt = 0
 
+    reader = read_frames(job.row, start)
+
     def write(number: int, work: _SpanWork, n_frames: int | None) -> None:
-        flags = _flags(job.row, corrupt, n_frames)
+        flags = _flags(job.row, corrupt, n_frames, reader.cut_off)
         store = stores[number]
         row = work.write(store, VideoFacts(job.row.fps, n_frames, flags), job.device)
         written.append((store.name, row))
 
     at, ended = start, True
-    for frame in _ahead(read_frames(job.row, start), job.row.height * job.row.width * 3):
+    for frame in _ahead(reader, job.row.height * job.row.width * 3):
         at = frame.index + 1
         corrupt += frame.corrupt
         while waiting and waiting[0][1].assembler.first_frame <= frame.index:
@@ -505,11 +527,14 @@ def _run_job(job: SpanJob) -> SpanResult:
             work.finish()
             write(number, work, at)
     n_frames = at if ended else None
-    return SpanResult(tuple(written), n_frames, _flags(job.row, corrupt, n_frames))
+    flags = _flags(job.row, corrupt + reader.failed_packets, n_frames, reader.cut_off)
+    return SpanResult(tuple(written), n_frames, flags)
 
 
-def _flags(row: ProbeRow, corrupt: int, n_frames: int | None) -> tuple[str, ...]:
+def _flags(row: ProbeRow, corrupt: int, n_frames: int | None, cut_off: bool) -> tuple[str, ...]:
     flags = set(row.flags)
+    if cut_off:
+        flags.add("truncated")
     if corrupt:
         flags.add("corrupt_frames")
     if n_frames is not None and n_frames != row.n_frames:
@@ -517,7 +542,7 @@ def _flags(row: ProbeRow, corrupt: int, n_frames: int | None) -> tuple[str, ...]
     return tuple(sorted(flags))
 
 
-def _ahead(frames: Iterator[Frame], frame_bytes: int) -> Iterator[Frame]:
+def _ahead(frames: FrameReader, frame_bytes: int) -> Iterator[Frame]:
     """Decode in a thread of its own, ahead of the network, bounded by a queue."""
     size = max(4, min(64, QUEUE_BYTES // max(1, frame_bytes)))
     ready: queue.Queue[Frame | BaseException | None] = queue.Queue(size)
@@ -541,9 +566,7 @@ def _ahead(frames: Iterator[Frame], frame_bytes: int) -> Iterator[Frame]:
         except BaseException as error:  # handed to the consumer, which raises it
             put(error)
         finally:
-            close = getattr(frames, "close", None)
-            if close is not None:
-                close()
+            frames.close()
 
     thread = threading.Thread(target=decode, name="decode", daemon=True)
     thread.start()

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
-from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
 Padding = Literal["extreme", "literal"]
 
@@ -260,6 +259,13 @@ def frame_metrics(
         for name in ("micro_auc", "average_precision", "pr_auc", "score_gap"):
             undefined[name] = reason
     else:
+        from sklearn.metrics import (  # here, as it takes seconds to import
+            auc,
+            average_precision_score,
+            precision_recall_curve,
+            roc_curve,
+        )
+
         fpr, tpr, _ = roc_curve(label, score)
         micro = float(auc(fpr, tpr))
         fpr, tpr = thin_curve(fpr, tpr, ROC_POINTS)
@@ -326,5 +332,7 @@ def _measure_video(video: LabelledScores, low: float, high: float) -> VideoMetri
 
 
 def _auc(label: NDArray[np.bool_], score: NDArray[np.float64]) -> float:
+    from sklearn.metrics import auc, roc_curve
+
     fpr, tpr, _ = roc_curve(label, score)
     return float(auc(fpr, tpr))

@@ -294,7 +294,7 @@ def _draw(
     if not scores:
         return []
     levels = np.concatenate([values for _, _, values in scores] + [[] if high is None else [high]])
-    low, span = levels.min(), np.ptp(levels) or 1.0
+    low, span = float(levels.min()), float(np.ptp(levels)) or 1.0
 
     def y(value: NDArray[np.float64]) -> NDArray[np.float64]:
         return HEIGHT * (0.97 - 0.90 * (value - low) / span)  # events have the top edge
@@ -570,9 +570,9 @@ def _fetch(
             runs.append([frame])
     for run in runs:
         with read_frames(row, run[0], run[-1] + 1) as decoded:
-            for frame in decoded:
-                if frame.index in run:
-                    found[frame.index] = Thumbnail(frame.index, _jpeg(frame.image))
+            for shown in decoded:
+                if shown.index in run:
+                    found[shown.index] = Thumbnail(shown.index, _jpeg(shown.image))
 
 
 def _jpeg(pixels: NDArray[np.uint8]) -> str:

@@ -340,12 +340,28 @@ def cut(path: Path, share: float, target: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["h264-closed-mkv", "mjpeg-avi", "mpeg4-avi", "h264-closed-ts"])
 def test_truncated_files(name: str, footage: Callable[[str], Path], tmp_path: Path) -> None:
-    path = cut(footage(name), 0.6, tmp_path / footage(name).name)
+    path = cut(footage(name), 0.7, tmp_path / footage(name).name)
     row = probe_video(path, decode=True)
     assert "truncated" in row.flags
     assert N / 3 < row.n_frames < N
     assert len(list(read_frames(row))) == row.n_frames
     assert "truncated" not in probe_video(footage(name)).flags
+
+
+def test_recordings_that_were_never_finished(
+    footage: Callable[[str], Path], tmp_path: Path
+) -> None:
+    data = bytearray(footage("mjpeg-avi").read_bytes())
+    data[4:8] = bytes(4)  # the RIFF size is filled in at the end
+    (tmp_path / "a.avi").write_bytes(data)
+    assert "truncated" in probe_video(tmp_path / "a.avi").flags
+    data = bytearray(footage("h264-closed-mkv").read_bytes())
+    at = data.index(decode.MATROSKA_SEGMENT) + 4
+    data[at : at + 8] = b"\x01" + b"\xff" * 7  # a live recording: the size is unknown
+    (tmp_path / "live.mkv").write_bytes(data)
+    assert probe_video(tmp_path / "live.mkv").flags == ()
+    killed = cut(tmp_path / "live.mkv", 0.7, tmp_path / "killed.mkv")
+    assert "truncated" in probe_video(killed).flags
 
 
 def test_truncated_mp4(footage: Callable[[str], Path], tmp_path: Path) -> None:
