@@ -78,13 +78,13 @@ def bench_i3d(*, repeats: int = 5) -> tuple[dict[str, Any], list[str]]:
                 begin = time.perf_counter()
                 run()
                 times[name].append(time.perf_counter() - begin)
+    units = {name: unit for name, (unit, _, _) in contestants.items()}
     rates = {
         name: {
-            "unit": unit,
             "best": amount / min(times[name]),
             "median": amount / median(times[name]),
         }
-        for name, (unit, amount, _) in contestants.items()
+        for name, (_, amount, _) in contestants.items()
     }
     base = rates["plain fp32 loop"]
     gflop = network_flops(*CLIP) / 1e9
@@ -110,6 +110,7 @@ def bench_i3d(*, repeats: int = 5) -> tuple[dict[str, Any], list[str]]:
         "clip": list(CLIP),
         "gflop_per_clip": gflop,
         "repeats": repeats,
+        "units": units,
         "rates": rates,
         "ratio_to_plain": ratios,
         "share_of_matmul": matmul_share,
@@ -119,7 +120,7 @@ def bench_i3d(*, repeats: int = 5) -> tuple[dict[str, Any], list[str]]:
         f"clip {CLIP[0]}x{CLIP[1]}x{CLIP[2]}, {gflop:.1f} GFLOP; best / median of {repeats}",
     ]
     for name, rate in rates.items():
-        line = f"{name:22} {rate['best']:10.2f} / {rate['median']:10.2f} {rate['unit']}"
+        line = f"{name:22} {rate['best']:10.2f} / {rate['median']:10.2f} {units[name]}"
         if name in ratios:
             line += f"   {ratios[name]['best']:.2f} / {ratios[name]['median']:.2f} x plain"
             line += f"   {100 * matmul_share[name]['median']:.0f} % of matmul"

@@ -308,7 +308,7 @@ def find_events(
     first, stop = int(np.min(frame_start)), int(np.max(frame_stop))
     frames = expand_to_frames(frame_start, frame_stop, score, first, stop)  # (stop - first,)
 
-    # A millionth of a frame of slack: 1.1 s at 10 fps are 11 frames, though not in binary.
+    # A millionth of a frame of slack: 2.2 s at 25 fps are 55 frames, but 2.2 * 25 > 55 in binary.
     gap = math.floor(config.merge_seconds * fps + 1e-6)
     shortest = math.ceil(config.min_seconds * fps - 1e-6)
     pad = round(config.pad_seconds * fps)

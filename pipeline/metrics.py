@@ -88,10 +88,9 @@ def expand_to_frames(
     row = covering_sum(np.arange(len(values)))
     result = values[np.where(count == 1, row, 0)]
     if count.max() > 1:
-        centre = values[0]  # equal scores then cancel exactly
         many = count > 1
-        mean = centre + covering_sum(values - centre)[many] / count[many]
-        result[many] = np.clip(mean, values.min(), values.max())
+        mean = covering_sum(values)[many] / count[many]
+        result[many] = np.clip(mean, values.min(), values.max())  # rounding leads out of no range
 
     covered = np.flatnonzero(count)
     bare = np.flatnonzero(count == 0)

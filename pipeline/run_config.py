@@ -125,15 +125,15 @@ def load_run(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
         at[last] = value
     run = RunConfig.model_validate(values)
     base = path.resolve().parent
-    section = run.manifest
+    videos = run.manifest
     return run.model_copy(
         update={
             "out": base / run.out,
             "cache": None if run.cache is None else base / run.cache,
-            "manifest": section.model_copy(
+            "manifest": videos.model_copy(
                 update={
-                    "file": None if section.file is None else base / section.file,
-                    "root": None if section.root is None else base / section.root,
+                    "file": None if videos.file is None else base / videos.file,
+                    "root": None if videos.root is None else base / videos.root,
                 }
             ),
         }

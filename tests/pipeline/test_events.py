@@ -188,9 +188,17 @@ def test_merging_minimum_and_padding_by_hand():
 
 
 def test_decimal_seconds_mean_whole_frames():
-    score = np.zeros(40)
-    score[5:16] = 1.0  # eleven frames: 1.1 s at 10 fps, and 1.1 * 10 > 11 in binary
-    assert len(frame_events(score, 0.5, 0.5, EventConfig(min_seconds=1.1))) == 1
+    assert 2.2 * 25 > 55 and 0.57 * 100 < 57  # in binary
+    score = np.zeros(80)
+    score[5:60] = 1.0
+    assert len(frame_events(score, 0.5, 0.5, EventConfig(min_seconds=2.2), fps=25.0)) == 1
+    assert not frame_events(score, 0.5, 0.5, EventConfig(min_seconds=2.24), fps=25.0)
+    score = np.ones(100)
+    score[20:77] = 0.0
+    close = EventConfig(merge_seconds=0.57, min_seconds=0)
+    assert len(frame_events(score, 0.5, 0.5, close, fps=100.0)) == 1
+    close = EventConfig(merge_seconds=0.56, min_seconds=0)
+    assert len(frame_events(score, 0.5, 0.5, close, fps=100.0)) == 2
 
 
 curves = st.lists(st.integers(0, 9), min_size=1, max_size=120)

@@ -50,7 +50,7 @@ def test_a_task_that_kills_its_worker_is_given_up() -> None:
 def test_nothing_listens_beyond_loopback() -> None:
     for workers in (0, 1):
         with open_client(workers=workers) as client:
-            assert list(run_tasks(client, halve, [4]))[0].value == 2
+            assert next(iter(run_tasks(client, halve, [4]))).value == 2
             me = psutil.Process()
             listening = [
                 connection.laddr.ip
