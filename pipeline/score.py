@@ -158,6 +158,7 @@ def score(
             except Exception as error:  # one bad video never stops a run
                 done.failures.append(describe_failure(record.video_id, "score", error))
             advance(1)
+    (out / "metrics.json").unlink(missing_ok=True)  # of the scores that were here before
     done.events = sum(map(len, found.values()))
     _remove_other_parts(out, done.videos)
     _write_all_parts(out, done.videos, detector)
