@@ -26,6 +26,7 @@ from ..extractors.base import Extractor, ExtractorError, Precision, PrecisionReq
 from ..extractors.decode import (
     Clip,
     ClipAssembler,
+    ClipRule,
     Frame,
     FrameReader,
     ProbeRow,
@@ -223,29 +224,29 @@ def plan_jobs(
 
 def estimate(jobs: Sequence[SpanJob]) -> Estimate:
     """Rows, bytes, FLOPs and frames of a list of jobs, from the probe alone."""
-    rows = size = frames = 0
+    rows = size = frames = shards = 0
     flops = 0.0
-    shards = 0
     for job in jobs:
-        frames += sum(span.frame_stop - span.frame_start for span in job.spans)
+        frames += _frames(job)
         for spec, missing in zip(job.specs, job.missing, strict=True):
             extractor = _prepared(spec)
-            per_row = 16 + sum(
+            row_bytes = 16 + sum(
                 int(np.prod(a.shape)) * np.dtype(a.dtype).itemsize for a in extractor.arrays
             )
-            cost = extractor.flops(job.row.height, job.row.width)
-            for i in missing:
-                span = job.spans[i]
-                stop = job.row.n_frames if span.last else span.frame_stop
-                n = clip_count(stop, extractor.clip_rule) - (
-                    -(-span.frame_start // extractor.clip_rule.stride)
-                )
-                rows += max(n, 0)
-                size += max(n, 0) * per_row
-                flops += max(n, 0) * cost
-                shards += 1
+            clips = sum(_clips(job.spans[i], job.row, extractor.clip_rule) for i in missing)
+            rows += clips
+            size += clips * row_bytes
+            flops += clips * extractor.flops(job.row.height, job.row.width)
+            shards += len(missing)
     videos = len({job.row.content_id for job in jobs})
     return Estimate(videos, shards, rows, size, flops, frames)
+
+
+def _clips(span: Span, row: ProbeRow, rule: ClipRule) -> int:
+    """Clips that a span owns: starts before its end, less those before its beginning."""
+    whole = clip_count(row.n_frames, rule)
+    stop = whole if span.last else min(whole, -(-span.frame_stop // rule.stride))
+    return stop - min(stop, -(-span.frame_start // rule.stride))
 
 
 def extract(

@@ -68,10 +68,15 @@ def test_a_second_run_does_nothing(scene: Manifest, tmp_path: Path) -> None:
     assert plan_jobs(again, [NULL], tmp_path, span_frames=1000) == []
 
 
-def test_estimate_counts_what_is_written(scene: Manifest, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tail", ["loop", "drop"])
+@pytest.mark.parametrize("stride", [5, 16, 20])
+def test_estimate_counts_what_is_written(
+    scene: Manifest, tmp_path: Path, stride: int, tail: str
+) -> None:
     probed = probe(scene, tmp_path)
-    cost = estimate(plan_jobs(probed, [NULL], tmp_path, span_frames=16))
-    done = extract(scene, probed, [NULL], tmp_path, span_frames=16)
+    spec = resolve_extractor("null", {"stride": stride, "tail": tail})
+    cost = estimate(plan_jobs(probed, [spec], tmp_path, span_frames=16))
+    done = extract(scene, probed, [spec], tmp_path, span_frames=16)
     table = done.stores[0].index()
     assert cost.spans == done.written == table.num_rows
     assert cost.rows == sum(table["rows"].to_pylist())
