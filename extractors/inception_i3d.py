@@ -7,7 +7,7 @@ that its checkpoints fit. The licences of the weights stand on their cards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -99,6 +99,7 @@ class Mixed(nn.Module):
         self.b2a = Unit(channels, second[0])
         self.b2b = Unit(second[0], second[1], kernel=3)
         self.b3b = Unit(channels, pooled)
+        self.pool: Callable[[Tensor], Tensor] = max_of_neighbours
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, C', T, H, W)."""
@@ -106,7 +107,7 @@ class Mixed(nn.Module):
             self.b0(x),
             self.b1b(self.b1a(x)),
             self.b2b(self.b2a(x)),
-            self.b3b(max_of_neighbours(x)),
+            self.b3b(self.pool(x)),
         )
         return torch.cat(branches, 1)
 
