@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import dask
 import pyarrow as pa
 import pyarrow.parquet as pq
-from distributed import Client, as_completed
+from distributed import Client, KilledWorker, as_completed
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -86,8 +86,22 @@ def run_tasks(client: Client, run: Callable[[T], R], tasks: Iterable[T]) -> Iter
     """Run every task, give each outcome as it comes; one that fails costs only itself.
 
     A task whose worker process dies is tried again by the scheduler, then given up; one that
-    raises is not, as the same file would fail again.
+    raises is not, as the same file would fail again. The scheduler also blames tasks that merely
+    shared the dead worker: all suspects are run once more at the end, one by one.
     """
+    suspects: list[T] = []
+    for outcome in _run_together(client, run, tasks):
+        if isinstance(outcome.error, KilledWorker):
+            suspects.append(outcome.task)
+        else:
+            yield outcome
+    for task in suspects:
+        yield from _run_together(client, run, [task])
+
+
+def _run_together(
+    client: Client, run: Callable[[T], R], tasks: Iterable[T]
+) -> Iterator[Outcome[T, R]]:
     threads = sum(client.nthreads().values())
     queue = iter(tasks)
     running: dict[Any, T] = {}
