@@ -19,7 +19,7 @@ from ..extractors.decode import DecodeError
 from ..extractors.weights import Weights, WeightsError
 from .execute import Failure, console, write_failures
 from .run_config import ConfigError, default_cache, load_run, parse_settings
-from .store import FeatureStore, StoreError, list_stores
+from .store import StoreError, list_stores
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}
 PARTLY = 3  # exit code: done, but some videos failed
@@ -251,7 +251,7 @@ def extract(
         vadpipe extract archive.parquet -e inception_i3d
         vadpipe extract ped2.parquet -e patch_cubes:small --set stride=8
     """
-    from .extract import estimate, plan_jobs, resolve_extractor
+    from .extract import estimate, plan_jobs, resolve_extractor, stores_of
     from .extract import extract as run_extract
     from .probe import probe as run_probe
 
@@ -262,7 +262,7 @@ def extract(
         for name in names
     ]
     probed = run_probe(listed, cache, hash_mode=hash_mode, image_fps=image_fps)
-    stores = [FeatureStore(cache, spec.make().recipe()) for spec in specs]
+    stores = stores_of(specs, cache)
     for spec, store in zip(specs, stores, strict=True):
         identity = "none" if spec.weights is None else spec.weights.identity[:19]
         console.print(f"{store.name}: precision {spec.precision}, weights {identity}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..data_manifests.synthetic import build, write_scene
+from ..data_manifests.synthetic import write_scene
 from .run_config import RunConfig
 from .stages import execute, plan
 
@@ -44,7 +44,6 @@ def run_demo(out: Path, cache: Path, *, seed: int = 0, device: str = "cpu") -> I
     stages = plan(config)  # before anything is drawn: missing weights are told at once
     if not (footage / "scene.json").is_file():
         write_scene(footage, seed=seed)
-    build(footage)
     for stage, result in execute(stages):
         for line in result.lines:
             yield f"{stage.name}: {line}"

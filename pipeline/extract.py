@@ -182,6 +182,11 @@ class Estimate:
     frames: int
 
 
+def stores_of(specs: Sequence[ExtractorSpec], cache: Path) -> list[FeatureStore]:
+    """The feature set that each extractor writes; nothing is made on disk."""
+    return [FeatureStore(cache, spec.make().recipe()) for spec in specs]
+
+
 def plan_jobs(
     probed: Probed,
     specs: Sequence[ExtractorSpec],
@@ -193,7 +198,7 @@ def plan_jobs(
     threads: int = 1,
 ) -> list[SpanJob]:
     """The tasks of a run: what is on disk already is left out; the same footage comes once."""
-    stores = [FeatureStore(cache, spec.make().recipe()) for spec in specs]
+    stores = stores_of(specs, cache)
     jobs: list[SpanJob] = []
     for row in {row.content_id: row for row in probed.rows.values()}.values():
         spans = plan_spans(row.content_id, row.n_frames, span_frames)
@@ -301,7 +306,7 @@ def extract(
         raise ExtractorError(
             f"this run would write about {size:,} bytes, more than --max-bytes {max_bytes:,}"
         )
-    stores = [FeatureStore(cache, spec.make().recipe()) for spec in specs]
+    stores = stores_of(specs, cache)
     for store in stores:
         store.create()
     done = Extracted(stores, {})

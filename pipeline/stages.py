@@ -13,14 +13,13 @@ from ..data_manifests.record import Manifest, ManifestError
 from ..data_manifests.table import read_manifest, write_manifest
 from .evaluate import evaluate
 from .execute import Failure
-from .extract import ExtractorSpec, extract, resolve_extractor
+from .extract import ExtractorSpec, extract, resolve_extractor, stores_of
 from .keys import key_of
 from .metrics import MetricsError
 from .probe import Probed, probe
 from .report import write_report
 from .run_config import ExtractSection, RunConfig, default_cache
 from .score import score
-from .store import FeatureStore
 from .train import train
 
 
@@ -83,7 +82,7 @@ def plan(run: RunConfig) -> list[Stage]:
 
     add("manifest", (), manifest_path, settings["manifest"], partial(_manifest, run, manifest_path))
     add("probe", ("manifest",), cache / "probe", settings, partial(_probe, run, manifest_path))
-    stores = [FeatureStore(cache, spec.make().recipe()) for spec in specs_of_run(run)]
+    stores = stores_of(specs_of_run(run), cache)
     add(
         "extract",
         ("probe",),
@@ -200,7 +199,7 @@ def _trained(run: RunConfig, path: Path) -> Any:
     manifest = read_manifest(path)
     cache = run.cache or default_cache()
     named = dict(run.train.features)
-    stores = [FeatureStore(cache, spec.make().recipe()) for spec in specs_of_run(run)]
+    stores = stores_of(specs_of_run(run), cache)
     for store in stores:  # the run's own features come first, whatever else the cache holds
         for spec in store.array_specs():
             if spec["role"] is not None:
