@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -187,12 +187,36 @@ class Scores:
                 raise DetectorError(f"score column {name!r} is not finite")
 
 
+Row = dict[str, float | int | str]
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a fit runs; nothing here changes what comes out of it.
+
+    Attributes:
+        folder: where an unfinished fit keeps its state, and scratch files; None keeps nothing.
+        memory: bytes that training data may take on the device; None: half of what is free.
+        checkpoint_seconds: between two checkpoints.
+        prefetch: batches that are made ready beforehand where the data are not on the device.
+        on_step: called with the log row of every step ("stage", "step", "steps", ...).
+        on_load: called with (videos read, videos in all) while the data are read.
+    """
+
+    folder: Path | None = None
+    memory: int | None = None
+    checkpoint_seconds: float = 300.0
+    prefetch: int = 2
+    on_step: Callable[[Mapping[str, float | int | str]], None] | None = None
+    on_load: Callable[[int, int], None] | None = None
+
+
 @dataclass(frozen=True)
 class FitLog:
     """What happened in training: one row a step, and a few totals."""
 
-    rows: list[dict[str, float | int | str]] = field(default_factory=list)
-    summary: dict[str, float | int | str] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    summary: Row = field(default_factory=dict)
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -223,8 +247,12 @@ class Detector(ABC, Generic[ConfigT]):
         """Roles (not extractors) that a bag must have: "snippet", "patch", "frame", "object"."""
 
     @abstractmethod
-    def fit(self, source: BagSource, *, device: str, seed: int) -> FitLog:
+    def fit(
+        self, source: BagSource, *, device: str, seed: int, options: FitOptions | None = None
+    ) -> FitLog:
         """Train from nothing: a second fit forgets the first.
+
+        A fit that was killed goes on where `options.folder` has kept its state.
 
         Raises:
             DetectorError: the source cannot be trained on.
@@ -233,6 +261,10 @@ class Detector(ABC, Generic[ConfigT]):
     @abstractmethod
     def score(self, bag: Bag) -> Scores:
         """Score one video."""
+
+    def to(self, device: str) -> None:
+        """Score on this device from now on; does nothing where there is no network."""
+        return None
 
     @abstractmethod
     def state_dict(self) -> State:
@@ -265,7 +297,7 @@ def save_model(folder: Path, detector: Detector[Any], card: Mapping[str, Any]) -
             What else the model has to know (feature recipes, training records, thresholds).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = {k: np.ascontiguousarray(v) for k, v in detector.state_dict().items()}
+    state = {k: np.asarray(v, order="C") for k, v in detector.state_dict().items()}
     _replace(folder / "weights.safetensors", lambda path: save_file(state, str(path)))
     config = {
         **card,

@@ -21,6 +21,7 @@ from .base import (
     Detector,
     DetectorError,
     FitLog,
+    FitOptions,
     Scores,
     State,
     Supervision,
@@ -62,7 +63,9 @@ class KNN(Detector[KNNConfig]):
         """The role of the config."""
         return (self.config.role,)
 
-    def fit(self, source: BagSource, *, device: str, seed: int) -> FitLog:
+    def fit(
+        self, source: BagSource, *, device: str, seed: int, options: FitOptions | None = None
+    ) -> FitLog:
         """Keep the training features; more than `max_rows` are thinned at random.
 
         Raises:

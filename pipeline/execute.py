@@ -131,6 +131,13 @@ def _run_together(
 @contextmanager
 def progress_bar(title: str, total: float) -> Iterator[Callable[[float], None]]:
     """A progress bar on stderr; the value is a function that advances it."""
+    with progress_bars() as add:
+        yield add(title, total)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, float], Callable[[float], None]]]:
+    """Several progress bars; the value adds one and gives the function that advances it."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -139,8 +146,12 @@ def progress_bar(title: str, total: float) -> Iterator[Callable[[float], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task(title, total=total)
-        yield lambda step: progress.advance(bar, step)
+
+        def add(title: str, total: float) -> Callable[[float], None]:
+            bar = progress.add_task(title, total=total)
+            return lambda step: progress.advance(bar, step)
+
+        yield add
 
 
 def describe_failure(video_id: str, stage: str, error: BaseException) -> Failure:

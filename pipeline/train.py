@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from ..detectors.base import (
     Detector,
     DetectorError,
     FitLog,
+    FitOptions,
     Supervision,
     load_card,
     load_state,
@@ -27,11 +30,13 @@ from ..detectors.base import (
 )
 from .bags import StoreBags, find_stores, missing_videos
 from .events import Calibration
+from .execute import progress_bars
 from .keys import folder_name, key_of
 from .probe import Probed
 from .store import StoreError, write_atomically
 
-HELD_BACK = 5  # every fifth normal video calibrates a detector that cannot leave one out
+HOLDOUT = 0.2  # share of the normal videos that calibrates a detector that cannot leave one out
+UNFINISHED = "unfinished"  # folder beside the model: the state of a fit that was killed
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,14 @@ def train(
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "cpu",
+    holdout: float = HOLDOUT,
+    memory: int | None = None,
+    tensorboard: Path | None = None,
     force: bool = False,
 ) -> Trained:
     """Train on the manifest's train split; an equal model that is there already is kept.
+
+    A training that was killed goes on from its last checkpoint.
 
     Args:
         detector_name:
@@ -87,11 +97,20 @@ def train(
             Of everything random.
         device:
             Where to train.
+        holdout:
+            Share of the normal videos that are not trained on and give the threshold, for detectors
+            that cannot score a training video as if it were new. 0 trains on all of them, and the
+            threshold comes from the training videos themselves, which is too low for new ones.
+        memory:
+            Bytes of training data on the device; None: half of what is free there.
+        tensorboard:
+            Folder for TensorBoard's event files.
         force:
             Train again even if the model is there.
 
     Raises:
-        DetectorError: videos or labels that this detector may not be trained on.
+        DetectorError: videos or labels that this detector may not be trained on, or TensorBoard is
+            not installed.
         StoreError: features are missing or ambiguous.
     """
     detector = make_detector(detector_name, settings)
@@ -117,6 +136,7 @@ def train(
         "records": manifest.model_copy(update={"records": tuple(records)}).digest,
         "contents": [rows[r.video_id].content_id for r in records],
         "seed": seed,
+        **({} if holdout == HOLDOUT else {"holdout": holdout}),
     }
     folder = cache / "models" / folder_name(detector.name, recipe)
     if (folder / "config.json").is_file() and not force:
@@ -124,7 +144,14 @@ def train(
     unique = list({store.key: store for store in stores.values()}.values())
     labels = detector.supervision is Supervision.WEAK
     source = StoreBags(records, rows, unique, labels=labels)
-    log, calibration = _fit_and_calibrate(detector, source, records, device=device, seed=seed)
+    unfinished = cache / "models" / UNFINISHED / folder.name
+    if force:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True, exist_ok=True)
+    with _watched(FitOptions(folder=unfinished, memory=memory), tensorboard) as options:
+        log, calibration = _fit_and_calibrate(
+            detector, source, records, device=device, seed=seed, holdout=holdout, options=options
+        )
     _write_log(folder, log)
     save_model(
         folder,
@@ -139,6 +166,7 @@ def train(
             "versions": {name: version(name) for name in ("vadpipe", "torch", "scikit-learn")},
         },
     )
+    shutil.rmtree(unfinished, ignore_errors=True)
     return Trained(folder, True, log.summary)
 
 
@@ -215,26 +243,73 @@ def _fit_and_calibrate(
     *,
     device: str,
     seed: int,
+    holdout: float,
+    options: FitOptions,
 ) -> tuple[FitLog, Calibration]:
     """Fit, and take the quantiles of raw scores on normal videos that were held back."""
     held_out = detector.held_out_scores(source, seed=seed)
     if held_out is not None:
-        log = detector.fit(source, device=device, seed=seed)
+        log = detector.fit(source, device=device, seed=seed, options=options)
         scores = [s.columns["score"] for s in held_out]
         method = "leave one video out" if len(records) > 1 else "leave one fifth of the video out"
         return log, Calibration.from_scores(scores, method=method)
-    normal = np.flatnonzero([r.label != 1 for r in records])
-    if len(normal) < 2:
+    normal = sorted(
+        (i for i, r in enumerate(records) if r.label != 1), key=lambda i: records[i].video_id
+    )
+    if holdout and len(normal) < 2:
         raise DetectorError(
             "a threshold needs normal videos that are held back from training: the manifest has "
-            f"only {len(normal)} normal training video"
+            f"only {len(normal)} normal training video; --holdout 0 does without"
         )
-    drawn = np.random.default_rng(seed).permutation(normal)[: -(-len(normal) // HELD_BACK)]
-    kept = [i for i in range(len(records)) if i not in set(drawn.tolist())]
-    log = detector.fit(source.subset(kept), device=device, seed=seed)
-    scores = [detector.score(bag).columns["score"] for bag in source.subset(drawn.tolist())]
-    names = ", ".join(sorted(records[i].video_id for i in drawn))
-    return log, Calibration.from_scores(scores, method=f"held back from training: {names}")
+    count = int(np.ceil(holdout * len(normal)))
+    drawn = sorted(np.random.default_rng(seed).permutation(normal)[:count].tolist())
+    kept = [i for i in range(len(records)) if i not in set(drawn)]
+    log = detector.fit(source.subset(kept), device=device, seed=seed, options=options)
+    method = "the normal training videos themselves (too low for new ones)"
+    if drawn:
+        names = ", ".join(sorted(records[i].video_id for i in drawn))
+        method = f"held back from training: {names}"
+    scores = [detector.score(bag).columns["score"] for bag in source.subset(drawn or normal)]
+    return log, Calibration.from_scores(scores, method=method)
+
+
+@contextmanager
+def _watched(options: FitOptions, tensorboard: Path | None) -> Iterator[FitOptions]:
+    """Options that show the progress of a fit, and write TensorBoard's files where asked to."""
+    with ExitStack() as stack:
+        add = stack.enter_context(progress_bars())
+        bars: dict[str, Callable[[float], None]] = {}
+
+        def on_load(done: int, total: int) -> None:
+            if "read features" not in bars:
+                bars["read features"] = add("read features", total)
+            bars["read features"](1)
+
+        writer = None if tensorboard is None else stack.enter_context(_event_writer(tensorboard))
+
+        def on_step(row: Mapping[str, float | int | str]) -> None:
+            stage, step = str(row["stage"]), int(row["step"])
+            if stage not in bars:
+                bars[stage] = add(stage, int(row["steps"]))
+            bars[stage](1)
+            if writer is not None:
+                for name, value in row.items():
+                    if isinstance(value, float):
+                        writer.add_scalar(f"{stage}/{name}", value, step)
+
+        yield replace(options, on_load=on_load, on_step=on_step)
+
+
+@contextmanager
+def _event_writer(folder: Path) -> Iterator[Any]:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise DetectorError(
+            "TensorBoard is not installed: pip install 'vadpipe[tensorboard]'"
+        ) from error
+    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+        yield writer
 
 
 def _write_log(folder: Path, log: FitLog) -> None:

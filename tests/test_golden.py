@@ -14,8 +14,24 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from vadpipe.detectors.losses import (
+    bag_cross_entropy,
+    feature_magnitude,
+    smoothness,
+    sparsity,
+)
+from vadpipe.detectors.mil import count_parameters
+from vadpipe.detectors.rtfm import RTFMConfig, RTFMNetwork, magnitude_losses
+from vadpipe.detectors.segments import (
+    l2_normalised,
+    pool_segments,
+    segment_edges,
+    sultani_edges,
+)
+from vadpipe.detectors.ssrl import Aggregation, SSRLConfig, SSRLNetwork
 from vadpipe.extractors.inception_i3d import InceptionI3d
 from vadpipe.extractors.inference import prepare
+from vadpipe.extractors.vifi_clip import ClipTower, from_openai
 
 pytestmark = pytest.mark.data
 
@@ -54,6 +70,17 @@ class Golden:
         worst = np.abs(found.double().numpy() - expected).max()
         assert worst / np.sqrt((expected**2).mean()) < tolerance, name
 
+    def check_large(self, name: str, found: torch.Tensor, tolerance: float) -> None:
+        """An array that is stored as a shape, every stride-th value and norms."""
+        assert list(found.shape) == self.expected[f"{name}.shape"].tolist()
+        flat = found.double().flatten()
+        self.check(f"{name}.sub", flat[:: int(self.expected[f"{name}.stride"])], tolerance)
+        norms = self.expected[f"{name}.norms"]
+        values = [flat.norm(), flat.abs().sum(), flat.mean(), flat.min(), flat.max()]
+        rms = norms[0] / len(flat) ** 0.5
+        scale = np.array([norms[0], norms[1], rms, rms, rms])
+        assert (np.abs(np.array([float(v) for v in values]) - norms) < tolerance * scale).all()
+
 
 # ------------------------------------------------------------------- golden 1, Inception-I3D
 
@@ -85,3 +112,210 @@ def test_inception_i3d(inception: Golden, inception_network: InceptionI3d, case:
     inception.check(f"{case}.logits_of_global_mean", logits[0], FP32)
     if case == "t16_224":  # the only one that the reference's fixed pool takes
         inception.check(f"{case}.logits", logits[..., None], FP32)
+
+
+# ------------------------------------------------------------------- goldens 5 and 6, RTFM, SSRL
+
+GRIDS = {"23": "2x3", "35": "3x5", "47": "4x7"}
+KINDS = ("normal", "abnormal")
+
+
+def relation_keys(reference: str, ours: str) -> list[tuple[str, str]]:
+    """Prefixes of the reference's keys and of ours, for one relation network."""
+    parts = [(f"conv_{i + 1}.", f"dilated.{i}.") for i in range(3)]
+    parts += [("conv_4.", "reduce."), ("conv_5.", "fusion."), ("non_local.W.", "non_local.out.")]
+    parts.append(("non_local.", "non_local."))
+    return [(f"{reference}.{a}", f"{ours}.{b}") for a, b in parts]
+
+
+def renamed(
+    parameters: Mapping[str, torch.Tensor], prefixes: list[tuple[str, str]]
+) -> dict[str, torch.Tensor]:
+    found = {}
+    for key, value in parameters.items():
+        old, new = next((a, b) for a, b in prefixes if key.startswith(a))
+        found[new + key.removeprefix(old)] = value
+    assert len(found) == len(parameters)
+    return found
+
+
+@pytest.fixture(scope="module")
+def g05(shared: Path) -> Golden:
+    return Golden(shared / "golden", "g05_rtfm")
+
+
+@pytest.fixture(scope="module")
+def g06(shared: Path) -> Golden:
+    return Golden(shared / "golden", "g06_ssrl")
+
+
+@pytest.fixture
+def rtfm_network(g05: Golden) -> RTFMNetwork:
+    network = RTFMNetwork(2048, RTFMConfig(dropout=0.0))
+    prefixes = [*relation_keys("Aggregate", "vtr"), ("fc", "classifier.fc")]
+    network.load_state_dict(renamed(g05.parameters(), prefixes), strict=True)
+    return network.eval()
+
+
+@torch.inference_mode()
+def test_relation_network(g05: Golden, rtfm_network: RTFMNetwork) -> None:
+    assert rtfm_network.vtr is not None
+    assert count_parameters(rtfm_network.vtr) == 23_603_968
+    g05.check_large("aggregate", rtfm_network.vtr(g05.input("aggregate")), FP32)
+
+
+@pytest.mark.parametrize("case", ["T32", "T7"])
+@torch.inference_mode()
+def test_rtfm_scores(g05: Golden, rtfm_network: RTFMNetwork, case: str) -> None:
+    bags = rtfm_network(g05.input(f"infer_{case}").transpose(1, 2))
+    selected = rtfm_network.select(bags, slice(None), 3)
+    g05.check(f"infer_{case}.scores", bags.scores[..., None], FP32)
+    g05.check(f"infer_{case}.logits_per_crop", bags.logits[0], FP32)
+    g05.check(f"infer_{case}.magnitudes", bags.magnitudes, FP32)
+    g05.check(f"infer_{case}.bag_score", selected.score[:, None], FP32)
+    assert selected.index.tolist() == g05.expected[f"infer_{case}.topk_index"].tolist()
+
+
+@pytest.mark.parametrize("case", ["bag_eval", "bag_train_nodrop"])
+def test_rtfm_bags_and_losses(g05: Golden, rtfm_network: RTFMNetwork, case: str) -> None:
+    rtfm_network.train(case == "bag_train_nodrop")
+    config = RTFMConfig(dropout=0.0)
+    batch = torch.cat([g05.input("bag_normal"), g05.input("bag_abnormal")]).transpose(1, 2)
+    with torch.no_grad():
+        bags = rtfm_network(batch)
+        halves = {
+            "normal": rtfm_network.select(bags, slice(0, 2), 3),
+            "abnormal": rtfm_network.select(bags, slice(2, None), 3),
+        }
+        terms = magnitude_losses(rtfm_network, bags, config)
+    g05.check(f"{case}.scores", bags.scores[..., None], FP32)
+    g05.check(f"{case}.magnitudes", bags.magnitudes, FP32)
+    for name, selected in halves.items():
+        expected = g05.expected[f"{case}.index_{name}"].tolist()
+        assert selected.index.tolist() == expected
+        g05.check(f"{case}.score_{name}", selected.score[:, None], FP32)
+        g05.check(f"{case}.feat_{name}_norms", selected.features.norm(dim=-1), FP32)
+    g05.check_large(f"{case}.feat_abnormal", halves["abnormal"].features, FP32)
+    for ours, theirs in (
+        ("classification", "cls"),
+        ("magnitude", "magnitude_weighted"),
+        ("sparsity", "sparsity"),
+        ("smoothness", "smooth"),
+        ("total", "total"),
+    ):
+        expected = float(g05.expected[f"{case}.loss_{theirs}"])
+        assert terms[ours].item() == pytest.approx(expected, rel=FP32), ours
+    if case == "bag_train_nodrop":
+        assert rtfm_network.vtr is not None
+        state = rtfm_network.vtr.dilated[0][2].state_dict()
+        for name in ("running_mean", "running_var"):
+            g05.check(f"{case}.after.Aggregate.conv_1.2.{name}", state[name], FP32)
+
+
+@pytest.mark.parametrize("case", ["loss_B3", "loss_B1"])
+def test_rtfm_losses_and_their_gradients(g05: Golden, case: str) -> None:
+    def leaf(values: torch.Tensor) -> torch.Tensor:
+        return values.requires_grad_()
+
+    score = {n: leaf(0.02 + 0.96 * g05.input(f"{case}/score_{n}").double()) for n in KINDS}
+    scale = {"normal": 4.0, "abnormal": 20.0}
+    feat = {n: leaf(scale[n] * g05.input(f"{case}/feat_{n}").double()) for n in KINDS}
+    scores = leaf(g05.input(f"{case}/abnormal_scores").double())
+    rows = scores.view(-1, 32)
+    terms = {
+        "cls": bag_cross_entropy(score["normal"][:, 0], score["abnormal"][:, 0]),
+        "magnitude": feature_magnitude(feat["normal"], feat["abnormal"]),
+        "sparsity": 8e-3 * sparsity(rows),
+        "smooth": 8e-4 * smoothness(rows, across=True),
+    }
+    total = terms["cls"] + 1e-4 * terms["magnitude"] + terms["sparsity"] + terms["smooth"]
+    total.backward()  # type: ignore[no-untyped-call]
+    for name, value in {**terms, "total": total}.items():
+        assert abs(value.item() - float(g05.expected[f"{case}.{name}"])) < 1e-9, name
+    for name in KINDS:
+        for kind, leaves in (("score", score), ("feat", feat)):
+            gradient = leaves[name].grad
+            assert gradient is not None
+            if kind == "feat":
+                gradient = gradient[..., ::4]
+            expected = g05.expected[f"{case}.grad_{kind}_{name}"]
+            assert np.abs(gradient.numpy() - expected).max() < 1e-9, (kind, name)
+    assert scores.grad is not None
+    expected = g05.expected[f"{case}.grad_abnormal_scores"]
+    assert np.abs(scores.grad.numpy() - expected).max() < 1e-9
+
+
+@pytest.fixture(scope="module")
+def ssrl_network(g06: Golden) -> SSRLNetwork:
+    network = SSRLNetwork(2048, list(GRIDS.values()), SSRLConfig())
+    assert count_parameters(network) == 192_015_105
+    prefixes = [*relation_keys("Aggregate_clip", "vtr"), ("classfier.", "classifier.")]
+    for i, scale in enumerate(GRIDS.values()):
+        prefixes += relation_keys(f"Aggregate_patch.{i}", f"psr.{scale}")
+        prefixes.append((f"patch_to_clip.{i}.", f"mpa.{scale}.conv."))
+        prefixes.append((f"linear_out.{i}.", f"mpa.{scale}.linear."))
+    network.load_state_dict(renamed(g06.parameters(), prefixes), strict=True)
+    return network.eval()
+
+
+@pytest.mark.parametrize("case", ["T4", "T32"])
+@torch.inference_mode()
+def test_ssrl(g06: Golden, ssrl_network: SSRLNetwork, case: str) -> None:
+    channels = g06.input(case).transpose(1, 2)  # (1, T, 59, 2048)
+    x, *patches = channels.split([10, 6, 15, 28], dim=2)
+    for (tag, scale), part in zip(GRIDS.items(), patches, strict=True):
+        relation = ssrl_network.relation(scale)
+        assert relation is not None
+        related = relation(part[0])
+        g06.check_large(f"{case}.psr_{tag}", related, FP32)
+        aggregate = ssrl_network.mpa[scale]
+        assert isinstance(aggregate, Aggregation)
+        if tag == "23":
+            maps = related.mT.reshape(len(related), -1, 2, 3)
+            g06.check_large(f"{case}.mpa_conv_23", aggregate.conv(maps), FP32)
+        g06.check_large(f"{case}.mpa_{tag}", aggregate(related)[None], FP32)
+        x = ssrl_network.add(scale, x, part)
+    assert ssrl_network.vtr is not None
+    sequences = x[0].transpose(0, 1)
+    g06.check_large(f"{case}.vtr", ssrl_network.vtr(sequences), FP32)
+    bags = ssrl_network(x)
+    g06.check(f"{case}.scores", bags.scores[..., None], FP32)
+    g06.check(f"{case}.logits_per_crop", bags.logits[0], FP32)
+    g06.check(f"{case}.magnitudes", bags.magnitudes, FP32)
+
+
+# ------------------------------------------------------------------- golden 10, 32 segments
+
+
+@pytest.mark.parametrize("n", [1, 5, 16, 31, 32, 33, 100, 1001])
+def test_segments(shared: Path, n: int) -> None:
+    golden = Golden(shared / "golden", "g10_segments")
+    x = golden.input(f"n{n}").numpy() + np.float32(0.01)
+    assert segment_edges(n).tolist() == golden.expected[f"n{n}.rtfm_edges"].tolist()
+    assert np.abs(pool_segments(x) - golden.expected[f"n{n}.rtfm"]).max() < 1e-6
+    edges = (sultani_edges(n) + 1).tolist()
+    assert edges == golden.expected[f"n{n}.sultani_edges_1based"].ravel().tolist()
+    pooled = l2_normalised(pool_segments(x, resampling="sultani"))
+    assert np.abs(pooled - golden.expected[f"n{n}.sultani_l2"]).max() < 1e-6
+
+
+# ------------------------------------------------------------------- golden 4, CLIP ViT-B/16
+
+
+@pytest.mark.parametrize("kind", ["plain", "prepared"])
+@torch.inference_mode()
+def test_clip_vit_b16(shared: Path, kind: str) -> None:
+    golden = Golden(shared / "golden", "g04_clip_vit_b16")
+    arrays = {key: value.numpy() for key, value in golden.parameters().items()}
+    state = {name: torch.from_numpy(value) for name, value in from_openai(arrays).items()}
+    network: torch.nn.Module = ClipTower().eval()
+    network.load_state_dict(state, strict=True)
+    if kind == "prepared":
+        network = prepare(network, "fp32", "cpu")
+    images = golden.input("images")[:, :, None]
+    golden.check("embedding", network(images), FP32)
+    for module in list(network.modules()):
+        if hasattr(module, "act"):
+            module.act = torch.nn.GELU()
+    with pytest.raises(AssertionError, match="embedding"):  # 0.03 away
+        golden.check("embedding", network(images), 0.02)

@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.bags import Bags
 from vadpipe.detectors.base import Bag, DetectorError, Track
 from vadpipe.detectors.knn import KNN, KNNConfig
-
-
-class Bags:
-    """A BagSource in memory."""
-
-    def __init__(self, bags: Sequence[Bag]) -> None:
-        self.bags = list(bags)
-
-    def __len__(self) -> int:
-        return len(self.bags)
-
-    def __iter__(self) -> Iterator[Bag]:
-        return iter(self.bags)
-
-    def __getitem__(self, i: int) -> Bag:
-        return self.bags[i]
-
-    def subset(self, indices: Sequence[int]) -> Bags:
-        return Bags([self.bags[i] for i in indices])
-
-    def windows(
-        self, role: str, length: int, count: int, rng: np.random.Generator
-    ) -> list[tuple[Bag, int]]:
-        return [(self.bags[0], 0)] * count
 
 
 def bag(name: str, x: NDArray[Any], role: str = "snippet", grid: Any = None) -> Bag:

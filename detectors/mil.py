@@ -1,0 +1,374 @@
+"""What all detectors that learn from video-level labels share: bags of segments, pairs of a
+normal and an abnormal video, training in stages, scoring of every snippet."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from .base import (
+    Bag,
+    BagSource,
+    Config,
+    Detector,
+    DetectorError,
+    FitLog,
+    FitOptions,
+    Row,
+    Scores,
+    State,
+    Supervision,
+    Track,
+)
+from .fitting import (
+    Checkpoint,
+    Fit,
+    discard_checkpoint,
+    private_random,
+)
+from .segments import (
+    Layout,
+    Resampling,
+    SegmentBank,
+    build_bank,
+    layout_of,
+    narrow,
+    same_times,
+    with_crops,
+)
+
+Terms = dict[str, Tensor]
+OptimizerName = Literal["adam", "adagrad"]
+
+
+class MILConfig(Config):
+    """Settings of every detector trained on pairs of normal and abnormal videos."""
+
+    segments: int = Field(default=32, ge=2, description="T of a training video")
+    batch_size: int = Field(default=32, ge=1, description="normal videos, and as many abnormal")
+    steps: int = Field(default=1000, ge=1, description="batches; the last weights are kept")
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.005, ge=0)
+    width: int | None = Field(
+        default=None, ge=8, description="average neighbouring feature columns down to so many"
+    )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a fit: what joins the network, and for how many steps it learns."""
+
+    name: str
+    steps: int
+    lr: float
+    scales: tuple[str, ...] = ()
+
+
+class PairSampler:
+    """Which videos the batch of a step holds: without replacement in each class.
+
+    Each class is shuffled, cut into whole batches (a rest is left out) and shuffled again, as two
+    loaders would do it (RTFM's code); the draw depends on (seed, stage, step) and on the ids of the
+    videos, not on their order.
+    """
+
+    def __init__(
+        self, ids: Sequence[str], labels: Sequence[int], batch_size: int, seed: int
+    ) -> None:
+        order = np.array(sorted(range(len(ids)), key=lambda i: ids[i]), np.int64)
+        marks = np.array([labels[i] for i in order])
+        self.classes = (order[marks == 0], order[marks == 1])
+        self.size = min(batch_size, *(len(members) for members in self.classes))
+        self._seed = seed
+
+    def __call__(self, stage: int, step: int) -> NDArray[np.int64]:
+        """(2 B,) indices of videos: B normal, then B abnormal."""
+        drawn = []
+        for label, members in enumerate(self.classes):
+            batches = len(members) // self.size
+            turn, place = divmod(step, batches)
+            rng = np.random.default_rng([self._seed, stage, label, turn])
+            shuffled = rng.permutation(members)
+            drawn.append(shuffled[place * self.size : (place + 1) * self.size])
+        return np.concatenate(drawn)
+
+
+ConfigT = TypeVar("ConfigT", bound=MILConfig)
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
+    """A network trained on pairs of weakly labelled videos.
+
+    A subclass says how the network is made, what a batch costs, and how a video is scored.
+    """
+
+    supervision: ClassVar[Supervision] = Supervision.WEAK
+    resampling: Resampling = "rtfm"
+
+    def __init__(self, config: ConfigT) -> None:
+        super().__init__(config)
+        self.network: NetworkT | None = None
+        self.layout: Layout | None = None
+
+    # -- what a subclass says -------------------------------------------------------------------
+
+    @abstractmethod
+    def make_network(self, layout: Layout) -> NetworkT:
+        """The network for features of this layout, initialised with torch's random numbers."""
+
+    @abstractmethod
+    def losses(self, network: NetworkT, batch: Mapping[str, Tensor]) -> Terms:
+        """Terms of the loss of a batch, role -> (2 B, T, C, D), normal videos first; "total" is
+        what is minimised."""
+
+    @abstractmethod
+    def score_rows(
+        self, network: NetworkT, features: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Columns (n,) and maps (n, rows, columns) of one video, role -> (n, C, D)."""
+
+    def prepare_rows(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Features (..., C, D) as the network takes them, (..., C, width)."""
+        return narrow(np.asarray(rows, np.float32), self.config.width)
+
+    def stages(self, layout: Layout) -> list[Stage]:
+        """The stages of a fit; one by default."""
+        return [Stage(self.name, self.config.steps, self.config.lr)]
+
+    def roles(self, layout: Layout, stage: Stage) -> list[str]:
+        """The tracks that a batch of a stage holds."""
+        return list(layout.positions)
+
+    def begin_stage(
+        self, network: NetworkT, stages: Sequence[Stage], at: int
+    ) -> list[nn.Parameter]:
+        """Get the network ready to train a stage; gives the parameters that learn in it."""
+        network.train()
+        return list(network.parameters())
+
+    def end_stage(
+        self, network: NetworkT, stages: Sequence[Stage], at: int, bank: SegmentBank
+    ) -> None:
+        """Compute once what later stages would compute again and again."""
+
+    def make_optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Adam with constant rate and betas of (0.9, 0.999)."""
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=self.config.weight_decay)
+
+    # -- training -------------------------------------------------------------------------------
+
+    def fit(
+        self, source: BagSource, *, device: str, seed: int, options: FitOptions | None = None
+    ) -> FitLog:
+        """Train from nothing, stage by stage; each stage goes on from the last weights before it.
+
+        Raises:
+            DetectorError: one class only, or features that do not fit each other or are not finite;
+                every culprit is named.
+        """
+        options = options or FitOptions()
+        ids, labels = labelled(source)
+        layout = layout_of(source, self.needs, self.config.width)
+        stages = self.stages(layout)
+        bank = build_bank(
+            source,
+            layout,
+            segments=self.config.segments,
+            resampling=self.resampling,
+            prepare=self.prepare_rows,
+            device=device,
+            memory=options.memory,
+            scratch=options.folder,
+            advance=options.on_load,
+        )
+        try:
+            with private_random(device):
+                rows = self._fit_stages(bank, layout, stages, ids, labels, device, seed, options)
+        finally:
+            place = bank.place
+            bank.close()
+        discard_checkpoint(options.folder)
+        assert self.network is not None
+        last = rows[-1]
+        return FitLog(
+            rows,
+            {
+                "videos": len(ids),
+                "abnormal": sum(labels),
+                "batch_size": PairSampler(ids, labels, self.config.batch_size, seed).size,
+                "steps": sum(stage.steps for stage in stages),
+                "parameters": count_parameters(self.network),
+                "loss": float(last["total"]),
+                "seconds": round(sum(float(row["seconds"]) for row in rows), 1),
+                "data_on": place,
+            },
+        )
+
+    def _fit_stages(
+        self,
+        bank: SegmentBank,
+        layout: Layout,
+        stages: Sequence[Stage],
+        ids: Sequence[str],
+        labels: Sequence[int],
+        device: str,
+        seed: int,
+        options: FitOptions,
+    ) -> list[Row]:
+        torch.manual_seed(seed)
+        network = self.make_network(layout).to(device)
+        resumed = Checkpoint.load(options.folder, torch.device(device))
+        if resumed is not None:
+            network.load_state_dict(resumed.module)
+        sampler = PairSampler(ids, labels, self.config.batch_size, seed)
+        rows: list[Row] = [] if resumed is None else list(resumed.rows)
+        for at, stage in enumerate(stages):
+            if resumed is None or at >= resumed.stage:
+                parameters = self.begin_stage(network, stages, at)
+                roles = self.roles(layout, stage)
+                fit = Fit(
+                    at,
+                    stage.name,
+                    stage.steps,
+                    network,
+                    self.make_optimizer(parameters, stage.lr),
+                    lambda step, at=at, roles=roles: bank.gather(roles, sampler(at, step)),  # type: ignore[misc]
+                    lambda batch: self.losses(network, batch),
+                    0 if bank.place == "device" else options.prefetch,
+                    rows,
+                )
+                rows = fit.run(seed, options, resumed if resumed and at == resumed.stage else None)
+            self.end_stage(network, stages, at, bank)
+        self.network, self.layout = network.eval(), layout
+        return rows
+
+    # -- scoring --------------------------------------------------------------------------------
+
+    def to(self, device: str) -> None:
+        """Move the network to where videos are to be scored."""
+        if self.network is not None:
+            self.network.to(device)
+
+    def score(self, bag: Bag) -> Scores:
+        """Score every snippet of a video, whatever its length.
+
+        Raises:
+            DetectorError: the detector is not fitted, or the video has other features.
+        """
+        if self.network is None or self.layout is None:
+            raise DetectorError(f"{self.name} is not fitted")
+        tracks = self._tracks(bag, self.layout)
+        times = same_times(bag, tracks)
+        if not len(times):
+            raise DetectorError(f"{bag.video_id}: there are no rows to score")
+        device = next(self.network.parameters()).device
+        features = {}
+        for role, track in tracks.items():
+            rows = self.prepare_rows(with_crops(track.rows()))
+            if not np.isfinite(rows).all():
+                raise DetectorError(f"{bag.video_id}: {role} is not finite")
+            features[role] = torch.from_numpy(np.ascontiguousarray(rows)).to(device)
+        with torch.inference_mode():
+            columns, maps = self.score_rows(self.network.eval(), features)
+        return Scores(
+            times.frame_start,
+            times.frame_stop,
+            {name: values.double().cpu().numpy() for name, values in columns.items()},
+            {name: values.float().cpu().numpy() for name, values in maps.items()},
+        )
+
+    def _tracks(self, bag: Bag, layout: Layout) -> dict[str, Track]:
+        found = {name: t for role in self.needs for name, t in bag.role(role).items()}
+        missing = sorted(set(layout.positions) - set(found))
+        if missing:
+            raise DetectorError(f"{bag.video_id} has no {', '.join(missing)}; the model needs them")
+        tracks = {role: found[role] for role in layout.positions}
+        for role, track in tracks.items():
+            shape = track.array.shape
+            width = self.config.width or layout.width
+            wrong_width = shape[-1] != width and (self.config.width is None or shape[-1] % width)
+            if wrong_width or track.grid != layout.grids.get(role):
+                raise DetectorError(
+                    f"{bag.video_id}: {role} is {' x '.join(map(str, shape[1:]))}, the model was "
+                    f"trained on {layout.positions[role]} x {layout.width}"
+                )
+        return tracks
+
+    def state_dict(self) -> State:
+        """Weights and statistics of the network, and the layout of its features."""
+        if self.network is None or self.layout is None:
+            raise DetectorError(f"{self.name} is not fitted")
+        state = {
+            f"network.{name}": value.cpu().numpy()
+            for name, value in self.network.state_dict().items()
+        }
+        state["layout.width"] = np.array(self.layout.width, np.int64)
+        for role, count in self.layout.positions.items():
+            grid = self.layout.grids.get(role, (0, 0))
+            state[f"layout.role.{role}"] = np.array([count, *grid], np.int64)
+        return state
+
+    def load_state_dict(self, state: State) -> None:
+        """Take what `state_dict` gave.
+
+        Raises:
+            DetectorError: these are not the weights of this detector.
+        """
+        try:
+            roles = {
+                name.removeprefix("layout.role."): [int(v) for v in value]
+                for name, value in state.items()
+                if name.startswith("layout.role.")
+            }
+            layout = Layout(
+                int(state["layout.width"]),
+                {role: count for role, (count, _, _) in roles.items()},
+                {role: (rows, columns) for role, (_, rows, columns) in roles.items() if rows},
+            )
+            with private_random("cpu"):
+                network = self.make_network(layout)
+            network.load_state_dict(
+                {
+                    name.removeprefix("network."): torch.from_numpy(np.array(value))
+                    for name, value in state.items()
+                    if name.startswith("network.")
+                }
+            )
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise DetectorError(f"these are no weights of {self.name}: {error}") from error
+        self.network, self.layout = network.eval(), layout
+
+
+def labelled(source: BagSource) -> tuple[list[str], list[int]]:
+    """Ids and labels of all bags.
+
+    Raises:
+        DetectorError: a bag has no label, or all have the same: the culprits are named.
+    """
+    ids = [bag.video_id for bag in source]
+    labels = [bag.label for bag in source]
+    unknown = [i for i, label in zip(ids, labels, strict=True) if label is None]
+    if unknown:
+        raise DetectorError(f"{len(unknown)} videos have no label: {', '.join(unknown[:20])}")
+    known = [int(label) for label in labels if label is not None]
+    if len(set(known)) < 2:
+        kind = {0: "normal", 1: "abnormal"}.get(known[0]) if known else "missing"
+        raise DetectorError(
+            f"all {len(ids)} training videos are {kind}: training needs both classes "
+            f"({', '.join(ids[:20])})"
+        )
+    return ids, known
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Trainable numbers of a network (Table 6); shared ones count once."""
+    return sum(parameter.numel() for parameter in network.parameters())

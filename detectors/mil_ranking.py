@@ -1,0 +1,110 @@
+"""MIL ranking of Sultani et al. 2018: the segment of highest score of an abnormal video should
+rank above that of a normal one.
+
+Sources: Sultani, Chen, Shah, "Real-world anomaly detection in surveillance videos", CVPR 2018,
+eq. 6 and 7, Sect. 4; see docs/papers/mil_ranking.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from .base import Config
+from .losses import ranking_hinge, smoothness, sparsity
+from .mil import MILConfig, MILDetector, OptimizerName, Terms
+from .relation import initialise
+from .segments import Layout, Resampling, l2_normalised
+
+
+class MILRankingConfig(MILConfig):
+    """Settings of `mil_ranking`."""
+
+    batch_size: int = Field(default=30, ge=1, description="Sect. 4: 30 positive, 30 negative bags")
+    lr: float = Field(default=1e-3, gt=0, description="Sect. 4")
+    weight_decay: float = Field(default=1e-3, ge=0, description="L2 of the weights, their code")
+    optimizer: OptimizerName = Field(default="adagrad", description="Sect. 4")
+    dropout: float = Field(default=0.6, ge=0, lt=1, description="Sect. 4")
+    sparsity_weight: float = Field(default=8e-5, ge=0, description="lambda_2, Sect. 4")
+    smooth_weight: float = Field(default=8e-5, ge=0, description="lambda_1, Sect. 4")
+    normalise: bool = Field(
+        default=True, description="L2-normalise segments after pooling, and snippets (Sect. 4)"
+    )
+    resampling: Literal["rtfm", "sultani"] = Field(
+        default="sultani", description="how snippets fall into segments"
+    )
+
+
+class RankingNetwork(nn.Module):
+    """512 (ReLU), 32 (linear), 1 (sigmoid), dropout between them (Sect. 4)."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 512)
+        self.fc2 = nn.Linear(512, 32)
+        self.fc3 = nn.Linear(32, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(M, T, C, D) -> scores (M, T), mean over crops."""
+        x = self.dropout(torch.relu(self.fc1(x)))
+        x = self.dropout(self.fc2(x))
+        scores: Tensor = torch.sigmoid(self.fc3(x)[..., 0]).mean(dim=2)
+        return scores
+
+
+class MILRanking(MILDetector[MILRankingConfig, RankingNetwork]):
+    """Ranking hinge with sparsity and smoothness."""
+
+    name: ClassVar[str] = "mil_ranking"
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[Config]] = MILRankingConfig
+
+    def __init__(self, config: MILRankingConfig) -> None:
+        super().__init__(config)
+        self.resampling: Resampling = config.resampling
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Full-frame features of every snippet."""
+        return ("snippet",)
+
+    def prepare_rows(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Every row at length 1, after pooling as in their feature files."""
+        rows = super().prepare_rows(rows)
+        return l2_normalised(rows) if self.config.normalise else np.asarray(rows, np.float32)
+
+    def make_network(self, layout: Layout) -> RankingNetwork:
+        """Glorot-uniform weights, zero biases."""
+        network = RankingNetwork(layout.width, self.config.dropout)
+        initialise(network)
+        return network
+
+    def make_optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Adagrad, or Adam."""
+        if self.config.optimizer == "adam":
+            return super().make_optimizer(parameters, lr)
+        return torch.optim.Adagrad(parameters, lr=lr, weight_decay=self.config.weight_decay)
+
+    def losses(self, network: RankingNetwork, batch: Mapping[str, Tensor]) -> Terms:
+        """Eq. 7 of a batch: hinge over all pairs, mean; regularisers of the abnormal half."""
+        scores = network(batch["snippet"])
+        normal, abnormal = scores.chunk(2)
+        terms = {
+            "ranking": ranking_hinge(normal.amax(dim=1), abnormal.amax(dim=1)),
+            "sparsity": self.config.sparsity_weight * sparsity(abnormal, "l1"),
+            "smoothness": self.config.smooth_weight * smoothness(abnormal, across=False),
+        }
+        return {"total": torch.stack(list(terms.values())).sum(), **terms}
+
+    def score_rows(
+        self, network: RankingNetwork, features: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Score of every snippet."""
+        return {"score": network(features["snippet"][None])[0]}, {}

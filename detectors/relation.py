@@ -1,0 +1,151 @@
+"""The relation network: dilated convolutions and a non-local block over a sequence.
+
+SSRL Fig. 4 and eq. 1 to 6. Over the patches of a snippet it is the patch spatial relation (PSR),
+over the snippets of a video the video temporal relation (VTR).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Attention = Literal["scaled", "softmax"]
+
+DILATIONS = (1, 2, 4)  # Sect. 3.2
+
+
+class NonLocal(nn.Module):
+    """Self-attention with a residual: eq. 1 and 2.
+
+    Args:
+        width:
+            Channels.
+        attention:
+            "scaled" divides the dot products by the length of the sequence (reference code),
+            "softmax" normalises every row (eq. 1).
+    """
+
+    def __init__(self, width: int, attention: Attention) -> None:
+        super().__init__()
+        self.attention = attention
+        self.theta = nn.Conv1d(width, width // 2, 1)
+        self.phi = nn.Conv1d(width, width // 2, 1)
+        self.g = nn.Conv1d(width, width // 2, 1)
+        self.out = nn.Sequential(nn.Conv1d(width // 2, width, 1), nn.BatchNorm1d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, F, S) -> (b, F, S)."""
+        theta, phi, g = self.theta(x), self.phi(x), self.g(x)  # (b, F/2, S)
+        if self.attention == "softmax":
+            y = nn.functional.scaled_dot_product_attention(theta.mT, phi.mT, g.mT, scale=1.0).mT
+        elif x.shape[-1] <= theta.shape[1]:
+            y = g @ (theta.mT @ phi).mT / x.shape[-1]
+        else:  # the same product from the other side: linear in the length of a video
+            y = (g @ phi.mT) @ theta / x.shape[-1]
+        out: Tensor = self.out(y) + x
+        return out
+
+    def weights(self, x: Tensor) -> Tensor:
+        """The attention map M for display, (b, S, S): rows sum to 1 (Sect. 4.5).
+
+        The reference's scaled products are no weights; for display its rows go through a softmax.
+        """
+        products = self.theta(x).mT @ self.phi(x)
+        scale = 1.0 if self.attention == "softmax" else 1.0 / x.shape[-1]
+        return torch.softmax(products * scale, dim=-1)
+
+
+class RelationNetwork(nn.Module):
+    """Sequence to sequence of one shape: eq. 3 and 6.
+
+    Args:
+        width:
+            F, divisible by 8.
+        attention:
+            See `NonLocal`.
+        fusion:
+            A convolution after the concatenation (reference code; not in eq. 3).
+        dilated:
+            False leaves the dilated convolutions out (Table 5).
+        non_local:
+            False leaves the non-local network out (Table 5).
+
+    Without one of the two and without fusion the channels of the missing part are zero, so that
+    only the residual is left there.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        attention: Attention = "scaled",
+        fusion: bool = True,
+        dilated: bool = True,
+        non_local: bool = True,
+    ) -> None:
+        super().__init__()
+        quarter = width // 4
+        self.width = width
+        self.dilated = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv1d(width, quarter, 3, padding=d, dilation=d),
+                nn.ReLU(),
+                nn.BatchNorm1d(quarter),
+            )
+            for d in (DILATIONS if dilated else ())
+        )
+        self.reduce = self.non_local = self.fusion = None
+        if non_local:
+            self.reduce = nn.Sequential(nn.Conv1d(width, quarter, 1, bias=False), nn.ReLU())
+            self.non_local = NonLocal(quarter, attention)
+        if fusion:
+            channels = quarter * (len(self.dilated) + int(non_local))
+            self.fusion = nn.Sequential(
+                nn.Conv1d(channels, width, 3, padding=1, bias=False),
+                nn.ReLU(),
+                nn.BatchNorm1d(width),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, S, F) -> (b, S, F)."""
+        sequence = x.mT
+        parts = [branch(sequence) for branch in self.dilated]
+        if self.reduce is not None and self.non_local is not None:
+            parts.append(self.non_local(self.reduce(sequence)))
+        elif self.fusion is None:
+            parts.append(sequence.new_zeros(len(x), self.width // 4, x.shape[1]))
+        if not self.dilated and self.fusion is None:
+            parts.insert(0, sequence.new_zeros(len(x), 3 * self.width // 4, x.shape[1]))
+        joined = torch.cat(parts, dim=1)
+        if self.fusion is not None:
+            joined = self.fusion(joined)
+        return joined.mT + x
+
+    def attention_columns(self, x: Tensor) -> Tensor | None:
+        """Column sums of the attention map, (b, S, F) -> (b, S): they sum to S (Sect. 4.5).
+
+        None where there is no non-local network.
+        """
+        if self.reduce is None or self.non_local is None:
+            return None
+        return self.non_local.weights(self.reduce(x.mT)).sum(dim=1)
+
+
+def initialise(module: nn.Module) -> None:
+    """Xavier-uniform weights and zero biases in every convolution and linear layer; the batch norm
+    of every non-local block starts at zero, so that the block starts as the identity.
+
+    Source: reference code of RTFM and SSRL.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Conv1d | nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        elif isinstance(part, NonLocal):
+            norm = part.out[1]
+            assert isinstance(norm, nn.BatchNorm1d)
+            nn.init.zeros_(norm.weight)
+            nn.init.zeros_(norm.bias)

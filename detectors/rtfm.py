@@ -1,0 +1,216 @@
+"""RTFM: robust temporal feature magnitude learning on full-frame features (Tian et al. 2021).
+
+The baseline of SSRL, and its first stage. Layers, losses and defaults are those of the reference
+code, see docs/papers/ssrl.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from .base import Config
+from .losses import (
+    MagnitudeForm,
+    SparsityForm,
+    bag_cross_entropy,
+    feature_magnitude,
+    smoothness,
+    sparsity,
+)
+from .mil import MILConfig, MILDetector, Terms
+from .relation import Attention, RelationNetwork, initialise
+from .segments import Layout
+
+ROWS_AT_ONCE = 8192  # crops x snippets that go through the network together
+
+
+class RTFMConfig(MILConfig):
+    """Settings of `rtfm`."""
+
+    top_k: int = Field(default=3, ge=1, description="k = floor(T / 10) snippets (SSRL Sect. 4.2)")
+    dropout: float = Field(default=0.7, ge=0, lt=1, description="reference code")
+    margin: float = Field(default=100.0, gt=0, description="epsilon, SSRL Sect. 4.2 and eq. 8")
+    magnitude_weight: float = Field(default=1e-4, ge=0, description="lambda_fm, SSRL Sect. 4.2")
+    sparsity_weight: float = Field(default=8e-3, ge=0, description="lambda_1, SSRL Sect. 4.2")
+    smooth_weight: float = Field(default=8e-4, ge=0, description="lambda_2, SSRL Sect. 4.2")
+    magnitude_loss: MagnitudeForm = Field(
+        default="squared", description="squared: reference code; hinge: SSRL eq. 8"
+    )
+    sparsity: SparsityForm = Field(
+        default="l2", description="l2 over the batch: reference code; l1: SSRL eq. 10"
+    )
+    smooth_across_videos: bool = Field(
+        default=True, description="steps from video to video count too (reference code)"
+    )
+    attention: Attention = Field(
+        default="scaled", description="scaled: reference code; softmax: SSRL eq. 1"
+    )
+    fusion_conv: bool = Field(
+        default=True, description="convolution after the concatenation: reference code, not eq. 3"
+    )
+    vtr: bool = Field(default=True, description="video temporal relation (SSRL Table 4)")
+
+
+@dataclass(frozen=True)
+class Bags:
+    """What a network says of a batch of videos.
+
+    Attributes:
+        scores: (M, T) mean over crops.
+        magnitudes: (M, T) L2 norm of the features, mean over crops.
+        features: (M, C, T, D).
+        logits: (M, C, T), before the sigmoid.
+    """
+
+    scores: Tensor
+    magnitudes: Tensor
+    features: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The k snippets of largest magnitude of each bag.
+
+    Attributes:
+        index: (B, k).
+        score: (B,) mean of their scores.
+        features: (C B, k, D), crop by crop.
+    """
+
+    index: Tensor
+    score: Tensor
+    features: Tensor
+
+
+class Classifier(nn.Module):
+    """Three linear layers, 512, 128 and 1 (SSRL Sect. 4.2); gives logits."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 512)
+        self.fc2 = nn.Linear(512, 128)
+        self.fc3 = nn.Linear(128, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (...)."""
+        x = self.dropout(torch.relu(self.fc1(x)))
+        x = self.dropout(torch.relu(self.fc2(x)))
+        logits: Tensor = self.fc3(x)[..., 0]
+        return logits
+
+
+class RTFMNetwork(nn.Module):
+    """VTR over time, then a classifier of every snippet."""
+
+    def __init__(self, width: int, config: RTFMConfig) -> None:
+        super().__init__()
+        self.vtr = None
+        if config.vtr:
+            self.vtr = RelationNetwork(width, attention=config.attention, fusion=config.fusion_conv)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = Classifier(width, config.dropout)
+
+    def relate(self, sequences: Tensor) -> Tensor:
+        """VTR and dropout: (b, T, D) -> (b, T, D)."""
+        if self.vtr is not None:
+            sequences = self.vtr(sequences)
+        dropped: Tensor = self.dropout(sequences)
+        return dropped
+
+    def forward(self, x: Tensor) -> Bags:
+        """(M, T, C, D) -> scores of every snippet."""
+        videos, length, crops, width = x.shape
+        features = self.relate(x.transpose(1, 2).reshape(videos * crops, length, width))
+        logits = self.classifier(features).view(videos, crops, length)
+        features = features.view(videos, crops, length, width)
+        magnitudes = torch.linalg.vector_norm(features, dim=-1).mean(dim=1)
+        return Bags(torch.sigmoid(logits).mean(dim=1), magnitudes, features, logits)
+
+    def select(self, bags: Bags, rows: slice, k: int) -> Selected:
+        """The k snippets of largest magnitude of some bags of a batch.
+
+        While training, a dropout mask over the magnitudes varies the choice (reference code).
+        """
+        magnitudes = bags.magnitudes[rows]
+        mask = self.dropout(torch.ones_like(magnitudes))
+        index = (magnitudes * mask).topk(min(k, magnitudes.shape[1]), dim=1).indices
+        features = bags.features[rows]  # (B, C, T, D)
+        places = index[:, None, :, None].expand(-1, features.shape[1], -1, features.shape[3])
+        chosen = features.gather(2, places).transpose(0, 1)  # (C, B, k, D)
+        return Selected(index, bags.scores[rows].gather(1, index).mean(dim=1), chosen.flatten(0, 1))
+
+
+def magnitude_losses(network: RTFMNetwork, bags: Bags, config: RTFMConfig) -> Terms:
+    """All terms of a batch, weights applied, and their sum: the first half of the bags is normal.
+
+    Source: reference code of RTFM and SSRL; SSRL eq. 7 to 10 by config.
+    """
+    half = len(bags.scores) // 2
+    normal = network.select(bags, slice(0, half), config.top_k)
+    abnormal = network.select(bags, slice(half, None), config.top_k)
+    scores = bags.scores[half:]
+    terms = {
+        "classification": bag_cross_entropy(normal.score, abnormal.score),
+        "magnitude": config.magnitude_weight
+        * feature_magnitude(
+            normal.features, abnormal.features, config.margin, config.magnitude_loss
+        ),
+        "sparsity": config.sparsity_weight * sparsity(scores, config.sparsity),
+        "smoothness": config.smooth_weight * smoothness(scores, across=config.smooth_across_videos),
+    }
+    return {"total": torch.stack(list(terms.values())).sum(), **terms}
+
+
+def score_snippets(network: RTFMNetwork, x: Tensor) -> dict[str, Tensor]:
+    """Score and magnitude of every snippet of a video, (n, C, D) -> {name: (n,)}.
+
+    Crops of a long video go through the network one after the other, which bounds memory.
+    """
+    crops = x.shape[1]
+    together = crops if crops * len(x) <= ROWS_AT_ONCE else 1
+    parts = [network(x[None, :, c : c + together]) for c in range(0, crops, together)]
+    return {
+        "score": torch.stack([part.scores[0] for part in parts]).mean(dim=0),
+        "magnitude": torch.stack([part.magnitudes[0] for part in parts]).mean(dim=0),
+    }
+
+
+ConfigT = TypeVar("ConfigT", bound=RTFMConfig)
+NetworkT = TypeVar("NetworkT", bound=RTFMNetwork)
+
+
+class RTFM(MILDetector[RTFMConfig, RTFMNetwork]):
+    """Temporal relations and feature magnitudes on full-frame features."""
+
+    name: ClassVar[str] = "rtfm"
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[Config]] = RTFMConfig
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Full-frame features of every snippet."""
+        return ("snippet",)
+
+    def make_network(self, layout: Layout) -> RTFMNetwork:
+        """See `MILDetector.make_network`."""
+        network = RTFMNetwork(layout.width, self.config)
+        initialise(network)
+        return network
+
+    def losses(self, network: RTFMNetwork, batch: Mapping[str, Tensor]) -> Terms:
+        """See `magnitude_losses`."""
+        return magnitude_losses(network, network(batch["snippet"]), self.config)
+
+    def score_rows(
+        self, network: RTFMNetwork, features: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """See `score_snippets`."""
+        return score_snippets(network, features["snippet"]), {}

@@ -1,0 +1,385 @@
+"""Videos of any length as a fixed number of segments, and a bank of them to draw batches from.
+
+A weakly supervised detector trains on T = 32 segments a video: means over its snippets. They are
+pooled once, and then live where there is room: on the training device, in memory, or in a file.
+Wherever that is, a batch holds the same numbers.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .base import Bag, BagSource, DetectorError, Track
+
+Resampling = Literal["rtfm", "sultani"]
+Place = Literal["device", "memory", "disk"]
+
+BLOCK_BYTES = 256 << 20  # a longer video is read segment by segment
+SHARE = 0.5  # of the free memory that a bank may take where no budget is named
+LISTED = 20  # culprits named in an error
+
+
+def segment_edges(n: int, segments: int = 32) -> NDArray[np.int64]:
+    """First row of each segment, and n: integers cut off from an even division of [0, n].
+
+    Source: RTFM and SSRL resample so; fewer rows than segments repeat rows.
+
+    Returns:
+        (segments + 1,) int64; segment i is the rows [edge i, edge i + 1), or row edge i alone where
+        that is empty.
+    """
+    return np.linspace(0, n, segments + 1).astype(np.int64)
+
+
+def sultani_edges(n: int, segments: int = 32) -> NDArray[np.int64]:
+    """The same after Sultani et al.: [1, n] divided evenly and rounded, here counted from 0.
+
+    The last edge is row n - 1, and a segment ends before the next edge: the last row of a video
+    is used by very short videos only.
+    """
+    exact = np.linspace(1, n, segments + 1)
+    return np.floor(exact + 0.5).astype(np.int64) - 1  # MATLAB rounds halves up
+
+
+_EDGES: dict[Resampling, Callable[[int, int], NDArray[np.int64]]] = {
+    "rtfm": segment_edges,
+    "sultani": sultani_edges,
+}
+
+
+def pool_segments(
+    rows: Track | NDArray[Any], segments: int = 32, resampling: Resampling = "rtfm"
+) -> NDArray[np.float32]:
+    """Mean of the rows of each segment.
+
+    Args:
+        rows:
+            (n, ...) array, or a track that is read as it is needed.
+        segments:
+            T.
+        resampling:
+            How the edges fall, see `segment_edges` and `sultani_edges`.
+
+    Returns:
+        (segments, ...) float32; sums are taken in float64.
+    """
+    n = len(rows)
+    edges = _EDGES[resampling](n, segments)
+    stops = np.maximum(edges[1:], edges[:-1] + 1)
+
+    def read(start: int, stop: int) -> NDArray[Any]:
+        return rows.rows(start, stop) if isinstance(rows, Track) else rows[start:stop]
+
+    first = read(0, 1)
+    fetch = read
+    if n * first.nbytes <= BLOCK_BYTES:
+        whole = read(0, n)
+        fetch = lambda start, stop: whole[start:stop]  # noqa: E731
+    pooled = np.empty((segments, *first.shape[1:]), np.float32)
+    for i, (start, stop) in enumerate(zip(edges[:-1].tolist(), stops.tolist(), strict=True)):
+        pooled[i] = fetch(start, stop).mean(axis=0, dtype=np.float64)
+    return pooled
+
+
+def narrow(rows: NDArray[Any], width: int | None) -> NDArray[Any]:
+    """Average groups of neighbouring columns down to `width`; None leaves them as they are.
+
+    Raises:
+        DetectorError: the width does not divide the number of columns.
+    """
+    if width is None or rows.shape[-1] == width:
+        return rows
+    if rows.shape[-1] % width:
+        raise DetectorError(f"{rows.shape[-1]} columns cannot be averaged down to {width}")
+    groups = rows.reshape(*rows.shape[:-1], width, -1)
+    averaged: NDArray[Any] = groups.mean(axis=-1, dtype=np.float32)
+    return averaged
+
+
+def l2_normalised(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """Every row (last axis) divided by its L2 norm; zero rows stay zero."""
+    values = np.asarray(rows, np.float32)
+    norm = np.linalg.norm(values, axis=-1, keepdims=True)
+    return np.asarray(values / np.where(norm > 0, norm, 1), np.float32)
+
+
+def with_crops(rows: NDArray[Any]) -> NDArray[Any]:
+    """(n, D) as (n, 1, D): one crop; (n, C, D) as it is."""
+    return rows[:, None] if rows.ndim == 2 else rows
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the bags of a source have in common.
+
+    Attributes:
+        width: D, after narrowing.
+        positions: role -> crops (or patches) a row.
+        grids: role -> (rows, columns), of patch roles.
+    """
+
+    width: int
+    positions: Mapping[str, int]
+    grids: Mapping[str, tuple[int, int]]
+
+
+def layout_of(source: BagSource, roles: Sequence[str], width: int | None = None) -> Layout:
+    """Look at the shapes of all bags, read nothing.
+
+    Args:
+        source:
+            The training bags.
+        roles:
+            Whole roles ("snippet"), or roles whose variants are all taken ("patch").
+        width:
+            See `narrow`.
+
+    Raises:
+        DetectorError: there are no bags, or bags differ from the first: all culprits are named.
+    """
+    expected: dict[str, tuple[tuple[int, ...], tuple[int, int] | None]] | None = None
+    first_id, wrong = "", []
+    for bag in source:
+        found = {name: _shape(track) for role in roles for name, track in bag.role(role).items()}
+        empty = [name for role in roles for name, track in bag.role(role).items() if not len(track)]
+        if empty:
+            wrong.append(f"{bag.video_id}: no rows of {', '.join(empty)}")
+        elif expected is None:
+            expected, first_id = found, bag.video_id
+        elif found != expected:
+            lines = [
+                f"{name} {_said(found.get(name))} instead of {_said(expected.get(name))}"
+                for name in sorted({*found, *expected})
+                if found.get(name) != expected.get(name)
+            ]
+            wrong.append(f"{bag.video_id}: {', '.join(lines)}")
+    if wrong:
+        raise DetectorError(
+            f"features of {len(wrong)} videos do not fit those of {first_id or 'the others'}:"
+            + _listing(wrong)
+        )
+    if expected is None:
+        raise DetectorError("there are no training videos")
+    widths = {shape[-1] for shape, _ in expected.values()}
+    if len(widths) > 1:
+        said = ", ".join(f"{name} {_said(value)}" for name, value in expected.items())
+        raise DetectorError(
+            f"all features of a video have to have one width, but there are: {said}"
+        )
+    columns = widths.pop()
+    if width is not None and columns % width:
+        raise DetectorError(f"{columns} columns cannot be averaged down to {width}")
+    return Layout(
+        width or columns,
+        {name: shape[0] if len(shape) == 2 else 1 for name, (shape, _) in expected.items()},
+        {name: grid for name, (_, grid) in expected.items() if grid is not None},
+    )
+
+
+def _shape(track: Track) -> tuple[tuple[int, ...], tuple[int, int] | None]:
+    return tuple(track.array.shape[1:]), track.grid
+
+
+def _said(value: tuple[tuple[int, ...], tuple[int, int] | None] | None) -> str:
+    return "absent" if value is None else " x ".join(map(str, value[0]))
+
+
+def _listing(lines: Sequence[str]) -> str:
+    more = [f"... and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
+    return "\n  " + "\n  ".join([*lines[:LISTED], *more])
+
+
+def same_times(bag: Bag, tracks: Mapping[str, Track]) -> Track:
+    """The first of some tracks, once all are known to have the same rows.
+
+    Raises:
+        DetectorError: they differ; the message says where.
+    """
+    names = list(tracks)
+    first = tracks[names[0]]
+    for name in names[1:]:
+        other = tracks[name]
+        if not (
+            np.array_equal(first.frame_start, other.frame_start)
+            and np.array_equal(first.frame_stop, other.frame_stop)
+        ):
+            raise DetectorError(
+                f"{bag.video_id}: {names[0]} has {len(first)} rows and {name} {len(other)}, or "
+                "they lie at other frames: extract both with the same clip length and stride"
+            )
+    return first
+
+
+class SegmentBank:
+    """Pooled features of all bags: role -> (V, T, C, D) float32, wherever there is room.
+
+    Args:
+        arrays:
+            role -> (V, T, C, D) tensors.
+        place:
+            Where they are.
+        device:
+            Where batches go.
+        scratch:
+            The folder of the files, if any; deleted with the bank.
+    """
+
+    def __init__(
+        self,
+        arrays: dict[str, Tensor],
+        place: Place,
+        device: torch.device,
+        scratch: tempfile.TemporaryDirectory[str] | None = None,
+    ) -> None:
+        self.arrays = arrays
+        self.place = place
+        self.device = device
+        self._scratch = scratch
+
+    def gather(self, roles: Sequence[str], videos: NDArray[np.int64]) -> dict[str, Tensor]:
+        """role -> (len(videos), T, C, D) on the training device."""
+        index = torch.from_numpy(videos)
+        if self.place == "device":
+            index = index.to(self.device)
+        found = {role: self.arrays[role].index_select(0, index) for role in roles}
+        return {role: values.to(self.device, non_blocking=True) for role, values in found.items()}
+
+    def close(self) -> None:
+        """Give the memory (or the file) back."""
+        self.arrays = {}
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+
+def build_bank(
+    source: BagSource,
+    layout: Layout,
+    *,
+    segments: int,
+    resampling: Resampling,
+    prepare: Callable[[NDArray[Any]], NDArray[Any]],
+    device: str,
+    memory: int | None,
+    scratch: Path | None,
+    advance: Callable[[int, int], None] | None = None,
+) -> SegmentBank:
+    """Pool every bag once.
+
+    Args:
+        source:
+            The training bags.
+        layout:
+            Their shapes.
+        segments:
+            T.
+        resampling:
+            See `pool_segments`.
+        prepare:
+            Applied to the pooled rows, (T, C, D) -> (T, C, width).
+        device:
+            Of training.
+        memory:
+            Bytes that the bank may take on the device; None: half of what is free there.
+        scratch:
+            Folder for the file, where neither the device nor memory has room.
+        advance:
+            Called with (videos done, videos in all).
+
+    Raises:
+        DetectorError: features are not finite, or the tracks of a video have other rows: all
+            culprits are named.
+    """
+    shapes = {
+        role: (len(source), segments, count, layout.width)
+        for role, count in layout.positions.items()
+    }
+    size = 4 * sum(int(np.prod(shape)) for shape in shapes.values())
+    place = _place(size, device, memory)
+    folder = None
+    if place == "disk":
+        where = None if scratch is None else str(scratch)
+        folder = tempfile.TemporaryDirectory(prefix=".segments-", dir=where)
+    arrays = {
+        role: _allocate(shape, Path(folder.name) / f"{i}.f32" if folder else None)
+        for i, (role, shape) in enumerate(shapes.items())
+    }
+    wrong: list[str] = []
+    for v, bag in enumerate(source):
+        tracks = {role: bag.tracks[role] for role in layout.positions}
+        try:
+            same_times(bag, tracks)
+        except DetectorError as error:
+            wrong.append(str(error))
+            continue
+        for role, track in tracks.items():
+            pooled = pool_segments(track, segments, resampling)
+            if not np.isfinite(pooled).all():
+                rows = _not_finite(track)
+                wrong.append(f"{bag.video_id}: {role} is not finite in {rows} of {len(track)} rows")
+                break
+            arrays[role][v] = prepare(with_crops(pooled))
+        if advance is not None:
+            advance(v + 1, len(source))
+    if wrong:
+        if folder is not None:
+            folder.cleanup()
+        raise DetectorError(f"{len(wrong)} videos cannot be trained on:" + _listing(wrong))
+    target = torch.device(device)
+    tensors = {role: torch.from_numpy(values) for role, values in arrays.items()}
+    if place == "device":
+        tensors = {role: values.to(target) for role, values in tensors.items()}
+    return SegmentBank(tensors, place, target, folder)
+
+
+def _not_finite(track: Track) -> int:
+    flat = track.rows().reshape(len(track), -1)
+    return int((~np.isfinite(flat).all(axis=1)).sum())
+
+
+def _allocate(shape: tuple[int, ...], path: Path | None) -> NDArray[np.float32]:
+    if path is None:
+        return np.empty(shape, np.float32)
+    return np.memmap(path, np.float32, "w+", shape=shape)
+
+
+def _place(size: int, device: str, memory: int | None) -> Place:
+    free = psutil.virtual_memory().available
+    if torch.device(device).type == "cuda":
+        on_device = torch.cuda.mem_get_info(torch.device(device))[0]
+        if size <= (SHARE * on_device if memory is None else memory):
+            return "device"
+        return "memory" if size <= SHARE * free else "disk"
+    return "device" if size <= (SHARE * free if memory is None else memory) else "disk"
+
+
+def ahead(load: Callable[[int], Any], steps: Iterable[int], depth: int) -> Iterator[Any]:
+    """`load(step)` for every step in order; `depth` of them are loaded in a thread beforehand.
+
+    Depth 0 loads them when they are asked for.
+    """
+    if depth == 0:
+        yield from map(load, steps)
+        return
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting: list[Future[Any]] = []
+        try:
+            for step in steps:
+                waiting.append(pool.submit(load, step))
+                if len(waiting) > depth:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()

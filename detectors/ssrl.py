@@ -1,0 +1,413 @@
+"""SSRL: scale-aware spatio-temporal relation learning (Li et al., ECCV 2022).
+
+Patches of every scale are related to each other (PSR) and aggregated to one vector a snippet (MPA);
+these are added to the full-frame feature, and RTFM's network does the rest. Layers, losses and
+defaults are those of the reference code, see docs/papers/ssrl.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor, nn
+
+from .base import Config, DetectorError
+from .mil import MILDetector, Stage, Terms
+from .relation import RelationNetwork, initialise
+from .rtfm import RTFMConfig, RTFMNetwork, magnitude_losses, score_snippets
+from .segments import Layout, SegmentBank
+
+FULL_FRAME = "full"  # name of the branch of the full frame, with full_frame="psr"
+SNIPPETS_AT_ONCE = 256  # whose patches go through a branch together
+VIDEOS_AT_ONCE = 8
+
+
+class StageConfig(Config):
+    """One stage of step-by-step training (Sect. 4.2)."""
+
+    scales: tuple[str, ...] = Field(default=(), description="branches that join, as ROWSxCOLUMNS")
+    steps: int | None = Field(default=None, ge=1, description="None: `steps` of the detector")
+    lr: float | None = Field(default=None, gt=0, description="None: `lr` of the detector")
+
+
+class SSRLConfig(RTFMConfig):
+    """Settings of `ssrl`."""
+
+    scales: tuple[str, ...] | None = Field(
+        default=None,
+        description="patch grids as ROWSxCOLUMNS (Table 3); None: all; []: full frame only",
+    )
+    stages: tuple[StageConfig, ...] | None = Field(
+        default=None,
+        description="None: the full frame, then one scale a stage, coarse to fine (Sect. 4.2)",
+    )
+    freeze: bool = Field(
+        default=True,
+        description="a stage freezes what earlier stages have learned (reference code)",
+    )
+    psr: bool = Field(default=True, description="patch spatial relation (Table 4)")
+    psr_dilated: bool = Field(default=True, description="its dilated convolutions (Table 5)")
+    psr_non_local: bool = Field(default=True, description="its non-local network (Table 5)")
+    share_psr: bool = Field(default=False, description="one PSR for all scales (Table 6)")
+    mpa: bool = Field(
+        default=True, description="multi-scale patch aggregation; False: mean over the patches"
+    )
+    mpa_stride: Literal[1, 2] = Field(
+        default=1,
+        description="1: reference code; 2: Sect. 4.2 (its parameters don't match Table 6)",
+    )
+    full_frame: Literal["raw", "psr"] = Field(
+        default="raw",
+        description="raw: the full-frame feature as it is (reference code); psr: PSR and MPA of a "
+        "1x1 grid, as eq. 3 read for r = 1 has it",
+    )
+
+    @field_validator("scales")
+    @classmethod
+    def _scales(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for scale in value or ():
+            grid_of(scale)
+        if value is not None and len(set(value)) < len(value):
+            raise ValueError(f"scales {value} name one twice")
+        return value
+
+    @model_validator(mode="after")
+    def _stages_name_scales(self) -> SSRLConfig:
+        named = [scale for stage in self.stages or () for scale in stage.scales]
+        if len(set(named)) < len(named):
+            raise ValueError("stages: every scale joins in one stage only")
+        if self.stages is not None and self.scales is not None and set(named) != set(self.scales):
+            raise ValueError(f"stages have scales {named}, but scales is {list(self.scales)}")
+        if self.share_psr and self.psr and self.full_frame == "psr" and self.freeze:
+            raise ValueError(
+                "a shared PSR that the full frame's stage has trained and frozen would never see a "
+                "patch: set freeze to false, or full_frame to raw"
+            )
+        return self
+
+
+def grid_of(scale: str) -> tuple[int, int]:
+    """ "2x3" -> (2, 3).
+
+    Raises:
+        ValueError: it is no grid.
+    """
+    match = re.fullmatch(r"([1-9][0-9]?)x([1-9][0-9]?)", scale)
+    if match is None:
+        raise ValueError(f"scale {scale!r} is no grid: write ROWSxCOLUMNS, for example 2x3")
+    return int(match[1]), int(match[2])
+
+
+class Aggregation(nn.Module):
+    """MPA of one scale: the grid of patches to one vector (Sect. 3.3).
+
+    Args:
+        width:
+            D.
+        grid:
+            (rows, columns).
+        stride:
+            Of the convolution.
+        dropout:
+            After the linear layer; the reference has it at the finest scale only.
+
+    A 3x3 convolution to D / 2 channels, padded where a side of the grid is below 3 (stride 1) or
+    always (stride 2), then ReLU, batch norm, a linear layer and ReLU.
+    """
+
+    def __init__(self, width: int, grid: tuple[int, int], stride: int, dropout: float) -> None:
+        super().__init__()
+        self.grid = grid
+        padding = 1 if stride == 2 or min(grid) < 3 else 0
+        rows, columns = ((side + 2 * padding - 3) // stride + 1 for side in grid)
+        self.conv = nn.Sequential(
+            nn.Conv2d(width, width // 2, 3, stride=stride, padding=padding),
+            nn.ReLU(),
+            nn.BatchNorm2d(width // 2),
+        )
+        self.linear = nn.Linear(width // 2 * rows * columns, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(M, N, D), row by row -> (M, D)."""
+        maps = patches.mT.reshape(len(patches), -1, *self.grid)
+        vector: Tensor = self.dropout(torch.relu(self.linear(self.conv(maps).flatten(1))))
+        return vector
+
+
+class MeanAggregation(nn.Module):
+    """The mean over the patches: the network without MPA."""
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(M, N, D) -> (M, D)."""
+        return patches.mean(dim=1)
+
+
+class SSRLNetwork(RTFMNetwork):
+    """RTFM's network behind one branch (PSR, MPA) a scale.
+
+    Args:
+        width:
+            D.
+        scales:
+            Grids, coarse to fine.
+        config:
+            The detector's.
+    """
+
+    def __init__(self, width: int, scales: Sequence[str], config: SSRLConfig) -> None:
+        super().__init__(width, config)
+        grids = {scale: grid_of(scale) for scale in scales}
+        finest = max(scales, key=_patches, default=None)
+        if config.full_frame == "psr":
+            grids = {FULL_FRAME: (1, 1), **grids}
+        self.mpa = nn.ModuleDict(
+            {
+                scale: Aggregation(
+                    width, grid, config.mpa_stride, config.dropout if scale == finest else 0.0
+                )
+                if config.mpa
+                else MeanAggregation()
+                for scale, grid in grids.items()
+            }
+        )
+        self.psr = nn.ModuleDict(
+            {
+                name: RelationNetwork(
+                    width,
+                    attention=config.attention,
+                    fusion=config.fusion_conv,
+                    dilated=config.psr_dilated,
+                    non_local=config.psr_non_local,
+                )
+                for name in (() if not config.psr else ("shared",) if config.share_psr else grids)
+            }
+        )
+
+    def relation(self, scale: str) -> RelationNetwork | None:
+        """The PSR of a scale; None without PSR."""
+        if not len(self.psr):
+            return None
+        found = self.psr["shared" if "shared" in self.psr else scale]
+        assert isinstance(found, RelationNetwork)
+        return found
+
+    def branch(self, scale: str, patches: Tensor) -> Tensor:
+        """PSR and MPA of one scale: (M, N, D) -> (M, D)."""
+        relation = self.relation(scale)
+        vector: Tensor = self.mpa[scale](patches if relation is None else relation(patches))
+        return vector
+
+    def add(self, scale: str, x: Tensor, patches: Tensor | None) -> Tensor:
+        """Features with the branch of a scale added (or, for the full frame, put in place).
+
+        Args:
+            scale:
+                Of the patches.
+            x:
+                (M, T, C, D).
+            patches:
+                (M, T, N, D); None for the full frame.
+        """
+        if patches is None:
+            return self.branch(scale, x.reshape(-1, 1, x.shape[-1])).view(x.shape)
+        vector = self.branch(scale, patches.flatten(0, 1))
+        return x + vector.view(*x.shape[:2], 1, -1)
+
+    def parts(self, scale: str) -> list[nn.Module]:
+        """The modules that learn when a scale joins."""
+        relation = self.relation(scale)
+        return [self.mpa[scale], *([] if relation is None else [relation])]
+
+
+class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
+    """Spatial relations within, and temporal relations between snippets."""
+
+    name: ClassVar[str] = "ssrl"
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[Config]] = SSRLConfig
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Full-frame features, and the patches of the scales."""
+        scales = self.config.scales
+        if scales is None:
+            return ("snippet", "patch")
+        return ("snippet", *(_role(scale) for scale in scales))
+
+    def scales(self, layout: Layout) -> tuple[str, ...]:
+        """The scales that take part, coarse to fine.
+
+        Raises:
+            DetectorError: features of a scale are missing, or have another grid than their name.
+        """
+        there = {role.partition("/")[2]: grid for role, grid in layout.grids.items()}
+        for scale, grid in there.items():
+            count = layout.positions[_role(scale)]
+            if f"{grid[0]}x{grid[1]}" != scale or count != grid[0] * grid[1]:
+                raise DetectorError(
+                    f"features {_role(scale)!r} have {count} patches in a grid of {grid[0]} x "
+                    f"{grid[1]}: the role has to be patch/ROWSxCOLUMNS of its grid"
+                )
+        wanted = tuple(there) if self.config.scales is None else self.config.scales
+        missing = [scale for scale in wanted if scale not in there]
+        if missing:
+            raise DetectorError(
+                f"there are no features of scales {', '.join(missing)}; there are: "
+                f"{', '.join(there) or 'none'}"
+            )
+        return tuple(sorted(wanted, key=_patches))
+
+    def stages(self, layout: Layout) -> list[Stage]:
+        """Sect. 4.2: the full frame first, then one scale after the other."""
+        scales = self.scales(layout)
+        plan = self.config.stages
+        if plan is None:
+            plan = (StageConfig(), *(StageConfig(scales=(scale,)) for scale in scales))
+        named = [scale for stage in plan for scale in stage.scales]
+        if set(named) != set(scales):
+            raise DetectorError(f"stages have scales {named}, the features have {list(scales)}")
+        steps, lr = self.config.steps, self.config.lr
+        return [
+            Stage(
+                f"{number} {'+'.join(stage.scales) or 'full frame'}",
+                stage.steps or steps,
+                stage.lr or lr,
+                stage.scales,
+            )
+            for number, stage in enumerate(plan, start=1)
+        ]
+
+    def make_network(self, layout: Layout) -> SSRLNetwork:
+        """See `MILDetector.make_network`."""
+        network = SSRLNetwork(layout.width, self.scales(layout), self.config)
+        initialise(network)
+        return network
+
+    def __init__(self, config: SSRLConfig) -> None:
+        super().__init__(config)
+        self._active: list[str] = []  # branches that a batch goes through in the present stage
+
+    # -- step-by-step training ----------------------------------------------------------------
+
+    def begin_stage(
+        self, network: SSRLNetwork, stages: Sequence[Stage], at: int
+    ) -> list[nn.Parameter]:
+        """Freeze what earlier stages have learned, batch norm statistics included.
+
+        The classifier's dropout stays active, as in the reference code.
+        """
+        joined = [scale for stage in stages[: at + 1] for scale in stage.scales]
+        if self.config.full_frame == "psr":
+            joined.insert(0, FULL_FRAME)
+        self._active = [s for s in joined if not self._kept(s, stages, at)]
+        learning = [part for scale in self._active for part in network.parts(scale)]
+        if at == 0 or not self.config.freeze:
+            learning += [network.classifier, *([] if network.vtr is None else [network.vtr])]
+        elif self.config.share_psr and any(stage.scales for stage in stages[:at]):
+            learning = [part for part in learning if not isinstance(part, RelationNetwork)]
+        network.eval()
+        network.requires_grad_(False)
+        network.classifier.train()
+        network.dropout.train()
+        for part in learning:
+            part.train()
+            part.requires_grad_(True)
+        return [p for p in network.parameters() if p.requires_grad]
+
+    def _kept(self, scale: str, stages: Sequence[Stage], at: int) -> bool:
+        """True where an earlier stage has trained a branch, and its output is kept in the bank."""
+        if not self.config.freeze:
+            return False
+        if scale == FULL_FRAME:
+            return at > 0
+        return any(scale in stage.scales for stage in stages[:at])
+
+    def roles(self, layout: Layout, stage: Stage) -> list[str]:
+        """The full frame (with all that is kept in it), and the scales that are active."""
+        return ["snippet", *(_role(s) for s in self._active if s != FULL_FRAME)]
+
+    def losses(self, network: SSRLNetwork, batch: Mapping[str, Tensor]) -> Terms:
+        """See `magnitude_losses`."""
+        x = self._sum(network, self._active, batch["snippet"], batch)
+        return magnitude_losses(network, network(x), self.config)
+
+    @staticmethod
+    def _sum(
+        network: SSRLNetwork, scales: Sequence[str], x: Tensor, patches: Mapping[str, Tensor]
+    ) -> Tensor:
+        for scale in scales:
+            x = network.add(scale, x, None if scale == FULL_FRAME else patches[_role(scale)])
+        return x
+
+    def end_stage(
+        self, network: SSRLNetwork, stages: Sequence[Stage], at: int, bank: SegmentBank
+    ) -> None:
+        """Add the output of the branches that are frozen from now on to the kept features."""
+        if not self.config.freeze or at + 1 == len(stages):
+            return
+        scales = list(stages[at].scales)
+        if at == 0 and self.config.full_frame == "psr":
+            scales.insert(0, FULL_FRAME)
+        if not scales:
+            return
+        network.eval()
+        kept = bank.arrays["snippet"]
+        roles = ["snippet", *(_role(s) for s in scales if s != FULL_FRAME)]
+        with torch.no_grad():
+            for start in range(0, len(kept), VIDEOS_AT_ONCE):
+                videos = np.arange(start, min(start + VIDEOS_AT_ONCE, len(kept)))
+                batch = bank.gather(roles, videos)
+                kept[start : start + len(videos)] = self._sum(
+                    network, scales, batch["snippet"], batch
+                ).to(kept.device)
+
+    # -- scoring --------------------------------------------------------------------------------
+
+    def score_rows(
+        self, network: SSRLNetwork, features: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Scores, and for each scale the column sums of the attention map over the frame.
+
+        Map "attention/2x3" is (n, 2, 3) and sums to the number of patches (Sect. 4.5).
+        """
+        x = features["snippet"]
+        maps: dict[str, Tensor] = {}
+        for scale in network.mpa:
+            whole = scale == FULL_FRAME
+            source = x if whole else features[_role(scale)]
+            blocks = range(0, len(x), SNIPPETS_AT_ONCE)
+            x = torch.cat(
+                [
+                    network.add(
+                        scale,
+                        x[None, at : at + SNIPPETS_AT_ONCE],
+                        None if whole else source[None, at : at + SNIPPETS_AT_ONCE],
+                    )[0]
+                    for at in blocks
+                ]
+            )
+            relation = network.relation(scale)
+            if relation is None or whole:
+                continue
+            columns = [
+                relation.attention_columns(source[at : at + SNIPPETS_AT_ONCE]) for at in blocks
+            ]
+            if columns[0] is not None:
+                joined = torch.cat([c for c in columns if c is not None])
+                maps[f"attention/{scale}"] = joined.view(-1, *grid_of(scale))
+        return score_snippets(network, x), maps
+
+
+def _role(scale: str) -> str:
+    return f"patch/{scale}"
+
+
+def _patches(scale: str) -> int:
+    rows, columns = grid_of(scale)
+    return rows * columns
