@@ -1,0 +1,155 @@
+"""The train stage with weak labels: refusals before training, hold-out, kills, TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.synthetic import write_tiny_scene
+from vadpipe.data_manifests import synthetic
+from vadpipe.data_manifests.record import Manifest
+from vadpipe.detectors.base import DetectorError, FitOptions, load_card
+from vadpipe.detectors.mil_ranking import MILRanking
+from vadpipe.pipeline import train as train_module
+from vadpipe.pipeline.extract import extract, resolve_extractor
+from vadpipe.pipeline.probe import Probed, probe
+from vadpipe.pipeline.store import StoreError
+from vadpipe.pipeline.train import UNFINISHED, Trained, load_model, train
+
+SETTINGS: dict[str, Any] = {"steps": 3, "batch_size": 2}
+
+
+class World:
+    """A tiny scene whose videos are weakly labelled, with null features."""
+
+    def __init__(self, folder: Path) -> None:
+        write_tiny_scene(folder / "scene")
+        made = synthetic.build(folder / "scene")
+        records = tuple(
+            r.model_copy(update={"split": "train", "label": i % 2, "anomalies": None})
+            for i, r in enumerate(made.records)
+        )
+        self.manifest = made.model_copy(update={"records": records})
+        self.cache = folder / "cache"
+        self.probed = probe(self.manifest, self.cache)
+        spec = resolve_extractor("null", {"clip_length": 4, "stride": 4})
+        self.store = extract(self.manifest, self.probed, [spec], self.cache).stores[0]
+
+    def train(self, manifest: Manifest | None = None, **options: Any) -> Trained:
+        settings = {**SETTINGS, **options.pop("settings", {})}
+        probed: Probed = options.pop("probed", self.probed)
+        return train(
+            "mil_ranking",
+            manifest or self.manifest,
+            probed,
+            self.cache,
+            settings=settings,
+            **options,
+        )
+
+    def labelled(self, labels: Mapping[int, int | None]) -> Manifest:
+        records = [
+            r.model_copy(update={"label": labels.get(i, r.label)})
+            for i, r in enumerate(self.manifest.records)
+        ]
+        return self.manifest.model_copy(update={"records": tuple(records)})
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    torch.set_num_threads(1)
+    return World(tmp_path)
+
+
+def test_one_class_and_unknown_labels_are_named(world: World) -> None:
+    ids = [r.video_id for r in world.manifest.records]
+    with pytest.raises(DetectorError, match=f"1 training videos have no label: {ids[2]}"):
+        world.train(world.labelled({2: None}))
+    with pytest.raises(DetectorError, match=r"all \d+ training videos are abnormal"):
+        world.train(world.labelled(dict.fromkeys(range(len(ids)), 1)))
+    assert not (world.cache / "models").exists()
+
+
+def test_labels_without_features_are_named(world: World) -> None:
+    record = world.manifest.records[1]
+    world.store.remove_video(world.probed.rows[record.video_id].content_id)
+    with pytest.raises(StoreError, match=f"lacks 1 training videos: {record.video_id}"):
+        world.train()
+
+
+def test_footage_that_cannot_be_read_is_named(world: World) -> None:
+    record = world.manifest.records[1]
+    rows = {k: v for k, v in world.probed.rows.items() if k != record.video_id}
+    with pytest.raises(DetectorError, match=f"1 training videos cannot be read: {record.video_id}"):
+        world.train(probed=replace(world.probed, rows=rows))
+
+
+def test_held_back_videos_are_not_trained_on(world: World) -> None:
+    normal = [r.video_id for r in world.manifest.records if r.label == 0]
+    card = load_card(world.train().folder)
+    method = card["calibration"]["method"]
+    held = method.removeprefix("held back from training: ").split(", ")
+    assert set(held) <= set(normal) and len(held) == int(np.ceil(0.2 * len(normal)))
+    assert card["summary"]["videos"] == len(world.manifest) - len(held)
+    other = world.train(holdout=0.0)
+    card = load_card(other.folder)
+    assert "training videos themselves" in card["calibration"]["method"]
+    assert card["summary"]["videos"] == len(world.manifest)
+    assert card["calibration"]["n_videos"] == len(normal)
+    assert other.folder != world.train().folder
+
+
+def test_a_killed_training_goes_on_and_leaves_nothing_behind(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"settings": {"steps": 6}, "seed": 5}
+    whole = world.train(**options)
+    expected = load_model(whole.folder)[0].state_dict()
+    for path in whole.folder.iterdir():
+        path.unlink()
+
+    calls: list[int] = []
+    losses = MILRanking.losses
+
+    def dying(self: MILRanking, *given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return losses(self, *given)
+
+    monkeypatch.setattr(MILRanking, "losses", dying)
+    always = partial(FitOptions, checkpoint_seconds=0.0)
+    monkeypatch.setattr(train_module, "FitOptions", always)
+    with pytest.raises(KeyboardInterrupt):
+        world.train(**options)
+    unfinished = world.cache / "models" / UNFINISHED / whole.folder.name
+    assert list(unfinished.iterdir())
+    done = world.train(**options)
+    assert done.fresh and len(calls) == 7  # the fifth step twice, none of the others
+    state = load_model(done.folder)[0].state_dict()
+    assert all(np.array_equal(state[k], expected[k]) for k in expected)
+    assert not unfinished.exists()
+
+
+def test_the_log_has_a_row_a_step(world: World) -> None:
+    done = world.train()
+    log = pq.read_table(done.folder / "log.parquet").to_pylist()
+    assert [row["step"] for row in log] == [1, 2, 3]
+    assert {"ranking", "sparsity", "smoothness", "total", "lr", "seconds"} <= set(log[0])
+
+
+def test_tensorboard_gets_every_term(world: World, tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    world.train(tensorboard=tmp_path / "board")
+    found = events.EventAccumulator(str(tmp_path / "board")).Reload()
+    names = found.Tags()["scalars"]
+    assert {"mil_ranking/total", "mil_ranking/ranking", "mil_ranking/lr"} <= set(names)
+    assert [e.step for e in found.Scalars("mil_ranking/total")] == [1, 2, 3]
