@@ -30,7 +30,10 @@ class _Registry(Mapping[str, type[Extractor[Any]]]):
 EXTRACTORS: Mapping[str, type[Extractor[Any]]] = _Registry(
     {
         "inception_i3d": ".inception_i3d:InceptionI3DFeatures",
+        "i3d_r50": ".i3d_r50:I3DR50Features",
+        "i3d_r50_ptv": ".i3d_r50:I3DR50PtvFeatures",
         "patch_cubes": ".patch_cubes:PatchCubes",
+        "vifi_clip": ".vifi_clip:ViFiClipFeatures",
         "null": ".null:NullFeatures",
     }
 )

@@ -78,7 +78,8 @@ class Extractor(ABC, Generic[ConfigT]):
         name: registry name.
         version: raised whenever the same settings give other numbers; part of the key.
         Config: the pydantic config.
-        cards: pretrained weights that fit, the default first; empty for plain arithmetic.
+        cards: pretrained weights that fit, the default first; empty for plain arithmetic. Where
+            they depend on the config, all of them, and `cards_for` tells which fit.
         presets: named settings, `NAME:PRESET` on the command line.
         batch_size: clips a batch by default; changes nothing but speed and the last bits.
     """
@@ -100,9 +101,20 @@ class Extractor(ABC, Generic[ConfigT]):
         if bool(self.cards) != (weights is not None):
             need = "needs weights" if self.cards else "takes no weights"
             raise ExtractorError(f"{self.name} {need}")
+        fitting = [card.name for card in self.cards_for(config)]
+        if weights is not None and weights.card.name not in fitting:
+            raise ExtractorError(
+                f"weights {weights.card.name!r} do not fit these settings of {self.name}; "
+                f"these do: {', '.join(fitting)}"
+            )
         self.config = config
         self.weights = weights
         self.precision: Precision = precision
+
+    @classmethod
+    def cards_for(cls, config: ConfigT) -> tuple[Weights, ...]:
+        """The cards that fit a config, the default first."""
+        return cls.cards
 
     @property
     @abstractmethod

@@ -121,6 +121,10 @@ class MixedSizes(DecodeError):
     """The images of a folder differ in size."""
 
 
+class NoFootage(DecodeError):
+    """Only features of the video are at hand: there is nothing to decode."""
+
+
 class SeekMismatch(DecodeError):
     """Frames after a seek are not those of the probe's table; decode `in_order(row)` instead."""
 
@@ -149,10 +153,12 @@ class ProbeRow:
     """One file as it really is.
 
     Attributes:
-        path: absolute path of a video file or of a folder of images.
-        content_id: `s1-` / `f1-` + 40 hex digits (sampled / full hash of the content).
-        kind: "video" or "images".
-        n_frames: frames by the packets (video; by decoding if `decoded`) or files (images).
+        path: absolute path of a video file or of a folder of images; "" without footage.
+        content_id: `s1-` / `f1-` + 40 hex digits (sampled / full hash of the content); `m1-` and
+            a hash of data set and video id without footage.
+        kind: "video", "images", or "features" where there is no footage.
+        n_frames: frames by the packets (video; by decoding if `decoded`) or files (images); as the
+            manifest states them, or 0, without footage.
         decoded: True where n_frames was counted by decoding.
         fps: average frames per second (the nominal rate for images).
         height: rows, after rotation.
@@ -167,7 +173,7 @@ class ProbeRow:
 
     path: str
     content_id: str
-    kind: Literal["video", "images"]
+    kind: Literal["video", "images", "features"]
     n_frames: int
     decoded: bool
     fps: float

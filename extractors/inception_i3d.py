@@ -8,30 +8,24 @@ that its checkpoints fit. The licences of the weights stand on their cards.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
-from .base import ArraySpec, Config, Extractor, ExtractorError
-from .decode import Clip, ClipRule, Tail
-from .inference import Size, VideoNetwork, load_video_network, resize_frames, short_side
+from .base import ExtractorError
+from .i3d import CLASSES, Backbone, I3d, I3DFeatures, from_state_dict
 from .weights import ArchiveSource, Arrays, LayoutError, UrlSource, Weights
 
 FEATURES = 1024
-CLASSES = 400
 
 # ----------------------------------------------------------------------------------- network
 
 
-class InceptionI3d(nn.Module):
+class InceptionI3d(I3d):
     """Inception-v1 inflated to three dimensions; total stride 8 in time and 32 in space.
 
     Takes any number of frames from 1 and any size; what it sees is averaged over the whole map.
@@ -39,6 +33,8 @@ class InceptionI3d(nn.Module):
     Args:
         classes: of the classifier, which features do not pass.
     """
+
+    norm_of: ClassVar[dict[str, str]] = {"conv3d": "bn"}
 
     def __init__(self, classes: int = CLASSES) -> None:
         super().__init__()
@@ -56,10 +52,6 @@ class InceptionI3d(nn.Module):
         self.Mixed_5c = Mixed(832, 384, (192, 384), (48, 128), 128)
         self.logits = nn.ModuleDict({"conv3d": nn.Conv3d(FEATURES, classes, 1)})
 
-    def forward(self, videos: Tensor) -> Tensor:
-        """(B, 3, T, H, W) in [-1, 1] -> (B, 1024) float32, the mean of the last map."""
-        return self.last_map(videos).mean((2, 3, 4), dtype=torch.float32)
-
     def last_map(self, videos: Tensor) -> Tensor:
         """(B, 3, T, H, W) in [-1, 1] -> Mixed_5c, (B, 1024, ~T/8, ~H/32, ~W/32)."""
         x = self.Conv3d_1a_7x7(videos)  # (B, 64, T/2, H/2, W/2)
@@ -73,12 +65,10 @@ class InceptionI3d(nn.Module):
         x = max_pool(x, (2, 2, 2), (2, 2, 2))  # (B, 832, T/8, H/32, W/32)
         return cast(Tensor, self.Mixed_5c(self.Mixed_5b(x)))
 
-    def classify(self, features: Tensor) -> Tensor:
-        """(B, 1024) -> (B, classes) logits, float32."""
-        conv = cast(nn.Conv3d, self.logits["conv3d"])
-        assert conv.bias is not None
-        weight = conv.weight.flatten(1)  # (classes, 1024)
-        return functional.linear(features, weight.float(), conv.bias.float())
+    @property
+    def classifier(self) -> nn.Conv3d:
+        """1024 features -> classes."""
+        return cast(nn.Conv3d, self.logits["conv3d"])
 
 
 class Mixed(nn.Module):
@@ -170,16 +160,6 @@ def max_of_neighbours(x: Tensor) -> Tensor:
     return x
 
 
-@lru_cache
-def network_flops(frames: int, height: int, width: int) -> float:
-    """Multiply-adds times two of one clip through the network, counted on the meta device."""
-    with torch.device("meta"):
-        network = InceptionI3d().eval()
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(torch.empty(1, 3, frames, height, width))
-    return float(counter.get_total_flops())
-
-
 # ----------------------------------------------------------------------------------- weights
 
 
@@ -235,12 +215,7 @@ def from_piergiaj(arrays: Arrays) -> dict[str, NDArray[Any]]:
     Raises:
         LayoutError: it is not that network.
     """
-    names = {key: key.rpartition("/")[2].removeprefix("module.") for key in arrays}
-    tensors = {name: arrays[key] for key, name in names.items()}
-    for name in ("Conv3d_1a_7x7.conv3d.weight", "Mixed_5c.b3b.bn.running_var"):
-        if name not in tensors:
-            raise LayoutError(f"it has no {name!r}")
-    return tensors
+    return from_state_dict(arrays, "Conv3d_1a_7x7.conv3d.weight", "Mixed_5c.b3b.bn.running_var")
 
 
 CARDS = (
@@ -322,141 +297,26 @@ def top_classes(logits: NDArray[np.floating[Any]], k: int = 5) -> list[list[tupl
 # --------------------------------------------------------------------------------- extractor
 
 
-class InceptionI3DConfig(Config):
-    """Settings of `inception_i3d`.
+BACKBONE = Backbone("inception_i3d", InceptionI3d, FEATURES, CARDS)
 
-    Attributes:
-        clip_length: frames a clip; any number from 1.
-        stride: frames between the starts of two clips.
-        tail: "loop" covers every frame, "drop" leaves an incomplete clip out.
-        resize: length of the short side, or exact (height, width); None keeps the video's size.
-        crop: "none" takes the whole frame: the network is fully convolutional, and an event at
-            the border of a surveillance picture must not be cut away (our reading; the Kinetics
-            protocol is "center").
-        crop_size: side of the centre crop.
-        dtype: of the stored features.
-        logits: also store the 400 Kinetics logits (float32).
+
+def network_flops(frames: int, height: int, width: int) -> float:
+    """Multiply-adds times two of one clip through the network."""
+    return BACKBONE.flops(frames, height, width)
+
+
+class InceptionI3DFeatures(I3DFeatures):
+    """The mean of Inception-I3D's last map: (crops, 1024) a clip.
+
+    By default one crop, the whole frame: an event at the border of a surveillance picture must not
+    be cut away (our reading; the Kinetics protocol is the preset `kinetics`).
     """
-
-    clip_length: PositiveInt = 16
-    stride: PositiveInt = 16
-    tail: Tail = "loop"
-    resize: PositiveInt | tuple[PositiveInt, PositiveInt] | None = 256  # DeepMind's preprocessing
-    crop: Literal["none", "center"] = "none"
-    crop_size: PositiveInt = 224
-    dtype: Literal["float16", "float32"] = "float16"
-    logits: bool = False
-
-    @model_validator(mode="after")
-    def _crop_fits(self) -> Self:
-        short = min(self.resize) if isinstance(self.resize, tuple) else self.resize
-        if self.crop == "center" and short is not None and self.crop_size > short:
-            raise ValueError(f"crop_size {self.crop_size} is larger than resize {self.resize}")
-        return self
-
-
-class InceptionI3DFeatures(Extractor[InceptionI3DConfig]):
-    """The mean of Inception-I3D's last map: (crops, 1024) a clip, with one crop."""
 
     name: ClassVar[str] = "inception_i3d"
     version: ClassVar[int] = 1
-    Config: ClassVar[type[Config]] = InceptionI3DConfig
     cards: ClassVar[tuple[Weights, ...]] = CARDS
+    backbone: ClassVar[Backbone] = BACKBONE
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "native": {"resize": None},
-        "kinetics": {"resize": 256, "crop": "center", "crop_size": 224},
+        "kinetics": {"resize": 256, "crop_size": 224},
     }
-
-    _network: VideoNetwork | None = None
-
-    @property
-    def arrays(self) -> tuple[ArraySpec, ...]:
-        """Features, and logits if asked for."""
-        features = ArraySpec(
-            "features",
-            self.config.dtype,
-            ("snippet", "crop", "feature"),
-            (1, FEATURES),
-            role="snippet",
-        )
-        logits = ArraySpec("logits", "float32", ("snippet", "crop", "class"), (1, CLASSES))
-        return (features, logits) if self.config.logits else (features,)
-
-    @property
-    def clip_rule(self) -> ClipRule:
-        """Clips without context."""
-        return ClipRule(self.config.clip_length, self.config.stride, self.config.tail)
-
-    def load(self, device: str) -> None:
-        """Put the network on the device.
-
-        Raises:
-            WeightsError: the weights are damaged.
-        """
-        assert self.weights is not None  # the base class has checked
-        self._network = load_video_network(InceptionI3d, self.weights, self.precision, device)
-
-    def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
-        """Features (n, 1, 1024) and, if asked for, logits (n, 1, 400); float32.
-
-        Raises:
-            ExtractorError: `load` was not called, or a frame is smaller than the crop.
-        """
-        if self._network is None:
-            raise ExtractorError(f"{self.name}: call load(device) first")
-        features = self._network(torch.stack([self._pixels(clip.frames) for clip in clips]))
-        rows = {"features": features[:, None].cpu().numpy()}
-        if self.config.logits:
-            classify = cast(InceptionI3d, self._network.network).classify
-            rows["logits"] = classify(features)[:, None].cpu().numpy()
-        return dict(rows)
-
-    def _pixels(self, frames: NDArray[np.uint8]) -> Tensor:
-        """(T, H, W, 3) uint8 -> (T, h, w, 3) uint8, resized and cropped."""
-        video = resize_frames(frames, self._resized(*frames.shape[1:3]))
-        if self.config.crop == "none":
-            return video
-        side = self.config.crop_size
-        top, left = (_centre(size, side) for size in video.shape[1:3])
-        return video[:, top : top + side, left : left + side]
-
-    def _resized(self, height: int, width: int) -> Size:
-        match self.config.resize:
-            case None:
-                return height, width
-            case int(side):
-                return short_side(height, width, side)
-            case size:
-                return size
-
-    def flops(self, height: int, width: int) -> float:
-        """Multiply-adds times two for one clip of a video of this size."""
-        if self.config.crop == "none":
-            return network_flops(self.config.clip_length, *self._resized(height, width))
-        return network_flops(self.config.clip_length, self.config.crop_size, self.config.crop_size)
-
-    def recipe(self) -> dict[str, Any]:
-        """Also what happens to the pixels."""
-        assert self.weights is not None
-        return {**super().recipe(), "pixels": pixel_recipe(self.weights.card)}
-
-
-def pixel_recipe(card: Weights) -> dict[str, Any]:
-    """How pixels are prepared, for recipes."""
-    return {
-        "colour": "RGB",
-        "resize": "bilinear, antialias, uint8",
-        "mean": list(card.mean),
-        "std": list(card.std),
-    }
-
-
-def _centre(size: int, side: int) -> int:
-    """Where a centre crop starts; halves go to the even number, as in torchvision.
-
-    Raises:
-        ExtractorError: the crop does not fit.
-    """
-    if side > size:
-        raise ExtractorError(f"a crop of {side} does not fit into {size} pixels: set resize")
-    return round((size - side) / 2)

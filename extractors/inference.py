@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -88,15 +87,18 @@ def prepare(network: nn.Module, precision: Precision, device: str) -> nn.Module:
 
     Args:
         network:
-            With its weights loaded; in every module a batch norm registered right behind a
-            convolution has to normalise just that convolution's output.
+            With its weights loaded. What its attribute `norm_of` names is folded (see
+            `fold_batch_norms`); without that attribute nothing is.
         precision:
             As resolved.
         device:
             "cpu", "cuda:0", ...
+
+    Raises:
+        ExtractorError: `norm_of` does not fit the network.
     """
     network = network.eval().requires_grad_(False).double()
-    fold_batch_norms(network)
+    fold_batch_norms(network, getattr(network, "norm_of", {}))
     network = network.to(device=device, dtype=DTYPES[precision])
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in network.parameters():
@@ -108,14 +110,36 @@ def prepare(network: nn.Module, precision: Precision, device: str) -> nn.Module:
     return network
 
 
-def fold_batch_norms(network: nn.Module) -> None:
-    """Fold each batch norm into the convolution registered right in front of it, in place."""
-    for module in list(network.modules()):
-        children = list(module.named_children())
-        for (conv_name, conv), (norm_name, norm) in pairwise(children):
+def fold_batch_norms(network: nn.Module, norm_of: Mapping[str, str]) -> None:
+    """Fold batch norms into their convolutions, in place.
+
+    Which norm follows which convolution cannot be seen from outside, so the network states it.
+
+    Args:
+        network:
+            In evaluation mode.
+        norm_of:
+            In any of its modules: name of a convolution -> name of the batch norm beside it that
+            alone reads the convolution's output. A pair of which one is something else there is
+            left as it is.
+
+    Raises:
+        ExtractorError: the network has no such pair at all.
+    """
+    for conv_name, norm_name in norm_of.items():
+        found = False
+        for module in list(network.modules()):
+            children = dict(module.named_children())
+            conv, norm = children.get(conv_name), children.get(norm_name)
             if isinstance(conv, _ConvNd) and isinstance(norm, _BatchNorm):
                 setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
                 setattr(module, norm_name, nn.Identity())
+                found = True
+        if not found:
+            raise ExtractorError(
+                f"{type(network).__name__} has no batch norm {norm_name!r} beside a convolution "
+                f"{conv_name!r}: correct its norm_of"
+            )
 
 
 # ------------------------------------------------------------------------------------ pixels

@@ -8,47 +8,24 @@ without a further resize.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
-from . import inception_i3d
+from . import i3d_r50, inception_i3d
 from .base import ArraySpec, Config, Extractor, ExtractorError, Precision
 from .decode import Clip, ClipRule, Tail
+from .i3d import Backbone, pixel_recipe
 from .inference import Size, VideoNetwork, load_video_network, resize_frames
 from .weights import ResolvedWeights, Weights
 
-
-@dataclass(frozen=True)
-class Backbone:
-    """A network that takes videos of any size.
-
-    Attributes:
-        build: makes the network: (B, 3, T, H, W) normalised -> (B, features) float32.
-        features: width of a row.
-        cards: weights that fit, the default first.
-        flops: (frames, height, width) -> multiply-adds times two.
-    """
-
-    build: Callable[[], nn.Module]
-    features: int
-    cards: tuple[Weights, ...]
-    flops: Callable[[int, int, int], float]
-
-
-BACKBONES = {
-    "inception_i3d": Backbone(
-        inception_i3d.InceptionI3d,
-        inception_i3d.FEATURES,
-        inception_i3d.CARDS,
-        inception_i3d.network_flops,
-    ),
+BACKBONES: dict[str, Backbone] = {
+    each.name: each for each in (inception_i3d.BACKBONE, i3d_r50.BACKBONE, i3d_r50.BACKBONE_PTV)
 }
 
 
@@ -59,7 +36,7 @@ class PatchCubesConfig(Config):
         frame_size: (height, width) that frames are resized to; a grid needs a fixed size.
         patch_sizes: (height, width) of the patches of each grid. Grids start at the top left;
             what is left over at the bottom and on the right is not seen.
-        backbone: the network.
+        backbone: the network; weights are those of the extractor of that name.
         clip_length: frames a clip.
         stride: frames between the starts of two clips.
         tail: "loop" covers every frame, "drop" leaves an incomplete clip out.
@@ -70,7 +47,7 @@ class PatchCubesConfig(Config):
     patch_sizes: tuple[tuple[PositiveInt, PositiveInt], ...] = Field(
         default=((240, 280), (160, 168), (120, 120)), min_length=1
     )
-    backbone: Literal["inception_i3d"] = "inception_i3d"
+    backbone: Literal["inception_i3d", "i3d_r50", "i3d_r50_ptv"] = "inception_i3d"
     clip_length: PositiveInt = 16
     stride: PositiveInt = 16
     tail: Tail = "loop"
@@ -122,6 +99,7 @@ class PatchCubes(Extractor[PatchCubesConfig]):
     Config: ClassVar[type[Config]] = PatchCubesConfig
     cards: ClassVar[tuple[Weights, ...]] = tuple(c for b in BACKBONES.values() for c in b.cards)
     presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "ssrl": {"backbone": "i3d_r50"},  # the paper's 2048 features
         # the same three grids on frames of UCSD Ped2's size
         "small": {"frame_size": (240, 360), "patch_sizes": ((120, 120), (80, 72), (60, 51))},
     }
@@ -138,12 +116,13 @@ class PatchCubes(Extractor[PatchCubesConfig]):
     ) -> None:
         super().__init__(config, weights=weights, precision=precision)
         self.backbone = BACKBONES[config.backbone]
-        fitting = [card.name for card in self.backbone.cards]
-        if weights is not None and weights.card.name not in fitting:
-            raise ExtractorError(
-                f"weights {weights.card.name!r} do not fit backbone {config.backbone!r}; "
-                f"these do: {', '.join(fitting)}"
-            )
+        for patch in config.patch_sizes:
+            self.backbone.check(config.clip_length, *patch)
+
+    @classmethod
+    def cards_for(cls, config: PatchCubesConfig) -> tuple[Weights, ...]:
+        """The cards of the backbone."""
+        return BACKBONES[config.backbone].cards
 
     @property
     def arrays(self) -> tuple[ArraySpec, ...]:
@@ -207,4 +186,4 @@ class PatchCubes(Extractor[PatchCubesConfig]):
     def recipe(self) -> dict[str, Any]:
         """Also what happens to the pixels."""
         assert self.weights is not None
-        return {**super().recipe(), "pixels": inception_i3d.pixel_recipe(self.weights.card)}
+        return {**super().recipe(), "pixels": pixel_recipe(self.weights.card)}

@@ -19,6 +19,7 @@ import tarfile
 import tempfile
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -454,8 +455,9 @@ def _extract_member(archive: Path, member: str, target: Path) -> None:
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read a file from others without running anything that it contains.
 
-    Takes safetensors, what `torch.save` writes (state dicts) and pickles of numpy arrays. Nested
-    dicts are flattened with "/"; floats become float32; what is no array of numbers is left out.
+    Takes safetensors, what `torch.save` writes (state dicts), the tensors of TorchScript archives
+    and pickles of numpy arrays. Nested dicts are flattened with "/"; floats become float32; what is
+    no array of numbers is left out.
 
     Raises:
         WeightsError: another kind of file, a damaged one, or one that asks for code to be run.
@@ -466,10 +468,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         if head[8:9] == b"{":
             tree = _read_safetensors(path)
         elif head.startswith((b"PK\x03\x04", _TORCH_LEGACY[:16])):
-            import torch
-
-            tree = torch.load(path, map_location="cpu", weights_only=True)
-        elif head.startswith(b"\x80"):
+            tree = _read_torch(path)
+        elif head.startswith((b"\x80", b"(", b"}")):  # the last two: dicts by Python 2
             with path.open("rb") as stream:
                 tree = _ArrayUnpickler(stream).load()
         else:
@@ -486,6 +486,18 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     from safetensors.torch import load_file  # numpy knows no bfloat16
 
     return dict(load_file(path))
+
+
+def _read_torch(path: Path) -> Any:
+    import torch
+
+    from .torchscript import is_torchscript, read_torchscript
+
+    if zipfile.is_zipfile(path) and is_torchscript(path):
+        return read_torchscript(path)
+    # Checkpoints of some trainers hold their settings: read as plain dicts, without that package.
+    with torch.serialization.safe_globals([(OrderedDict, "yacs.config.CfgNode")]):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:

@@ -29,6 +29,7 @@ from ..extractors.decode import (
     ClipRule,
     Frame,
     FrameReader,
+    NoFootage,
     ProbeRow,
     SeekMismatch,
     Span,
@@ -99,6 +100,7 @@ def resolve_extractor(
     Raises:
         ExtractorError: unknown extractor or preset, or a precision that the device lacks.
         WeightsError: the weights are missing or wrong.
+        pydantic.ValidationError: a setting is wrong or unknown.
     """
     base, _, preset = name.partition(":")
     if base not in EXTRACTORS:
@@ -108,13 +110,14 @@ def resolve_extractor(
         known = ", ".join(kind.presets) or "none"
         raise ExtractorError(f"{base} has no preset {preset!r}; it has: {known}")
     config = {**kind.presets.get(preset, {}), **(settings or {})}
-    if not kind.cards:
+    cards = kind.cards_for(kind.Config.model_validate(config))
+    if not cards:
         if weights is not None:
             raise ExtractorError(f"{base} has no network and takes no weights")
         return ExtractorSpec(base, config, None, "fp32")
     from ..extractors.inference import resolve_precision  # torch: only where a network is used
 
-    resolved = resolve(kind.cards, weights)
+    resolved = resolve(cards, weights)
     return ExtractorSpec(base, config, resolved, resolve_precision(precision, device))
 
 
@@ -201,6 +204,8 @@ def plan_jobs(
     stores = stores_of(specs, cache)
     jobs: list[SpanJob] = []
     for row in {row.content_id: row for row in probed.rows.values()}.values():
+        if row.kind == "features":
+            continue  # nothing to decode: `extract` says so
         spans = plan_spans(row.content_id, row.n_frames, span_frames)
         missing = tuple(
             ()
@@ -329,8 +334,11 @@ def extract(
             store.add_index_part(tally.written[store.name])
     errors, notes, index = tally.errors, tally.notes, tally.written
     done.written = sum(len(rows) for rows in index.values())
+    no_footage = NoFootage("no footage: import features, or build the manifest with footage")
     for video_id, probe_row in probed.rows.items():
-        if probe_row.content_id in errors:
+        if probe_row.kind == "features" and specs:
+            done.failures.append(describe_failure(video_id, "extract", no_footage))
+        elif probe_row.content_id in errors:
             failure = describe_failure(video_id, "extract", errors[probe_row.content_id])
             done.failures.append(failure)
         else:

@@ -29,6 +29,8 @@ from vadpipe.detectors.segments import (
     sultani_edges,
 )
 from vadpipe.detectors.ssrl import Aggregation, SSRLConfig, SSRLNetwork
+from vadpipe.extractors.i3d import I3d, ten_crop
+from vadpipe.extractors.i3d_r50 import I3dR50, I3dR50Ptv
 from vadpipe.extractors.inception_i3d import InceptionI3d
 from vadpipe.extractors.inference import prepare
 from vadpipe.extractors.vifi_clip import ClipTower, from_openai
@@ -319,3 +321,72 @@ def test_clip_vit_b16(shared: Path, kind: str) -> None:
             module.act = torch.nn.GELU()
     with pytest.raises(AssertionError, match="embedding"):  # 0.03 away
         golden.check("embedding", network(images), 0.02)
+
+
+# ----------------------------------------------------------- goldens 2 and 3, I3D ResNet-50
+
+
+def i3d_r50(golden: Golden, build: type[I3d], kind: str) -> I3d:
+    network = build()
+    network.load_state_dict(golden.parameters(), strict=True)
+    if kind == "prepared":
+        prepare(network, "fp32", "cpu")  # folded batch norms, channels last
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def r50(shared: Path) -> Golden:
+    return Golden(shared / "golden", "g02_i3d_r50")
+
+
+@pytest.fixture(scope="module", params=["plain", "prepared"])
+def r50_network(request: pytest.FixtureRequest, r50: Golden) -> I3d:
+    return i3d_r50(r50, I3dR50, request.param)
+
+
+@pytest.mark.parametrize("case", ["t16_112", "t16_120", "t16_160x168"])
+@torch.inference_mode()
+def test_i3d_r50(r50: Golden, r50_network: I3d, case: str) -> None:
+    video = r50.input(case)
+    assert tuple(r50_network.last_map(video).shape[1:]) == tuple(r50.expected[f"{case}.map_shape"])
+    mean = r50_network(video)
+    r50.check(f"{case}.global_mean", mean[0], FP32)
+    r50.check(f"{case}.logits", r50_network.classify(mean)[0], FP32)
+
+
+@pytest.fixture(scope="module")
+def r50_ptv(shared: Path) -> Golden:
+    return Golden(shared / "golden", "g03_i3d_r50_ptv")
+
+
+@pytest.fixture(scope="module", params=["plain", "prepared"])
+def r50_ptv_network(request: pytest.FixtureRequest, r50_ptv: Golden) -> I3d:
+    return i3d_r50(r50_ptv, I3dR50Ptv, request.param)
+
+
+@pytest.mark.parametrize("case", ["t8_112", "t16_120", "t8_224"])
+@torch.inference_mode()
+def test_i3d_r50_ptv(r50_ptv: Golden, r50_ptv_network: I3d, case: str) -> None:
+    video = r50_ptv.input(case)
+    last = r50_ptv_network.last_map(video)
+    assert tuple(last.shape[1:]) == tuple(r50_ptv.expected[f"{case}.map_shape"])
+    mean = r50_ptv_network(video)
+    r50_ptv.check(f"{case}.global_mean", mean[0], FP32)
+    if case == "t8_224":  # the only one that the reference's fixed pool takes
+        r50_ptv.check(f"{case}.logits", r50_ptv_network.classify(mean)[0], FP32)
+
+
+# ----------------------------------------------------------------------- golden 11, ten crops
+
+
+@pytest.mark.parametrize(
+    ("case", "size"),
+    [("12x16", (8, 8)), ("13x17", (8, 8)), ("15x19", (8, 8)), ("9x12", (7, 10))],
+)
+def test_ten_crop(shared: Path, case: str, size: tuple[int, int]) -> None:
+    golden = Golden(shared / "golden", "g11_tencrop")
+    picture = golden.input(case).permute(1, 2, 0)
+    crops = torch.stack(ten_crop(picture, size)).permute(0, 3, 1, 2)
+    expected = golden.expected[f"{case}_crop{size[0]}x{size[1]}.crops"]
+    assert crops.numpy().dtype == expected.dtype
+    np.testing.assert_array_equal(crops.numpy(), expected)

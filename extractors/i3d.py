@@ -1,0 +1,334 @@
+"""What the I3D networks share: the network's outside, settings, crops, and the extractor around it.
+
+A clip is resized, cut into one or ten crops, and every crop becomes one feature: the mean of the
+network's last map over time and space.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, Self, cast
+
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pydantic import PositiveInt, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from .base import ArraySpec, Config, Extractor, ExtractorError, Precision
+from .decode import Clip, ClipRule, Tail
+from .inference import Size, VideoNetwork, load_video_network, resize_frames, short_side
+from .weights import Arrays, LayoutError, ResolvedWeights, Weights
+
+CLASSES = 400  # of Kinetics
+
+# The order of torchvision's TenCrop, which the public extractors of such features follow.
+CROP_ORDER = "top left, top right, bottom left, bottom right, centre; then the same, mirrored"
+
+# ----------------------------------------------------------------------------------- network
+
+
+class I3d(nn.Module, ABC):
+    """A video network whose features are the mean of its last map.
+
+    Class attributes:
+        norm_of: see `fold_batch_norms`.
+    """
+
+    norm_of: ClassVar[dict[str, str]]
+
+    def forward(self, videos: Tensor) -> Tensor:
+        """(B, 3, T, H, W) normalised -> (B, D) float32, the mean of the last map."""
+        return self.last_map(videos).mean((2, 3, 4), dtype=torch.float32)
+
+    @abstractmethod
+    def last_map(self, videos: Tensor) -> Tensor:
+        """(B, 3, T, H, W) normalised -> (B, D, T', H', W')."""
+
+    @property
+    @abstractmethod
+    def classifier(self) -> nn.Linear | nn.Conv3d:
+        """The layer behind the mean, which features do not pass."""
+
+    def classify(self, features: Tensor) -> Tensor:
+        """(..., D) -> (..., classes) logits, float32."""
+        weight, bias = self.classifier.weight.flatten(1), self.classifier.bias
+        assert bias is not None
+        return functional.linear(features, weight.float(), bias.float())
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network, and what has to be known to use it.
+
+    Attributes:
+        name: of the extractor that is this network.
+        build: makes the network.
+        features: D, the width of a row.
+        cards: weights that fit, the default first.
+        min_frames: fewest frames that it takes.
+        min_side: fewest pixels a side that it takes.
+    """
+
+    name: str
+    build: Callable[[], I3d]
+    features: int
+    cards: tuple[Weights, ...]
+    min_frames: int = 1
+    min_side: int = 1
+
+    def takes(self, frames: int, height: int, width: int) -> bool:
+        """Whether such a video does not vanish on its way through the network."""
+        return frames >= self.min_frames and min(height, width) >= self.min_side
+
+    def check(self, frames: int, height: int, width: int) -> None:
+        """Refuse what the network does not take.
+
+        Raises:
+            ExtractorError: too few frames or pixels.
+        """
+        if not self.takes(frames, height, width):
+            raise ExtractorError(
+                f"{self.name} takes clips of {self.min_frames} frames and of "
+                f"{self.min_side} x {self.min_side} pixels at least, not {frames} frames of "
+                f"{height} x {width}"
+            )
+
+    def flops(self, frames: int, height: int, width: int) -> float:
+        """Multiply-adds times two of one clip; none for what the network does not take."""
+        if not self.takes(frames, height, width):
+            return 0.0
+        return count_flops(self.build, frames, height, width)
+
+
+@lru_cache
+def count_flops(build: Callable[[], I3d], frames: int, height: int, width: int) -> float:
+    """Multiply-adds times two of one clip through a network, counted on the meta device."""
+    with torch.device("meta"):
+        network = build().eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.empty(1, 3, frames, height, width))
+    return float(counter.get_total_flops())
+
+
+def from_state_dict(arrays: Arrays, *names: str) -> dict[str, NDArray[Any]]:
+    """Take a state dict with the network's own names, also one saved inside a dict.
+
+    Args:
+        arrays:
+            As `read_arrays` gives them.
+        names:
+            Some that tell this network from others.
+
+    Raises:
+        LayoutError: one of the names is missing.
+    """
+    tensors = {key.rpartition("/")[2].removeprefix("module."): arrays[key] for key in arrays}
+    for name in names:
+        if name not in tensors:
+            raise LayoutError(f"it has no {name!r}")
+    return tensors
+
+
+# ------------------------------------------------------------------------------------- crops
+
+
+def ten_crop(pictures: Tensor, size: Size) -> list[Tensor]:
+    """The four corners and the centre, then those of the mirror image, as torchvision's TenCrop.
+
+    Args:
+        pictures:
+            (..., H, W, C).
+        size:
+            (h, w) of a crop.
+
+    Returns:
+        Ten views (..., h, w, C), the last five of one mirrored copy; see `CROP_ORDER`.
+
+    Raises:
+        ExtractorError: a crop does not fit.
+    """
+    height, width = pictures.shape[-3:-1]
+    (top, left), (h, w) = centre_of((height, width), size), size
+    bottom, right = height - h, width - w
+    corners = ((0, 0), (0, right), (bottom, 0), (bottom, right), (top, left))
+    return [
+        picture[..., y : y + h, x : x + w, :]
+        for picture in (pictures, pictures.flip(-2))
+        for y, x in corners
+    ]
+
+
+def centre_of(frame: Size, size: Size) -> Size:
+    """(y, x) where a centre crop starts; halves go to the even number, as in torchvision.
+
+    Raises:
+        ExtractorError: the crop does not fit.
+    """
+    if size[0] > frame[0] or size[1] > frame[1]:
+        raise ExtractorError(
+            f"a crop of {size[0]} x {size[1]} does not fit into {frame[0]} x {frame[1]} pixels: "
+            "set resize"
+        )
+    return round((frame[0] - size[0]) / 2), round((frame[1] - size[1]) / 2)
+
+
+# --------------------------------------------------------------------------------- extractor
+
+
+class I3DConfig(Config):
+    """Settings of all I3D extractors.
+
+    Attributes:
+        clip_length: frames a clip.
+        stride: frames between the starts of two clips.
+        tail: "loop" covers every frame, "drop" leaves an incomplete clip out.
+        resize: length of the short side, or exact (height, width); None keeps the video's size.
+        crops: 10 takes four corners and the centre, and the same mirrored; 1 takes the centre.
+        crop_size: side of the square crops; None takes the whole frame (the networks are fully
+            convolutional).
+        dtype: of the stored features.
+        logits: also store the 400 Kinetics logits (float32).
+    """
+
+    clip_length: PositiveInt = 16
+    stride: PositiveInt = 16
+    tail: Tail = "loop"
+    resize: PositiveInt | tuple[PositiveInt, PositiveInt] | None = 256  # protocol of all weights
+    crops: Literal[1, 10] = 1
+    crop_size: PositiveInt | None = None
+    dtype: Literal["float16", "float32"] = "float16"
+    logits: bool = False
+
+    @model_validator(mode="after")
+    def _crops_fit(self) -> Self:
+        if self.crop_size is None:
+            if self.crops != 1:
+                raise ValueError(f"{self.crops} crops need a crop_size")
+            return self
+        short = min(self.resize) if isinstance(self.resize, tuple) else self.resize
+        if short is not None and self.crop_size > short:
+            raise ValueError(f"crop_size {self.crop_size} is larger than resize {self.resize}")
+        return self
+
+
+class I3DFeatures(Extractor[I3DConfig]):
+    """The mean of a network's last map: (crops, D) a clip.
+
+    Class attributes:
+        backbone: the network.
+    """
+
+    backbone: ClassVar[Backbone]
+    Config: ClassVar[type[Config]] = I3DConfig
+
+    _network: VideoNetwork | None = None
+
+    def __init__(
+        self,
+        config: I3DConfig,
+        *,
+        weights: ResolvedWeights | None = None,
+        precision: Precision = "fp32",
+    ) -> None:
+        super().__init__(config, weights=weights, precision=precision)
+        side = config.crop_size or self.backbone.min_side  # other sizes depend on the video
+        self.backbone.check(config.clip_length, side, side)
+
+    @property
+    def arrays(self) -> tuple[ArraySpec, ...]:
+        """Features, and logits if asked for."""
+        crops = self.config.crops
+        attrs = (("crop_order", CROP_ORDER),) if crops == 10 else ()
+        features = ArraySpec(
+            "features",
+            self.config.dtype,
+            ("snippet", "crop", "feature"),
+            (crops, self.backbone.features),
+            role="snippet",
+            attrs=attrs,
+        )
+        logits = ArraySpec(
+            "logits", "float32", ("snippet", "crop", "class"), (crops, CLASSES), attrs=attrs
+        )
+        return (features, logits) if self.config.logits else (features,)
+
+    @property
+    def clip_rule(self) -> ClipRule:
+        """Clips without context."""
+        return ClipRule(self.config.clip_length, self.config.stride, self.config.tail)
+
+    def load(self, device: str) -> None:
+        """Put the network on the device.
+
+        Raises:
+            WeightsError: the weights are damaged.
+        """
+        assert self.weights is not None  # the base class has checked
+        build = self.backbone.build
+        self._network = load_video_network(build, self.weights, self.precision, device)
+
+    def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
+        """Features (n, crops, D) and, if asked for, logits (n, crops, 400); float32.
+
+        Raises:
+            ExtractorError: `load` was not called, or a frame is too small.
+        """
+        if self._network is None:
+            raise ExtractorError(f"{self.name}: call load(device) first")
+        videos = torch.stack(
+            [resize_frames(c.frames, self._resized(*c.frames.shape[1:3])) for c in clips]
+        )
+        crops = self._crops(videos)  # (n, crops, T, h, w, 3)
+        self.backbone.check(*crops.shape[2:5])
+        features = self._network(crops.flatten(0, 1)).reshape(*crops.shape[:2], -1)
+        rows = {"features": features.cpu().numpy()}
+        if self.config.logits:
+            rows["logits"] = cast(I3d, self._network.network).classify(features).cpu().numpy()
+        return dict(rows)
+
+    def _crops(self, videos: Tensor) -> Tensor:
+        """(n, T, H, W, 3) uint8 -> (n, crops, T, h, w, 3) uint8."""
+        if (side := self.config.crop_size) is None:
+            return videos[:, None]
+        size = (side, side)
+        if self.config.crops == 10:
+            assert self._network is not None  # ten crops overlap: send the pixels once
+            return torch.stack(ten_crop(videos.to(self._network.device), size), 1)
+        y, x = centre_of((videos.shape[2], videos.shape[3]), size)
+        return videos[:, None, :, y : y + side, x : x + side]
+
+    def _resized(self, height: int, width: int) -> Size:
+        match self.config.resize:
+            case None:
+                return height, width
+            case int(side):
+                return short_side(height, width, side)
+            case size:
+                return size
+
+    def flops(self, height: int, width: int) -> float:
+        """Multiply-adds times two for one clip of a video of this size."""
+        side = self.config.crop_size
+        size = self._resized(height, width) if side is None else (side, side)
+        return self.config.crops * self.backbone.flops(self.config.clip_length, *size)
+
+    def recipe(self) -> dict[str, Any]:
+        """Also what happens to the pixels."""
+        assert self.weights is not None
+        return {**super().recipe(), "pixels": pixel_recipe(self.weights.card)}
+
+
+def pixel_recipe(card: Weights) -> dict[str, Any]:
+    """How pixels are prepared, for recipes."""
+    return {
+        "colour": "RGB",
+        "resize": "bilinear, antialias, uint8",
+        "mean": list(card.mean),
+        "std": list(card.std),
+    }

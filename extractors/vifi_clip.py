@@ -1,0 +1,320 @@
+"""CLIP ViT-B/16 and ViFi-CLIP: 512 features a frame.
+
+Papers: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision",
+ICML 2021 (CLIP); Rasheed et al., "Fine-tuned CLIP Models are Efficient Video Learners", CVPR 2023
+(ViFi-CLIP: the same network, fine-tuned on Kinetics-400); used frame by frame and without temporal
+pooling by Rai et al., CVPRW 2024, supplement 2.2. The network is timm's (Apache-2.0); key names are
+those of openai/CLIP and muzairkhattak/ViFi-CLIP (both MIT), so that their checkpoints fit. The
+licences of the weights stand on their cards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pydantic import PositiveInt
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, normalize
+
+from .base import ArraySpec, Config, Extractor, ExtractorError
+from .decode import Clip, ClipRule
+from .inference import VideoNetwork, load_video_network, resize_frames, short_side
+from .weights import Arrays, LayoutError, UrlSource, Weights
+
+FEATURES = 512
+WIDTH = 768
+BLOCKS = 12
+PATCH = 16
+SIDE = 224  # the positions are those of 14 x 14 patches: no other size
+
+# ----------------------------------------------------------------------------------- network
+
+
+class ClipTower(nn.Module):
+    """The image tower of CLIP ViT-B/16, frame by frame: 86.2 million parameters.
+
+    Patches of 16 x 16 and a class token, layer norm, 12 pre-norm blocks of 12 heads with QuickGELU
+    (x * sigmoid(1.702 x), not GELU), layer norm of the class token, projection without bias. All
+    layer norms have epsilon 1e-5.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        from timm.models.vision_transformer import VisionTransformer  # takes seconds to import
+
+        self.tower = VisionTransformer(
+            img_size=SIDE,
+            patch_size=PATCH,
+            embed_dim=WIDTH,
+            depth=BLOCKS,
+            num_heads=12,
+            pre_norm=True,
+            norm_layer=partial(nn.LayerNorm, eps=1e-5),
+            act_layer="quick_gelu",
+            num_classes=FEATURES,
+        )
+        self.tower.head = nn.Linear(WIDTH, FEATURES, bias=False)
+
+    def forward(self, videos: Tensor) -> Tensor:
+        """(B, 3, 1, 224, 224) normalised -> (B, 512) float32, not of unit length."""
+        return cast(Tensor, self.tower(videos[:, :, 0])).float()
+
+
+def frame_flops() -> float:
+    """Multiply-adds times two of one frame through the tower."""
+    patches = (SIDE // PATCH) ** 2
+    tokens = patches + 1
+    linear = tokens * WIDTH * (3 + 1 + 4 + 4) * WIDTH  # qkv, projection, the two of the MLP
+    attention = 2 * tokens * tokens * WIDTH
+    embed = patches * 3 * PATCH**2 * WIDTH
+    return 2.0 * (embed + BLOCKS * (linear + attention) + WIDTH * FEATURES)
+
+
+# ----------------------------------------------------------------------------------- weights
+
+
+def from_openai(arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Take the image tower out of OpenAI's CLIP, archive or state dict: names `visual.*`.
+
+    Raises:
+        LayoutError: it is not that network.
+    """
+    return _image_tower(arrays, "visual.")
+
+
+def from_vifi_clip(arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Take the image tower out of a ViFi-CLIP checkpoint: names `module.image_encoder.*`.
+
+    Raises:
+        LayoutError: it is not that network, or has prompts beside its patches.
+    """
+    return _image_tower(arrays, "image_encoder.")
+
+
+def _image_tower(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
+    """The arrays below a prefix, by our names; text side, prompts of it and optimiser are left."""
+    names = {key: key.rpartition("/")[2].removeprefix("module.") for key in arrays}
+    found = {name: arrays[key] for key, name in names.items() if name.startswith(prefix)}
+    if not found:
+        raise LayoutError(f"it has no arrays {prefix}*")
+    if prompts := [name for name in found if "VPT" in name]:
+        raise LayoutError(f"it has visual prompts ({prompts[0]!r}), which are not supported")
+    tensors = {}
+    for name, value in found.items():
+        ours = _our_name(name.removeprefix(prefix))
+        if ours is None:
+            raise LayoutError(f"it has an array {name!r}")
+        match ours:
+            case "cls_token":  # (768) -> (1, 1, 768)
+                value = value[None, None]
+            case "pos_embed":  # (197, 768) -> (1, 197, 768)
+                value = value[None]
+            case "head.weight":  # (768, 512), which multiplied from the right
+                value = value.T
+        tensors[f"tower.{ours}"] = value
+    return tensors
+
+
+def _our_name(name: str) -> str | None:
+    if block := re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)", name):
+        part = _BLOCK_NAMES.get(block[2])
+        return part and f"blocks.{block[1]}.{part}"
+    return _NAMES.get(name)
+
+
+_NAMES = {
+    "class_embedding": "cls_token",
+    "positional_embedding": "pos_embed",
+    "conv1.weight": "patch_embed.proj.weight",
+    "ln_pre.weight": "norm_pre.weight",
+    "ln_pre.bias": "norm_pre.bias",
+    "ln_post.weight": "norm.weight",
+    "ln_post.bias": "norm.bias",
+    "proj": "head.weight",
+}
+_BLOCK_NAMES = {
+    "ln_1.weight": "norm1.weight",
+    "ln_1.bias": "norm1.bias",
+    "attn.in_proj_weight": "attn.qkv.weight",
+    "attn.in_proj_bias": "attn.qkv.bias",
+    "attn.out_proj.weight": "attn.proj.weight",
+    "attn.out_proj.bias": "attn.proj.bias",
+    "ln_2.weight": "norm2.weight",
+    "ln_2.bias": "norm2.bias",
+    "mlp.c_fc.weight": "mlp.fc1.weight",
+    "mlp.c_fc.bias": "mlp.fc1.bias",
+    "mlp.c_proj.weight": "mlp.fc2.weight",
+    "mlp.c_proj.bias": "mlp.fc2.bias",
+}
+
+
+def _vifi_clip_card(name: str, file: str, origin: str) -> Weights:
+    # The authors share folders by links that have changed before, and state no hashes.
+    return Weights(
+        name=name,
+        file=file,
+        sha256=None,
+        sources=(),
+        layout="muzairkhattak/ViFi-CLIP (checkpoint)",
+        licence="MIT for code and models, by the authors (muzairkhattak/ViFi-CLIP, issue 7)",
+        origin=f"ViFi-CLIP ViT-B/16 of Rasheed et al., OpenAI's CLIP fine-tuned on Kinetics-400, "
+        f"{origin}; linked in the model zoo of https://github.com/muzairkhattak/ViFi-CLIP",
+        # fine-tuned with ImageNet's statistics (its datasets/build.py), not with CLIP's
+        mean=(123.675, 116.28, 103.53),
+        std=(58.395, 57.12, 57.375),
+        extra={"short_side": 256, "interpolation": "bilinear"},
+        convert=from_vifi_clip,
+    )
+
+
+CARDS = (
+    _vifi_clip_card(
+        "vifi_clip.k400",
+        "vifi_clip_30_epochs_k400_full_finetuned.pth",
+        "fully supervised, 16 frames (configs/fully_supervised/k400/16_16_vifi_clip.yaml)",
+    ),
+    _vifi_clip_card(
+        "vifi_clip.k400_zero_shot",
+        "vifi_clip_10_epochs_k400_full_finetuned.pth",
+        "for zero-shot tests, 32 frames (configs/zero_shot/train/k400/16_16_vifi_clip.yaml)",
+    ),
+    Weights(
+        name="vifi_clip.openai",
+        file="ViT-B-16.pt",
+        sha256="5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f",
+        sources=(
+            UrlSource(
+                "https://openaipublic.azureedge.net/clip/models/"
+                "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f/ViT-B-16.pt"
+            ),
+        ),
+        layout="openai/CLIP (TorchScript archive or state dict)",
+        licence="MIT by its repository",
+        origin="CLIP ViT-B/16 of Radford et al., trained by OpenAI on 400 million pairs of images "
+        "and texts from the web",
+        mean=(122.7709383, 116.7460125, 104.09373615),  # 0.48145466, 0.4578275, 0.40821073
+        std=(68.5005327, 66.6321579, 70.32316305),  # 0.26862954, 0.26130258, 0.27577711
+        extra={"short_side": 224, "interpolation": "bicubic"},
+        convert=from_openai,
+    ),
+)
+
+# --------------------------------------------------------------------------------- extractor
+
+
+class ViFiClipConfig(Config):
+    """Settings of `vifi_clip`.
+
+    Attributes:
+        mode: "center_crop" is the test pipeline that belongs to the weights: short side 256,
+            bilinear (ViFi-CLIP) or 224, bicubic (OpenAI), then the middle 224 x 224. "squash"
+            resizes the whole frame to 224 x 224: surveillance frames are wide, and the crop keeps
+            about half of an 856 x 480 one.
+        via: (height, width) that frames are resized to first, ignoring their aspect: the size of
+            in-painted twins, so that their resolution does not tell them from real frames.
+        normalise: "l2" scales every feature to length 1.
+        stride: frames from one feature to the next.
+        dtype: of the stored features.
+    """
+
+    mode: Literal["center_crop", "squash"] = "center_crop"
+    via: tuple[PositiveInt, PositiveInt] | None = None
+    normalise: Literal["raw", "l2"] = "raw"  # our reading: CLIP normalises behind the pooling
+    stride: PositiveInt = 1  # "for every frame", Rai et al., suppl. 2.2
+    dtype: Literal["float16", "float32"] = "float16"
+
+
+class ViFiClipFeatures(Extractor[ViFiClipConfig]):
+    """The projected class token of each frame: (512) a frame, blind to its neighbours."""
+
+    name: ClassVar[str] = "vifi_clip"
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[Config]] = ViFiClipConfig
+    cards: ClassVar[tuple[Weights, ...]] = CARDS
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "squash": {"mode": "squash"},
+        # normal frames and in-painted ones (256 x 256) go the same way
+        "pseudo_anomaly": {"mode": "squash", "via": (256, 256)},
+    }
+    batch_size: ClassVar[int] = 64
+
+    _network: VideoNetwork | None = None
+
+    @property
+    def arrays(self) -> tuple[ArraySpec, ...]:
+        """One feature a frame."""
+        dims = ("frame", "feature")
+        return (ArraySpec("features", self.config.dtype, dims, (FEATURES,), role="frame"),)
+
+    @property
+    def clip_rule(self) -> ClipRule:
+        """Single frames without context."""
+        return ClipRule(1, self.config.stride)
+
+    def load(self, device: str) -> None:
+        """Put the network on the device.
+
+        Raises:
+            WeightsError: the weights are damaged.
+        """
+        assert self.weights is not None  # the base class has checked
+        self._network = load_video_network(ClipTower, self.weights, self.precision, device)
+
+    def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
+        """Features (n, 512) float32.
+
+        Raises:
+            ExtractorError: `load` was not called.
+        """
+        if self._network is None:
+            raise ExtractorError(f"{self.name}: call load(device) first")
+        features = self._network(torch.stack([self.pixels(clip.frames) for clip in clips]))
+        if self.config.normalise == "l2":
+            features = normalize(features, dim=1)
+        return {"features": features.cpu().numpy()}
+
+    def pixels(self, frames: NDArray[np.uint8]) -> Tensor:
+        """(T, H, W, 3) uint8 -> (T, 224, 224, 3) uint8, resized and cropped."""
+        if self.config.via is not None:
+            frames = resize_frames(frames, self.config.via).numpy()
+        if self.config.mode == "squash":
+            return self._resize(frames, (SIDE, SIDE))
+        _, height, width, _ = frames.shape
+        size = short_side(height, width, self._card.extra["short_side"])
+        top, left = (round((length - SIDE) / 2) for length in size)  # halves as in torchvision
+        return self._resize(frames, size)[:, top : top + SIDE, left : left + SIDE]
+
+    def _resize(self, frames: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
+        """In uint8 and with antialias, as `resize_frames` does, also bicubic."""
+        if self._card.extra["interpolation"] == "bilinear" or frames.shape[1:3] == size:
+            return resize_frames(frames, size)
+        pictures = torch.tensor(frames).permute(0, 3, 1, 2)  # (T, 3, H, W)
+        return interpolate(pictures, size, mode="bicubic", antialias=True).permute(0, 2, 3, 1)
+
+    @property
+    def _card(self) -> Weights:
+        assert self.weights is not None  # the base class has checked
+        return self.weights.card
+
+    def flops(self, height: int, width: int) -> float:
+        """Multiply-adds times two for one frame; the size of the video does not matter."""
+        return frame_flops()
+
+    def recipe(self) -> dict[str, Any]:
+        """Also what happens to the pixels."""
+        card = self._card
+        pixels = {
+            "colour": "RGB",
+            "resize": f"{card.extra['interpolation']}, antialias, uint8",
+            "short_side": card.extra["short_side"],
+            "mean": list(card.mean),
+            "std": list(card.std),
+        }
+        return {**super().recipe(), "pixels": pixels}
