@@ -17,8 +17,9 @@ import hashlib
 import logging
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from .record import (
@@ -160,6 +161,59 @@ def find_footage(root: Path) -> Listing:
         skipped=tuple(sorted((p.relative_to(base).as_posix(), reason) for p, reason in skipped)),
         others=dict(others.most_common()),
     )
+
+
+def by_name(listing: Listing) -> dict[str, list[str]]:
+    """Name of a video without its suffix -> its paths, for data sets that list names only."""
+    found: dict[str, list[str]] = {}
+    for path in listing.videos:
+        name = PurePosixPath(path)
+        key = name.stem if name.suffix.lower() in VIDEO_SUFFIXES else name.name
+        found.setdefault(key, []).append(path)
+    return found
+
+
+def locate(
+    listing: Listing, wanted: Mapping[str, str | None], *, subset: bool = False
+) -> dict[str, str]:
+    """Where the videos of a data set lie.
+
+    Args:
+        listing:
+            What the folder holds.
+        wanted:
+            Name of a video without its suffix -> name of the folder that it belongs to, which
+            decides where several files have the name (None: nothing decides).
+        subset:
+            Leave missing videos out instead of raising.
+
+    Returns:
+        Name -> path below the listing's root, in the order of `wanted`.
+
+    Raises:
+        ManifestError: a video is missing, or several files might be it.
+    """
+    found, paths, missing = by_name(listing), {}, []
+    for name, folder in wanted.items():
+        candidates = found.get(name, [])
+        if len(candidates) > 1:
+            candidates = [p for p in candidates if PurePosixPath(p).parent.name == folder]
+            if len(candidates) != 1:
+                raise ManifestError(
+                    f"{name} is there more than once under {listing.root}: "
+                    f"{', '.join(found[name])}; keep one of them"
+                )
+        if candidates:
+            paths[name] = candidates[0]
+        else:
+            missing.append(name)
+    if missing and not subset:
+        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        raise ManifestError(
+            f"{listing.root} lacks footage of {len(missing)} videos: {', '.join(missing[:10])}"
+            f"{more}; add it, or ask for a subset (symbolic links are not followed)"
+        )
+    return paths
 
 
 def safe_id(path: str) -> str:

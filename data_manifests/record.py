@@ -10,12 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]+")
 ID_LENGTH = 200  # ids become file names: leaves room for a suffix within 255 bytes
 # Control characters, and bytes of file names that are no UTF-8 (Python shows them as surrogates).
 UNSTORABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+LABEL_BYTES = 1 << 24  # a list or annotation file is far smaller; what is not is no such file
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 
 
@@ -39,6 +47,26 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: natural_key(p.name))
 
 
+def label_lines(path: Path) -> list[str]:
+    """The lines of a list or annotation file, stripped; blank ones are left out.
+
+    Line ends of any system, a byte order mark and a missing last newline are fine: never count
+    newlines.
+
+    Raises:
+        ManifestError: there is no such file, it is too large, or it is no text in UTF-8.
+    """
+    if not path.is_file():
+        raise ManifestError(f"{path} does not exist: get it with the labels of the data set")
+    if path.stat().st_size > LABEL_BYTES:
+        raise ManifestError(f"{path} is larger than {LABEL_BYTES} bytes: it is no list of labels")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path} is no text in UTF-8: {error}") from error
+    return [line for line in map(str.strip, text.split("\n")) if line]
+
+
 def check_count(what: str, found: int, expected: int) -> None:
     """Compare a count with what the data set states.
 
@@ -57,10 +85,12 @@ class VideoRecord(BaseModel):
 
     Attributes:
         video_id: `[A-Za-z0-9._-]+`, at most 200 characters, unique in its manifest.
-        path: file or image folder, POSIX style, relative to the manifest's root.
+        path: file or image folder, POSIX style, relative to the manifest's root; None where only
+            features of the video are at hand, and no footage.
         split: "train", "test", "validation", or "all" for footage without a split.
         label: 1 abnormal, 0 normal, None unknown.
         scene: the camera or place, where the data set names it.
+        category: the data set's own class of anomaly ("Abuse", "B1"), several joined with "+".
         expected_frames: as the data set states it; None where it does not.
         anomalies: half-open, 0-based [start, stop) frame ranges of the whole file, sorted and
             disjoint; () is known to be normal throughout, None is unknown.
@@ -72,10 +102,11 @@ class VideoRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     video_id: str
-    path: str
+    path: str | None
     split: Literal["train", "test", "validation", "all"]
     label: Literal[0, 1] | None = None
     scene: str | None = None
+    category: str | None = None
     expected_frames: int | None = Field(default=None, gt=0)
     anomalies: tuple[tuple[int, int], ...] | None = None
     part: tuple[float, float] = (0.0, 1.0)
@@ -94,11 +125,11 @@ class VideoRecord(BaseModel):
             raise ValueError(f"video id {value!r} is longer than {ID_LENGTH} characters")
         return value
 
-    @field_validator("scene")
+    @field_validator("scene", "category")
     @classmethod
-    def _named_scene(cls, value: str | None) -> str | None:
+    def _named_group(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and not value.strip():
-            raise ValueError("scene is blank: leave it out where there is none")
+            raise ValueError(f"{info.field_name} is blank: leave it out where there is none")
         return value if value is None else _storable(value)
 
     @field_validator("path", "masks", "tracks")
@@ -215,7 +246,10 @@ class Manifest(BaseModel):
 
     @property
     def digest(self) -> str:
-        """sha256 over id, split, label, scene, part and anomalies; never over the root."""
+        """sha256 over id, split, label, scene, part and anomalies; never over the root.
+
+        Paths and categories are not in it: they decide nothing that a model sees.
+        """
         rows = [
             [r.video_id, r.split, r.label, r.scene, r.part, r.anomalies]
             for r in sorted(self.records, key=lambda r: r.video_id)

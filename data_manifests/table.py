@@ -2,8 +2,10 @@
 
 Both forms give back exactly what was written. The columns:
 
-    video_id  path  split  label  scene  expected_frames  anomalies  part_start  part_stop
-    masks  tracks
+    video_id  path  split  label  scene  category  expected_frames  anomalies  part_start
+    part_stop  masks  tracks
+
+Files written before there was a `category` are read: it is None then.
 
 Parquet keeps the data set's name and the root in the schema's metadata. CSV keeps them in two rows
 above the header; an empty cell is None, and anomalies are text that no spreadsheet takes for a
@@ -11,10 +13,10 @@ date:
 
     #dataset,ucsd_ped2
     #root,/data/UCSDped2
-    video_id,path,split,label,scene,expected_frames,anomalies,part_start,part_stop,masks,tracks
-    Train001,Train/Train001,train,0,ped2,120,normal,0.0,1.0,,
-    Test001,Test/Test001,test,1,ped2,180,60..180,0.0,1.0,Test/Test001_gt,
-    cam7.mp4,cam7.mp4,all,,,,,0.0,1.0,,
+    video_id,path,split,label,scene,category,expected_frames,anomalies,part_start,part_stop,masks,tracks
+    Train001,Train/Train001,train,0,ped2,,120,normal,0.0,1.0,,
+    Test001,Test/Test001,test,1,ped2,,180,60..180,0.0,1.0,Test/Test001_gt,
+    cam7.mp4,cam7.mp4,all,,,,,,0.0,1.0,,
 """
 
 from __future__ import annotations
@@ -36,10 +38,11 @@ RANGE = pa.struct([pa.field("start", pa.int64(), False), pa.field("stop", pa.int
 SCHEMA = pa.schema(
     [
         pa.field("video_id", pa.string(), nullable=False),
-        pa.field("path", pa.string(), nullable=False),
+        pa.field("path", pa.string()),
         pa.field("split", pa.string(), nullable=False),
         pa.field("label", pa.int8()),
         pa.field("scene", pa.string()),
+        pa.field("category", pa.string()),
         pa.field("expected_frames", pa.int64()),
         pa.field("anomalies", pa.list_(pa.field("range", RANGE, nullable=False))),
         pa.field("part_start", pa.float64(), nullable=False),
@@ -48,6 +51,7 @@ SCHEMA = pa.schema(
         pa.field("tracks", pa.string()),
     ]
 )
+OPTIONAL = ("category",)  # columns that older files do not have
 NORMAL = "normal"  # an empty list of anomalies, in CSV
 
 
@@ -135,7 +139,7 @@ def _reason(error: ValidationError) -> str:
 def _check_columns(path: Path, found: Iterable[str]) -> None:
     found = list(found)
     unknown = [name for name in found if name not in SCHEMA.names or found.count(name) > 1]
-    missing = [name for name in SCHEMA.names if name not in found]
+    missing = [name for name in SCHEMA.names if name not in found and name not in OPTIONAL]
     if unknown or missing:
         raise ManifestError(
             f"{path}: unknown or repeated columns: {', '.join(unknown) or 'none'}; missing "
@@ -158,6 +162,9 @@ def _read_parquet(path: Path) -> tuple[str, str, list[dict[str, Any]]]:
     except (pa.ArrowInvalid, OSError) as error:
         raise ManifestError(f"{path} cannot be read as Parquet: {error}") from error
     _check_columns(path, table.schema.names)
+    for name in OPTIONAL:
+        if name not in table.schema.names:
+            table = table.append_column(SCHEMA.field(name), pa.nulls(len(table), pa.string()))
     metadata = table.schema.metadata or {}
     if b"vadpipe.dataset" not in metadata:
         raise ManifestError(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.synthetic import write_footage
-from vadpipe.data_manifests.footage import build, find_footage, safe_id
+from vadpipe.data_manifests.footage import build, by_name, find_footage, locate, safe_id
 from vadpipe.data_manifests.record import ID_LENGTH, ManifestError, VideoRecord
 
 
@@ -239,3 +239,26 @@ def test_ids_are_safe_and_different_for_different_paths(paths: list[str]) -> Non
 def test_real_footage(shared: Path) -> None:
     assert ids(shared / "data/footage") == ["vtest.avi"]
     assert len(build(shared / "data/ucsd_ped2").records) == 16 + 6 + 6
+
+
+def test_names_without_suffix(tmp_path: Path) -> None:
+    """A dot in the name of an image folder is no suffix."""
+    touch(tmp_path, "x/a.b.mp4", "y/a.b.AVI", "z/a.b/0.jpg", "z/a.b/1.jpg", "c.mkv")
+    assert by_name(find_footage(tmp_path)) == {
+        "c": ["c.mkv"],
+        "a.b": ["x/a.b.mp4", "y/a.b.AVI", "z/a.b"],
+    }
+
+
+def test_videos_of_a_data_set_are_located(tmp_path: Path) -> None:
+    listing = find_footage(touch(tmp_path, "deep/er/a.mp4", "x/b.mp4", "y/b.mp4", "other.mp4"))
+    assert locate(listing, {"b": "y", "a": "nowhere"}) == {"b": "y/b.mp4", "a": "deep/er/a.mp4"}
+    for folder in (None, "z"):
+        with pytest.raises(
+            ManifestError, match=r"b is there more than once .*: x/b\.mp4, y/b\.mp4"
+        ):
+            locate(listing, {"b": folder})
+    wanted = {"a": None, **{f"v{i:02d}": None for i in range(12)}}
+    with pytest.raises(ManifestError, match=r"lacks footage of 12 videos: v00, .*, v09 and 2 more"):
+        locate(listing, wanted)
+    assert locate(listing, wanted, subset=True) == {"a": "deep/er/a.mp4"}

@@ -13,6 +13,7 @@ from vadpipe.data_manifests.record import (
     VideoRecord,
     check_count,
     image_files,
+    label_lines,
     natural_key,
 )
 
@@ -63,6 +64,8 @@ def test_paths_stay_under_the_root_and_can_be_stored(path: str, field: str) -> N
         ({"expected_frames": 0}, "expected_frames"),
         ({"scene": "  "}, "scene is blank"),
         ({"scene": "a\tb"}, "control characters"),
+        ({"category": " "}, "category is blank"),
+        ({"category": "B1\n"}, "control characters"),
         ({"colour": "red"}, "colour"),
     ],
 )
@@ -139,6 +142,8 @@ def test_digest_covers_the_labels_and_neither_root_nor_order() -> None:
     a, b = record("a", label=0), record("b", label=1, anomalies=((1, 2),))
     digest = manifest("/data", a, b).digest
     assert manifest("/elsewhere", b, a).digest == digest
+    for free in ({"path": None}, {"category": "Abuse"}, {"expected_frames": 9}):
+        assert manifest("/data", a, b.model_copy(update=free)).digest == digest
     for change in ({"label": None}, {"anomalies": ((1, 3),)}, {"split": "test"}, {"scene": "x"}):
         assert manifest("/data", a, b.model_copy(update=change)).digest != digest
     unknown, normal = b.model_copy(update={"anomalies": None}), record("b", label=1, anomalies=())
@@ -169,3 +174,19 @@ def test_check_count() -> None:
     check_count("frames", 3, 3)
     with pytest.raises(ManifestError, match="v1: frames: found 2, but the data set has 3"):
         check_count("v1: frames", 2, 3)
+
+
+def test_label_lines(tmp_path: Path) -> None:
+    """Line ends of any system, blank lines, a byte order mark, no newline at the end."""
+    path = tmp_path / "list.txt"
+    path.write_bytes("\ufeffa  b \r\n\r\n c\nd\u2028e".encode())
+    assert label_lines(path) == ["a  b", "c", "d\u2028e"]
+    path.write_bytes(b"\xff\xfea")
+    with pytest.raises(ManifestError, match=r"list\.txt is no text in UTF-8"):
+        label_lines(path)
+    with path.open("wb") as file:
+        file.truncate((1 << 24) + 1)
+    with pytest.raises(ManifestError, match="is larger than"):
+        label_lines(path)
+    with pytest.raises(ManifestError, match="does not exist"):
+        label_lines(tmp_path / "gone.txt")

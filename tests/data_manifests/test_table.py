@@ -41,10 +41,11 @@ def records(draw: st.DrawFn, video_id: str) -> VideoRecord:
     labels = [1, None] if anomalies else [0, 1, None]
     return VideoRecord(
         video_id=video_id,
-        path=draw(PATHS),
+        path=draw(st.none() | PATHS),
         split=draw(st.sampled_from(["train", "test", "validation", "all"])),
         label=draw(st.sampled_from(labels)),
         scene=draw(st.none() | (TEXT | HARD).filter(str.strip)),
+        category=draw(st.none() | (TEXT | HARD).filter(str.strip)),
         expected_frames=draw(st.none() | st.integers(10**6, 10**12)),
         anomalies=anomalies,
         part=(start, draw(st.floats(start, 1, exclude_min=True))),
@@ -95,9 +96,9 @@ def test_the_csv_is_what_the_documentation_shows(tmp_path: Path) -> None:
         "#dataset,any",
         "#root,/data",
         ",".join(SCHEMA.names),
-        "a,a.mp4,test,1,,20,2..5 9..12,0.0,1.0,,",
-        "b,b.mp4,all,,,,,0.0,1.0,,",
-        "c,c.mp4,train,0,,,normal,0.0,1.0,,",
+        "a,a.mp4,test,1,,,20,2..5 9..12,0.0,1.0,,",
+        "b,b.mp4,all,,,,,,0.0,1.0,,",
+        "c,c.mp4,train,0,,,,normal,0.0,1.0,,",
     ]
 
 
@@ -148,6 +149,25 @@ def test_the_root_can_be_moved(tmp_path: Path, suffix: str) -> None:
     assert here.digest == gone.digest
 
 
+@SUFFIXES
+def test_a_video_without_footage_has_no_path(tmp_path: Path, suffix: str) -> None:
+    path = write_manifest(example(path=None), tmp_path / f"m{suffix}")
+    assert [r.path for r in read_manifest(path).records] == [None, "b.mp4", "c.mp4"]
+
+
+@SUFFIXES
+def test_a_file_from_before_there_were_categories_is_read(tmp_path: Path, suffix: str) -> None:
+    path = write_manifest(example(), tmp_path / f"m{suffix}")
+    if suffix == ".csv":
+        lines = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
+        at = lines[2].index("category")
+        lines[2:] = [line[:at] + line[at + 1 :] for line in lines[2:]]
+        path.write_text("\n".join(map(",".join, lines)), encoding="utf-8")
+    else:
+        pq.write_table(pq.read_table(path).drop_columns(["category"]), path)
+    assert read_manifest(path) == example()
+
+
 def edited(tmp_path: Path, old: str, new: str) -> Path:
     """The example as CSV, with a text replaced."""
     path = write_manifest(example(), tmp_path / "m.csv")
@@ -169,7 +189,7 @@ def test_what_a_spreadsheet_makes_of_it_is_read(tmp_path: Path) -> None:
         lines = list(csv.reader(file))
     order = list(range(len(SCHEMA.names)))[::-1]
     lines = lines[:2] + [[line[k] for k in order] for line in lines[2:]]
-    lines = [[*line, *[""] * (14 - len(line))] for line in [*lines, []]]
+    lines = [[*line, *[""] * (15 - len(line))] for line in [*lines, []]]
     with path.open("w", encoding="utf-8-sig", newline="") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows(lines)
     assert read_manifest(path) == example()
@@ -190,8 +210,8 @@ def test_what_a_spreadsheet_makes_of_it_is_read(tmp_path: Path) -> None:
         ("9..12", "9..21", r"row 1, a: an anomaly ends at frame 21"),
         ("normal,0.0", "normal,x", r"row 3, column part_start: 'x' is no number"),
         ("normal,0.0", "normal,1.0", r"row 3, c: part"),
-        ("normal,0.0,1.0,,", "normal,0.0", r"row 3: has 8 cells, the header has 11"),
-        ("normal,0.0,1.0,,", "normal,0.0,1.0,,,x", r"row 3: has 12 cells, the header has 11"),
+        ("normal,0.0,1.0,,", "normal,0.0", r"row 3: has 9 cells, the header has 12"),
+        ("normal,0.0,1.0,,", "normal,0.0,1.0,,,x", r"row 3: has 13 cells, the header has 12"),
         (",masks,", ",mask,", r"unknown or repeated columns: mask; missing columns: masks"),
         (",masks,", ",label,", r"unknown or repeated columns: label, label; missing .*: masks"),
         ("#dataset,any", "any", r"has to start with the rows '#dataset,NAME'"),
@@ -245,7 +265,8 @@ def test_large_strings_and_wide_integers_are_read_all_the_same(tmp_path: Path) -
         ("label", pa.array([1, 2, 0]), "row 2, column label: Input should be 0 or 1"),
         ("label", pa.array([1, 1000, 0]), "column label: .*1000"),
         ("label", pa.array(["x", "y", "z"]), "column label: "),
-        ("path", pa.array(["a", None, "c"]), "row 2, column path: is empty"),
+        ("split", pa.array(["test", None, "all"]), "row 2, column split: is empty"),
+        ("path", None, "missing columns: path"),
         ("anomalies", pa.array([[None], None, None], SCHEMA.field("anomalies").type), "anomalies"),
         ("masks", None, "missing columns: masks"),
     ],

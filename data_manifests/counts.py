@@ -1,0 +1,125 @@
+"""What the data sets hold as their authors and their public label files state it, and a comparison.
+
+One `Counts` a split. Numbers that no public label file gives are None and are not compared. Where
+they come from: Ped2, ShanghaiTech and UCF-Crime are counted from the public label files (for the
+frames of UCF-Crime, from the list of frame counts that UR-DMU published); XD-Violence is as stated
+in P. Wu et al., "Not only Look, but also Listen", ECCV 2020, Sect. 3.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from .record import Manifest, ManifestError, VideoRecord
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Totals of one split.
+
+    Attributes:
+        normal: videos with label 0.
+        abnormal: videos with label 1.
+        frames: of all videos; None where it is unknown of one.
+        abnormal_frames: likewise, by the frame labels.
+        categories: class of anomaly -> videos; empty where nothing is stated.
+    """
+
+    normal: int
+    abnormal: int
+    frames: int | None = None
+    abnormal_frames: int | None = None
+    categories: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+
+_UCF_CRIME = {  # class -> (training videos, test videos)
+    **{"Abuse": (48, 2), "Arrest": (45, 5), "Arson": (41, 9), "Assault": (47, 3)},
+    **{"Burglary": (87, 13), "Explosion": (29, 21), "Fighting": (45, 5)},
+    **{"RoadAccidents": (127, 23), "Robbery": (145, 5), "Shooting": (27, 23)},
+    **{"Shoplifting": (29, 21), "Stealing": (95, 5), "Vandalism": (45, 5)},
+}
+
+# Name of a manifest's data set -> split -> what it holds.
+OFFICIAL: dict[str, dict[str, Counts]] = {
+    "ucsd_ped2": {"train": Counts(16, 0, 2_550, 0), "test": Counts(0, 12, 2_010, 1_648)},
+    "shanghaitech": {"train": Counts(175, 63), "test": Counts(155, 44, None, 7_962)},
+    "shanghaitech_one_class": {
+        "train": Counts(330, 0, None, 0),
+        "test": Counts(0, 107, 40_791, 17_326),
+    },
+    "ucf_crime": {
+        "train": Counts(800, 810, categories={k: n for k, (n, _) in _UCF_CRIME.items()}),
+        "test": Counts(150, 140, 1_111_808, 84_331, {k: n for k, (_, n) in _UCF_CRIME.items()}),
+    },
+    "xd_violence": {"train": Counts(2_049, 1_905), "test": Counts(300, 500)},
+}
+
+
+def count(records: Iterable[VideoRecord]) -> Counts:
+    """The totals of some records; videos of unknown label are in neither class."""
+    records = list(records)
+    frames = [r.expected_frames for r in records]
+    labelled = [r.anomalies for r in records]
+    return Counts(
+        normal=sum(r.label == 0 for r in records),
+        abnormal=sum(r.label == 1 for r in records),
+        frames=None if None in frames else sum(n for n in frames if n is not None),
+        abnormal_frames=None
+        if None in labelled
+        else sum(stop - start for ranges in labelled for start, stop in ranges or ()),
+        categories=dict(Counter(r.category for r in records if r.category is not None)),
+    )
+
+
+def differences(manifest: Manifest) -> list[str]:
+    """Where the totals of a manifest are not those of its data set, one line each.
+
+    Splits that the manifest does not have, and data sets without stated numbers, are not compared.
+    """
+    lines = []
+    for split, stated in OFFICIAL.get(manifest.dataset, {}).items():
+        records = manifest.select(split=split).records
+        if not records:
+            continue
+        found = count(records)
+        pairs = [
+            ("normal videos", found.normal, stated.normal),
+            ("abnormal videos", found.abnormal, stated.abnormal),
+            ("frames", found.frames, stated.frames),
+            ("abnormal frames", found.abnormal_frames, stated.abnormal_frames),
+        ]
+        if stated.categories:
+            names = sorted({*found.categories, *stated.categories})
+            pairs += [
+                (f"videos of {name}", found.categories.get(name, 0), stated.categories.get(name, 0))
+                for name in names
+            ]
+        lines += [
+            f"{split}: {what}: found {have:,}, the data set has {should:,}"
+            for what, have, should in pairs
+            if have is not None and should is not None and have != should
+        ]
+    return lines
+
+
+def check_totals(manifest: Manifest) -> Manifest:
+    """The manifest itself, if its totals are those of its data set, with both its splits.
+
+    Raises:
+        ManifestError: they differ, or a split has no video at all.
+    """
+    lines = [
+        f"{split}: no video"
+        for split in OFFICIAL[manifest.dataset]
+        if not manifest.select(split=split).records
+    ]
+    lines += differences(manifest)
+    if lines:
+        raise ManifestError(
+            f"{manifest.dataset} is not complete: {'; '.join(lines)}; get the official label "
+            "files, or ask for a subset"
+        )
+    return manifest

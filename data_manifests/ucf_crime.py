@@ -1,0 +1,284 @@
+"""UCF-Crime: 1,900 surveillance videos; 1,610 with a label a video, 290 with frame labels.
+
+The root is the folder of the label files. Videos are looked for only where `footage` says, at any
+depth; without it the manifest has no paths and is good for features of others:
+
+    root/
+      Anomaly_Train.txt                     Abuse/Abuse001_x264.mp4, one a line
+      Temporal_Anomaly_Annotation.txt       Abuse028_x264.mp4  Abuse  165  240  -1  -1
+    footage/                                (may be the root, or lie in it)
+      Abuse/Abuse001_x264.mp4 ...           13 folders of anomalies
+      Training_Normal_Videos_Anomaly/Normal_Videos001_x264.mp4 ...
+      Testing_Normal_Videos_Anomaly/Normal_Videos_003_x264.mp4 ...
+
+An annotation has the first and the last frame of up to two events; -1 is none. They are read as
+counted from 0 with the last frame included, as in the evaluation code of RTFM (the authors' own
+MATLAB code counts from 1: 84,338 abnormal frames in place of 84,331), and are clipped to the video.
+
+Source: W. Sultani, C. Chen, M. Shah, "Real-world Anomaly Detection in Surveillance Videos", CVPR
+2018. The videos may be used for research; nothing of them comes with this package.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple, get_args
+
+from .counts import OFFICIAL, check_totals
+from .footage import find_footage, locate
+from .intervals import Ranges, from_inclusive
+from .record import LABEL_BYTES, Manifest, ManifestError, VideoRecord, label_lines
+
+CATEGORIES = tuple(OFFICIAL["ucf_crime"]["test"].categories)
+NORMAL_TRAIN = "Training_Normal_Videos_Anomaly"
+NORMAL_TEST = "Testing_Normal_Videos_Anomaly"
+# Frames of the seven videos whose last event ends at their end or beyond it: labels are clipped
+# whether or not a list of frame counts is at hand.
+CLIPPED = {
+    "Arson011_x264": 1266,
+    "Arson016_x264": 1795,
+    "Assault006_x264": 8096,
+    "Explosion033_x264": 3154,
+    "Fighting003_x264": 3102,
+    "Shooting015_x264": 1713,
+    "Shooting046_x264": 5088,
+}
+Split = Literal["train", "test", "validation"]
+
+logger = logging.getLogger(__name__)
+
+
+class Annotation(NamedTuple):
+    """One line of the temporal annotations: the class (None: normal) and the events as printed."""
+
+    category: str | None
+    events: tuple[tuple[int, int], ...]
+
+
+def build(
+    root: Path,
+    *,
+    footage: str | Path | None = None,
+    frame_counts: str | Path | None = None,
+    split_file: str | Path | None = None,
+    subset: bool = False,
+) -> Manifest:
+    """The manifest of UCF-Crime. Ids are file names without suffix: `Abuse001_x264`.
+
+    Training videos have a label a video only: `anomalies` is () for normal ones and None for
+    abnormal ones.
+
+    Args:
+        root:
+            The folder of the label files. Other paths may be relative to it.
+        footage:
+            The folder of the videos; without it no record has a path.
+        frame_counts:
+            UR-DMU's annotation list, which adds a frame count to each test video. Gives
+            `expected_frames`; the annotations in it have to be the official ones.
+        split_file:
+            JSON {"train": [...], "test": [...]} of ids, with or without a folder in front of them:
+            another split than the official one, of some of the videos. A video that it trains on
+            loses its frame labels.
+        subset:
+            Accept that videos are missing: in the lists, or in the footage (and leave those out).
+
+    Raises:
+        ManifestError: a label file is missing or cannot be read; a video is in both splits, unknown
+            or missing; numbers are not the official ones.
+    """
+    root = root.resolve()
+    train = read_train_list(root / "Anomaly_Train.txt")
+    test = read_annotations(root / "Temporal_Anomaly_Annotation.txt")
+    both = sorted(train.keys() & test.keys())
+    if both:
+        raise ManifestError(f"{root}: {', '.join(both[:10])} is in both splits")
+    frames = {} if frame_counts is None else read_frame_counts(root / frame_counts, test)
+    records = [
+        VideoRecord(
+            video_id=video_id,
+            path=None,
+            split="train",
+            label=0 if category is None else 1,
+            category=category,
+            anomalies=() if category is None else None,
+        )
+        for video_id, category in train.items()
+    ]
+    for video_id, annotation in test.items():
+        n_frames = frames.get(video_id)
+        records.append(
+            VideoRecord(
+                video_id=video_id,
+                path=None,
+                split="test",
+                label=0 if annotation.category is None else 1,
+                category=annotation.category,
+                expected_frames=n_frames,
+                anomalies=_ranges(video_id, annotation, n_frames),
+            )
+        )
+    if split_file is not None:
+        records = _split_anew(records, root / split_file)
+    manifest = Manifest(dataset="ucf_crime", root=str(root), records=tuple(records))
+    if split_file is None and not subset:
+        check_totals(manifest)
+    if footage is None:
+        return manifest
+    listing = find_footage(root / footage)
+    wanted: dict[str, str | None] = {
+        r.video_id: r.category or (NORMAL_TRAIN if r.video_id in train else NORMAL_TEST)
+        for r in records
+    }
+    paths = locate(listing, wanted, subset=subset)
+    found = [
+        r.model_copy(update={"path": paths[r.video_id]}) for r in records if r.video_id in paths
+    ]
+    if not found:
+        raise ManifestError(f"{listing.root} holds no video of UCF-Crime")
+    return manifest.model_copy(update={"root": str(listing.root), "records": tuple(found)})
+
+
+def read_train_list(path: Path) -> dict[str, str | None]:
+    """Id -> class of anomaly (None: normal) of the training videos, in file order.
+
+    Raises:
+        ManifestError: no such file, a line that cannot be read, or a video twice.
+    """
+    videos: dict[str, str | None] = {}
+    for line in label_lines(path):
+        match = re.fullmatch(r"([A-Za-z_]+)/([A-Za-z0-9_-]+)\.mp4", line)
+        if match is None or match[1] not in (*CATEGORIES, NORMAL_TRAIN):
+            raise ManifestError(
+                f"{path}: {line[:80]!r} is no line like 'Abuse/Abuse001_x264.mp4' with one of the "
+                f"folders {', '.join(CATEGORIES)}, {NORMAL_TRAIN}"
+            )
+        if match[2] in videos:
+            raise ManifestError(f"{path}: {match[2]} is listed twice")
+        videos[match[2]] = None if match[1] == NORMAL_TRAIN else match[1]
+    return videos
+
+
+def read_annotations(path: Path) -> dict[str, Annotation]:
+    """Id -> annotation of the test videos, in file order.
+
+    Raises:
+        ManifestError: no such file, a line that cannot be read, or a video twice.
+    """
+    videos: dict[str, Annotation] = {}
+    for line in label_lines(path):
+        name, *rest = line.split()
+        video_id = name.removesuffix(".mp4")
+        if video_id in videos:
+            raise ManifestError(f"{path}: {video_id} is listed twice")
+        videos[video_id] = _annotation(path, video_id, rest)
+    return videos
+
+
+def read_frame_counts(path: Path, annotations: dict[str, Annotation]) -> dict[str, int]:
+    """Id -> frames of the test videos, from UR-DMU's list.
+
+        Abuse/Abuse028_x264.mp4 1412 Abuse 165 240 -1 -1
+
+    Args:
+        path:
+            The list.
+        annotations:
+            The official annotations, which it repeats.
+
+    Raises:
+        ManifestError: a line cannot be read, names another video than the annotations do, has other
+            labels, or a video is missing.
+    """
+    frames: dict[str, int] = {}
+    for line in label_lines(path):
+        name, count, *rest = [*line.split(), ""]
+        video_id = PurePosixPath(name).name.removesuffix(".mp4")
+        if video_id not in annotations or video_id in frames:
+            raise ManifestError(f"{path}: {video_id} is listed twice, or is no test video")
+        if not re.fullmatch(r"[1-9][0-9]{0,8}", count):
+            raise ManifestError(f"{path}: {video_id}: {count!r} is no number of frames")
+        if _annotation(path, video_id, rest[:-1]) != annotations[video_id]:
+            raise ManifestError(f"{path}: {video_id} has other labels than the official annotation")
+        frames[video_id] = int(count)
+    missing = sorted(annotations.keys() - frames.keys())
+    if missing:
+        raise ManifestError(f"{path} has no frame count of {', '.join(missing[:10])}")
+    return frames
+
+
+def _annotation(path: Path, video_id: str, words: list[str]) -> Annotation:
+    """CLASS START END START END; -1 is none."""
+    category, *numbers = words or [""]
+    if len(numbers) != 4 or not all(re.fullmatch(r"-1|[0-9]{1,9}", n) for n in numbers):
+        raise ManifestError(
+            f"{path}: {video_id}: expected a class and four frame numbers (-1 for none), found "
+            f"{' '.join(words)[:80]!r}"
+        )
+    if category not in (*CATEGORIES, "Normal"):
+        raise ManifestError(f"{path}: {video_id}: {category!r} is no class of UCF-Crime")
+    a, b, c, d = map(int, numbers)
+    events = tuple(event for event in ((a, b), (c, d)) if event != (-1, -1))
+    if any(-1 in event for event in events) or bool(events) != (category != "Normal"):
+        raise ManifestError(
+            f"{path}: {video_id}: frames {' '.join(numbers)} do not fit class {category}"
+        )
+    return Annotation(None if category == "Normal" else category, events)
+
+
+def _ranges(video_id: str, annotation: Annotation, n_frames: int | None) -> Ranges:
+    n_frames = n_frames or CLIPPED.get(video_id)
+    try:
+        ranges = from_inclusive(
+            annotation.events, first=0, n_frames=n_frames, clip=n_frames is not None
+        )
+    except ManifestError as error:
+        raise ManifestError(f"{video_id}: {error}") from error
+    if annotation.events and not ranges:
+        raise ManifestError(f"{video_id}: all events lie behind its {n_frames} frames")
+    return ranges
+
+
+def _split_anew(records: list[VideoRecord], path: Path) -> list[VideoRecord]:
+    """The videos of a split file, in its order and with its splits."""
+    known = {r.video_id: r for r in records}
+    chosen: dict[str, VideoRecord] = {}
+    for split, names in _read_split(path).items():
+        for name in names:
+            video_id = PurePosixPath(name).name.removesuffix(".mp4")
+            if video_id not in known:
+                raise ManifestError(f"{path}: {name!r} is no video of UCF-Crime")
+            if video_id in chosen:
+                if chosen[video_id].split != split:
+                    raise ManifestError(f"{path}: {video_id} is in two splits")
+                logger.warning("%s lists %s twice: taken once", path, video_id)
+                continue
+            record = known[video_id].model_copy(update={"split": split})
+            if split == "train" and record.label == 1:
+                record = record.model_copy(update={"anomalies": None})
+            chosen[video_id] = record
+    return list(chosen.values())
+
+
+def _read_split(path: Path) -> dict[Split, list[str]]:
+    if not path.is_file() or path.stat().st_size > LABEL_BYTES:
+        raise ManifestError(f"{path} does not exist, or is too large for a split file")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{path} is no JSON: {error}") from error
+    if (
+        not isinstance(values, dict)
+        or not values
+        or not set(values) <= set(get_args(Split))
+        or not all(
+            isinstance(v, list) and all(isinstance(n, str) for n in v) for v in values.values()
+        )
+    ):
+        raise ManifestError(
+            f'{path} has to be of the form {{"train": ["Abuse/Abuse001_x264", ...], "test": [...]}}'
+        )
+    return values
