@@ -1,18 +1,42 @@
-"""Evaluate stage: a score folder and the manifest's labels -> frame-level metrics."""
+"""Evaluate stage: score folders and the manifest's labels -> frame-level metrics."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from ..data_manifests.intervals import frame_labels
-from ..data_manifests.record import Manifest
-from .metrics import FrameMetrics, LabelledScores, MetricsError, expand_to_frames, frame_metrics
+from ..data_manifests.record import Manifest, VideoRecord
+from .metrics import (
+    Alignment,
+    FrameMetrics,
+    LabelledScores,
+    MetricsError,
+    expand_to_frames,
+    frame_metrics,
+    micro_auc,
+)
 from .store import write_atomically
+
+Align = Literal["auto", "exact", "pad16"]
+PadLabel = Literal["last", "normal"]
+
+SNIPPET = 16  # frames
+SEGMENTS = 32
+REPLICATES = 1000  # of the bootstrap
+SPREAD_OF = ("micro_auc", "average_precision")  # what is compared between runs
+
+# What the reference ground truth of the weakly supervised methods gives the frames that pad a video
+# to whole snippets; "normal" where a data set is not named.
+PAD_LABELS: Mapping[str, PadLabel] = {"shanghaitech": "last"}
 
 
 @dataclass(frozen=True)
@@ -38,27 +62,76 @@ class Evaluated:
         }
 
 
-def evaluate(scores: Path, manifest: Manifest) -> Evaluated:
-    """Expand scores to frames, compare with the labels, write metrics.json into the folder.
+@dataclass(frozen=True)
+class Spread:
+    """One metric over several runs.
 
-    Frames are numbered in the whole file; a record's part is cut out of both. Ground truth is at
-    the real length of a video.
+    Attributes:
+        mean: of the runs.
+        std: sample standard deviation (n - 1).
+        min: lowest.
+        max: highest.
+    """
+
+    mean: float
+    std: float
+    min: float
+    max: float
+
+
+@dataclass(frozen=True)
+class EvaluatedRuns:
+    """Several score folders of the same videos, such as one a seed.
+
+    Attributes:
+        runs: folder -> its metrics, in the given order.
+        spread: name of a metric -> how it varies; without those that are undefined in a run.
+    """
+
+    runs: Mapping[str, Evaluated]
+    spread: Mapping[str, Spread]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values with the keys runs and spread."""
+        return {
+            "runs": [{"scores": name, **done.to_json()} for name, done in self.runs.items()],
+            "spread": {name: asdict(values) for name, values in self.spread.items()},
+        }
+
+
+def evaluate(
+    scores: Path,
+    manifest: Manifest,
+    *,
+    align: Align = "auto",
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Evaluated:
+    """Put scores on frames, compare with the labels, write metrics.json into the folder.
+
+    Frames are numbered in the whole file; a record's part is cut out of both.
 
     Args:
         scores:
             Score folder.
         manifest:
             Labels; videos that were not scored are named, not counted.
+        align:
+            "exact" measures the frames that a video has. "pad16" measures 16 frames for every
+            snippet of 16, as the reference code of the weakly supervised methods does. "auto" is
+            "pad16" where the detector is weakly supervised and all rows are such snippets.
+        replicates:
+            Of the bootstrap; 0 gives no intervals.
+        seed:
+            Of the bootstrap.
 
     Raises:
-        MetricsError: nothing to measure, or a video's length is not the one that its labels are
-            for.
+        MetricsError: nothing to measure, a video's length is not the one that its labels are for,
+            or "pad16" is asked for where rows are no snippets of 16 frames.
     """
-    path = scores / "videos.parquet"
-    if not path.is_file():
-        raise MetricsError(f"{scores} is no score folder: it has no videos.parquet (run score)")
-    videos = {row["video_id"]: row for row in pq.read_table(path).to_pylist()}
-    labelled: list[LabelledScores] = []
+    run = _read_run(scores)
+    videos = {row["video_id"]: row for row in pq.read_table(scores / "videos.parquet").to_pylist()}
+    measured: list[_Rows] = []
     unscored: list[str] = []
     wrong: list[str] = []
     for record in manifest.records:
@@ -74,22 +147,208 @@ def evaluate(scores: Path, manifest: Manifest) -> Evaluated:
             expected = record.expected_frames or f"at least {needed}"
             wrong.append(f"{record.video_id} (labels for {expected} frames, decoded {n})")
             continue
-        start, stop = video["frame_start"], video["frame_stop"]
-        part = pq.read_table(scores / "scores" / f"{record.video_id}.parquet")
-        expanded = expand_to_frames(
-            part["frame_start"].to_numpy(),
-            part["frame_stop"].to_numpy(),
-            part["score"].to_numpy(),
-            start,
-            stop,
-        )
-        labels = frame_labels(record.anomalies, n)[start:stop]
-        labelled.append(LabelledScores(record.video_id, expanded, labels))
+        measured.append(_read_rows(scores, record, video))
     if wrong:
         raise MetricsError("labels and footage differ in length: " + "; ".join(wrong))
-    if not labelled:
+    if not measured:
         raise MetricsError("no scored video has frame labels in this manifest")
-    done = Evaluated(frame_metrics(labelled), tuple(videos), tuple(unscored))
+
+    pad_label = PAD_LABELS.get(manifest.dataset, "normal")
+    faults = [fault for rows in measured if (fault := rows.snippet_fault()) is not None]
+    if align == "pad16" and faults:
+        raise MetricsError(
+            f"pad16 is for scores of {SNIPPET}-frame snippets that cover a video, but {faults[0]} "
+            f"({len(faults)} of {len(measured)} videos are like that): use --align exact"
+        )
+    exact = [rows.exact() for rows in measured]
+    padded = None if faults else [rows.padded(pad_label) for rows in measured]
+    weak = (run.get("model") or {}).get("supervision") == "weak"
+    used = exact if padded is None or align == "exact" or (align == "auto" and not weak) else padded
+    metrics = frame_metrics(
+        used,
+        threshold=_threshold(run),
+        replicates=replicates,
+        seed=seed,
+        alignment=Alignment(
+            used="exact" if used is exact else "pad16",
+            asked=align,
+            rows=_kind_of_rows(measured, snippets=not faults),
+            pad_label=pad_label,
+            exact_micro_auc=micro_auc(exact),
+            pad16_micro_auc=None if padded is None else micro_auc(padded),
+        ),
+    )
+    done = Evaluated(metrics, tuple(videos), tuple(unscored))
     text = json.dumps(done.to_json(), indent=1)
     write_atomically(scores / "metrics.json", lambda p: p.write_text(text, encoding="utf-8"))
     return done
+
+
+def evaluate_runs(
+    folders: Sequence[Path],
+    manifest: Manifest,
+    *,
+    align: Align = "auto",
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> EvaluatedRuns:
+    """Evaluate several score folders of the same videos; each gets its own metrics.json.
+
+    Args:
+        folders:
+            Score folders, such as one for every seed of a training.
+        manifest:
+            As in `evaluate`.
+        align:
+            As in `evaluate`.
+        replicates:
+            As in `evaluate`.
+        seed:
+            As in `evaluate`.
+
+    Raises:
+        MetricsError: as `evaluate`; or a folder is given twice, is about other videos than the
+            first, or was aligned otherwise: a mean over these would mean nothing.
+    """
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise MetricsError("a score folder is given twice: every run counts once")
+    runs: dict[str, Evaluated] = {}
+    for folder in folders:
+        done = evaluate(folder, manifest, align=align, replicates=replicates, seed=seed)
+        first = next(iter(runs.values()), done)
+        if _measured(done) != _measured(first):
+            raise MetricsError(
+                f"{folder} is about other videos or frames than {folders[0]}: score the same videos"
+            )
+        ours, theirs = done.metrics.alignment, first.metrics.alignment
+        if ours and theirs and ours.used != theirs.used:
+            raise MetricsError(
+                f"{folder} is measured with {ours.used}, {folders[0]} with {theirs.used}: choose "
+                "one with --align"
+            )
+        runs[str(folder)] = done
+    spread = {}
+    for name in SPREAD_OF:
+        values = [getattr(done.metrics, name) for done in runs.values()]
+        if len(values) > 1 and None not in values:
+            std = float(np.std(values, ddof=1))
+            spread[name] = Spread(float(np.mean(values)), std, min(values), max(values))
+    return EvaluatedRuns(runs, spread)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The scores of one video in order of time, and the frames that they are measured on."""
+
+    record: VideoRecord
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    score: NDArray[np.float64]
+    n_frames: int
+    start: int
+    stop: int
+
+    def labels(self) -> NDArray[np.uint8]:
+        """One label for each frame of [start, stop)."""
+        return frame_labels(self.record.anomalies or (), self.n_frames)[self.start : self.stop]
+
+    def exact(self) -> LabelledScores:
+        """Every frame that the video has."""
+        try:
+            expanded = expand_to_frames(self.first, self.last, self.score, self.start, self.stop)
+        except MetricsError as error:
+            raise MetricsError(f"{self.record.video_id}: {error}") from error
+        return LabelledScores(self.record.video_id, expanded, self.labels(), self.record.category)
+
+    def snippet_fault(self) -> str | None:
+        """Why the rows are not the snippets [16 i, 16 i + 16) of the video; the last may end with
+        it. None where they are."""
+        begin = SNIPPET * np.arange(len(self.first))
+        video_id = self.record.video_id
+        if self.start != 0:
+            return f"{video_id} is measured from frame {self.start} on"
+        off = np.flatnonzero(
+            (self.first != begin)
+            | (np.minimum(self.last, self.stop) != np.minimum(begin + SNIPPET, self.stop))
+            | (self.last > begin + SNIPPET)
+        )
+        if len(off):
+            row = int(off[0])
+            return f"row {row} of {video_id} is [{self.first[row]}, {self.last[row]})"
+        if len(begin) != math.ceil(self.stop / SNIPPET):
+            return f"the {len(begin)} rows of {video_id} do not end with its {self.stop} frames"
+        return None
+
+    def padded(self, pad_label: PadLabel) -> LabelledScores:
+        """16 frames for every snippet."""
+        labels = self.labels()
+        n_padding = SNIPPET * len(self.first) - len(labels)
+        tail = labels[-1] if pad_label == "last" else 0
+        return LabelledScores(
+            self.record.video_id,
+            self.score.repeat(SNIPPET),
+            np.append(labels, np.full(n_padding, tail, dtype=labels.dtype)),
+            self.record.category,
+            n_padding,
+        )
+
+    def are_segments(self) -> bool:
+        """Whether the rows divide the video, or its snippets, into 32 (integers cut off)."""
+        if len(self.first) != SEGMENTS or self.start != 0:
+            return False
+        for unit in (1, SNIPPET):
+            edges = np.linspace(0, math.ceil(self.stop / unit), SEGMENTS + 1).astype(np.int64)
+            stops = np.maximum(edges[1:], edges[:-1] + 1)  # an empty segment takes one
+            if np.array_equal(self.first, unit * edges[:-1]) and np.array_equal(
+                np.minimum(self.last, self.stop), np.minimum(unit * stops, self.stop)
+            ):
+                return True
+        return False
+
+
+def _kind_of_rows(measured: Sequence[_Rows], *, snippets: bool) -> str:
+    if snippets:
+        return f"snippets of {SNIPPET} frames"
+    if all(rows.are_segments() for rows in measured):
+        return f"{SEGMENTS} segments a video"
+    return "rows of the detector"
+
+
+def _read_run(scores: Path) -> dict[str, Any]:
+    for name in ("videos.parquet", "run.json"):
+        if not (scores / name).is_file():
+            raise MetricsError(f"{scores} is no score folder: it has no {name} (run score)")
+    try:
+        run = json.loads((scores / "run.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MetricsError(
+            f"{scores / 'run.json'} is damaged ({error}): run score again"
+        ) from error
+    if not isinstance(run, dict):
+        raise MetricsError(f"{scores / 'run.json'} is no JSON object: run score again")
+    return run
+
+
+def _threshold(run: Mapping[str, Any]) -> float | None:
+    """The score above which frames start an event; None where the run has none."""
+    value = (run.get("threshold") or {}).get("high")
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _read_rows(scores: Path, record: VideoRecord, video: Mapping[str, Any]) -> _Rows:
+    part = pq.read_table(scores / "scores" / f"{record.video_id}.parquet")
+    first = part["frame_start"].to_numpy()
+    order = np.argsort(first, kind="stable")
+    return _Rows(
+        record=record,
+        first=first[order],
+        last=part["frame_stop"].to_numpy()[order],
+        score=part["score"].to_numpy()[order],
+        n_frames=video["n_frames"],
+        start=video["frame_start"],
+        stop=video["frame_stop"],
+    )
+
+
+def _measured(done: Evaluated) -> list[tuple[str, int, int]]:
+    return [(v.video_id, v.n_frames, v.n_abnormal) for v in done.metrics.videos]

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from vadpipe.pipeline.metrics import (
     FrameMetrics,
     LabelledScores,
     MetricsError,
+    VideoCounts,
     expand_to_frames,
     frame_metrics,
+    micro_auc,
     thin_curve,
 )
 
@@ -178,11 +181,38 @@ def test_one_class_gives_a_reason_and_no_number(label, word, recwarn):
 
 
 def test_json_keeps_everything_and_is_strict():
-    got = frame_metrics(random_videos(6, SIZES))
+    videos = [replace(v, category="X") for v in random_videos(6, SIZES)]
+    got = frame_metrics(videos, threshold=0.3, replicates=5)
     text = json.dumps(got.to_json(), allow_nan=False)
     assert FrameMetrics.from_json({**json.loads(text), "further": 1}) == got
     with pytest.raises(MetricsError, match="micro_auc"):
         FrameMetrics.from_json({k: v for k, v in json.loads(text).items() if k != "micro_auc"})
+
+
+def test_metrics_of_earlier_versions_are_read():
+    old = {
+        "n_videos": 1,
+        "n_frames": 2,
+        "n_abnormal": 1,
+        "micro_auc": 1.0,
+        "macro_auc_padded": 1.0,
+        "macro_auc_valid": 1.0,
+        "n_valid": 1,
+        "average_precision": 1.0,
+        "pr_auc": 1.0,
+        "score_gap": 0.5,
+        "padding": "extreme",
+        "undefined": {},
+        "roc": {"fpr": [0.0, 1.0], "tpr": [0.0, 1.0]},
+        "videos": [
+            {"video_id": "v", "n_frames": 2, "n_abnormal": 1, "auc": 1.0, "auc_padded": 1.0}
+        ],
+        "unlabelled": [],
+        "unscored": [],
+    }
+    got = FrameMetrics.from_json(old)
+    assert got.micro_auc == 1.0 and got.videos[0].n_padding == 0 and got.categories == ()
+    assert got.bootstrap is None and got.alignment is None and got.false_alarms is None
 
 
 def test_bad_input_names_the_video():
@@ -194,6 +224,150 @@ def test_bad_input_names_the_video():
     for score, label in (([0.1], [0, 1]), ([], []), ([np.nan], [0]), ([0.1], [2])):
         with pytest.raises(MetricsError, match="cam7"):
             LabelledScores("cam7", np.array(score), np.array(label))
+
+
+def concatenated(videos, times):
+    """Micro AUC and AP of a choice of videos by the definition: write all frames in one list."""
+    chosen = [v for v, n in zip(videos, times, strict=True) for _ in range(n)]
+    label = np.concatenate([v.label for v in chosen] or [[]])
+    if len(set(label.tolist())) < 2:
+        return np.nan, np.nan
+    score = np.concatenate([v.score for v in chosen])
+    return roc_auc_score(label, score), average_precision_score(label, score)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([None, 0, 1, 2]), st.integers(1, 6))
+@settings(max_examples=60, deadline=None)
+def test_any_choice_of_videos_is_measured_as_if_its_frames_were_concatenated(seed, decimals, n):
+    rng = np.random.default_rng(seed)
+    sizes = [tuple(pair) for pair in rng.integers(0, 8, (n, 2)) if pair.any()] or [(1, 2)]
+    videos = random_videos(seed, sizes, decimals=decimals, scale=10.0, shift=-3.0)
+    times = rng.integers(0, 4, (len(videos), 5))
+    expected = np.array([concatenated(videos, column) for column in times.T]).T
+    got = VideoCounts(videos).areas(times)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+
+
+def test_many_choices_do_not_depend_on_how_they_are_cut(monkeypatch: pytest.MonkeyPatch):
+    videos = random_videos(8, SIZES, decimals=2)
+    times = np.random.default_rng(9).integers(0, 4, (len(videos), 50))
+    whole = VideoCounts(videos).areas(times)
+    monkeypatch.setattr("vadpipe.pipeline.metrics.CELLS", 700)
+    np.testing.assert_array_equal(VideoCounts(videos).areas(times), whole)
+
+
+def test_the_bootstrap_draws_videos_of_each_kind_and_takes_percentiles():
+    videos = random_videos(10, [(30, 10), (40, 5), (25, 0), (60, 0), (35, 0), (9, 20)], decimals=2)
+    got = frame_metrics(videos, replicates=300, seed=4).bootstrap
+    rng = np.random.default_rng(4)
+    abnormal, normal = [0, 1, 5], [2, 3, 4]
+    times = np.zeros((300, 6), dtype=int)
+    for kind in (abnormal, normal):
+        times[:, kind] = rng.multinomial(3, [1 / 3] * 3, size=300)
+    assert (times[:, abnormal].sum(axis=1) == 3).all() and (times[:, normal].sum(axis=1) == 3).all()
+    each = np.array([concatenated(videos, row) for row in times])
+    low, high = np.percentile(each, [2.5, 97.5], axis=0)
+    np.testing.assert_allclose([got.micro_auc, got.average_precision], np.stack([low, high], 1))
+    assert (got.replicates, got.seed, got.level, got.n_undefined) == (300, 4, 0.95, 0)
+    assert (got.n_abnormal_videos, got.n_normal_videos) == (3, 3)
+    again = frame_metrics(videos, replicates=300, seed=4).bootstrap
+    other = frame_metrics(videos, replicates=300, seed=5).bootstrap
+    assert again == got and other != got
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(2, 5))
+@settings(max_examples=25, deadline=None)
+def test_identical_videos_have_intervals_of_no_width(seed, normal, copies):
+    (one,) = random_videos(seed, [(normal, 3)], decimals=1)
+    videos = [replace(one, video_id=f"v{i}") for i in range(copies)]
+    got = frame_metrics(videos, replicates=50)
+    assert got.bootstrap.micro_auc == pytest.approx((got.micro_auc,) * 2, abs=1e-12)
+    assert got.bootstrap.micro_auc[0] == got.bootstrap.micro_auc[1]
+    assert got.bootstrap.average_precision == pytest.approx((got.average_precision,) * 2, abs=1e-12)
+    assert got.bootstrap.average_precision[0] == got.bootstrap.average_precision[1]
+
+
+def test_a_bootstrap_that_says_nothing_is_left_out_with_a_reason():
+    for sizes, why in (([(5, 5)], "too few"), ([(5, 5), (4, 0)], "too few"), ([(3, 0)] * 3, "all")):
+        got = frame_metrics(random_videos(11, sizes), replicates=20)
+        assert got.bootstrap is None and why in got.undefined["bootstrap"], sizes
+    assert "bootstrap" not in frame_metrics(random_videos(11, [(5, 5)])).undefined
+    # Only one video has normal frames: replicates without it are counted and left out.
+    sizes = [(6, 6), (0, 4), (0, 5), (0, 6)]
+    got = frame_metrics(random_videos(12, sizes), replicates=400).bootstrap
+    assert 400 * 0.2 < got.n_undefined < 400 * 0.45  # (3/4)^4 = 0.32
+    even = [1 / 4] * 4
+    without = next(s for s in range(99) if not np.random.default_rng(s).multinomial(4, even)[0])
+    one = frame_metrics(random_videos(12, sizes), replicates=1, seed=without)
+    assert one.bootstrap is None and "none of 1 replicates" in one.undefined["bootstrap"]
+
+
+def test_a_category_is_its_abnormal_videos_with_all_normal_ones():
+    sizes = [(30, 10), (40, 5), (25, 0), (60, 0), (9, 20), (0, 7)]
+    videos = random_videos(13, sizes, decimals=2)
+    names = ["Fighting", "Arson", "Normal", None, "Arson+Fighting", None]
+    videos = [replace(v, category=c) for v, c in zip(videos, names, strict=True)]
+    got = frame_metrics(videos)
+    assert [row.category for row in got.videos] == names
+    assert [c.category for c in got.categories] == ["Arson", "Fighting"]
+    for found, times, frames, abnormal in (
+        (got.categories[0], [0, 1, 1, 1, 1, 0], 45 + 29, 5 + 20),
+        (got.categories[1], [1, 0, 1, 1, 1, 0], 40 + 29, 10 + 20),
+    ):
+        expected = concatenated(videos, times)
+        assert (found.micro_auc, found.average_precision) == pytest.approx(expected, abs=1e-12)
+        assert (found.n_videos, found.n_frames, found.n_abnormal) == (2, frames, abnormal)
+    only = concatenated(videos, [1, 1, 0, 0, 1, 1])[0]
+    assert got.abnormal_videos_auc == pytest.approx(only, abs=1e-12)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_the_only_category_equals_the_total(seed):
+    videos = [replace(v, category="X") for v in random_videos(seed, SIZES, decimals=1)]
+    got = frame_metrics(videos)
+    (only,) = got.categories
+    assert only.micro_auc == pytest.approx(got.micro_auc, abs=1e-12)
+    assert only.average_precision == pytest.approx(got.average_precision, abs=1e-12)
+    assert only.n_videos == 4 and only.n_abnormal == got.n_abnormal
+    assert micro_auc(videos) == pytest.approx(got.micro_auc, abs=1e-12)
+
+
+def test_categories_without_two_classes_have_no_number():
+    video = replace(random_videos(14, [(0, 5)])[0], category="X")
+    got = frame_metrics([video])
+    assert got.categories[0].micro_auc is None and got.categories[0].average_precision is None
+    assert got.abnormal_videos_auc is None and micro_auc([video]) is None
+    assert "no normal frames" in got.undefined["abnormal_videos_auc"]
+    normal = frame_metrics(random_videos(14, [(5, 0)]))
+    assert normal.categories == () and "abnormal" in normal.undefined["abnormal_videos_auc"]
+
+
+def test_false_alarms_are_shares_of_normal_frames_strictly_above():
+    videos = [
+        LabelledScores("mixed", np.array([0.9, 0.9, 0.5, 0.1]), np.array([1, 0, 0, 0])),
+        LabelledScores("normal", np.array([0.8, 0.5, 0.2, 0.1, 0.3]), np.zeros(5)),
+    ]
+    got = frame_metrics(videos, threshold=0.5).false_alarms
+    assert got.rate_of_videos == 1 / 5 and got.rate == 2 / 8
+    assert (got.n_videos, got.n_frames_of_videos, got.n_frames) == (1, 5, 8)
+    assert frame_metrics(videos).false_alarms is None
+    abnormal = frame_metrics([LabelledScores("a", np.ones(2), np.ones(2))], threshold=0.5)
+    assert abnormal.false_alarms.rate is None and abnormal.false_alarms.rate_of_videos is None
+
+
+def test_padding_is_ranked_but_counted_apart():
+    plain = LabelledScores("v", np.array([0.1, 0.6, 0.4]), np.array([0, 0, 1]))
+    label = np.array([0, 0, 1, 1, 1])
+    padded = LabelledScores("v", np.append(plain.score, [0.4, 0.4]), label, n_padding=2)
+    got = frame_metrics([padded], threshold=0.5)
+    assert got.micro_auc == roc_auc_score(label, padded.score)
+    assert (got.n_frames, got.n_abnormal, got.n_padding, got.n_padding_abnormal) == (3, 1, 2, 2)
+    assert (got.videos[0].n_frames, got.videos[0].n_abnormal, got.videos[0].n_padding) == (3, 1, 2)
+    assert got.false_alarms == frame_metrics([plain], threshold=0.5).false_alarms
+    for count in (-1, 3):
+        with pytest.raises(MetricsError, match="cannot be padding"):
+            replace(plain, n_padding=count)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 3000), st.integers(2, 200))
