@@ -168,7 +168,12 @@ def find_stores(
         rows:
             The videos that have to be there.
         named:
-            role -> the store's name, or as much of its beginning as makes it unique.
+            role -> the store's name, or as much of its beginning as makes it unique, or the name
+            that it was imported under.
+
+    Returns:
+        role -> store. The grids of a role ("patch/2x3", "patch/3x5") that were imported under one
+        name are several feature sets, and are listed one by one.
 
     Raises:
         StoreError: no store, or several: the message lists them.
@@ -179,18 +184,24 @@ def find_stores(
         candidates = [s for s in stores if _has_role(s, role)]
         wanted = (named or {}).get(role)
         if wanted is not None:
-            candidates = [s for s in candidates if s.name.startswith(wanted)]
+            candidates = [
+                s for s in candidates if s.name.startswith(wanted) or import_name(s) == wanted
+            ]
         else:  # what a run was started for but never finished is no candidate
             whole = [s for s in candidates if all(s.complete(r.content_id) for r in rows.values())]
             candidates = whole or candidates
-        if len(candidates) != 1:
+        family = _one_import(candidates)
+        if family is not None:
+            found |= family
+        elif len(candidates) != 1:
             listed = "\n".join(f"  {s.name}  {_summary(s)}" for s in candidates)
             what = f"several feature sets have {role!r} features:\n{listed}\nchoose one with "
             raise StoreError(
                 (what if candidates else f"no feature set in {cache} has {role!r} features: ")
                 + (f"--features {role}=NAME" if candidates else "run vadpipe extract first")
             )
-        found[role] = candidates[0]
+        else:
+            found[role] = candidates[0]
     return found
 
 
@@ -210,6 +221,21 @@ def _has_role(store: FeatureStore, role: str) -> bool:
         spec["role"] == role or str(spec["role"]).startswith(f"{role}/")
         for spec in store.array_specs()
     )
+
+
+def import_name(store: FeatureStore) -> str | None:
+    """The name that a feature set was imported under."""
+    config = store.recipe.get("config", {})
+    return config.get("name") if store.recipe["extractor"] == "imported" else None
+
+
+def _one_import(stores: Sequence[FeatureStore]) -> dict[str, FeatureStore] | None:
+    """The stores by role, if they are several of one import with a role each."""
+    roles = {str(spec["role"]): store for store in stores for spec in store.array_specs()}
+    names = {import_name(store) for store in stores}
+    if len(stores) < 2 or len(roles) < len(stores) or len(names) > 1 or None in names:
+        return None
+    return dict(sorted(roles.items()))
 
 
 def _summary(store: FeatureStore) -> str:

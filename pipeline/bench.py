@@ -105,14 +105,8 @@ def bench_i3d(*, repeats: int = 5) -> tuple[dict[str, Any], list[str]]:
         }
         for p in precisions
     }
-    hardware = {
-        "processor": _processor(),
-        "cores": cpu_count(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-    }
     values = {
-        "hardware": hardware,
+        "hardware": hardware("cpu"),
         "clip": list(CLIP),
         "gflop_per_clip": gflop,
         "repeats": repeats,
@@ -122,7 +116,7 @@ def bench_i3d(*, repeats: int = 5) -> tuple[dict[str, Any], list[str]]:
         "share_of_matmul": matmul_share,
     }
     lines = [
-        ", ".join(f"{k} {v}" for k, v in hardware.items()),
+        ", ".join(f"{k} {v}" for k, v in values["hardware"].items()),
         f"clip {CLIP[0]}x{CLIP[1]}x{CLIP[2]}, {gflop:.1f} GFLOP; best / median of {repeats}",
     ]
     for name, rate in rates.items():
@@ -136,6 +130,19 @@ def bench_i3d(*, repeats: int = 5) -> tuple[dict[str, Any], list[str]]:
 
 def _padded_max_pool(x: torch.Tensor) -> torch.Tensor:
     return functional.max_pool3d(functional.pad(x, (1,) * 6), 3, 1)
+
+
+def hardware(device: str) -> dict[str, str | int]:
+    """What a rate was measured on."""
+    facts: dict[str, str | int] = {
+        "processor": _processor(),
+        "cores": cpu_count(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    if torch.device(device).type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(torch.device(device))
+    return facts
 
 
 def _processor() -> str:

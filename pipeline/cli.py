@@ -32,7 +32,10 @@ def _known_errors() -> tuple[type[BaseException], ...]:
     for module, name in (
         ("detectors.base", "DetectorError"),
         ("pipeline.metrics", "MetricsError"),
+        ("pipeline.feature_files", "FeatureFileError"),
+        ("pipeline.compare", "CompareError"),
         ("pipeline.events", "EventError"),
+        ("pipeline.report", "ReportError"),
     ):
         loaded = sys.modules.get(f"vadpipe.{module}")  # an error of what was never imported
         if loaded is not None:
@@ -292,6 +295,78 @@ def extract(
     _finish(failures, cache / "failures" / f"{manifest_path.stem}-extract.parquet")
 
 
+@cli.command("import")
+@click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
+@click.argument(
+    "sources",
+    metavar="FILES...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+)
+@click.option("--name", required=True, help="Of this import; part of its key.")
+@click.option("--origin", help="Where the features are from, in words; part of the key.")
+@click.option(
+    "--layout", type=click.Choice(["snippets", "segments"]), help="What exactly 32 rows are."
+)
+@click.option("--grid", metavar="RxC", help="Files without a _patchRC tag are of this grid.")
+@click.option("--snippet-frames", type=click.IntRange(1), default=16, help="Frames a snippet.")
+@click.option("--fps", type=float, help="Frames per second of videos without footage.")
+@click.option("--dry-run", is_flag=True, help="Look at names and headers, write nothing.")
+@probe_options
+@cache_option
+def import_command(
+    manifest_path: Path,
+    sources: tuple[Path, ...],
+    name: str,
+    origin: str | None,
+    layout: Any,
+    grid: str | None,
+    snippet_frames: int,
+    fps: float | None,
+    dry_run: bool,
+    hash_mode: Any,
+    image_fps: float,
+    cache: Path,
+) -> None:
+    """Take over features that others have extracted: npy, npz and text files, or folders of them.
+
+    \b
+    Example:
+        vadpipe import ucf.parquet UCF_Train_ten_crop_i3d UCF_Test_ten_crop_i3d --name rtfm_i3d
+    """
+    from .import_features import import_features, parse_grid
+    from .probe import probe as run_probe
+
+    listed = read_manifest(manifest_path)
+    probed = run_probe(listed, cache, hash_mode=hash_mode, image_fps=image_fps)
+    done = import_features(
+        listed,
+        probed,
+        sources,
+        cache,
+        name=name,
+        origin=origin,
+        layout=layout,
+        grid=None if grid is None else parse_grid(grid),
+        snippet_frames=snippet_frames,
+        fps=fps,
+        dry_run=dry_run,
+    )
+    for line, videos in done.layouts.items():
+        console.print(f"{line}: {videos} videos", markup=False, highlight=False)
+    if done.missing:
+        console.print(f"no file for {len(done.missing)} videos of the manifest")
+    for store in done.stores:
+        click.echo(str(store.root))
+    if dry_run:
+        click.echo(f"{len(done.videos)} videos, {done.bytes:,} bytes; nothing is written")
+    else:
+        what = f"{done.written} shards written" if done.written else "nothing to do"
+        click.echo(f"{what}: {len(done.videos)} videos are complete")
+    _finish(done.failures, cache / "failures" / f"{manifest_path.stem}-import.parquet")
+
+
 @cli.command()
 @click.argument("detector")
 @click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
@@ -299,7 +374,18 @@ def extract(
 @click.option("--config", type=click.Path(exists=True, path_type=Path), help="TOML file.")
 @set_option
 @click.option("--seed", type=int, default=0)
+@click.option(
+    "--seeds", type=click.IntRange(1), default=1, help="Models: seed, seed + 1, ... one each."
+)
 @click.option("--device", default="cpu")
+@click.option(
+    "--holdout",
+    type=click.FloatRange(0, 0.9),
+    default=0.2,
+    help="Share of the normal videos that give the threshold instead of being trained on.",
+)
+@click.option("--memory", type=click.IntRange(1), help="Bytes of training data on the device.")
+@click.option("--tensorboard", type=click.Path(file_okay=False, path_type=Path), help="Folder.")
 @click.option("--force", is_flag=True, help="Train again even if the model is there.")
 @probe_options
 @cache_option
@@ -310,7 +396,11 @@ def train(
     config: Path | None,
     settings: tuple[str, ...],
     seed: int,
+    seeds: int,
     device: str,
+    holdout: float,
+    memory: int | None,
+    tensorboard: Path | None,
     force: bool,
     hash_mode: Any,
     image_fps: float,
@@ -321,6 +411,7 @@ def train(
     \b
     Example:
         vadpipe train knn ped2.parquet --set role=patch
+        vadpipe train ssrl ucf.parquet --set steps=300 --seeds 3
     """
     import tomllib
 
@@ -332,20 +423,24 @@ def train(
     probed = run_probe(
         listed.select(split="train"), cache, hash_mode=hash_mode, image_fps=image_fps
     )
-    done = run_train(
-        detector,
-        listed,
-        probed,
-        cache,
-        features=parse_settings(features),
-        settings={**chosen, **parse_settings(settings)},
-        seed=seed,
-        device=device,
-        force=force,
-    )
-    click.echo(str(done.folder))
-    facts = ", ".join(f"{k} {v}" for k, v in done.summary.items())
-    console.print(f"{'trained' if done.fresh else 'this model is there already'}: {facts}")
+    for drawn in range(seed, seed + seeds):
+        done = run_train(
+            detector,
+            listed,
+            probed,
+            cache,
+            features=parse_settings(features),
+            settings={**chosen, **parse_settings(settings)},
+            seed=drawn,
+            device=device,
+            holdout=holdout,
+            memory=memory,
+            tensorboard=None if tensorboard is None else tensorboard / f"seed-{drawn}",
+            force=force,
+        )
+        click.echo(str(done.folder))
+        facts = ", ".join(f"{k} {v}" for k, v in done.summary.items())
+        console.print(f"{'trained' if done.fresh else 'this model is there already'}: {facts}")
 
 
 @cli.command()
@@ -355,6 +450,7 @@ def train(
 @click.option("--split", help="Of a manifest; the test split if it has one.")
 @click.option("--quantile", type=float, default=0.99, help="Of normal scores: the threshold.")
 @click.option("--weights", help="One's own weights file, if the model was trained with one.")
+@click.option("--no-maps", is_flag=True, help="Store no score maps, so draw no heat-maps.")
 @run_options
 @probe_options
 @cache_option
@@ -365,6 +461,7 @@ def score(
     split: str | None,
     quantile: float,
     weights: str | None,
+    no_maps: bool,
     device: str,
     batch_size: int | None,
     workers: int,
@@ -403,6 +500,7 @@ def score(
         batch_size=batch_size,
         workers=workers,
         span_frames=span_frames,
+        keep_maps=not no_maps,
         command=" ".join(sys.argv),
     )
     lines, failures = evaluate_if_labelled(out, listed)
@@ -414,28 +512,54 @@ def score(
 
 
 @cli.command()
-@click.argument("scores", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "scores",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
 @click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
 @click.option("--split", default="test")
+@click.option(
+    "--align",
+    type=click.Choice(["auto", "exact", "pad16"]),
+    default="auto",
+    help="Measure the frames of a video, or 16 for every snippet.",
+)
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(0, 100_000),
+    default=1000,
+    help="Samples of videos for the intervals; 0 gives none.",
+)
 @json_option
-def evaluate(scores: Path, manifest_path: Path, split: str, as_json: bool) -> None:
-    """Compare scores with frame labels: micro and macro AUC, AP, per video.
+def evaluate(
+    scores: tuple[Path, ...],
+    manifest_path: Path,
+    split: str,
+    align: Any,
+    bootstrap: int,
+    as_json: bool,
+) -> None:
+    """Compare scores with frame labels: micro and macro AUC, AP, per category and video.
+
+    Several score folders of the same videos (one a seed) give a line each, mean and spread.
 
     \b
     Example:
         vadpipe evaluate out ped2.parquet
+        vadpipe evaluate seed0 seed1 seed2 ucf.parquet --align exact
     """
-    from .evaluate import evaluate as run_evaluate
-    from .stages import metrics_lines
+    from .evaluate import evaluate_runs
+    from .stages import detail_lines, metrics_lines, runs_lines
 
-    done = run_evaluate(scores, _open_target(manifest_path, split))
-    lines = metrics_lines(done)
-    lines += [
-        f"  {v.video_id}\t{'-' if v.auc is None else f'{100 * v.auc:.2f}'}\t"
-        f"{v.n_abnormal} of {v.n_frames} frames abnormal"
-        for v in done.metrics.videos
-    ]
-    _echo(lines, done.to_json(), as_json)
+    listed = _open_target(manifest_path, split)
+    runs = evaluate_runs(scores, listed, align=align, replicates=bootstrap)
+    if len(scores) > 1:
+        _echo(runs_lines(runs), runs.to_json(), as_json)
+    else:
+        (done,) = runs.runs.values()
+        _echo(metrics_lines(done) + detail_lines(done), done.to_json(), as_json)
 
 
 @cli.command()
@@ -447,20 +571,32 @@ def evaluate(scores: Path, manifest_path: Path, split: str, as_json: bool) -> No
     type=click.Path(exists=True, path_type=Path),
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="HTML file or a folder for it.")
-def report(scores: Path, manifest_path: Path | None, out: Path | None) -> None:
-    """Write the page: curves, events with thumbnails, ROC, settings.
+@click.option("--heatmaps", is_flag=True, help="Write heat-maps as PNG files beside the page too.")
+@set_option
+def report(
+    scores: Path,
+    manifest_path: Path | None,
+    out: Path | None,
+    heatmaps: bool,
+    settings: tuple[str, ...],
+) -> None:
+    """Write the page: curves, events with thumbnails and heat-maps, ROC, settings.
 
     \b
     Example:
         vadpipe report out ped2.parquet
+        vadpipe report out --heatmaps --set upsample=bilinear --set scale=frame
     """
+    from .heatmaps import HeatmapStyle
     from .report import write_report
 
     target = scores / "report.html" if out is None else out
     if target.suffix.lower() != ".html":
         target = target / "report.html"
     listed = None if manifest_path is None else _open_target(manifest_path, None)
-    click.echo(str(write_report(scores, target, manifest=listed)))
+    style = HeatmapStyle.model_validate(parse_settings(settings))
+    page = write_report(scores, target, manifest=listed, style=style, heatmap_files=heatmaps)
+    click.echo(str(page))
 
 
 @cli.command()
@@ -528,6 +664,45 @@ def cache_rebuild(cache: Path) -> None:
         click.echo(f"{store.name}\t{store.rebuild_index()} shards")
 
 
+@cache.command("compare")
+@click.argument("a")
+@click.argument("b")
+@click.option(
+    "--manifest",
+    "manifest_path",
+    type=click.Path(exists=True, path_type=Path),
+    help="Names the videos; needed where A or B are files.",
+)
+@probe_options
+@json_option
+@cache_option
+def cache_compare(
+    a: str,
+    b: str,
+    manifest_path: Path | None,
+    hash_mode: Any,
+    image_fps: float,
+    as_json: bool,
+    cache: Path,
+) -> None:
+    """Say how two feature sets differ: A and B are names in the cache, files or folders.
+
+    \b
+    Example:
+        vadpipe cache compare imported-1f0c inception_i3d-77ab
+        vadpipe cache compare rtfm_i3d /data/other_i3d --manifest ucf.parquet
+    """
+    from .compare import compare
+    from .probe import probe as run_probe
+
+    listed = None if manifest_path is None else read_manifest(manifest_path)
+    probed = None
+    if listed is not None:
+        probed = run_probe(listed, cache, hash_mode=hash_mode, image_fps=image_fps)
+    done = compare(cache, a, b, manifest=listed, probed=probed)
+    _echo(done.lines(), done.to_json(), as_json)
+
+
 @cache.command("rm")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -543,6 +718,60 @@ def cache_rm(name: str, yes: bool, cache: Path) -> None:
         click.confirm(f"delete {found[0].root}?", abort=True)
     shutil.rmtree(found[0].root)
     click.echo(f"deleted {found[0].root}")
+
+
+@cli.group()
+def labels() -> None:
+    """Look after the labels of a manifest."""
+
+
+@labels.command("check")
+@click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
+@click.option("--features", metavar="STORE", help="A feature set of the cache, or its beginning.")
+@click.option("--scores", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--split", help="Compare videos of this split only.")
+@click.option("--subset", is_flag=True, help="Videos are missing on purpose: compare no totals.")
+@probe_options
+@cache_option
+@json_option
+def labels_check(
+    manifest_path: Path,
+    features: str | None,
+    scores: Path | None,
+    split: str | None,
+    subset: bool,
+    hash_mode: Any,
+    image_fps: float,
+    cache: Path,
+    as_json: bool,
+) -> None:
+    """Compare labels with official totals, features and scores; exit code 1 if any differs.
+
+    \b
+    Example:
+        vadpipe labels check ucf.parquet --features inception_i3d --scores out
+    """
+    from .labels import check_labels
+    from .probe import probe as run_probe
+
+    listed = read_manifest(manifest_path)
+    store = rows = None
+    if features is not None:
+        found = [s for s in list_stores(cache) if s.name.startswith(features)]
+        if len(found) != 1:
+            names = ", ".join(s.name for s in found) or "none"
+            raise StoreError(f"{cache} needs one feature set {features!r}, has {names}")
+        store = found[0]
+        probed = run_probe(
+            listed.select(split=split), cache, hash_mode=hash_mode, image_fps=image_fps
+        )
+        rows = probed.rows
+    done = check_labels(
+        listed, features=store, rows=rows, scores=scores, split=split, subset=subset
+    )
+    _echo(done.lines(), done.to_json(), as_json)
+    if not done.ok:
+        raise click.exceptions.Exit(1)
 
 
 @cli.group()
@@ -595,14 +824,19 @@ def weights_verify(names: tuple[str, ...]) -> None:
 
 
 @cli.command()
-@click.argument("what", type=click.Choice(["i3d"]))
-@click.option("--repeats", type=click.IntRange(1), default=5)
+@click.argument("what", type=click.Choice(["i3d", "train"]))
+@click.option("--repeats", type=click.IntRange(1), help="Of i3d (5), or steps a stage (2).")
+@click.option("--device", default="cpu", help="Of training.")
 @json_option
-def bench(what: str, repeats: int, as_json: bool) -> None:
-    """Measure speed as ratios, everything interleaved in one run."""
+def bench(what: str, repeats: int | None, device: str, as_json: bool) -> None:
+    """Measure speed side by side in one run: the I3D network, or training at paper size."""
     from .bench import bench_i3d
+    from .bench_train import bench_train
 
-    values, lines = bench_i3d(repeats=repeats)
+    if what == "i3d":
+        values, lines = bench_i3d(repeats=repeats or 5)
+    else:
+        values, lines = bench_train(steps=repeats or 2, device=device)
     _echo(lines, values, as_json)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from ..data_manifests.record import Manifest, VideoRecord
 from ..extractors.decode import HashMode, KeyFrames, ProbeRow, probe_video
 from .execute import Failure, cpu_count, describe_failure, open_client, progress_bar, run_tasks
+from .keys import canonical_json
 from .store import write_atomically
 
 PROBE_VERSION = 1
@@ -81,6 +83,8 @@ def probe(
 ) -> Probed:
     """Probe the files of a manifest; those seen before at the same size and time are not opened.
 
+    A record without footage gets a row of kind "features", made from the manifest alone.
+
     Args:
         manifest:
             The videos.
@@ -91,7 +95,7 @@ def probe(
         decode:
             Decode everything: exact frame counts and corrupt frames.
         image_fps:
-            The nominal rate of image folders.
+            The nominal rate of image folders, and of videos without footage.
         threads:
             Files at once.
     """
@@ -100,8 +104,12 @@ def probe(
     failures: list[Failure] = []
     tasks: dict[str, list[ProbeTask]] = {}
     for record in manifest.records:
+        if record.path is None:
+            rows[record.video_id] = _without_footage(manifest.dataset, record, image_fps)
+            continue
         try:
-            task = _task(manifest, record, hash_mode, decode, image_fps)
+            path = manifest.resolve(record.path)
+            task = _task(path, record.video_id, hash_mode, decode, image_fps)
         except (OSError, ValueError) as error:
             failures.append(describe_failure(record.video_id, "probe", error))
             continue
@@ -154,10 +162,34 @@ def _probe_one(task: ProbeTask) -> ProbeRow:
     )
 
 
+def _without_footage(dataset: str, record: VideoRecord, fps: float) -> ProbeRow:
+    """What a manifest says of a video whose features alone are at hand.
+
+    Its identity is the data set's name and the video's: feature sets imported for one manifest
+    belong together.
+    """
+    name = canonical_json([dataset, record.video_id])
+    n_frames = record.expected_frames or 0
+    return ProbeRow(
+        path="",
+        content_id="m1-" + hashlib.sha256(name.encode()).hexdigest()[:40],
+        kind="features",
+        n_frames=n_frames,
+        decoded=False,
+        fps=fps,
+        height=0,
+        width=0,
+        rotation=0,
+        duration=n_frames / fps,
+        codec="",
+        container="",
+        flags=() if n_frames else ("length_unknown",),
+    )
+
+
 def _task(
-    manifest: Manifest, record: VideoRecord, hash_mode: HashMode, decode: bool, image_fps: float
+    path: Path, video_id: str, hash_mode: HashMode, decode: bool, image_fps: float
 ) -> ProbeTask:
-    path = manifest.resolve(record.path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: is the manifest's root right?")
     stats = [path.stat()]
@@ -167,9 +199,7 @@ def _task(
     modified = max((s.st_mtime_ns for s in stats), default=0)
     rate = f"|{image_fps}" if path.is_dir() else ""
     signature = f"{PROBE_VERSION}|{hash_mode}|{int(decode)}{rate}|{len(stats)}|{size}|{modified}|"
-    return ProbeTask(
-        record.video_id, str(path), signature + str(path), hash_mode, decode, image_fps
-    )
+    return ProbeTask(video_id, str(path), signature + str(path), hash_mode, decode, image_fps)
 
 
 def _load(cache: Path) -> dict[str, ProbeRow]:

@@ -1,8 +1,8 @@
 """Report stage: a score folder -> one HTML file that needs nothing else.
 
-The file makes no request: style, script, curves (SVG) and thumbnails (JPEG) are inline, and its
-content security policy names the only style and script that may run. Names, paths and messages
-from footage are untrusted text; the template escapes them.
+The file makes no request: style, script, curves (SVG), thumbnails and heat-maps (JPEG) are inline,
+and its content security policy names the only style and script that may run. Names, paths and
+messages from footage are untrusted text; the template escapes them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
@@ -37,6 +37,17 @@ from ..extractors.decode import (
     probe_video,
     read_frames,
 )
+from .heatmaps import (
+    Heatmap,
+    Heatmaps,
+    HeatmapStyle,
+    colour_bar,
+    draw_heatmap,
+    picture_path,
+    remove_pictures,
+    shrink,
+    write_picture,
+)
 from .metrics import FrameMetrics, expand_to_frames
 from .store import write_atomically
 
@@ -45,6 +56,10 @@ WIDTH, HEIGHT = 1000.0, 100.0  # units of a drawn curve; the page stretches them
 THUMBNAIL = 256  # longest side, pixels
 SAME_SEEK = 100  # wanted frames no further apart are decoded in one go
 IN_ORDER_FRAMES = 20_000  # most frames to decode for thumbnails where a file allows no seeking
+MAPS = 6  # most heat-maps of one event
+ALONE = (144, 256)  # height, width of a heat-map without a frame below it
+
+Pixels = NDArray[np.uint8]
 
 Times = tuple[tuple[int, int], ...]
 
@@ -104,14 +119,30 @@ class VideoView:
 
 
 @dataclass(frozen=True)
+class HeatmapView:
+    """A heat-map of the peak frame: data URI, its scale, and whether there is no frame below it."""
+
+    name: str
+    source: str
+    low: float
+    high: float
+    alone: bool
+
+
+@dataclass(frozen=True)
 class EventView:
-    """One event: its row of events.parquet, pictures, and whether it meets a labelled anomaly."""
+    """One event: its row of events.parquet, pictures, and whether it meets a labelled anomaly.
+
+    `maps_note` says why it has no heat-maps, or how many are left out.
+    """
 
     facts: Mapping[str, Any]
     anchor: str | None
     start: Thumbnail
     peak: Thumbnail
     labelled: bool | None
+    heatmaps: Sequence[HeatmapView] = ()
+    maps_note: str = ""
 
 
 def write_report(
@@ -122,6 +153,9 @@ def write_report(
     max_videos: int = 100,
     max_events: int = 200,
     max_rows: int = 5000,
+    style: HeatmapStyle | None = None,
+    heatmap_files: bool = False,
+    max_heatmap_files: int = 20,
     probe: Callable[..., ProbeRow] = probe_video,
 ) -> Path:
     """Write the report of a score folder.
@@ -141,6 +175,14 @@ def write_report(
             Events to show with pictures, highest peaks first.
         max_rows:
             Rows of each table.
+        style:
+            How score maps are drawn.
+        heatmap_files:
+            Write the heat-maps of the shown events also as
+            `heatmaps/<video_id>/<frame>_<map>.png` beside the page, and delete those of an earlier
+            page there.
+        max_heatmap_files:
+            Events of a video that get such files, highest peaks first.
         probe:
             Opens a file; a caller that has probed before can answer from its table. Called with a
             path and `hash_mode`.
@@ -169,7 +211,13 @@ def write_report(
     high = run.get("threshold", {}).get("high")
     drawn = _draw(score_folder, videos[:max_videos], events, high)
     anchors = {view.facts["video_id"]: view.anchor for view in drawn}
-    shown = _view_events(events[:max_events], videos, anchors, probe)
+    path = out if out.suffix == ".html" else out / "report.html"
+    maps = Heatmaps(score_folder, [row["video_id"] for row in rows], style or HeatmapStyle())
+    files_folder = path.parent / "heatmaps" if heatmap_files else None
+    painter = _Painter(maps, files_folder, max_heatmap_files)
+    shown = _view_events(events[:max_events], videos, anchors, painter, probe)
+    if files_folder is not None:
+        remove_pictures(files_folder, painter.written)
     template = _environment().from_string(_template())
     page = template.render(
         run={"dataset": "", "created": "", **run},
@@ -192,11 +240,14 @@ def write_report(
         unlabelled=(extra or {}).get("unlabelled", []),
         unscored=(extra or {}).get("unscored", []),
         roc=None if metrics is None else _roc_points(metrics),
+        intervals=_intervals(metrics),
         found=_count_found(videos, events),
         width=WIDTH,
         height=HEIGHT,
+        drawing=maps.style,
+        damaged_maps=maps.damaged,
+        colours=_jpeg(colour_bar(maps.style, (12, 200))) if painter.views else "",
     )
-    path = out if out.suffix == ".html" else out / "report.html"
     write_atomically(path, lambda p: p.write_text(page, encoding="utf-8"))
     return path
 
@@ -359,6 +410,7 @@ def _view_events(
     events: Sequence[Mapping[str, Any]],
     videos: Sequence[VideoView],
     anchors: Mapping[str, str],
+    painter: _Painter,
     probe: Callable[..., ProbeRow],
 ) -> list[EventView]:
     by_id = {view.facts["video_id"]: view for view in videos}
@@ -372,25 +424,87 @@ def _view_events(
         wanted.setdefault(event["video_id"], set()).update(
             (event["frame_start"], event["peak_frame"])
         )
-    pictures = {
-        video_id: event_thumbnails(
-            Path(by_id[video_id].facts["path"]),
-            by_id[video_id].facts["content_id"],
+    thumbnails: dict[str, dict[int, Thumbnail]] = {}
+    for video_id, frames in wanted.items():
+        facts = by_id[video_id].facts
+        painter.open(video_id, [e["peak_frame"] for e in events if e["video_id"] == video_id])
+        thumbnails[video_id] = event_thumbnails(
+            Path(facts["path"]) if facts["path"] else None,
+            facts["content_id"],
             frames,
             probe=probe,
+            use=painter.paint,
         )
-        for video_id, frames in wanted.items()
-    }
+        painter.paint_alone()
     return [
         EventView(
             facts=event,
             anchor=anchors.get(event["video_id"]),
-            start=pictures[event["video_id"]][event["frame_start"]],
-            peak=pictures[event["video_id"]][event["peak_frame"]],
+            start=thumbnails[event["video_id"]][event["frame_start"]],
+            peak=thumbnails[event["video_id"]][event["peak_frame"]],
             labelled=_meets(event, by_id[event["video_id"]].truth),
+            heatmaps=painter.views.get((event["video_id"], event["peak_frame"]), ()),
+            maps_note=painter.notes.get(event["video_id"], ""),
         )
         for event in events
     ]
+
+
+class _Painter:
+    """Draws the heat-maps of one video after another, on frames as they are decoded.
+
+    Attributes:
+        views: (video id, peak frame) -> heat-maps.
+        notes: video id -> why it has no heat-maps, or how many are left out.
+        written: picture files.
+    """
+
+    def __init__(self, maps: Heatmaps, folder: Path | None, max_files: int) -> None:
+        self.views: dict[tuple[str, int], list[HeatmapView]] = {}
+        self.notes: dict[str, str] = {}
+        self.written: set[Path] = set()
+        self._maps = maps
+        self._folder = folder
+        self._max_files = max_files
+        self._video_id = ""
+        self._wanted: dict[int, list[Heatmap]] = {}
+        self._files: set[int] = set()
+
+    def open(self, video_id: str, frames: Sequence[int]) -> None:
+        """Read the maps of a video at these frames, the most important first."""
+        self._video_id, self._wanted = video_id, {}
+        self._files = set(frames[: self._max_files])
+        try:
+            self._wanted = self._maps.of(video_id, frames)
+        except Exception as error:  # whatever is wrong with one file, the page shows it
+            self.notes[video_id] = f"No heat-maps. {type(error).__name__}: {error}"
+        left_out = max([len(found) - MAPS for found in self._wanted.values()], default=0)
+        if left_out > 0:
+            self.notes[video_id] = f"Maps that are not drawn: {left_out} (the first {MAPS} are)."
+
+    def paint(self, frame: int, pixels: Pixels, *, alone: bool = False) -> None:
+        """Draw the maps of a frame, small for the page and maybe as files."""
+        heatmaps = self._wanted.get(frame, [])[:MAPS]
+        if not heatmaps:
+            return
+        style = self._maps.style.model_copy(update={"alpha": 1.0}) if alone else self._maps.style
+        small = shrink(pixels, THUMBNAIL)
+        self.views[self._video_id, frame] = [
+            HeatmapView(h.name, _jpeg(draw_heatmap(small, h, style)), h.low, h.high, alone)
+            for h in heatmaps
+        ]
+        if self._folder is None or frame not in self._files or alone:
+            return
+        for heatmap in heatmaps:
+            path = picture_path(self._folder, self._video_id, frame, heatmap.name)
+            write_picture(path, pixels, heatmap, style)
+            self.written.add(path)
+
+    def paint_alone(self) -> None:
+        """Draw the maps whose frames could not be had, without them."""
+        for frame in self._wanted:
+            if (self._video_id, frame) not in self.views:
+                self.paint(frame, np.zeros((*ALONE, 3), np.uint8), alone=True)
 
 
 def _meets(event: Mapping[str, Any], truth: Times | None) -> bool | None:
@@ -423,6 +537,14 @@ def _count_found(
         "events": sum(map(len, by_video.values())),
         "false": sum(not _meets(e, truth[v]) for v, found in by_video.items() for e in found),
     }
+
+
+def _intervals(metrics: FrameMetrics | None) -> dict[str, str]:
+    """Name of a metric -> its bootstrap interval, in words."""
+    if metrics is None or metrics.bootstrap is None:
+        return {}
+    ends = {name: getattr(metrics.bootstrap, name) for name in ("micro_auc", "average_precision")}
+    return {name: f"{100 * a:.2f} to {100 * b:.2f} %" for name, (a, b) in ends.items()}
 
 
 def _roc_points(metrics: FrameMetrics) -> str | None:
@@ -511,21 +633,22 @@ def _plain(value: Any) -> str:
 
 
 def event_thumbnails(
-    path: Path,
+    path: Path | None,
     content_id: str,
     frames: Iterable[int],
     *,
     probe: Callable[..., ProbeRow] = probe_video,
     in_order_frames: int = IN_ORDER_FRAMES,
+    use: Callable[[int, Pixels], object] | None = None,
 ) -> dict[int, Thumbnail]:
     """Small pictures of some frames of a video, decoding little more than these.
 
-    Nothing is raised: footage may have moved or be damaged since it was scored, and the report
-    has to say so and go on.
+    Footage raises nothing: it may have moved or be damaged since it was scored, and the report has
+    to say so and go on.
 
     Args:
         path:
-            File or image folder.
+            File or image folder; None where there is no footage.
         content_id:
             Of the footage that was scored; another one at this path gives no pictures.
         frames:
@@ -534,36 +657,63 @@ def event_thumbnails(
             As in `write_report`.
         in_order_frames:
             Frames from here on are not fetched from files that have to be decoded from their start.
+        use:
+            Called with each frame number and its (H, W, 3) picture, so that no frame is decoded
+            twice. A frame comes again only after a `SeekMismatch`; then the last one is right.
 
     Returns:
         Frame number -> thumbnail, one for each of `frames`.
     """
-    wanted = sorted(set(frames))
     found: dict[int, Thumbnail] = {}
+    for frame, decoded in _decode(path, content_id, sorted(set(frames)), probe, in_order_frames):
+        if isinstance(decoded, str):
+            found[frame] = Thumbnail(frame, None, decoded)
+            continue
+        found[frame] = Thumbnail(frame, _jpeg(decoded))
+        if use is not None:
+            use(frame, decoded)
+    return found
+
+
+def _decode(
+    path: Path | None,
+    content_id: str,
+    wanted: Sequence[int],
+    probe: Callable[..., ProbeRow],
+    in_order_frames: int,
+) -> Iterator[tuple[int, Pixels | str]]:
+    """Each wanted frame with its pixels, or with why it cannot be had."""
+    if path is None:
+        yield from ((frame, "There is no footage, only imported features") for frame in wanted)
+        return
+    given: set[int] = set()
     reason = "the file ends before this frame"
     try:
         row = probe(path, hash_mode="full" if content_id.startswith("f1-") else "sampled")
         if row.content_id != content_id:
             raise DecodeError("this is not the file that was scored: it has changed since")
         try:
-            _fetch(row, wanted, found, in_order_frames)
+            for frame, pixels in _fetch(row, wanted, in_order_frames):
+                given.add(frame)
+                yield frame, pixels
         except SeekMismatch:
-            _fetch(in_order(row), wanted, found, in_order_frames)
+            for frame, pixels in _fetch(in_order(row), wanted, in_order_frames):
+                given.add(frame)
+                yield frame, pixels
     except Exception as error:  # whatever is wrong with one file, the page shows it
         reason = f"{type(error).__name__}: {error}"
-    return {frame: found.get(frame) or Thumbnail(frame, None, reason) for frame in wanted}
+    yield from ((frame, reason) for frame in wanted if frame not in given)
 
 
 def _fetch(
-    row: ProbeRow, wanted: Sequence[int], found: dict[int, Thumbnail], in_order_frames: int
-) -> None:
-    """Add thumbnails of the wanted frames (ascending) to `found`, with as few seeks as it takes."""
+    row: ProbeRow, wanted: Sequence[int], in_order_frames: int
+) -> Iterator[tuple[int, Pixels | str]]:
+    """The wanted frames (ascending), with as few seeks as it takes."""
     seeks = row.kind == "images" or row.key_frames is not None
     runs: list[list[int]] = []
     for frame in wanted:
         if not seeks and frame >= in_order_frames:
-            reason = f"only files that allow seeking are read beyond frame {in_order_frames:,}"
-            found[frame] = Thumbnail(frame, None, reason)
+            yield frame, f"only files that allow seeking are read beyond frame {in_order_frames:,}"
         elif runs and (not seeks or frame - runs[-1][-1] <= SAME_SEEK):
             runs[-1].append(frame)
         else:
@@ -572,7 +722,7 @@ def _fetch(
         with read_frames(row, run[0], run[-1] + 1) as decoded:
             for shown in decoded:
                 if shown.index in run:
-                    found[shown.index] = Thumbnail(shown.index, _jpeg(shown.image))
+                    yield shown.index, shown.image
 
 
 def _jpeg(pixels: NDArray[np.uint8]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,13 +19,15 @@ from ..detectors.base import Detector, Scores
 from ..extractors import EXTRACTORS
 from ..extractors.base import ExtractorError
 from ..extractors.decode import ProbeRow
+from ..extractors.weights import verify
 from .bags import StoreBags
 from .events import Calibration, Event, EventConfig, events_table, find_events
 from .execute import Failure, describe_failure, progress_bar, write_failures
 from .extract import SPAN_FRAMES, ExtractorSpec, extract, resolve_extractor
 from .keys import canonical_json, differing_fields, key_of
 from .probe import Probed
-from .store import write_atomically
+from .score_maps import covered_by_grids, maps_stamp, remove_other_maps, write_maps
+from .store import FeatureStore, StoreError, list_stores, write_atomically
 from .train import describe_card, load_model
 
 SCORE_VERSION = 1
@@ -65,13 +67,15 @@ def score(
     batch_size: int | None = None,
     workers: int = 0,
     span_frames: int = SPAN_FRAMES,
+    keep_maps: bool = True,
     command: str = "",
 ) -> Scored:
     """Score the videos of a manifest with a trained model.
 
     Writes `run.json`, `videos.parquet`, `scores/<video_id>.parquet` (one part a video, at the
-    detector's rate), `scores.parquet` (all parts in one), `events.parquet` and
-    `failures.parquet` under `out`. Parts of the same model and footage are kept.
+    detector's rate), `maps/<video_id>.h5` where the detector gives maps, `scores.parquet` (all
+    parts in one), `events.parquet` and `failures.parquet` under `out`. Parts and maps of the same
+    model and footage are kept.
 
     Args:
         model:
@@ -96,14 +100,19 @@ def score(
             Local processes for extraction.
         span_frames:
             Frames a span.
+        keep_maps:
+            Store the maps of videos that are scored.
         command:
             Noted in run.json.
 
     Raises:
         DetectorError: the model cannot be loaded.
         ExtractorError: this version extracts other features than the model was trained on.
+        StoreError: the model was trained on imported features that the cache does not have.
     """
     detector, card = load_model(model)
+    imported = imported_stores(card, cache)
+    detector.to(device)
     specs = specs_of_model(card, weights=weights, device=device)
     extracted = extract(
         manifest,
@@ -118,22 +127,31 @@ def score(
     done = Scored(out, extracted=extracted.written)
     done.failures = [*probed.failures, *extracted.failures]
     records = [r for r in manifest.records if r.video_id in extracted.rows]
-    bags = StoreBags(records, extracted.rows, extracted.stores, labels=False)
+    stores = [*extracted.stores, *imported]
+    bags = StoreBags(records, extracted.rows, stores, labels=False)
+    checksums = _checksums(imported)
     config = events or EventConfig()
     thresholds = Calibration.from_json(card["calibration"]).thresholds(config)
+    covered = covered_by_grids(card["features"].values())
     found: dict[str, list[Event]] = {}
     videos: list[dict[str, Any]] = []
     with progress_bar("score", len(records)) as advance:
         for i, record in enumerate(records):
             try:
                 row = extracted.rows[record.video_id]
+                for store in imported:
+                    if not store.complete(row.content_id):
+                        raise StoreError(f"{store.name} lacks it: {_import_them(store)}")
                 part = out / "scores" / f"{record.video_id}.parquet"
-                stamp = _stamp(card["key"], record, row)
-                if not _is_current(part, stamp):
-                    _write_part(part, record, detector.score(bags[i]), stamp)
+                stamp = _stamp(card["key"], record, row, checksums.get(row.content_id, []))
+                if not _is_current(out, record.video_id, stamp, keep_maps=keep_maps):
+                    scores = detector.score(bags[i])
+                    kept = scores if keep_maps else replace(scores, maps={})
+                    write_maps(out, record.video_id, kept, stamp, covered)  # the part is the last
+                    _write_part(part, record, scores, stamp)
                     done.fresh += 1
                 table = pq.read_table(part)
-                features = extracted.stores[0].read(row.content_id)
+                features = stores[0].read(row.content_id)
                 found[record.video_id] = find_events(
                     table["frame_start"].to_numpy(),
                     table["frame_stop"].to_numpy(),
@@ -149,6 +167,7 @@ def score(
                     {
                         **{name: getattr(row, name) for name in _ROW_FIELDS},
                         "video_id": record.video_id,
+                        "fps": features.fps,
                         "n_frames": features.n_frames,
                         "frame_start": start,
                         "frame_stop": stop,
@@ -161,6 +180,7 @@ def score(
     (out / "metrics.json").unlink(missing_ok=True)  # of the scores that were here before
     done.events = sum(map(len, found.values()))
     _remove_other_parts(out, done.videos)
+    remove_other_maps(out, done.videos)
     _write_all_parts(out, done.videos, detector)
     _write(out / "videos.parquet", pa.Table.from_pylist(videos, schema=VIDEO_SCHEMA))
     _write(out / "events.parquet", events_table(found))
@@ -188,6 +208,8 @@ def specs_of_model(
 ) -> list[ExtractorSpec]:
     """The extractors that give exactly the features that a model was trained on.
 
+    Imported features have none, see `imported_stores`.
+
     Raises:
         ExtractorError: they cannot be had; the message names the fields that differ.
         WeightsError: the weights are missing.
@@ -195,6 +217,8 @@ def specs_of_model(
     specs: dict[str, ExtractorSpec] = {}
     for role, recipe in card["features"].items():
         name, identity = recipe["extractor"], recipe["weights"]
+        if name == "imported":
+            continue
         if name not in EXTRACTORS:
             raise ExtractorError(
                 f"the model needs {role!r} features of {name!r}: no such extractor"
@@ -203,7 +227,7 @@ def specs_of_model(
         if identity is None:
             chosen = None
         elif chosen is None:
-            chosen = _weights_spec(name, identity)
+            chosen = _weights_spec(name, recipe["config"], identity)
         spec = resolve_extractor(
             name,
             recipe["config"],
@@ -222,16 +246,60 @@ def specs_of_model(
     return list(specs.values())
 
 
-def _weights_spec(extractor: str, identity: str) -> str:
+def imported_stores(card: Mapping[str, Any], cache: Path) -> list[FeatureStore]:
+    """The imported feature sets that a model was trained on.
+
+    Raises:
+        StoreError: one is not in the cache; the message names the fields in which other imported
+            sets of that role differ.
+    """
+    found: dict[str, FeatureStore] = {}
+    for role, recipe in card["features"].items():
+        if recipe["extractor"] != "imported":
+            continue
+        store = FeatureStore(cache, recipe)
+        if not (store.root / "spec.json").is_file():
+            roles = {spec["role"] for spec in store.array_specs()}
+            others = [
+                f"{s.name} (here != model): {'; '.join(differing_fields(s.recipe, recipe))}"
+                for s in list_stores(cache)
+                if s.recipe["extractor"] == "imported"
+                and roles & {spec["role"] for spec in s.array_specs()}
+            ]
+            lines = "".join(f"\n  {line}" for line in others) or " none"
+            raise StoreError(
+                f"the model was trained on imported {role!r} features that are not in {cache}: "
+                f"{_import_them(store)}. Imported sets of that role:{lines}"
+            )
+        found[store.key] = store
+    return list(found.values())
+
+
+def _import_them(store: FeatureStore) -> str:
+    return f"run vadpipe import with --name {store.recipe['config']['name']}"
+
+
+def _checksums(stores: Sequence[FeatureStore]) -> dict[str, list[str]]:
+    """content_id -> what its imported features are; a recipe does not tell that."""
+    found: dict[str, list[str]] = {}
+    for store in stores:
+        for row in store.index().select(["content_id", "checksum"]).to_pylist():
+            found.setdefault(row["content_id"], []).append(row["checksum"])
+    return found
+
+
+def _weights_spec(extractor: str, config: Mapping[str, Any], identity: str) -> str:
     """What to give `resolve` so that it finds the weights of a recipe."""
     if identity.startswith("random:"):
         return identity
-    for card in EXTRACTORS[extractor].cards:
-        if card.sha256 == identity:
+    kind = EXTRACTORS[extractor]
+    for card in kind.cards_for(kind.Config.model_validate(config)):
+        # a card that states no hash stands for whatever was fetched for it
+        if identity == (card.sha256 or verify(card).sha256):
             return card.name
     raise ExtractorError(
         f"the model's features came from a weights file of sha256 {identity}, which no card of "
-        f"{extractor} names: give that file with --weights FILE"
+        f"{extractor} stands for: give that file with --weights FILE"
     )
 
 
@@ -253,22 +321,28 @@ VIDEO_SCHEMA = pa.schema(
 )
 
 
-def _stamp(key: str, record: VideoRecord, row: ProbeRow) -> str:
-    return canonical_json(
-        {
-            "score_version": SCORE_VERSION,
-            "model": key,
-            "content_id": row.content_id,
-            "part": list(record.part),
-        }
-    )
+def _stamp(key: str, record: VideoRecord, row: ProbeRow, imported: Sequence[str]) -> str:
+    made_of: dict[str, Any] = {
+        "score_version": SCORE_VERSION,
+        "model": key,
+        "content_id": row.content_id,
+        "part": list(record.part),
+    }
+    return canonical_json(made_of | ({"imported": list(imported)} if imported else {}))
 
 
-def _is_current(part: Path, stamp: str) -> bool:
+def _is_current(out: Path, video_id: str, stamp: str, *, keep_maps: bool) -> bool:
+    """True if the part is of this stamp, and so are its maps, where there are or should be any."""
+    part = out / "scores" / f"{video_id}.parquet"
     if not part.is_file():
         return False
     metadata = pq.read_schema(part).metadata or {}
-    return bool(metadata.get(b"vadpipe") == stamp.encode())
+    if metadata.get(b"vadpipe") != stamp.encode():
+        return False
+    stored = maps_stamp(out, video_id)
+    if stored is None:  # parts of older versions do not say how many maps there were
+        return not keep_maps or metadata.get(b"maps") == b"0"
+    return stored == stamp
 
 
 def _write_part(path: Path, record: VideoRecord, scores: Scores, stamp: str) -> None:
@@ -278,7 +352,8 @@ def _write_part(path: Path, record: VideoRecord, scores: Scores, stamp: str) -> 
         "frame_stop": np.asarray(scores.frame_stop, np.int64),
         **{name: np.asarray(values, np.float64) for name, values in scores.columns.items()},
     }
-    _write(path, pa.table(columns).replace_schema_metadata({"vadpipe": stamp}))
+    metadata = {"vadpipe": stamp, "maps": str(len(scores.maps))}
+    _write(path, pa.table(columns).replace_schema_metadata(metadata))
 
 
 def _remove_other_parts(out: Path, videos: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -26,6 +27,7 @@ from PIL import Image
 
 from tests.footage import moving_picture, write_coding, write_video
 from vadpipe.data_manifests.record import Manifest, VideoRecord
+from vadpipe.detectors.base import Scores
 from vadpipe.extractors.decode import (
     HashMode,
     ProbeRow,
@@ -36,7 +38,21 @@ from vadpipe.extractors.decode import (
 )
 from vadpipe.pipeline import report
 from vadpipe.pipeline.events import Event, EventConfig, events_table, find_events
-from vadpipe.pipeline.metrics import LabelledScores, MetricsError, expand_to_frames, frame_metrics
+from vadpipe.pipeline.heatmaps import (
+    LONGEST_SIDE,
+    Heatmaps,
+    HeatmapStyle,
+    draw_heatmap,
+    shrink,
+    write_picture,
+)
+from vadpipe.pipeline.metrics import (
+    Alignment,
+    LabelledScores,
+    MetricsError,
+    expand_to_frames,
+    frame_metrics,
+)
 from vadpipe.pipeline.report import (
     ReportError,
     decimate,
@@ -46,6 +62,7 @@ from vadpipe.pipeline.report import (
     timecode,
     write_report,
 )
+from vadpipe.pipeline.score_maps import maps_path, write_maps
 
 FPS = 25.0
 HIGH, LOW = 2.0, 1.0
@@ -74,6 +91,8 @@ class ScoreFolder:
         truth: tuple[tuple[int, int], ...] | None = None,
         first: int = 0,
         flags: tuple[str, ...] = (),
+        maps: Iterable[str] = (),
+        **facts: Any,
     ) -> None:
         score = np.asarray(score, dtype=np.float64)
         start = first + np.arange(len(score)) * step
@@ -94,8 +113,12 @@ class ScoreFolder:
                 "frame_start": first,
                 "frame_stop": int(stop[-1]),
                 "flags": list(flags),
+                **facts,
             }
         )
+        rng = np.random.default_rng(0)
+        values = {name: rng.random((len(score), 2, 3), np.float32) for name in maps}
+        write_maps(self.path, video_id, Scores(start, stop, {"score": score}, values), "", {})
         if truth is not None:
             frames = np.arange(first, stop[-1])
             label = np.any([(frames >= a) & (frames < b) for a, b in truth] or [frames < 0], axis=0)
@@ -498,6 +521,223 @@ def test_a_big_picture_becomes_small():
         assert image.size == (256, 144)
 
 
+# --- heat-maps -------------------------------------------------------------------------------
+
+SCALES = ("attention/2x3", "attention/3x5", "attention/4x7")
+
+
+def heatmaps_of(page: Page) -> list[str]:
+    """The heat-maps of a page, as data URIs."""
+    return [i["src"] or "" for i in page.all("img") if (i["alt"] or "").startswith("heat-map")]
+
+
+@pytest.fixture
+def film(films: Path) -> dict[str, Any]:
+    path = films / "h264-closed-mp4.mp4"
+    return {"path": str(path), "content_id": probe_video(path).content_id}
+
+
+def frame_of(film: dict[str, Any], number: int) -> np.ndarray:
+    with read_frames(probe_video(Path(film["path"])), number, number + 1) as frames:
+        return next(iter(frames)).image
+
+
+def test_every_map_lies_over_the_peak_frame(folder: ScoreFolder, tmp_path: Path, film):
+    folder.add("cam1", spiky(7, 3), maps=SCALES, **film)
+    folder.add("cam2", spiky(7, 2), **film)  # its detector gave none
+    path = folder.write()
+    page = Page(write_report(path, tmp_path))
+    peak = folder.events["cam1"][0].peak_frame
+    expected = Heatmaps(path, ["cam1", "cam2"], HeatmapStyle()).of("cam1", [peak])[peak]
+    assert [h.name for h in expected] == list(SCALES)
+    pixels = frame_of(film, peak)
+    drawn = [report._jpeg(draw_heatmap(pixels, h, HeatmapStyle())) for h in expected]
+    assert heatmaps_of(page) == drawn
+    for heatmap in expected:
+        assert f"{heatmap.name}: {heatmap.low:.4g} to {heatmap.high:.4g}" in page.text
+    assert "quantiles 0.01 and 0.999 of all videos" in page.text
+    assert "Patches are shown as they are" in page.text
+    assert len(page.all("img")) == 4 + 3 + 1  # thumbnails, heat-maps, colours
+    assert not (tmp_path / "heatmaps").exists()
+
+
+def test_the_style_is_that_asked_for(folder: ScoreFolder, tmp_path: Path, film):
+    folder.add("cam1", spiky(7, 3), maps=["m"], **film)
+    style = HeatmapStyle(upsample="bilinear", scale="frame", colours="viridis", alpha=0.8)
+    page = Page(write_report(folder.write(), tmp_path, style=style))
+    peak = folder.events["cam1"][0].peak_frame
+    (expected,) = Heatmaps(folder.path, ["cam1"], style).of("cam1", [peak])[peak]
+    drawn = report._jpeg(draw_heatmap(frame_of(film, peak), expected, style))
+    assert heatmaps_of(page) == [drawn]
+    assert "interpolated" in page.text and "of the picture itself" in page.text
+
+
+def test_no_frame_is_decoded_twice(folder: ScoreFolder, tmp_path: Path, film, monkeypatch):
+    folder.add("cam1", spiky(7, 3), **film)
+    reads = counted_reads(monkeypatch)
+    write_report(folder.write(), tmp_path)
+    before = reads.copy()
+    reads.clear()
+    folder.videos.clear()
+    folder.add("cam1", spiky(7, 3), maps=SCALES, **film)
+    write_report(folder.write(), tmp_path, heatmap_files=True)
+    assert reads == before and len(reads) == 1
+
+
+def test_without_maps_there_is_no_word_of_them(folder: ScoreFolder, tmp_path: Path, film):
+    folder.add("cam1", spiky(7, 3), **film)
+    page = Page(write_report(folder.write(), tmp_path, heatmap_files=True))
+    assert "eat-map" not in page.text and len(page.all("img")) == 2
+    assert not (tmp_path / "heatmaps").exists()
+
+
+def test_files_of_the_highest_events_of_each_video(folder: ScoreFolder, tmp_path: Path, film):
+    score = np.full(120, 0.5)
+    score[[10, 50, 90]] = (5.0, 9.0, 7.0)
+    folder.add("cam1", score, maps=["a/b", "c"], step=1, **film)
+    folder.add("cam2", score - 1, maps=["c"], step=1, **film)
+    path = folder.write()
+    config = EventConfig(min_seconds=0.0, merge_seconds=0.0)
+    for video_id, values in (("cam1", score), ("cam2", score - 1)):
+        start = np.arange(120)
+        folder.events[video_id] = find_events(start, start + 1, values, FPS, HIGH, LOW, config)
+    folder.write()
+    stale = tmp_path / "heatmaps" / "cam9" / "000000001_c.png"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"of an earlier page")
+    page = Page(write_report(path, tmp_path, heatmap_files=True, max_heatmap_files=2))
+    files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("heatmaps/*/*.png"))
+    assert files == [
+        "heatmaps/cam1/000000050_a-b.png",
+        "heatmaps/cam1/000000050_c.png",
+        "heatmaps/cam1/000000090_a-b.png",
+        "heatmaps/cam1/000000090_c.png",
+        "heatmaps/cam2/000000050_c.png",
+        "heatmaps/cam2/000000090_c.png",
+    ]
+    assert len(heatmaps_of(page)) == 3 * 2 + 3  # the page has them all
+    style = HeatmapStyle()
+    (heatmap,) = Heatmaps(path, ["cam1", "cam2"], style).of("cam2", [90])[90]
+    write_picture(tmp_path / "x.png", frame_of(film, 90), heatmap, style)
+    assert (tmp_path / "x.png").read_bytes() == (tmp_path / files[-1]).read_bytes()
+    write_report(path, tmp_path)  # a page alone leaves the files alone
+    assert (tmp_path / files[0]).is_file()
+
+
+def test_maps_without_footage_are_drawn_alone(folder: ScoreFolder, tmp_path: Path):
+    folder.add("gone", spiky(7, 3), maps=["m"])
+    folder.add("imported", spiky(7, 3, 4.0), maps=["m"], path="", kind="features", width=0)
+    page = Page(write_report(folder.write(), tmp_path, heatmap_files=True))
+    assert "No pictures. There is no footage, only imported features" in page.text
+    assert "No pictures. MissingFile: /gone.mp4" in page.text
+    assert "imported features, no footage" in page.text and "without its frame" in page.text
+    peak = folder.events["gone"][0].peak_frame
+    (heatmap,) = Heatmaps(folder.path, ["gone", "imported"], HeatmapStyle()).of("gone", [peak])[
+        peak
+    ]
+    picture = draw_heatmap(np.zeros((144, 256, 3), np.uint8), heatmap, HeatmapStyle(alpha=1.0))
+    assert heatmaps_of(page)[0] == report._jpeg(picture) and len(heatmaps_of(page)) == 2
+    assert not (tmp_path / "heatmaps").exists()
+
+
+@pytest.mark.parametrize(("path", "size"), [("", 0), (None, None)])
+def test_features_without_footage_or_maps(folder: ScoreFolder, tmp_path: Path, path, size):
+    folder.add("f", spiky(7, 3), path=path, kind="features", width=size, height=size)
+    page = Page(write_report(folder.write(), tmp_path))
+    assert "No pictures. There is no footage" in page.text and not page.all("img")
+    assert "Scores over time" in page.text and "f-e1" in page.text
+
+
+def test_damaged_maps_cost_no_page(folder: ScoreFolder, tmp_path: Path, film):
+    folder.add("cam1", spiky(7, 3), maps=["m"], **film)
+    folder.add("cam2", spiky(7, 2), maps=["m"], **film)
+    maps_path(folder.path, "cam1").write_bytes(b"nothing")
+    page = Page(write_report(folder.write(), tmp_path))
+    assert len(page.all("img")) == 4 + 1 + 1
+    assert "left out of the scale of heat-maps" in page.text
+    assert "No heat-maps. StoreError" in page.text and "cam1.h5 is damaged" in page.text
+
+
+def test_many_maps_are_counted_and_hostile_names_escaped(folder: ScoreFolder, tmp_path: Path, film):
+    folder.add("cam1", spiky(7, 3), maps=[NASTY, *(f"m{k}" for k in range(8))], **film)
+    page = Page(write_report(folder.write(), tmp_path, heatmap_files=True))
+    assert len(heatmaps_of(page)) == report.MAPS
+    assert "Maps that are not drawn: 3 (the first 6 are)" in page.text
+    assert len(page.all("script")) == 1 and NASTY in page.text and NASTY not in page.source
+    names = [p.name for p in (tmp_path / "heatmaps" / "cam1").iterdir()]
+    assert len(names) == report.MAPS and all(set("<>&'\"").isdisjoint(n) for n in names)
+
+
+def test_a_big_frame_is_reduced_for_page_and_file(folder: ScoreFolder, tmp_path: Path):
+    big = [np.full((600, 1200, 3), 10 * k, np.uint8) for k in range(20)]
+    film = write_video(tmp_path / "big.mp4", frames=big)
+    where = {"path": str(film), "content_id": probe_video(film).content_id}
+    folder.add("cam1", [0.0, 9.0], step=10, maps=["m"], **where)
+    events = find_events([0, 10], [10, 20], [0.0, 9.0], FPS, HIGH, LOW, EventConfig(min_seconds=0))
+    folder.events["cam1"] = events
+    page = Page(write_report(folder.write(), tmp_path, heatmap_files=True))
+    with Image.open(io.BytesIO(base64.b64decode(heatmaps_of(page)[0].split(",")[1]))) as image:
+        assert image.size == (256, 128)
+    with Image.open(tmp_path / "heatmaps" / "cam1" / "000000014_m.png") as image:
+        assert image.width == LONGEST_SIDE
+    assert shrink(big[0], LONGEST_SIDE).shape == (480, 960, 3)
+
+
+# --- metrics ---------------------------------------------------------------------------------
+
+
+def test_all_metrics_are_on_the_page(folder: ScoreFolder, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    for k in range(6):
+        folder.add(f"cam{k}", rng.random(10), truth=((50, 90),) if k < 4 else ())
+    labelled = [
+        replace(video, category=("Abuse", "Theft")[k % 2] if k < 4 else None)
+        for k, video in enumerate(folder.labelled)
+    ]
+    alignment = Alignment(
+        used="pad16", asked="auto", rows="snippets of 16 frames", pad_label="last",
+        exact_micro_auc=0.5, pad16_micro_auc=0.625,
+    )  # fmt: skip
+    measured = frame_metrics(labelled, threshold=0.9, replicates=50, seed=3, alignment=alignment)
+    path = folder.write()
+    values = {**measured.to_json(), "n_padding": 7, "unlabelled": [], "unscored": []}
+    (path / "metrics.json").write_text(json.dumps(values))
+    page = Page(write_report(path, tmp_path))
+    assert measured.bootstrap is not None and measured.false_alarms is not None
+    low, high = measured.bootstrap.micro_auc
+    assert page.text.count(f"{100 * low:.2f} to {100 * high:.2f} %") == 2  # tile and table
+    low, high = measured.bootstrap.average_precision
+    assert f"{100 * low:.2f} to {100 * high:.2f} %" in page.text
+    for part in (
+        "95 % interval",
+        "160 of them labelled abnormal",
+        "7 frames behind the ends",
+        "Scores are snippets of 16 frames, put on frames with pad16 (asked: auto)",
+        "with exact : 50.00 %, with pad16 : 62.50 %",
+        f"Micro AUC, abnormal videos {100 * (measured.abnormal_videos_auc or 0):.2f} %",
+        f"False alarms {100 * (measured.false_alarms.rate or 0):.2f} %",
+        "frames of normal videos: 2 with a score above 0.9",
+        "50 bootstrap draws of whole videos (4 with abnormal frames, 2 without; seed 3)",
+    ):
+        assert part in page.text, part
+    for row in measured.categories:
+        auc, precision = (100 * (v or 0) for v in (row.micro_auc, row.average_precision))
+        assert f"{row.category} 2 80 of 320 {auc:.2f} % {precision:.2f} %" in page.text
+    assert len(page.all("table", id="categories")) == 1
+
+
+def test_metrics_of_older_versions_are_shown(folder: ScoreFolder, tmp_path: Path):
+    folder.add("cam1", spiky(10, 3), truth=((50, 90),))
+    path = folder.write()
+    new = ("abnormal_videos_auc", "categories", "false_alarms", "bootstrap", "alignment")
+    values = json.loads((path / "metrics.json").read_text())
+    values = {k: v for k, v in values.items() if k not in (*new, "n_padding")}
+    (path / "metrics.json").write_text(json.dumps(values))
+    page = Page(write_report(path, tmp_path))
+    assert "Average precision" in page.text and "interval" not in page.text
+    assert not page.all("table", id="categories")
+
+
 # --- helpers ---------------------------------------------------------------------------------
 
 
@@ -611,7 +851,8 @@ def test_a_browser_has_nothing_to_complain_about(
 
     film = films / "h264-closed-mp4.mp4"
     identity = probe_video(film).content_id
-    folder.add("cam1", spiky(7, 3), truth=((50, 90),), path=str(film), content_id=identity)
+    where = {"path": str(film), "content_id": identity, "maps": SCALES}
+    folder.add("cam1", spiky(7, 3), truth=((50, 90),), **where)
     folder.add(NASTY, spiky(7, 2), path=NASTY)
     values = folder.write(dataset=NASTY)
     records = folder.manifest()
