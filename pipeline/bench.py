@@ -105,8 +105,9 @@ def bench_i3d(*, repeats: int = 5) -> tuple[dict[str, Any], list[str]]:
         }
         for p in precisions
     }
+    machine = hardware("cpu")
     values = {
-        "hardware": hardware("cpu"),
+        "hardware": machine,
         "clip": list(CLIP),
         "gflop_per_clip": gflop,
         "repeats": repeats,
@@ -116,7 +117,7 @@ def bench_i3d(*, repeats: int = 5) -> tuple[dict[str, Any], list[str]]:
         "share_of_matmul": matmul_share,
     }
     lines = [
-        ", ".join(f"{k} {v}" for k, v in values["hardware"].items()),
+        ", ".join(f"{k} {v}" for k, v in machine.items()),
         f"clip {CLIP[0]}x{CLIP[1]}x{CLIP[2]}, {gflop:.1f} GFLOP; best / median of {repeats}",
     ]
     for name, rate in rates.items():

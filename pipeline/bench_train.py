@@ -118,20 +118,22 @@ def bench_train(
         assert isinstance(detector, MILDetector)
         log = detector.fit(_Drawn(size, roles), device=device, seed=0)
         assert detector.network is not None and detector.layout is not None
+        stages = _stages(log.rows)
+        peak = peak_memory(device)
         facts = {
             "parameters": count_parameters(detector.network),
             "gflop_per_video": _forward_flops(detector, detector.layout) / 1e9,
             "data_on": log.summary["data_on"],
-            "peak_memory_bytes": peak_memory(device),
-            "stages": _stages(log.rows),
+            "peak_memory_bytes": peak,
+            "stages": stages,
         }
         values["train"][name] = facts
         lines.append(
             f"{name}: {facts['parameters']:,} parameters, {facts['gflop_per_video']:.0f} GFLOP a "
-            f"video forward, peak memory {facts['peak_memory_bytes'] / 2**30:.1f} GiB, data on "
+            f"video forward, peak memory {peak / 2**30:.1f} GiB, data on "
             f"{facts['data_on']}"
         )
-        for stage, row in facts["stages"].items():
+        for stage, row in stages.items():
             lines.append(
                 f"  {stage:14} {row['iterations_per_second']:8.4f} iterations/s   data "
                 f"{100 * row['data']:.2f} %, forward {100 * row['forward']:.0f} %, backward "

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -141,12 +142,14 @@ class FeatureFile:
                 yield file, self.path.stat().st_size
             return
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                info = archive.getinfo(self.member)
-                with archive.open(info) as member:
-                    yield cast(BinaryIO, member), info.file_size
-        except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError) as error:
+            stats = self.path.stat()
+            archive = _archive(self.path, stats.st_size, stats.st_mtime_ns)
+            info = archive.getinfo(self.member)
+            member = archive.open(info)
+        except Exception as error:  # zip has an error for every way to be damaged
             raise FeatureFileError(f"{self.label}: cannot be unpacked: {error}") from error
+        with member:
+            yield cast(BinaryIO, member), info.file_size
 
     def _lines(self) -> list[bytes]:
         if self.path.stat().st_size > MAX_TEXT_BYTES:
@@ -215,6 +218,12 @@ def listing(names: Sequence[str]) -> str:
     return ", ".join(names[:LISTED]) + more
 
 
+@lru_cache(maxsize=4)
+def _archive(path: Path, size: int, modified: int) -> zipfile.ZipFile:
+    """An archive that stays open: its directory is read once, not once for each member."""
+    return zipfile.ZipFile(path)
+
+
 def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
@@ -223,7 +232,7 @@ def _members(path: Path) -> list[FeatureFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [info.filename for info in archive.infolist()]
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except Exception as error:  # zip has an error for every way to be damaged
         raise FeatureFileError(f"{path.name}: is no npz archive: {error}") from error
     if len(members) > MAX_MEMBERS:
         raise FeatureFileError(f"{path.name}: has {len(members):,} members; refused")

@@ -144,7 +144,7 @@ class Placed:
         if len(f.files) > 1:
             shape = f"(n, {f.width}), one file a crop"
         else:
-            shape = f"(n, {one}{f.width})" if f.rows_first else f"({one}n, {f.width})"
+            shape = f"(n, {one}{f.width})" if f.rows_first else f"({one}{SEGMENTS}, {f.width})"
         return f"{shape} {f.dtype}: {self.layout}"
 
 
@@ -154,10 +154,10 @@ class Imported:
 
     Attributes:
         stores: one for each family.
-        videos: ids whose features are in all stores that have a file of them.
+        videos: ids of which every file is in the cache now.
         written: shards written by this run.
         layouts: role and layout in words -> number of videos.
-        missing: ids of the manifest for which there was no file.
+        missing: ids of the manifest for which there was no file that could be opened.
         failures: files and videos that failed.
         unmatched: files that no video is called like; also in `failures`, but for texts that were
             found by searching a folder.

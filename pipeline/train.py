@@ -28,12 +28,13 @@ from ..detectors.base import (
     load_state,
     save_model,
 )
+from ..extractors.decode import ProbeRow
 from .bags import StoreBags, find_stores, missing_videos
 from .events import Calibration
 from .execute import progress_bars
 from .keys import folder_name, key_of
 from .probe import Probed
-from .store import StoreError, write_atomically
+from .store import FeatureStore, StoreError, write_atomically
 
 HOLDOUT = 0.2  # share of the normal videos that calibrates a detector that cannot leave one out
 UNFINISHED = "unfinished"  # folder beside the model: the state of a fit that was killed
@@ -126,7 +127,7 @@ def train(
     for role, videos in missing_videos(stores, rows).items():
         raise StoreError(
             f"{stores[role].name} lacks {len(videos)} training videos: {', '.join(videos[:10])}; "
-            "run vadpipe extract with the settings of that feature set"
+            "run vadpipe extract with the settings of that feature set, or vadpipe import"
         )
     recipe = {
         "detector": detector.name,
@@ -137,6 +138,7 @@ def train(
         "contents": [rows[r.video_id].content_id for r in records],
         "seed": seed,
         **({} if holdout == HOLDOUT else {"holdout": holdout}),
+        **_imported_contents(stores, rows),
     }
     folder = cache / "models" / folder_name(detector.name, recipe)
     if (folder / "config.json").is_file() and not force:
@@ -199,6 +201,26 @@ def training_records(manifest: Manifest, supervision: Supervision) -> list[Video
             kind = "abnormal" if abnormal else "normal"
             raise DetectorError(f"all {len(records)} training videos are {kind}: need both classes")
     return records
+
+
+def _imported_contents(
+    stores: Mapping[str, FeatureStore], rows: Mapping[str, ProbeRow]
+) -> dict[str, Any]:
+    """What stands for the numbers of imported features in a model's key: their checksums.
+
+    A recipe decides what an extractor gives, but says nothing of what others have extracted.
+    """
+    wanted = {row.content_id for row in rows.values()}
+    found = {
+        role: sorted(
+            row["checksum"]
+            for row in store.index().select(["content_id", "checksum"]).to_pylist()
+            if row["content_id"] in wanted
+        )
+        for role, store in stores.items()
+        if store.recipe["extractor"] == "imported"
+    }
+    return {"imported": {role: key_of({"checksums": sums}) for role, sums in found.items()}} if found else {}
 
 
 def load_model(folder: Path) -> tuple[Detector[Any], dict[str, Any]]:
@@ -308,7 +330,7 @@ def _event_writer(folder: Path) -> Iterator[Any]:
         raise DetectorError(
             "TensorBoard is not installed: pip install 'vadpipe[tensorboard]'"
         ) from error
-    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder)) as writer:
         yield writer
 
 

@@ -148,7 +148,7 @@ def test_segments_and_snippets_go_to_one_store(take: Any, folder: Path, tmp_path
     assert a.frame_start.tolist() == list(range(0, 512, 16))
     assert (b.n_frames, b.flags, b.frame_stop[-1]) == (100, (), 100)
     assert sorted(done.layouts) == [
-        "snippet (10, n, 6) float32: segments",
+        "snippet (10, 32, 6) float32: segments",
         "snippet (n, 10, 6) float32: snippets",
     ]
 
@@ -655,6 +655,21 @@ def test_scores_know_what_was_imported(run: Any, folder: Path, tmp_path: Path) -
         run("score", model, "m.parquet", "-o", "out")
     run("import", "m.parquet", "files", "--name", "toy")
     assert "3 videos scored (1 new)" in run("score", model, "m.parquet", "-o", "out")
+
+
+def test_models_know_what_was_imported(run: Any, folder: Path, tmp_path: Path) -> None:
+    """The same recipe over other numbers gives another model, not the one that is there."""
+    write_toy(folder, tmp_path / "m.parquet")
+    run("import", "m.parquet", "files", "--name", "toy")
+    model = run("train", "knn", "m.parquet").strip()
+    assert run("train", "knn", "m.parquet").strip() == model
+    (store,) = Path("cache/features").iterdir()
+    run("cache", "rm", store.name, "--yes")
+    path = next(iter(sorted(folder.glob("n0*.npy"))))
+    np.save(path, 2 * np.load(path))
+    run("import", "m.parquet", "files", "--name", "toy")
+    assert [s.name for s in Path("cache/features").iterdir()] == [store.name]
+    assert run("train", "knn", "m.parquet").strip() != model
 
 
 def test_weak_labels_without_footage(run: Any, folder: Path, tmp_path: Path) -> None:
