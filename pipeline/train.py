@@ -220,7 +220,11 @@ def _imported_contents(
         for role, store in stores.items()
         if store.recipe["extractor"] == "imported"
     }
-    return {"imported": {role: key_of({"checksums": sums}) for role, sums in found.items()}} if found else {}
+    return (
+        {"imported": {role: key_of({"checksums": sums}) for role, sums in found.items()}}
+        if found
+        else {}
+    )
 
 
 def load_model(folder: Path) -> tuple[Detector[Any], dict[str, Any]]:
