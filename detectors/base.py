@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,18 @@ from safetensors.numpy import load_file, save_file
 
 class DetectorError(ValueError):
     """Input that a detector cannot work with; the message names the culprits."""
+
+
+def grid_of(scale: str) -> tuple[int, int]:
+    """ "2x3" -> (2, 3).
+
+    Raises:
+        ValueError: it is no grid.
+    """
+    match = re.fullmatch(r"([1-9][0-9]?)x([1-9][0-9]?)", scale)
+    if match is None:
+        raise ValueError(f"scale {scale!r} is no grid: write ROWSxCOLUMNS, for example 2x3")
+    return int(match[1]), int(match[2])
 
 
 class Config(BaseModel):

@@ -52,7 +52,7 @@ class Checkpoint:
             temporary.unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, folder: Path | None, device: torch.device) -> Checkpoint | None:
+    def load(cls, folder: Path | None) -> Checkpoint | None:
         """The checkpoint of a folder, if there is one.
 
         Raises:

@@ -226,7 +226,7 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
     ) -> list[Row]:
         torch.manual_seed(seed)
         network = self.make_network(layout).to(device)
-        resumed = Checkpoint.load(options.folder, torch.device(device))
+        resumed = Checkpoint.load(options.folder)
         if resumed is not None:
             network.load_state_dict(resumed.module)
         sampler = PairSampler(ids, labels, self.config.batch_size, seed)
@@ -354,12 +354,12 @@ def labelled(source: BagSource) -> tuple[list[str], list[int]]:
     Raises:
         DetectorError: a bag has no label, or all have the same: the culprits are named.
     """
-    ids = [bag.video_id for bag in source]
-    labels = [bag.label for bag in source]
-    unknown = [i for i, label in zip(ids, labels, strict=True) if label is None]
+    pairs = [(bag.video_id, bag.label) for bag in source]  # a bag opens files: once is enough
+    ids = [video_id for video_id, _ in pairs]
+    unknown = [video_id for video_id, label in pairs if label is None]
     if unknown:
         raise DetectorError(f"{len(unknown)} videos have no label: {', '.join(unknown[:20])}")
-    known = [int(label) for label in labels if label is not None]
+    known = [int(label) for _, label in pairs if label is not None]
     if len(set(known)) < 2:
         kind = {0: "normal", 1: "abnormal"}.get(known[0]) if known else "missing"
         raise DetectorError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -181,10 +181,6 @@ def score_snippets(network: RTFMNetwork, x: Tensor) -> dict[str, Tensor]:
         "score": torch.stack([part.scores[0] for part in parts]).mean(dim=0),
         "magnitude": torch.stack([part.magnitudes[0] for part in parts]).mean(dim=0),
     }
-
-
-ConfigT = TypeVar("ConfigT", bound=RTFMConfig)
-NetworkT = TypeVar("NetworkT", bound=RTFMNetwork)
 
 
 class RTFM(MILDetector[RTFMConfig, RTFMNetwork]):

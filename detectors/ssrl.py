@@ -7,7 +7,6 @@ defaults are those of the reference code, see docs/papers/ssrl.md.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
@@ -16,7 +15,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from .base import Config, DetectorError
+from .base import Config, DetectorError, grid_of
 from .mil import MILDetector, Stage, Terms
 from .relation import RelationNetwork, initialise
 from .rtfm import RTFMConfig, RTFMNetwork, magnitude_losses, score_snippets
@@ -89,18 +88,6 @@ class SSRLConfig(RTFMConfig):
                 "patch: set freeze to false, or full_frame to raw"
             )
         return self
-
-
-def grid_of(scale: str) -> tuple[int, int]:
-    """ "2x3" -> (2, 3).
-
-    Raises:
-        ValueError: it is no grid.
-    """
-    match = re.fullmatch(r"([1-9][0-9]?)x([1-9][0-9]?)", scale)
-    if match is None:
-        raise ValueError(f"scale {scale!r} is no grid: write ROWSxCOLUMNS, for example 2x3")
-    return int(match[1]), int(match[2])
 
 
 class Aggregation(nn.Module):

@@ -97,8 +97,10 @@ def prepare(network: nn.Module, precision: Precision, device: str) -> nn.Module:
     Raises:
         ExtractorError: `norm_of` does not fit the network.
     """
-    network = network.eval().requires_grad_(False).double()
-    fold_batch_norms(network, getattr(network, "norm_of", {}))
+    network = network.eval().requires_grad_(False)
+    norm_of = getattr(network, "norm_of", {})
+    if norm_of:  # double precision is for folding alone
+        fold_batch_norms(network.double(), norm_of)
     network = network.to(device=device, dtype=DTYPES[precision])
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in network.parameters():

@@ -16,7 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..data_manifests.record import VideoRecord
-from ..detectors.base import Bag, BagSource, Row, Track
+from ..detectors.base import Bag, BagSource, Row, Track, grid_of
 from ..detectors.mil import MILDetector, count_parameters
 from ..detectors.segments import Layout
 from ..extractors.base import ArraySpec
@@ -226,7 +226,5 @@ def _score_rate(
 
 
 def _grid(role: str) -> tuple[int, int] | None:
-    if not role.startswith("patch/"):
-        return None
-    rows, columns = role.removeprefix("patch/").split("x")
-    return int(rows), int(columns)
+    kind, _, scale = role.partition("/")
+    return grid_of(scale) if kind == "patch" else None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..data_manifests.intervals import frame_labels
 from ..data_manifests.record import Manifest, VideoRecord
+from .import_features import SEGMENTS, segment_frames
 from .metrics import (
     Alignment,
     FrameMetrics,
@@ -30,7 +31,6 @@ Align = Literal["auto", "exact", "pad16"]
 PadLabel = Literal["last", "normal"]
 
 SNIPPET = 16  # frames
-SEGMENTS = 32
 REPLICATES = 1000  # of the bootstrap
 SPREAD_OF = ("micro_auc", "average_precision")  # what is compared between runs
 
@@ -297,9 +297,8 @@ class _Rows:
         if len(self.first) != SEGMENTS or self.start != 0:
             return False
         for unit in (1, SNIPPET):
-            edges = np.linspace(0, math.ceil(self.stop / unit), SEGMENTS + 1).astype(np.int64)
-            stops = np.maximum(edges[1:], edges[:-1] + 1)  # an empty segment takes one
-            if np.array_equal(self.first, unit * edges[:-1]) and np.array_equal(
+            starts, stops = segment_frames(math.ceil(self.stop / unit))
+            if np.array_equal(self.first, unit * starts) and np.array_equal(
                 np.minimum(self.last, self.stop), np.minimum(unit * stops, self.stop)
             ):
                 return True

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from ..data_manifests import xd_violence
 from ..data_manifests.record import ID_PATTERN, Manifest, VideoRecord
+from ..detectors.base import grid_of
 from ..extractors.base import ArraySpec
 from ..extractors.decode import ProbeRow, Span
 from .execute import Failure, describe_failure, progress_bar
@@ -326,10 +327,10 @@ def parse_grid(text: str) -> Grid:
     Raises:
         FeatureFileError: it is not of this form.
     """
-    match = re.fullmatch(r"([1-9][0-9]?)x([1-9][0-9]?)", text)
-    if match is None:
-        raise FeatureFileError(f"a grid is ROWSxCOLUMNS, such as 2x3, not {text!r}")
-    return int(match[1]), int(match[2])
+    try:
+        return grid_of(text)
+    except ValueError as error:
+        raise FeatureFileError(f"a grid is ROWSxCOLUMNS, such as 2x3, not {text!r}") from error
 
 
 def segment_frames(
