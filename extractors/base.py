@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from .decode import Clip, ClipRule
+from .clips import Clip, ClipRule
 from .weights import ResolvedWeights, Weights
 
 Precision = Literal["fp32", "bf16", "fp16"]

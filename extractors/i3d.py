@@ -21,7 +21,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from .base import ArraySpec, Config, Extractor, ExtractorError, Precision
-from .decode import Clip, ClipRule, Tail
+from .clips import Clip, ClipRule, Tail
 from .inference import Size, VideoNetwork, load_video_network, resize_frames, short_side
 from .weights import Arrays, LayoutError, ResolvedWeights, Weights
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from .base import ArraySpec, Config, Extractor
-from .decode import Clip, ClipRule
+from .clips import Clip, ClipRule
 
 
 class NullConfig(Config):

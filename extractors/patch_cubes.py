@@ -19,7 +19,7 @@ from torch import Tensor
 
 from . import i3d_r50, inception_i3d
 from .base import ArraySpec, Config, Extractor, ExtractorError, Precision
-from .decode import Clip, ClipRule, Tail
+from .clips import Clip, ClipRule, Tail
 from .i3d import Backbone, pixel_recipe
 from .inference import Size, VideoNetwork, load_video_network, resize_frames
 from .weights import ResolvedWeights, Weights

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from .base import ArraySpec, Config, Extractor, ExtractorError
-from .decode import Clip, ClipRule
+from .clips import Clip, ClipRule
 from .inference import VideoNetwork, load_video_network, resize_frames, short_side
 from .weights import Arrays, LayoutError, UrlSource, Weights
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..data_manifests.record import VideoRecord
 from ..detectors.base import ArrayLike, Bag, DetectorError, Track
-from ..extractors.decode import ProbeRow
+from ..extractors.video import ProbeRow
 from .store import FeatureStore, StoreError, list_stores
 
 

@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from ..data_manifests.synthetic import write_scene
 from ..extractors.base import Precision
-from ..extractors.decode import probe_video, read_frames
+from ..extractors.decode import read_frames
 from ..extractors.inception_i3d import CARDS, InceptionI3d, Mixed, network_flops
 from ..extractors.inference import load_video_network, resolve_precision
+from ..extractors.probe_file import probe_video
 from ..extractors.weights import ResolvedWeights
 from .execute import cpu_count
 

@@ -20,7 +20,8 @@ from ..detectors.base import Bag, BagSource, Row, Track, grid_of
 from ..detectors.mil import MILDetector, count_parameters
 from ..detectors.segments import Layout
 from ..extractors.base import ArraySpec
-from ..extractors.decode import ProbeRow, Span
+from ..extractors.clips import Span
+from ..extractors.video import ProbeRow
 from .bags import StoreBags
 from .bench import hardware
 from .store import FeatureStore, VideoFacts

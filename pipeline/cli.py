@@ -15,7 +15,7 @@ from ..data_manifests import DATASETS, Manifest, ManifestError, read_manifest, w
 from ..data_manifests import footage as footage_dataset
 from ..extractors import EXTRACTORS
 from ..extractors.base import ExtractorError
-from ..extractors.decode import DecodeError
+from ..extractors.video import DecodeError
 from ..extractors.weights import Weights, WeightsError
 from .execute import Failure, console, write_failures
 from .run_config import ConfigError, default_cache, load_run, parse_settings

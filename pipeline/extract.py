@@ -23,21 +23,9 @@ from numpy.typing import NDArray
 from ..data_manifests.record import Manifest
 from ..extractors import EXTRACTORS
 from ..extractors.base import Extractor, ExtractorError, Precision, PrecisionRequest, cast_checked
-from ..extractors.decode import (
-    Clip,
-    ClipAssembler,
-    ClipRule,
-    Frame,
-    FrameReader,
-    NoFootage,
-    ProbeRow,
-    SeekMismatch,
-    Span,
-    clip_count,
-    in_order,
-    plan_spans,
-    read_frames,
-)
+from ..extractors.clips import Clip, ClipAssembler, ClipRule, Span, clip_count, plan_spans
+from ..extractors.decode import FrameReader, read_frames
+from ..extractors.video import Frame, NoFootage, ProbeRow, SeekMismatch, in_order
 from ..extractors.weights import ResolvedWeights, resolve
 from .execute import (
     Failure,

@@ -30,7 +30,8 @@ from ..data_manifests import xd_violence
 from ..data_manifests.record import ID_PATTERN, Manifest, VideoRecord
 from ..detectors.base import grid_of
 from ..extractors.base import ArraySpec
-from ..extractors.decode import ProbeRow, Span
+from ..extractors.clips import Span
+from ..extractors.video import ProbeRow
 from .execute import Failure, describe_failure, progress_bar
 from .feature_files import FeatureFile, FeatureFileError, Header, find_files, listing
 from .probe import Probed

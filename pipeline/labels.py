@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..data_manifests.counts import OFFICIAL, Counts, count, differences
 from ..data_manifests.record import Manifest, ManifestError, VideoRecord
-from ..extractors.decode import ProbeRow
+from ..extractors.video import ProbeRow
 from .store import FeatureStore, StoreError
 
 Verdict = Literal[

@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..data_manifests.record import Manifest, VideoRecord
-from ..extractors.decode import HashMode, KeyFrames, ProbeRow, probe_video
+from ..extractors.identity import HashMode
+from ..extractors.probe_file import probe_video
+from ..extractors.video import KeyFrames, ProbeRow
 from .execute import Failure, cpu_count, describe_failure, open_client, progress_bar, run_tasks
 from .keys import canonical_json
 from .store import write_atomically

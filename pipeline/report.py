@@ -29,14 +29,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..data_manifests.record import Manifest
-from ..extractors.decode import (
-    DecodeError,
-    ProbeRow,
-    SeekMismatch,
-    in_order,
-    probe_video,
-    read_frames,
-)
+from ..extractors.decode import read_frames
+from ..extractors.probe_file import probe_video
+from ..extractors.video import DecodeError, ProbeRow, SeekMismatch, in_order
 from .heatmaps import (
     Heatmap,
     Heatmaps,

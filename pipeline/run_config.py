@@ -12,7 +12,7 @@ import pooch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..extractors.base import PrecisionRequest
-from ..extractors.decode import HashMode
+from ..extractors.identity import HashMode
 from .events import EventConfig
 from .extract import SPAN_FRAMES
 

@@ -18,7 +18,7 @@ from ..data_manifests.record import Manifest, VideoRecord
 from ..detectors.base import Detector, Scores
 from ..extractors import EXTRACTORS
 from ..extractors.base import ExtractorError
-from ..extractors.decode import ProbeRow
+from ..extractors.video import ProbeRow
 from ..extractors.weights import verify
 from .bags import StoreBags
 from .events import Calibration, Event, EventConfig, events_table, find_events

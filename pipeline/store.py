@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..extractors.base import ArraySpec
-from ..extractors.decode import Span
+from ..extractors.clips import Span
 from .keys import canonical_json, differing_fields, folder_name, key_of
 
 CHUNK_BYTES = 1 << 18

@@ -28,7 +28,7 @@ from ..detectors.base import (
     load_state,
     save_model,
 )
-from ..extractors.decode import ProbeRow
+from ..extractors.video import ProbeRow
 from .bags import StoreBags, find_stores, missing_videos
 from .events import Calibration
 from .execute import progress_bars

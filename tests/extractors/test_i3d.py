@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.transforms import functional as vision
 
 from vadpipe.extractors.base import ExtractorError
-from vadpipe.extractors.decode import Clip
+from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.i3d import (
     CROP_ORDER,
     Backbone,

@@ -21,7 +21,7 @@ from torchvision.models import resnet50
 from torchvision.transforms import functional as vision
 
 from vadpipe.extractors.base import ExtractorError, Precision
-from vadpipe.extractors.decode import Clip
+from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.i3d import Backbone, I3d, I3DFeatures
 from vadpipe.extractors.i3d_r50 import (
     BACKBONE,

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from torch.nn import functional
 
 from vadpipe.extractors.base import ExtractorError, Precision
-from vadpipe.extractors.decode import Clip
+from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.i3d import I3DConfig
 from vadpipe.extractors.inception_i3d import (
     CARDS,

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from vadpipe.extractors import EXTRACTORS, i3d_r50, inception_i3d
 from vadpipe.extractors.base import ExtractorError
-from vadpipe.extractors.decode import Clip
+from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.inference import resize_frames
 from vadpipe.extractors.patch_cubes import (
     BACKBONES,

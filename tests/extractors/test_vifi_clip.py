@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vadpipe.extractors import vifi_clip
 from vadpipe.extractors.base import ExtractorError, Precision
-from vadpipe.extractors.decode import Clip, ClipRule
+from vadpipe.extractors.clips import Clip, ClipRule
 from vadpipe.extractors.vifi_clip import (
     CARDS,
     ClipTower,

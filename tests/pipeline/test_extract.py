@@ -23,7 +23,8 @@ from vadpipe.data_manifests.record import Manifest
 from vadpipe.data_manifests.table import write_manifest
 from vadpipe.extractors import EXTRACTORS
 from vadpipe.extractors.base import ExtractorError
-from vadpipe.extractors.decode import SeekMismatch, read_frames
+from vadpipe.extractors.decode import read_frames
+from vadpipe.extractors.video import SeekMismatch
 from vadpipe.extractors.weights import WeightsError
 from vadpipe.pipeline import extract as extract_module
 from vadpipe.pipeline.extract import estimate, extract, plan_jobs, resolve_extractor

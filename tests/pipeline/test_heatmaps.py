@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from tests.synthetic import write_tiny_scene
 from vadpipe.detectors.base import Scores
-from vadpipe.extractors.decode import probe_video, read_frames
+from vadpipe.extractors.decode import read_frames
+from vadpipe.extractors.probe_file import probe_video
 from vadpipe.pipeline import heatmaps
 from vadpipe.pipeline.cli import cli
 from vadpipe.pipeline.heatmaps import (

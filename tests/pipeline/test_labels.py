@@ -18,7 +18,8 @@ from tests.synthetic import write_ucf_crime, write_ucsd_ped2
 from vadpipe.data_manifests import ucf_crime, ucsd_ped2, write_manifest
 from vadpipe.data_manifests.record import Manifest, ManifestError, VideoRecord
 from vadpipe.extractors.base import ArraySpec
-from vadpipe.extractors.decode import ProbeRow, Span
+from vadpipe.extractors.clips import Span
+from vadpipe.extractors.video import ProbeRow
 from vadpipe.pipeline.cli import cli
 from vadpipe.pipeline.labels import Found, _verdict, check_labels
 from vadpipe.pipeline.probe import probe

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import DATASETS, Manifest, VideoRecord
-from vadpipe.extractors.decode import NoFootage
+from vadpipe.extractors.video import NoFootage
 from vadpipe.pipeline.extract import estimate, extract, plan_jobs, resolve_extractor
 from vadpipe.pipeline.probe import duplicates, probe
 

@@ -28,14 +28,10 @@ from PIL import Image
 from tests.footage import moving_picture, write_coding, write_video
 from vadpipe.data_manifests.record import Manifest, VideoRecord
 from vadpipe.detectors.base import Scores
-from vadpipe.extractors.decode import (
-    HashMode,
-    ProbeRow,
-    SeekMismatch,
-    in_order,
-    probe_video,
-    read_frames,
-)
+from vadpipe.extractors.decode import read_frames
+from vadpipe.extractors.identity import HashMode
+from vadpipe.extractors.probe_file import probe_video
+from vadpipe.extractors.video import ProbeRow, SeekMismatch, in_order
 from vadpipe.pipeline import report
 from vadpipe.pipeline.events import Event, EventConfig, events_table, find_events
 from vadpipe.pipeline.heatmaps import (

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vadpipe.extractors.base import ArraySpec
-from vadpipe.extractors.decode import Span, plan_spans
+from vadpipe.extractors.clips import Span, plan_spans
 from vadpipe.pipeline import store as store_module
 from vadpipe.pipeline.store import FeatureStore, StoreError, VideoFacts, list_stores
 

@@ -1,0 +1,189 @@
+"""Spans, clips and tails: how frames become rows. All of that arithmetic lives here."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .video import Frame, FrameOrderError
+
+Tail = Literal["loop", "drop"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A bounded run of frames [frame_start, frame_stop) of one video; the last span of a video
+    goes on to wherever the decoder ends (`last`)."""
+
+    content_id: str
+    frame_start: int
+    frame_stop: int
+    last: bool
+
+
+@dataclass(frozen=True)
+class ClipRule:
+    """How a video is cut into clips.
+
+    Clips start at 0, stride, 2 * stride, ...; a clip belongs to the span that holds its first
+    frame, so the size of a span changes nothing.
+
+    Attributes:
+        length: frames a clip.
+        stride: frames between the starts of two clips.
+        tail: "loop" emits clips until every frame is covered (ceil(N / 16) for 16 / 16) and repeats
+            the frames that are left cyclically; "drop" emits whole clips only (floor).
+        before: context frames in front of a clip, over span borders; the first frame of a video is
+            repeated where there are none.
+        after: context frames behind a clip, likewise.
+    """
+
+    length: int = 16
+    stride: int = 16
+    tail: Tail = "loop"
+    before: int = 0
+    after: int = 0
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or self.stride < 1 or self.before < 0 or self.after < 0:
+            raise ValueError(f"length and stride start at 1, before and after at 0: {self}")
+        if self.tail not in get_args(Tail):
+            raise ValueError(f"tail is one of {get_args(Tail)}, not {self.tail!r}")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Decoded pixels with their place in time.
+
+    Attributes:
+        frames: (before + length + after, H, W, 3) uint8 RGB.
+        index: the source frame number of each, int64.
+        pts: seconds of each, float64.
+        frame_start: first frame of the clip proper, without context.
+        frame_stop: one past the last real frame of the clip (not counting repeated tail frames).
+    """
+
+    frames: NDArray[np.uint8]
+    index: NDArray[np.int64]
+    pts: NDArray[np.float64]
+    frame_start: int
+    frame_stop: int
+
+
+def plan_spans(content_id: str, n_frames: int, span_frames: int) -> list[Span]:
+    """Cut a video at the multiples of `span_frames`; a shorter video is one span.
+
+    Raises:
+        ValueError: `span_frames` is not positive.
+    """
+    if span_frames < 1:
+        raise ValueError(f"a span has at least one frame, not {span_frames}")
+    starts = range(0, max(n_frames, 1), span_frames)
+    return [
+        Span(content_id, start, min(start + span_frames, n_frames), last=start == starts[-1])
+        for start in starts
+    ]
+
+
+def clip_count(n_frames: int, rule: ClipRule) -> int:
+    """Clips of a video of that many frames, in closed form."""
+    if rule.tail == "drop":
+        return max(0, (n_frames - rule.length) // rule.stride + 1)
+    if n_frames < 1:
+        return 0
+    # The clip at s > 0 needs frame s, and a frame that the clip before it does not cover.
+    overlap = max(0, rule.length - rule.stride)
+    return max(1, -(-(n_frames - overlap) // rule.stride))
+
+
+class ClipAssembler:
+    """Cuts a stream of frames into the clips that a span owns: see docs/probe.md.
+
+    Push the frames from `first_frame` on, one after the other, until `done`; where the video ends
+    before that, call `finish`. It holds the frames of one clip and its context.
+    """
+
+    def __init__(self, rule: ClipRule, span: Span) -> None:
+        self._rule = rule
+        self._stop = None if span.last else span.frame_stop
+        self._start = -(-span.frame_start // rule.stride) * rule.stride
+        self._first = max(0, self._start - rule.before)
+        self._next = self._first
+        self._buffer: deque[Frame] = deque()
+        self._finished = False
+
+    @property
+    def first_frame(self) -> int:
+        """The first frame that this span's clips need."""
+        return self._first
+
+    @property
+    def done(self) -> bool:
+        """True once no further frame can add a clip."""
+        return self._finished or (self._stop is not None and self._start >= self._stop)
+
+    def push(self, frame: Frame) -> list[Clip]:
+        """Take the next frame, give the clips that it completes.
+
+        Raises:
+            FrameOrderError: it is not the next frame, or the video has been finished.
+        """
+        if self._finished:
+            raise FrameOrderError(f"frame {frame.index} comes after the end of the video")
+        if frame.index != self._next:
+            raise FrameOrderError(f"frame {frame.index} comes where {self._next} belongs")
+        self._next += 1
+        if self.done:
+            return []
+        self._buffer.append(frame)
+        clips = []
+        while not self.done and self._next >= self._start + self._rule.length + self._rule.after:
+            clips.append(self._clip(self._next))
+        self._forget()
+        return clips
+
+    def finish(self) -> list[Clip]:
+        """Tell that the video has ended: pads or drops the tail. A second call gives nothing."""
+        clips = []
+        total = self._next
+        while not self.done and self._owned_at_end(total):
+            clips.append(self._clip(total))
+        self._finished = True
+        self._buffer.clear()
+        return clips
+
+    def _owned_at_end(self, total: int) -> bool:
+        """Whether a video of that many frames has the clip at `_start`."""
+        if self._rule.tail == "drop":
+            return self._start + self._rule.length <= total
+        uncovered = self._start - self._rule.stride + self._rule.length
+        return max(self._start, uncovered if self._start else 0) < total
+
+    def _clip(self, total: int) -> Clip:
+        """The clip at `_start`, given that frames [.., total) are known; moves on to the next."""
+        rule, start = self._rule, self._start
+        stop = min(start + rule.length, total)
+        core = [start + i % (stop - start) for i in range(rule.length)]
+        before = [max(0, i) for i in range(start - rule.before, start)]
+        behind = range(start + rule.length, start + rule.length + rule.after)
+        after = [min(i, total - 1) for i in behind]
+        oldest = self._buffer[0].index
+        frames = [self._buffer[i - oldest] for i in [*before, *core, *after]]
+        self._start += rule.stride
+        return Clip(
+            frames=np.stack([frame.image for frame in frames]),
+            index=np.array([frame.index for frame in frames], np.int64),
+            pts=np.array([frame.pts for frame in frames], np.float64),
+            frame_start=start,
+            frame_stop=stop,
+        )
+
+    def _forget(self) -> None:
+        """Drop the frames that no later clip needs."""
+        oldest = self._start - self._rule.before
+        while self._buffer and (self.done or self._buffer[0].index < oldest):
+            self._buffer.popleft()

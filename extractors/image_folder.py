@@ -1,0 +1,163 @@
+"""Folders of images, each of which is one video."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from .video import (
+    SHORT,
+    DecodeError,
+    Faults,
+    Frame,
+    MixedSizes,
+    NoFrames,
+    ProbeRow,
+    UnreadableImage,
+    UnsafeLink,
+)
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
+IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
+EXIF_ORIENTATION = 0x0112
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The images of a folder in natural order (`img2` before `img10`).
+
+    Hidden files, other files and subfolders are left out.
+
+    Raises:
+        UnsafeLink: an image is a link that leads out of the folder.
+        NoFrames: there is no image.
+    """
+    folder = Path(folder)
+    images = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
+    ]
+    if not images:
+        raise NoFrames(f"{folder}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in the folder")
+    root = folder.resolve()
+    for path in images:
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            raise UnsafeLink(f"{path}: a link that leads out of the folder; copy the image instead")
+    return sorted(images, key=lambda path: (_natural(path.name), path.name))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key: runs of digits by value, the rest by letters."""
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part)
+        for part in re.split(r"([0-9]+)", name.lower())
+    ]
+
+
+def _has_gaps(images: list[Path]) -> bool:
+    """True where the last numbers in the names do not count up by one."""
+    found = [re.findall(r"[0-9]+", path.stem) for path in images]
+    if not all(found):
+        return False
+    numbers = [int(digits[-1]) for digits in found]
+    return any(after != before + 1 for before, after in pairwise(numbers))
+
+
+def probe_images(folder: Path, identity: str, decode: bool, fps: float) -> ProbeRow:
+    """The row of a folder whose content id is known; its headers are read, or all of it."""
+    if not fps > 0:
+        raise ValueError(f"image_fps must be positive, not {fps}")
+    images = list_images(folder)
+    sizes, formats = [], set()
+    for path in images:
+        with _image(path) as image:
+            formats.add(str(image.format).lower())
+            quarter_turn = _exif_orientation(image) >= 5
+            sizes.append((image.width, image.height) if quarter_turn else image.size[::-1])
+            if decode:
+                _rgb(image)
+        if sizes[-1] != sizes[0]:
+            raise MixedSizes(
+                f"{path}: {sizes[-1][1]}x{sizes[-1][0]} pixels, but {images[0].name} has "
+                f"{sizes[0][1]}x{sizes[0][0]}; a folder is one video, so scale them alike"
+            )
+    flags = {"gaps"} if _has_gaps(images) else set()
+    if len(images) < SHORT:
+        flags.add("short")
+    return ProbeRow(
+        path=str(folder),
+        content_id=identity,
+        kind="images",
+        n_frames=len(images),
+        decoded=decode,
+        fps=fps,
+        height=sizes[0][0],
+        width=sizes[0][1],
+        rotation=0,
+        duration=len(images) / fps,
+        codec="+".join(sorted(formats)),
+        container="images",
+        flags=tuple(sorted(flags)),
+    )
+
+
+def image_frames(
+    row: ProbeRow, start: int, stop: int | None, faults: Faults
+) -> Generator[Frame, None, None]:
+    """Frames of a folder; see `decode.read_frames`."""
+    images = list_images(Path(row.path))
+    if len(images) != row.n_frames:
+        raise DecodeError(
+            f"{row.path}: {len(images)} images, but {row.n_frames} when it was probed; probe again"
+        )
+    for number, path in enumerate(images[start:stop], start):
+        with _image(path) as image:
+            pixels = _rgb(image)
+        if pixels.shape[:2] != (row.height, row.width):
+            raise MixedSizes(f"{path}: its size has changed since the folder was probed")
+        faults.at_end = number + 1 == len(images)
+        yield Frame(number, number / row.fps, pixels)
+    faults.at_end = stop is None or stop >= len(images)
+
+
+@contextmanager
+def _image(path: Path) -> Iterator[Image.Image]:
+    """Open an image; whatever Pillow raises while it is in use names the file."""
+    try:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
+            yield image
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+        raise UnreadableImage(f"{path}: cannot be read as an image: {error}") from error
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(f"{path}: too large for a frame: {error}") from error
+
+
+def _exif_orientation(image: Image.Image) -> int:
+    """1 to 8, from 5 on with a quarter turn; 1 where the header states none."""
+    # The base class's getexif: that of PNG decodes the picture to look for EXIF data behind it.
+    stated = Image.Image.getexif(image).get(EXIF_ORIENTATION, 1)
+    return stated if stated in range(1, 9) else 1
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Upright (H, W, 3) uint8: 16-bit grey by its upper byte, no alpha, palettes looked up."""
+    if _exif_orientation(image) > 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit grey; some Pillow versions open it as 32-bit
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise ValueError("32-bit integers are no picture; convert it to 8 or 16 bits")
+        return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise ValueError("floating-point values are no picture; convert it to 8 or 16 bits")
+    return np.array(image.convert("RGB"))

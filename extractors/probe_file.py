@@ -1,0 +1,394 @@
+"""Probe a video file or a folder of images: what it really is, without decoding it."""
+
+from __future__ import annotations
+
+import math
+import struct
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.sidedata.sidedata import SideData
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from .decode import (
+    LEAD,
+    MP4_BOXES,
+    NO_TIME,
+    decode_packet,
+    drain,
+    opened,
+    packets,
+    time_base,
+    video_frames,
+)
+from .identity import HashMode, content_id
+from .image_folder import probe_images
+from .video import (
+    SHORT,
+    UNTIMED,
+    Faults,
+    Frame,
+    KeyFrames,
+    NoFrames,
+    ProbeRow,
+    SeekMismatch,
+    in_order,
+)
+
+FAR_LEAD = 6  # key frames of lead for the reference of the seek check
+RUN_FRAMES = 8  # frames compared at each point of the seek check
+EARLY_FRAMES = 16  # decoded by every probe, for their size, orientation and order
+DEFAULT_FPS = 25.0  # where neither the packets nor the header know a rate
+TS_PACKET = 188
+MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
+
+
+def probe_video(
+    path: Path,
+    *,
+    hash_mode: HashMode = "sampled",
+    decode: bool = False,
+    image_fps: float = 25.0,
+    seek_check_frames: int = 0,
+) -> ProbeRow:
+    """Probe one video file or folder of images; docs/probe.md explains the flags.
+
+    The container is opened once and its packets are read without decoding them, but for the first
+    16 frames: their size, orientation and order count. The seek check decodes a few short runs.
+
+    Args:
+        path: the file or folder.
+        hash_mode: see `content_id`.
+        decode: decode everything: an exact frame count, and the flags that need the pixels.
+        image_fps: nominal frames per second of image folders.
+        seek_check_frames: nobody will seek in a video of at most this many frames (it is one span),
+            so it gets no seek check and no `key_frames`, and is read from its start.
+
+    Raises:
+        DecodeError: a subclass that names what is wrong with the file.
+    """
+    path = Path(path).absolute()
+    identity = content_id(path, hash_mode)
+    if path.is_dir():
+        return probe_images(path, identity, decode, image_fps)
+    # One thread: with more of them, what FFmpeg makes of damaged frames is not reproducible.
+    with opened(path, threads=1) as (container, stream):
+        survey = _survey(container, stream, decode)
+    picture = survey.picture
+    shown = survey.shown_pts()
+    if picture is None or not len(shown):
+        raise NoFrames(
+            f"{path}: no frame comes out of its {len(survey.pts)} packets of {survey.codec} video "
+            f"({survey.faults.packets} refused by the decoder); the file is damaged, drop it"
+        )
+
+    timing = set(_timing_flags(survey, shown))
+    timed = timing.isdisjoint(UNTIMED)
+    flags = timing.union(_content_flags(survey, shown), _orientation_flags(picture))
+    n_frames = len(survey.decoded_pts) if decode else len(shown)
+    if n_frames < SHORT:
+        flags.add("short")
+    fps = _average_rate(survey, shown, timed)
+    seconds = float(int(shown[-1] - shown[0]) * survey.time_base) + 1 / fps if timed else None
+    if _claims_more(path) or _declares_more(survey, seconds):
+        flags.add("truncated")
+    swapped = picture.rotation in (90, 270)
+    row = ProbeRow(
+        path=str(path),
+        content_id=identity,
+        kind="video",
+        n_frames=n_frames,
+        decoded=decode,
+        fps=fps,
+        height=picture.width if swapped else picture.height,
+        width=picture.height if swapped else picture.width,
+        rotation=picture.rotation,
+        duration=n_frames / fps if seconds is None else seconds,
+        codec=survey.codec,
+        container=survey.container,
+        flags=tuple(sorted(flags)),
+    )
+    if not timed or (decode and not np.array_equal(survey.decoded_pts, shown)):
+        return in_order(row)
+    if n_frames <= seek_check_frames:
+        return row
+    keys = _key_frames(survey, shown)
+    if keys is None or not _seeking_works(replace(row, key_frames=keys), shown, survey.time_base):
+        return in_order(row)
+    return replace(row, key_frames=keys)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """Stored size and orientation of the first decoded frame."""
+
+    height: int
+    width: int
+    rotation: int
+    mirrored: bool
+
+
+KEY, SHOWN, CORRUPT = 1, 2, 4  # marks of a packet
+
+
+@dataclass
+class _Survey:
+    """One pass over the packets of a stream: flat arrays, 17 bytes a packet."""
+
+    codec: str
+    container: str
+    time_base: Fraction
+    header_rate: float | None
+    header_frames: int
+    header_duration: int | None
+    decode: bool
+    pts: array[int] = field(default_factory=lambda: array("q"))
+    dts: array[int] = field(default_factory=lambda: array("q"))
+    marks: bytearray = field(default_factory=bytearray)
+    faults: Faults = field(default_factory=Faults)
+    picture: _Picture | None = None
+    decoded_pts: array[int] = field(default_factory=lambda: array("q"))
+    corrupt: bool = False
+    sizes: set[tuple[int, int]] = field(default_factory=set)
+
+    def marked(self, mark: int) -> NDArray[np.bool_]:
+        """(packets,): which packets carry the mark."""
+        return np.asarray(np.frombuffer(self.marks, np.uint8) & mark, np.bool_)
+
+    def shown_pts(self) -> NDArray[np.int64]:
+        """(n,) sorted times of the packets that are shown: the frame number is the position."""
+        return np.sort(np.frombuffer(self.pts, np.int64)[self.marked(SHOWN)])
+
+
+def _survey(container: InputContainer, stream: VideoStream, decode: bool) -> _Survey:
+    rate = stream.average_rate or stream.guessed_rate
+    survey = _Survey(
+        codec=stream.codec_context.name,
+        container=container.format.name,
+        time_base=time_base(stream),
+        header_rate=rate.numerator / rate.denominator if rate else None,
+        header_frames=stream.frames,
+        header_duration=stream.duration,
+        decode=decode,
+    )
+    for packet in packets(container, stream, survey.faults):
+        survey.pts.append(NO_TIME if packet.pts is None else packet.pts)
+        survey.dts.append(NO_TIME if packet.dts is None else packet.dts)
+        survey.marks.append(
+            KEY * packet.is_keyframe + SHOWN * (not packet.is_discard) + CORRUPT * packet.is_corrupt
+        )
+        if decode or len(survey.decoded_pts) < EARLY_FRAMES:
+            _note_frames(survey, decode_packet(stream, packet, survey.faults))
+    if decode or len(survey.decoded_pts) < EARLY_FRAMES:
+        _note_frames(survey, drain(stream, survey.faults))
+    return survey
+
+
+def _note_frames(survey: _Survey, frames: Iterable[av.VideoFrame]) -> None:
+    for frame in frames:
+        if survey.picture is None:
+            survey.picture = _Picture(frame.height, frame.width, *_orientation(frame))
+        survey.decoded_pts.append(NO_TIME if frame.pts is None else frame.pts)
+        survey.corrupt |= frame.is_corrupt
+        survey.sizes.add((frame.height, frame.width))
+
+
+def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:
+    """Clockwise degrees (to the nearest quarter turn) and mirroring of the display matrix.
+
+    The matrix is nine native 32-bit fixed-point numbers (libavutil/display.h); they are read here
+    because `VideoFrame.rotation` drops the sign of the determinant.
+    """
+    matrix = cast("SideData | None", frame.side_data.get("DISPLAYMATRIX"))
+    if matrix is None:
+        return 0, False
+    a, b, _, c, d = struct.unpack("=9i", bytes(matrix))[:5]
+    mirrored = a * d - b * c < 0
+    return round(math.degrees(math.atan2(b, a)) / 90) * 90 % 360, mirrored
+
+
+def _orientation_flags(picture: _Picture) -> Iterator[str]:
+    if picture.rotation:
+        yield "rotated"
+    if picture.mirrored:
+        yield "mirrored"
+
+
+def _timing_flags(survey: _Survey, shown: NDArray[np.int64]) -> Iterator[str]:
+    """What the packet times say: missing, out of order, of a variable rate."""
+    if shown[0] == NO_TIME:
+        yield "no_timestamps"
+        return
+    steps = np.diff(shown)
+    dts = np.frombuffer(survey.dts, np.int64)
+    decoded = np.frombuffer(survey.decoded_pts, np.int64)
+    # AVI stores no presentation times: FFmpeg's guesses for H.264 come out of the decoder unsorted.
+    unsorted = (np.diff(decoded) <= 0).any()
+    if unsorted or (steps <= 0).any() or (np.diff(dts[dts != NO_TIME]) < 0).any():
+        yield "odd_timestamps"
+    elif len(steps):
+        # One tick either way is rounding: Matroska counts in milliseconds.
+        usual = float(np.median(steps))
+        if (np.abs(steps - usual) > max(1.0, 0.1 * usual)).any():
+            yield "variable_rate"
+
+
+def _content_flags(survey: _Survey, shown: NDArray[np.int64]) -> Iterator[str]:
+    """What the header, the packets and (with `decode`) the frames say about one another."""
+    corrupt = survey.marked(CORRUPT)
+    if survey.faults.container or corrupt[-1]:
+        yield "truncated"  # the file ends inside the last packet
+    if survey.header_frames and survey.header_frames != len(survey.pts):
+        yield "header_mismatch"
+    if survey.corrupt or survey.faults.packets or corrupt.any():
+        yield "corrupt_frames"
+    if survey.decode and len(survey.decoded_pts) != len(shown):
+        yield "header_mismatch"
+    if len(survey.sizes) > 1:
+        yield "size_changes"
+
+
+def _average_rate(survey: _Survey, shown: NDArray[np.int64], timed: bool) -> float:
+    """Frames per second by the packet times; by the header where they agree or there are none."""
+    header = survey.header_rate
+    if not timed or len(shown) < 2:
+        return header or DEFAULT_FPS
+    measured = (len(shown) - 1) / float(int(shown[-1] - shown[0]) * survey.time_base)
+    # The header's 30000/1001 is nicer than what millisecond time stamps average to.
+    return header if header and abs(header / measured - 1) < 2e-3 else measured
+
+
+def _key_frames(survey: _Survey, shown: NDArray[np.int64]) -> KeyFrames | None:
+    """The table that seeking needs, or None where there is nothing to seek to or no trust."""
+    chosen = survey.marked(KEY) & survey.marked(SHOWN)
+    pts = np.frombuffer(survey.pts, np.int64)[chosen]
+    dts = np.frombuffer(survey.dts, np.int64)[chosen]
+    order = np.argsort(pts)
+    pts, dts = pts[order], dts[order]
+    # Nobody seeks to the first one; Matroska doesn't know its decoding time.
+    dts[:1] = np.where(dts[:1] == NO_TIME, pts[:1], dts[:1])
+    if len(pts) <= LEAD + 1 or pts[0] != shown[0] or (dts == NO_TIME).any():
+        return None
+    return KeyFrames(index=np.searchsorted(shown, pts).astype(np.int64), pts=pts, dts=dts)
+
+
+def _seeking_works(row: ProbeRow, shown: NDArray[np.int64], time_base: Fraction) -> bool:
+    """Compare decoding from `LEAD` key frames back with decoding from further back.
+
+    Three points: the first key frame that a seek can serve (against the start of the file), the
+    middle and the last one. A run starts at its key frame, where the lead is shortest. The times
+    have to be those of the packets as well.
+    """
+    assert row.key_frames is not None
+    last = len(row.key_frames.index) - 1
+    for target in sorted({LEAD + 1, (LEAD + 1 + last) // 2, last}):
+        start = int(row.key_frames.index[target])
+        times = [
+            float((int(pts) - int(shown[0])) * time_base) for pts in shown[start:][:RUN_FRAMES]
+        ]
+        near, far = (_run(row, start, lead) for lead in (LEAD, FAR_LEAD))
+        if [frame.pts for frame in near] != times or [frame.pts for frame in far] != times:
+            return False
+        if any(not np.array_equal(a.image, b.image) for a, b in zip(near, far, strict=True)):
+            return False
+    return True
+
+
+def _run(row: ProbeRow, start: int, lead: int) -> list[Frame]:
+    """A few frames decoded from `lead` key frames back; none where the table does not fit."""
+    try:
+        return list(video_frames(row, start, start + RUN_FRAMES, 0, lead, Faults()))
+    except SeekMismatch:
+        return []
+
+
+# ----------------------------------------------------------------------- signs of a cut-off file
+
+
+def _declares_more(survey: _Survey, seconds: float | None) -> bool:
+    """True where the stream's header promises over a second (and over 1 %) more than there is."""
+    if seconds is None or survey.header_duration is None:
+        return False
+    declared = float(survey.header_duration * survey.time_base)
+    return declared > seconds + max(1.0, 0.01 * seconds)
+
+
+def _claims_more(path: Path) -> bool:
+    """True where the container's own sizes reach beyond the end of the file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] == b"RIFF":
+            return _riff_end(file, size) > size
+        if head[:4] == b"\x1a\x45\xdf\xa3":
+            return _matroska_end(file, size) > size
+        if head[4:8] in MP4_BOXES:
+            return _mp4_end(file, size) > size
+        if head[:1] == b"\x47":
+            file.seek(TS_PACKET)
+            return file.read(1) == b"\x47" and size % TS_PACKET != 0
+    return False
+
+
+def _riff_end(file: BinaryIO, size: int) -> int:
+    """Where the last RIFF chunk of an AVI file says that it ends (several: OpenDML)."""
+    position = 0
+    while position < size:
+        file.seek(position)
+        head = file.read(8)
+        if len(head) < 8 or head[:4] != b"RIFF":
+            break
+        length = int.from_bytes(head[4:], "little")
+        if length == 0:
+            return size + 1  # filled in when a recording is finished: this one never was
+        position += 8 + length
+    return position
+
+
+def _mp4_end(file: BinaryIO, size: int) -> int:
+    """Where the last top-level box says that it ends (ISO/IEC 14496-12, 4.2)."""
+    position = 0
+    while position < size:
+        file.seek(position)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:], "big")
+        if length < 8:  # 0: up to the end of the file; the rest is no size
+            break
+        position += length
+    return position
+
+
+def _matroska_end(file: BinaryIO, size: int) -> int:
+    """Where the segment, or its last element of known size, ends (RFC 8794, RFC 9559)."""
+    position = 0
+    while position < size:
+        file.seek(position)
+        head = file.read(12)
+        id_length = _vint_length(head, 0)
+        size_length = _vint_length(head, id_length)
+        if not id_length or not size_length or len(head) < id_length + size_length:
+            break
+        value = int.from_bytes(head[id_length : id_length + size_length], "big")
+        length = value & ((1 << 7 * size_length) - 1)
+        unknown = length == (1 << 7 * size_length) - 1  # a live recording
+        position += id_length + size_length
+        if unknown and head[:id_length] != MATROSKA_SEGMENT:
+            break
+        if not unknown:
+            position += length
+    return position
+
+
+def _vint_length(head: bytes, at: int) -> int:
+    """Bytes of the variable-length number at that place: leading zero bits plus one; 0 if none."""
+    return 9 - head[at].bit_length() if at < len(head) and head[at] else 0

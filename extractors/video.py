@@ -1,0 +1,156 @@
+"""What a video is to us: a probed file, its frames, and why it may be refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNTIMED = frozenset({"no_timestamps", "odd_timestamps"})  # flags: times are frame number / fps
+SHORT = 16  # a video with fewer frames does not fill one clip
+
+
+class DecodeError(RuntimeError):
+    """A file cannot be used as a video; the message says why and what to do next."""
+
+
+class MissingFile(DecodeError):
+    """The path does not exist or may not be read."""
+
+
+class EmptyFile(DecodeError):
+    """The file has no bytes."""
+
+
+class NotAVideo(DecodeError):
+    """The content is no video container, whatever the name says."""
+
+
+class BrokenContainer(DecodeError):
+    """It was a video container once, but the part that describes the frames is missing."""
+
+
+class ForbiddenFormat(DecodeError):
+    """A playlist, a picture or another format that is not opened as a video."""
+
+
+class NoVideoStream(DecodeError):
+    """The container holds no video stream (cover pictures do not count)."""
+
+
+class NoDecoder(DecodeError):
+    """There is no decoder for the codec."""
+
+
+class NoFrames(DecodeError):
+    """There is a video stream (or a folder), but not one frame comes out of it."""
+
+
+class UnreadableImage(DecodeError):
+    """A file of an image folder cannot be read as a picture."""
+
+
+class UnsafeLink(DecodeError):
+    """An image is a link that leads out of its folder."""
+
+
+class MixedSizes(DecodeError):
+    """The images of a folder differ in size."""
+
+
+class NoFootage(DecodeError):
+    """Only features of the video are at hand: there is nothing to decode."""
+
+
+class SeekMismatch(DecodeError):
+    """Frames after a seek are not those of the probe's table; decode `in_order(row)` instead."""
+
+
+class FrameOrderError(DecodeError):
+    """Frames were pushed out of order, with holes, or after the end."""
+
+
+@dataclass(frozen=True)
+class KeyFrames:
+    """Where decoding may start: one row a key frame, in presentation order.
+
+    Attributes:
+        index: (k,) int64, frame number in presentation order.
+        pts: (k,) int64, in the stream's time base.
+        dts: (k,) int64, in the stream's time base.
+    """
+
+    index: NDArray[np.int64]
+    pts: NDArray[np.int64]
+    dts: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One file as it really is.
+
+    Attributes:
+        path: absolute path of a video file or of a folder of images; "" without footage.
+        content_id: `s1-` / `f1-` + 40 hex digits (sampled / full hash of the content); `m1-` and
+            a hash of data set and video id without footage.
+        kind: "video", "images", or "features" where there is no footage.
+        n_frames: frames by the packets (video; by decoding if `decoded`) or files (images); as the
+            manifest states them, or 0, without footage.
+        decoded: True where n_frames was counted by decoding.
+        fps: average frames per second (the nominal rate for images).
+        height: rows, after rotation.
+        width: columns, after rotation.
+        rotation: clockwise degrees applied to the stored picture: 0, 90, 180 or 270.
+        duration: seconds.
+        codec: FFmpeg's codec name, or the images' format.
+        container: FFmpeg's format name, or "images".
+        flags: what is wrong or unusual, sorted.
+        key_frames: None for images and for files that have to be decoded in order.
+    """
+
+    path: str
+    content_id: str
+    kind: Literal["video", "images", "features"]
+    n_frames: int
+    decoded: bool
+    fps: float
+    height: int
+    width: int
+    rotation: int
+    duration: float
+    codec: str
+    container: str
+    flags: tuple[str, ...] = ()
+    key_frames: KeyFrames | None = None
+
+    @property
+    def sequential_only(self) -> bool:
+        """True where seeking cannot be trusted and spans have to be decoded in order."""
+        return "sequential_only" in self.flags
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded picture: number, seconds since the first frame, (H, W, 3) uint8 RGB."""
+
+    index: int
+    pts: float
+    image: NDArray[np.uint8]
+    corrupt: bool = False
+
+
+def in_order(row: ProbeRow) -> ProbeRow:
+    """The row of the same video, never to be seeked in: what to use after a `SeekMismatch`."""
+    return replace(row, flags=tuple(sorted({*row.flags, "sequential_only"})), key_frames=None)
+
+
+@dataclass
+class Faults:
+    """What went wrong while one file was read."""
+
+    packets: int = 0  # refused by the decoder
+    container: bool = False  # the demuxer gave up before the end of the file
+    pending: bool = False  # the next frame follows a refused packet
+    at_end: bool = False  # everything has been decoded
