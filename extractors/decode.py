@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from errno import EINVAL
+from dataclasses import replace
+from errno import EINVAL, ENOMEM
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
@@ -45,8 +46,8 @@ FORMATS = (
     "gif,yuv4mpegpipe,mxf,dv,dhav,nut"
 )
 LEAD = 3  # key frames that decoding starts ahead of the key frame in front of the target
-# A tag in another encoding is no reason to refuse a file; PyAV 19 copes by itself.
 NO_TIME = -(1 << 63)  # FFmpeg's AV_NOPTS_VALUE, as int64
+# A tag in another encoding is no reason to refuse a file; PyAV 19 copes by itself.
 METADATA: dict[str, Any] = (
     {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
@@ -126,11 +127,17 @@ def packets(
     container: InputContainer, stream: VideoStream, faults: Faults
 ) -> Iterator[av.Packet[VideoStream]]:
     """The stream's packets; a part that cannot be demuxed ends the file and is noted."""
+    most = container.size  # one byte a packet at least: more means that the demuxer goes in circles
     try:
-        for packet in container.demux(stream):
+        for number, packet in enumerate(container.demux(stream)):
+            faults.beat()
+            if number > most > 0:
+                faults.container = True
+                return
             if packet.size or packet.dts is not None:  # else PyAV's own flush packet
                 yield packet
-    except FFmpegError:
+    except FFmpegError as error:
+        _not_memory(error)
         faults.container = True
 
 
@@ -140,10 +147,21 @@ def decode_packet(
     """The frames that a packet gives; a refused packet gives none and is counted."""
     try:
         return stream.decode(packet)
-    except FFmpegError:
+    except FFmpegError as error:
+        _not_memory(error)
         faults.packets += 1
         faults.pending = True
         return []
+
+
+def _not_memory(error: FFmpegError) -> None:
+    """Want of memory is no damage: what comes behind it would be silently lost.
+
+    Raises:
+        MemoryError: that is what it was.
+    """
+    if error.errno == ENOMEM:
+        raise MemoryError(f"decoding: {error.strerror}") from error
 
 
 def drain(stream: VideoStream, faults: Faults) -> Iterator[av.VideoFrame]:
@@ -203,7 +221,12 @@ class FrameReader(Iterator[Frame]):
 
 
 def read_frames(
-    row: ProbeRow, start: int = 0, stop: int | None = None, *, threads: int = 0
+    row: ProbeRow,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    threads: int = 0,
+    faults: Faults | None = None,
 ) -> FrameReader:
     """Decode frames [start, stop), in order, in constant memory.
 
@@ -218,6 +241,7 @@ def read_frames(
             `row.n_frames`.
         threads: of the decoder; 0 lets FFmpeg choose. They change nothing but speed, except in a
             damaged file: one that is flagged `corrupt_frames` is decoded by one thread.
+        faults: filled while reading.
 
     Returns:
         Frames of (row.height, row.width, 3) uint8 RGB, upright, `pts` in seconds since the first
@@ -230,12 +254,27 @@ def read_frames(
     """
     if start < 0 or (stop is not None and stop < start):
         raise ValueError(f"no frames are [{start}, {stop})")
-    faults = Faults()
+    faults = faults or Faults()
     if row.kind == "images":
         return FrameReader(row, image_frames(row, start, stop, faults), faults)
     if "corrupt_frames" in row.flags:
         threads = 1
     return FrameReader(row, video_frames(row, start, stop, threads, LEAD, faults), faults)
+
+
+def row_for_span(row: ProbeRow, start: int, stop: int) -> ProbeRow:
+    """The row with only those key frames that reading [start, stop) looks at.
+
+    A day of footage has 100,000 key frames; what goes to another process should not carry them all.
+    """
+    if row.key_frames is None:
+        return row
+    index = row.key_frames.index
+    first = max(1, int(np.searchsorted(index, start, side="right")) - 1 - LEAD)
+    last = int(np.searchsorted(index, stop, side="right"))
+    kept = np.r_[0, first:last]  # the first one of all: times count from it
+    keys = KeyFrames(*(a[kept] for a in vars(row.key_frames).values()))
+    return replace(row, key_frames=keys)
 
 
 def video_frames(

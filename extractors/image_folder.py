@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from .limits import DecodeLimits
 from .video import (
     SHORT,
     DecodeError,
@@ -73,17 +74,26 @@ def _has_gaps(images: list[Path]) -> bool:
     return any(after != before + 1 for before, after in pairwise(numbers))
 
 
-def probe_images(folder: Path, identity: str, decode: bool, fps: float) -> ProbeRow:
+def probe_images(
+    folder: Path,
+    identity: str,
+    decode: bool,
+    fps: float,
+    limits: DecodeLimits,
+    faults: Faults,
+) -> ProbeRow:
     """The row of a folder whose content id is known; its headers are read, or all of it."""
     if not fps > 0:
         raise ValueError(f"image_fps must be positive, not {fps}")
     images = list_images(folder)
     sizes, formats = [], set()
     for path in images:
+        faults.beat()
         with _image(path) as image:
             formats.add(str(image.format).lower())
             quarter_turn = _exif_orientation(image) >= 5
             sizes.append((image.width, image.height) if quarter_turn else image.size[::-1])
+            limits.check_picture(path, *sizes[-1])
             if decode:
                 _rgb(image)
         if sizes[-1] != sizes[0]:
@@ -121,6 +131,7 @@ def image_frames(
             f"{row.path}: {len(images)} images, but {row.n_frames} when it was probed; probe again"
         )
     for number, path in enumerate(images[start:stop], start):
+        faults.beat()
         with _image(path) as image:
             pixels = _rgb(image)
         if pixels.shape[:2] != (row.height, row.width):

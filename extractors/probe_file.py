@@ -31,6 +31,7 @@ from .decode import (
 )
 from .identity import HashMode, content_id
 from .image_folder import probe_images
+from .limits import DecodeLimits
 from .video import (
     SHORT,
     UNTIMED,
@@ -58,6 +59,7 @@ def probe_video(
     decode: bool = False,
     image_fps: float = 25.0,
     seek_check_frames: int = 0,
+    limits: DecodeLimits | None = None,
 ) -> ProbeRow:
     """Probe one video file or folder of images; docs/probe.md explains the flags.
 
@@ -71,17 +73,60 @@ def probe_video(
         image_fps: nominal frames per second of image folders.
         seek_check_frames: nobody will seek in a video of at most this many frames (it is one span),
             so it gets no seek check and no `key_frames`, and is read from its start.
+        limits: what is refused; None takes the defaults.
 
     Raises:
         DecodeError: a subclass that names what is wrong with the file.
     """
     path = Path(path).absolute()
-    identity = content_id(path, hash_mode)
+    return probe_content(
+        path,
+        content_id(path, hash_mode),
+        decode=decode,
+        image_fps=image_fps,
+        seek_check_frames=seek_check_frames,
+        limits=limits or DecodeLimits(),
+        faults=Faults(),
+    )
+
+
+def probe_content(
+    path: Path,
+    identity: str,
+    *,
+    decode: bool,
+    image_fps: float,
+    seek_check_frames: int,
+    limits: DecodeLimits,
+    faults: Faults,
+) -> ProbeRow:
+    """Probe what is known by its content id already; see `probe_video`.
+
+    Raises:
+        DecodeError: a subclass that names what is wrong with the file.
+    """
+    limits.check_file(path)
     if path.is_dir():
-        return probe_images(path, identity, decode, image_fps)
+        row = probe_images(path, identity, decode, image_fps, limits, faults)
+    else:
+        row = _probe_file(path, identity, decode, seek_check_frames, limits, faults)
+    limits.check(row)
+    return row
+
+
+def _probe_file(
+    path: Path,
+    identity: str,
+    decode: bool,
+    seek_check_frames: int,
+    limits: DecodeLimits,
+    faults: Faults,
+) -> ProbeRow:
     # One thread: with more of them, what FFmpeg makes of damaged frames is not reproducible.
     with opened(path, threads=1) as (container, stream):
-        survey = _survey(container, stream, decode)
+        context = stream.codec_context
+        limits.check_picture(path, context.height, context.width)
+        survey = _survey(container, stream, decode, faults)
     picture = survey.picture
     shown = survey.shown_pts()
     if picture is None or not len(shown):
@@ -114,6 +159,7 @@ def probe_video(
         duration=n_frames / fps if seconds is None else seconds,
         codec=survey.codec,
         container=survey.container,
+        damaged=survey.damaged + survey.faults.packets,
         flags=tuple(sorted(flags)),
     )
     if not timed or (decode and not np.array_equal(survey.decoded_pts, shown)):
@@ -121,9 +167,11 @@ def probe_video(
     if n_frames <= seek_check_frames:
         return row
     keys = _key_frames(survey, shown)
-    if keys is None or not _seeking_works(replace(row, key_frames=keys), shown, survey.time_base):
+    if keys is None:
         return in_order(row)
-    return replace(row, key_frames=keys)
+    seekable = replace(row, key_frames=keys)
+    beating = Faults(beat=faults.beat)
+    return seekable if _seeking_works(seekable, shown, survey.time_base, beating) else in_order(row)
 
 
 @dataclass(frozen=True)
@@ -150,13 +198,13 @@ class _Survey:
     header_frames: int
     header_duration: int | None
     decode: bool
+    faults: Faults
     pts: array[int] = field(default_factory=lambda: array("q"))
     dts: array[int] = field(default_factory=lambda: array("q"))
     marks: bytearray = field(default_factory=bytearray)
-    faults: Faults = field(default_factory=Faults)
     picture: _Picture | None = None
     decoded_pts: array[int] = field(default_factory=lambda: array("q"))
-    corrupt: bool = False
+    damaged: int = 0
     sizes: set[tuple[int, int]] = field(default_factory=set)
 
     def marked(self, mark: int) -> NDArray[np.bool_]:
@@ -168,7 +216,9 @@ class _Survey:
         return np.sort(np.frombuffer(self.pts, np.int64)[self.marked(SHOWN)])
 
 
-def _survey(container: InputContainer, stream: VideoStream, decode: bool) -> _Survey:
+def _survey(
+    container: InputContainer, stream: VideoStream, decode: bool, faults: Faults
+) -> _Survey:
     rate = stream.average_rate or stream.guessed_rate
     survey = _Survey(
         codec=stream.codec_context.name,
@@ -178,6 +228,7 @@ def _survey(container: InputContainer, stream: VideoStream, decode: bool) -> _Su
         header_frames=stream.frames,
         header_duration=stream.duration,
         decode=decode,
+        faults=faults,
     )
     for packet in packets(container, stream, survey.faults):
         survey.pts.append(NO_TIME if packet.pts is None else packet.pts)
@@ -197,7 +248,7 @@ def _note_frames(survey: _Survey, frames: Iterable[av.VideoFrame]) -> None:
         if survey.picture is None:
             survey.picture = _Picture(frame.height, frame.width, *_orientation(frame))
         survey.decoded_pts.append(NO_TIME if frame.pts is None else frame.pts)
-        survey.corrupt |= frame.is_corrupt
+        survey.damaged += bool(frame.is_corrupt)
         survey.sizes.add((frame.height, frame.width))
 
 
@@ -248,7 +299,7 @@ def _content_flags(survey: _Survey, shown: NDArray[np.int64]) -> Iterator[str]:
         yield "truncated"  # the file ends inside the last packet
     if survey.header_frames and survey.header_frames != len(survey.pts):
         yield "header_mismatch"
-    if survey.corrupt or survey.faults.packets or corrupt.any():
+    if survey.damaged or survey.faults.packets or corrupt.any():
         yield "corrupt_frames"
     if survey.decode and len(survey.decoded_pts) != len(shown):
         yield "header_mismatch"
@@ -280,7 +331,9 @@ def _key_frames(survey: _Survey, shown: NDArray[np.int64]) -> KeyFrames | None:
     return KeyFrames(index=np.searchsorted(shown, pts).astype(np.int64), pts=pts, dts=dts)
 
 
-def _seeking_works(row: ProbeRow, shown: NDArray[np.int64], time_base: Fraction) -> bool:
+def _seeking_works(
+    row: ProbeRow, shown: NDArray[np.int64], time_base: Fraction, faults: Faults
+) -> bool:
     """Compare decoding from `LEAD` key frames back with decoding from further back.
 
     Three points: the first key frame that a seek can serve (against the start of the file), the
@@ -294,7 +347,7 @@ def _seeking_works(row: ProbeRow, shown: NDArray[np.int64], time_base: Fraction)
         times = [
             float((int(pts) - int(shown[0])) * time_base) for pts in shown[start:][:RUN_FRAMES]
         ]
-        near, far = (_run(row, start, lead) for lead in (LEAD, FAR_LEAD))
+        near, far = (_run(row, start, lead, faults) for lead in (LEAD, FAR_LEAD))
         if [frame.pts for frame in near] != times or [frame.pts for frame in far] != times:
             return False
         if any(not np.array_equal(a.image, b.image) for a, b in zip(near, far, strict=True)):
@@ -302,10 +355,10 @@ def _seeking_works(row: ProbeRow, shown: NDArray[np.int64], time_base: Fraction)
     return True
 
 
-def _run(row: ProbeRow, start: int, lead: int) -> list[Frame]:
+def _run(row: ProbeRow, start: int, lead: int, faults: Faults) -> list[Frame]:
     """A few frames decoded from `lead` key frames back; none where the table does not fit."""
     try:
-        return list(video_frames(row, start, start + RUN_FRAMES, 0, lead, Faults()))
+        return list(video_frames(row, start, start + RUN_FRAMES, 0, lead, faults))
     except SeekMismatch:
         return []
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,30 @@ class FrameOrderError(DecodeError):
     """Frames were pushed out of order, with holes, or after the end."""
 
 
+class OverLimit(DecodeError):
+    """The file is larger, longer or wider than the limits allow (see `DecodeLimits`)."""
+
+
+class CorruptFrames(DecodeError):
+    """The video has damaged frames, and is not to be used then."""
+
+
+class HostileVideo(DecodeError):
+    """The file took the decoding process down; it is not opened again until somebody says so."""
+
+
+class DecoderHang(HostileVideo):
+    """No packet and no picture came for too long: the decoding process was killed."""
+
+
+class DecoderCrash(HostileVideo):
+    """The decoding process died in native code."""
+
+
+class DecoderMemory(HostileVideo):
+    """Decoding needed more memory than it may have."""
+
+
 @dataclass(frozen=True)
 class KeyFrames:
     """Where decoding may start: one row a key frame, in presentation order.
@@ -106,6 +131,7 @@ class ProbeRow:
         duration: seconds.
         codec: FFmpeg's codec name, or the images' format.
         container: FFmpeg's format name, or "images".
+        damaged: frames that the decoder marked or refused, of those decoded (all if `decoded`).
         flags: what is wrong or unusual, sorted.
         key_frames: None for images and for files that have to be decoded in order.
     """
@@ -122,6 +148,7 @@ class ProbeRow:
     duration: float
     codec: str
     container: str
+    damaged: int = 0
     flags: tuple[str, ...] = ()
     key_frames: KeyFrames | None = None
 
@@ -129,6 +156,29 @@ class ProbeRow:
     def sequential_only(self) -> bool:
         """True where seeking cannot be trusted and spans have to be decoded in order."""
         return "sequential_only" in self.flags
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; key frames become three lists."""
+        keys = self.key_frames
+        return {
+            **vars(self),
+            "flags": list(self.flags),
+            "key_frames": None if keys is None else [a.tolist() for a in vars(keys).values()],
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ProbeRow:
+        """The row that `to_json` gave."""
+        keys = values["key_frames"]
+        return cls(
+            **{
+                **values,
+                "flags": tuple(values["flags"]),
+                "key_frames": None
+                if keys is None
+                else KeyFrames(*(np.asarray(a, np.int64) for a in keys)),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -146,11 +196,16 @@ def in_order(row: ProbeRow) -> ProbeRow:
     return replace(row, flags=tuple(sorted({*row.flags, "sequential_only"})), key_frames=None)
 
 
+def _nothing() -> None:
+    """Nobody listens."""
+
+
 @dataclass
 class Faults:
-    """What went wrong while one file was read."""
+    """What went wrong while one file was read; told of all progress, for deadlines."""
 
     packets: int = 0  # refused by the decoder
     container: bool = False  # the demuxer gave up before the end of the file
     pending: bool = False  # the next frame follows a refused packet
     at_end: bool = False  # everything has been decoded
+    beat: Callable[[], None] = field(default=_nothing, repr=False)  # at every packet and picture
