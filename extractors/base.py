@@ -19,6 +19,23 @@ Precision = Literal["fp32", "bf16", "fp16"]
 PrecisionRequest = Literal["auto", "fp32", "bf16", "fp16"]
 
 
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how a network runs; nothing here changes more than the last bits.
+
+    Attributes:
+        device: "cpu", "cuda", "cuda:1", ...
+        threads: of a network on a CPU; None leaves torch's own number.
+        batch_size: clips that go through at once; None tries out what is fastest.
+        compile: let torch.compile rewrite the network first.
+    """
+
+    device: str = "cpu"
+    threads: int | None = None
+    batch_size: int | None = None
+    compile: bool = False
+
+
 class ExtractorError(ValueError):
     """A setting or an input that an extractor cannot work with."""
 
@@ -81,7 +98,10 @@ class Extractor(ABC, Generic[ConfigT]):
         cards: pretrained weights that fit, the default first; empty for plain arithmetic. Where
             they depend on the config, all of them, and `cards_for` tells which fit.
         presets: named settings, `NAME:PRESET` on the command line.
-        batch_size: clips a batch by default; changes nothing but speed and the last bits.
+        keeps_pixels: its arrays are decoded pictures, so large that nobody should get them unasked.
+        batch_size: clips that `extract` is given at once on a CPU, where nobody says otherwise.
+        gpu_batch_size: likewise on a GPU. How many of their crops or patches go through the network
+            together is the network's own choice.
     """
 
     name: ClassVar[str]
@@ -89,7 +109,9 @@ class Extractor(ABC, Generic[ConfigT]):
     Config: ClassVar[type[Config]]
     cards: ClassVar[tuple[Weights, ...]] = ()
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    keeps_pixels: ClassVar[bool] = False
     batch_size: ClassVar[int] = 8
+    gpu_batch_size: ClassVar[int] = 32
 
     def __init__(
         self,
@@ -127,8 +149,8 @@ class Extractor(ABC, Generic[ConfigT]):
         """How the engine cuts the video for this extractor."""
 
     @abstractmethod
-    def load(self, device: str) -> None:
-        """Put what is needed on the device ("cpu", "cuda:0", ...)."""
+    def load(self, runtime: Runtime) -> None:
+        """Put what is needed on the device."""
 
     @abstractmethod
     def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:

@@ -65,6 +65,7 @@ class Clip:
         pts: seconds of each, float64.
         frame_start: first frame of the clip proper, without context.
         frame_stop: one past the last real frame of the clip (not counting repeated tail frames).
+        damaged: how many of the frames, each counted once, the decoder marked as damaged.
     """
 
     frames: NDArray[np.uint8]
@@ -72,6 +73,7 @@ class Clip:
     pts: NDArray[np.float64]
     frame_start: int
     frame_stop: int
+    damaged: int = 0
 
 
 def plan_spans(content_id: str, n_frames: int, span_frames: int) -> list[Span]:
@@ -180,6 +182,7 @@ class ClipAssembler:
             pts=np.array([frame.pts for frame in frames], np.float64),
             frame_start=start,
             frame_stop=stop,
+            damaged=len({frame.index for frame in frames if frame.corrupt}),
         )
 
     def _forget(self) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, Self, cast
 
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from pydantic import PositiveInt, model_validator
@@ -20,9 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from .base import ArraySpec, Config, Extractor, ExtractorError, Precision
-from .clips import Clip, ClipRule, Tail
-from .inference import Size, VideoNetwork, load_video_network, resize_frames, short_side
+from .base import ArraySpec, Config, ExtractorError, Precision
+from .clips import ClipRule, Tail
+from .inference import VideoNetwork, resized
+from .network_extractor import NetworkExtractor
+from .resize import Size, short_side
 from .weights import Arrays, LayoutError, ResolvedWeights, Weights
 
 CLASSES = 400  # of Kinetics
@@ -217,7 +218,7 @@ class I3DConfig(Config):
         return self
 
 
-class I3DFeatures(Extractor[I3DConfig]):
+class I3DFeatures(NetworkExtractor[I3DConfig]):
     """The mean of a network's last map: (crops, D) a clip.
 
     Class attributes:
@@ -226,8 +227,6 @@ class I3DFeatures(Extractor[I3DConfig]):
 
     backbone: ClassVar[Backbone]
     Config: ClassVar[type[Config]] = I3DConfig
-
-    _network: VideoNetwork | None = None
 
     def __init__(
         self,
@@ -263,34 +262,24 @@ class I3DFeatures(Extractor[I3DConfig]):
         """Clips without context."""
         return ClipRule(self.config.clip_length, self.config.stride, self.config.tail)
 
-    def load(self, device: str) -> None:
-        """Put the network on the device.
+    def build(self) -> I3d:
+        """The backbone."""
+        return self.backbone.build()
+
+    def rows(self, network: VideoNetwork, videos: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Features (n, crops, D) and, if asked for, logits (n, crops, 400).
 
         Raises:
-            WeightsError: the weights are damaged.
+            ExtractorError: a frame is too small.
         """
-        assert self.weights is not None  # the base class has checked
-        build = self.backbone.build
-        self._network = load_video_network(build, self.weights, self.precision, device)
-
-    def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
-        """Features (n, crops, D) and, if asked for, logits (n, crops, 400); float32.
-
-        Raises:
-            ExtractorError: `load` was not called, or a frame is too small.
-        """
-        if self._network is None:
-            raise ExtractorError(f"{self.name}: call load(device) first")
-        videos = torch.stack(
-            [resize_frames(c.frames, self._resized(*c.frames.shape[1:3])) for c in clips]
-        )
-        crops = self._crops(videos)  # (n, crops, T, h, w, 3)
+        size = self._resized(videos[0].shape[1], videos[0].shape[2])
+        crops = self._crops(resized(videos, size))  # (n, crops, T, h, w, 3)
         self.backbone.check(*crops.shape[2:5])
-        features = self._network(crops.flatten(0, 1)).reshape(*crops.shape[:2], -1)
-        rows = {"features": features.cpu().numpy()}
+        features = network.features(crops.flatten(0, 1)).reshape(*crops.shape[:2], -1)
+        rows = {"features": features}
         if self.config.logits:
-            rows["logits"] = cast(I3d, self._network.network).classify(features).cpu().numpy()
-        return dict(rows)
+            rows["logits"] = cast(I3d, network.network).classify(features)
+        return rows
 
     def _crops(self, videos: Tensor) -> Tensor:
         """(n, T, H, W, 3) uint8 -> (n, crops, T, h, w, 3) uint8."""
@@ -298,8 +287,7 @@ class I3DFeatures(Extractor[I3DConfig]):
             return videos[:, None]
         size = (side, side)
         if self.config.crops == 10:
-            assert self._network is not None  # ten crops overlap: send the pixels once
-            return torch.stack(ten_crop(videos.to(self._network.device), size), 1)
+            return torch.stack(ten_crop(videos, size), 1)
         y, x = centre_of((videos.shape[2], videos.shape[3]), size)
         return videos[:, None, :, y : y + side, x : x + side]
 
@@ -317,18 +305,3 @@ class I3DFeatures(Extractor[I3DConfig]):
         side = self.config.crop_size
         size = self._resized(height, width) if side is None else (side, side)
         return self.config.crops * self.backbone.flops(self.config.clip_length, *size)
-
-    def recipe(self) -> dict[str, Any]:
-        """Also what happens to the pixels."""
-        assert self.weights is not None
-        return {**super().recipe(), "pixels": pixel_recipe(self.weights.card)}
-
-
-def pixel_recipe(card: Weights) -> dict[str, Any]:
-    """How pixels are prepared, for recipes."""
-    return {
-        "colour": "RGB",
-        "resize": "bilinear, antialias, uint8",
-        "mean": list(card.mean),
-        "std": list(card.std),
-    }

@@ -1,20 +1,32 @@
-"""Frozen networks on the device: precision, folding, resizing, normalisation, micro-batches."""
+"""Frozen networks on the device: precision, folding, normalisation, batches that fit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .base import ExtractorError, Precision, PrecisionRequest
+from .base import ExtractorError, Precision, PrecisionRequest, Runtime
+from .lane import lane_of
+from .micro_batch import (
+    MOST_ITEMS,
+    MicroBatches,
+    even_parts,
+    half,
+    is_out_of_memory,
+    most_items,
+    seconds_of,
+    shared_sizes,
+)
+from .resize import Interpolation, Size, resize_frames
 from .weights import ResolvedWeights, load_tensors
 
 DTYPES: dict[Precision, torch.dtype] = {
@@ -23,12 +35,7 @@ DTYPES: dict[Precision, torch.dtype] = {
     "fp16": torch.float16,
 }
 
-# Pixels (frames x height x width) that go through a network at once. On a CPU two clips of
-# 16 x 224 x 224 are the fastest; a GPU wants many.
-CPU_PIXELS = 2 * 16 * 224 * 224
-GPU_PIXELS = 32 * 16 * 224 * 224
-
-Size = tuple[int, int]  # height, width
+R = TypeVar("R")
 
 
 # --------------------------------------------------------------------------------- precision
@@ -144,75 +151,154 @@ def fold_batch_norms(network: nn.Module, norm_of: Mapping[str, str]) -> None:
             )
 
 
-# ------------------------------------------------------------------------------------ pixels
+# ------------------------------------------------------------------------------------ running
 
 
-def short_side(height: int, width: int, side: int) -> Size:
-    """The size with the shorter side as told; the longer one is rounded down (torchvision)."""
-    if height <= width:
-        return side, int(side * width / height)
-    return int(side * height / width), side
-
-
-def resize_frames(frames: NDArray[np.uint8], size: Size) -> Tensor:
-    """Resize by bilinear interpolation with antialias.
-
-    In uint8 and on the CPU whatever the device: the same pixels everywhere, equal to Pillow's to
-    one grey level, and several times faster than in float.
+class VideoNetwork:
+    """A prepared network that takes uint8 videos, in the lane of its device.
 
     Args:
-        frames:
-            (T, H, W, 3) uint8.
-        size:
-            (h, w).
-
-    Returns:
-        (T, h, w, 3) uint8.
-    """
-    video = torch.from_numpy(frames if frames.flags.writeable else frames.copy())
-    if tuple(video.shape[1:3]) == size:
-        return video
-    pictures = video.permute(0, 3, 1, 2)  # (T, 3, H, W), channels last in memory
-    return interpolate(pictures, size, mode="bilinear", antialias=True).permute(0, 2, 3, 1)
-
-
-@dataclass(frozen=True)
-class VideoNetwork:
-    """A prepared network that takes uint8 videos.
-
-    Attributes:
-        network: (B, 3, T, H, W) normalised -> (B, D) float32.
-        mean: a channel, in units of pixels in 0..255.
-        std: likewise.
-        precision: of the network.
-        device: of the network.
+        network:
+            (B, 3, T, H, W) normalised -> (B, D) float32.
+        mean:
+            A channel, in units of pixels in 0..255.
+        std:
+            Likewise.
+        precision:
+            Of the network.
+        runtime:
+            Where and how it runs.
+        sizes:
+            Where the best batch sizes are kept; None takes those of the process.
     """
 
-    network: nn.Module
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    precision: Precision
-    device: str
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        precision: Precision,
+        runtime: Runtime,
+        sizes: MicroBatches | None = None,
+    ) -> None:
+        self.network = network
+        self.precision = precision
+        self.device = runtime.device
+        self._name = type(network).__name__
+        self._run: Callable[[Tensor], Tensor] = network
+        self._mean, self._std = mean, std
+        self._threads = runtime.threads or torch.get_num_threads()
+        self._whole = runtime.batch_size is not None
+        self._most = MOST_ITEMS  # of a whole batch, unless memory has run out
+        self._fixed_shape = runtime.compile
+        self._sizes = sizes or shared_sizes()
+        if runtime.compile:
+            self._run = torch.compile(network, dynamic=False)
 
-    @torch.inference_mode()
+    def stage(self, clips: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
+        """Bring clips to the device: (T, H, W, 3) uint8 each.
+
+        On CUDA through pinned memory, while the network still works on other batches.
+        """
+        videos = [torch.from_numpy(c if c.flags.writeable else c.copy()) for c in clips]
+        if self.device == "cpu":
+            return videos
+        copies = _copies(self.device)
+        with torch.cuda.stream(copies):
+            there = [v.pin_memory().to(self.device, non_blocking=True) for v in videos]
+        copies.synchronize()
+        return there
+
+    def turn(self, work: Callable[[], R]) -> R:
+        """Do something in the lane of the device, without gradients."""
+
+        def inside() -> R:
+            if self.device == "cpu" and torch.get_num_threads() != self._threads:
+                torch.set_num_threads(self._threads)
+            with torch.inference_mode():
+                return work()
+
+        return lane_of(self.device).run(inside)
+
     def __call__(self, videos: Tensor) -> Tensor:
         """(B, T, H, W, 3) uint8 -> (B, D) float32 on the device."""
-        return torch.cat([self.network(self.normalise(part)) for part in self.parts(videos)])
+        return self.turn(lambda: self.features(videos))
+
+    def features(self, videos: Tensor) -> Tensor:
+        """The same, in micro-batches; to be called in a `turn`.
+
+        Raises:
+            ExtractorError: a single item is too much for the memory of the device.
+        """
+        what = self._what(videos[0])
+        size = self._size(videos[0], what)
+        rows: list[Tensor] = []
+        done = 0
+        while done < len(videos):
+            rest = videos[done:]
+            try:
+                for part in even_parts(len(rest), size):
+                    rows.append(self._forward(rest[part], size))
+                    done += part.stop - part.start
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                size = self._shrink(what, min(size, len(rest)))
+        return torch.cat(rows)
+
+    def _forward(self, videos: Tensor, size: int) -> Tensor:
+        count = len(videos)
+        if self._fixed_shape and count < size:  # every other shape would be compiled anew
+            videos = torch.cat([videos, videos[-1:].expand(size - count, *videos.shape[1:])])
+        return self._run(self.normalise(videos))[:count]
+
+    def _size(self, item: Tensor, what: str) -> int:
+        if self._whole:
+            return self._most
+
+        def measure(count: int) -> float:
+            batch = torch.zeros((count, *item.shape), dtype=torch.uint8, device=item.device)
+            return seconds_of(lambda: self._run(self.normalise(batch)), self.device)
+
+        return self._sizes.size(what, self.device, most_items(item, self.device), measure)
+
+    def _shrink(self, what: str, size: int) -> int:
+        if not self._whole:
+            return self._sizes.shrink(what, self.device, size)
+        self._most = half(size, what, self.device)
+        return self._most
+
+    def _what(self, item: Tensor) -> str:
+        shape = "x".join(str(n) for n in item.shape[:3])
+        threads = f" {self._threads} threads" if self.device == "cpu" else ""
+        compiled = " compiled" if self._fixed_shape else ""
+        return f"{self._name} {self.precision} {shape}{threads}{compiled}"
 
     def normalise(self, videos: Tensor) -> Tensor:
         """(B, T, H, W, 3) uint8 -> (B, 3, T, H, W) normalised, channels last in memory."""
         values = videos.to(self.device).to(torch.float32)
-        values = values.sub_(values.new_tensor(self.mean)).div_(values.new_tensor(self.std))
+        values = values.sub_(values.new_tensor(self._mean)).div_(values.new_tensor(self._std))
         return values.to(DTYPES[self.precision]).permute(0, 4, 1, 2, 3)
 
-    def parts(self, videos: Tensor) -> Iterator[Tensor]:
-        """The batch in parts that suit the device."""
-        budget = CPU_PIXELS if self.device == "cpu" else GPU_PIXELS
-        return iter(torch.split(videos, max(1, budget // videos[0, ..., 0].numel())))
+
+@cache
+def _copies(device: str) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def resized(videos: Sequence[Tensor], size: Size, kind: Interpolation = "bilinear") -> Tensor:
+    """Clips (T, H, W, 3) of one shape -> (n, T, h, w, 3) uint8, resized where they are."""
+    if videos[0].device.type == "cpu":  # one by one: the large pictures are not copied together
+        return torch.stack([resize_frames(video, size, kind) for video in videos])
+    frames = torch.cat(list(videos))
+    return resize_frames(frames, size, kind).reshape(len(videos), -1, *size, 3)
 
 
 def load_video_network(
-    build: Callable[[], nn.Module], weights: ResolvedWeights, precision: Precision, device: str
+    build: Callable[[], nn.Module],
+    weights: ResolvedWeights,
+    precision: Precision,
+    runtime: Runtime,
 ) -> VideoNetwork:
     """Build a network, load its weights strictly and prepare it.
 
@@ -225,4 +311,5 @@ def load_video_network(
     state = {name: torch.from_numpy(values) for name, values in tensors.items()}
     network.load_state_dict(state, assign=True)
     card = weights.card
-    return VideoNetwork(prepare(network, precision, device), card.mean, card.std, precision, device)
+    network = prepare(network, precision, runtime.device)
+    return VideoNetwork(network, card.mean, card.std, precision, runtime)

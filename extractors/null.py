@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from .base import ArraySpec, Config, Extractor
+from .base import ArraySpec, Config, Extractor, Runtime
 from .clips import Clip, ClipRule
 
 
@@ -47,7 +47,7 @@ class NullFeatures(Extractor[NullConfig]):
         c = self.config
         return ClipRule(c.clip_length, c.stride, c.tail, c.before, c.after)
 
-    def load(self, device: str) -> None:
+    def load(self, runtime: Runtime) -> None:
         """Nothing to load."""
 
     def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:

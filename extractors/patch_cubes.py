@@ -11,17 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
-import pyarrow as pa
-import torch
-from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
 from . import i3d_r50, inception_i3d
-from .base import ArraySpec, Config, Extractor, ExtractorError, Precision
-from .clips import Clip, ClipRule, Tail
-from .i3d import Backbone, pixel_recipe
-from .inference import Size, VideoNetwork, load_video_network, resize_frames
+from .base import ArraySpec, Config, Precision
+from .clips import ClipRule, Tail
+from .i3d import Backbone, I3d
+from .inference import VideoNetwork, resized
+from .network_extractor import NetworkExtractor
+from .resize import Size
 from .weights import ResolvedWeights, Weights
 
 BACKBONES: dict[str, Backbone] = {
@@ -91,7 +90,7 @@ def cut_patches(videos: Tensor, patch: Size) -> Tensor:
     return tiles.reshape(count * rows * columns, frames, h, w, channels)
 
 
-class PatchCubes(Extractor[PatchCubesConfig]):
+class PatchCubes(NetworkExtractor[PatchCubesConfig]):
     """One array of patch features for each patch size: (patches, features) a clip."""
 
     name: ClassVar[str] = "patch_cubes"
@@ -104,8 +103,7 @@ class PatchCubes(Extractor[PatchCubesConfig]):
         "small": {"frame_size": (240, 360), "patch_sizes": ((120, 120), (80, 72), (60, 51))},
     }
     batch_size: ClassVar[int] = 2  # a clip is cut into 49 patches
-
-    _network: VideoNetwork | None = None
+    gpu_batch_size: ClassVar[int] = 16
 
     def __init__(
         self,
@@ -146,33 +144,18 @@ class PatchCubes(Extractor[PatchCubesConfig]):
         """Clips without context."""
         return ClipRule(self.config.clip_length, self.config.stride, self.config.tail)
 
-    def load(self, device: str) -> None:
-        """Put the network on the device.
+    def build(self) -> I3d:
+        """The backbone."""
+        return self.backbone.build()
 
-        Raises:
-            WeightsError: the weights are damaged.
-        """
-        assert self.weights is not None  # the base class has checked
-        build = self.backbone.build
-        self._network = load_video_network(build, self.weights, self.precision, device)
-
-    def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
-        """For each patch size (n, patches, features) float32.
-
-        Patches of one size are one batch across clips.
-
-        Raises:
-            ExtractorError: `load` was not called.
-        """
-        if self._network is None:
-            raise ExtractorError(f"{self.name}: call load(device) first")
-        size = self.config.frame_size
-        videos = torch.stack([resize_frames(clip.frames, size) for clip in clips])
-        rows: dict[str, NDArray[Any] | pa.Table] = {}
+    def rows(self, network: VideoNetwork, videos: Sequence[Tensor]) -> dict[str, Tensor]:
+        """For each patch size (n, patches, features): one batch across clips."""
+        frames = resized(videos, self.config.frame_size)
+        rows = {}
         for patch in self.config.patch_sizes:
-            features = self._network(cut_patches(videos, patch))
             array = self._array(patch)
-            rows[array.name] = features.reshape(len(clips), *array.shape).cpu().numpy()
+            features = network.features(cut_patches(frames, patch))
+            rows[array.name] = features.reshape(len(videos), *array.shape)
         return rows
 
     def flops(self, height: int, width: int) -> float:
@@ -182,8 +165,3 @@ class PatchCubes(Extractor[PatchCubesConfig]):
             for patch in self.config.patch_sizes
             for rows, columns in [grid_of(self.config.frame_size, patch)]
         )
-
-    def recipe(self) -> dict[str, Any]:
-        """Also what happens to the pixels."""
-        assert self.weights is not None
-        return {**super().recipe(), "pixels": pixel_recipe(self.weights.card)}

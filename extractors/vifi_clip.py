@@ -15,17 +15,16 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, cast
 
-import numpy as np
-import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import normalize
 
-from .base import ArraySpec, Config, Extractor, ExtractorError
-from .clips import Clip, ClipRule
-from .inference import VideoNetwork, load_video_network, resize_frames, short_side
+from .base import ArraySpec, Config
+from .clips import ClipRule
+from .inference import VideoNetwork, resized
+from .network_extractor import NetworkExtractor
+from .resize import short_side
 from .weights import Arrays, LayoutError, UrlSource, Weights
 
 FEATURES = 512
@@ -231,7 +230,7 @@ class ViFiClipConfig(Config):
     dtype: Literal["float16", "float32"] = "float16"
 
 
-class ViFiClipFeatures(Extractor[ViFiClipConfig]):
+class ViFiClipFeatures(NetworkExtractor[ViFiClipConfig]):
     """The projected class token of each frame: (512) a frame, blind to its neighbours."""
 
     name: ClassVar[str] = "vifi_clip"
@@ -244,8 +243,7 @@ class ViFiClipFeatures(Extractor[ViFiClipConfig]):
         "pseudo_anomaly": {"mode": "squash", "via": (256, 256)},
     }
     batch_size: ClassVar[int] = 64
-
-    _network: VideoNetwork | None = None
+    gpu_batch_size: ClassVar[int] = 512
 
     @property
     def arrays(self) -> tuple[ArraySpec, ...]:
@@ -258,45 +256,27 @@ class ViFiClipFeatures(Extractor[ViFiClipConfig]):
         """Single frames without context."""
         return ClipRule(1, self.config.stride)
 
-    def load(self, device: str) -> None:
-        """Put the network on the device.
+    def build(self) -> ClipTower:
+        """The image tower."""
+        return ClipTower()
 
-        Raises:
-            WeightsError: the weights are damaged.
-        """
-        assert self.weights is not None  # the base class has checked
-        self._network = load_video_network(ClipTower, self.weights, self.precision, device)
+    def rows(self, network: VideoNetwork, videos: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Features (n, 512)."""
+        features = network.features(self.pixels(videos))
+        return {
+            "features": normalize(features, dim=1) if self.config.normalise == "l2" else features
+        }
 
-    def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
-        """Features (n, 512) float32.
-
-        Raises:
-            ExtractorError: `load` was not called.
-        """
-        if self._network is None:
-            raise ExtractorError(f"{self.name}: call load(device) first")
-        features = self._network(torch.stack([self.pixels(clip.frames) for clip in clips]))
-        if self.config.normalise == "l2":
-            features = normalize(features, dim=1)
-        return {"features": features.cpu().numpy()}
-
-    def pixels(self, frames: NDArray[np.uint8]) -> Tensor:
-        """(T, H, W, 3) uint8 -> (T, 224, 224, 3) uint8, resized and cropped."""
+    def pixels(self, videos: Sequence[Tensor]) -> Tensor:
+        """Clips (1, H, W, 3) uint8 -> (n, 1, 224, 224, 3) uint8, resized and cropped."""
         if self.config.via is not None:
-            frames = resize_frames(frames, self.config.via).numpy()
+            videos = list(resized(videos, self.config.via))
+        kind = self._card.extra["interpolation"]
         if self.config.mode == "squash":
-            return self._resize(frames, (SIDE, SIDE))
-        _, height, width, _ = frames.shape
-        size = short_side(height, width, self._card.extra["short_side"])
+            return resized(videos, (SIDE, SIDE), kind)
+        size = short_side(videos[0].shape[1], videos[0].shape[2], self._card.extra["short_side"])
         top, left = (round((length - SIDE) / 2) for length in size)  # halves as in torchvision
-        return self._resize(frames, size)[:, top : top + SIDE, left : left + SIDE]
-
-    def _resize(self, frames: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
-        """In uint8 and with antialias, as `resize_frames` does, also bicubic."""
-        if self._card.extra["interpolation"] == "bilinear" or frames.shape[1:3] == size:
-            return resize_frames(frames, size)
-        pictures = torch.tensor(frames).permute(0, 3, 1, 2)  # (T, 3, H, W)
-        return interpolate(pictures, size, mode="bicubic", antialias=True).permute(0, 2, 3, 1)
+        return resized(videos, size, kind)[:, :, top : top + SIDE, left : left + SIDE]
 
     @property
     def _card(self) -> Weights:
@@ -306,15 +286,3 @@ class ViFiClipFeatures(Extractor[ViFiClipConfig]):
     def flops(self, height: int, width: int) -> float:
         """Multiply-adds times two for one frame; the size of the video does not matter."""
         return frame_flops()
-
-    def recipe(self) -> dict[str, Any]:
-        """Also what happens to the pixels."""
-        card = self._card
-        pixels = {
-            "colour": "RGB",
-            "resize": f"{card.extra['interpolation']}, antialias, uint8",
-            "short_side": card.extra["short_side"],
-            "mean": list(card.mean),
-            "std": list(card.std),
-        }
-        return {**super().recipe(), "pixels": pixels}

@@ -15,13 +15,13 @@ import torch
 from torch.nn import functional
 
 from ..data_manifests.synthetic import write_scene
-from ..extractors.base import Precision
+from ..extractors.base import Precision, Runtime
 from ..extractors.decode import read_frames
 from ..extractors.inception_i3d import CARDS, InceptionI3d, Mixed, network_flops
 from ..extractors.inference import load_video_network, resolve_precision
 from ..extractors.probe_file import probe_video
 from ..extractors.weights import ResolvedWeights
-from .execute import cpu_count
+from .engine import cpu_count
 
 CLIP = (16, 224, 224)
 BATCH = 2
@@ -59,7 +59,7 @@ def bench_i3d(*, repeats: int = 5) -> tuple[dict[str, Any], list[str]]:
     if resolve_precision("auto", "cpu") == "bf16":
         precisions.append("bf16")
     for precision in precisions:
-        network = load_video_network(InceptionI3d, weights, precision, "cpu")
+        network = load_video_network(InceptionI3d, weights, precision, Runtime(batch_size=BATCH))
         contestants[f"ours {precision}"] = ("clips/s", BATCH, lambda n=network: n(videos))  # type: ignore[misc]
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         if precision in precisions:

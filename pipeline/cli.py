@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from pydantic import ValidationError
@@ -15,12 +17,19 @@ from ..data_manifests import DATASETS, Manifest, ManifestError, read_manifest, w
 from ..data_manifests import footage as footage_dataset
 from ..extractors import EXTRACTORS
 from ..extractors.base import ExtractorError
+from ..extractors.limits import DecodeLimits
 from ..extractors.video import DecodeError
 from ..extractors.weights import Weights, WeightsError
-from .execute import Failure, console, write_failures
+from .engine import SPAN_FRAMES, Engine
+from .failures import Failure, write_failures
+from .progress import console
 from .run_config import ConfigError, default_cache, load_run, parse_settings
-from .store import StoreError, list_stores
+from .store import FeatureStore, StoreError, list_stores
 
+if TYPE_CHECKING:
+    from .probe import Probed
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}
 PARTLY = 3  # exit code: done, but some videos failed
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -31,6 +40,7 @@ def _known_errors() -> tuple[type[BaseException], ...]:
     errors += [StoreError, ConfigError, ValidationError, OSError]
     for module, name in (
         ("detectors.base", "DetectorError"),
+        ("pipeline.execute", "ClusterError"),
         ("pipeline.metrics", "MetricsError"),
         ("pipeline.feature_files", "FeatureFileError"),
         ("pipeline.compare", "CompareError"),
@@ -45,6 +55,7 @@ def _known_errors() -> tuple[type[BaseException], ...]:
 
 def main() -> None:
     """Entry point: known errors become one message and exit code 1."""
+    signal.signal(signal.SIGTERM, _interrupt)  # batch systems end a job so
     try:
         sys.exit(cli(standalone_mode=False) or 0)  # an Exit comes back as its code
     except click.ClickException as error:
@@ -58,6 +69,10 @@ def main() -> None:
             raise
         console.print(f"Error: {error}", style="bold red", markup=False, highlight=False)
         sys.exit(1)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def cache_option(command: Command) -> Command:
@@ -90,16 +105,57 @@ def probe_options(command: Command) -> Command:
     )(command)
 
 
-def run_options(command: Command) -> Command:
-    """Where and how fast; none of them changes a key."""
-    for option in (
-        click.option("--span-frames", type=click.IntRange(1), default=16384, help="Frames a span."),
-        click.option("--workers", type=click.IntRange(0), default=0, help="Local processes."),
-        click.option("--batch-size", type=click.IntRange(1), help="Clips a batch."),
-        click.option("--device", default="cpu", help="cpu, cuda:0, ..."),
-    ):
-        command = option(command)
-    return command
+limit_option = click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="What a file may cost: pixels, hours, bytes, seconds (without progress), memory.",
+)
+retry_option = click.option(
+    "--retry-quarantined", is_flag=True, help="Open files again that took a process down."
+)
+corrupt_option = click.option(
+    "--on-corrupt",
+    type=click.Choice(["keep", "skip", "fail"]),
+    default="keep",
+    help="Clips with damaged frames: use them, leave them out, or refuse the video.",
+)
+
+
+def engine_options(command: Command) -> Command:
+    """Where and how fast; none of them changes a key. The command gets them as one `engine`."""
+    options = (
+        click.option("--device", default="cpu", help="cpu, cuda (all GPUs), cuda:0, cuda:0,cuda:1"),
+        click.option("--workers", type=click.IntRange(0), default=0, help="Local processes (CPU)."),
+        click.option("--scheduler", metavar="ADDR", help="An existing Dask cluster; tls://..."),
+        click.option("--tls-ca", type=_FILE, help="Certificate authority of the cluster."),
+        click.option("--tls-cert", type=_FILE, help="This side's certificate."),
+        click.option("--tls-key", type=_FILE, help="Its key."),
+        click.option("--threads", type=click.IntRange(1), help="CPU threads of a network."),
+        click.option("--streams", type=click.IntRange(1), help="Videos at once in each process."),
+        click.option("--batch-size", type=click.IntRange(1), help="Clips a batch; else tuned."),
+        click.option("--compile", is_flag=True, help="Let torch.compile rewrite networks."),
+        click.option(
+            "--span-frames", type=click.IntRange(1), default=SPAN_FRAMES, help="Frames a span."
+        ),
+        limit_option,
+        retry_option,
+    )
+
+    @wraps(command)
+    def with_engine(**values: Any) -> Any:
+        limits = _limits(values.pop("limits"))
+        settings = {name: values.pop(name) for name in Engine.model_fields if name in values}
+        return command(engine=Engine(**settings, limits=limits), **values)
+
+    for option in reversed(options):
+        option(with_engine)
+    return cast(Command, with_engine)
+
+
+def _limits(pairs: tuple[str, ...]) -> DecodeLimits:
+    return DecodeLimits.model_validate(parse_settings(pairs))
 
 
 set_option = click.option(
@@ -179,44 +235,42 @@ def manifest(
 @cli.command()
 @click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
 @click.option("--decode", is_flag=True, help="Decode everything: exact counts, corrupt frames.")
+@click.option("--all", "list_all", is_flag=True, help="List the videos without fault as well.")
+@limit_option
+@retry_option
 @probe_options
 @cache_option
 @json_option
 def probe(
     manifest_path: Path,
     decode: bool,
+    list_all: bool,
+    limits: tuple[str, ...],
+    retry_quarantined: bool,
     hash_mode: Any,
     image_fps: float,
     cache: Path,
     as_json: bool,
 ) -> None:
-    """Open every file once and say what is wrong with it.
+    """Open every file once and say what is wrong with it, before any device time is spent.
 
     \b
     Example:
         vadpipe probe archive.parquet
     """
-    from .probe import duplicates
     from .probe import probe as run_probe
+    from .probe_report import report_lines, report_values
 
-    listed = read_manifest(manifest_path)
-    probed = run_probe(listed, cache, hash_mode=hash_mode, decode=decode, image_fps=image_fps)
-    lines = [
-        f"{video_id}\t{row.n_frames} frames\t{row.width}x{row.height}\t{row.fps:.3f} fps\t"
-        f"{row.codec}\t{' '.join(row.flags) or 'ok'}"
-        for video_id, row in probed.rows.items()
-    ]
-    twice = duplicates(probed)
-    lines += [f"same content: {', '.join(ids)}" for ids in twice.values()]
-    values = {
-        "videos": {
-            v: {k: x for k, x in vars(r).items() if k != "key_frames"}
-            for v, r in probed.rows.items()
-        },
-        "duplicates": twice,
-        "failures": [vars(f) for f in probed.failures],
-    }
-    _echo(lines, values, as_json)
+    probed = run_probe(
+        read_manifest(manifest_path),
+        cache,
+        hash_mode=hash_mode,
+        decode=decode,
+        image_fps=image_fps,
+        limits=_limits(limits),
+        retry_quarantined=retry_quarantined,
+    )
+    _echo(report_lines(probed, list_all=list_all), report_values(probed), as_json)
     _finish(probed.failures, cache / "failures" / f"{manifest_path.stem}-probe.parquet")
 
 
@@ -226,9 +280,10 @@ def probe(
 @set_option
 @click.option("--weights", help="A card's name, a file, or random:SEED.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto")
+@corrupt_option
 @click.option("--max-bytes", type=int, help="Refuse to write more than this.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done and what it costs.")
-@run_options
+@engine_options
 @probe_options
 @cache_option
 def extract(
@@ -237,12 +292,10 @@ def extract(
     settings: tuple[str, ...],
     weights: str | None,
     precision: Any,
+    on_corrupt: Any,
     max_bytes: int | None,
     dry_run: bool,
-    device: str,
-    batch_size: int | None,
-    workers: int,
-    span_frames: int,
+    engine: Engine,
     hash_mode: Any,
     image_fps: float,
     cache: Path,
@@ -254,45 +307,64 @@ def extract(
         vadpipe extract archive.parquet -e inception_i3d
         vadpipe extract ped2.parquet -e patch_cubes:small --set stride=8
     """
-    from .extract import estimate, plan_jobs, resolve_extractor, stores_of
     from .extract import extract as run_extract
-    from .probe import probe as run_probe
+    from .extractor_spec import resolve_extractor, stores_of
+    from .planning import estimate, plan_videos
 
     listed = read_manifest(manifest_path)
     config = parse_settings(settings)
     specs = [
-        resolve_extractor(name, config, weights=weights, precision=precision, device=device)
+        resolve_extractor(
+            name,
+            config,
+            weights=weights,
+            precision=precision,
+            engine=engine,
+            on_corrupt=on_corrupt,
+        )
         for name in names
     ]
-    probed = run_probe(listed, cache, hash_mode=hash_mode, image_fps=image_fps)
+    probed = _probe(listed, cache, hash_mode, image_fps, engine)
     stores = stores_of(specs, cache)
     for spec, store in zip(specs, stores, strict=True):
         identity = "none" if spec.weights is None else spec.weights.identity[:19]
         console.print(f"{store.name}: precision {spec.precision}, weights {identity}")
     if dry_run:
-        cost = estimate(plan_jobs(probed, specs, cache, span_frames=span_frames))
+        cost = estimate(plan_videos(probed, stores, engine.span_frames), specs)
         click.echo(
-            f"{cost.videos} videos, {cost.spans} shards, {cost.frames:,} frames, {cost.rows:,} "
-            f"clips, {cost.bytes:,} bytes, {cost.flops / 1e12:,.1f} TFLOP"
+            f"{cost.videos} videos, {cost.hours:,.2f} hours, {cost.spans} shards, "
+            f"{cost.frames:,} frames, {cost.rows:,} clips, {cost.bytes:,} bytes, "
+            f"{cost.flops / 1e12:,.1f} TFLOP"
         )
         return
-    done = run_extract(
-        listed,
-        probed,
-        specs,
-        cache,
-        span_frames=span_frames,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        max_bytes=max_bytes,
-    )
+    done = run_extract(listed, probed, specs, cache, engine=engine, max_bytes=max_bytes)
     for store in done.stores:
         click.echo(str(store.root))
     what = f"{done.written} shards written" if done.written else "nothing to do"
     click.echo(f"{what}: {len(done.rows)} videos are complete")
+    if done.damaged:
+        worst = sorted(done.damaged.items(), key=lambda item: -item[1])
+        named = ", ".join(f"{video_id} {n}" for video_id, n in worst[:10])
+        click.echo(f"damaged frames: {sum(done.damaged.values())} in {len(worst)} videos ({named})")
+    if done.busy is not None:
+        console.print(f"devices computed {100 * done.busy:.0f} % of {done.seconds:.1f} s")
     failures = [*probed.failures, *done.failures]
     _finish(failures, cache / "failures" / f"{manifest_path.stem}-extract.parquet")
+
+
+def _probe(
+    listed: Manifest, cache: Path, hash_mode: Any, image_fps: float, engine: Engine
+) -> Probed:
+    from .probe import probe as run_probe
+
+    return run_probe(
+        listed,
+        cache,
+        hash_mode=hash_mode,
+        image_fps=image_fps,
+        limits=engine.limits,
+        retry_quarantined=engine.retry_quarantined,
+    )
 
 
 @cli.command("import")
@@ -451,7 +523,10 @@ def train(
 @click.option("--quantile", type=float, default=0.99, help="Of normal scores: the threshold.")
 @click.option("--weights", help="One's own weights file, if the model was trained with one.")
 @click.option("--no-maps", is_flag=True, help="Store no score maps, so draw no heat-maps.")
-@run_options
+@click.option(
+    "--discard-features", is_flag=True, help="Delete the features of a video once it is scored."
+)
+@engine_options
 @probe_options
 @cache_option
 def score(
@@ -462,31 +537,29 @@ def score(
     quantile: float,
     weights: str | None,
     no_maps: bool,
-    device: str,
-    batch_size: int | None,
-    workers: int,
-    span_frames: int,
+    discard_features: bool,
+    engine: Engine,
     hash_mode: Any,
     image_fps: float,
     cache: Path,
 ) -> None:
     """Score a video, a folder or a manifest; what is missing is extracted first.
 
-    Writes scores.parquet, events.parquet and report.html.
+    Writes scores.parquet, events.parquet and report.html. A second run scores what is new.
 
     \b
     Example:
         vadpipe score MODEL some.mp4 -o out
+        vadpipe score MODEL /archive -o out --discard-features
     """
     from .events import EventConfig
-    from .probe import probe as run_probe
     from .report import write_report
     from .score import score as run_score
     from .stages import evaluate_if_labelled
     from .train import find_model
 
     listed = _open_target(target, split)
-    probed = run_probe(listed, cache, hash_mode=hash_mode, image_fps=image_fps)
+    probed = _probe(listed, cache, hash_mode, image_fps, engine)
     release = min(EventConfig().release_quantile, quantile)
     done = run_score(
         find_model(cache, model),
@@ -494,13 +567,11 @@ def score(
         probed,
         out,
         cache,
+        engine=engine,
         events=EventConfig(quantile=quantile, release_quantile=release),
         weights=weights,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        span_frames=span_frames,
         keep_maps=not no_maps,
+        discard_features=discard_features,
         command=" ".join(sys.argv),
     )
     lines, failures = evaluate_if_labelled(out, listed)
@@ -637,18 +708,34 @@ def cache() -> None:
 @cache_option
 def cache_ls(cache: Path) -> None:
     """List the feature sets with their size."""
+    import pyarrow.compute as pc
+
     for store in list_stores(cache):
         table = store.index()
-        size = sum(table["size"].to_pylist())
-        videos = len(set(table["content_id"].to_pylist()))
+        size = pc.sum(table["size"]).as_py() or 0
+        videos = pc.count_distinct(table["content_id"]).as_py()
         click.echo(f"{store.name}\t{videos} videos\t{table.num_rows} shards\t{size:,} bytes")
 
 
+def _chosen(cache: Path, names: tuple[str, ...]) -> list[FeatureStore]:
+    """The feature sets of these full names; without any, all.
+
+    Raises:
+        StoreError: there is none of that name.
+    """
+    stores = {store.name: store for store in list_stores(cache)}
+    for name in names:
+        if name not in stores:
+            raise StoreError(f"{cache} has no feature set {name!r}; see vadpipe cache ls")
+    return [stores[name] for name in names or stores]
+
+
 @cache.command("verify")
+@click.argument("names", nargs=-1)
 @cache_option
-def cache_verify(cache: Path) -> None:
+def cache_verify(names: tuple[str, ...], cache: Path) -> None:
     """Read every shard and compare it with its checksum; exit code 1 on any problem."""
-    problems = [f"{s.name}: {line}" for s in list_stores(cache) for line in s.verify()]
+    problems = [f"{s.name}: {line}" for s in _chosen(cache, names) for line in s.verify()]
     for line in problems:
         click.echo(line)
     if problems:
@@ -657,11 +744,27 @@ def cache_verify(cache: Path) -> None:
 
 
 @cache.command("rebuild")
+@click.argument("names", nargs=-1)
 @cache_option
-def cache_rebuild(cache: Path) -> None:
+def cache_rebuild(names: tuple[str, ...], cache: Path) -> None:
     """Write the index anew from the shards."""
-    for store in list_stores(cache):
+    for store in _chosen(cache, names):
         click.echo(f"{store.name}\t{store.rebuild_index()} shards")
+
+
+@cache.command("quarantine")
+@click.option("--release", multiple=True, metavar="PATH", help="Let a file go (or `all`).")
+@cache_option
+def cache_quarantine(release: tuple[str, ...], cache: Path) -> None:
+    """List the files that took a process down, or let them go."""
+    from . import quarantine
+
+    for entry in quarantine.entries(cache).values():
+        if "all" in release or entry.path in release:
+            quarantine.release(cache, entry.key)
+            click.echo(f"released {entry.path}")
+        elif not release:
+            click.echo(f"{entry.path}\t{entry.error}\t{entry.message}")
 
 
 @cache.command("compare")
@@ -711,13 +814,40 @@ def cache_rm(name: str, yes: bool, cache: Path) -> None:
     """Delete a feature set by its full name."""
     import shutil
 
-    found = [store for store in list_stores(cache) if store.name == name]
-    if not found:
-        raise StoreError(f"{cache} has no feature set {name!r}; see vadpipe cache ls")
+    (store,) = _chosen(cache, (name,))
     if not yes:
-        click.confirm(f"delete {found[0].root}?", abort=True)
-    shutil.rmtree(found[0].root)
-    click.echo(f"deleted {found[0].root}")
+        click.confirm(f"delete {store.root}?", abort=True)
+    shutil.rmtree(store.root)
+    click.echo(f"deleted {store.root}")
+
+
+@cli.command()
+@click.option("--watch", is_flag=True, help="Print anew every two seconds until no run is left.")
+@click.option("--last", type=click.IntRange(1), default=5, help="Runs to show.")
+@json_option
+@cache_option
+def status(watch: bool, last: int, as_json: bool, cache: Path) -> None:
+    """Show what extraction is doing: done, running, failed, time left; also after it has ended.
+
+    \b
+    Example:
+        vadpipe status --watch
+    """
+    import time
+    from dataclasses import asdict
+
+    from .journal import read_runs
+
+    while True:
+        runs = read_runs(cache, last)
+        lines = [line for run in runs for line in run.lines()] or [f"no runs in {cache}"]
+        values = [
+            asdict(run) | {"seconds_left": run.seconds_left, "lost": run.lost()} for run in runs
+        ]
+        _echo(lines, {"runs": values}, as_json)
+        if not watch or not any(run.state == "running" and not run.lost() for run in runs):
+            return
+        time.sleep(2)
 
 
 @cli.group()

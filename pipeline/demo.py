@@ -38,7 +38,7 @@ def run_demo(out: Path, cache: Path, *, seed: int = 0, device: str = "cpu") -> I
             "extract": [{"extractor": "patch_cubes:small"}],
             "train": {"detector": "knn", "set": {"role": "patch"}},
             "seed": seed,
-            "device": device,
+            "engine": {"device": device},
         }
     )
     stages = plan(config)  # before anything is drawn: missing weights are told at once

@@ -32,9 +32,10 @@ from ..detectors.base import grid_of
 from ..extractors.base import ArraySpec
 from ..extractors.clips import Span
 from ..extractors.video import ProbeRow
-from .execute import Failure, describe_failure, progress_bar
+from .failures import Failure, describe_failure
 from .feature_files import FeatureFile, FeatureFileError, Header, find_files, listing
 from .probe import Probed
+from .progress import progress_bar
 from .store import FeatureStore, ShardRow, VideoFacts
 
 IMPORT_VERSION = 1

@@ -9,20 +9,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..data_manifests.record import Manifest, VideoRecord
+from ..extractors.decode_worker import guarded_probe
 from ..extractors.identity import HashMode
-from ..extractors.probe_file import probe_video
-from ..extractors.video import KeyFrames, ProbeRow
-from .execute import Failure, cpu_count, describe_failure, open_client, progress_bar, run_tasks
+from ..extractors.limits import DecodeLimits
+from ..extractors.video import DecodeError, ProbeRow
+from . import quarantine
+from .engine import cpu_count
+from .execute import open_client, run_tasks
+from .failures import Failure, describe_failure
 from .keys import canonical_json
-from .store import write_atomically
+from .progress import progress_bar
+from .store import write_table
 
-PROBE_VERSION = 1
+PROBE_VERSION = 2
 MAX_PARTS = 64
+PART_ROWS = 1000  # files between two parts: what a killed run has to open again
 
 _SCHEMA = pa.schema(
     [
@@ -39,6 +44,7 @@ _SCHEMA = pa.schema(
         ("duration", pa.float64()),
         ("codec", pa.string()),
         ("container", pa.string()),
+        ("damaged", pa.int64()),
         ("flags", pa.list_(pa.string())),
         ("key_index", pa.list_(pa.int64())),
         ("key_pts", pa.list_(pa.int64())),
@@ -57,6 +63,7 @@ class ProbeTask:
     hash_mode: HashMode
     decode: bool
     image_fps: float
+    limits: DecodeLimits
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,8 @@ def probe(
     hash_mode: HashMode = "sampled",
     decode: bool = False,
     image_fps: float = 25.0,
+    limits: DecodeLimits | None = None,
+    retry_quarantined: bool = False,
     threads: int | None = None,
 ) -> Probed:
     """Probe the files of a manifest; those seen before at the same size and time are not opened.
@@ -98,10 +107,16 @@ def probe(
             Decode everything: exact frame counts and corrupt frames.
         image_fps:
             The nominal rate of image folders, and of videos without footage.
+        limits:
+            What is refused; None takes the defaults.
+        retry_quarantined:
+            Open files again that have taken a process down.
         threads:
             Files at once.
     """
+    limits = limits or DecodeLimits()
     known = _load(cache)
+    barred = {} if retry_quarantined else quarantine.entries(cache)
     rows: dict[str, ProbeRow] = {}
     failures: list[Failure] = []
     tasks: dict[str, list[ProbeTask]] = {}
@@ -111,8 +126,13 @@ def probe(
             continue
         try:
             path = manifest.resolve(record.path)
-            task = _task(path, record.video_id, hash_mode, decode, image_fps)
-        except (OSError, ValueError) as error:
+            task = _task(path, record.video_id, hash_mode, decode, image_fps, limits)
+            if task.signature in barred:
+                raise barred[task.signature].refusal()
+            if task.signature in known:
+                limits.check_file(path)
+                limits.check(known[task.signature])
+        except (OSError, ValueError, DecodeError) as error:
             failures.append(describe_failure(record.video_id, "probe", error))
             continue
         if task.signature in known:
@@ -120,6 +140,7 @@ def probe(
         else:
             tasks.setdefault(task.signature, []).append(task)
     fresh: list[tuple[str, ProbeRow]] = []
+    opened = 0
     if tasks:
         first = [group[0] for group in tasks.values()]
         with (
@@ -130,19 +151,29 @@ def probe(
                 group = tasks[outcome.task.signature]
                 if outcome.value is None:
                     assert outcome.error is not None
+                    if quarantine.belongs_there(outcome.error):
+                        task = outcome.task
+                        quarantine.add(cache, task.signature, task.path, outcome.error)
                     failures += [
                         describe_failure(t.video_id, "probe", outcome.error) for t in group
                     ]
                 else:
                     rows |= {t.video_id: outcome.value for t in group}
                     fresh.append((outcome.task.signature, outcome.value))
+                    opened += 1
+                    if len(fresh) >= PART_ROWS:
+                        _save(cache, fresh)
+                        fresh = []
+                    if retry_quarantined:
+                        quarantine.release(cache, outcome.task.signature)
                 advance(1)
-        _save(cache, fresh)
+        if fresh:
+            _save(cache, fresh)
     order = {r.video_id: i for i, r in enumerate(manifest.records)}
     return Probed(
         dict(sorted(rows.items(), key=lambda item: order[item[0]])),
         sorted(failures, key=lambda f: order[f.video_id]),
-        len(fresh),
+        opened,
     )
 
 
@@ -159,8 +190,12 @@ def duplicates(probed: Probed) -> dict[str, list[str]]:
 
 
 def _probe_one(task: ProbeTask) -> ProbeRow:
-    return probe_video(
-        Path(task.path), hash_mode=task.hash_mode, decode=task.decode, image_fps=task.image_fps
+    return guarded_probe(
+        Path(task.path),
+        hash_mode=task.hash_mode,
+        decode=task.decode,
+        image_fps=task.image_fps,
+        limits=task.limits,
     )
 
 
@@ -190,7 +225,12 @@ def _without_footage(dataset: str, record: VideoRecord, fps: float) -> ProbeRow:
 
 
 def _task(
-    path: Path, video_id: str, hash_mode: HashMode, decode: bool, image_fps: float
+    path: Path,
+    video_id: str,
+    hash_mode: HashMode,
+    decode: bool,
+    image_fps: float,
+    limits: DecodeLimits,
 ) -> ProbeTask:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: is the manifest's root right?")
@@ -201,7 +241,9 @@ def _task(
     modified = max((s.st_mtime_ns for s in stats), default=0)
     rate = f"|{image_fps}" if path.is_dir() else ""
     signature = f"{PROBE_VERSION}|{hash_mode}|{int(decode)}{rate}|{len(stats)}|{size}|{modified}|"
-    return ProbeTask(video_id, str(path), signature + str(path), hash_mode, decode, image_fps)
+    return ProbeTask(
+        video_id, str(path), signature + str(path), hash_mode, decode, image_fps, limits
+    )
 
 
 def _load(cache: Path) -> dict[str, ProbeRow]:
@@ -225,28 +267,18 @@ def _save(cache: Path, fresh: Sequence[tuple[str, ProbeRow]]) -> None:
         rows = list((_load(cache) | dict(fresh)).items())
     table = pa.Table.from_pylist([_values(s, r) for s, r in rows], schema=_SCHEMA)
     path = folder / f"{uuid.uuid4().hex}.parquet"
-    write_atomically(path, lambda p: pq.write_table(table, p, compression="zstd"))
+    write_table(path, table, compression="zstd")
     if len(old) >= MAX_PARTS:
         for part in old:
             part.unlink(missing_ok=True)
 
 
 def _values(signature: str, row: ProbeRow) -> dict[str, Any]:
-    values = {k: v for k, v in vars(row).items() if k != "key_frames"}
-    keys = row.key_frames
-    return {
-        **values,
-        "signature": signature,
-        "flags": list(row.flags),
-        "key_index": None if keys is None else keys.index.tolist(),
-        "key_pts": None if keys is None else keys.pts.tolist(),
-        "key_dts": None if keys is None else keys.dts.tolist(),
-    }
+    values = row.to_json()
+    index, pts, dts = values.pop("key_frames") or (None, None, None)
+    return {**values, "signature": signature, "key_index": index, "key_pts": pts, "key_dts": dts}
 
 
 def _row(values: dict[str, Any]) -> ProbeRow:
-    index, pts, dts = (values.pop(f"key_{n}") for n in ("index", "pts", "dts"))
-    keys = None
-    if index is not None:
-        keys = KeyFrames(*(np.asarray(v, np.int64) for v in (index, pts, dts)))
-    return ProbeRow(**{**values, "flags": tuple(values["flags"])}, key_frames=keys)
+    keys = [values.pop(f"key_{name}") for name in ("index", "pts", "dts")]
+    return ProbeRow.from_json({**values, "key_frames": None if keys[0] is None else keys})

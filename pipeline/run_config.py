@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..extractors.base import PrecisionRequest
 from ..extractors.identity import HashMode
+from ..extractors.limits import CorruptPolicy
+from .engine import Engine
 from .events import EventConfig
-from .extract import SPAN_FRAMES
 
 
 class ConfigError(ValueError):
@@ -75,10 +76,9 @@ class RunConfig(_Section):
         train: the detector.
         score: what to score.
         seed: of everything random.
-        device: where networks run.
-        workers: local processes for extraction; 0 runs in this process.
-        batch_size: clips a batch.
-        span_frames: frames a span.
+        engine: where and how everything runs.
+        on_corrupt: what becomes of clips with damaged frames.
+        max_bytes: refuse to extract more than this.
         hash_mode: how files are told apart.
         image_fps: nominal rate of image folders.
     """
@@ -90,10 +90,9 @@ class RunConfig(_Section):
     train: TrainSection
     score: ScoreSection = ScoreSection()
     seed: int = 0
-    device: str = "cpu"
-    workers: int = Field(default=0, ge=0)
-    batch_size: int | None = Field(default=None, ge=1)
-    span_frames: int = Field(default=SPAN_FRAMES, ge=1)
+    engine: Engine = Engine()
+    on_corrupt: CorruptPolicy = "keep"
+    max_bytes: int | None = Field(default=None, ge=0)
     hash_mode: HashMode = "sampled"
     image_fps: float = Field(default=25.0, gt=0)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,16 +24,37 @@ from ..extractors.base import ExtractorError
 from ..extractors.video import ProbeRow
 from ..extractors.weights import verify
 from .bags import StoreBags
-from .events import Calibration, Event, EventConfig, events_table, find_events
-from .execute import Failure, describe_failure, progress_bar, write_failures
-from .extract import SPAN_FRAMES, ExtractorSpec, extract, resolve_extractor
+from .engine import Engine
+from .events import (
+    EVENT_SCHEMA,
+    Calibration,
+    Event,
+    EventConfig,
+    EventError,
+    EventThresholds,
+    events_table,
+    find_events,
+)
+from .extract import Extracted, extract
+from .extractor_spec import ExtractorSpec, resolve_extractor, stores_of
+from .failures import Failure, describe_failure, write_failures
 from .keys import canonical_json, differing_fields, key_of
+from .metrics import MetricsError
 from .probe import Probed
+from .progress import progress_bar
 from .score_maps import covered_by_grids, maps_stamp, remove_other_maps, write_maps
-from .store import FeatureStore, StoreError, list_stores, write_atomically
+from .store import (
+    CannotWrite,
+    FeatureStore,
+    StoreError,
+    list_stores,
+    write_atomically,
+    write_table,
+)
 from .train import describe_card, load_model
 
-SCORE_VERSION = 1
+SCORE_VERSION = 2
+ROW_GROUP = 1000  # videos whose rows and events are written together
 
 
 @dataclass
@@ -61,21 +85,20 @@ def score(
     out: Path,
     cache: Path,
     *,
+    engine: Engine | None = None,
     events: EventConfig | None = None,
     weights: str | None = None,
-    device: str = "cpu",
-    batch_size: int | None = None,
-    workers: int = 0,
-    span_frames: int = SPAN_FRAMES,
     keep_maps: bool = True,
+    discard_features: bool = False,
     command: str = "",
 ) -> Scored:
     """Score the videos of a manifest with a trained model.
 
     Writes `run.json`, `videos.parquet`, `scores/<video_id>.parquet` (one part a video, at the
     detector's rate), `maps/<video_id>.h5` where the detector gives maps, `scores.parquet` (all
-    parts in one), `events.parquet` and `failures.parquet` under `out`. Parts and maps of the same
-    model and footage are kept.
+    parts in one), `events.parquet` and `failures.parquet` under `out`. A video is scored as soon as
+    its features are whole. Parts and maps of the same model and footage are kept, and need no
+    features any more.
 
     Args:
         model:
@@ -88,20 +111,18 @@ def score(
             Score folder.
         cache:
             Root of the cache.
+        engine:
+            Where and how features are extracted; the detector runs on its first device.
         events:
             How scores become events.
         weights:
             One's own weights file, where the model was trained with one.
-        device:
-            Where networks run.
-        batch_size:
-            Clips a batch.
-        workers:
-            Local processes for extraction.
-        span_frames:
-            Frames a span.
         keep_maps:
             Store the maps of videos that are scored.
+        discard_features:
+            Keep the features of a video only until it is scored, in the score folder: those of the
+            videos at work are all that is on disk at a time. Features in the cache are used and
+            kept.
         command:
             Noted in run.json.
 
@@ -109,81 +130,38 @@ def score(
         DetectorError: the model cannot be loaded.
         ExtractorError: this version extracts other features than the model was trained on.
         StoreError: the model was trained on imported features that the cache does not have.
+        ClusterError: the cluster cannot be used.
+        CannotWrite: the disk is full or read-only; what is finished is kept.
     """
+    engine = engine or Engine()
     detector, card = load_model(model)
     imported = imported_stores(card, cache)
-    detector.to(device)
-    specs = specs_of_model(card, weights=weights, device=device)
-    extracted = extract(
-        manifest,
-        probed,
-        specs,
-        cache,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        span_frames=span_frames,
-    )
-    done = Scored(out, extracted=extracted.written)
-    done.failures = [*probed.failures, *extracted.failures]
-    records = [r for r in manifest.records if r.video_id in extracted.rows]
-    stores = [*extracted.stores, *imported]
-    bags = StoreBags(records, extracted.rows, stores, labels=False)
-    checksums = _checksums(imported)
+    detector.to(engine.devices()[0])
+    out.mkdir(parents=True, exist_ok=True)
+    specs = specs_of_model(card, weights=weights, engine=engine)
+    done = Scored(out, failures=list(probed.failures))
+    scoring = _Scoring(detector, card, imported, out, keep_maps, done)
+    records = [r for r in manifest.records if r.video_id in probed.rows]
+    rows = probed.rows
+    missing = [r for r in records if not scoring.is_current(r, rows[r.video_id])]
+    stores = stores_of(specs, cache)
+    whole = {r.video_id: _is_whole(stores, rows[r.video_id]) for r in missing}
+    scoring.score_all([r for r in missing if whole[r.video_id]], rows, stores)
+    to_do = [r for r in missing if not whole[r.video_id]]
+    place = out / SCRATCH if discard_features else cache
+    extracted = _extract_and_score(scoring, manifest, to_do, rows, specs, place, engine)
+    if discard_features:
+        shutil.rmtree(place, ignore_errors=True)
+    done.extracted = extracted.written
+    done.failures += extracted.failures
     config = events or EventConfig()
     thresholds = Calibration.from_json(card["calibration"]).thresholds(config)
-    covered = covered_by_grids(card["features"].values())
-    found: dict[str, list[Event]] = {}
-    videos: list[dict[str, Any]] = []
-    with progress_bar("score", len(records)) as advance:
-        for i, record in enumerate(records):
-            try:
-                row = extracted.rows[record.video_id]
-                for store in imported:
-                    if not store.complete(row.content_id):
-                        raise StoreError(f"{store.name} lacks it: {_import_them(store)}")
-                part = out / "scores" / f"{record.video_id}.parquet"
-                stamp = _stamp(card["key"], record, row, checksums.get(row.content_id, []))
-                if not _is_current(out, record.video_id, stamp, keep_maps=keep_maps):
-                    scores = detector.score(bags[i])
-                    kept = scores if keep_maps else replace(scores, maps={})
-                    write_maps(out, record.video_id, kept, stamp, covered)  # the part is the last
-                    _write_part(part, record, scores, stamp)
-                    done.fresh += 1
-                table = pq.read_table(part)
-                features = stores[0].read(row.content_id)
-                found[record.video_id] = find_events(
-                    table["frame_start"].to_numpy(),
-                    table["frame_stop"].to_numpy(),
-                    table["score"].to_numpy(),
-                    features.fps,
-                    thresholds.high.value,
-                    thresholds.low.value,
-                    config,
-                )
-                done.videos.append(record.video_id)
-                start, stop = record.frame_range(features.n_frames)
-                videos.append(
-                    {
-                        **{name: getattr(row, name) for name in _ROW_FIELDS},
-                        "video_id": record.video_id,
-                        "fps": features.fps,
-                        "n_frames": features.n_frames,
-                        "frame_start": start,
-                        "frame_stop": stop,
-                        "flags": sorted({*row.flags, *features.flags}),
-                    }
-                )
-            except Exception as error:  # one bad video never stops a run
-                done.failures.append(describe_failure(record.video_id, "score", error))
-            advance(1)
+    failed = {failure.video_id for failure in done.failures}
+    scored = [r for r in records if r.video_id not in failed]
     (out / "metrics.json").unlink(missing_ok=True)  # of the scores that were here before
-    done.events = sum(map(len, found.values()))
-    _remove_other_parts(out, done.videos)
-    remove_other_maps(out, done.videos)
-    _write_all_parts(out, done.videos, detector)
-    _write(out / "videos.parquet", pa.Table.from_pylist(videos, schema=VIDEO_SCHEMA))
-    _write(out / "events.parquet", events_table(found))
+    _remove_other_parts(out, [r.video_id for r in manifest.records])
+    remove_other_maps(out, [r.video_id for r in manifest.records])
+    _write_tables(out, scored, rows, detector, thresholds, config, done)
     write_failures(out / "failures.parquet", done.failures)
     run = {
         "dataset": manifest.dataset,
@@ -193,7 +171,7 @@ def score(
         "model": {"folder": str(model), **describe_card(card)},
         "threshold": {**thresholds.to_json(), "calibration": _calibration_facts(card)},
         "events": config.model_dump(mode="json"),
-        "device": device,
+        "device": engine.device,
         "versions": {n: version(n) for n in ("vadpipe", "torch", "av", "numpy", "h5py")},
         "command": command,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -203,8 +181,118 @@ def score(
     return done
 
 
+SCRATCH = ".features"
+
+
+class _Scoring:
+    """Scores videos one by one; one that fails costs only itself."""
+
+    def __init__(
+        self,
+        detector: Detector[Any],
+        card: Mapping[str, Any],
+        imported: Sequence[FeatureStore],
+        out: Path,
+        keep_maps: bool,
+        done: Scored,
+    ) -> None:
+        self._detector = detector
+        self._key = card["key"]
+        self._imported = imported
+        self._checksums = _checksums(imported)
+        self._covered = covered_by_grids(card["features"].values())
+        self._out = out
+        self._keep_maps = keep_maps
+        self._done = done
+
+    def is_current(self, record: VideoRecord, row: ProbeRow) -> bool:
+        """Whether the scores of a video are there already."""
+        stamp = self._stamp(record, row)
+        return _is_current(self._out, record.video_id, stamp, keep_maps=self._keep_maps)
+
+    def _stamp(self, record: VideoRecord, row: ProbeRow) -> str:
+        return _stamp(self._key, record, row, self._checksums.get(row.content_id, []))
+
+    def score_all(
+        self,
+        records: Sequence[VideoRecord],
+        rows: Mapping[str, ProbeRow],
+        stores: Sequence[FeatureStore],
+    ) -> None:
+        """Score videos whose features are whole."""
+        if not records:
+            return
+        with progress_bar("score", len(records)) as advance:
+            for record in records:
+                self.score_one(record, rows[record.video_id], stores)
+                advance(1)
+
+    def score_one(self, record: VideoRecord, row: ProbeRow, stores: Sequence[FeatureStore]) -> None:
+        """Score a video whose features are whole.
+
+        Raises:
+            CannotWrite: the disk is full or read-only.
+        """
+        video_id = record.video_id
+        try:
+            for store in self._imported:
+                if not store.complete(row.content_id):
+                    raise StoreError(f"{store.name} lacks it: {_import_them(store)}")
+            sources = [*stores, *self._imported]
+            bag = StoreBags([record], {video_id: row}, sources, labels=False)[0]
+            scores = self._detector.score(bag)
+            kept = scores if self._keep_maps else replace(scores, maps={})
+            stamp = self._stamp(record, row)
+            write_maps(self._out, video_id, kept, stamp, self._covered)  # the part is the last
+            features = sources[0].read(row.content_id)
+            flags = sorted({*row.flags, *features.flags})
+            facts = {"n_frames": features.n_frames, "fps": features.fps, "flags": flags}
+            part = self._out / "scores" / f"{video_id}.parquet"
+            _write_part(part, record, scores, stamp, facts)
+            self._done.fresh += 1
+        except CannotWrite:
+            raise
+        except Exception as error:  # one bad video never stops a run
+            self._done.failures.append(describe_failure(video_id, "score", error))
+
+
+def _is_whole(stores: Sequence[FeatureStore], row: ProbeRow) -> bool:
+    """Whether all features that can be extracted are there; there may be none of these."""
+    return all(store.complete(row.content_id) for store in stores)
+
+
+def _extract_and_score(
+    scoring: _Scoring,
+    manifest: Manifest,
+    records: Sequence[VideoRecord],
+    rows: Mapping[str, ProbeRow],
+    specs: Sequence[ExtractorSpec],
+    cache: Path,
+    engine: Engine,
+) -> Extracted:
+    """Extract what is missing; each video is scored as soon as its features are whole."""
+    stores = stores_of(specs, cache)
+    waiting: dict[str, list[VideoRecord]] = {}
+    for record in records:
+        waiting.setdefault(rows[record.video_id].content_id, []).append(record)
+
+    def score_video(content: str) -> None:
+        for record in waiting.pop(content):
+            scoring.score_one(record, rows[record.video_id], stores)
+        if cache.name == SCRATCH:
+            for store in stores:
+                store.remove_video(content)
+
+    probed = Probed({r.video_id: rows[r.video_id] for r in records})
+    extracted = extract(manifest, probed, specs, cache, engine=engine, when_done=score_video)
+    # What a run that was killed has left behind was whole from the beginning.
+    for content in {rows[v].content_id for v in extracted.rows} & waiting.keys():
+        score_video(content)
+    return extracted
+
+
 def specs_of_model(
-    card: Mapping[str, Any], *, weights: str | None = None, device: str = "cpu"
+    card: Mapping[str, Any], *, weights: str | None = None, engine: Engine | None = None
 ) -> list[ExtractorSpec]:
     """The extractors that give exactly the features that a model was trained on.
 
@@ -233,9 +321,10 @@ def specs_of_model(
             recipe["config"],
             weights=chosen,
             precision=recipe["precision"] or "auto",
-            device=device,
+            engine=engine,
+            on_corrupt=recipe.get("on_corrupt", "keep"),
         )
-        ours = json.loads(canonical_json(spec.make().recipe()))
+        ours = json.loads(canonical_json(spec.recipe()))
         if key_of(ours) != key_of(recipe):
             lines = "\n  ".join(differing_fields(ours, recipe))
             raise ExtractorError(
@@ -303,7 +392,7 @@ def _weights_spec(extractor: str, config: Mapping[str, Any], identity: str) -> s
     )
 
 
-_ROW_FIELDS = ("path", "content_id", "kind", "fps", "height", "width")
+_ROW_FIELDS = ("path", "content_id", "kind", "height", "width")
 VIDEO_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
@@ -317,6 +406,14 @@ VIDEO_SCHEMA = pa.schema(
         ("frame_start", pa.int64()),
         ("frame_stop", pa.int64()),
         ("flags", pa.list_(pa.string())),
+    ]
+)
+SCORE_SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("frame_start", pa.int64()),
+        ("frame_stop", pa.int64()),
+        ("score", pa.float64()),
     ]
 )
 
@@ -345,50 +442,124 @@ def _is_current(out: Path, video_id: str, stamp: str, *, keep_maps: bool) -> boo
     return stored == stamp
 
 
-def _write_part(path: Path, record: VideoRecord, scores: Scores, stamp: str) -> None:
+def _write_part(
+    path: Path, record: VideoRecord, scores: Scores, stamp: str, facts: Mapping[str, Any]
+) -> None:
     columns: dict[str, Any] = {
         "video_id": pa.array([record.video_id] * len(scores.frame_start), pa.string()),
         "frame_start": np.asarray(scores.frame_start, np.int64),
         "frame_stop": np.asarray(scores.frame_stop, np.int64),
         **{name: np.asarray(values, np.float64) for name, values in scores.columns.items()},
     }
-    metadata = {"vadpipe": stamp, "maps": str(len(scores.maps))}
-    _write(path, pa.table(columns).replace_schema_metadata(metadata))
+    metadata = {
+        "vadpipe": stamp,
+        "maps": str(len(scores.maps)),
+        "video": json.dumps(facts),  # features may be gone when somebody asks
+    }
+    write_table(path, pa.table(columns).replace_schema_metadata(metadata))
 
 
 def _remove_other_parts(out: Path, videos: Sequence[str]) -> None:
     """A part of a video that is no longer in the manifest would be read as a result."""
+    kept = set(videos)
     for path in (out / "scores").glob("*.parquet"):
-        if path.stem not in set(videos):
+        if path.stem not in kept:
             path.unlink()
 
 
-def _write_all_parts(out: Path, videos: Sequence[str], detector: Detector[Any]) -> None:
-    """scores.parquet: one row group a video, in manifest order."""
-    parts = [out / "scores" / f"{video_id}.parquet" for video_id in videos]
-    schema = pa.schema(
-        [
-            ("video_id", pa.string()),
-            ("frame_start", pa.int64()),
-            ("frame_stop", pa.int64()),
-            ("score", pa.float64()),
-        ]
-    )
-    if parts:
-        schema = pq.read_schema(parts[0]).remove_metadata()
-    schema = schema.with_metadata({"detector": detector.name})
+def _write_tables(
+    out: Path,
+    records: Sequence[VideoRecord],
+    rows: Mapping[str, ProbeRow],
+    detector: Detector[Any],
+    thresholds: EventThresholds,
+    config: EventConfig,
+    done: Scored,
+) -> None:
+    """scores.parquet, videos.parquet and events.parquet in one pass over the parts.
 
-    def write(path: Path) -> None:
-        with pq.ParquetWriter(path, schema) as writer:
-            for part in parts:
-                writer.write_table(pq.read_table(part).replace_schema_metadata(schema.metadata))
+    In manifest order, a row group a video in the first and one for many in the others: memory does
+    not grow with the number of videos.
+    """
+    with ExitStack() as files:
+        tables = _Tables(files, out, detector.name)
+        for first in range(0, len(records), ROW_GROUP):
+            found: dict[str, list[Event]] = {}
+            videos: list[dict[str, Any]] = []
+            for record in records[first : first + ROW_GROUP]:
+                part = pq.ParquetFile(out / "scores" / f"{record.video_id}.parquet").read()
+                try:
+                    video = _video_of(record, rows[record.video_id], part)
+                    found[record.video_id] = find_events(
+                        part["frame_start"].to_numpy(),
+                        part["frame_stop"].to_numpy(),
+                        part["score"].to_numpy(),
+                        video["fps"],
+                        thresholds.high.value,
+                        thresholds.low.value,
+                        config,
+                    )
+                except (EventError, MetricsError) as error:
+                    done.failures.append(describe_failure(record.video_id, "score", error))
+                    continue
+                videos.append(video)
+                tables.add_scores(part)
+            tables.add(videos, events_table(found))
+            done.videos += [video["video_id"] for video in videos]
+            done.events += sum(map(len, found.values()))
 
-    write_atomically(out / "scores.parquet", write)
+
+class _Tables:
+    """Three Parquet files that are written piece by piece, and moved to their names in the end."""
+
+    def __init__(self, files: ExitStack, out: Path, detector: str) -> None:
+        schema = SCORE_SCHEMA.with_metadata({"detector": detector})
+        self._scores = files.enter_context(_growing(out / "scores.parquet", schema))
+        self._videos = files.enter_context(_growing(out / "videos.parquet", VIDEO_SCHEMA))
+        self._events = files.enter_context(_growing(out / "events.parquet", EVENT_SCHEMA))
+        self._detector = detector
+
+    def add_scores(self, part: pa.Table) -> None:
+        """The rows of one video."""
+        self._scores(part.replace_schema_metadata({"detector": self._detector}))
+
+    def add(self, videos: Sequence[Mapping[str, Any]], events: pa.Table) -> None:
+        """The facts and the events of many."""
+        self._videos(pa.Table.from_pylist(list(videos), schema=VIDEO_SCHEMA))
+        self._events(events)
+
+
+@contextmanager
+def _growing(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    """A table of many pieces; the value adds one. Without any it is empty, of this schema."""
+    with tempfile.TemporaryDirectory(prefix=".tables-", dir=path.parent) as folder:
+        writer: pq.ParquetWriter | None = None
+        temporary = Path(folder) / path.name
+
+        def add(table: pa.Table) -> None:
+            nonlocal writer
+            writer = writer or pq.ParquetWriter(temporary, table.schema)
+            writer.write_table(table)
+
+        yield add
+        if writer is None:
+            add(schema.empty_table())
+        assert writer is not None
+        writer.close()
+        write_atomically(path, lambda p: temporary.rename(p))
+
+
+def _video_of(record: VideoRecord, row: ProbeRow, part: pa.Table) -> dict[str, Any]:
+    facts = json.loads(part.schema.metadata[b"video"])
+    start, stop = record.frame_range(facts["n_frames"])
+    return {
+        **{name: getattr(row, name) for name in _ROW_FIELDS},
+        **facts,
+        "video_id": record.video_id,
+        "frame_start": start,
+        "frame_stop": stop,
+    }
 
 
 def _calibration_facts(card: Mapping[str, Any]) -> dict[str, Any]:
     return {k: card["calibration"][k] for k in ("n_rows", "n_videos", "method")}
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    write_atomically(path, lambda p: pq.write_table(table, p))

@@ -13,8 +13,9 @@ from ..data_manifests import DATASETS
 from ..data_manifests.record import Manifest, ManifestError
 from ..data_manifests.table import read_manifest, write_manifest
 from .evaluate import Evaluated, EvaluatedRuns, evaluate
-from .execute import Failure
-from .extract import ExtractorSpec, extract, resolve_extractor, stores_of
+from .extract import extract
+from .extractor_spec import ExtractorSpec, resolve_extractor, stores_of
+from .failures import Failure
 from .keys import key_of
 from .metrics import Alignment, FrameMetrics, MetricsError
 from .probe import Probed, probe
@@ -70,7 +71,7 @@ def build_manifest(dataset: str, root: Path, options: dict[str, Any] | None = No
 
 def specs_of_run(run: RunConfig) -> list[ExtractorSpec]:
     """The extractors of a run, every choice settled."""
-    return [_spec(section, run.device) for section in run.extract]
+    return [_spec(section, run) for section in run.extract]
 
 
 def plan(run: RunConfig) -> list[Stage]:
@@ -130,7 +131,14 @@ def execute(stages: list[Stage]) -> Iterator[tuple[Stage, Result]]:
 def probed_of_run(run: RunConfig, manifest: Manifest) -> Probed:
     """The files of a run's manifest; those seen before are not opened again."""
     cache = run.cache or default_cache()
-    return probe(manifest, cache, hash_mode=run.hash_mode, image_fps=run.image_fps)
+    return probe(
+        manifest,
+        cache,
+        hash_mode=run.hash_mode,
+        image_fps=run.image_fps,
+        limits=run.engine.limits,
+        retry_quarantined=run.engine.retry_quarantined,
+    )
 
 
 def metrics_lines(done: Evaluated) -> list[str]:
@@ -244,13 +252,14 @@ def _percent(value: float | None) -> str:
     return "undefined" if value is None else f"{100 * value:.2f}"
 
 
-def _spec(section: ExtractSection, device: str) -> ExtractorSpec:
+def _spec(section: ExtractSection, run: RunConfig) -> ExtractorSpec:
     return resolve_extractor(
         section.extractor,
         section.set,
         weights=section.weights,
         precision=section.precision,
-        device=device,
+        engine=run.engine,
+        on_corrupt=run.on_corrupt,
     )
 
 
@@ -277,10 +286,8 @@ def _extract(run: RunConfig, path: Path) -> Result:
         probed_of_run(run, manifest),
         specs_of_run(run),
         run.cache or default_cache(),
-        device=run.device,
-        workers=run.workers,
-        batch_size=run.batch_size,
-        span_frames=run.span_frames,
+        engine=run.engine,
+        max_bytes=run.max_bytes,
     )
     lines = [str(store.root) for store in done.stores]
     lines.append(f"{done.written} shards written" if done.written else "nothing to do")
@@ -309,7 +316,7 @@ def _trained(run: RunConfig, path: Path) -> Any:
         features=named,
         settings=run.train.set,
         seed=run.seed,
-        device=run.device,
+        device=run.engine.devices()[0],
     )
 
 
@@ -326,10 +333,7 @@ def _score(run: RunConfig, path: Path) -> Result:
         run.cache or default_cache(),
         events=run.score.events,
         weights=weights,
-        device=run.device,
-        workers=run.workers,
-        batch_size=run.batch_size,
-        span_frames=run.span_frames,
+        engine=run.engine,
         command="vadpipe run",
     )
     return Result([f"{len(done.videos)} videos scored, {done.events} events"], done.failures)

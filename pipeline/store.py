@@ -6,6 +6,7 @@ the same span twice and can never leave half a shard or two of them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,26 +40,67 @@ class StoreError(RuntimeError):
     """Something in the cache is missing or not what it should be."""
 
 
+class CannotWrite(StoreError):
+    """The disk is full or read-only: no further span will do any better."""
+
+
+# What no repetition cures; HDF5 tells it within its message.
+_UNWRITABLE = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EFBIG", "EACCES", "EPERM")
+    if hasattr(errno, name)
+}
+_ERRNO = re.compile(r"errno = (\d+)")
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` on a temporary file in the same folder, then move it to its final name.
 
     The data and the folder are synced to disk, so the final name never shows half a file.
+
+    Raises:
+        CannotWrite: the disk is full or read-only.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     name = f".{path.name}.{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
     temporary = path.parent / name
     try:
-        write(temporary)
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(temporary)
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except (OSError, RuntimeError) as error:
+        number = _errno_of(error)
+        if number not in _UNWRITABLE:
+            raise
+        raise CannotWrite(
+            f"{path} cannot be written: {os.strerror(number)}. Make room, or make it writable, and "
+            "run the same command again: what is finished is kept"
+        ) from error
+
+
+def write_table(path: Path, table: pa.Table, **options: Any) -> None:
+    """Write a Parquet file whole or not at all.
+
+    Raises:
+        CannotWrite: the disk is full or read-only.
+    """
+    write_atomically(path, lambda p: pq.write_table(table, p, **options))
+
+
+def _errno_of(error: OSError | RuntimeError) -> int:
+    found = _ERRNO.search(str(error))
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    return int(found[1]) if found else 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +115,7 @@ class ShardRow:
         rows: rows of each array.
         size: bytes on disk.
         checksum: sha256 over the arrays.
+        last: the video ends in it; None in index parts of older versions.
     """
 
     content_id: str
@@ -81,6 +124,7 @@ class ShardRow:
     rows: int
     size: int
     checksum: str
+    last: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +135,8 @@ class VideoFacts:
     n_frames: int | None
     """Frames by the decoder, known to the last span only."""
     flags: tuple[str, ...] = ()
+    damaged: int = 0
+    """Frames of this span that the decoder marked as damaged."""
 
 
 class ShardedArray:
@@ -146,6 +192,7 @@ class VideoFeatures:
         n_frames: of the video, by the decoder.
         fps: frames per second.
         flags: what decoding noticed.
+        damaged: frames that the decoder marked as damaged.
     """
 
     arrays: Mapping[str, ShardedArray | pa.Table]
@@ -154,6 +201,7 @@ class VideoFeatures:
     n_frames: int
     fps: float
     flags: tuple[str, ...]
+    damaged: int = 0
 
 
 def checked_dataset(file: h5py.File, name: str) -> h5py.Dataset:
@@ -240,27 +288,19 @@ class FeatureStore:
         name = f"{span.frame_start:09d}-{span.frame_stop:09d}.h5"
         return self.video_folder(span.content_id) / name
 
-    def _shards(self, content_id: str) -> list[tuple[int, int, Path]]:
+    def shards(self, content_id: str) -> list[tuple[int, int, Path]]:
         """(frame_start, frame_stop, path) of what is on disk, sorted."""
         folder = self.video_folder(content_id)
-        if not folder.is_dir():
+        try:
+            with os.scandir(folder) as entries:
+                matches = [m for e in entries if (m := _SHARD_NAME.fullmatch(e.name))]
+        except FileNotFoundError:
             return []
-        found = []
-        for path in folder.iterdir():
-            match = _SHARD_NAME.fullmatch(path.name)
-            if match:
-                found.append((int(match[1]), int(match[2]), path))
-        return sorted(found)
+        return sorted((int(m[1]), int(m[2]), folder / m[0]) for m in matches)
 
     def has(self, span: Span) -> bool:
         """True if finished shards hold all frames of the span."""
-        at = span.frame_start
-        for start, stop, _ in self._shards(span.content_id):
-            if start <= at < stop:
-                at = stop
-            if at >= span.frame_stop:
-                return True
-        return False
+        return covers([(a, b) for a, b, _ in self.shards(span.content_id)], span)
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -301,12 +341,9 @@ class FeatureStore:
         tables = {n: a for n, a in arrays.items() if isinstance(a, pa.Table)}
         plain = {n: np.asarray(a) for n, a in arrays.items() if n not in tables}
         plain |= {"frame_start": frame_start, "frame_stop": frame_stop}
-        for (
-            name,
-            table,
-        ) in tables.items():  # first the tables: the shard's name says that all is done
+        for name, table in tables.items():  # first: the shard's name says that all is done
             part = _table_path(path, name)
-            write_atomically(part, lambda p, t=table: pq.write_table(t, p))  # type: ignore[misc]
+            write_table(part, table)
         checksum = _checksum(plain, {n: _table_path(path, n) for n in tables})
         attrs = {
             "content_id": span.content_id,
@@ -316,6 +353,7 @@ class FeatureStore:
             "n_frames": -1 if facts.n_frames is None else facts.n_frames,
             "fps": facts.fps,
             "flags": " ".join(facts.flags),
+            "damaged": facts.damaged,
             "key": self.key,
             "checksum": checksum,
             **provenance,
@@ -334,7 +372,13 @@ class FeatureStore:
         write_atomically(path, write)
         size = path.stat().st_size
         return ShardRow(
-            span.content_id, span.frame_start, span.frame_stop, len(frame_start), size, checksum
+            span.content_id,
+            span.frame_start,
+            span.frame_stop,
+            len(frame_start),
+            size,
+            checksum,
+            span.last,
         )
 
     # -- reading -------------------------------------------------------------------------------
@@ -351,8 +395,8 @@ class FeatureStore:
         cuts: list[int] = []  # rows of a shard before its cut are in the shard before it
         starts: list[NDArray[np.int64]] = []
         stops: list[NDArray[np.int64]] = []
-        at, n_frames, fps, flags = 0, -1, 0.0, set[str]()
-        for start, stop, path in self._shards(content_id):
+        at, n_frames, fps, flags, damaged = 0, -1, 0.0, set[str](), 0
+        for start, stop, path in self.shards(content_id):
             if stop <= at:
                 continue
             if start > at:
@@ -366,6 +410,7 @@ class FeatureStore:
                 stops.append(checked_dataset(file, "frame_stop")[first:])
                 fps = float(file.attrs["fps"])
                 flags |= set(str(file.attrs["flags"]).split())
+                damaged += int(file.attrs.get("damaged", 0))
                 if file.attrs["last"]:
                     n_frames = int(file.attrs["n_frames"])
             at = stop
@@ -392,17 +437,19 @@ class FeatureStore:
             n_frames,
             fps,
             tuple(sorted(flags)),
+            damaged,
         )
 
     def complete(self, content_id: str) -> bool:
         """True if the shards of a video hold all of it, up to where the decoder ended."""
-        at, last = 0, None
-        for start, stop, path in self._shards(content_id):
+        end = None
+        at = 0
+        for start, stop, path in self.shards(content_id):
             if start <= at < stop:
-                at, last = stop, path
-        if last is None:
+                at, end = stop, path
+        if end is None:
             return False
-        with h5py.File(last, "r") as file:
+        with h5py.File(end, "r") as file:
             return bool(file.attrs["last"])
 
     def scan(self) -> Iterator[Path]:
@@ -416,31 +463,65 @@ class FeatureStore:
     def add_index_part(self, rows: Sequence[ShardRow]) -> None:
         """Note the shards that a run has written."""
         if rows:
-            path = self.root / "index" / f"{uuid.uuid4().hex}.parquet"
-            write_atomically(path, lambda p: pq.write_table(_index_table(rows), p))
+            write_table(self.root / "index" / f"{uuid.uuid4().hex}.parquet", _index_table(rows))
 
-    def index(self) -> pa.Table:
-        """All index parts as one table; a shard written twice is listed once."""
-        parts = sorted((self.root / "index").glob("*.parquet"))
-        if not parts:
-            return _index_table([])
-        table = pa.concat_tables([pq.read_table(p) for p in parts])
+    def index(self, contents: Collection[str] | None = None) -> pa.Table:
+        """All index parts as one table; a shard written twice is listed once.
+
+        Args:
+            contents:
+                Only the shards of these videos; None gives all.
+        """
+        tables = []
+        for path in sorted((self.root / "index").glob("*.parquet")):
+            try:
+                part = pq.ParquetFile(path).read()
+            except FileNotFoundError:
+                continue  # another run has just folded the parts
+            if "last" not in part.column_names:  # by an older version
+                part = part.append_column("last", pa.nulls(len(part), pa.bool_()))
+            if contents is not None:
+                wanted = pa.array(contents, pa.string())
+                part = part.filter(pc.is_in(part["content_id"], value_set=wanted))
+            tables.append(part.select(_INDEX_SCHEMA.names).cast(_INDEX_SCHEMA))
+        table = pa.concat_tables([_INDEX_SCHEMA.empty_table(), *tables])
         keys = ["content_id", "frame_start", "frame_stop"]
+        others = ["rows", "size", "checksum", "last"]
         return pa.table(
             table.group_by(keys, use_threads=False)
-            .aggregate([("rows", "last"), ("size", "last"), ("checksum", "last")])
-            .rename_columns([*keys, "rows", "size", "checksum"])
+            .aggregate([(name, "last") for name in others])
+            .rename_columns([*keys, *others])
             .sort_by([(k, "ascending") for k in keys])
         )
 
     def rebuild_index(self) -> int:
-        """Write the index anew from the shards; gives their number."""
-        rows = [_row_of(path) for path in self.scan()]
+        """Write the index anew from the shards; gives their number.
+
+        A shard that cannot be read is left out: `verify` names it.
+        """
         old = list((self.root / "index").glob("*.parquet"))
+        rows, count = [], 0
+        for path in self.scan():
+            try:
+                rows.append(row_of(path))
+            except (OSError, KeyError, StoreError):
+                continue
+            if len(rows) == _PART_ROWS:
+                count += len(rows)
+                self.add_index_part(rows)
+                rows = []
         self.add_index_part(rows)
         for path in old:
             path.unlink(missing_ok=True)
-        return len(rows)
+        return count + len(rows)
+
+    def fold_index(self, most: int = 64) -> None:
+        """Make one index part of many; other processes may read and add meanwhile."""
+        old = list((self.root / "index").glob("*.parquet"))
+        if len(old) > most:
+            write_table(self.root / "index" / f"{uuid.uuid4().hex}.parquet", self.index())
+            for part in old:
+                part.unlink(missing_ok=True)
 
     # -- care ----------------------------------------------------------------------------------
 
@@ -449,13 +530,13 @@ class FeatureStore:
 
         Returns:
             One line for each problem: broken or misplaced shards, mixed versions or devices,
-            shards that the index does not list.
+            shards that the index does not list, listed ones that are gone.
         """
         problems: list[str] = []
         seen: dict[str, set[str]] = {}
-        listed = {
-            (r["content_id"], r["frame_start"], r["frame_stop"]) for r in self.index().to_pylist()
-        }
+        names = ("content_id", "frame_start", "frame_stop")
+        index = self.index()
+        listed = set(zip(*(index[name].to_pylist() for name in names), strict=True))
         for path in self.scan():
             try:
                 attrs = _verify_shard(path, None)
@@ -467,10 +548,17 @@ class FeatureStore:
                     f"misplaced: {path} belongs to {attrs['content_id']} {attrs['key']}"
                 )
             match = _SHARD_NAME.fullmatch(path.name)
-            if match and (path.parent.name, int(match[1]), int(match[2])) not in listed:
-                problems.append(f"not indexed: {path} (run vadpipe cache rebuild)")
+            if match:
+                place = (path.parent.name, int(match[1]), int(match[2]))
+                if place not in listed:
+                    problems.append(f"not indexed: {path} (run vadpipe cache rebuild)")
+                listed.discard(place)
             for field in ("vadpipe", "torch", "ffmpeg", "device"):
                 seen.setdefault(field, set()).add(str(attrs.get(field, "?")))
+        for content, start, stop in sorted(listed):
+            path = self.shard_path(Span(content, start, stop, False))
+            if not path.is_file():  # else it is broken, and named above
+                problems.append(f"gone: {path} is in the index (run vadpipe cache rebuild)")
         problems += [
             f"mixed: shards were made with several versions of {field}: {', '.join(sorted(values))}"
             for field, values in seen.items()
@@ -481,6 +569,17 @@ class FeatureStore:
     def remove_video(self, content_id: str) -> None:
         """Delete the shards of a video."""
         shutil.rmtree(self.video_folder(content_id), ignore_errors=True)
+
+
+def covers(shards: Sequence[tuple[int, int]], span: Span) -> bool:
+    """True if (frame_start, frame_stop) of sorted shards hold all frames of a span."""
+    at = span.frame_start
+    for start, stop in shards:
+        if start <= at < stop:
+            at = stop
+        if at >= span.frame_stop:
+            return True
+    return False
 
 
 def list_stores(cache: Path) -> list[FeatureStore]:
@@ -549,7 +648,12 @@ def _verify_shard(path: Path, tables: Mapping[str, Path] | None) -> dict[str, An
     return attrs
 
 
-def _row_of(path: Path) -> ShardRow:
+def row_of(path: Path) -> ShardRow:
+    """The index row of a shard on disk.
+
+    Raises:
+        StoreError, OSError, KeyError: it is no whole shard.
+    """
     with h5py.File(path, "r") as file:
         a = file.attrs
         return ShardRow(
@@ -559,21 +663,26 @@ def _row_of(path: Path) -> ShardRow:
             len(checked_dataset(file, "frame_start")),
             path.stat().st_size,
             str(a["checksum"]),
+            bool(a["last"]),
         )
 
 
+_INDEX_SCHEMA = pa.schema(
+    [
+        ("content_id", pa.string()),
+        ("frame_start", pa.int64()),
+        ("frame_stop", pa.int64()),
+        ("rows", pa.int64()),
+        ("size", pa.int64()),
+        ("checksum", pa.string()),
+        ("last", pa.bool_()),
+    ]
+)
+_PART_ROWS = 1 << 16
+
+
 def _index_table(rows: Sequence[ShardRow]) -> pa.Table:
-    schema = pa.schema(
-        [
-            ("content_id", pa.string()),
-            ("frame_start", pa.int64()),
-            ("frame_stop", pa.int64()),
-            ("rows", pa.int64()),
-            ("size", pa.int64()),
-            ("checksum", pa.string()),
-        ]
-    )
-    return pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)
+    return pa.Table.from_pylist([asdict(row) for row in rows], schema=_INDEX_SCHEMA)
 
 
 def _remove_stale(folder: Path) -> None:

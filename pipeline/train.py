@@ -31,9 +31,9 @@ from ..detectors.base import (
 from ..extractors.video import ProbeRow
 from .bags import StoreBags, find_stores, missing_videos
 from .events import Calibration
-from .execute import progress_bars
 from .keys import folder_name, key_of
 from .probe import Probed
+from .progress import progress_bars
 from .store import FeatureStore, StoreError, write_atomically
 
 HOLDOUT = 0.2  # share of the normal videos that calibrates a detector that cannot leave one out

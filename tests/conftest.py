@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,15 @@ def real_weights() -> str:
             pytest.fail(str(error))
         pytest.skip(str(error))
     return CARDS[0].name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_batch_sizes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests try out is not what this machine should remember."""
+    from vadpipe.extractors import inference
+    from vadpipe.extractors.micro_batch import MicroBatches
+
+    sizes = MicroBatches(tmp_path_factory.mktemp("tuning") / "tuning.json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "shared_sizes", lambda: sizes)
+        yield

@@ -18,7 +18,9 @@ from vadpipe.detectors import DETECTORS
 from vadpipe.detectors.base import Supervision
 from vadpipe.extractors import EXTRACTORS
 from vadpipe.pipeline.bags import StoreBags
-from vadpipe.pipeline.extract import ExtractorSpec, extract, resolve_extractor
+from vadpipe.pipeline.engine import Engine
+from vadpipe.pipeline.extract import extract
+from vadpipe.pipeline.extractor_spec import ExtractorSpec, resolve_extractor
 from vadpipe.pipeline.keys import canonical_json
 from vadpipe.pipeline.probe import Probed, probe
 from vadpipe.pipeline.store import FeatureStore
@@ -70,7 +72,8 @@ def spec_of(name: str) -> ExtractorSpec:
 def run(manifest: Manifest, cache: Path, name: str, **options: Any) -> tuple[FeatureStore, Probed]:
     probed = probe(manifest, cache)
     assert not probed.failures
-    done = extract(manifest, probed, [spec_of(name)], cache, **options)
+    engine = Engine(threads=1, **{"batch_size": 8, **options})
+    done = extract(manifest, probed, [spec_of(name)], cache, engine=engine)
     assert not done.failures
     return done.stores[0], probed
 

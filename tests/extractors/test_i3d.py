@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torchvision.transforms import functional as vision
 
-from vadpipe.extractors.base import ExtractorError
+from vadpipe.extractors.base import ExtractorError, Runtime
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.i3d import (
     CROP_ORDER,
@@ -73,7 +73,7 @@ class ToyFeatures(I3DFeatures):
 
 def extractor(**config: Any) -> ToyFeatures:
     made = ToyFeatures(I3DConfig(**{"clip_length": 4, "resize": None, **config}), weights=RANDOM)
-    made.load("cpu")
+    made.load(Runtime(batch_size=8))
     return made
 
 

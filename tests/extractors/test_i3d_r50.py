@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 from torchvision.transforms import functional as vision
 
-from vadpipe.extractors.base import ExtractorError, Precision
+from vadpipe.extractors.base import ExtractorError, Precision, Runtime
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.i3d import Backbone, I3d, I3DFeatures
 from vadpipe.extractors.i3d_r50 import (
@@ -214,7 +214,7 @@ def caffe2_blobs(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def features_of(name: str, weights: ResolvedWeights) -> Tensor:
     video = torch.from_numpy(moving_clip(8, 40, 48).frames)[None]
-    return load_video_network(NETWORKS[name].build, weights, "fp32", "cpu")(video)
+    return load_video_network(NETWORKS[name].build, weights, "fp32", Runtime(batch_size=8))(video)
 
 
 def expected_features(name: str, state: Arrays) -> Tensor:
@@ -439,7 +439,7 @@ def test_features_are_those_of_the_network(name: str, scale: Any) -> None:
         name = "i3d_r50"
         config["normalise"] = I3DR50Features.presets["gowtham"]["normalise"]
     made = extractor(name, logits=True, **config)
-    made.load("cpu")
+    made.load(Runtime(batch_size=8))
     clip = moving_clip(8, 33, 36)
     rows = made.extract([clip])
     assert made._network is not None
@@ -494,7 +494,7 @@ def test_bf16_is_close_to_fp32(name: str) -> None:
     rows = {}
     for precision in ("fp32", "bf16"):
         made = extractor(name, precision, resize=None, clip_length=8, crops=1, crop_size=None)  # type: ignore[arg-type]
-        made.load("cpu")
+        made.load(Runtime(batch_size=8))
         rows[precision] = made.extract(clips)["features"][:, 0]
         assert rows[precision].dtype == np.float32
     exact, rough = rows["fp32"], rows["bf16"]
@@ -514,7 +514,7 @@ def test_a_gpu_agrees_with_the_cpu(name: str, precision: Precision) -> None:
     rows = {}
     for device, kind in (("cpu", "fp32"), ("cuda:0", precision)):
         made = extractor(name, kind, resize=None, clip_length=8, crop_size=32)  # type: ignore[arg-type]
-        made.load(device)
+        made.load(Runtime(device, batch_size=8))
         rows[device] = made.extract(clips)["features"]
     a, b = rows["cpu"].ravel(), rows["cuda:0"].ravel()
     cosine = float((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch.nn import functional
 
-from vadpipe.extractors.base import ExtractorError, Precision
+from vadpipe.extractors.base import ExtractorError, Precision, Runtime
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.i3d import I3DConfig
 from vadpipe.extractors.inception_i3d import (
@@ -60,7 +60,7 @@ def extractor(
     weights: ResolvedWeights = RANDOM, precision: Precision = "fp32", **config: Any
 ) -> InceptionI3DFeatures:
     made = InceptionI3DFeatures(I3DConfig(**config), weights=weights, precision=precision)
-    made.load("cpu")
+    made.load(Runtime(batch_size=8))
     return made
 
 
@@ -317,7 +317,7 @@ def test_random_weights_give_features_that_tell_videos_apart() -> None:
 
 def test_extract_before_load() -> None:
     made = InceptionI3DFeatures(I3DConfig(), weights=RANDOM)
-    with pytest.raises(ExtractorError, match=r"call load\(device\) first"):
+    with pytest.raises(ExtractorError, match=r"call load\(runtime\) first"):
         made.extract([moving_clip(16, 32, 32)])
 
 
@@ -455,6 +455,7 @@ def test_a_gpu_agrees_with_the_cpu(precision: Precision) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     videos = torch.randint(0, 256, (2, 16, 64, 64, 3), dtype=torch.uint8)
-    exact = load_video_network(InceptionI3d, RANDOM, "fp32", "cpu")(videos).numpy()
-    found = load_video_network(InceptionI3d, RANDOM, precision, "cuda:0")(videos).cpu().numpy()
+    exact = load_video_network(InceptionI3d, RANDOM, "fp32", Runtime(batch_size=8))(videos).numpy()
+    there = load_video_network(InceptionI3d, RANDOM, precision, Runtime("cuda:0", batch_size=8))
+    found = there(videos).cpu().numpy()
     assert cosine(exact, found) > (0.99999 if precision == "fp32" else 0.999)

@@ -1,30 +1,27 @@
-"""Inference: precision, folding, resizing, normalisation, micro-batches."""
+"""Inference: precision, folding, normalisation, batches that fit."""
 
 from __future__ import annotations
 
 import copy
+import json
+import threading
+from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
 from torch import nn
 from torch.nn import functional
 
 from vadpipe.extractors import inference
-from vadpipe.extractors.base import ExtractorError, Precision, PrecisionRequest
+from vadpipe.extractors.base import ExtractorError, Precision, PrecisionRequest, Runtime
 from vadpipe.extractors.inference import (
-    CPU_PIXELS,
     VideoNetwork,
     fold_batch_norms,
     prepare,
-    resize_frames,
     resolve_precision,
-    short_side,
 )
+from vadpipe.extractors.micro_batch import MicroBatches, processor
 
 # --------------------------------------------------------------------------------- precision
 
@@ -184,31 +181,7 @@ def test_prepared_network(block: Block) -> None:
     torch.testing.assert_close(network(x), before, rtol=1e-5, atol=1e-6)
 
 
-# ------------------------------------------------------------------------------------ pixels
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [((576, 768), (256, 341)), ((768, 576), (341, 256)), ((100, 100), (256, 256))],
-)
-def test_short_side(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert short_side(*size, 256) == expected
-
-
-@pytest.mark.parametrize("size", [(20, 30), (64, 96), (37, 41), (100, 31)])
-def test_resize_is_pillow_s(size: tuple[int, int]) -> None:
-    frames = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), dtype=np.uint8)
-    resized = resize_frames(frames, size).numpy()
-    assert resized.shape == (2, *size, 3) and resized.dtype == np.uint8
-    for frame, found in zip(frames, resized, strict=True):
-        image = Image.fromarray(frame).resize(size[::-1], Image.Resampling.BILINEAR)
-        assert np.abs(found.astype(int) - np.asarray(image)).max() <= 1
-
-
-def test_resize_to_the_same_size_changes_nothing() -> None:
-    frames = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), dtype=np.uint8)
-    frames.flags.writeable = False  # as decoders may hand them over
-    np.testing.assert_array_equal(resize_frames(frames, (48, 64)).numpy(), frames)
+# ----------------------------------------------------------------------------------- running
 
 
 class Mean(nn.Module):
@@ -225,7 +198,8 @@ class Mean(nn.Module):
 
 
 def test_normalisation_and_layout() -> None:
-    network = VideoNetwork(Mean(), (0.0, 127.5, 255.0), (1.0, 127.5, 255.0), "fp32", "cpu")
+    runtime = Runtime(batch_size=8)
+    network = VideoNetwork(Mean(), (0.0, 127.5, 255.0), (1.0, 127.5, 255.0), "fp32", runtime)
     videos = torch.zeros(2, 3, 4, 5, 3, dtype=torch.uint8)
     videos[1] = 255
     expected = [[0.0, -1.0, -1.0], [255.0, 1.0, 0.0]]
@@ -233,18 +207,136 @@ def test_normalisation_and_layout() -> None:
     assert videos[1].min() == 255  # the caller's pixels are left alone
 
 
-@settings(max_examples=25, deadline=None)
-@given(count=st.integers(1, 9), side=st.sampled_from([16, 224, 317, 500]))
-def test_micro_batches_cover_the_batch_in_order(count: int, side: int) -> None:
-    mean = Mean()
-    network = VideoNetwork(mean, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "fp32", "cpu")
+def mean_network(
+    network: nn.Module, tmp_path: Path, batch_size: int | None = None, compile: bool = False
+) -> VideoNetwork:
+    """Pixels as they are through a network that keeps its batch sizes in the test's folder."""
+    runtime = Runtime(batch_size=batch_size, compile=compile)
+    sizes = MicroBatches(tmp_path / "tuning.json")
+    return VideoNetwork(network, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "fp32", runtime, sizes)
+
+
+def shades(count: int) -> torch.Tensor:
+    """Videos (count, 2, 4, 4, 3) of one shade each."""
     shade = torch.arange(count, dtype=torch.uint8).reshape(count, 1, 1, 1, 1)
-    videos = shade.expand(count, 16, side, side, 3)  # no memory
-    parts = [len(part) for part in network.parts(videos)]
-    assert sum(parts) == count
-    assert all(part == 1 or part * 16 * side * side <= CPU_PIXELS for part in parts)
-    small = network(videos[:, :1, :2, :2].contiguous())
-    torch.testing.assert_close(small[:, 0], torch.arange(count, dtype=torch.float32))
+    return shade.expand(count, 2, 4, 4, 3).contiguous()
+
+
+def test_a_batch_size_that_is_told_is_taken_and_not_tried_out(tmp_path: Path) -> None:
+    mean = Mean()
+    rows = mean_network(mean, tmp_path, batch_size=5)(shades(5))
+    assert rows[:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert mean.batches == [5] and not (tmp_path / "tuning.json").exists()
+
+
+def test_the_fastest_size_is_tried_out_once_and_remembered(tmp_path: Path) -> None:
+    mean = Mean()
+    network = mean_network(mean, tmp_path)
+    assert network(shades(7))[:, 0].tolist() == list(range(7))
+    tried = list(mean.batches)
+    ((key, size),) = json.loads((tmp_path / "tuning.json").read_text()).items()
+    assert "Mean fp32 2x4x4" in key and size & (size - 1) == 0
+    assert tried[:6] == [1, 1, 1, 2, 2, 2], "sizes are tried from the smallest on"
+    other = Mean()
+    assert mean_network(other, tmp_path)(shades(7))[:, 0].tolist() == list(range(7))
+    assert sum(other.batches) == 7, "the next process reads it"
+    longer = shades(7).repeat(1, 2, 1, 1, 1)
+    network(longer)
+    assert len(json.loads((tmp_path / "tuning.json").read_text())) == 2, "another shape is new"
+
+
+class Greedy(Mean):
+    """A network whose device runs out of memory from some size on."""
+
+    def __init__(self, most: int, error: type[BaseException] = torch.OutOfMemoryError) -> None:
+        super().__init__()
+        self.most = most
+        self.error = error
+
+    def forward(self, videos: torch.Tensor) -> torch.Tensor:
+        if len(videos) > self.most:
+            raise self.error("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return super().forward(videos)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, MemoryError])
+@pytest.mark.parametrize("forced", [True, False])
+def test_out_of_memory_halves_the_batch_and_goes_on(
+    error: type[BaseException], forced: bool, tmp_path: Path
+) -> None:
+    greedy = Greedy(1000, error)
+    network = mean_network(greedy, tmp_path, batch_size=16 if forced else None)
+    network(shades(16))  # tried out while there was enough
+    for most in (7, 3, 1):
+        greedy.most = most
+        greedy.batches.clear()
+        assert network(shades(16))[:, 0].tolist() == list(range(16)), "each row once, in order"
+        assert max(greedy.batches) <= most and sum(greedy.batches) == 16
+    greedy.batches.clear()
+    network(shades(16))
+    assert sum(greedy.batches) == 16, "it knows by now"
+    greedy.most = 0
+    with pytest.raises(ExtractorError, match="not enough memory for a single item of Greedy"):
+        network(shades(16))
+
+
+def test_other_errors_are_not_taken_for_want_of_memory(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="something else"):
+        mean_network(Broken(), tmp_path)(shades(4))
+    with pytest.raises(RuntimeError, match="something else"):
+        mean_network(Broken(), tmp_path, batch_size=4)(shades(4))
+
+
+class Broken(nn.Module):
+    """A network with a mistake in it."""
+
+    def forward(self, videos: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("something else")
+
+
+@pytest.mark.slow
+def test_compiled_networks_see_one_shape_only(tmp_path: Path) -> None:
+    """A smaller last batch is filled up, and what fills it is dropped."""
+    torch.manual_seed(0)
+    conv = nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU(), nn.Flatten(1)).eval().requires_grad_(False)
+    (tmp_path / "tuning.json").write_text("{}")
+    plain = mean_network(conv, tmp_path, batch_size=4)
+    compiled = mean_network(conv, tmp_path, compile=True)
+    compiled._sizes._remember(f"{processor('cpu')} {compiled._what(clips(1)[0])}", 4)
+    for count in (4, 3, 9):
+        videos = clips(count)
+        expected = torch.cat([plain(videos[i : i + 4]) for i in range(0, count, 4)])
+        torch.testing.assert_close(compiled(videos), expected, rtol=1e-5, atol=1e-3)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def clips(count: int) -> torch.Tensor:
+    """Random videos (count, 3, 8, 8, 3)."""
+    generator = torch.Generator().manual_seed(count)
+    return torch.randint(0, 256, (count, 3, 8, 8, 3), dtype=torch.uint8, generator=generator)
+
+
+def test_networks_take_turns_in_one_thread(tmp_path: Path) -> None:
+    """Whoever calls: no two batches at once, always in the lane, with the threads told."""
+    seen: list[tuple[int, int]] = []
+    inside = threading.Lock()
+
+    class Watching(Mean):
+        def forward(self, videos: torch.Tensor) -> torch.Tensor:
+            assert inside.acquire(blocking=False), "two batches at once"
+            seen.append((threading.get_ident(), torch.get_num_threads()))
+            inside.release()
+            assert torch.is_inference_mode_enabled()
+            return super().forward(videos)
+
+    runtime = Runtime(threads=1, batch_size=4)
+    network = VideoNetwork(Watching(), (0.0,) * 3, (1.0,) * 3, "fp32", runtime)
+    callers = [threading.Thread(target=lambda: network(shades(4))) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(seen) == 8 and len(set(seen)) == 1 and seen[0][1] == 1
 
 
 @torch.inference_mode()

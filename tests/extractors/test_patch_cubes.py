@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from vadpipe.extractors import EXTRACTORS, i3d_r50, inception_i3d
-from vadpipe.extractors.base import ExtractorError
+from vadpipe.extractors.base import ExtractorError, Runtime
 from vadpipe.extractors.clips import Clip
-from vadpipe.extractors.inference import resize_frames
+from vadpipe.extractors.inference import VideoNetwork
 from vadpipe.extractors.patch_cubes import (
     BACKBONES,
     PatchCubes,
@@ -24,6 +24,7 @@ from vadpipe.extractors.patch_cubes import (
     cut_patches,
     grid_of,
 )
+from vadpipe.extractors.resize import resize_frames
 from vadpipe.extractors.weights import ResolvedWeights
 
 pytestmark = pytest.mark.filterwarnings(
@@ -51,7 +52,7 @@ def noise(seed: int, height: int = 64, width: int = 96) -> NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def cubes() -> PatchCubes:
     made = PatchCubes(PatchCubesConfig(**SMALL), weights=RANDOM)
-    made.load("cpu")
+    made.load(Runtime(batch_size=8))
     return made
 
 
@@ -153,11 +154,11 @@ def test_a_patch_is_the_network_run_on_that_crop(backbone: str) -> None:
     kind = EXTRACTORS[backbone]
     weights = ResolvedWeights(kind.cards[0], "random:0", None)
     cubes = PatchCubes(PatchCubesConfig(**SMALL, backbone=backbone), weights=weights)  # type: ignore[arg-type]
-    cubes.load("cpu")
+    cubes.load(Runtime(batch_size=8))
     rows = cubes.extract([clip(noise(1)), clip(frames)])
     whole = {"resize": None, "clip_length": 8, "crops": 1, "crop_size": None}
     alone = kind(kind.Config.model_validate(whole), weights=weights)
-    alone.load("cpu")
+    alone.load(Runtime(batch_size=8))
     for (h, w), spec in zip(cubes.config.patch_sizes, cubes.arrays, strict=True):
         assert rows[spec.name].shape == (2, *spec.shape) and rows[spec.name].dtype == np.float32
         assert spec.grid is not None
@@ -184,7 +185,7 @@ def test_a_marker_moves_only_its_patch(cubes: PatchCubes) -> None:
 
 def test_frames_are_resized_first(cubes: PatchCubes) -> None:
     frames = noise(0, 90, 130)
-    resized = resize_frames(frames, (64, 96)).numpy()
+    resized = resize_frames(torch.from_numpy(frames), (64, 96)).numpy()
     rows, expected = cubes.extract([clip(frames)]), cubes.extract([clip(resized)])
     for name in rows:
         np.testing.assert_array_equal(rows[name], expected[name])
@@ -194,12 +195,15 @@ def test_patches_of_one_size_are_one_batch(cubes: PatchCubes) -> None:
     """Micro-batches aside: the network is called once a size, whatever the number of clips."""
     sizes: list[tuple[int, ...]] = []
 
-    def note(videos: torch.Tensor) -> torch.Tensor:
-        sizes.append(tuple(videos.shape))
-        return torch.zeros(len(videos), 1024)
+    class Note(torch.nn.Module):
+        def forward(self, videos: torch.Tensor) -> torch.Tensor:
+            batch, _, *shape = videos.shape
+            sizes.append((batch, *shape, 3))
+            return torch.zeros(len(videos), 1024)
 
     silent = PatchCubes(cubes.config, weights=RANDOM)
-    silent._network = note  # type: ignore[assignment]
+    runtime = Runtime(batch_size=3)
+    silent._network = VideoNetwork(Note(), (0.0,) * 3, (1.0,) * 3, "fp32", runtime)
     rows = silent.extract([clip(noise(seed)) for seed in range(3)])
     assert sizes == [(3 * 6, 8, 32, 32, 3), (3 * 2, 8, 60, 40, 3)]
     assert [len(array) for array in rows.values()] == [3, 3]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vadpipe.extractors import vifi_clip
-from vadpipe.extractors.base import ExtractorError, Precision
+from vadpipe.extractors.base import ExtractorError, Precision, Runtime
 from vadpipe.extractors.clips import Clip, ClipRule
 from vadpipe.extractors.vifi_clip import (
     CARDS,
@@ -216,7 +216,7 @@ def extractor(
 @pytest.fixture(scope="module")
 def loaded() -> ViFiClipFeatures:
     made = extractor(dtype="float32")
-    made.load("cpu")
+    made.load(Runtime(batch_size=8))
     return made
 
 
@@ -306,7 +306,7 @@ def test_two_layouts_of_equal_weights_give_bit_equal_features(
     rows = []
     for weights in found:
         made = extractor(replace(weights, card=VIFI))
-        made.load("cpu")
+        made.load(Runtime(batch_size=8))
         rows.append(made.extract(clips)["features"])
     assert np.ptp(rows[0]) > 1
     assert np.array_equal(rows[0], rows[1])
@@ -353,13 +353,13 @@ def test_another_size_or_a_missing_array_is_refused(
 ) -> None:
     weights = resolve(CARDS, str(write_openai(tmp_path / "small.pt", small)))
     with pytest.raises(WeightsError, match=r"lacks tower\.blocks\.10"):
-        extractor(weights).load("cpu")
+        extractor(weights).load(Runtime(batch_size=8))
     whole = {name: torch.empty(1) for name in shapes()}
     whole["positional_embedding"] = torch.zeros(577, 768)  # of 384 x 384: nothing is interpolated
     path = tmp_path / "large.pt"
     torch.save({f"visual.{name}": value for name, value in whole.items()}, path)
     with pytest.raises(WeightsError, match=r"pos_embed is \(1, 577, 768\)"):
-        extractor(resolve(CARDS, str(path))).load("cpu")
+        extractor(resolve(CARDS, str(path))).load(Runtime(batch_size=8))
 
 
 # ----------------------------------------------------------------------------------- hostile
@@ -425,30 +425,30 @@ def test_pixels_are_those_of_pillow(
 ) -> None:
     frame = frames(1, *size)[0]
     weights = ResolvedWeights(card, "random:0", None)
-    found = extractor(weights).pixels(frame[None])
+    found = extractor(weights).pixels([torch.from_numpy(frame[None])])[0]
     assert found.shape == (1, 224, 224, 3) and found.dtype == torch.uint8
     height, width = (side * length // min(size) for length in size)
     top, left = round((height - 224) / 2), round((width - 224) / 2)
     expected = pillow(frame, (height, width), how)[top : top + 224, left : left + 224]
     assert np.abs(found[0].numpy() - expected).max() <= levels
 
-    squashed = extractor(weights, mode="squash").pixels(frame[None])
+    squashed = extractor(weights, mode="squash").pixels([torch.from_numpy(frame[None])])[0]
     expected = pillow(frame, (224, 224), how)
     assert np.abs(squashed[0].numpy() - expected).max() <= levels
 
 
 def test_via_forgets_the_resolution() -> None:
     """A frame and its copy of 256 x 256, as in-painted ones are, become the same pixels."""
-    frame = frames(1, 480, 856)
+    frame = torch.from_numpy(frames(1, 480, 856))
     made = extractor(**ViFiClipFeatures.presets["pseudo_anomaly"])
     plain = extractor(mode="squash")
     copy = torch.nn.functional.interpolate(
-        torch.from_numpy(frame).permute(0, 3, 1, 2), (256, 256), mode="bilinear", antialias=True
+        frame.permute(0, 3, 1, 2), (256, 256), mode="bilinear", antialias=True
     )
-    copy = copy.permute(0, 2, 3, 1).numpy()
-    assert torch.equal(made.pixels(frame), made.pixels(copy))
-    assert torch.equal(made.pixels(frame), plain.pixels(copy))
-    assert not torch.equal(made.pixels(frame), plain.pixels(frame))
+    copy = copy.permute(0, 2, 3, 1)
+    assert torch.equal(made.pixels([frame]), made.pixels([copy]))
+    assert torch.equal(made.pixels([frame]), plain.pixels([copy]))
+    assert not torch.equal(made.pixels([frame]), plain.pixels([frame]))
 
 
 # --------------------------------------------------------------------------------- extractor
@@ -456,7 +456,7 @@ def test_via_forgets_the_resolution() -> None:
 
 def test_a_row_is_the_network_on_normalised_pixels(loaded: ViFiClipFeatures) -> None:
     (frame,) = frames(1, 240, 360)
-    values = loaded.pixels(frame[None])[0].numpy() / 255.0  # (224, 224, 3)
+    values = loaded.pixels([torch.from_numpy(frame[None])])[0, 0].numpy() / 255.0  # (224, 224, 3)
     values = (values - IMAGENET_MEAN) / IMAGENET_STD
     with torch.device("meta"):
         network = ClipTower().eval()
@@ -495,7 +495,7 @@ def test_l2_scales_and_does_nothing_else(loaded: ViFiClipFeatures) -> None:
 def test_bf16_agrees_with_fp32(loaded: ViFiClipFeatures) -> None:
     clips = [clip(frame) for frame in frames(4, 240, 360)]
     made = extractor(precision="bf16")
-    made.load("cpu")
+    made.load(Runtime(batch_size=8))
     found = np.asarray(made.extract(clips)["features"])
     expected = np.asarray(loaded.extract(clips)["features"])
     assert found.dtype == np.float32

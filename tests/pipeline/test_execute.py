@@ -1,19 +1,32 @@
-"""The engine's client: outcomes one by one, and no open doors."""
+"""Running tasks: outcomes one by one, retries, dead workers, clusters, and no open doors."""
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-import pyarrow.parquet as pq
+import pytest
+from distributed import Client, LocalCluster, Security
 
+from vadpipe.pipeline import execute
+from vadpipe.pipeline.engine import Engine
 from vadpipe.pipeline.execute import (
-    Failure,
-    describe_failure,
+    ClusterError,
+    TaskQueue,
+    check_address,
+    check_workers,
+    may_pass,
     open_client,
+    resolve_precision_of,
     run_tasks,
-    write_failures,
+    share_of,
+    worker_specs,
 )
 
 
@@ -29,6 +42,24 @@ def die_if_odd(n: int) -> int:
     return n
 
 
+def fail_twice(path: str) -> int:
+    """Fails until it was called twice; says how often it was."""
+    calls = Path(path)
+    count = len(calls.read_text()) if calls.exists() else 0
+    calls.write_text("x" * (count + 1))
+    if count < 2:
+        raise OSError(errno.EIO, "the file server blinked")
+    return count + 1
+
+
+def visible_gpus(_: int) -> str:
+    time.sleep(0.1)
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "none")
+
+
+# --------------------------------------------------------------------------------------- tasks
+
+
 def test_each_task_gives_one_outcome_and_errors_cost_only_themselves() -> None:
     with open_client(threads=2) as client:
         outcomes = list(run_tasks(client, halve, range(30)))
@@ -41,15 +72,75 @@ def test_each_task_gives_one_outcome_and_errors_cost_only_themselves() -> None:
 
 
 def test_a_task_that_kills_its_worker_is_given_up() -> None:
-    with open_client(workers=1) as client:
+    with open_client(Engine(workers=1)) as client:
         outcomes = {o.task: o for o in run_tasks(client, die_if_odd, [0, 1, 2])}
     assert outcomes[0].value == 0 and outcomes[2].value == 2
     assert type(outcomes[1].error).__name__ == "KilledWorker"
 
 
+def test_what_may_pass_is_tried_again_and_nothing_else(tmp_path: Path) -> None:
+    with open_client() as client:
+        (outcome,) = run_tasks(client, fail_twice, [str(tmp_path / "calls")])
+        assert outcome.value == 3
+        (tmp_path / "calls").unlink()
+        # two attempts of three are gone when the third succeeds: one more failure would be final
+        assert execute.ATTEMPTS == 3
+    passing = [
+        OSError(errno.ESTALE, ""),
+        TimeoutError(),
+        ConnectionResetError(errno.ECONNRESET, ""),
+    ]
+    lasting = [OSError(errno.ENOSPC, ""), ValueError(""), MemoryError(), OSError("no number")]
+    assert all(map(may_pass, passing)) and not any(map(may_pass, lasting))
+
+
+def test_tasks_are_made_when_they_are_wanted() -> None:
+    """An archive has more spans than fit into memory."""
+    made: list[int] = []
+
+    def tasks() -> Iterator[int]:
+        for i in range(0, 400, 2):
+            made.append(i)
+            yield i
+
+    most = 0
+    with open_client(threads=2) as client:
+        for done, _ in enumerate(run_tasks(client, halve, tasks())):
+            most = max(most, len(made) - done)
+    assert len(made) == 200 and most <= 2 * execute.AHEAD + 2
+
+
+def test_tasks_may_be_added_while_others_run() -> None:
+    queue: TaskQueue[int] = TaskQueue([2, 4])
+    seen = []
+    with open_client() as client:
+        for outcome in run_tasks(client, halve, queue):
+            seen.append(outcome.task)
+            if outcome.task <= 8:
+                queue.add(outcome.task * 10)
+    assert sorted(seen) == [2, 4, 20, 40]
+
+
+def test_stopping_early_cancels_what_has_not_begun(tmp_path: Path) -> None:
+    def touch(n: int) -> int:
+        time.sleep(0.05)
+        (tmp_path / str(n)).touch()
+        return n
+
+    with open_client(threads=1) as client:
+        outcomes = run_tasks(client, touch, range(100))
+        next(outcomes)
+        outcomes.close()
+        time.sleep(0.3)
+        assert len(list(tmp_path.iterdir())) < 10
+
+
+# ------------------------------------------------------------------------------------- clients
+
+
 def test_nothing_listens_beyond_loopback() -> None:
-    for workers in (0, 1):
-        with open_client(workers=workers) as client:
+    for engine in (Engine(), Engine(workers=1)):
+        with open_client(engine) as client:
             assert next(iter(run_tasks(client, halve, [4]))).value == 2
             me = psutil.Process()
             listening = [
@@ -61,11 +152,125 @@ def test_nothing_listens_beyond_loopback() -> None:
         assert set(listening) <= {"127.0.0.1", "::1"}
 
 
-def test_failures_are_written_even_when_there_are_none(tmp_path: Path) -> None:
-    path = tmp_path / "failures.parquet"
-    write_failures(path, [])
-    assert pq.read_table(path).num_rows == 0
-    failure = describe_failure("a", "probe", ValueError("no"))
-    assert failure == Failure("a", "probe", "ValueError", "no")
-    write_failures(path, [failure])
-    assert pq.read_table(path).to_pylist() == [vars(failure)]
+def test_every_gpu_has_a_process_that_sees_no_other() -> None:
+    """Nothing here touches CUDA: the processes only look at what they were told."""
+    engine = Engine(device="cuda:0,cuda:3", streams=2)
+    specs = worker_specs(engine, 2)
+    assert [s["options"]["env"]["CUDA_VISIBLE_DEVICES"] for s in specs.values()] == ["0", "3"]
+    assert (engine.processes(), engine.runtime().device) == (2, "cuda:0")
+    with open_client(engine) as client:
+        found = list(run_tasks(client, visible_gpus, range(8), resources=share_of(engine)))
+    assert {o.value for o in found} == {"0", "3"} and not any(o.error for o in found)
+
+
+@contextmanager
+def cluster(*, resources: bool = False, security: Security | None = None) -> Iterator[str]:
+    """Two worker processes at an address of this host."""
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
+        resources={"GPU": 1} if resources else None,
+        protocol="tls" if security else None,
+        security=security,
+    ) as made:
+        yield made.scheduler_address
+
+
+def test_an_existing_cluster_by_its_address(tmp_path: Path) -> None:
+    with cluster() as address:
+        engine = Engine(scheduler=address)
+        with open_client(engine) as client:
+            check_workers(client, tmp_path)
+            assert sorted(o.value for o in run_tasks(client, halve, [2, 4, 6])) == [1, 2, 3]
+            assert not list(tmp_path.iterdir())
+        assert resolve_precision_of(engine, "fp32") == "fp32"
+        with (
+            pytest.raises(ClusterError, match="--resources GPU=1"),
+            open_client(Engine(scheduler=address, device="cuda")),
+        ):
+            pass
+        # the cluster is somebody else's: it is still there
+        with Client(address) as client:
+            assert len(client.nthreads()) == 2
+
+
+def test_gpu_tasks_wait_for_a_gpu() -> None:
+    with cluster(resources=True) as address:
+        engine = Engine(scheduler=address, device="cuda", streams=2)
+        assert share_of(engine) == {"GPU": 0.5} and share_of(Engine()) is None
+        with open_client(engine) as client:
+            outcomes = run_tasks(client, halve, [2, 4], resources=share_of(engine))
+            assert sorted(o.value for o in outcomes) == [1, 2]
+
+
+def test_workers_that_lack_the_cache_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_client() as client:
+        monkeypatch.setattr(execute, "_look", lambda token: ("0.0.0", False))
+        with pytest.raises(ClusterError) as error:
+            check_workers(client, tmp_path)
+    assert "has vadpipe 0.0.0" in str(error.value) and f"does not see {tmp_path}" in str(
+        error.value
+    )
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:8786", "tcp://localhost:8786", "tls://example.org:8786", "inproc://x"]
+)
+def test_addresses_that_are_trusted(address: str) -> None:
+    check_address(address)
+
+
+@pytest.mark.parametrize("address", ["198.51.100.7:8786", "tcp://198.51.100.7:1"])
+def test_other_hosts_need_tls(address: str) -> None:
+    with pytest.raises(ClusterError, match=r"use tls://198\.51\.100\.7.*--tls-ca"):
+        check_address(address)
+    with pytest.raises(ClusterError, match="tls://"), open_client(Engine(scheduler=address)):
+        pass
+
+
+def test_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "CONNECT_SECONDS", 0.5)
+    with (
+        pytest.raises(ClusterError, match="no scheduler answers"),
+        open_client(Engine(scheduler="tcp://127.0.0.1:1")),
+    ):
+        pass
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=vadpipe-test", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True)
+    return cert, key
+
+
+def test_an_encrypted_cluster(certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    cert, key = certificate
+    security = Security(
+        tls_ca_file=str(cert),
+        tls_scheduler_cert=str(cert),
+        tls_scheduler_key=str(key),
+        tls_worker_cert=str(cert),
+        tls_worker_key=str(key),
+        tls_client_cert=str(cert),
+        tls_client_key=str(key),
+        require_encryption=True,
+    )
+    with cluster(security=security) as address:
+        assert address.startswith("tls://")
+        engine = Engine(scheduler=address, tls_ca=cert, tls_cert=cert, tls_key=key)
+        with open_client(engine) as client:
+            check_workers(client, tmp_path)
+            assert next(iter(run_tasks(client, halve, [4]))).value == 2
+        with pytest.raises(ClusterError), open_client(Engine(scheduler=address)):
+            pass

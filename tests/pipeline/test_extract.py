@@ -26,8 +26,11 @@ from vadpipe.extractors.base import ExtractorError
 from vadpipe.extractors.decode import read_frames
 from vadpipe.extractors.video import SeekMismatch
 from vadpipe.extractors.weights import WeightsError
-from vadpipe.pipeline import extract as extract_module
-from vadpipe.pipeline.extract import estimate, extract, plan_jobs, resolve_extractor
+from vadpipe.pipeline import span_task
+from vadpipe.pipeline.engine import Engine
+from vadpipe.pipeline.extract import extract
+from vadpipe.pipeline.extractor_spec import resolve_extractor, stores_of
+from vadpipe.pipeline.planning import estimate, plan_videos
 from vadpipe.pipeline.probe import duplicates, probe
 from vadpipe.pipeline.store import FeatureStore
 
@@ -60,16 +63,16 @@ def same(a: dict[str, dict[str, Any]], b: dict[str, dict[str, Any]]) -> bool:
 def test_a_second_run_does_nothing(scene: Manifest, tmp_path: Path) -> None:
     probed = probe(scene, tmp_path)
     assert probed.fresh == len(scene)
-    first = extract(scene, probed, [NULL], tmp_path, span_frames=16)
+    first = extract(scene, probed, [NULL], tmp_path, engine=Engine(span_frames=16))
     assert first.written > len(scene)
     times = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.h5")}
     again = probe(scene, tmp_path)
     assert again.fresh == 0
-    second = extract(scene, again, [NULL], tmp_path, span_frames=16)
+    second = extract(scene, again, [NULL], tmp_path, engine=Engine(span_frames=16))
     assert second.written == 0 and len(second.rows) == len(scene)
     assert times == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.h5")}
     # nor does another span size: the frames are all there
-    assert plan_jobs(again, [NULL], tmp_path, span_frames=1000) == []
+    assert plan_videos(again, stores_of([NULL], tmp_path), 1000) == []
 
 
 @pytest.mark.parametrize("backbone", ["inception_i3d", "i3d_r50", "i3d_r50_ptv"])
@@ -94,8 +97,8 @@ def test_estimate_counts_what_is_written(
 ) -> None:
     probed = probe(scene, tmp_path)
     spec = resolve_extractor("null", {"stride": stride, "tail": tail})
-    cost = estimate(plan_jobs(probed, [spec], tmp_path, span_frames=16))
-    done = extract(scene, probed, [spec], tmp_path, span_frames=16)
+    cost = estimate(plan_videos(probed, stores_of([spec], tmp_path), 16), [spec])
+    done = extract(scene, probed, [spec], tmp_path, engine=Engine(span_frames=16))
     table = done.stores[0].index()
     assert cost.spans == done.written == table.num_rows
     assert cost.rows == sum(table["rows"].to_pylist())
@@ -115,11 +118,11 @@ def test_several_extractors_decode_each_span_once(
 ) -> None:
     opened: list[str] = []
 
-    def counting(row: Any, *args: Any) -> Any:
+    def counting(row: Any, *args: Any, **_: Any) -> Any:
         opened.append(row.path)
         return read_frames(row, *args)
 
-    monkeypatch.setattr(extract_module, "read_frames", counting)
+    monkeypatch.setattr(span_task, "guarded_frames", counting)
     other = resolve_extractor("null", {"clip_length": 5, "stride": 3, "before": 2, "after": 0})
     probed = probe(scene, tmp_path)
     both = extract(scene, probed, [NULL, other], tmp_path / "both")
@@ -132,8 +135,8 @@ def test_several_extractors_decode_each_span_once(
 
 def test_worker_processes_give_the_same_shards(scene: Manifest, tmp_path: Path) -> None:
     probed = probe(scene, tmp_path)
-    extract(scene, probed, [NULL], tmp_path / "a", span_frames=16)
-    extract(scene, probed, [NULL], tmp_path / "b", span_frames=16, workers=2)
+    extract(scene, probed, [NULL], tmp_path / "a", engine=Engine(span_frames=16))
+    extract(scene, probed, [NULL], tmp_path / "b", engine=Engine(span_frames=16, workers=2))
     assert same(shards(tmp_path / "a"), shards(tmp_path / "b"))
 
 
@@ -167,37 +170,42 @@ def test_a_file_that_has_to_be_decoded_in_order_gives_the_same_shards(
     scene: Manifest, tmp_path: Path
 ) -> None:
     probed = probe(scene, tmp_path)
-    extract(scene, probed, [NULL], tmp_path / "a", span_frames=10)
+    extract(scene, probed, [NULL], tmp_path / "a", engine=Engine(span_frames=10))
     rows = {
         v: replace(row, flags=(*row.flags, "sequential_only"), key_frames=None)
         for v, row in probed.rows.items()
     }
-    jobs = plan_jobs(replace(probed, rows=rows), [NULL], tmp_path / "b", span_frames=10)
-    assert len(jobs) == len(scene), "one task a video"
-    extract(scene, replace(probed, rows=rows), [NULL], tmp_path / "b", span_frames=10)
+    stores = stores_of([NULL], tmp_path / "b")
+    plans = plan_videos(replace(probed, rows=rows), stores, 10)
+    assert [len(plan.groups()) for plan in plans] == [1] * len(scene), "one task a video"
+    extract(
+        scene, replace(probed, rows=rows), [NULL], tmp_path / "b", engine=Engine(span_frames=10)
+    )
     a, b = shards(tmp_path / "a"), shards(tmp_path / "b")
     assert same(a, b)
     # only what is missing is computed again
     gone = next((tmp_path / "b").rglob("*-000000020.h5"))
     gone.unlink()
-    (job,) = plan_jobs(replace(probed, rows=rows), [NULL], tmp_path / "b", span_frames=10)
-    assert len(job.spans) == 1
-    extract(scene, replace(probed, rows=rows), [NULL], tmp_path / "b", span_frames=10)
+    (plan,) = plan_videos(replace(probed, rows=rows), stores, 10)
+    assert plan.groups() == [(1,)]
+    extract(
+        scene, replace(probed, rows=rows), [NULL], tmp_path / "b", engine=Engine(span_frames=10)
+    )
     assert same(a, shards(tmp_path / "b"))
 
 
 def test_seeking_that_turns_out_wrong_falls_back_to_decoding_in_order(
     scene: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lying(row: Any, *args: Any) -> Any:
+    def lying(row: Any, *args: Any, **_: Any) -> Any:
         if not row.sequential_only and args[0] > 0:
             raise SeekMismatch("frame 12 is not where the table says")
         return read_frames(row, *args)
 
     probed = probe(scene, tmp_path)
-    extract(scene, probed, [NULL], tmp_path / "a", span_frames=16)
-    monkeypatch.setattr(extract_module, "read_frames", lying)
-    done = extract(scene, probed, [NULL], tmp_path / "b", span_frames=16)
+    extract(scene, probed, [NULL], tmp_path / "a", engine=Engine(span_frames=16))
+    monkeypatch.setattr(span_task, "guarded_frames", lying)
+    done = extract(scene, probed, [NULL], tmp_path / "b", engine=Engine(span_frames=16))
     assert not done.failures
     assert same(shards(tmp_path / "a"), shards(tmp_path / "b"))
     assert all("sequential_only" in notes for notes in done.notes.values())

@@ -29,7 +29,8 @@ from vadpipe.data_manifests import (
 )
 from vadpipe.pipeline.bags import StoreBags, find_stores
 from vadpipe.pipeline.cli import cli
-from vadpipe.pipeline.extract import extract, resolve_extractor
+from vadpipe.pipeline.extract import extract
+from vadpipe.pipeline.extractor_spec import resolve_extractor
 from vadpipe.pipeline.feature_files import FeatureFileError
 from vadpipe.pipeline.import_features import (
     Imported,
@@ -615,7 +616,7 @@ def test_import_train_score_evaluate_without_footage(
     message = "no footage: import features, or build the manifest with footage"
     assert {f["message"] for f in failures} == {message}
     dry = run("extract", "m.parquet", "-e", "null", "--dry-run")
-    assert dry.startswith("0 videos, 0 shards")
+    assert dry.startswith("0 videos, 0.00 hours, 0 shards")
 
     assert "7 videos" in run("import", "m.parquet", "files", "--name", "toy", "--dry-run")
     assert "7 shards written: 7 videos" in run("import", "m.parquet", "files", "--name", "toy")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from vadpipe.pipeline.extract import ExtractorSpec, resolve_extractor
+from vadpipe.pipeline.engine import Engine
+from vadpipe.pipeline.extractor_spec import ExtractorSpec, resolve_extractor
 from vadpipe.pipeline.keys import canonical_json, differing_fields, key_of
 
 
@@ -65,7 +66,7 @@ def test_device_batch_span_workers_and_cache_are_not_in_a_recipe(tmp_path: Path)
     for word in ("device", "batch", "span", "worker", str(tmp_path), "cuda"):
         assert word not in text
     # nor can they be: resolving takes the device only to settle the precision
-    assert recipe_key(device="cpu") == recipe_key()
+    assert recipe_key(engine=Engine(workers=3, batch_size=5)) == recipe_key()
 
 
 def test_differing_fields_names_what_differs() -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import DATASETS, Manifest, VideoRecord
 from vadpipe.extractors.video import NoFootage
-from vadpipe.pipeline.extract import estimate, extract, plan_jobs, resolve_extractor
+from vadpipe.pipeline.extract import extract
+from vadpipe.pipeline.extractor_spec import resolve_extractor, stores_of
+from vadpipe.pipeline.planning import estimate, plan_videos
 from vadpipe.pipeline.probe import duplicates, probe
 
 A = VideoRecord(video_id="a", path=None, split="test", expected_frames=50)
@@ -52,7 +54,7 @@ def test_with_and_without_footage(tmp_path: Path) -> None:
     assert [row.kind for row in probed.rows.values()] == ["features", *["video"] * 4, "features"]
     assert probe(manifest, cache).fresh == 0
     specs = [resolve_extractor("null")]
-    assert estimate(plan_jobs(probed, specs, cache)).videos == 4
+    assert estimate(plan_videos(probed, stores_of(specs, cache)), specs).videos == 4
     done = extract(manifest, probed, specs, cache)
     assert list(done.rows) == [r.video_id for r in manifest.records[1:-1]]
     assert [(f.video_id, f.stage, f.error) for f in done.failures] == [

@@ -12,7 +12,7 @@ import pytest
 
 from vadpipe.extractors.base import ExtractorError
 from vadpipe.extractors.i3d_r50 import CARDS, I3dR50, caffe2_blob
-from vadpipe.pipeline.extract import resolve_extractor
+from vadpipe.pipeline.extractor_spec import resolve_extractor
 from vadpipe.pipeline.keys import canonical_json, key_of
 from vadpipe.pipeline.score import specs_of_model
 

@@ -23,7 +23,8 @@ from vadpipe.detectors.base import Bag, Scores
 from vadpipe.detectors.knn import KNN
 from vadpipe.extractors.patch_cubes import PatchCubes, PatchCubesConfig, grid_of
 from vadpipe.pipeline import score as score_stage
-from vadpipe.pipeline.extract import extract, resolve_extractor
+from vadpipe.pipeline.extract import extract
+from vadpipe.pipeline.extractor_spec import resolve_extractor
 from vadpipe.pipeline.metrics import expand_to_frames
 from vadpipe.pipeline.probe import Probed, probe
 from vadpipe.pipeline.score import score

@@ -19,7 +19,8 @@ from vadpipe.data_manifests.record import Manifest
 from vadpipe.detectors.base import DetectorError, FitOptions, load_card
 from vadpipe.detectors.mil_ranking import MILRanking
 from vadpipe.pipeline import train as train_module
-from vadpipe.pipeline.extract import extract, resolve_extractor
+from vadpipe.pipeline.extract import extract
+from vadpipe.pipeline.extractor_spec import resolve_extractor
 from vadpipe.pipeline.probe import Probed, probe
 from vadpipe.pipeline.store import StoreError
 from vadpipe.pipeline.train import UNFINISHED, Trained, load_model, train

@@ -1,0 +1,44 @@
+"""What people see while something runs: on stderr, so that results alone are on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+console = Console(stderr=True)
+
+
+@contextmanager
+def progress_bar(title: str, total: float) -> Iterator[Callable[[float], None]]:
+    """A progress bar on stderr; the value is a function that advances it."""
+    with progress_bars() as add:
+        yield add(title, total)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, float], Callable[[float], None]]]:
+    """Several progress bars; the value adds one and gives the function that advances it."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+
+        def add(title: str, total: float) -> Callable[[float], None]:
+            bar = progress.add_task(title, total=total)
+            return lambda step: progress.advance(bar, step)
+
+        yield add

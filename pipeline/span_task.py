@@ -1,0 +1,359 @@
+"""What one task does: decode spans of a video once, run extractors over them, write shards."""
+
+from __future__ import annotations
+
+import bisect
+import json
+import platform
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache as memoise
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ..extractors.base import Extractor, ExtractorError, Runtime, cast_checked
+from ..extractors.clips import Clip, ClipAssembler, Span
+from ..extractors.decode_worker import guarded_frames
+from ..extractors.limits import CorruptPolicy, DecodeLimits
+from ..extractors.video import CorruptFrames, Frame, ProbeRow
+from .extractor_spec import ExtractorSpec
+from .store import FeatureStore, ShardRow, VideoFacts
+
+CALL_BYTES = 512 << 20  # of decoded clips that an extractor is given at once
+
+
+class Stopped(RuntimeError):
+    """The run was ended while the task was at work."""
+
+
+STOP = threading.Event()
+"""Set in the process of a run that ends early, so that its threads do too."""
+
+
+@dataclass(frozen=True)
+class SpanJob:
+    """The spans of one video that one task decodes in order, with what each still lacks.
+
+    Attributes:
+        cache: root of the cache.
+        row: the video.
+        spans: in order of time.
+        missing: for each extractor, which of the spans to compute.
+        specs: the extractors.
+        runtime: where and how networks run; threads None takes those of the worker.
+        decode_threads: of the decoder.
+        limits: what the file may cost.
+    """
+
+    cache: str
+    row: ProbeRow
+    spans: tuple[Span, ...]
+    missing: tuple[tuple[int, ...], ...]
+    specs: tuple[ExtractorSpec, ...]
+    runtime: Runtime
+    decode_threads: int
+    limits: DecodeLimits
+
+    @property
+    def frames(self) -> int:
+        """Frames to decode, by the probe."""
+        return sum(span.frame_stop - span.frame_start for span in self.spans)
+
+
+@dataclass(frozen=True)
+class SpanResult:
+    """What one task has done; small, as it goes through the scheduler.
+
+    Attributes:
+        written: (feature set, its shard) pairs.
+        n_frames: of the video, where its end was reached.
+        flags: of the video, and what decoding noticed.
+        damaged: frames of the spans that the decoder marked as damaged.
+        write_seconds: of durable writing.
+        usage: of the device in this process: its name, and the seconds that it had worked when the
+            task began and when it ended.
+    """
+
+    written: tuple[tuple[str, ShardRow], ...]
+    n_frames: int | None
+    flags: tuple[str, ...]
+    damaged: int
+    write_seconds: float
+    usage: tuple[str, float, float]
+
+
+def run_job(job: SpanJob) -> SpanResult:
+    """Decode the spans of a job once and write a shard for each extractor and span.
+
+    Raises:
+        SeekMismatch: the file has to be decoded in order; the caller does that.
+        DecodeError, ExtractorError, StoreError: this video fails, others go on.
+        CannotWrite: no video will do better.
+        Stopped: the run was ended.
+    """
+    return _Run(job).finish()
+
+
+class _Run:
+    """One pass over the frames of a job."""
+
+    def __init__(self, job: SpanJob) -> None:
+        self._job = job
+        self._runtime = _with_threads(job.runtime)
+        self._busy_before = _usage(self._runtime)[1]
+        self._stores: dict[int, FeatureStore] = {}
+        self._waiting: list[tuple[int, _SpanWork]] = []
+        self._active: list[tuple[int, _SpanWork]] = []
+        self._written: list[tuple[str, ShardRow]] = []
+        self._damaged: Counter[int] = Counter()  # by the first frame of a span
+        self._write_seconds = 0.0
+        for number, (spec, missing) in enumerate(zip(job.specs, job.missing, strict=True)):
+            if not missing:
+                continue
+            extractor = prepared(spec, self._runtime)
+            self._stores[number] = FeatureStore(Path(job.cache), spec.recipe())
+            self._waiting += [
+                (number, _SpanWork(extractor, job.spans[i], spec.on_corrupt, self._runtime))
+                for i in missing
+            ]
+        self._waiting.sort(key=lambda item: item[1].assembler.first_frame)
+        self._starts = [span.frame_start for span in job.spans]
+        start = self._waiting[0][1].assembler.first_frame
+        self._start = start
+        self._reader = guarded_frames(job.row, start, threads=job.decode_threads, limits=job.limits)
+
+    def finish(self) -> SpanResult:
+        """Read until everything is written or the video ends."""
+        at, ended = self._start, True
+        with self._reader as frames:
+            for frame in frames:
+                if STOP.is_set():
+                    raise Stopped("the run was ended")
+                at = frame.index + 1
+                self._push(frame)
+                if not self._active and not self._waiting:
+                    ended = False
+                    break
+        if ended:
+            at = self._end(at)
+        n_frames = at if ended else None
+        process, busy = _usage(self._runtime)
+        return SpanResult(
+            tuple(self._written),
+            n_frames,
+            self._flags(n_frames),
+            sum(self._damaged.values()),
+            self._write_seconds,
+            (process, self._busy_before, busy),
+        )
+
+    def _push(self, frame: Frame) -> None:
+        if frame.corrupt:
+            self._note_damage(frame)
+        while self._waiting and self._waiting[0][1].assembler.first_frame <= frame.index:
+            self._active.append(self._waiting.pop(0))
+        for _, work in self._active:
+            work.push(frame)
+        done = [item for item in self._active if item[1].assembler.done]
+        if done:
+            self._active = [item for item in self._active if not item[1].assembler.done]
+            for number, work in done:
+                self._write(number, work, None)
+
+    def _end(self, at: int) -> int:
+        """The decoder has ended: the spans that are left end with it. Gives the video's length."""
+        if (
+            at == self._start > 0
+        ):  # the header promised frames that are not there: count the real ones
+            at = sum(1 for _ in guarded_frames(self._job.row, limits=self._job.limits))
+        for number, work in self._active + self._waiting:
+            work.finish()
+            self._write(number, work, at)
+        return at
+
+    def _note_damage(self, frame: Frame) -> None:
+        if any(work.policy == "fail" for _, work in self._active + self._waiting):
+            raise CorruptFrames(
+                f"{self._job.row.path}: frame {frame.index} is damaged; --on-corrupt skip leaves "
+                "out its clips, keep takes it as it is"
+            )
+        span = bisect.bisect_right(self._starts, frame.index) - 1
+        if span >= 0 and (
+            frame.index < self._job.spans[span].frame_stop or self._job.spans[span].last
+        ):
+            self._damaged[self._starts[span]] += 1
+
+    def _write(self, number: int, work: _SpanWork, n_frames: int | None) -> None:
+        facts = VideoFacts(
+            self._job.row.fps,
+            n_frames,
+            self._flags(n_frames),
+            self._damaged[work.span.frame_start],
+        )
+        arrays = work.arrays(facts)
+        begin = time.monotonic()
+        store = self._stores[number]
+        row = store.write(
+            work.span,
+            arrays,
+            np.asarray(work.starts, np.int64),
+            np.asarray(work.stops, np.int64),
+            work.extractor.arrays,
+            facts,
+            _provenance(self._runtime.device),
+        )
+        self._write_seconds += time.monotonic() - begin
+        self._written.append((store.name, row))
+
+    def _flags(self, n_frames: int | None) -> tuple[str, ...]:
+        flags = set(self._job.row.flags)
+        if self._reader.cut_off:
+            flags.add("truncated")
+        if self._damaged or self._reader.failed_packets:
+            flags.add("corrupt_frames")
+        if n_frames is not None and n_frames != self._job.row.n_frames:
+            flags.add("header_mismatch")
+        return tuple(sorted(flags))
+
+
+class _SpanWork:
+    """Clips, batches and rows of one span for one extractor."""
+
+    def __init__(
+        self, extractor: Extractor[Any], span: Span, policy: CorruptPolicy, runtime: Runtime
+    ) -> None:
+        self.extractor = extractor
+        self.span = span
+        self.policy = policy
+        self.assembler = ClipAssembler(extractor.clip_rule, span)
+        self.starts: list[int] = []
+        self.stops: list[int] = []
+        self._runtime = runtime
+        self._clips: list[Clip] = []
+        self._pieces: dict[str, list[Any]] = {spec.name: [] for spec in extractor.arrays}
+
+    def push(self, frame: Frame) -> None:
+        """The next frame."""
+        self._take(self.assembler.push(frame))
+
+    def finish(self) -> None:
+        """No frames are left."""
+        self._take(self.assembler.finish())
+
+    def _take(self, clips: Sequence[Clip]) -> None:
+        for clip in clips:
+            if clip.damaged and self.policy == "skip":
+                continue
+            self._clips.append(clip)
+            if len(self._clips) >= self._batch(clip):
+                self._flush()
+
+    def _batch(self, clip: Clip) -> int:
+        """Clips that the extractor is given at once."""
+        if self._runtime.batch_size is not None:
+            return self._runtime.batch_size
+        on_cpu = self._runtime.device == "cpu"
+        most = self.extractor.batch_size if on_cpu else self.extractor.gpu_batch_size
+        return max(1, min(most, CALL_BYTES // clip.frames.nbytes))
+
+    def _flush(self) -> None:
+        if not self._clips:
+            return
+        arrays = self.extractor.extract(self._clips)
+        self.starts += [clip.frame_start for clip in self._clips]
+        self.stops += [clip.frame_stop for clip in self._clips]
+        self._clips = []
+        for spec in self.extractor.arrays:
+            values = arrays[spec.name]
+            if not isinstance(values, pa.Table):
+                values = cast_checked(values, spec.dtype, spec.name)
+            self._pieces[spec.name].append(values)
+
+    def arrays(self, facts: VideoFacts) -> dict[str, NDArray[Any] | pa.Table]:
+        """All rows of the span.
+
+        Raises:
+            ExtractorError: a whole video has none.
+        """
+        self._flush()
+        if self.span.frame_start == 0 and self.span.last and not self.starts:
+            rule = self.extractor.clip_rule
+            raise ExtractorError(
+                f"the video has {facts.n_frames} frames, fewer than one clip of {rule.length}; "
+                "--set tail=loop repeats frames to fill it"
+                if not facts.damaged
+                else f"all clips of the video have damaged frames ({facts.damaged} of "
+                f"{facts.n_frames}): take --on-corrupt keep, or leave it out"
+            )
+        arrays: dict[str, NDArray[Any] | pa.Table] = {}
+        for spec in self.extractor.arrays:
+            pieces = self._pieces[spec.name]
+            if pieces and isinstance(pieces[0], pa.Table):
+                arrays[spec.name] = pa.concat_tables(pieces)
+            else:
+                arrays[spec.name] = np.concatenate(
+                    [np.empty((0, *spec.shape), spec.dtype), *pieces]
+                )
+        return arrays
+
+
+# ------------------------------------------------------------------------- once in each process
+
+
+_lock = threading.Lock()
+_prepared: dict[str, Extractor[Any]] = {}
+
+
+def prepared(spec: ExtractorSpec, runtime: Runtime) -> Extractor[Any]:
+    """The extractor of a spec on its device, loaded once a process.
+
+    Raises:
+        WeightsError: the weights are damaged.
+    """
+    weights = None if spec.weights is None else spec.weights.identity
+    place = (
+        f"{json.dumps([spec.name, spec.config, spec.precision, weights], sort_keys=True)} {runtime}"
+    )
+    with _lock:
+        if place not in _prepared:
+            extractor = spec.make()
+            extractor.load(runtime)
+            _prepared[place] = extractor
+        return _prepared[place]
+
+
+def _with_threads(runtime: Runtime) -> Runtime:
+    """On a cluster, a network takes as many threads as its worker was given cores."""
+    if runtime.threads is not None:
+        return runtime
+    from distributed import get_worker
+
+    return replace(runtime, threads=get_worker().state.nthreads)
+
+
+def _usage(runtime: Runtime) -> tuple[str, float]:
+    from ..extractors.lane import lane_of
+
+    usage = lane_of(runtime.device).usage()
+    return usage.process, usage.busy
+
+
+@memoise
+def _provenance(device: str) -> dict[str, str]:
+    import av
+
+    ffmpeg = ".".join(str(v) for v in av.library_versions.get("libavcodec", ()))
+    return {
+        "vadpipe": version("vadpipe"),
+        "torch": version("torch"),
+        "ffmpeg": f"libavcodec {ffmpeg}",
+        "device": "cpu " + platform.machine() if device == "cpu" else device.partition(":")[0],
+    }
