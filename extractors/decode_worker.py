@@ -22,7 +22,7 @@ import tempfile
 import threading
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +70,9 @@ def guarded_frames(
     threads: int = 0,
     limits: DecodeLimits | None = None,
 ) -> FrameReader:
-    """`read_frames` in another process, which runs ahead of the reader by a bounded number.
+    """`read_frames` in another process, which begins at once and runs ahead by a bounded number.
+
+    The reader holds that process until it is exhausted or closed.
 
     Args:
         row: from a probe.
@@ -86,7 +88,8 @@ def guarded_frames(
     limits = limits or DecodeLimits()
     faults = Faults()
     frames = _remote_frames(row, start, stop, threads, limits, faults)
-    return FrameReader(row, frames, faults)
+    next(frames)  # the request goes out now
+    return FrameReader(row, cast(Generator[Frame, None, None], frames), faults)
 
 
 def guarded_probe(
@@ -132,7 +135,8 @@ def _remote_frames(
     threads: int,
     limits: DecodeLimits,
     faults: Faults,
-) -> Generator[Frame, None, None]:
+) -> Generator[Frame | None, None, None]:
+    """None once the request is sent, then the frames."""
     path = Path(row.path)
     until = row.n_frames if stop is None else stop
     child = _borrow()
@@ -147,6 +151,7 @@ def _remote_frames(
                 "limits": limits.model_dump(),
             }
         )
+        yield None
         while True:
             frame, values = child.answer(path, limits)
             if frame is None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,12 +21,12 @@ class Usage:
     Attributes:
         process: host, process and device, to tell many of them apart.
         busy: seconds of work since the process began.
-        since: seconds from the first piece of work until now; 0 before there was any.
+        waited: seconds without work while somebody had some to come (`Lane.wanted`).
     """
 
     process: str
     busy: float
-    since: float
+    waited: float
 
 
 class Lane:
@@ -40,8 +41,11 @@ class Lane:
         self.device = device
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"lane-{device}")
         self._thread: int | None = None
-        self._busy = 0.0
-        self._first: float | None = None
+        self._lock = threading.Lock()
+        self._busy = self._waited = 0.0
+        self._since = time.monotonic()  # when it last began or ended to work or to be wanted
+        self._working = False
+        self._wanted = 0
 
     def run(self, work: Callable[[], R]) -> R:
         """Do a piece of work in the thread of the device; gives its value or raises its error."""
@@ -51,18 +55,38 @@ class Lane:
 
     def _measure(self, work: Callable[[], R]) -> R:
         self._thread = threading.get_ident()
-        begin = time.monotonic()
-        if self._first is None:
-            self._first = begin
+        self._turn(working=True)
         try:
             return work()
         finally:
-            self._busy += time.monotonic() - begin
+            self._turn(working=False)
+
+    @contextmanager
+    def wanted(self) -> Iterator[None]:
+        """While this is open, a device without work counts as waiting."""
+        self._turn(wanted=1)
+        try:
+            yield
+        finally:
+            self._turn(wanted=-1)
+
+    def _turn(self, *, working: bool | None = None, wanted: int = 0) -> None:
+        """Settle the time until now, then change."""
+        with self._lock:
+            now = time.monotonic()
+            if self._working:
+                self._busy += now - self._since
+            elif self._wanted:
+                self._waited += now - self._since
+            self._since = now
+            self._working = self._working if working is None else working
+            self._wanted += wanted
 
     def usage(self) -> Usage:
         """What the device has done so far."""
-        since = 0.0 if self._first is None else time.monotonic() - self._first
-        return Usage(f"{os.uname().nodename}-{os.getpid()}-{self.device}", self._busy, since)
+        self._turn()
+        process = f"{os.uname().nodename}-{os.getpid()}-{self.device}"
+        return Usage(process, self._busy, self._waited)
 
 
 _lanes: dict[str, Lane] = {}

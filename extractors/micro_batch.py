@@ -23,6 +23,7 @@ from .weights import weights_dir
 BETTER = 1.03  # a larger batch has to be that much faster: small ones need less memory
 MISSES = 2  # larger sizes that are no better before the search ends
 MOST_ITEMS = 1024
+QUICK_SECONDS = 0.3
 # Pixels (frames x height x width) of the largest batch that is tried.
 MOST_PIXELS = {"cpu": 12 * 16 * 224 * 224, "cuda": 512 * 16 * 224 * 224}
 # What allocators say: torch's own class on CUDA, words in a RuntimeError on a CPU.
@@ -135,9 +136,9 @@ def fastest(measure: Callable[[int], float], items: int) -> int:
 
 
 def seconds_of(run: Callable[[], object], device: str) -> float:
-    """Seconds of one run: the better of two, after one to warm up."""
-    times = []
-    for _ in range(3):
+    """Seconds of one run, after one to warm up; the better of two where that is quick."""
+    times: list[float] = []
+    while len(times) < 2 or (len(times) < 3 and times[-1] < QUICK_SECONDS):
         begin = time.perf_counter()
         run()
         if device != "cpu":

@@ -346,8 +346,8 @@ def extract(
         worst = sorted(done.damaged.items(), key=lambda item: -item[1])
         named = ", ".join(f"{video_id} {n}" for video_id, n in worst[:10])
         click.echo(f"damaged frames: {sum(done.damaged.values())} in {len(worst)} videos ({named})")
-    if done.busy is not None:
-        console.print(f"devices computed {100 * done.busy:.0f} % of {done.seconds:.1f} s")
+    if done.waited is not None:
+        console.print(f"{done.seconds:.1f} s; devices waited {100 * done.waited:.1f} % of it")
     failures = [*probed.failures, *done.failures]
     _finish(failures, cache / "failures" / f"{manifest_path.stem}-extract.parquet")
 

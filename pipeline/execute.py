@@ -86,7 +86,11 @@ def open_client(engine: Engine | None = None, *, threads: int | None = None) -> 
     settings = {
         "distributed.worker.daemon": False,
         "distributed.scheduler.allowed-failures": 1,
+        # What it would note of every task for its dashboard grows with the number of tasks.
+        "distributed.worker.profile.enabled": False,
         "distributed.admin.system-monitor.gil.enabled": False,
+        "distributed.admin.log-length": 100,
+        "distributed.admin.low-level-log-length": 100,
     }
     with dask.config.set(settings):
         # Both addresses would listen on all interfaces otherwise, dashboard or not.

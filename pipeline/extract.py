@@ -43,9 +43,10 @@ class Extracted:
         failures: videos that failed.
         notes: video_id -> what decoding noticed.
         damaged: video_id -> frames that the decoder marked as damaged, where there are any.
-        busy: share of the run's time that the devices computed; None without a network.
+        waited: share of the time that devices had nothing to do; None without a network.
         seconds: of the run.
-        write_seconds: of durable writing, summed over all tasks.
+        task_seconds: of all tasks together.
+        write_seconds: of durable writing, in all tasks together.
     """
 
     stores: list[FeatureStore]
@@ -54,8 +55,9 @@ class Extracted:
     failures: list[Failure] = field(default_factory=list)
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     damaged: dict[str, int] = field(default_factory=dict)
-    busy: float | None = None
+    waited: float | None = None
     seconds: float = 0.0
+    task_seconds: float = 0.0
     write_seconds: float = 0.0
 
 
@@ -107,8 +109,9 @@ def extract(
     if plans:
         run.go(plans, cost)
     done = Extracted(stores, {})
-    done.written, done.write_seconds = run.n_written, run.write_seconds
-    done.busy, done.seconds = run.busy, run.seconds
+    done.written = run.n_written
+    done.task_seconds, done.write_seconds = run.task_seconds, run.write_seconds
+    done.waited, done.seconds = run.waited, run.seconds
     errors = {**barred, **run.errors}
     no_footage = NoFootage("no footage: import features, or build the manifest with footage")
     for video_id, probe_row in probed.rows.items():
@@ -190,8 +193,9 @@ class _Run:
         self.errors: dict[str, BaseException] = {}
         self.notes: dict[str, set[str]] = {}
         self.damaged: dict[str, int] = {}
-        self.busy: float | None = None
+        self.waited: float | None = None
         self.seconds = 0.0
+        self.task_seconds = 0.0
         self.write_seconds = 0.0
 
     def go(self, plans: Sequence[VideoPlan], cost: Estimate) -> None:
@@ -216,7 +220,7 @@ class _Run:
                     self._collect(client, kept, advance)
                 finally:  # before the client closes, which waits for threads at work
                     STOP.set()
-                self.seconds, self.busy = kept.state.seconds, kept.state.busy
+                self.seconds, self.waited = kept.state.seconds, kept.state.waited
         finally:
             for name in self._stores:
                 self._list(name)
@@ -227,11 +231,10 @@ class _Run:
         for plan in plans:
             yield from self._begin(plan)
 
-    def _begin(self, plan: VideoPlan) -> list[SpanJob]:
-        jobs = self._jobs_of(plan)
-        self._left[plan.row.content_id] = len(jobs)
+    def _begin(self, plan: VideoPlan) -> Iterator[SpanJob]:
+        self._left[plan.row.content_id] = len(plan.groups())
         self._rows[plan.row.content_id] = plan.row
-        return jobs
+        yield from self._jobs_of(plan)
 
     def _collect(self, client: Client, kept: Journal, advance: Callable[[float], None]) -> None:
         resources = share_of(self._engine)
@@ -261,10 +264,11 @@ class _Run:
             if len(self._unlisted[name]) >= INDEX_ROWS:
                 self._list(name)
         self.n_written += len(result.written)
+        self.task_seconds += result.seconds
         self.write_seconds += result.write_seconds
         self.notes.setdefault(content, set()).update(result.flags)
         self.damaged[content] = self.damaged.get(content, 0) + result.damaged
-        kept.note_usage(*result.usage)
+        kept.note_usage(result.before, result.after)
 
     def _note_error(self, job: SpanJob, error: BaseException) -> None:
         content = job.row.content_id

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import psutil
 
+from ..extractors.lane import Usage
 from .failures import Failure
 
 EVERY_SECONDS = 1.0  # at most one update of the file
@@ -47,7 +48,7 @@ class RunState:
         shards: written.
         failed: videos.
         seconds: since the start, by a clock that never goes back.
-        busy: share of the time that the devices computed, where networks run.
+        waited: share of the time that devices had nothing to do, where networks run.
         running: videos at work.
         failures: the latest.
     """
@@ -68,7 +69,7 @@ class RunState:
     shards: int = 0
     failed: int = 0
     seconds: float = 0.0
-    busy: float | None = None
+    waited: float | None = None
     running: tuple[str, ...] = ()
     failures: tuple[dict[str, str], ...] = ()
 
@@ -102,7 +103,7 @@ class RunState:
             f"  {self.videos_done:,} of {self.videos:,} videos, {self.spans_done:,} of "
             f"{self.spans:,} spans, {self.shards:,} shards written, {self.failed:,} videos failed",
             f"  {duration(self.seconds)}, {self.frames_per_second:,.0f} frames/s"
-            + ("" if self.busy is None else f", devices computed {100 * self.busy:.0f} % of it")
+            + ("" if self.waited is None else f", devices waited {100 * self.waited:.0f} % of it")
             + ("" if self.seconds_left is None else f", about {duration(self.seconds_left)} left"),
         ]
         if self.running and state == "running":
@@ -119,17 +120,21 @@ class Journal:
     state: RunState
     _begin: float = field(default_factory=time.monotonic)
     _written: float = -EVERY_SECONDS
-    _usage: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _usage: dict[str, tuple[Usage, Usage]] = field(default_factory=dict)
 
-    def note_usage(self, process: str, begin: float, end: float) -> None:
-        """Seconds that a device had computed when a task began, and when it ended."""
-        first, last = self._usage.get(process, (begin, end))
-        self._usage[process] = (min(first, begin), max(last, end))
+    def note_usage(self, before: Usage, after: Usage) -> None:
+        """What a device had done when a task began, and when it ended."""
+        first, last = self._usage.get(after.process, (before, after))
+        self._usage[after.process] = (
+            min(first, before, key=lambda usage: usage.busy),
+            max(last, after, key=lambda usage: usage.busy + usage.waited),
+        )
 
-    def busy(self, seconds: float) -> float | None:
-        """Share of the time that the devices computed; None where none did."""
-        worked = sum(last - first for first, last in self._usage.values())
-        return min(1.0, worked / (len(self._usage) * max(seconds, 1e-9))) if worked else None
+    def waited(self) -> float | None:
+        """Share of the time that devices had nothing to do; None where none has computed."""
+        busy = sum(last.busy - first.busy for first, last in self._usage.values())
+        waited = sum(last.waited - first.waited for first, last in self._usage.values())
+        return waited / (busy + waited) if busy else None
 
     def update(self, *, now: bool = False, **changes: object) -> None:
         """Change fields; the file follows once a second at most."""
@@ -137,7 +142,7 @@ class Journal:
         self.state = replace(
             self.state,
             seconds=seconds,
-            busy=self.busy(seconds),
+            waited=self.waited(),
             updated=_utc(),
             **changes,  # type: ignore[arg-type]
         )

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..extractors.base import ArraySpec, Runtime
-from ..extractors.clips import ClipAssembler, ClipRule, Span, clip_count, plan_spans
+from ..extractors.clips import ClipRule, Span, clip_count, plan_spans
 from ..extractors.decode import row_for_span
 from ..extractors.video import ProbeRow
 from .engine import SPAN_FRAMES, Engine, cpu_count
 from .extractor_spec import ExtractorSpec
 from .probe import Probed
-from .span_task import SpanJob
+from .span_task import SpanJob, first_frame
 from .store import FeatureStore, ShardRow, StoreError, covers, row_of
 
 
@@ -134,30 +134,29 @@ def jobs_of(
     cache: Path,
     engine: Engine,
     runtime: Runtime,
-) -> list[SpanJob]:
-    """The tasks of a video."""
+) -> Iterator[SpanJob]:
+    """The tasks of a video, one for each of its groups."""
     rules = [spec.make().clip_rule for spec in specs]
     decode_threads = max(1, cpu_count() // (max(1, engine.workers) * engine.streams_each()))
-    return [
-        SpanJob(
+    missing = [set(indices) for indices in plan.missing]
+    for group in plan.groups():
+        spans = tuple(plan.spans[i] for i in group)
+        yield SpanJob(
             str(cache),
-            _row_for(plan.row, [plan.spans[i] for i in group], rules),
-            tuple(plan.spans[i] for i in group),
-            tuple(tuple(group.index(i) for i in m if i in group) for m in plan.missing),
+            _row_for(plan.row, spans, rules),
+            spans,
+            tuple(tuple(n for n, i in enumerate(group) if i in wanted) for wanted in missing),
             tuple(specs),
             runtime,
             decode_threads,
             engine.limits,
         )
-        for group in plan.groups()
-    ]
 
 
 def _row_for(row: ProbeRow, spans: Sequence[Span], rules: Sequence[ClipRule]) -> ProbeRow:
     """The row with no more key frames than the clips of the spans need."""
-    first = min(ClipAssembler(rule, spans[0]).first_frame for rule in rules)
     reach = max(rule.length + rule.after for rule in rules)
-    return row_for_span(row, first, spans[-1].frame_stop + reach)
+    return row_for_span(row, first_frame(rules, spans[0]), spans[-1].frame_stop + reach)
 
 
 def estimate(plans: Iterable[VideoPlan], specs: Sequence[ExtractorSpec]) -> Estimate:

@@ -8,7 +8,8 @@ import platform
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache as memoise
 from importlib.metadata import version
@@ -20,8 +21,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..extractors.base import Extractor, ExtractorError, Runtime, cast_checked
-from ..extractors.clips import Clip, ClipAssembler, Span
+from ..extractors.clips import Clip, ClipAssembler, ClipRule, Span
 from ..extractors.decode_worker import guarded_frames
+from ..extractors.lane import Usage, lane_of
 from ..extractors.limits import CorruptPolicy, DecodeLimits
 from ..extractors.video import CorruptFrames, Frame, ProbeRow
 from .extractor_spec import ExtractorSpec
@@ -77,17 +79,20 @@ class SpanResult:
         n_frames: of the video, where its end was reached.
         flags: of the video, and what decoding noticed.
         damaged: frames of the spans that the decoder marked as damaged.
+        seconds: of the task.
         write_seconds: of durable writing.
-        usage: of the device in this process: its name, and the seconds that it had worked when the
-            task began and when it ended.
+        before: what the device of this process had done when the task began.
+        after: and when it ended.
     """
 
     written: tuple[tuple[str, ShardRow], ...]
     n_frames: int | None
     flags: tuple[str, ...]
     damaged: int
+    seconds: float
     write_seconds: float
-    usage: tuple[str, float, float]
+    before: Usage
+    after: Usage
 
 
 def run_job(job: SpanJob) -> SpanResult:
@@ -103,57 +108,81 @@ def run_job(job: SpanJob) -> SpanResult:
 
 
 class _Run:
-    """One pass over the frames of a job."""
+    """One pass over the frames of a job.
+
+    Batches are computed in a second thread, while this one reads the frames of the next.
+    """
 
     def __init__(self, job: SpanJob) -> None:
         self._job = job
+        self._begin = time.monotonic()
         self._runtime = _with_threads(job.runtime)
-        self._busy_before = _usage(self._runtime)[1]
+        self._lane = lane_of(self._runtime.device)
+        self._before = self._lane.usage()
         self._stores: dict[int, FeatureStore] = {}
         self._waiting: list[tuple[int, _SpanWork]] = []
         self._active: list[tuple[int, _SpanWork]] = []
         self._written: list[tuple[str, ShardRow]] = []
         self._damaged: Counter[int] = Counter()  # by the first frame of a span
         self._write_seconds = 0.0
+        self._starts = [span.frame_start for span in job.spans]
+        rules = [
+            spec.make().clip_rule for spec, todo in zip(job.specs, job.missing, strict=True) if todo
+        ]
+        self._start = first_frame(rules, job.spans[0])
+        # It decodes while the networks are loaded.
+        threads, limits = job.decode_threads, job.limits
+        self._reader = guarded_frames(job.row, self._start, threads=threads, limits=limits)
+        self._side = ThreadPoolExecutor(1, thread_name_prefix="batches")
+
+    def _prepare(self) -> None:
+        """Load the networks and say what each span needs."""
+        job = self._job
         for number, (spec, missing) in enumerate(zip(job.specs, job.missing, strict=True)):
             if not missing:
                 continue
-            extractor = prepared(spec, self._runtime)
-            self._stores[number] = FeatureStore(Path(job.cache), spec.recipe())
-            self._waiting += [
-                (number, _SpanWork(extractor, job.spans[i], spec.on_corrupt, self._runtime))
-                for i in missing
-            ]
+            extractor, self._stores[number] = prepared(spec, self._runtime, job.cache)
+            for i in missing:
+                work = _SpanWork(
+                    extractor, job.spans[i], spec.on_corrupt, self._runtime, self._side
+                )
+                self._waiting.append((number, work))
         self._waiting.sort(key=lambda item: item[1].assembler.first_frame)
-        self._starts = [span.frame_start for span in job.spans]
-        start = self._waiting[0][1].assembler.first_frame
-        self._start = start
-        self._reader = guarded_frames(job.row, start, threads=job.decode_threads, limits=job.limits)
 
     def finish(self) -> SpanResult:
         """Read until everything is written or the video ends."""
-        at, ended = self._start, True
-        with self._reader as frames:
-            for frame in frames:
-                if STOP.is_set():
-                    raise Stopped("the run was ended")
-                at = frame.index + 1
-                self._push(frame)
-                if not self._active and not self._waiting:
-                    ended = False
-                    break
-        if ended:
-            at = self._end(at)
+        try:
+            with self._reader:
+                self._prepare()
+                with self._lane.wanted():
+                    at, ended = self._read()
+                    if ended:
+                        at = self._end(at)
+        finally:
+            self._side.shutdown(cancel_futures=True)
         n_frames = at if ended else None
-        process, busy = _usage(self._runtime)
         return SpanResult(
             tuple(self._written),
             n_frames,
             self._flags(n_frames),
             sum(self._damaged.values()),
+            time.monotonic() - self._begin,
             self._write_seconds,
-            (process, self._busy_before, busy),
+            self._before,
+            self._lane.usage(),
         )
+
+    def _read(self) -> tuple[int, bool]:
+        """Where reading stopped, and whether the video ended there."""
+        at = self._start
+        for frame in self._reader:
+            if STOP.is_set():
+                raise Stopped("the run was ended")
+            at = frame.index + 1
+            self._push(frame)
+            if not self._active and not self._waiting:
+                return at, False
+        return at, True
 
     def _push(self, frame: Frame) -> None:
         if frame.corrupt:
@@ -228,7 +257,12 @@ class _SpanWork:
     """Clips, batches and rows of one span for one extractor."""
 
     def __init__(
-        self, extractor: Extractor[Any], span: Span, policy: CorruptPolicy, runtime: Runtime
+        self,
+        extractor: Extractor[Any],
+        span: Span,
+        policy: CorruptPolicy,
+        runtime: Runtime,
+        side: Executor,
     ) -> None:
         self.extractor = extractor
         self.span = span
@@ -237,7 +271,10 @@ class _SpanWork:
         self.starts: list[int] = []
         self.stops: list[int] = []
         self._runtime = runtime
+        self._side = side
         self._clips: list[Clip] = []
+        self._size = 1
+        self._batch_ahead: Future[dict[str, Any]] | None = None
         self._pieces: dict[str, list[Any]] = {spec.name: [] for spec in extractor.arrays}
 
     def push(self, frame: Frame) -> None:
@@ -253,24 +290,30 @@ class _SpanWork:
             if clip.damaged and self.policy == "skip":
                 continue
             self._clips.append(clip)
-            if len(self._clips) >= self._batch(clip):
+            if len(self._clips) >= (self._runtime.batch_size or self._size):
                 self._flush()
+                self._size = min(2 * self._size, self._most(clip))
 
-    def _batch(self, clip: Clip) -> int:
-        """Clips that the extractor is given at once."""
-        if self._runtime.batch_size is not None:
-            return self._runtime.batch_size
+    def _most(self, clip: Clip) -> int:
+        """Clips that the extractor is given at once; batches grow, so that it can begin early."""
         on_cpu = self._runtime.device == "cpu"
         most = self.extractor.batch_size if on_cpu else self.extractor.gpu_batch_size
         return max(1, min(most, CALL_BYTES // clip.frames.nbytes))
 
     def _flush(self) -> None:
-        if not self._clips:
+        """Hand the batch over, once the one before it is done: never more than two in memory."""
+        self._take_batch()
+        if self._clips:
+            self.starts += [clip.frame_start for clip in self._clips]
+            self.stops += [clip.frame_stop for clip in self._clips]
+            self._batch_ahead = self._side.submit(self.extractor.extract, self._clips)
+            self._clips = []
+
+    def _take_batch(self) -> None:
+        if self._batch_ahead is None:
             return
-        arrays = self.extractor.extract(self._clips)
-        self.starts += [clip.frame_start for clip in self._clips]
-        self.stops += [clip.frame_stop for clip in self._clips]
-        self._clips = []
+        arrays = self._batch_ahead.result()
+        self._batch_ahead = None
         for spec in self.extractor.arrays:
             values = arrays[spec.name]
             if not isinstance(values, pa.Table):
@@ -284,6 +327,7 @@ class _SpanWork:
             ExtractorError: a whole video has none.
         """
         self._flush()
+        self._take_batch()
         if self.span.frame_start == 0 and self.span.last and not self.starts:
             rule = self.extractor.clip_rule
             raise ExtractorError(
@@ -305,28 +349,34 @@ class _SpanWork:
         return arrays
 
 
+def first_frame(rules: Iterable[ClipRule], span: Span) -> int:
+    """The first frame that a span needs for its clips and their context."""
+    return min(ClipAssembler(rule, span).first_frame for rule in rules)
+
+
 # ------------------------------------------------------------------------- once in each process
 
 
 _lock = threading.Lock()
-_prepared: dict[str, Extractor[Any]] = {}
+_prepared: dict[str, tuple[Extractor[Any], FeatureStore]] = {}
 
 
-def prepared(spec: ExtractorSpec, runtime: Runtime) -> Extractor[Any]:
-    """The extractor of a spec on its device, loaded once a process.
+def prepared(
+    spec: ExtractorSpec, runtime: Runtime, cache: str
+) -> tuple[Extractor[Any], FeatureStore]:
+    """The extractor of a spec on its device, loaded once a process, and its feature set.
 
     Raises:
         WeightsError: the weights are damaged.
     """
     weights = None if spec.weights is None else spec.weights.identity
-    place = (
-        f"{json.dumps([spec.name, spec.config, spec.precision, weights], sort_keys=True)} {runtime}"
-    )
+    what = [spec.name, spec.config, spec.precision, weights, spec.on_corrupt, cache]
+    place = f"{json.dumps(what, sort_keys=True)} {runtime}"
     with _lock:
         if place not in _prepared:
             extractor = spec.make()
             extractor.load(runtime)
-            _prepared[place] = extractor
+            _prepared[place] = (extractor, FeatureStore(Path(cache), spec.recipe()))
         return _prepared[place]
 
 
@@ -337,13 +387,6 @@ def _with_threads(runtime: Runtime) -> Runtime:
     from distributed import get_worker
 
     return replace(runtime, threads=get_worker().state.nthreads)
-
-
-def _usage(runtime: Runtime) -> tuple[str, float]:
-    from ..extractors.lane import lane_of
-
-    usage = lane_of(runtime.device).usage()
-    return usage.process, usage.busy
 
 
 @memoise

@@ -16,6 +16,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,7 @@ class FeatureStore:
         self.recipe = json.loads(canonical_json(recipe))
         self.key = key_of(self.recipe)
         self.root = cache / "features" / folder_name(self.recipe["extractor"], self.recipe)
+        self._tidied: set[Path] = set()
 
     @classmethod
     def open(cls, folder: Path) -> FeatureStore:
@@ -337,7 +339,7 @@ class FeatureStore:
         """
         _check_arrays(arrays, specs, len(frame_start))
         path = self.shard_path(span)
-        _remove_stale(path.parent)
+        self._remove_stale(path.parent)
         tables = {n: a for n, a in arrays.items() if isinstance(a, pa.Table)}
         plain = {n: np.asarray(a) for n, a in arrays.items() if n not in tables}
         plain |= {"frame_start": frame_start, "frame_stop": frame_stop}
@@ -380,6 +382,16 @@ class FeatureStore:
             checksum,
             span.last,
         )
+
+    def _remove_stale(self, folder: Path) -> None:
+        """Delete temporary files that a killed process left behind, by age; once a folder."""
+        if folder in self._tidied or not folder.is_dir():
+            return
+        self._tidied.add(folder)
+        for path in folder.glob(".*.tmp"):
+            with suppress(FileNotFoundError):  # another process was faster
+                if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    path.unlink(missing_ok=True)
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -683,15 +695,3 @@ _PART_ROWS = 1 << 16
 
 def _index_table(rows: Sequence[ShardRow]) -> pa.Table:
     return pa.Table.from_pylist([asdict(row) for row in rows], schema=_INDEX_SCHEMA)
-
-
-def _remove_stale(folder: Path) -> None:
-    """Delete temporary files that a killed process left behind, by age."""
-    if not folder.is_dir():
-        return
-    for path in folder.glob(".*.tmp"):
-        try:
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                path.unlink(missing_ok=True)
-        except FileNotFoundError:
-            continue  # another process was faster

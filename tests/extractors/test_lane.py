@@ -20,14 +20,20 @@ def test_work_is_done_in_one_thread_and_comes_back() -> None:
     assert lane.run(lambda: 4) == 4
 
 
-def test_usage_counts_work_and_not_waiting() -> None:
+def test_usage_counts_work_and_the_waiting_of_those_who_have_some() -> None:
     lane = Lane("test")
-    assert (lane.usage().busy, lane.usage().since) == (0.0, 0.0)
-    lane.run(lambda: time.sleep(0.05))
-    time.sleep(0.1)
-    lane.run(lambda: time.sleep(0.05))
+    time.sleep(0.05)  # nobody wants it
+    assert (lane.usage().busy, lane.usage().waited) == (0.0, 0.0)
+    with lane.wanted():
+        lane.run(lambda: time.sleep(0.05))
+        time.sleep(0.1)
+        with lane.wanted():  # by two: the same time counts once
+            time.sleep(0.1)
+            lane.run(lambda: time.sleep(0.05))
+    time.sleep(0.05)
     usage = lane.usage()
-    assert 0.1 <= usage.busy <= usage.since - 0.1
+    assert usage.busy == pytest.approx(0.1, abs=0.04)
+    assert usage.waited == pytest.approx(0.2, abs=0.04)
     assert usage.process.endswith("-test")
 
 
