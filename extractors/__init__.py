@@ -34,6 +34,7 @@ EXTRACTORS: Mapping[str, type[Extractor[Any]]] = _Registry(
         "i3d_r50_ptv": ".i3d_r50:I3DR50PtvFeatures",
         "patch_cubes": ".patch_cubes:PatchCubes",
         "vifi_clip": ".vifi_clip:ViFiClipFeatures",
+        "frames": ".frames:Frames",
         "null": ".null:NullFeatures",
     }
 )

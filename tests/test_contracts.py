@@ -37,6 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "stride": 8,
     },
     "vifi_clip": {"stride": 8},
+    "frames": {"size": [16, 24]},
     "null": {"clip_length": 8, "stride": 4, "before": 3, "after": 2},
 }
 
@@ -73,7 +74,7 @@ def run(manifest: Manifest, cache: Path, name: str, **options: Any) -> tuple[Fea
     probed = probe(manifest, cache)
     assert not probed.failures
     engine = Engine(threads=1, **{"batch_size": 8, **options})
-    done = extract(manifest, probed, [spec_of(name)], cache, engine=engine)
+    done = extract(manifest, probed, [spec_of(name)], cache, engine=engine, max_bytes=10**9)
     assert not done.failures
     return done.stores[0], probed
 
