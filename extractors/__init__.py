@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .base import Extractor
+if TYPE_CHECKING:  # a process that only decodes needs no more than this file
+    from .base import Extractor
 
 
-class _Registry(Mapping[str, type[Extractor[Any]]]):
+class _Registry(Mapping[str, "type[Extractor[Any]]"]):
     """A literal dict of names whose classes are imported on first use: torch takes seconds."""
 
     def __init__(self, places: Mapping[str, str]) -> None:

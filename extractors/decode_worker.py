@@ -36,6 +36,7 @@ from .video import (
     DecodeError,
     DecoderCrash,
     DecoderHang,
+    DecoderKilled,
     DecoderMemory,
     Faults,
     Frame,
@@ -243,7 +244,12 @@ class _Child:
             code = self.kill()
             if code == -signal.SIGALRM:
                 raise DecoderHang(_hang(path, limits)) from None
-            died = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            if code == -signal.SIGKILL:
+                raise DecoderKilled(
+                    f"{path}: the decoding process was killed by somebody, or by the system for "
+                    "want of memory"
+                ) from None
+            died = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise DecoderCrash(
                 f"{path}: the decoding process died ({died}): the file is damaged or made to do "
                 "that; re-encode it, or leave it out"

@@ -93,6 +93,10 @@ class DecoderCrash(HostileVideo):
     """The decoding process died in native code."""
 
 
+class DecoderKilled(DecoderCrash):
+    """The decoding process was killed from outside: that may have nothing to do with the file."""
+
+
 class DecoderMemory(HostileVideo):
     """Decoding needed more memory than it may have."""
 

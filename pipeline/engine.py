@@ -12,6 +12,7 @@ from ..extractors.base import ExtractorError, Runtime
 from ..extractors.limits import DecodeLimits
 
 SPAN_FRAMES = 16_384  # about ten minutes
+PIXEL_SPAN_FRAMES = 1024  # where pixels are kept: a span is in memory until it is written
 CPU_STREAMS = 2  # one video is decoded and written while the network works on another
 MOST_STREAMS = 16
 

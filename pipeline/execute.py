@@ -9,20 +9,22 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import dask
 import psutil
-from distributed import Client, KilledWorker, Nanny, Scheduler, Security, SpecCluster, as_completed
+from distributed import Client, Future, KilledWorker, Nanny, Scheduler, Security, SpecCluster
 from distributed.comm.core import CommClosedError
 
 from ..extractors.base import Precision, PrecisionRequest
+from ..extractors.video import DecoderKilled
 from .engine import Engine
 from .store import write_atomically
 
@@ -32,6 +34,7 @@ AHEAD = 2  # tasks in flight for each thread: the coordinator's memory stays fla
 ATTEMPTS = 3  # at a task that fails for a reason that may pass
 RECOUNT_SECONDS = 10.0  # workers of a cluster come and go
 CONNECT_SECONDS = 30.0
+LONELY_SECONDS = 120.0  # without any worker; a new one takes a while to start
 
 # What a file server, a network or another process may be over with in a moment.
 _PASSING = {
@@ -42,6 +45,10 @@ _PASSING = {
     )
     if hasattr(errno, name)
 }  # fmt: skip
+
+
+# Run in each worker process: a terminal sends ctrl-C to them too, but their end is ours to say.
+_QUIET = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
 class ClusterError(RuntimeError):
@@ -96,11 +103,16 @@ def open_client(engine: Engine | None = None, *, threads: int | None = None) -> 
         # Both addresses would listen on all interfaces otherwise, dashboard or not.
         here = {"dashboard_address": "127.0.0.1:0"}
         if engine.processes():
-            cluster: Any = SpecCluster(
-                workers=worker_specs(engine, threads),
-                scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", **here}},
-                silence_logs=logging.CRITICAL,
-            )
+            try:
+                cluster: Any = SpecCluster(
+                    workers=worker_specs(engine, threads),
+                    scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", **here}},
+                    silence_logs=logging.CRITICAL,
+                )
+            except RuntimeError as error:
+                raise ClusterError(
+                    f"worker processes did not start ({error}): try again"
+                ) from error
             client = Client(cluster)
         else:
             client = Client(
@@ -128,6 +140,7 @@ def worker_specs(engine: Engine, threads: int) -> dict[int, dict[str, Any]]:
         "nthreads": threads,
         "memory_limit": 0,
         "silence_logs": logging.CRITICAL,
+        "preload": [_QUIET],
     }
     if not engine.on_gpu:
         return {i: {"cls": Nanny, "options": options} for i in range(engine.processes())}
@@ -221,6 +234,8 @@ def check_workers(client: Client, cache: Path) -> None:
         token.unlink(missing_ok=True)
     problems = []
     for worker, answer in answers.items():
+        if isinstance(answer, CommClosedError):
+            continue  # it has just died: its tasks go to others
         if isinstance(answer, BaseException):
             problems.append(f"{worker} cannot run vadpipe: {answer}")
             continue
@@ -314,13 +329,13 @@ def _run_together(
     queue: TaskQueue[T],
     resources: Mapping[str, float] | None,
 ) -> Generator[Outcome[T, R], None, None]:
-    running: dict[Any, tuple[T, int]] = {}
+    running: dict[Future, tuple[T, int]] = {}
     again: deque[tuple[T, int]] = deque()
-    completed = as_completed()
-    room, counted = _room(client), time.monotonic()
+    ready: SimpleQueue[Future] = SimpleQueue()
+    room, counted, alone = _room(client), time.monotonic(), None
     try:
         while True:
-            while len(running) < room:
+            while len(running) < max(1, room):
                 task = queue.take()
                 if task is not None:
                     attempt = 1
@@ -330,10 +345,22 @@ def _run_together(
                     break
                 future = client.submit(run, task, pure=False, resources=resources)
                 running[future] = (task, attempt)
-                completed.add(future)
+                future.add_done_callback(ready.put)
             if not running:
                 return
-            future = next(completed)
+            future = None
+            with suppress(Empty):
+                future = ready.get(timeout=RECOUNT_SECONDS)
+            if (now := time.monotonic()) - counted > RECOUNT_SECONDS:
+                room, counted = _room(client), now
+                alone = None if room else alone or now
+                if alone is not None and now - alone > LONELY_SECONDS:
+                    raise ClusterError(
+                        f"no worker is left, {len(running)} tasks wait: start workers, and run the "
+                        "same command again"
+                    )
+            if future is None:
+                continue
             task, attempt = running.pop(future)
             try:
                 outcome: Outcome[T, R] = Outcome(task, future.result(), None)
@@ -344,8 +371,6 @@ def _run_together(
                 again.append((task, attempt + 1))
             else:
                 yield outcome
-            if time.monotonic() - counted > RECOUNT_SECONDS:
-                room, counted = _room(client), time.monotonic()
     finally:
         if running:
             client.cancel(list(running), force=True)
@@ -353,11 +378,11 @@ def _run_together(
 
 def _room(client: Client) -> int:
     threads: int = sum(client.nthreads().values())
-    return max(1, AHEAD * threads)
+    return AHEAD * threads
 
 
 def may_pass(error: BaseException) -> bool:
     """Whether a task that failed like this may succeed when it is tried again."""
-    if isinstance(error, CommClosedError | TimeoutError | ConnectionError):
+    if isinstance(error, CommClosedError | TimeoutError | ConnectionError | DecoderKilled):
         return True
     return isinstance(error, OSError) and error.errno in _PASSING

@@ -18,7 +18,7 @@ from ..extractors import EXTRACTORS
 from ..extractors.base import ExtractorError
 from ..extractors.video import NoFootage, ProbeRow, SeekMismatch, in_order
 from . import quarantine
-from .engine import Engine
+from .engine import PIXEL_SPAN_FRAMES, Engine
 from .execute import TaskQueue, check_workers, open_client, run_tasks, share_of
 from .extractor_spec import ExtractorSpec, stores_of
 from .failures import Failure, describe_failure
@@ -100,6 +100,9 @@ def extract(
     stores = stores_of(specs, cache)
     barred = _barred(probed, cache, engine)
     usable = {v: row for v, row in probed.rows.items() if row.content_id not in barred}
+    if any(EXTRACTORS[spec.name].keeps_pixels for spec in specs):
+        span_frames = min(engine.span_frames, PIXEL_SPAN_FRAMES)
+        engine = engine.model_copy(update={"span_frames": span_frames})
     plans = plan_videos(Probed(usable), stores, engine.span_frames)
     cost = estimate(plans, specs)
     check_size(cost, specs, max_bytes)

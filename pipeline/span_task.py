@@ -27,7 +27,7 @@ from ..extractors.lane import Usage, lane_of
 from ..extractors.limits import CorruptPolicy, DecodeLimits
 from ..extractors.video import CorruptFrames, Frame, ProbeRow
 from .extractor_spec import ExtractorSpec
-from .store import FeatureStore, ShardRow, VideoFacts
+from .store import FeatureStore, ShardRow, StoreError, VideoFacts, row_of
 
 CALL_BYTES = 512 << 20  # of decoded clips that an extractor is given at once
 
@@ -143,11 +143,25 @@ class _Run:
                 continue
             extractor, self._stores[number] = prepared(spec, self._runtime, job.cache)
             for i in missing:
+                if self._is_there(number, job.spans[i]):
+                    continue
                 work = _SpanWork(
                     extractor, job.spans[i], spec.on_corrupt, self._runtime, self._side
                 )
                 self._waiting.append((number, work))
         self._waiting.sort(key=lambda item: item[1].assembler.first_frame)
+
+    def _is_there(self, number: int, span: Span) -> bool:
+        """Whether an earlier attempt, or another run, has written the shard meanwhile."""
+        store = self._stores[number]
+        path = store.shard_path(span)
+        if not path.is_file():
+            return False
+        try:
+            self._written.append((store.name, row_of(path)))
+        except (OSError, KeyError, StoreError):
+            return False  # damaged: it is written anew
+        return True
 
     def finish(self) -> SpanResult:
         """Read until everything is written or the video ends."""
@@ -175,6 +189,8 @@ class _Run:
     def _read(self) -> tuple[int, bool]:
         """Where reading stopped, and whether the video ended there."""
         at = self._start
+        if not self._waiting:
+            return at, False
         for frame in self._reader:
             if STOP.is_set():
                 raise Stopped("the run was ended")

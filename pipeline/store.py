@@ -361,14 +361,10 @@ class FeatureStore:
             **provenance,
         }
 
+        image = _file_image(plain, attrs, specs)
+
         def write(temporary: Path) -> None:
-            with h5py.File(temporary, "w") as file:
-                file.attrs.update(attrs)
-                for name, values in plain.items():
-                    _write_dataset(file, name, values)
-                for spec in specs:
-                    if spec.name in plain:
-                        _describe(file[spec.name], spec)
+            temporary.write_bytes(image)
             _verify_shard(temporary, {n: _table_path(path, n) for n in tables})
 
         write_atomically(path, write)
@@ -615,6 +611,24 @@ def _check_arrays(
                 f"array {name!r} is {values.dtype} {values.shape}, "
                 f"promised {spec.dtype} {(rows, *spec.shape)}"
             )
+
+
+def _file_image(
+    plain: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any], specs: Sequence[ArraySpec]
+) -> bytes:
+    """An HDF5 file made in memory: a full disk then meets a plain write, and not the library,
+    which would leave a file open that it cannot close."""
+    size = sum(values.nbytes for values in plain.values()) + (1 << 16)
+    with h5py.File(uuid.uuid4().hex, "w", driver="core", backing_store=False, block_size=size) as f:
+        f.attrs.update(attrs)
+        for name, values in plain.items():
+            _write_dataset(f, name, values)
+        for spec in specs:
+            if spec.name in plain:
+                _describe(f[spec.name], spec)
+        f.flush()
+        image: bytes = f.id.get_file_image()
+    return image
 
 
 def _write_dataset(file: h5py.File, name: str, values: NDArray[Any]) -> None:

@@ -107,3 +107,22 @@ def write_coding(name: str, folder: Path, frames: int = 120) -> Path:
     """Write the coding of that name from `CODINGS` into `folder`."""
     suffix, encoder, options = CODINGS[name]
     return write_video(folder / (name + suffix), frames=frames, encoder=encoder, options=options)
+
+
+def repeat_video(source: Path, path: Path, times: int) -> Path:
+    """Play a video (constant rate, no B-frames) again and again, without encoding it anew."""
+    with av.open(str(source)) as given, av.open(str(path), "w") as container:
+        stream = given.streams.video[0]
+        out = container.add_stream_from_template(stream)
+        packets = [packet for packet in given.demux(stream) if packet.size]
+        length = stream.duration
+        for turn in range(times):
+            for packet in packets:
+                copy = av.Packet(bytes(packet))
+                copy.pts = packet.pts + turn * length
+                copy.dts = packet.dts + turn * length
+                copy.time_base = packet.time_base
+                copy.is_keyframe = packet.is_keyframe
+                copy.stream = out
+                container.mux(copy)
+    return path

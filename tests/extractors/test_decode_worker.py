@@ -24,6 +24,7 @@ from vadpipe.extractors.video import (
     DecodeError,
     DecoderCrash,
     DecoderHang,
+    DecoderKilled,
     DecoderMemory,
     ForbiddenFormat,
     Frame,
@@ -189,16 +190,26 @@ def test_a_process_that_is_stuck_for_good_is_killed_from_outside(
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
-@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])
-def test_a_crash_costs_one_video(number: signal.Signals, video: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "error", "match"),
+    [
+        (signal.SIGSEGV, DecoderCrash, "died .signal 11"),
+        (signal.SIGABRT, DecoderCrash, "died .signal 6"),
+        (signal.SIGKILL, DecoderKilled, "killed by somebody"),
+    ],
+)
+def test_a_crash_costs_one_video(
+    number: signal.Signals, error: type[DecoderCrash], match: str, video: Path
+) -> None:
     row = probe_video(video)
     end_idle()
     with guarded_frames(row) as frames:
         next(frames)
         (child,) = children()
         child.send_signal(number)
-        with pytest.raises(DecoderCrash, match=f"died .signal {number.name}"):
+        with pytest.raises(error, match=match) as raised:
             list(frames)
+        assert type(raised.value) is error
     assert len(list(guarded_frames(row))) == 120
 
 

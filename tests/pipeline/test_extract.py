@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +14,6 @@ from pydantic import ValidationError
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import footage, synthetic
 from vadpipe.data_manifests.record import Manifest
-from vadpipe.data_manifests.table import write_manifest
 from vadpipe.extractors import EXTRACTORS
 from vadpipe.extractors.base import ExtractorError
 from vadpipe.extractors.decode import read_frames
@@ -32,7 +25,6 @@ from vadpipe.pipeline.extract import extract
 from vadpipe.pipeline.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.planning import estimate, plan_videos
 from vadpipe.pipeline.probe import duplicates, probe
-from vadpipe.pipeline.store import FeatureStore
 
 NULL = resolve_extractor("null")
 
@@ -209,61 +201,3 @@ def test_seeking_that_turns_out_wrong_falls_back_to_decoding_in_order(
     assert not done.failures
     assert same(shards(tmp_path / "a"), shards(tmp_path / "b"))
     assert all("sequential_only" in notes for notes in done.notes.values())
-
-
-def kill_and_rerun(command: list[str], cache: Path, moments: list[float]) -> int:
-    """Run the command, kill it at each moment, then let it finish; gives how many were killed."""
-    killed = 0
-    for moment in moments:
-        process = subprocess.Popen(
-            [*command, "--cache", str(cache)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            process.wait(timeout=moment)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            killed += 1
-    subprocess.run([*command, "--cache", str(cache)], check=True, capture_output=True)
-    return killed
-
-
-def check_kills(
-    scene: Manifest, tmp_path: Path, options: list[str], *, caches: int, kills: int, seed: int
-) -> None:
-    """Each cache sees several kills, then an undisturbed run."""
-    path = write_manifest(scene, tmp_path / "m.parquet")
-    command = [sys.executable, "-m", "vadpipe.pipeline.cli", "extract", str(path), *options]
-    begin = time.monotonic()
-    subprocess.run([*command, "--cache", str(tmp_path / "a")], check=True, capture_output=True)
-    whole = time.monotonic() - begin
-    expected = shards(tmp_path / "a")
-    rng = random.Random(seed)
-    killed = 0
-    for i in range(caches):
-        cache = tmp_path / f"killed{i}"
-        moments = [rng.uniform(0.2, 0.9) * whole for _ in range(kills)]
-        killed += kill_and_rerun(command, cache, moments)
-        assert same(expected, shards(cache)), f"cache number {i}"
-        (store,) = [FeatureStore.open(p.parent) for p in cache.glob("features/*/spec.json")]
-        store.rebuild_index()
-        assert store.verify() == []
-    assert killed >= caches, "the runs ended before they could be killed"
-
-
-@pytest.mark.slow
-def test_sigkill_at_any_moment_loses_nothing(scene: Manifest, tmp_path: Path) -> None:
-    options = ["-e", "null", "--span-frames", "4"]
-    check_kills(scene, tmp_path, options, caches=4, kills=5, seed=0)
-
-
-@pytest.mark.slow
-@pytest.mark.weights
-def test_sigkill_with_the_real_network(scene: Manifest, tmp_path: Path, real_weights: str) -> None:
-    manifest = scene.model_copy(update={"records": scene.records[:1]})
-    options = ["-e", "inception_i3d:native", "--weights", real_weights, "--precision", "fp32"]
-    options += ["--batch-size", "1", "--span-frames", "16"]
-    check_kills(manifest, tmp_path, options, caches=1, kills=3, seed=1)
