@@ -37,6 +37,7 @@ from .video import (
     NotAVideo,
     NoVideoStream,
     ProbeRow,
+    Room,
     SeekMismatch,
 )
 
@@ -139,6 +140,10 @@ def packets(
     except FFmpegError as error:
         _not_memory(error)
         faults.container = True
+    except IndexError:
+        # All packets are read: PyAV stumbles over streams that have appeared on the way (MPEG-TS)
+        # when it ends with an empty packet for each.
+        return
 
 
 def decode_packet(
@@ -292,7 +297,7 @@ def video_frames(
             if first > 0:
                 _seek(row, container, stream, int(row.key_frames.dts[first]))
             numbered = _checked_numbers(row, row.key_frames, max(first, 0), pictures)
-        convert = _Converter(row)
+        convert = _Converter(row, faults.room)
         clock = _Clock(row, time_base(stream))
         for number, picture in numbered:
             seconds = clock.seconds(number, picture.pts)
@@ -373,7 +378,8 @@ class _Converter:
     are those that the stream states; FFmpeg takes BT.601 and limited range where it states none.
     """
 
-    def __init__(self, row: ProbeRow) -> None:
+    def __init__(self, row: ProbeRow, room: Room | None) -> None:
+        self._room = room
         self._turns = row.rotation // 90
         swapped = self._turns % 2
         self._height = row.width if swapped else row.height
@@ -388,4 +394,10 @@ class _Converter:
             format="rgb24",
             interpolation=Interpolation.BILINEAR,
         )
-        return np.ascontiguousarray(np.rot90(np.asarray(rgb.to_ndarray(), np.uint8), -self._turns))
+        plane = rgb.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(self._height, plane.line_size)
+        pixels = rows[:, : 3 * self._width].reshape(self._height, self._width, 3)
+        upright = np.rot90(pixels, -self._turns)
+        image = np.empty(upright.shape, np.uint8) if self._room is None else self._room()
+        image[...] = upright  # the only copy
+        return image

@@ -20,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Generator, Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -395,6 +397,8 @@ class _Server:
                 kind, values = ERROR, _memory(request, limits)
             except DecodeError as error:
                 kind, values = ERROR, {"error": type(error).__name__, "message": str(error)}
+            except Exception as error:  # no crash: the file is blamed by name, and the place told
+                kind, values = ERROR, _unexpected(request, error)
             else:
                 kind = RESULT
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -421,25 +425,25 @@ class _Server:
         self._free = slots = request["slots"]
         size = row.height * row.width * 3
         most = limits.hours * 3600 * row.fps
-        faults = Faults(beat=self._beat)
-        reader = read_frames(
-            row, request["start"], request["stop"], threads=request["threads"], faults=faults
-        )
-        with mmap.mmap(self._ring_file, slots * size) as memory, reader:
-            ring = np.frombuffer(memory, np.uint8).reshape(slots, row.height, row.width, 3)
-            try:
-                for count, frame in enumerate(reader):
-                    if frame.index > most:
-                        raise OverLimit(
-                            f"{row.path}: more than {limits.hours:g} hours come out of it; if that "
-                            "is right, raise the limit: --limit hours=N"
-                        )
-                    self._wait_for_slot()
-                    ring[count % slots] = frame.image
-                    about = (frame.index, frame.pts, frame.corrupt, count % slots)
-                    self._write(FRAME, _FRAME.pack(*about))
-            finally:
-                del ring
+        memory = mmap.mmap(self._ring_file, slots * size)  # goes with the last array over it
+        ring = np.frombuffer(memory, np.uint8).reshape(slots, row.height, row.width, 3)
+        places = cycle(ring)
+
+        def room() -> NDArray[np.uint8]:
+            self._wait_for_slot()
+            return next(places)
+
+        faults = Faults(beat=self._beat, room=room)
+        start, stop, threads = (request[name] for name in ("start", "stop", "threads"))
+        with read_frames(row, start, stop, threads=threads, faults=faults) as reader:
+            for count, frame in enumerate(reader):
+                if frame.index > most:
+                    raise OverLimit(
+                        f"{row.path}: more than {limits.hours:g} hours come out of it; if that is "
+                        "right, raise the limit: --limit hours=N"
+                    )
+                about = (frame.index, frame.pts, frame.corrupt, count % slots)
+                self._write(FRAME, _FRAME.pack(*about))
         return {"packets": faults.packets, "container": faults.container, "at_end": faults.at_end}
 
     def _wait_for_slot(self) -> None:
@@ -481,12 +485,26 @@ def _bound_memory(limit: int) -> None:
 
 
 def _memory(request: Mapping[str, Any], limits: DecodeLimits) -> dict[str, str]:
-    path = request.get("path") or request["row"]["path"]
     message = (
-        f"{path}: decoding needs more than {limits.memory:,} bytes of memory; if its frames are "
-        "that large, raise the limit: --limit memory=N"
+        f"{_path(request)}: decoding needs more than {limits.memory:,} bytes of memory: the file is "
+        "damaged or made to do that; if its frames are that large, raise the limit: "
+        "--limit memory=N"
     )
     return {"error": DecoderMemory.__name__, "message": message}
+
+
+def _unexpected(request: Mapping[str, Any], error: Exception) -> dict[str, str]:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    message = (
+        f"{_path(request)}: {type(error).__name__} in {Path(place.filename).name}, line "
+        f"{place.lineno}: {error}; nobody has thought of that: report it if the file plays "
+        "elsewhere, else re-encode it or leave it out"
+    )
+    return {"error": DecodeError.__name__, "message": message}
+
+
+def _path(request: Mapping[str, Any]) -> str:
+    return str(request.get("path") or request["row"]["path"])
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from .video import (
     DecodeError,
     Faults,
     Frame,
+    MissingFile,
     MixedSizes,
     NoFrames,
     ProbeRow,
@@ -37,17 +38,21 @@ def list_images(folder: Path) -> list[Path]:
     Hidden files, other files and subfolders are left out.
 
     Raises:
+        MissingFile: the folder is gone, or may not be read.
         UnsafeLink: an image is a link that leads out of the folder.
         NoFrames: there is no image.
     """
     folder = Path(folder)
-    images = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
-    ]
+    try:
+        images = [
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in IMAGE_SUFFIXES
+            and not path.name.startswith(".")
+            and path.is_file()
+        ]
+    except OSError as error:
+        raise MissingFile(f"{folder}: cannot be read: {error.strerror}") from error
     if not images:
         raise NoFrames(f"{folder}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in the folder")
     root = folder.resolve()
@@ -137,6 +142,10 @@ def image_frames(
         if pixels.shape[:2] != (row.height, row.width):
             raise MixedSizes(f"{path}: its size has changed since the folder was probed")
         faults.at_end = number + 1 == len(images)
+        if faults.room is not None:
+            place = faults.room()
+            place[...] = pixels
+            pixels = place
         yield Frame(number, number / row.fps, pixels)
     faults.at_end = stop is None or stop >= len(images)
 

@@ -50,7 +50,7 @@ def resolve_precision(request: PrecisionRequest, device: str) -> Precision:
     Raises:
         ExtractorError: the device does not exist, or lacks the precision asked for.
     """
-    able = _precisions(device)
+    able = available_precisions(device)
     if request == "auto":
         return able[0]
     if request not in able:
@@ -61,8 +61,12 @@ def resolve_precision(request: PrecisionRequest, device: str) -> Precision:
     return request
 
 
-def _precisions(device: str) -> tuple[Precision, ...]:
-    """What a device does, the best first."""
+def available_precisions(device: str) -> tuple[Precision, ...]:
+    """What a device does, the best first.
+
+    Raises:
+        ExtractorError: there is no such device.
+    """
     kind, _, number = device.partition(":")
     if kind == "cpu":
         return ("bf16", "fp32") if _cpu_has_bf16() else ("fp32",)
@@ -273,6 +277,11 @@ class VideoNetwork:
         threads = f" {self._threads} threads" if self.device == "cpu" else ""
         compiled = " compiled" if self._fixed_shape else ""
         return f"{self._name} {self.precision} {shape}{threads}{compiled}"
+
+    def batch_size(self, shape: tuple[int, int, int]) -> int:
+        """Items (T, H, W, 3) of this shape that go through at once."""
+        item = torch.zeros((*shape, 3), dtype=torch.uint8, device=self.device)
+        return self.turn(lambda: self._size(item, self._what(item)))
 
     def normalise(self, videos: Tensor) -> Tensor:
         """(B, T, H, W, 3) uint8 -> (B, 3, T, H, W) normalised, channels last in memory."""

@@ -200,6 +200,10 @@ def in_order(row: ProbeRow) -> ProbeRow:
     return replace(row, flags=tuple(sorted({*row.flags, "sequential_only"})), key_frames=None)
 
 
+# Gives the array (H, W, 3) uint8 that the next frame is written to.
+Room = Callable[[], NDArray[np.uint8]]
+
+
 def _nothing() -> None:
     """Nobody listens."""
 
@@ -213,3 +217,4 @@ class Faults:
     pending: bool = False  # the next frame follows a refused packet
     at_end: bool = False  # everything has been decoded
     beat: Callable[[], None] = field(default=_nothing, repr=False)  # at every packet and picture
+    room: Room | None = field(default=None, repr=False)

@@ -954,19 +954,57 @@ def weights_verify(names: tuple[str, ...]) -> None:
 
 
 @cli.command()
-@click.argument("what", type=click.Choice(["i3d", "train"]))
-@click.option("--repeats", type=click.IntRange(1), help="Of i3d (5), or steps a stage (2).")
-@click.option("--device", default="cpu", help="Of training.")
+@click.argument(
+    "what", type=click.Choice(["decode", "network", "extract", "engine", "index", "train"])
+)
+@click.option(
+    "--repeats", type=click.IntRange(1), help="Turns (3), runs (1), or training steps (2)."
+)
+@click.option("--count", type=click.IntRange(1), help="Spans of engine, shards of index.")
+@click.option("--device", default="cpu", help="Of networks.")
+@click.option(
+    "--footage",
+    type=click.Path(exists=True, path_type=Path),
+    help="Of decode and extract; else a scene is drawn.",
+)
 @json_option
-def bench(what: str, repeats: int | None, device: str, as_json: bool) -> None:
-    """Measure speed side by side in one run: the I3D network, or training at paper size."""
-    from .bench import bench_i3d
+def bench(
+    what: str,
+    repeats: int | None,
+    count: int | None,
+    device: str,
+    footage: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure speed side by side in one run, and say how far it is from what the machine can do.
+
+    \b
+    decode   frames/s out of a video
+    network  clips/s of every network and precision, against plain code and matmul
+    extract  end to end: waiting of the device, patch cubes, memory
+    engine   what a span costs beside its task (--count 10000)
+    index    an index of --count 1000000 shards
+    train    the weakly supervised detectors at paper size
+    """
+    from .bench_decode import bench_decode
+    from .bench_engine import bench_engine, bench_index
+    from .bench_extract import bench_extract
+    from .bench_network import bench_network
     from .bench_train import bench_train
 
-    if what == "i3d":
-        values, lines = bench_i3d(repeats=repeats or 5)
-    else:
-        values, lines = bench_train(steps=repeats or 2, device=device)
+    match what:
+        case "decode":
+            values, lines = bench_decode(footage, repeats=repeats or 3)
+        case "network":
+            values, lines = bench_network(repeats=repeats or 3, device=device)
+        case "extract":
+            values, lines = bench_extract(footage, repeats=repeats or 1, device=device)
+        case "engine":
+            values, lines = bench_engine(spans=count or 10_000)
+        case "index":
+            values, lines = bench_index(shards=count or 1_000_000)
+        case _:
+            values, lines = bench_train(steps=repeats or 2, device=device)
     _echo(lines, values, as_json)
 
 

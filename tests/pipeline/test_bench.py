@@ -1,30 +1,35 @@
-"""The bench: its contestants compute the same thing, its ratios are those of its rates."""
+"""The race that all benches share."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 
-from vadpipe.extractors.inception_i3d import max_of_neighbours
 from vadpipe.pipeline import bench
+from vadpipe.pipeline.bench import Contestant, hardware, matmul, race
 
 
-def test_the_plain_pool_is_the_same_pool() -> None:
-    x = torch.rand(2, 3, 4, 5, 6)
-    assert torch.equal(bench._padded_max_pool(x), max_of_neighbours(x))
-
-
-@pytest.mark.slow
-def test_ratios_are_those_of_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "CLIP", (8, 64, 64))
-    monkeypatch.setattr(bench, "MATMUL", 128)
-    values, lines = bench.bench_i3d(repeats=2)
-    rates = values["rates"]
-    assert {"plain fp32 loop", "ours fp32", "matmul fp32", "decode 320x240 H.264"} <= set(rates)
+def test_all_take_turns_after_one_to_warm_up() -> None:
+    calls: list[str] = []
+    contestants = [
+        Contestant(name, "runs/s", amount, lambda name=name: calls.append(name))  # type: ignore[misc]
+        for name, amount in (("a", 1.0), ("b", 10.0))
+    ]
+    rates = race(contestants, 3)
+    assert calls == ["a", "b"] * 4
     for rate in rates.values():
-        assert rate["best"] >= rate["median"] > 0
-    for name, ratio in values["ratio_to_plain"].items():
-        expected = rates[name]["median"] / rates["plain fp32 loop"]["median"]
-        assert ratio["median"] == pytest.approx(expected)
-    assert len(lines) == 2 + len(rates)
-    assert values["gflop_per_clip"] > 0
+        assert rate.best >= rate.median > 0 and rate.unit == "runs/s"
+
+
+def test_amounts_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(100))
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: float(next(clock)))
+    rates = race([Contestant("a", "x", 7.0, lambda: None)], 4)
+    assert (rates["a"].best, rates["a"].median) == (7.0, 7.0)
+
+
+def test_the_peak_and_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(bench.MATMUL, "cpu", 64)
+    peak = matmul("fp32")
+    assert peak.amount == 2 * 64**3 / 1e9 and race([peak], 1)[peak.name].best > 0
+    facts = hardware()
+    assert facts["processor"] and int(facts["cores"]) >= 1 and "gpu" not in facts
