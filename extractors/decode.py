@@ -6,6 +6,7 @@ frames are addressed by number and presentation time.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -138,7 +139,7 @@ def packets(
             if packet.size or packet.dts is not None:  # else PyAV's own flush packet
                 yield packet
     except FFmpegError as error:
-        _not_memory(error)
+        _not_memory(error, most)  # no packet is larger than its file
         faults.container = True
     except IndexError:
         # All packets are read: PyAV stumbles over streams that have appeared on the way (MPEG-TS)
@@ -159,14 +160,28 @@ def decode_packet(
         return []
 
 
-def _not_memory(error: FFmpegError) -> None:
+def _not_memory(error: FFmpegError, most: int | None = None) -> None:
     """Want of memory is no damage: what comes behind it would be silently lost.
+
+    Args:
+        error: of FFmpeg.
+        most: bytes that a sound file can have asked for; None where nobody knows. While there is
+            room for so many, it is damage: FFmpeg says the same of sizes beyond all reason.
 
     Raises:
         MemoryError: that is what it was.
     """
-    if error.errno == ENOMEM:
+    if error.errno == ENOMEM and (most is None or not _has_room(most)):
         raise MemoryError(f"decoding: {error.strerror}") from error
+
+
+def _has_room(size: int) -> bool:
+    """Whether so many bytes could be had; none of them is touched."""
+    try:
+        mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except OSError:
+        return False
+    return True
 
 
 def drain(stream: VideoStream, faults: Faults) -> Iterator[av.VideoFrame]:
@@ -395,7 +410,7 @@ class _Converter:
             interpolation=Interpolation.BILINEAR,
         )
         plane = rgb.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(self._height, plane.line_size)
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(self._height, plane.line_size)
         pixels = rows[:, : 3 * self._width].reshape(self._height, self._width, 3)
         upright = np.rot90(pixels, -self._turns)
         image = np.empty(upright.shape, np.uint8) if self._room is None else self._room()

@@ -106,7 +106,7 @@ def bench_index(*, shards: int = 1_000_000) -> tuple[dict[str, Any], list[str]]:
         contents = [f"s1-{i:040x}" for i in range(shards // 10)]
         for first in range(0, len(contents), 10_000):
             _write_part(store, contents[first : first + 10_000])
-        times = {}
+        times: dict[str, float] = {}
         with _timed(times, "open"):
             index = store.index()
         with _timed(times, "filter 1,000 videos"):

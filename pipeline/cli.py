@@ -40,7 +40,7 @@ def _known_errors() -> tuple[type[BaseException], ...]:
     errors += [StoreError, ConfigError, ValidationError, OSError]
     for module, name in (
         ("detectors.base", "DetectorError"),
-        ("pipeline.execute", "ClusterError"),
+        ("pipeline.cluster", "ClusterError"),
         ("pipeline.metrics", "MetricsError"),
         ("pipeline.feature_files", "FeatureFileError"),
         ("pipeline.compare", "CompareError"),
@@ -175,9 +175,10 @@ def _echo(lines: list[str], values: dict[str, Any], as_json: bool) -> None:
 
 def _finish(failures: list[Failure], path: Path) -> None:
     """List failures on stderr, write them, and end with code 3 if there are any."""
+    if failures or path.is_file():  # an earlier run may have left some
+        write_failures(path, failures)
     if not failures:
         return
-    write_failures(path, failures)
     console.print(f"[yellow]{len(failures)} failed; all are in {path}[/]")
     for failure in failures[:20]:
         line = f"  {failure.video_id}: {failure.stage}: {failure.error}: {failure.message}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Self
 
@@ -57,6 +58,10 @@ class Engine(BaseModel):
     def _one_way(self) -> Self:
         if self.scheduler is not None and self.workers:
             raise ValueError("--workers starts processes here; an existing --scheduler has its own")
+        if not re.fullmatch(r"cpu|cuda|cuda:\d+(, *cuda:\d+)*", self.device):
+            raise ValueError(
+                f"device {self.device!r} is unknown: take cpu, cuda, cuda:N or several"
+            )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key belong together")
         return self
@@ -92,6 +97,8 @@ class Engine(BaseModel):
             return self.streams
         if not self.on_gpu:
             return CPU_STREAMS
+        if self.scheduler is not None:
+            return MOST_STREAMS  # the threads of its workers are fewer
         return max(CPU_STREAMS, min(MOST_STREAMS, cpu_count() // len(self.devices())))
 
     def runtime(self) -> Runtime:

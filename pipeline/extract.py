@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import pyarrow.compute as pc
 from distributed import Client
 
 from ..data_manifests.record import Manifest
 from ..extractors import EXTRACTORS
 from ..extractors.base import ExtractorError
-from ..extractors.video import NoFootage, ProbeRow, SeekMismatch, in_order
+from ..extractors.clips import clip_count
+from ..extractors.video import CorruptFrames, NoFootage, ProbeRow, SeekMismatch, in_order
 from . import quarantine
+from .cluster import check_workers, open_client, share_of
 from .engine import PIXEL_SPAN_FRAMES, Engine
-from .execute import TaskQueue, check_workers, open_client, run_tasks, share_of
+from .execute import TaskQueue, run_tasks
 from .extractor_spec import ExtractorSpec, stores_of
 from .failures import Failure, describe_failure
 from .journal import SHOWN, Journal, journal
@@ -27,7 +30,7 @@ from .planning import Estimate, VideoPlan, estimate, jobs_of, plan_videos
 from .probe import Probed
 from .progress import console, progress_bar
 from .span_task import STOP, SpanJob, SpanResult, run_job
-from .store import CannotWrite, FeatureStore, ShardRow
+from .store import CannotWrite, FeatureStore, ShardRow, row_of
 
 INDEX_ROWS = 4096  # shards between two index parts: what a killed run leaves unlisted
 
@@ -70,6 +73,7 @@ def extract(
     engine: Engine | None = None,
     max_bytes: int | None = None,
     when_done: Callable[[str], None] | None = None,
+    features: Path | None = None,
 ) -> Extracted:
     """Compute what is missing; one failing video never stops the run.
 
@@ -86,6 +90,8 @@ def extract(
             Where and how; None takes this process and its CPU.
         max_bytes:
             Refuse to write more than this.
+        features:
+            Where the features are kept instead of the cache, for one who will not keep them.
         when_done:
             Called with the content id of each video of this run whose features have become whole,
             while others are still at work. An error that it raises ends the run.
@@ -96,8 +102,8 @@ def extract(
         ClusterError: the cluster cannot be used.
         CannotWrite: the disk is full or read-only; what is finished is kept.
     """
-    engine = engine or Engine()
-    stores = stores_of(specs, cache)
+    engine, place = engine or Engine(), features or cache
+    stores = stores_of(specs, place)
     barred = _barred(probed, cache, engine)
     usable = {v: row for v, row in probed.rows.items() if row.content_id not in barred}
     if any(EXTRACTORS[spec.name].keeps_pixels for spec in specs):
@@ -106,16 +112,17 @@ def extract(
     plans = plan_videos(Probed(usable), stores, engine.span_frames)
     cost = estimate(plans, specs)
     check_size(cost, specs, max_bytes)
-    for store in stores:
-        store.create()
-    run = _Run(specs, stores, cache, engine, when_done)
+    run = _Run(specs, stores, cache, place, engine, when_done)
     if plans:
+        for store in stores:
+            store.create()
         run.go(plans, cost)
+    before = _damaged_before(specs, stores, usable.values(), plans)
     done = Extracted(stores, {})
     done.written = run.n_written
     done.task_seconds, done.write_seconds = run.task_seconds, run.write_seconds
     done.waited, done.seconds = run.waited, run.seconds
-    errors = {**barred, **run.errors}
+    errors = {**barred, **before, **run.errors}
     no_footage = NoFootage("no footage: import features, or build the manifest with footage")
     for video_id, probe_row in probed.rows.items():
         content = probe_row.content_id
@@ -168,6 +175,28 @@ def _barred(probed: Probed, cache: Path, engine: Engine) -> dict[str, Exception]
     return {content: known[content].refusal() for content in contents}
 
 
+def _damaged_before(
+    specs: Sequence[ExtractorSpec],
+    stores: Sequence[FeatureStore],
+    rows: Iterable[ProbeRow],
+    plans: Sequence[VideoPlan],
+) -> dict[str, Exception]:
+    """Videos that an earlier run has kept although they are damaged, where that is refused now."""
+    planned = {plan.row.content_id for plan in plans}
+    paths = {row.content_id: row.path for row in rows if row.content_id not in planned}
+    errors: dict[str, Exception] = {}
+    for spec, store in zip(specs, stores, strict=True):
+        if spec.on_corrupt == "fail" and paths:
+            index = store.index(paths)
+            damaged = index.filter(pc.greater(index["damaged"], 0))
+            for content in damaged["content_id"].to_pylist():
+                errors[content] = CorruptFrames(
+                    f"{paths[content]}: frames are damaged; --on-corrupt skip leaves out their "
+                    "clips, keep takes them as they are"
+                )
+    return errors
+
+
 class _Run:
     """The coordinator of one run: hands out tasks and keeps what they report."""
 
@@ -176,16 +205,17 @@ class _Run:
         specs: Sequence[ExtractorSpec],
         stores: Sequence[FeatureStore],
         cache: Path,
+        place: Path,
         engine: Engine,
         when_done: Callable[[str], None] | None,
     ) -> None:
         self._specs = shared_weights(specs, cache) if engine.scheduler else list(specs)
         self._stores = {store.name: store for store in stores}
-        self._cache = cache
+        self._cache, self._place = cache, place
         self._engine = engine
         self._when_done = when_done or (lambda content: None)
         self._jobs_of = partial(
-            jobs_of, specs=self._specs, cache=cache, engine=engine, runtime=engine.runtime()
+            jobs_of, specs=self._specs, cache=place, engine=engine, runtime=engine.runtime()
         )
         self._queue: TaskQueue[SpanJob] = TaskQueue()
         self._left: dict[str, int] = {}  # tasks that are not back yet, of videos at work
@@ -196,6 +226,8 @@ class _Run:
         self.errors: dict[str, BaseException] = {}
         self.notes: dict[str, set[str]] = {}
         self.damaged: dict[str, int] = {}
+        self._with_rows: set[tuple[str, str]] = set()  # (content, feature set)
+        self._lengths: dict[str, int] = {}
         self.waited: float | None = None
         self.seconds = 0.0
         self.task_seconds = 0.0
@@ -218,7 +250,7 @@ class _Run:
                 progress_bar("extract", cost.frames) as advance,
             ):
                 if self._engine.scheduler is not None:
-                    check_workers(client, self._cache)
+                    check_workers(client, self._place)
                 try:
                     self._collect(client, kept, advance)
                 finally:  # before the client closes, which waits for threads at work
@@ -241,7 +273,10 @@ class _Run:
 
     def _collect(self, client: Client, kept: Journal, advance: Callable[[float], None]) -> None:
         resources = share_of(self._engine)
-        with closing(run_tasks(client, run_job, self._queue, resources=resources)) as outcomes:
+        tasks = run_tasks(
+            client, run_job, self._queue, resources=resources, group=lambda job: job.row.content_id
+        )
+        with closing(tasks) as outcomes:
             for outcome in outcomes:
                 job, content = outcome.task, outcome.task.row.content_id
                 if isinstance(outcome.error, CannotWrite):
@@ -264,9 +299,13 @@ class _Run:
     def _note(self, content: str, result: SpanResult, kept: Journal) -> None:
         for name, row in result.written:
             self._unlisted[name].append(row)
+            if row.rows:
+                self._with_rows.add((content, name))
             if len(self._unlisted[name]) >= INDEX_ROWS:
                 self._list(name)
         self.n_written += len(result.written)
+        if result.n_frames is not None:
+            self._lengths[content] = result.n_frames
         self.task_seconds += result.seconds
         self.write_seconds += result.write_seconds
         self.notes.setdefault(content, set()).update(result.flags)
@@ -289,6 +328,8 @@ class _Run:
         if content in self._seek_failed and content not in self.errors:
             # Every span again: numbers that were found by seeking may be wrong too.
             self._seek_failed.discard(content)
+            self.notes.pop(content, None)
+            self.damaged.pop(content, None)
             for store in self._stores.values():
                 store.remove_video(content)
             again = Probed({content: in_order(row)})
@@ -296,12 +337,40 @@ class _Run:
             for plan in plan_videos(again, stores, self._engine.span_frames):
                 for job in self._begin(plan):
                     self._queue.add(job)
+                    kept.update(
+                        spans=kept.state.spans + len(job.spans),
+                        frames=kept.state.frames + job.frames,
+                    )
             return False
+        if content not in self.errors:
+            self._refuse_empty(content)
         if content in self.errors:
             kept.fail(describe_failure(Path(row.path).name, "extract", self.errors[content]))
         else:
             self._when_done(content)
         return True
+
+    def _refuse_empty(self, content: str) -> None:
+        """A video without one row is a failure, whatever the spans."""
+        frames = self._lengths.pop(content, 0)
+        for spec, store in zip(self._specs, self._stores.values(), strict=True):
+            if (content, store.name) in self._with_rows or any(
+                row_of(path).rows for *_, path in store.shards(content)
+            ):
+                self._with_rows.discard((content, store.name))
+                continue
+            rule = spec.make().clip_rule
+            self.errors[content] = ExtractorError(
+                f"all clips of the video have damaged frames ({self.damaged.get(content, 0)} of "
+                f"{frames}): take --on-corrupt keep, or leave it out"
+                if clip_count(frames, rule)
+                else f"the video has {frames} frames, fewer than one clip of {rule.length}; "
+                "--set tail=loop repeats frames to fill it"
+            )
+            store.remove_video(content)
+            self._unlisted[store.name] = [
+                row for row in self._unlisted[store.name] if row.content_id != content
+            ]
 
     def _list(self, name: str) -> None:
         self._stores[name].add_index_part(self._unlisted[name])

@@ -11,8 +11,8 @@ from ..extractors import EXTRACTORS
 from ..extractors.base import Extractor, ExtractorError, Precision, PrecisionRequest
 from ..extractors.limits import CorruptPolicy
 from ..extractors.weights import ResolvedWeights, resolve
+from .cluster import resolve_precision_of
 from .engine import Engine
-from .execute import resolve_precision_of
 from .store import FeatureStore
 
 

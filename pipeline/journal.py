@@ -169,7 +169,8 @@ def journal(cache: Path, command: str, totals: Mapping[str, int]) -> Iterator[Jo
             `videos`, `spans` and `frames` to do.
     """
     now = _utc()
-    name = f"{now[:19].replace(':', '').replace('-', '')}-{socket.gethostname()}-{os.getpid()}"
+    # To the microsecond: names are in the order of the runs.
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{socket.gethostname()}-{os.getpid()}"
     name += f"-{uuid4().hex[:4]}"
     state = RunState(
         name,

@@ -137,7 +137,10 @@ def jobs_of(
 ) -> Iterator[SpanJob]:
     """The tasks of a video, one for each of its groups."""
     rules = [spec.make().clip_rule for spec in specs]
-    decode_threads = max(1, cpu_count() // (max(1, engine.workers) * engine.streams_each()))
+    decode_threads = 1  # on a cluster, where cores are its workers' to share
+    if engine.scheduler is None:
+        streams = max(1, engine.processes()) * engine.streams_each()
+        decode_threads = max(1, cpu_count() // streams)
     missing = [set(indices) for indices in plan.missing]
     for group in plan.groups():
         spans = tuple(plan.spans[i] for i in group)

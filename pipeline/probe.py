@@ -18,8 +18,9 @@ from ..extractors.identity import HashMode
 from ..extractors.limits import DecodeLimits
 from ..extractors.video import DecodeError, ProbeRow
 from . import quarantine
+from .cluster import open_client
 from .engine import cpu_count
-from .execute import open_client, run_tasks
+from .execute import run_tasks
 from .failures import Failure, describe_failure
 from .keys import canonical_json
 from .progress import progress_bar

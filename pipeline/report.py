@@ -29,8 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..data_manifests.record import Manifest
-from ..extractors.decode import read_frames
-from ..extractors.probe_file import probe_video
+from ..extractors.decode_worker import guarded_frames, guarded_probe
 from ..extractors.video import DecodeError, ProbeRow, SeekMismatch, in_order
 from .heatmaps import (
     Heatmap,
@@ -151,7 +150,7 @@ def write_report(
     style: HeatmapStyle | None = None,
     heatmap_files: bool = False,
     max_heatmap_files: int = 20,
-    probe: Callable[..., ProbeRow] = probe_video,
+    probe: Callable[..., ProbeRow] = guarded_probe,
 ) -> Path:
     """Write the report of a score folder.
 
@@ -632,7 +631,7 @@ def event_thumbnails(
     content_id: str,
     frames: Iterable[int],
     *,
-    probe: Callable[..., ProbeRow] = probe_video,
+    probe: Callable[..., ProbeRow] = guarded_probe,
     in_order_frames: int = IN_ORDER_FRAMES,
     use: Callable[[int, Pixels], object] | None = None,
 ) -> dict[int, Thumbnail]:
@@ -714,7 +713,7 @@ def _fetch(
         else:
             runs.append([frame])
     for run in runs:
-        with read_frames(row, run[0], run[-1] + 1) as decoded:
+        with guarded_frames(row, run[0], run[-1] + 1) as decoded:
             for shown in decoded:
                 if shown.index in run:
                     yield shown.index, shown.image

@@ -40,6 +40,7 @@ from .extractor_spec import ExtractorSpec, resolve_extractor, stores_of
 from .failures import Failure, describe_failure, write_failures
 from .keys import canonical_json, differing_fields, key_of
 from .metrics import MetricsError
+from .planning import plan_videos
 from .probe import Probed
 from .progress import progress_bar
 from .score_maps import covered_by_grids, maps_stamp, remove_other_maps, write_maps
@@ -145,13 +146,17 @@ def score(
     rows = probed.rows
     missing = [r for r in records if not scoring.is_current(r, rows[r.video_id])]
     stores = stores_of(specs, cache)
-    whole = {r.video_id: _is_whole(stores, rows[r.video_id]) for r in missing}
+    asked = Probed({r.video_id: rows[r.video_id] for r in missing})
+    planned = {plan.row.content_id for plan in plan_videos(asked, stores, engine.span_frames)}
+    whole = {
+        v: row.content_id not in planned and not (stores and row.kind == "features")
+        for v, row in asked.rows.items()
+    }
     scoring.score_all([r for r in missing if whole[r.video_id]], rows, stores)
     to_do = [r for r in missing if not whole[r.video_id]]
     place = out / SCRATCH if discard_features else cache
-    extracted = _extract_and_score(scoring, manifest, to_do, rows, specs, place, engine)
-    if discard_features:
-        shutil.rmtree(place, ignore_errors=True)
+    extracted = _extract_and_score(scoring, manifest, to_do, rows, specs, cache, place, engine)
+    shutil.rmtree(out / SCRATCH, ignore_errors=True)  # also of a run that was killed
     done.extracted = extracted.written
     done.failures += extracted.failures
     config = events or EventConfig()
@@ -256,11 +261,6 @@ class _Scoring:
             self._done.failures.append(describe_failure(video_id, "score", error))
 
 
-def _is_whole(stores: Sequence[FeatureStore], row: ProbeRow) -> bool:
-    """Whether all features that can be extracted are there; there may be none of these."""
-    return all(store.complete(row.content_id) for store in stores)
-
-
 def _extract_and_score(
     scoring: _Scoring,
     manifest: Manifest,
@@ -268,10 +268,14 @@ def _extract_and_score(
     rows: Mapping[str, ProbeRow],
     specs: Sequence[ExtractorSpec],
     cache: Path,
+    place: Path,
     engine: Engine,
 ) -> Extracted:
-    """Extract what is missing; each video is scored as soon as its features are whole."""
-    stores = stores_of(specs, cache)
+    """Extract what is missing into `place`; a video is scored as soon as its features are whole.
+
+    Where that is not the cache, they are deleted then.
+    """
+    stores = stores_of(specs, place)
     waiting: dict[str, list[VideoRecord]] = {}
     for record in records:
         waiting.setdefault(rows[record.video_id].content_id, []).append(record)
@@ -279,12 +283,14 @@ def _extract_and_score(
     def score_video(content: str) -> None:
         for record in waiting.pop(content):
             scoring.score_one(record, rows[record.video_id], stores)
-        if cache.name == SCRATCH:
+        if place != cache:
             for store in stores:
                 store.remove_video(content)
 
     probed = Probed({r.video_id: rows[r.video_id] for r in records})
-    extracted = extract(manifest, probed, specs, cache, engine=engine, when_done=score_video)
+    extracted = extract(
+        manifest, probed, specs, cache, engine=engine, when_done=score_video, features=place
+    )
     # What a run that was killed has left behind was whole from the beginning.
     for content in {rows[v].content_id for v in extracted.rows} & waiting.keys():
         score_video(content)

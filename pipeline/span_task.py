@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..extractors.base import Extractor, ExtractorError, Runtime, cast_checked
+from ..extractors.base import Extractor, Runtime, cast_checked
 from ..extractors.clips import Clip, ClipAssembler, ClipRule, Span
 from ..extractors.decode_worker import guarded_frames
 from ..extractors.lane import Usage, lane_of
@@ -207,9 +207,9 @@ class _Run:
             self._active.append(self._waiting.pop(0))
         for _, work in self._active:
             work.push(frame)
-        done = [item for item in self._active if item[1].assembler.done]
+        done = [item for item in self._active if item[1].ends_with(frame)]
         if done:
-            self._active = [item for item in self._active if not item[1].assembler.done]
+            self._active = [item for item in self._active if item not in done]
             for number, work in done:
                 self._write(number, work, None)
 
@@ -243,7 +243,7 @@ class _Run:
             self._flags(n_frames),
             self._damaged[work.span.frame_start],
         )
-        arrays = work.arrays(facts)
+        arrays = work.arrays()
         begin = time.monotonic()
         store = self._stores[number]
         row = store.write(
@@ -297,6 +297,10 @@ class _SpanWork:
         """The next frame."""
         self._take(self.assembler.push(frame))
 
+    def ends_with(self, frame: Frame) -> bool:
+        """Whether no later frame is in the span or in one of its clips."""
+        return self.assembler.done and frame.index + 1 >= self.span.frame_stop
+
     def finish(self) -> None:
         """No frames are left."""
         self._take(self.assembler.finish())
@@ -336,28 +340,15 @@ class _SpanWork:
                 values = cast_checked(values, spec.dtype, spec.name)
             self._pieces[spec.name].append(values)
 
-    def arrays(self, facts: VideoFacts) -> dict[str, NDArray[Any] | pa.Table]:
-        """All rows of the span.
-
-        Raises:
-            ExtractorError: a whole video has none.
-        """
+    def arrays(self) -> dict[str, NDArray[Any] | pa.Table]:
+        """All rows of the span; there may be none."""
         self._flush()
         self._take_batch()
-        if self.span.frame_start == 0 and self.span.last and not self.starts:
-            rule = self.extractor.clip_rule
-            raise ExtractorError(
-                f"the video has {facts.n_frames} frames, fewer than one clip of {rule.length}; "
-                "--set tail=loop repeats frames to fill it"
-                if not facts.damaged
-                else f"all clips of the video have damaged frames ({facts.damaged} of "
-                f"{facts.n_frames}): take --on-corrupt keep, or leave it out"
-            )
         arrays: dict[str, NDArray[Any] | pa.Table] = {}
         for spec in self.extractor.arrays:
             pieces = self._pieces[spec.name]
-            if pieces and isinstance(pieces[0], pa.Table):
-                arrays[spec.name] = pa.concat_tables(pieces)
+            if spec.dtype == "table":
+                arrays[spec.name] = pa.concat_tables(pieces) if pieces else _NO_ROWS
             else:
                 arrays[spec.name] = np.concatenate(
                     [np.empty((0, *spec.shape), spec.dtype), *pieces]
@@ -365,9 +356,15 @@ class _SpanWork:
         return arrays
 
 
+_NO_ROWS = pa.table({n: pa.array([], pa.int64()) for n in ("frame_start", "frame_stop")})
+
+
 def first_frame(rules: Iterable[ClipRule], span: Span) -> int:
-    """The first frame that a span needs for its clips and their context."""
-    return min(ClipAssembler(rule, span).first_frame for rule in rules)
+    """The first frame to read for a span: of its clips with their context, and of itself.
+
+    A frame that none of its clips needs is read as well: its damage is counted.
+    """
+    return min(span.frame_start, *(ClipAssembler(rule, span).first_frame for rule in rules))
 
 
 # ------------------------------------------------------------------------- once in each process

@@ -117,6 +117,7 @@ class ShardRow:
         size: bytes on disk.
         checksum: sha256 over the arrays.
         last: the video ends in it; None in index parts of older versions.
+        damaged: frames that the decoder marked as damaged; None likewise.
     """
 
     content_id: str
@@ -126,6 +127,7 @@ class ShardRow:
     size: int
     checksum: str
     last: bool | None = None
+    damaged: int | None = None
 
 
 @dataclass(frozen=True)
@@ -377,6 +379,7 @@ class FeatureStore:
             size,
             checksum,
             span.last,
+            facts.damaged,
         )
 
     def _remove_stale(self, folder: Path) -> None:
@@ -433,8 +436,11 @@ class FeatureStore:
             if _table_path(parts[0][0], name).is_file():
                 tables = [pq.read_table(_table_path(p, name)) for p, _, _ in parts]
                 arrays[name] = pa.concat_tables(
-                    table.filter(pc.field("frame_start") >= cut)
-                    for table, cut in zip(tables, cuts, strict=True)
+                    (
+                        table.filter(pc.field("frame_start") >= cut)
+                        for table, cut in zip(tables, cuts, strict=True)
+                    ),
+                    promote_options="default",  # a span without clips knows no further columns
                 )
             else:
                 arrays[name] = ShardedArray(parts, name)
@@ -486,15 +492,16 @@ class FeatureStore:
                 part = pq.ParquetFile(path).read()
             except FileNotFoundError:
                 continue  # another run has just folded the parts
-            if "last" not in part.column_names:  # by an older version
-                part = part.append_column("last", pa.nulls(len(part), pa.bool_()))
+            for field in _INDEX_SCHEMA:
+                if field.name not in part.column_names:  # by an older version
+                    part = part.append_column(field, pa.nulls(len(part), field.type))
             if contents is not None:
                 wanted = pa.array(contents, pa.string())
                 part = part.filter(pc.is_in(part["content_id"], value_set=wanted))
             tables.append(part.select(_INDEX_SCHEMA.names).cast(_INDEX_SCHEMA))
         table = pa.concat_tables([_INDEX_SCHEMA.empty_table(), *tables])
         keys = ["content_id", "frame_start", "frame_stop"]
-        others = ["rows", "size", "checksum", "last"]
+        others = [name for name in _INDEX_SCHEMA.names if name not in keys]
         return pa.table(
             table.group_by(keys, use_threads=False)
             .aggregate([(name, "last") for name in others])
@@ -690,6 +697,7 @@ def row_of(path: Path) -> ShardRow:
             path.stat().st_size,
             str(a["checksum"]),
             bool(a["last"]),
+            int(a.get("damaged", 0)),
         )
 
 
@@ -702,6 +710,7 @@ _INDEX_SCHEMA = pa.schema(
         ("size", pa.int64()),
         ("checksum", pa.string()),
         ("last", pa.bool_()),
+        ("damaged", pa.int64()),
     ]
 )
 _PART_ROWS = 1 << 16

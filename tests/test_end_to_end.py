@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,7 +19,11 @@ from vadpipe.data_manifests import read_manifest, write_manifest
 from vadpipe.data_manifests.synthetic import write_scene
 from vadpipe.detectors.base import DetectorError
 from vadpipe.extractors.base import ExtractorError
+from vadpipe.extractors.decode import FrameReader, read_frames
+from vadpipe.extractors.video import Faults, Frame, ProbeRow
 from vadpipe.extractors.weights import weights_dir
+from vadpipe.pipeline import journal as journal_module
+from vadpipe.pipeline import span_task
 from vadpipe.pipeline.cli import cli
 from vadpipe.pipeline.events import Calibration
 from vadpipe.pipeline.run_config import ConfigError, load_run, parse_settings
@@ -213,6 +220,170 @@ def test_the_threshold_gives_about_the_stated_alarm_rate(run: Run, tmp_path: Pat
             found.append(float(np.mean(scores > calibration.threshold(quantile).value)))
     for quantile, found in rates.items():
         assert abs(np.mean(found) - (1 - quantile)) < 0.1, (quantile, found)
+
+
+# --------------------------------------------------------------------------------------- archives
+
+
+def stderr_of(*arguments: str, code: int) -> str:
+    """What a command says of failures."""
+    result = CliRunner().invoke(cli, list(arguments), catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result.stderr
+
+
+def damage(monkeypatch: pytest.MonkeyPatch, *bad: int) -> None:
+    """From here on, these frames of every video are marked as damaged."""
+
+    def guarded_frames(row: ProbeRow, start: int = 0, **_: Any) -> FrameReader:
+        def frames() -> Iterator[Frame]:
+            with read_frames(row, start) as reader:
+                for frame in reader:
+                    yield replace(frame, corrupt=frame.index in bad)
+
+        return FrameReader(row, frames(), Faults())
+
+    monkeypatch.setattr(span_task, "guarded_frames", guarded_frames)
+
+
+def test_probe_lists_faults_and_totals(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "scene" / "train" / "broken.mp4").write_bytes(b"no video")
+    run("manifest", "footage", "scene/train", "-o", "m.parquet")
+    lines = run("probe", "m.parquet", code=3).splitlines()
+    assert lines[0].split() == ["video", "frames", "size", "fps", "codec", "what", "is", "wrong"]
+    (bad,) = (line for line in lines if "NotAVideo" in line)
+    assert bad.split()[0] == "broken.mp4"
+    assert lines[-1].startswith("3 videos: ") and " 1 refused; " in lines[-1]
+    assert lines[-1].endswith(" hours, 80 frames")
+    (failure,) = pq.read_table("cache/failures/m-probe.parquet").to_pylist()
+    assert (failure["video_id"], failure["stage"]) == ("broken.mp4", "probe")
+    listed = run("probe", "m.parquet", "--all", code=3).splitlines()
+    assert len([line for line in listed if " 96x64 " in line]) == 2
+    values = json.loads(run("probe", "m.parquet", "--json", code=3))
+    assert len(values["videos"]) == 2 and len(values["failures"]) == 1
+
+
+def test_a_limit_fails_each_video_by_its_name(run: Run) -> None:
+    run("manifest", "synthetic", "scene", "-o", "m.parquet")
+    for command in (["probe", "m.parquet"], ["extract", "m.parquet", "-e", "null"]):
+        said = stderr_of(*command, "--limit", "pixels=10", code=3)
+        assert "4 failed" in said and said.replace("\n", " ").count("--limit pixels=N") == 4
+    rows = pq.read_table("cache/failures/m-extract.parquet").to_pylist()
+    assert [row["error"] for row in rows] == ["OverLimit"] * 4
+    assert not list(Path("cache").rglob("*.h5"))
+    with pytest.raises(ValueError, match="pixel"):
+        run("extract", "m.parquet", "-e", "null", "--limit", "pixel=10")
+    assert "4 shards" in run(
+        "extract", "m.parquet", "-e", "null", "--limit", "pixels=6144", "--limit", "hours=1"
+    )
+
+
+def test_what_becomes_of_damaged_frames(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("manifest", "synthetic", "scene", "-o", "m.parquet")
+    extract = ["extract", "m.parquet", "-e", "null", "--set", "clip_length=8", "--set", "stride=8"]
+    damage(monkeypatch, 3, 5)
+    said = stderr_of(*extract, "--on-corrupt", "fail", code=3)
+    assert "CorruptFrames" in said and "--on-corrupt skip" in said.replace("\n", " ")
+    for policy, rows in (("keep", 5), ("skip", 4)):
+        text = run(*extract, "--on-corrupt", policy)
+        assert "4 shards written: 4 videos are complete" in text
+        assert "damaged frames: 8 in 4 videos (" in text and "test_01 2" in text
+        assert "nothing to do" in run(*extract, "--on-corrupt", policy)
+        store = text.splitlines()[0]
+        table = pq.read_table(f"{store}/index")
+        assert table["rows"].to_pylist() == [rows] * 4
+    recipes = [json.loads(p.read_text()) for p in Path("cache/features").glob("*/spec.json")]
+    assert sorted(r.get("on_corrupt", "") for r in recipes) == ["", "skip"]
+    with pytest.raises(StoreError, match="several feature sets"):
+        run("train", "knn", "m.parquet")
+    skipped = Path(store).name
+    model = run("train", "knn", "m.parquet", "--features", f"snippet={skipped}").strip()
+    run("score", model, "m.parquet", "-o", "out")
+    scores = pq.read_table("out/scores.parquet")
+    assert scores["frame_start"].to_pylist() == [8, 16, 24, 32] * 2
+
+
+def test_status_of_runs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("status").strip() == "no runs in " + str(Path("cache").absolute())
+    assert json.loads(run("status", "--json")) == {"runs": []}
+    run("manifest", "synthetic", "scene", "-o", "m.parquet")
+    run("extract", "m.parquet", "-e", "null")
+    (state,) = json.loads(run("status", "--json"))["runs"]
+    assert (state["state"], state["lost"], state["seconds_left"]) == ("done", False, None)
+    assert (state["videos_done"], state["frames_done"], state["shards"]) == (4, 160, 4)
+    text = run("status")
+    assert "  done  " in text and "4 of 4 videos, 4 of 4 spans, 4 shards written, 0 videos" in text
+    damage(monkeypatch, 3)
+    run("extract", "m.parquet", "-e", "null", "--set", "stride=4", "--on-corrupt", "fail", code=3)
+    lines = run("status").splitlines()
+    assert sum("4 videos failed" in line for line in lines) == 1
+    assert sum("CorruptFrames" in line for line in lines) == 4
+    assert len(json.loads(run("status", "--json"))["runs"]) == 2
+    assert len(json.loads(run("status", "--json", "--last", "1"))["runs"]) == 1
+    run("extract", "m.parquet", "-e", "null")
+    assert len(json.loads(run("status", "--json"))["runs"]) == 2, "nothing to do is no run"
+
+
+def test_status_is_watched_until_no_run_is_left(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    slept: list[float] = []
+    cache = Path("cache").absolute()
+    totals = {"videos": 1, "spans": 1, "frames": 100}
+    with journal_module.journal(cache, "vadpipe extract m.parquet", totals) as kept:
+
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            if len(slept) == 2:
+                kept.update(now=True, state="done")
+
+        monkeypatch.setattr(time, "sleep", sleep)
+        text = run("status", "--watch")
+    assert slept == [2, 2]
+    states = [line.split("  ")[1] for line in text.splitlines() if "m.parquet" in line]
+    assert states == ["running", "running", "done"]
+    assert run("status", "--watch").count("m.parquet") == 1
+
+
+def test_feature_sets_are_verified_by_name(run: Run) -> None:
+    run("manifest", "synthetic", "scene", "-o", "m.parquet")
+    names = [
+        Path(run("extract", "m.parquet", "-e", "null", "--set", f"stride={n}").split()[0]).name
+        for n in (4, 8)
+    ]
+    broken = next((Path("cache/features") / names[0]).rglob("*.h5"))
+    broken.write_bytes(b"broken")
+    assert "all shards are whole" in run("cache", "verify", names[1])
+    for chosen in ([names[0]], names, []):
+        (problem,) = run("cache", "verify", *chosen, code=1).splitlines()
+        assert problem.startswith(f"{names[0]}: broken: ") and broken.name in problem
+    with pytest.raises(StoreError, match="no feature set 'null'; see vadpipe cache ls"):
+        run("cache", "verify", "null")
+    assert run("cache", "rebuild", names[0]).strip() == f"{names[0]}\t3 shards"
+    assert "1 shards written: 4 videos" in run(
+        "extract", "m.parquet", "-e", "null", "--set", "stride=4"
+    )
+    assert "all shards are whole" in run("cache", "verify")
+
+
+def test_scoring_an_archive_leaves_no_features_behind(run: Run, tmp_path: Path) -> None:
+    run("manifest", "synthetic", "scene", "-o", "m.parquet")
+    run("extract", "m.parquet", "-e", "null")
+    model = run("train", "knn", "m.parquet").strip()
+    run("score", model, "scene/test", "-o", "kept")
+    shutil.rmtree("cache/features")
+    score = ["score", model, "scene/test", "-o", "out", "--discard-features"]
+    assert "2 videos scored (2 new)" in run(*score)
+    assert not list(tmp_path.rglob("*.h5"))
+    for name in ("scores", "events", "videos"):
+        assert pq.read_table(f"out/{name}.parquet") == pq.read_table(f"kept/{name}.parquet")
+    assert "test_01.mp4" in Path("out/report.html").read_text()
+    (tmp_path / "scene/test/new.mp4").write_bytes(
+        next((tmp_path / "scene" / "train").glob("*.mp4")).read_bytes()
+    )
+    assert "3 videos scored (1 new)" in run(*score)
+    assert "3 videos scored (0 new)" in run(*score)
+    assert not list(tmp_path.rglob("*.h5"))
 
 
 def test_settings_are_toml_or_words() -> None:

@@ -28,9 +28,8 @@ import pytest
 import torch
 from distributed import LocalCluster
 
-from tests.footage import repeat_video, write_video
-from tests.synthetic import write_tiny_scene
-from vadpipe.data_manifests import footage, synthetic
+from tests.footage import moving_picture, repeat_video, write_coding, write_video
+from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.data_manifests.table import write_manifest
 from vadpipe.extractors.inference import VideoNetwork
@@ -50,15 +49,20 @@ pytestmark = pytest.mark.slow
 
 SOAK = os.environ.get("VADPIPE_SOAK") == "1"
 NULL = resolve_extractor("null")
-SPANS = Engine(span_frames=4)  # ten shards a video
+SPANS = Engine(span_frames=4)  # 10 to 15 shards a video
 Arrays = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    root = tmp_path_factory.mktemp("scene") / "scene"
-    write_tiny_scene(root)
-    return synthetic.build(root)
+    """Three videos that are a task a span, and one that is a task as a whole."""
+    root = tmp_path_factory.mktemp("scene")
+    options = {"x264-params": "keyint=12:min-keyint=12:scenecut=0:bframes=2:open-gop=0"}
+    for seed, name in enumerate("abc"):
+        pictures = (moving_picture(i, seed=seed) for i in range(60))
+        write_video(root / f"{name}.mp4", frames=pictures, options=options)
+    write_coding("mpeg2-ps", root, 40)
+    return footage.build(root)
 
 
 @pytest.fixture(scope="module")
@@ -324,14 +328,14 @@ def test_decoders_that_are_killed_are_replaced(
 
 
 def deadly_job(job: SpanJob) -> SpanResult:
-    """The second test clip takes its worker down, whoever opens it."""
-    if "test_02" in job.row.path:
+    """One video takes its worker down, whoever opens it."""
+    if "b.mp4" in job.row.path:
         os._exit(1)
     return run_job(job)
 
 
 def crashing_frames(row: Any, *args: Any, **options: Any) -> Any:
-    if "test_02" in row.path:
+    if "b.mp4" in row.path:
         raise DecoderCrash(f"{row.path}: the decoding process died (signal 11)")
     return REAL_FRAMES(row, *args, **options)
 
@@ -357,13 +361,13 @@ def test_a_poisoned_video_goes_to_quarantine_and_no_other(
         done = run(scene, tmp_path, engine)
     (failure,) = done.failures
     wanted = {"worker": "KilledWorker", "decoder": "DecoderCrash"}[how]
-    assert (failure.video_id, failure.error) == ("test_02", wanted)
+    assert (failure.video_id, failure.error) == ("b.mp4", wanted)
     assert len(done.rows) == len(scene) - 1, "no other video has paid for it"
     (entry,) = quarantine.entries(tmp_path).values()
-    assert entry.error == wanted and entry.path.endswith("test_02.mp4")
+    assert entry.error == wanted and entry.path.endswith("b.mp4")
     # it is not opened again ...
     again = run(scene, tmp_path)
-    assert [(f.video_id, f.error) for f in again.failures] == [("test_02", "Quarantined")]
+    assert [(f.video_id, f.error) for f in again.failures] == [("b.mp4", "Quarantined")]
     assert again.written == 0
     # ... until somebody says so, and then stays free
     check(scene, tmp_path, expected, Engine(span_frames=4, retry_quarantined=True))

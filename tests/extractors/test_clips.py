@@ -138,6 +138,40 @@ def test_the_tail_by_hand() -> None:
     assert assemble(ClipRule(8, 8, "drop"), Span("x", 0, 3, True), 3) == []
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    n=st.integers(1, 50),
+    rule=rules,
+    span_frames=st.integers(1, 60),
+    bad=st.sets(st.integers(0, 49), max_size=5),
+)
+def test_a_clip_counts_the_damaged_frames_that_it_is_made_of(
+    n: int, rule: ClipRule, span_frames: int, bad: set[int]
+) -> None:
+    """Also those of its context; one that is repeated counts once."""
+    clips = []
+    for span in plan_spans("s1-x", n, span_frames):
+        assembler = ClipAssembler(rule, span)
+        for number in range(assembler.first_frame, n):
+            clips += assembler.push(replace(numbered(number), corrupt=number in bad))
+        clips += assembler.finish()
+    assert [clip.damaged for clip in clips] == [
+        len(bad.intersection(sources)) for _, _, sources in slow_clips(n, rule)
+    ]
+
+
+def test_damage_by_hand() -> None:
+    assembler = ClipAssembler(ClipRule(4, 4, "loop", 1, 1), Span("x", 0, 9, True))
+    clips = [
+        clip
+        for number in range(9)
+        for clip in assembler.push(replace(numbered(number), corrupt=number in (4, 8)))
+    ]
+    clips += assembler.finish()
+    # 0 0123 4 | 3 4567 8 | 7 8888 8
+    assert [clip.damaged for clip in clips] == [1, 2, 1]
+
+
 def test_frames_have_to_come_in_order() -> None:
     rule, span = ClipRule(4, 4, before=2), Span("x", 8, 16, False)
     assembler = ClipAssembler(rule, span)

@@ -1,33 +1,21 @@
-"""Running tasks: outcomes one by one, retries, dead workers, clusters, and no open doors."""
+"""Running tasks: outcomes one by one, retries, and tasks that take their worker down."""
 
 from __future__ import annotations
 
 import errno
 import os
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-import pytest
-from distributed import Client, LocalCluster, Security
+from distributed import KilledWorker
 
 from vadpipe.pipeline import execute
-from vadpipe.pipeline.engine import Engine
-from vadpipe.pipeline.execute import (
-    ClusterError,
-    TaskQueue,
-    check_address,
-    check_workers,
-    may_pass,
+from vadpipe.pipeline.cluster import (
     open_client,
-    resolve_precision_of,
-    run_tasks,
-    share_of,
-    worker_specs,
 )
+from vadpipe.pipeline.engine import Engine
+from vadpipe.pipeline.execute import TaskQueue, may_pass, run_tasks
 
 
 def halve(n: int) -> int:
@@ -50,11 +38,6 @@ def fail_twice(path: str) -> int:
     if count < 2:
         raise OSError(errno.EIO, "the file server blinked")
     return count + 1
-
-
-def visible_gpus(_: int) -> str:
-    time.sleep(0.1)
-    return os.environ.get("CUDA_VISIBLE_DEVICES", "none")
 
 
 # --------------------------------------------------------------------------------------- tasks
@@ -135,142 +118,42 @@ def test_stopping_early_cancels_what_has_not_begun(tmp_path: Path) -> None:
         assert len(list(tmp_path.iterdir())) < 10
 
 
-# ------------------------------------------------------------------------------------- clients
+def test_tasks_of_a_group_share_the_fate_of_one_that_kills(tmp_path: Path) -> None:
+    """Thirty deadly tasks cost a few workers, not sixty; other groups lose nothing."""
+    tasks = [(n, str(tmp_path)) for n in range(40)]
+    with open_client(Engine(workers=2)) as client:
+        outcomes = {
+            o.task[0]: o for o in run_tasks(client, die_below_30, tasks, group=lambda t: t[0] < 30)
+        }
+    assert len(outcomes) == 40
+    for n, outcome in outcomes.items():
+        assert isinstance(outcome.error, KilledWorker) == (n < 30)
+        assert outcome.value == (None if n < 30 else n)
+    deaths = len(list(tmp_path.iterdir()))
+    assert deaths <= 12, f"{deaths} workers were killed"
 
 
-def test_nothing_listens_beyond_loopback() -> None:
-    for engine in (Engine(), Engine(workers=1)):
-        with open_client(engine) as client:
-            assert next(iter(run_tasks(client, halve, [4]))).value == 2
-            me = psutil.Process()
-            listening = [
-                connection.laddr.ip
-                for process in (me, *me.children(recursive=True))
-                for connection in process.net_connections()
-                if connection.status == psutil.CONN_LISTEN
-            ]
-        assert set(listening) <= {"127.0.0.1", "::1"}
+def test_innocent_tasks_of_a_suspected_group_are_done(tmp_path: Path) -> None:
+    """One task of the group dies with its worker once, as for want of memory: all are done."""
+    tasks = [(n, str(tmp_path)) for n in range(6)]
+    with open_client(Engine(workers=1)) as client:
+        outcomes = list(run_tasks(client, die_twice, tasks, group=lambda t: "one"))
+    assert sorted(o.value for o in outcomes) == list(range(6))
 
 
-def test_every_gpu_has_a_process_that_sees_no_other() -> None:
-    """Nothing here touches CUDA: the processes only look at what they were told."""
-    engine = Engine(device="cuda:0,cuda:3", streams=2)
-    specs = worker_specs(engine, 2)
-    assert [s["options"]["env"]["CUDA_VISIBLE_DEVICES"] for s in specs.values()] == ["0", "3"]
-    assert (engine.processes(), engine.runtime().device) == (2, "cuda:0")
-    with open_client(engine) as client:
-        found = list(run_tasks(client, visible_gpus, range(8), resources=share_of(engine)))
-    assert {o.value for o in found} == {"0", "3"} and not any(o.error for o in found)
+def die_below_30(task: tuple[int, str]) -> int:
+    number, folder = task
+    if number < 30:
+        (Path(folder) / f"{time.monotonic_ns()}-{os.getpid()}").touch()
+        os._exit(1)
+    return number
 
 
-@contextmanager
-def cluster(*, resources: bool = False, security: Security | None = None) -> Iterator[str]:
-    """Two worker processes at an address of this host."""
-    with LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        worker_dashboard_address="127.0.0.1:0",
-        resources={"GPU": 1} if resources else None,
-        protocol="tls" if security else None,
-        security=security,
-    ) as made:
-        yield made.scheduler_address
-
-
-def test_an_existing_cluster_by_its_address(tmp_path: Path) -> None:
-    with cluster() as address:
-        engine = Engine(scheduler=address)
-        with open_client(engine) as client:
-            check_workers(client, tmp_path)
-            assert sorted(o.value for o in run_tasks(client, halve, [2, 4, 6])) == [1, 2, 3]
-            assert not list(tmp_path.iterdir())
-        assert resolve_precision_of(engine, "fp32") == "fp32"
-        with (
-            pytest.raises(ClusterError, match="--resources GPU=1"),
-            open_client(Engine(scheduler=address, device="cuda")),
-        ):
-            pass
-        # the cluster is somebody else's: it is still there
-        with Client(address) as client:
-            assert len(client.nthreads()) == 2
-
-
-def test_gpu_tasks_wait_for_a_gpu() -> None:
-    with cluster(resources=True) as address:
-        engine = Engine(scheduler=address, device="cuda", streams=2)
-        assert share_of(engine) == {"GPU": 0.5} and share_of(Engine()) is None
-        with open_client(engine) as client:
-            outcomes = run_tasks(client, halve, [2, 4], resources=share_of(engine))
-            assert sorted(o.value for o in outcomes) == [1, 2]
-
-
-def test_workers_that_lack_the_cache_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with open_client() as client:
-        monkeypatch.setattr(execute, "_look", lambda token: ("0.0.0", False))
-        with pytest.raises(ClusterError) as error:
-            check_workers(client, tmp_path)
-    assert "has vadpipe 0.0.0" in str(error.value) and f"does not see {tmp_path}" in str(
-        error.value
-    )
-
-
-@pytest.mark.parametrize(
-    "address", ["127.0.0.1:8786", "tcp://localhost:8786", "tls://example.org:8786", "inproc://x"]
-)
-def test_addresses_that_are_trusted(address: str) -> None:
-    check_address(address)
-
-
-@pytest.mark.parametrize("address", ["198.51.100.7:8786", "tcp://198.51.100.7:1"])
-def test_other_hosts_need_tls(address: str) -> None:
-    with pytest.raises(ClusterError, match=r"use tls://198\.51\.100\.7.*--tls-ca"):
-        check_address(address)
-    with pytest.raises(ClusterError, match="tls://"), open_client(Engine(scheduler=address)):
-        pass
-
-
-def test_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "CONNECT_SECONDS", 0.5)
-    with (
-        pytest.raises(ClusterError, match="no scheduler answers"),
-        open_client(Engine(scheduler="tcp://127.0.0.1:1")),
-    ):
-        pass
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    command += ["-subj", "/CN=vadpipe-test", "-keyout", str(key), "-out", str(cert)]
-    subprocess.run(command, check=True, capture_output=True)
-    return cert, key
-
-
-def test_an_encrypted_cluster(certificate: tuple[Path, Path], tmp_path: Path) -> None:
-    cert, key = certificate
-    security = Security(
-        tls_ca_file=str(cert),
-        tls_scheduler_cert=str(cert),
-        tls_scheduler_key=str(key),
-        tls_worker_cert=str(cert),
-        tls_worker_key=str(key),
-        tls_client_cert=str(cert),
-        tls_client_key=str(key),
-        require_encryption=True,
-    )
-    with cluster(security=security) as address:
-        assert address.startswith("tls://")
-        engine = Engine(scheduler=address, tls_ca=cert, tls_cert=cert, tls_key=key)
-        with open_client(engine) as client:
-            check_workers(client, tmp_path)
-            assert next(iter(run_tasks(client, halve, [4]))).value == 2
-        with pytest.raises(ClusterError), open_client(Engine(scheduler=address)):
-            pass
+def die_twice(task: tuple[int, str]) -> int:
+    """The first task that is run kills its worker, and the next one too: then it is a suspect."""
+    number, folder = task
+    calls = len(list(Path(folder).iterdir()))
+    if calls < 2:
+        (Path(folder) / str(calls)).touch()
+        os._exit(1)
+    return number

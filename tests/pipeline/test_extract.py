@@ -17,7 +17,6 @@ from vadpipe.data_manifests.record import Manifest
 from vadpipe.extractors import EXTRACTORS
 from vadpipe.extractors.base import ExtractorError
 from vadpipe.extractors.decode import read_frames
-from vadpipe.extractors.video import SeekMismatch
 from vadpipe.extractors.weights import WeightsError
 from vadpipe.pipeline import span_task
 from vadpipe.pipeline.engine import Engine
@@ -184,20 +183,3 @@ def test_a_file_that_has_to_be_decoded_in_order_gives_the_same_shards(
         scene, replace(probed, rows=rows), [NULL], tmp_path / "b", engine=Engine(span_frames=10)
     )
     assert same(a, shards(tmp_path / "b"))
-
-
-def test_seeking_that_turns_out_wrong_falls_back_to_decoding_in_order(
-    scene: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def lying(row: Any, *args: Any, **_: Any) -> Any:
-        if not row.sequential_only and args[0] > 0:
-            raise SeekMismatch("frame 12 is not where the table says")
-        return read_frames(row, *args)
-
-    probed = probe(scene, tmp_path)
-    extract(scene, probed, [NULL], tmp_path / "a", engine=Engine(span_frames=16))
-    monkeypatch.setattr(span_task, "guarded_frames", lying)
-    done = extract(scene, probed, [NULL], tmp_path / "b", engine=Engine(span_frames=16))
-    assert not done.failures
-    assert same(shards(tmp_path / "a"), shards(tmp_path / "b"))
-    assert all("sequential_only" in notes for notes in done.notes.values())

@@ -1,13 +1,22 @@
-"""Probe stage: files once, and videos of which there are only features."""
+"""Probe stage: files once, limits and quarantine, and videos of which there are only features."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
+
+from tests.footage import write_coding
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import DATASETS, Manifest, VideoRecord
-from vadpipe.extractors.video import NoFootage
+from vadpipe.extractors.limits import DecodeLimits
+from vadpipe.extractors.video import DecoderHang, NoFootage
+from vadpipe.pipeline import probe as probe_stage
+from vadpipe.pipeline import quarantine
 from vadpipe.pipeline.extract import extract
 from vadpipe.pipeline.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.planning import estimate, plan_videos
@@ -63,3 +72,137 @@ def test_with_and_without_footage(tmp_path: Path) -> None:
     assert {f.message for f in done.failures} == {
         "no footage: import features, or build the manifest with footage"
     }
+
+
+# --------------------------------------------------------------------------------------- memory
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Five files; the tests must not change them."""
+    root = tmp_path_factory.mktemp("scene")
+    write_tiny_scene(root, n_train=3)
+    return DATASETS["synthetic"](root)
+
+
+def parts(cache: Path) -> list[Path]:
+    return list((cache / "probe").glob("*.parquet"))
+
+
+def test_what_is_remembered_is_what_was_found(tmp_path: Path) -> None:
+    """Also the table of key frames, which is a list of three in the file."""
+    path = write_coding("h264-closed-mp4", tmp_path)
+    record = VideoRecord(video_id="a", path=path.name, split="test")
+    alone = Manifest(dataset="toy", root=str(tmp_path), records=(record,))
+    first, second = (probe(alone, tmp_path / "cache") for _ in range(2))
+    assert (first.fresh, second.fresh) == (1, 0)
+    a, b = first.rows["a"], second.rows["a"]
+    assert a.to_json() == b.to_json()
+    assert b.key_frames is not None and b.key_frames.index.dtype == np.int64
+    assert b.key_frames.index.tolist() == list(range(0, 120, 12))
+
+
+def test_other_ways_to_look_are_remembered_apart(scene: Manifest, tmp_path: Path) -> None:
+    assert probe(scene, tmp_path).fresh == 5
+    assert probe(scene, tmp_path, decode=True).fresh == 5
+    assert probe(scene, tmp_path, hash_mode="full").fresh == 5
+    for options in ({}, {"decode": True}, {"hash_mode": "full"}):
+        again = probe(scene, tmp_path, **options)  # type: ignore[arg-type]
+        assert again.fresh == 0
+        assert all(row.decoded == bool(options.get("decode")) for row in again.rows.values())
+    assert probe(scene, tmp_path, image_fps=3.0).fresh == 0, "a file has its own rate"
+
+
+def test_a_run_that_is_killed_keeps_what_it_has_opened(
+    scene: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the files since the last part."""
+    real = probe_stage.run_tasks
+
+    def interrupted(*args: Any) -> Iterator[Any]:
+        outcomes = real(*args)
+        yield from (next(outcomes) for _ in range(3))
+        outcomes.close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(probe_stage, "PART_ROWS", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(probe_stage, "run_tasks", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            probe(scene, tmp_path)
+    assert len(parts(tmp_path)) == 1
+    again = probe(scene, tmp_path)
+    assert again.fresh == 3 and len(again.rows) == 5
+    assert probe(scene, tmp_path).fresh == 0
+
+
+def test_many_parts_are_folded_into_one(
+    scene: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe_stage, "PART_ROWS", 1)
+    monkeypatch.setattr(probe_stage, "MAX_PARTS", 3)
+    rows = probe(scene, tmp_path).rows
+    assert len(parts(tmp_path)) <= 3
+    again = probe(scene, tmp_path)
+    assert again.fresh == 0
+    assert {v: row.to_json() for v, row in again.rows.items()} == {
+        v: row.to_json() for v, row in rows.items()
+    }
+
+
+# --------------------------------------------------------------------------------------- limits
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"pixels": 10}, {"bytes": 100}, {"hours": 1e-6}],
+    ids=lambda limits: next(iter(limits)),
+)
+def test_limits_hold_for_what_is_remembered_too(
+    scene: Manifest, tmp_path: Path, limits: dict[str, float]
+) -> None:
+    strict = DecodeLimits.model_validate(limits)
+    fresh = probe(scene, tmp_path / "fresh", limits=strict)
+    assert not fresh.rows and fresh.fresh == 0
+    assert probe(scene, tmp_path).fresh == 5
+    known = probe(scene, tmp_path, limits=strict)
+    assert not known.rows and known.fresh == 0
+    for found in (fresh, known):
+        assert [f.video_id for f in found.failures] == [r.video_id for r in scene.records]
+        assert {f.error for f in found.failures} == {"OverLimit"}
+        assert all(f"--limit {next(iter(limits))}=N" in f.message for f in found.failures)
+    # what was refused is not remembered as bad
+    assert not probe(scene, tmp_path).failures and probe(scene, tmp_path / "fresh").fresh == 5
+
+
+def test_a_file_that_hangs_goes_to_quarantine_and_others_go_on(
+    scene: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = scene.records[2]
+    real = probe_stage.guarded_probe
+
+    def hanging(path: Path, **options: Any) -> Any:
+        if path == scene.resolve(bad.path):
+            raise DecoderHang(f"{path}: nothing was decoded for 60 seconds")
+        return real(path, **options)
+
+    monkeypatch.setattr(probe_stage, "guarded_probe", hanging)
+    twice = bad.model_copy(update={"video_id": "again"})
+    manifest = scene.model_copy(update={"records": (*scene.records, twice)})
+    found = probe(manifest, tmp_path)
+    assert [f.video_id for f in found.failures] == [bad.video_id, "again"]
+    assert {f.error for f in found.failures} == {"DecoderHang"} and len(found.rows) == 4
+    (entry,) = quarantine.entries(tmp_path).values()
+    assert entry.path == str(scene.resolve(bad.path)) and entry.error == "DecoderHang"
+
+
+def test_a_file_that_is_merely_bad_is_looked_at_again(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    record = VideoRecord(video_id="a", path="a.mp4", split="test")
+    gone = VideoRecord(video_id="b", path="b.mp4", split="test")
+    manifest = Manifest(dataset="toy", root=str(tmp_path), records=(record, gone))
+    for _ in range(2):
+        found = probe(manifest, tmp_path / "cache")
+        assert [f.error for f in found.failures] == ["NotAVideo", "FileNotFoundError"]
+        assert "is the manifest's root right?" in found.failures[1].message
+    assert quarantine.entries(tmp_path / "cache") == {} and not parts(tmp_path / "cache")

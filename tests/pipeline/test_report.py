@@ -438,7 +438,7 @@ def counted_reads(monkeypatch) -> list[tuple[int, int]]:
         reads.append((start, stop))
         return read_frames(row, start, stop)
 
-    monkeypatch.setattr(report, "read_frames", counting)
+    monkeypatch.setattr(report, "guarded_frames", counting)
     return reads
 
 

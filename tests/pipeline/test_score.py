@@ -1,20 +1,43 @@
-"""Scoring: the extractors that a model needs are found again, down to the weights file."""
+"""Scoring: the extractors that a model needs are found again, and nothing is done twice."""
 
 from __future__ import annotations
 
 import json
 import pickle
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from tests.synthetic import write_tiny_scene
+from vadpipe.data_manifests import footage, synthetic
+from vadpipe.data_manifests.record import Manifest
+from vadpipe.detectors.base import DetectorError
+from vadpipe.detectors.knn import KNN
 from vadpipe.extractors.base import ExtractorError
 from vadpipe.extractors.i3d_r50 import CARDS, I3dR50, caffe2_blob
-from vadpipe.pipeline.extractor_spec import resolve_extractor
+from vadpipe.extractors.video import DecoderHang
+from vadpipe.pipeline import quarantine, span_task
+from vadpipe.pipeline import score as score_stage
+from vadpipe.pipeline.engine import Engine
+from vadpipe.pipeline.events import Calibration, EventConfig, find_events
+from vadpipe.pipeline.extract import extract
+from vadpipe.pipeline.extractor_spec import resolve_extractor, stores_of
+from vadpipe.pipeline.journal import read_runs
 from vadpipe.pipeline.keys import canonical_json, key_of
-from vadpipe.pipeline.score import specs_of_model
+from vadpipe.pipeline.probe import Probed, probe
+from vadpipe.pipeline.score import SCRATCH, Scored, score, specs_of_model
+from vadpipe.pipeline.store import CannotWrite
+from vadpipe.pipeline.train import load_model, train
+
+NULL = resolve_extractor("null")
+N = 5  # videos to score
 
 
 def write_blobs(path: Path, value: float) -> None:
@@ -44,3 +67,419 @@ def test_weights_whose_card_knows_no_hash(tmp_path: Path, monkeypatch: pytest.Mo
         specs_of_model(model)
     (found,) = specs_of_model(model, weights=str(tmp_path / "kept.pkl"))
     assert key_of(found.make().recipe()) == key_of(recipe)
+
+
+@pytest.mark.parametrize("policy", ["keep", "skip"])
+def test_a_model_asks_for_the_policy_that_it_was_trained_with(policy: Any) -> None:
+    spec = resolve_extractor("null", {"stride": 4}, on_corrupt=policy)
+    recipe = json.loads(canonical_json(spec.recipe()))
+    (found,) = specs_of_model({"features": {"snippet": recipe}})
+    assert (found.on_corrupt, found.recipe()) == (policy, spec.recipe())
+
+
+# --------------------------------------------------------------------------------------- runs
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of five videos, and a model on `null` features of others."""
+    root = tmp_path_factory.mktemp("made")
+    write_tiny_scene(root / "scene", n_train=2, n_test=N)
+    listed, cache = synthetic.build(root / "scene").select(split="train"), root / "cache"
+    probed = probe(listed, cache)
+    extract(listed, probed, [NULL], cache)
+    model = train("knn", listed, probed, cache).folder
+    shutil.rmtree(cache / "features")
+    return root / "scene" / "test", model
+
+
+class Archive:
+    """A folder of footage that is scored again and again, with a cache of its own."""
+
+    def __init__(self, made: tuple[Path, Path], root: Path) -> None:
+        footage_root, self.model = made
+        self.root, self.cache, self.out = root / "archive", root / "cache", root / "out"
+        self.root.mkdir()
+        self.sources = sorted(footage_root.glob("*.mp4"))
+        assert len(self.sources) == N
+
+    def add(self, *numbers: int) -> None:
+        for number in numbers:
+            shutil.copy2(self.sources[number], self.root)
+
+    def manifest(self) -> Manifest:
+        return footage.build(self.root)
+
+    def score(self, out: Path | None = None, **options: Any) -> Scored:
+        listed = self.manifest()
+        probed = probe(listed, self.cache)
+        return score(self.model, listed, probed, out or self.out, self.cache, **options)
+
+    def parts(self) -> dict[str, int]:
+        """Scored videos and when."""
+        return {p.stem: p.stat().st_mtime_ns for p in (self.out / "scores").iterdir()}
+
+
+@pytest.fixture
+def archive(made: tuple[Path, Path], tmp_path: Path) -> Archive:
+    made_here = Archive(made, tmp_path)
+    made_here.add(*range(N))
+    return made_here
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """("decoded" or "scored", name of the file), in order of time."""
+    events: list[tuple[str, str]] = []
+    frames, one = span_task.guarded_frames, score_stage._Scoring.score_one
+
+    def guarded_frames(row: Any, *args: Any, **options: Any) -> Any:
+        events.append(("decoded", Path(row.path).name))
+        return frames(row, *args, **options)
+
+    def score_one(self: Any, record: Any, row: Any, stores: Any) -> None:
+        one(self, record, row, stores)
+        events.append(("scored", Path(row.path).name))
+
+    monkeypatch.setattr(span_task, "guarded_frames", guarded_frames)
+    monkeypatch.setattr(score_stage._Scoring, "score_one", score_one)
+    return events
+
+
+def tables(out: Path) -> list[Any]:
+    return [pq.read_table(out / f"{n}.parquet") for n in ("scores", "videos", "events", "failures")]
+
+
+def shards(root: Path) -> list[Path]:
+    return sorted(root.rglob("*.h5"))
+
+
+def test_a_second_run_needs_neither_footage_nor_features(
+    archive: Archive, log: list[tuple[str, str]]
+) -> None:
+    first = archive.score()
+    assert (first.fresh, first.extracted, len(first.videos)) == (N, N, N)
+    before, parts = tables(archive.out), archive.parts()
+    shutil.rmtree(archive.cache / "features")
+    log.clear()
+    second = archive.score()
+    assert (second.fresh, second.extracted, second.videos) == (0, 0, first.videos)
+    assert log == [] and not shards(archive.cache)
+    assert tables(archive.out) == before and archive.parts() == parts
+
+
+def test_new_files_in_a_folder_are_scored_and_the_old_ones_are_not(
+    made: tuple[Path, Path], tmp_path: Path, log: list[tuple[str, str]]
+) -> None:
+    archive = Archive(made, tmp_path)
+    archive.add(0, 3)
+    assert archive.score().fresh == 2
+    old = archive.parts()
+    archive.add(1, 2)
+    log.clear()
+    second = archive.score()
+    assert (second.fresh, second.extracted) == (2, 2) and len(second.videos) == 4
+    assert Counter(log) == Counter(
+        (what, archive.sources[number].name) for what in ("decoded", "scored") for number in (1, 2)
+    )
+    assert {name: time for name, time in archive.parts().items() if name in old} == old
+    archive.score(tmp_path / "at once")
+    assert tables(archive.out) == tables(tmp_path / "at once")
+    # what is no longer there is no result
+    (archive.root / archive.sources[0].name).unlink()
+    third = archive.score()
+    assert third.fresh == 0 and len(third.videos) == 3
+    assert archive.sources[0].name not in archive.parts()
+
+
+def test_videos_are_scored_while_others_are_still_to_be_decoded(
+    archive: Archive, log: list[tuple[str, str]]
+) -> None:
+    archive.score(engine=Engine(streams=1))
+    kinds = [kind for kind, _ in log]
+    assert kinds.index("scored") < len(kinds) - 1 - kinds[::-1].index("decoded")
+    for name in {name for _, name in log}:
+        assert [kind for kind, of in log if of == name] == ["decoded", "scored"]
+
+
+def test_the_same_footage_under_two_names_is_decoded_once(
+    archive: Archive, log: list[tuple[str, str]]
+) -> None:
+    shutil.copy2(archive.sources[0], archive.root / "copy.mp4")
+    done = archive.score(discard_features=True)
+    assert done.fresh == N + 1 and not done.failures
+    assert [kind for kind, _ in log].count("decoded") == N
+    table = pq.read_table(archive.out / "scores.parquet").to_pylist()
+    scores = {v: [r["score"] for r in table if r["video_id"] == v] for v in done.videos}
+    assert scores["copy.mp4"] == scores[archive.sources[0].name]
+
+
+# --------------------------------------------------------------------------------------- tables
+
+
+def test_tables_say_what_the_parts_say(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more videos than are written at a time."""
+    config = EventConfig(quantile=0.4, release_quantile=0.3, min_seconds=0, merge_seconds=0)
+    monkeypatch.setattr(score_stage, "ROW_GROUP", 2)
+    done = archive.score(events=config)
+    few = tables(archive.out)
+    monkeypatch.setattr(score_stage, "ROW_GROUP", 1000)
+    archive.score(events=config)
+    assert tables(archive.out) == few
+    scores, videos, events = (table.to_pylist() for table in few[:3])
+    listed = archive.manifest()
+    assert [v["video_id"] for v in videos] == [r.video_id for r in listed.records] == done.videos
+    _, card = load_model(archive.model)
+    levels = Calibration.from_json(card["calibration"]).thresholds(config)
+    expected_scores, expected_events = [], []
+    for record in listed.records:
+        part = pq.read_table(archive.out / "scores" / f"{record.video_id}.parquet")
+        expected_scores += part.to_pylist()
+        found = find_events(
+            *(part[name].to_numpy() for name in ("frame_start", "frame_stop", "score")),
+            25.0,
+            levels.high.value,
+            levels.low.value,
+            config,
+        )
+        expected_events += [
+            {"video_id": record.video_id, "event_id": f"{record.video_id}-e{i}", **vars(event)}
+            for i, event in enumerate(found, start=1)
+        ]
+    assert scores == expected_scores
+    assert events == expected_events and done.events == len(events) > 0
+    rows = probe(listed, archive.cache).rows
+    for video in videos:
+        row = rows[video["video_id"]]
+        assert (video["content_id"], video["path"]) == (row.content_id, row.path)
+        assert (video["n_frames"], video["fps"], video["flags"]) == (40, 25.0, list(row.flags))
+        assert (video["frame_start"], video["frame_stop"]) == (0, 40)
+
+
+def test_a_row_group_is_a_video_or_many(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score_stage, "ROW_GROUP", 2)
+    archive.score()
+    groups = {
+        name: pq.ParquetFile(archive.out / f"{name}.parquet").metadata.num_row_groups
+        for name in ("scores", "videos")
+    }
+    assert groups == {"scores": N, "videos": 3}
+    assert not [p for p in archive.out.iterdir() if p.name.startswith(".")]
+
+
+def test_nothing_to_score_gives_empty_tables(archive: Archive) -> None:
+    listed = archive.manifest()
+    done = score(archive.model, listed, Probed({}), archive.out, archive.cache)
+    assert (done.videos, done.fresh, done.events) == ([], 0, 0)
+    scores, videos, events, failures = tables(archive.out)
+    assert {t.num_rows for t in (scores, videos, events, failures)} == {0}
+    archive.score()
+    for empty, full in zip((scores, videos, events), tables(archive.out), strict=False):
+        assert set(empty.column_names) <= set(full.column_names)
+
+
+# --------------------------------------------------------------------------------------- discarding
+
+
+def test_discarded_features_give_the_same_scores_and_are_gone(
+    archive: Archive, tmp_path: Path
+) -> None:
+    kept = archive.score(tmp_path / "kept")
+    shutil.rmtree(archive.cache / "features")
+    done = archive.score(discard_features=True)
+    assert (done.fresh, done.extracted, done.videos) == (N, N, kept.videos)
+    assert tables(archive.out) == tables(tmp_path / "kept")
+    assert not shards(archive.cache) and not (archive.cache / "features").exists()
+    assert not (archive.out / SCRATCH).exists() and not shards(archive.out)
+    again = archive.score(discard_features=True)
+    assert (again.fresh, again.extracted) == (0, 0)
+    assert not (archive.out / SCRATCH).exists()
+
+
+def test_features_that_are_in_the_cache_are_used_and_kept(
+    archive: Archive, log: list[tuple[str, str]]
+) -> None:
+    listed = archive.manifest()
+    probed = probe(listed, archive.cache)
+    there = [r.video_id for r in listed.records[:2]]
+    some = replace(probed, rows={v: probed.rows[v] for v in there})
+    extract(listed, some, [NULL], archive.cache)
+    before = {path: path.stat().st_mtime_ns for path in shards(archive.cache)}
+    log.clear()
+    done = archive.score(discard_features=True)
+    assert (done.fresh, done.extracted) == (N, N - 2)
+    decoded = {name for kind, name in log if kind == "decoded"}
+    assert decoded == {s.name for s in archive.sources} - set(there)
+    assert {path: path.stat().st_mtime_ns for path in shards(archive.cache)} == before
+    assert not (archive.out / SCRATCH).exists()
+
+
+def test_only_the_features_of_videos_at_work_are_on_disk(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 0
+    real = score_stage._write_part
+
+    def counting(*args: Any) -> None:
+        nonlocal most
+        most = max(most, len(shards(archive.out / SCRATCH)))
+        real(*args)
+
+    monkeypatch.setattr(score_stage, "_write_part", counting)
+    archive.score(discard_features=True, engine=Engine(streams=1))
+    assert 1 <= most <= 2, "the one that is scored, and the one behind it"
+
+
+def test_a_discarding_run_that_was_interrupted_goes_on(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.score(tmp_path / "whole")
+    shutil.rmtree(archive.cache / "features")
+    real, calls = score_stage._write_part, 0
+
+    def interrupted(*args: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(score_stage, "_write_part", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            archive.score(discard_features=True)
+    assert shards(archive.out / SCRATCH), "what was extracted is not lost"
+    done = archive.score(discard_features=True)
+    assert (done.fresh, len(done.videos)) == (N - 2, N) and done.extracted < N - 2
+    assert tables(archive.out) == tables(tmp_path / "whole")
+    assert not (archive.out / SCRATCH).exists()
+
+
+@pytest.mark.parametrize("discard", [False, True])
+def test_a_run_is_noted_where_status_looks(archive: Archive, discard: bool) -> None:
+    archive.score(discard_features=discard)
+    (state,) = read_runs(archive.cache)
+    assert (state.state, state.videos_done, state.shards) == ("done", N, N)
+
+
+@pytest.mark.parametrize("discard", [False, True])
+def test_quarantine_is_that_of_the_cache(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, discard: bool
+) -> None:
+    """What took a process down is known to every later run, whatever becomes of features."""
+    bad = archive.sources[2].name
+    frames = span_task.guarded_frames
+
+    def hanging(row: Any, *args: Any, **options: Any) -> Any:
+        if Path(row.path).name == bad:
+            raise DecoderHang(f"{row.path}: nothing was decoded for 60 seconds")
+        return frames(row, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(span_task, "guarded_frames", hanging)
+        first = archive.score(discard_features=discard)
+    assert [(f.video_id, f.error) for f in first.failures] == [(bad, "DecoderHang")]
+    assert first.fresh == len(first.videos) == N - 1
+    assert [Path(e.path).name for e in quarantine.entries(archive.cache).values()] == [bad]
+    second = archive.score(discard_features=discard)
+    assert [(f.video_id, f.error) for f in second.failures] == [(bad, "Quarantined")]
+    third = archive.score(discard_features=discard, engine=Engine(retry_quarantined=True))
+    assert third.fresh == 1 and not third.failures and len(third.videos) == N
+
+
+# --------------------------------------------------------------------------------------- failures
+
+
+@pytest.mark.parametrize("discard", [False, True])
+def test_a_video_that_fails_keeps_its_part(archive: Archive, discard: bool) -> None:
+    """It is no result of this run, and one again when the file is back."""
+    archive.score(discard_features=discard)
+    whole, parts = tables(archive.out), archive.parts()
+    bad = archive.root / archive.sources[1].name
+    bad.write_bytes(b"no video any more")
+    second = archive.score(discard_features=discard)
+    assert [(f.video_id, f.stage, f.error) for f in second.failures] == [
+        (bad.name, "probe", "NotAVideo")
+    ]
+    assert second.fresh == 0 and bad.name not in second.videos and len(second.videos) == N - 1
+    scores, videos, _, failures = tables(archive.out)
+    for table in (scores, videos):
+        assert bad.name not in table["video_id"].to_pylist()
+    assert failures["video_id"].to_pylist() == [bad.name]
+    assert archive.parts() == parts
+    shutil.copy2(archive.sources[1], bad)
+    third = archive.score(discard_features=discard)
+    assert third.fresh == 0 and not third.failures
+    assert tables(archive.out) == whole and archive.parts() == parts
+
+
+@pytest.fixture
+def picky(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Name a video that the detector cannot score."""
+    refused: list[str] = []
+
+    class Picky(KNN):
+        def score(self, bag: Any) -> Any:
+            if bag.video_id in refused:
+                raise DetectorError(f"video {bag.video_id!r} is not to my taste")
+            return super().score(bag)
+
+    real = score_stage.load_model
+
+    def load(folder: Path) -> Any:
+        detector, card = real(folder)
+        other = Picky(detector.config)
+        other.load_state_dict(detector.state_dict())
+        return other, card
+
+    monkeypatch.setattr(score_stage, "load_model", load)
+    yield refused.append
+
+
+@pytest.mark.parametrize("discard", [False, True])
+def test_a_video_that_cannot_be_scored_costs_only_itself(
+    archive: Archive, picky: Callable[[str], None], discard: bool
+) -> None:
+    bad = archive.sources[3].name
+    picky(bad)
+    done = archive.score(discard_features=discard)
+    assert [(f.video_id, f.stage, f.error) for f in done.failures] == [
+        (bad, "score", "DetectorError")
+    ]
+    assert done.fresh == len(done.videos) == N - 1 and bad not in done.videos
+    assert bool(shards(archive.cache)) != discard and not shards(archive.out)
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = score_stage._write_part, 0
+
+    def full(*args: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            raise CannotWrite("the disk is full")
+        real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(score_stage, "_write_part", full)
+        with pytest.raises(CannotWrite, match="disk is full"):
+            archive.score()
+    assert calls == 3 and len(archive.parts()) == 2
+    assert not (archive.out / "scores.parquet").exists()
+    (state,) = read_runs(archive.cache)
+    assert state.state == "failed"
+    done = archive.score()
+    assert (done.fresh, len(done.videos)) == (N - 2, N)
+
+
+def test_features_that_a_killed_run_has_left_are_listed(archive: Archive) -> None:
+    """They are whole, so nobody extracts them again."""
+    listed = archive.manifest()
+    extract(listed, probe(listed, archive.cache), [NULL], archive.cache)
+    (store,) = stores_of([NULL], archive.cache)
+    shutil.rmtree(store.root / "index")
+    done = archive.score()
+    assert (done.fresh, done.extracted) == (N, 0)
+    assert store.index().num_rows == N and store.verify() == []

@@ -1,14 +1,18 @@
-"""FeatureStore: whole shards or none, overlapping spans, verification, index."""
+"""FeatureStore: whole shards or none, overlapping spans, verification, index, full disks."""
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +20,18 @@ from hypothesis import strategies as st
 from vadpipe.extractors.base import ArraySpec
 from vadpipe.extractors.clips import Span, plan_spans
 from vadpipe.pipeline import store as store_module
-from vadpipe.pipeline.store import FeatureStore, StoreError, VideoFacts, list_stores
+from vadpipe.pipeline.store import (
+    CannotWrite,
+    FeatureStore,
+    ShardRow,
+    StoreError,
+    VideoFacts,
+    covers,
+    list_stores,
+    row_of,
+    write_atomically,
+    write_table,
+)
 
 CONTENT = "s1-" + "ab" * 20
 SPEC = ArraySpec("x", "float16", ("snippet", "feature"), (3,), role="snippet")
@@ -220,3 +235,290 @@ def test_same_features_twice_are_equal_byte_by_byte(tmp_path: Path) -> None:
     span = Span(CONTENT, 0, 8, True)
     rows = [write(make_store(tmp_path / name), span, 8) for name in "ab"]
     assert rows[0].checksum == rows[1].checksum
+
+
+# --------------------------------------------------------------------------------------- covering
+
+
+@given(
+    borders=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 20)), max_size=8),
+    start=st.integers(0, 40),
+    length=st.integers(1, 30),
+)
+def test_shards_cover_a_span_if_they_hold_all_of_its_frames(
+    borders: list[tuple[int, int]], start: int, length: int
+) -> None:
+    """Whatever sizes they have, and however they overlap."""
+    shards = sorted((first, first + size) for first, size in borders)
+    held = {frame for first, stop in shards for frame in range(first, stop)}
+    span = Span(CONTENT, start, start + length, False)
+    assert covers(shards, span) == (set(range(start, start + length)) <= held)
+
+
+def test_the_store_has_what_its_shards_cover(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    for start, stop in ((0, 12), (8, 20), (24, 40)):
+        write(store, Span(CONTENT, start, stop, False), 60)
+    for start, stop, there in [
+        (0, 20, True),
+        (10, 14, True),
+        (8, 21, False),
+        (20, 24, False),
+        (22, 30, False),
+        (24, 40, True),
+        (30, 41, False),
+    ]:
+        assert store.has(Span(CONTENT, start, stop, False)) == there, (start, stop)
+        assert not store.has(Span("s1-" + "cd" * 20, start, stop, False))
+    (store.video_folder(CONTENT) / "000000020-000000024.h5.tmp").touch()
+    assert not store.has(Span(CONTENT, 20, 24, False)), "another name is no shard"
+
+
+# --------------------------------------------------------------------------------------- index
+
+
+def rows_of(content: str, *spans: tuple[int, int], rows: int = 3) -> list[ShardRow]:
+    return [ShardRow(content, a, b, rows, 1000, f"{a:x}", b == 50) for a, b in spans]
+
+
+def listed(store: FeatureStore, contents: Any = None) -> list[ShardRow]:
+    return [ShardRow(**row) for row in store.index(contents).to_pylist()]
+
+
+def test_the_index_of_some_videos(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    rows = [row for name in "abc" for row in rows_of(name, (0, 20), (20, 50))]
+    for i in range(0, len(rows), 2):
+        store.add_index_part(rows[i : i + 2][::-1])
+    store.add_index_part([])
+    assert len(list((store.root / "index").iterdir())) == 3
+    assert listed(store) == rows, "by video and time, whatever their order on disk"
+    for contents in (["c", "a"], {"a", "c"}, {"a": 1, "c": 2}.keys(), ("a", "c", "nobody")):
+        assert listed(store, contents) == rows[:2] + rows[4:]
+    for nobody in ([], ["x"]):
+        assert listed(store, nobody) == []
+        assert store.index(nobody).schema == store.index().schema
+
+
+def test_a_store_without_an_index_has_an_empty_one(tmp_path: Path) -> None:
+    assert listed(make_store(tmp_path)) == []
+
+
+def test_a_shard_that_is_listed_twice_counts_once(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    for _ in range(3):
+        store.add_index_part(rows_of("a", (0, 20), (0, 20), (20, 50)))
+    assert listed(store) == rows_of("a", (0, 20), (20, 50))
+
+
+def test_parts_of_older_versions_are_read(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    store.add_index_part(rows_of("a", (0, 50)))
+    (part,) = (store.root / "index").iterdir()
+    pq.write_table(pq.read_table(part).drop_columns(["last"]), part)
+    (row,) = listed(store)
+    assert row == ShardRow("a", 0, 50, 3, 1000, "0", None)
+    store.add_index_part(rows_of("b", (0, 50)))
+    assert [row.last for row in listed(store)] == [None, True]
+
+
+def test_folding_keeps_all_rows(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    for start in range(0, 100, 10):
+        store.add_index_part(rows_of("a", (start, start + 10)))
+    before = listed(store)
+    folder = store.root / "index"
+    store.fold_index(most=10)
+    assert len(list(folder.iterdir())) == 10, "ten are not too many"
+    store.fold_index(most=9)
+    assert len(list(folder.iterdir())) == 1 and listed(store) == before
+    assert len(before) == 10
+
+
+def test_many_runs_fold_and_add_at_once(tmp_path: Path) -> None:
+    """Whoever reads meanwhile may see too little, but nothing is ever lost."""
+    stores = [make_store(tmp_path) for _ in range(8)]
+
+    def work(number: int) -> None:
+        for i in range(15):
+            stores[number].add_index_part(rows_of(f"{number}", (i, i + 1)))
+            stores[number].fold_index(most=2)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+    found = {(row.content_id, row.frame_start) for row in listed(stores[0])}
+    assert found == {(f"{n}", i) for n in range(8) for i in range(15)}
+
+
+def test_rebuilding_leaves_out_broken_shards(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    rows = [write(store, span, 50) for span in plan_spans(CONTENT, 50, 20)]
+    store.add_index_part(rows_of("gone", (0, 50)))
+    first, second, third = store.scan()
+    assert (
+        [row_of(path) for path in (first, second, third)]
+        == rows
+        == sorted(rows, key=lambda row: row.frame_start)
+    )
+    second.write_bytes(b"")
+    with h5py.File(third, "r+") as file:
+        del file.attrs["last"]
+    assert store.rebuild_index() == 1
+    assert listed(store) == rows[:1]
+
+
+def test_rebuilding_in_many_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_PART_ROWS", 2)
+    store = make_store(tmp_path)
+    rows = [write(store, span, 50) for span in plan_spans(CONTENT, 50, 10)]
+    for _ in range(2):
+        assert store.rebuild_index() == 5
+        assert listed(store) == rows
+        assert len(list((store.root / "index").iterdir())) == 3
+    assert store.verify() == []
+
+
+def test_verify_names_what_is_gone_and_what_is_not_listed(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    rows = [write(store, span, 50) for span in plan_spans(CONTENT, 50, 20)]
+    first, second, third = store.scan()
+    store.add_index_part(rows[:2])
+    second.unlink()
+    assert store.verify() == [
+        f"not indexed: {third} (run vadpipe cache rebuild)",
+        f"gone: {second} is in the index (run vadpipe cache rebuild)",
+    ]
+    store.rebuild_index()
+    assert store.verify() == []
+    first.write_bytes(b"")  # it is broken, and not gone as well
+    (problem,) = store.verify()
+    assert problem.startswith(f"broken: {first}")
+
+
+def test_verify_names_a_shard_in_the_wrong_place(tmp_path: Path) -> None:
+    store, other = make_store(tmp_path), make_store(tmp_path, version=2)
+    write(store, Span(CONTENT, 0, 50, True), 50)
+    (path,) = store.scan()
+    for place in (
+        other.shard_path(Span(CONTENT, 0, 50, True)),
+        store.shard_path(Span("s1-" + "cd" * 20, 0, 50, True)),
+    ):
+        place.parent.mkdir(parents=True)
+        place.write_bytes(path.read_bytes())
+    for each in (store, other):
+        each.rebuild_index()
+        (problem,) = [p for p in each.verify() if p.startswith("misplaced")]
+        assert f"belongs to {CONTENT} {store.key}" in problem
+
+
+# --------------------------------------------------------------------------------------- full disks
+
+
+def fail_with(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any) -> None:
+        raise error
+
+    return fail
+
+
+UNWRITABLE = ["ENOSPC", "EDQUOT", "EROFS", "EFBIG", "EACCES", "EPERM"]
+
+
+def hdf5_error(number: int) -> str:
+    """What the library says of a write that went wrong."""
+    return (
+        "Can't synchronously write data (file write failed: time = Wed Nov 25 14:00:00 2026\n, "
+        f"filename = 'a.h5', file descriptor = 7, errno = {number}, error message = "
+        f"'{os.strerror(number)}', buf = 0x1, total write size = 4096)"
+    )
+
+
+@pytest.mark.parametrize("name", UNWRITABLE)
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda number: OSError(number, os.strerror(number)),
+        lambda number: RuntimeError(hdf5_error(number)),
+        lambda number: OSError(hdf5_error(number)),
+    ],
+    ids=["OSError", "RuntimeError", "OSError of HDF5"],
+)
+def test_what_no_repetition_cures_says_what_to_do(
+    tmp_path: Path, name: str, error: Callable[[int], Exception]
+) -> None:
+    number = getattr(errno, name)
+    cause = error(number)
+    with pytest.raises(CannotWrite) as caught:
+        write_atomically(tmp_path / "a.h5", fail_with(cause))
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'a.h5'} cannot be written: {os.strerror(number)}.")
+    assert "run the same command again" in message
+    assert caught.value.__cause__ is cause
+    assert not list(tmp_path.iterdir())
+
+
+def test_file_too_large_is_27(tmp_path: Path) -> None:
+    """As HDF5 prints it on Linux."""
+    error = RuntimeError("Can't write data (file write failed: errno = 27, error message = '')")
+    with pytest.raises(CannotWrite, match="File too large"):
+        write_atomically(tmp_path / "a.h5", fail_with(error))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.ESTALE, "Stale file handle"),
+        OSError("no number"),
+        RuntimeError("unable to create dataset"),
+        RuntimeError(hdf5_error(errno.EIO)),
+        ValueError("errno = 28"),
+        StoreError("arrays do not match the checksum"),
+    ],
+    ids=repr,
+)
+def test_other_errors_pass_unchanged(tmp_path: Path, error: Exception) -> None:
+    """What may pass has to stay recognisable."""
+    path = tmp_path / "a.h5"
+    path.write_text("before")
+    with pytest.raises(type(error)) as caught:
+        write_atomically(path, fail_with(error))
+    assert caught.value is error
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["before"]
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_a_disk_that_is_full_in_the_last_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    target = {"fsync": os, "replace": Path}[moment]
+    store = make_store(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(target, moment, fail_with(OSError(errno.ENOSPC, "No space left on device")))
+        with pytest.raises(CannotWrite, match="No space left on device"):
+            write(store, Span(CONTENT, 0, 8, True), 8)
+    assert list(store.scan()) == [] and not list(store.video_folder(CONTENT).iterdir())
+
+
+def test_cannot_write_is_an_error_of_the_store() -> None:
+    """The command line knows it, and a run that is told so ends."""
+    assert issubclass(CannotWrite, StoreError)
+
+
+def test_a_table_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new" / "a.parquet"
+    table = pa.table({"x": list(range(1000))})
+    write_table(path, table, compression="zstd", row_group_size=100)
+    file = pq.ParquetFile(path)
+    assert file.read() == table
+    assert file.metadata.num_row_groups == 10
+    assert file.metadata.row_group(0).column(0).compression == "ZSTD"
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail_with(OSError(errno.EROFS, "Read-only file system")))
+        with pytest.raises(CannotWrite, match=r"a\.parquet cannot be written: Read-only"):
+            write_table(path, table.slice(0, 1))
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["a.parquet"]
