@@ -94,7 +94,7 @@ def open_client(engine: Engine | None = None, *, threads: int | None = None) -> 
             cluster.close()
 
 
-class Processes(SpecCluster):  # type: ignore[misc]  # distributed has no types
+class Processes(SpecCluster):
     """Watched worker processes of this host: one for each GPU, or as many as asked for on a CPU.
 
     They listen on loopback only. A process that dies is started again by its watcher.

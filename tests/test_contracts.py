@@ -131,6 +131,48 @@ def test_batch_and_span_size_change_nothing(name: str, scene: Manifest, tmp_path
                 assert np.abs(a - b).max() <= tolerance * np.sqrt((b**2).mean())
 
 
+NETWORKS = [name for name in EXTRACTORS if EXTRACTORS[name].cards]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_gpu_gives_the_features_of_a_cpu(name: str, scene: Manifest, tmp_path: Path) -> None:
+    """Precision, batches and streams on CUDA: fp32 by value, the others by direction."""
+    manifest = scene.model_copy(update={"records": scene.records[:2]})
+    probed = probe(manifest, tmp_path)
+
+    def features(device: str, precision: Any, **options: Any) -> list[np.ndarray]:
+        engine = Engine(device=device, **options)
+        weights, settings = "random:0", {**SETTINGS[name], "dtype": "float32"}
+        spec = resolve_extractor(
+            name, settings, weights=weights, precision=precision, engine=engine
+        )
+        cache = tmp_path / f"{device}-{precision}-{len(list(tmp_path.iterdir()))}"
+        done = extract(manifest, probed, [spec], cache, engine=engine)
+        assert not done.failures
+        return [
+            np.asarray(done.stores[0].read(row.content_id).arrays[array.name][:], np.float64)
+            for row in probed.rows.values()
+            for array in spec.make().arrays
+        ]
+
+    expected = features("cpu", "fp32", batch_size=8)
+    for precision, tolerance, cosine in (
+        ("fp32", 5e-3, 0.99999),
+        ("bf16", 0.2, 0.999),
+        ("fp16", 0.2, 0.999),
+    ):
+        for options in ({"batch_size": 8}, {"batch_size": 1}, {}, {"streams": 1}):
+            for found, wanted in zip(
+                features("cuda:0", precision, **options), expected, strict=True
+            ):
+                a, b = found.reshape(-1, found.shape[-1]), wanted.reshape(-1, wanted.shape[-1])
+                assert np.abs(a - b).max() <= tolerance * np.sqrt((b**2).mean())
+                norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+                assert ((a * b).sum(1) / norms).min() >= cosine
+
+
 @pytest.mark.parametrize("name", EXTRACTORS)
 def test_presets_are_valid_and_have_keys_of_their_own(name: str) -> None:
     kind = EXTRACTORS[name]
