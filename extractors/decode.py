@@ -6,7 +6,6 @@ frames are addressed by number and presentation time.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -40,6 +39,7 @@ from .video import (
     ProbeRow,
     Room,
     SeekMismatch,
+    has_room,
 )
 
 # What a video file may be. No playlists (concat, hls, dash), no picture sequences, no devices.
@@ -171,17 +171,8 @@ def _not_memory(error: FFmpegError, most: int | None = None) -> None:
     Raises:
         MemoryError: that is what it was.
     """
-    if error.errno == ENOMEM and (most is None or not _has_room(most)):
+    if error.errno == ENOMEM and (most is None or not has_room(most)):
         raise MemoryError(f"decoding: {error.strerror}") from error
-
-
-def _has_room(size: int) -> bool:
-    """Whether so many bytes could be had; none of them is touched."""
-    try:
-        mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
-    except OSError:
-        return False
-    return True
 
 
 def drain(stream: VideoStream, faults: Faults) -> Iterator[av.VideoFrame]:

@@ -486,8 +486,8 @@ def _bound_memory(limit: int) -> None:
 
 def _memory(request: Mapping[str, Any], limits: DecodeLimits) -> dict[str, str]:
     message = (
-        f"{_path(request)}: decoding needs more than {limits.memory:,} bytes of memory: the file is "
-        "damaged or made to do that; if its frames are that large, raise the limit: "
+        f"{_path(request)}: decoding needs more than {limits.memory:,} bytes of memory; it is "
+        "damaged or made to do that, or its frames are that large: then raise the limit: "
         "--limit memory=N"
     )
     return {"error": DecoderMemory.__name__, "message": message}

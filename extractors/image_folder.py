@@ -25,11 +25,19 @@ from .video import (
     ProbeRow,
     UnreadableImage,
     UnsafeLink,
+    has_room,
 )
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 EXIF_ORIENTATION = 0x0112
+PIXEL_BYTES = 20  # of memory at most, while an image becomes a frame
+
+# What Pillow raises over a broken file, by intent or not: offsets of a TIFF may be fractions.
+_BROKEN = (
+    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError,
+    struct.error,
+)  # fmt: skip
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -154,12 +162,18 @@ def image_frames(
 def _image(path: Path) -> Iterator[Image.Image]:
     """Open an image; whatever Pillow raises while it is in use names the file."""
     try:
+        needed = path.stat().st_size
         with Image.open(path, formats=IMAGE_FORMATS) as image:
+            needed += PIXEL_BYTES * image.width * image.height
             yield image
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+    except _BROKEN as error:
         raise UnreadableImage(f"{path}: cannot be read as an image: {error}") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImage(f"{path}: too large for a frame: {error}") from error
+    except MemoryError as error:
+        if not has_room(needed):
+            raise
+        raise UnreadableImage(f"{path}: a size in it is wrong: no memory is that large") from error
 
 
 def _exif_orientation(image: Image.Image) -> int:

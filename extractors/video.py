@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -202,6 +203,18 @@ def in_order(row: ProbeRow) -> ProbeRow:
 
 # Gives the array (H, W, 3) uint8 that the next frame is written to.
 Room = Callable[[], NDArray[np.uint8]]
+
+
+def has_room(size: int) -> bool:
+    """Whether so many bytes of memory could be had now; none of them is touched.
+
+    If so, memory that ran out was asked for by a size that a damaged file states.
+    """
+    try:
+        mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _nothing() -> None:

@@ -34,8 +34,7 @@ from vadpipe.data_manifests.record import Manifest
 from vadpipe.data_manifests.table import write_manifest
 from vadpipe.extractors.inference import VideoNetwork
 from vadpipe.extractors.video import DecoderCrash
-from vadpipe.pipeline import extract as extract_module
-from vadpipe.pipeline import journal, quarantine, span_task, store
+from vadpipe.pipeline import coordinator, journal, quarantine, span_task, store
 from vadpipe.pipeline.engine import Engine
 from vadpipe.pipeline.extract import Extracted, extract
 from vadpipe.pipeline.extractor_spec import ExtractorSpec, resolve_extractor
@@ -280,7 +279,7 @@ def slow_job(job: SpanJob) -> SpanResult:
 def test_killed_workers_lose_nothing(
     scene: Manifest, expected: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract_module, "run_job", slow_job)
+    monkeypatch.setattr(coordinator, "run_job", slow_job)
     killer = killing(lambda: at_work(tmp_path, "spawn_main"), times=40 if SOAK else 8)
     done = run(scene, tmp_path, Engine(span_frames=4, workers=2))
     killer.join()
@@ -304,7 +303,7 @@ def cluster() -> Iterator[LocalCluster]:
 def test_a_worker_killed_on_a_cluster(
     scene: Manifest, expected: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract_module, "run_job", slow_job)
+    monkeypatch.setattr(coordinator, "run_job", slow_job)
     with cluster() as made:
         engine = Engine(span_frames=4, scheduler=made.scheduler_address)
         killer = killing(lambda: at_work(tmp_path, "spawn_main"), times=8)
@@ -318,7 +317,7 @@ def test_decoders_that_are_killed_are_replaced(
     scene: Manifest, expected: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the system does for want of memory: their spans are tried again, nobody is blamed."""
-    monkeypatch.setattr(extract_module, "run_job", slow_job)
+    monkeypatch.setattr(coordinator, "run_job", slow_job)
     killer = killing(lambda: children_named("decode_worker"), times=12 if SOAK else 4)
     done = run(scene, tmp_path)
     killer.join()
@@ -355,7 +354,7 @@ def test_a_poisoned_video_goes_to_quarantine_and_no_other(
     with monkeypatch.context() as poison:
         if how == "worker":
             engine = Engine(span_frames=4, workers=2)
-            poison.setattr(extract_module, "run_job", deadly_job)
+            poison.setattr(coordinator, "run_job", deadly_job)
         else:
             poison.setattr(span_task, "guarded_frames", crashing_frames)
         done = run(scene, tmp_path, engine)

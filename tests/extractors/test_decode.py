@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -208,6 +210,50 @@ def test_spans_that_are_empty_or_beyond_the_end(footage: Callable[[str], Path]) 
 def test_the_decoder_is_believed_over_the_row(footage: Callable[[str], Path]) -> None:
     row = replace(probe_video(footage("h264-closed-mp4")), n_frames=100)
     assert len(list(read_frames(row, 90, None))) == N - 90
+
+
+# --------------------------------------------------------------------------- sizes and streams
+
+
+def test_a_stream_that_appears_on_the_way_is_no_end(
+    footage: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """One bit of one packet: a transport stream whose table of contents does not know it."""
+    data = bytearray(footage("h264-closed-ts").read_bytes())
+    begins = [at for at in range(0, len(data), 188) if data[at + 1 : at + 3] == b"\x41\x00"]
+    data[begins[65] + 1] |= 0x08
+    path = tmp_path / "a.ts"
+    path.write_bytes(data)
+    row = probe_video(path)
+    reader = read_frames(in_order(row))
+    assert row.n_frames == N - 1 and len(list(reader)) > N - 12
+    assert reader.at_end and not reader.cut_off
+
+
+def test_a_size_beyond_all_reason_is_damage(tmp_path: Path) -> None:
+    """FFmpeg calls it want of memory; the frames in front of it are good."""
+    path = write_video(
+        tmp_path / "a.ivf", frames=40, encoder="libvpx", options={"deadline": "realtime"}
+    )
+    data = bytearray(path.read_bytes())
+    at = 32
+    for _ in range(20):
+        at += 12 + struct.unpack_from("<I", data, at)[0]
+    struct.pack_into("<I", data, at, 2**31)
+    path.write_bytes(data)
+    row = probe_video(path, decode=True)
+    assert "truncated" in row.flags and row.n_frames == 20
+    reader = read_frames(row)
+    assert len(list(reader)) == row.n_frames and reader.cut_off
+
+
+def test_want_of_memory_is_no_damage() -> None:
+    full = av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory")
+    decode._not_memory(full, 1 << 20)
+    for most in (None, 1 << 62):
+        with pytest.raises(MemoryError, match="decoding: Cannot allocate memory"):
+            decode._not_memory(full, most)
+    decode._not_memory(av.error.InvalidDataError(errno.EIO, "Invalid data"))
 
 
 @pytest.mark.data

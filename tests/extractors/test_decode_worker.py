@@ -279,6 +279,20 @@ def test_limits_at_the_limit_are_fine(video: Path) -> None:
     assert guarded_probe(video, limits=exact).n_frames == 120
 
 
+def test_an_error_that_nobody_has_thought_of_names_the_file(video: Path) -> None:
+    """A division by zero, here: no crash, and the process goes on."""
+    row = probe_video(video)
+    odd = replace(row, fps=0.0, flags=("no_timestamps", "sequential_only"), key_frames=None)
+    end_idle()
+    message = rf"^{video}: ZeroDivisionError in decode\.py, line \d+: .*report it"
+    with pytest.raises(DecodeError, match=message) as raised:
+        list(guarded_frames(odd))
+    assert type(raised.value) is DecodeError
+    (child,) = children()
+    assert len(list(guarded_frames(row))) == 120
+    assert children() == [child]
+
+
 def test_unknown_errors_are_still_decode_errors(
     video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,13 @@ from PIL import Image
 
 from tests.footage import moving_picture, write_coding
 from vadpipe.extractors.decode import read_frames
+from vadpipe.extractors.decode_worker import guarded_probe
 from vadpipe.extractors.image_folder import _natural, list_images
+from vadpipe.extractors.limits import DecodeLimits
 from vadpipe.extractors.probe_file import probe_video
 from vadpipe.extractors.video import (
     DecodeError,
+    MissingFile,
     MixedSizes,
     NoFrames,
     UnreadableImage,
@@ -105,6 +109,41 @@ def test_unreadable_images(tmp_path: Path) -> None:
         list(read_frames(row))
     with pytest.raises(UnreadableImage, match=r"img2\.png"):
         probe_video(folder, decode=True)
+
+
+def test_offsets_that_are_fractions(tmp_path: Path) -> None:
+    """Tag 273 says where the pixels are; a type of 5 makes it a quotient."""
+    data = bytearray(as_file(Image.fromarray(moving_picture(0)), "TIFF"))
+    (at,) = (i for i in range(len(data) - 12) if data[i : i + 4] == b"\x11\x01\x04\x00")
+    data[at + 2] = 5
+    (tmp_path / "0.tif").write_bytes(data)
+    with pytest.raises(UnreadableImage, match=r"0\.tif"):
+        list(read_frames(probe_video(tmp_path)))
+
+
+def test_a_chunk_that_claims_gigabytes_is_no_want_of_memory(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "v", [1, 2])
+    data = bytearray((folder / "img2.png").read_bytes())
+    at = data.index(b"IDAT") - 4
+    data[at : at + 4] = b"\x7f\xff\xff\xff"
+    (folder / "img2.png").write_bytes(data)
+    limits = DecodeLimits(memory=1 << 28)
+    with pytest.raises(UnreadableImage, match=r"img2\.png: a size in it is wrong"):
+        guarded_probe(folder, decode=True, limits=limits)
+
+
+def test_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = probe_video(image_folder(tmp_path / "v", [1, 2]))
+    (tmp_path / "v").rename(tmp_path / "w")
+    with pytest.raises(MissingFile, match="/v: cannot be read: No such file"):
+        list(read_frames(row))
+
+    def forbidden(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", forbidden)
+    with pytest.raises(MissingFile, match="/w: cannot be read: Permission denied"):
+        probe_video(tmp_path / "w")
 
 
 def test_folders_without_images_and_links(tmp_path: Path) -> None:
