@@ -28,7 +28,7 @@ class FramesConfig(Config):
         interpolation: of the resizing.
     """
 
-    size: tuple[PositiveInt, PositiveInt] = (256, 256)  # Rai et al., suppl. 2.1; LNTRA's code
+    size: tuple[PositiveInt, PositiveInt] = (256, 256)  # as LNTRA's code
     stride: PositiveInt = 1
     interpolation: Interpolation = "bilinear"
 
