@@ -20,8 +20,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -54,7 +56,7 @@ STOP_SECONDS = 2.0  # that a child has to end a request nobody wants any more
 
 _HEAD = struct.Struct("<BI")  # kind of message, bytes of payload
 _FRAME = struct.Struct("<qd?I")  # number, seconds, damaged, slot
-FRAME, RESULT, ERROR = range(3)
+FRAME, RESULT, ERROR, ALIVE = range(4)
 CREDIT, STOP = b".", b"x"
 MOST_JSON = 1 << 28
 
@@ -113,12 +115,13 @@ def guarded_probe(
     limits = limits or DecodeLimits()
     path = Path(path).absolute()
     limits.check_file(path)
+    identity = content_id(path, hash_mode)
     child = _borrow()
     try:
         child.ask(
             {
                 "path": str(path),
-                "identity": content_id(path, hash_mode),
+                "identity": identity,
                 "decode": decode,
                 "image_fps": image_fps,
                 "seek_check_frames": seek_check_frames,
@@ -126,7 +129,11 @@ def guarded_probe(
             }
         )
         _, values = child.answer(path, limits)
-        return ProbeRow.from_json(values)
+        try:
+            row = ProbeRow.from_json(values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise child.nonsense(path) from error
+        return replace(row, path=str(path), content_id=identity)
     finally:
         _give_back(child)
 
@@ -179,16 +186,20 @@ class _Child:
         self._ring_file = _anonymous_file()
         self._ring: mmap.mmap | None = None
         self._slots: list[NDArray[np.uint8]] = []
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, str(self._ring_file)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # native libraries' complaints about the file
-            pass_fds=(self._ring_file,),
-            start_new_session=True,  # ctrl-C is for the parent to act on
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            bufsize=0,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", __name__, str(self._ring_file)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # native libraries' complaints about the file
+                pass_fds=(self._ring_file,),
+                start_new_session=True,  # ctrl-C is for the parent to act on
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                bufsize=0,
+            )
+        except BaseException:
+            os.close(self._ring_file)
+            raise
         self._said = bytearray()
         self.busy = False
         """An answer is still to come."""
@@ -218,30 +229,40 @@ class _Child:
             DecodeError: the child says so, or it is gone.
         """
         kind, payload = self._receive(path, limits)
-        if kind == FRAME:
-            number, seconds, damaged, slot = _FRAME.unpack(payload)
-            image = self._slots[slot].copy()
-            self._send(CREDIT)
-            return Frame(number, seconds, image, damaged), {}
-        self.busy = False
-        values: dict[str, Any] = json.loads(payload)
-        if kind == ERROR:
-            error = _ERRORS.get(str(values["error"]), DecodeError)
-            if issubclass(error, HostileVideo):
-                self.kill()
-            raise error(str(values["message"]))
-        return None, values
+        try:
+            if kind == FRAME:
+                number, seconds, damaged, slot = _FRAME.unpack(payload)
+                image = self._slots[slot].copy()
+                self._send(CREDIT)
+                return Frame(number, seconds, image, damaged), {}
+            self.busy = False
+            values: dict[str, Any] = json.loads(payload)
+            if kind == RESULT:
+                return None, values
+            kind_of_error = _ERRORS.get(str(values["error"]), DecodeError)
+            error = kind_of_error(str(values["message"]))
+        except (ValueError, KeyError, IndexError, TypeError, struct.error) as problem:
+            raise self.nonsense(path) from problem
+        if isinstance(error, HostileVideo):
+            self.kill()
+        raise error
+
+    def nonsense(self, path: Path) -> DecoderCrash:
+        """What to raise for an answer that no sound child gives."""
+        self.kill()
+        return DecoderCrash(
+            f"{path}: the decoding process gave an answer that means nothing: the file is damaged "
+            "or made to do that; re-encode it, or leave it out"
+        )
 
     def _receive(self, path: Path, limits: DecodeLimits) -> tuple[int, bytes]:
-        until = limits.seconds + GRACE
         try:
-            kind, length = _HEAD.unpack(self._read(_HEAD.size, until))
-            if length > MOST_JSON:
-                raise EOFError
-            return kind, self._read(length, until)
+            return self._message(limits.seconds + GRACE)
         except TimeoutError:
             self.kill()
             raise DecoderHang(_hang(path, limits)) from None
+        except ValueError as error:
+            raise self.nonsense(path) from error
         except (EOFError, OSError):
             code = self.kill()
             if code == -signal.SIGALRM:
@@ -256,6 +277,22 @@ class _Child:
                 f"{path}: the decoding process died ({died}): the file is damaged or made to do "
                 "that; re-encode it, or leave it out"
             ) from None
+
+    def _message(self, seconds: float) -> tuple[int, bytes]:
+        """What the child says next, beside that it is alive.
+
+        Raises:
+            TimeoutError: nothing, for so many seconds.
+            EOFError: it is gone.
+            ValueError: more than it could have to say.
+        """
+        while True:
+            kind, length = _HEAD.unpack(self._read(_HEAD.size, seconds))
+            if length > MOST_JSON:
+                raise ValueError(f"a message of {length} bytes")
+            payload = self._read(length, seconds)
+            if kind != ALIVE:
+                return kind, payload
 
     def _read(self, size: int, seconds: float) -> bytes:
         assert self._process.stdout is not None
@@ -284,10 +321,9 @@ class _Child:
         self._send(STOP)
         try:
             while self.busy:
-                kind, length = _HEAD.unpack(self._read(_HEAD.size, STOP_SECONDS))
-                self._read(length, STOP_SECONDS)
+                kind, _ = self._message(STOP_SECONDS)
                 self.busy = kind == FRAME
-        except (EOFError, OSError):  # a TimeoutError is one too
+        except (EOFError, OSError, ValueError):  # a TimeoutError is an OSError
             self.kill()
 
     def kill(self) -> int:
@@ -312,6 +348,9 @@ class _Child:
             self.stop()
         if self.usable and self._process.poll() is not None:
             self.kill()
+        if self.usable and self._slots:
+            self._slots, self._ring = [], None
+            os.ftruncate(self._ring_file, 0)  # an idle child holds no pictures
         return self.usable
 
 
@@ -374,6 +413,7 @@ class _Server:
         self._out = os.dup(1)
         os.dup2(2, 1)
         self._seconds = 0.0
+        self._told = 0.0  # when the parent last heard of us
         self._free = 0
 
     def serve(self) -> NoReturn:
@@ -405,8 +445,15 @@ class _Server:
             self._write(kind, json.dumps(values).encode())
 
     def _beat(self) -> None:
-        """Something was read: the deadline starts anew. Nobody catches the signal: it kills."""
+        """Something was read: the deadline starts anew. Nobody catches the signal: it kills.
+
+        The parent hears of it now and then: a file may take longer than the deadline of a packet.
+        """
         signal.setitimer(signal.ITIMER_REAL, self._seconds)
+        now = time.monotonic()
+        if now - self._told > self._seconds / 4:
+            self._told = now
+            self._write(ALIVE, b"")
 
     def _probe(self, request: Mapping[str, Any], limits: DecodeLimits) -> dict[str, Any]:
         row = probe_content(

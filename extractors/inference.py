@@ -35,6 +35,8 @@ DTYPES: dict[Precision, torch.dtype] = {
     "fp16": torch.float16,
 }
 
+COMPILED_SHAPES = 64
+
 R = TypeVar("R")
 
 
@@ -190,13 +192,18 @@ class VideoNetwork:
         self.device = runtime.device
         self._name = type(network).__name__
         self._run: Callable[[Tensor], Tensor] = network
-        self._mean, self._std = mean, std
+        self._mean = torch.tensor(mean, device=runtime.device)
+        self._std = torch.tensor(std, device=runtime.device)
         self._threads = runtime.threads or torch.get_num_threads()
         self._whole = runtime.batch_size is not None
         self._most = MOST_ITEMS  # of a whole batch, unless memory has run out
-        self._fixed_shape = runtime.compile
+        self._padded = runtime.compile and not self._whole
         self._sizes = sizes or shared_sizes()
         if runtime.compile:
+            from torch._dynamo import config as dynamo  # takes a second
+
+            # One shape for each size of frames and patches; beyond the limit none is compiled.
+            dynamo.recompile_limit = max(dynamo.recompile_limit, COMPILED_SHAPES)
             self._run = torch.compile(network, dynamic=False)
 
     def stage(self, clips: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
@@ -252,7 +259,7 @@ class VideoNetwork:
 
     def _forward(self, videos: Tensor, size: int) -> Tensor:
         count = len(videos)
-        if self._fixed_shape and count < size:  # every other shape would be compiled anew
+        if self._padded and count < size:  # every other shape would be compiled anew
             videos = torch.cat([videos, videos[-1:].expand(size - count, *videos.shape[1:])])
         return self._run(self.normalise(videos))[:count]
 
@@ -260,9 +267,9 @@ class VideoNetwork:
         if self._whole:
             return self._most
 
-        def measure(count: int) -> float:
+        def measure(count: int) -> float:  # as it is: to compile every size would take minutes
             batch = torch.zeros((count, *item.shape), dtype=torch.uint8, device=item.device)
-            return seconds_of(lambda: self._run(self.normalise(batch)), self.device)
+            return seconds_of(lambda: self.network(self.normalise(batch)), self.device)
 
         return self._sizes.size(what, self.device, most_items(item, self.device), measure)
 
@@ -275,8 +282,7 @@ class VideoNetwork:
     def _what(self, item: Tensor) -> str:
         shape = "x".join(str(n) for n in item.shape[:3])
         threads = f" {self._threads} threads" if self.device == "cpu" else ""
-        compiled = " compiled" if self._fixed_shape else ""
-        return f"{self._name} {self.precision} {shape}{threads}{compiled}"
+        return f"{self._name} {self.precision} {shape}{threads}"
 
     def batch_size(self, shape: tuple[int, int, int]) -> int:
         """Items (T, H, W, 3) of this shape that go through at once."""
@@ -285,8 +291,7 @@ class VideoNetwork:
 
     def normalise(self, videos: Tensor) -> Tensor:
         """(B, T, H, W, 3) uint8 -> (B, 3, T, H, W) normalised, channels last in memory."""
-        values = videos.to(self.device).to(torch.float32)
-        values = values.sub_(values.new_tensor(self._mean)).div_(values.new_tensor(self._std))
+        values = videos.to(self.device).to(torch.float32).sub_(self._mean).div_(self._std)
         return values.to(DTYPES[self.precision]).permute(0, 4, 1, 2, 3)
 
 
@@ -308,8 +313,11 @@ def load_video_network(
     weights: ResolvedWeights,
     precision: Precision,
     runtime: Runtime,
+    sizes: MicroBatches | None = None,
 ) -> VideoNetwork:
     """Build a network, load its weights strictly and prepare it.
+
+    `sizes` as for `VideoNetwork`.
 
     Raises:
         WeightsError: the weights are damaged or belong to another network.
@@ -321,4 +329,4 @@ def load_video_network(
     network.load_state_dict(state, assign=True)
     card = weights.card
     network = prepare(network, precision, runtime.device)
-    return VideoNetwork(network, card.mean, card.std, precision, runtime)
+    return VideoNetwork(network, card.mean, card.std, precision, runtime, sizes)

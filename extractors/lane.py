@@ -96,4 +96,6 @@ _lock = threading.Lock()
 def lane_of(device: str) -> Lane:
     """The lane of a device, one a process."""
     with _lock:
-        return _lanes.setdefault(device, Lane(device))
+        if device not in _lanes:
+            _lanes[device] = Lane(device)
+        return _lanes[device]

@@ -33,13 +33,15 @@ CPU_WORDS = ("not enough memory", "can't allocate memory")
 class MicroBatches:
     """Batch sizes by network, precision and shape of an item, kept in a JSON file of the machine.
 
+    What was found while memory was short is kept in this process only.
+
     Args:
         path:
-            The file; None takes `tuning.json` beside the weights of the cache.
+            The file.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path or weights_dir().parent / "tuning.json"
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._sizes: dict[str, int] = {}
         self._lock = threading.RLock()
 
@@ -55,13 +57,20 @@ class MicroBatches:
                 Most items to try.
             measure:
                 Seconds that a batch of n takes; raises on want of memory.
+
+        Raises:
+            ExtractorError: one item alone is too much.
         """
         key = f"{processor(device)} {what}"
         with self._lock:
             if key not in self._sizes:
                 self._sizes.update(self._read())
             if key not in self._sizes:
-                self._remember(key, fastest(measure, items))
+                self._sizes[key], enough = fastest(measure, items)
+                if not self._sizes[key]:
+                    half(1, what, device)
+                if enough:
+                    self._write(key)
             return self._sizes[key]
 
     def shrink(self, what: str, device: str, size: int) -> int:
@@ -72,12 +81,11 @@ class MicroBatches:
         """
         less = half(size, what, device)
         with self._lock:
-            self._remember(f"{processor(device)} {what}", less)
+            self._sizes[f"{processor(device)} {what}"] = less
         return less
 
-    def _remember(self, key: str, size: int) -> None:
-        self._sizes[key] = size
-        known = self._read() | {key: size}
+    def _write(self, key: str) -> None:
+        known = self._read() | {key: self._sizes[key]}
         temporary = self._path.with_name(f".{self._path.name}.{uuid4().hex[:8]}.tmp")
         # A cache that cannot be written to is no reason to stop: it is measured again next time.
         with contextlib.suppress(OSError):
@@ -107,7 +115,7 @@ def half(size: int, what: str, device: str) -> int:
     return size // 2
 
 
-def fastest(measure: Callable[[int], float], items: int) -> int:
+def fastest(measure: Callable[[int], float], items: int) -> tuple[int, bool]:
     """The batch size, a power of two, with the most items a second.
 
     Args:
@@ -117,22 +125,23 @@ def fastest(measure: Callable[[int], float], items: int) -> int:
             Most items to try.
 
     Returns:
-        1 if nothing larger is at least 3 % faster or fits into memory.
+        The size: 1 if nothing larger is at least 3 % faster, 0 if nothing fits into memory; and
+        whether there was memory for all that was tried.
     """
-    best, best_rate, missed, size = 1, 0.0, 0, 1
+    best, best_rate, missed, size = 0, 0.0, 0, 1
     while size <= max(1, items) and missed < MISSES:
         try:
             rate = size / measure(size)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            break
+            return best, False
         if rate > best_rate * BETTER:
             best, best_rate, missed = size, rate, 0
         else:
             missed += 1
         size *= 2
-    return best
+    return best, True
 
 
 def seconds_of(run: Callable[[], object], device: str) -> float:

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from .base import ConfigT, Extractor, ExtractorError, Runtime
 from .clips import Clip
 from .inference import VideoNetwork, load_video_network
+from .micro_batch import is_out_of_memory
 
 
 class NetworkExtractor(Extractor[ConfigT]):
@@ -46,6 +48,19 @@ class NetworkExtractor(Extractor[ConfigT]):
         network = self._network
         if network is None:
             raise ExtractorError(f"{self.name}: call load(runtime) first")
+        try:
+            return self._batch(network, clips)
+        except (RuntimeError, MemoryError) as error:
+            if len(clips) < 2 or not is_out_of_memory(error):
+                raise
+        # The network halves its own batches; here the pictures around it were too many.
+        middle = len(clips) // 2
+        parts = [self.extract(clips[:middle]), self.extract(clips[middle:])]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _batch(
+        self, network: VideoNetwork, clips: Sequence[Clip]
+    ) -> dict[str, NDArray[Any] | pa.Table]:
         videos = network.stage([clip.frames for clip in clips])
 
         def work() -> dict[str, NDArray[Any] | pa.Table]:

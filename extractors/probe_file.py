@@ -44,6 +44,7 @@ from .video import (
     in_order,
 )
 
+KEY_FRAMES, KEY_STEP = 10_000, 16  # more of them are thinned to one in so many frames
 FAR_LEAD = 6  # key frames of lead for the reference of the seek check
 RUN_FRAMES = 8  # frames compared at each point of the seek check
 EARLY_FRAMES = 16  # decoded by every probe, for their size, orientation and order
@@ -328,7 +329,11 @@ def _key_frames(survey: _Survey, shown: NDArray[np.int64]) -> KeyFrames | None:
     dts[:1] = np.where(dts[:1] == NO_TIME, pts[:1], dts[:1])
     if len(pts) <= LEAD + 1 or pts[0] != shown[0] or (dts == NO_TIME).any():
         return None
-    return KeyFrames(index=np.searchsorted(shown, pts).astype(np.int64), pts=pts, dts=dts)
+    index = np.searchsorted(shown, pts).astype(np.int64)
+    if len(index) > KEY_FRAMES:  # in a day of MJPEG all of two million frames are
+        kept = np.unique(index // KEY_STEP, return_index=True)[1]
+        index, pts, dts = index[kept], pts[kept], dts[kept]
+    return KeyFrames(index=index, pts=pts, dts=dts)
 
 
 def _seeking_works(

@@ -744,7 +744,12 @@ def load_tensors(
         seed = _seed(weights.identity)
         tensors = {name: _random(seed, name, shape) for name, shape in wanted.items()}
     else:
-        tensors, _ = _read_converted(weights.path)
+        tensors, record = _read_converted(weights.path)
+        if record["source_sha256"] != weights.identity:
+            raise WeightsError(
+                f"{weights.path} was made from another file than was asked for (sha256 "
+                f"{record['source_sha256']}, not {weights.identity}): delete it, and fetch it again"
+            )
         missing, extra = sorted(wanted.keys() - tensors), sorted(tensors.keys() - wanted)
         shaped = [
             f"{name} is {tensors[name].shape}, the network has {shape}"

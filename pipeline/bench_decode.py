@@ -26,7 +26,8 @@ def bench_decode(
 ) -> tuple[dict[str, Any], list[str]]:
     """Decoding rates of one video, with one thread and with all cores.
 
-    "alone" is the decoder without conversion to RGB: the most that could be reached.
+    "alone" is the decoder without conversion to RGB: the most that could be reached. Folders of
+    images have none.
 
     Args:
         footage:
@@ -45,7 +46,7 @@ def bench_decode(
                 label = f"{name}, {threads} threads"
                 contestants.append(Contestant(label, "frames/s", row.n_frames, run))
         rates = race(contestants, repeats)
-    best = max(rate.median for name, rate in rates.items() if name.startswith("alone"))
+    best = max(rate.median for rate in rates.values())
     values = {
         "hardware": hardware(),
         "video": {k: v for k, v in row.to_json().items() if k not in ("key_frames", "path")},
@@ -63,13 +64,12 @@ def bench_decode(
 
 def _ways(row: ProbeRow, threads: int) -> dict[str, Callable[[], object]]:
     ways: dict[str, Callable[[], object]] = {
+        "alone": lambda: decode_alone(Path(row.path), threads),
         "in this process": lambda: sum(1 for _ in read_frames(row, threads=threads)),
         "in a process of its own": lambda: sum(1 for _ in guarded_frames(row, threads=threads)),
     }
-    if row.kind == "video":
-        ways = {"alone": lambda: decode_alone(Path(row.path), threads), **ways}
-    else:
-        ways = {"alone (pictures)": ways["in this process"], **ways}
+    if row.kind == "images":
+        del ways["alone"]
     return ways
 
 

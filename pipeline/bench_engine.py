@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from collections.abc import Iterator
@@ -68,13 +69,12 @@ def _spans(count: int, engine: Engine) -> dict[str, float]:
         manifest = footage_dataset.build(root)
         probed = probe(manifest, cache)
         memory = [psutil.Process().memory_info().rss]
+        ended = itertools.count(1)
 
         def note(_: str) -> None:
-            if len(memory) == 1 and note.seen * 2 >= count:  # type: ignore[attr-defined]
+            if next(ended) == -(-count // 2):
                 memory.append(psutil.Process().memory_info().rss)
-            note.seen += 1  # type: ignore[attr-defined]
 
-        note.seen = 0  # type: ignore[attr-defined]
         spec = resolve_extractor("null", {"before": 0, "after": 0})
         done = extract(manifest, probed, [spec], cache, engine=engine, when_done=note)
         memory.append(psutil.Process().memory_info().rss)

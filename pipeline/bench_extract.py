@@ -153,21 +153,25 @@ def _decode_rate(probed: Probed) -> float:
 
 @contextmanager
 def peak_memory() -> Iterator[Callable[[], int]]:
-    """Most bytes that this process and those that it starts hold; what they share counts once."""
+    """Most bytes that this process and those that it starts hold; what they share counts once.
+
+    Resident sizes: the exact share of each page would be read at the expense of who is measured.
+    """
     most, ended = 0, threading.Event()
     me = psutil.Process()
 
     def watch() -> None:
         nonlocal most
-        while not ended.wait(0.05):
-            held = 0
+        while not ended.wait(0.1):
+            alone, shared = 0, 0
             for process in (me, *me.children(recursive=True)):
                 try:
-                    memory = process.memory_full_info()
-                    held += getattr(memory, "pss", memory.rss)
+                    memory = process.memory_info()
                 except psutil.Error:
                     continue
-            most = max(most, held)
+                common = getattr(memory, "shared", 0)
+                alone, shared = alone + memory.rss - common, max(shared, common)
+            most = max(most, alone + shared)
 
     watching = threading.Thread(target=watch)
     watching.start()

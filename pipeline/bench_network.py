@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from torch import nn
 from torch.nn import functional
 
 from ..extractors import i3d_r50, inception_i3d, vifi_clip
-from ..extractors.base import Precision, Runtime
+from ..extractors.base import Runtime
 from ..extractors.inception_i3d import InceptionI3d, Mixed
 from ..extractors.inference import VideoNetwork, available_precisions, load_video_network
 from ..extractors.micro_batch import MicroBatches
-from ..extractors.weights import ResolvedWeights
+from ..extractors.weights import ResolvedWeights, Weights
 from .bench import Contestant, Rate, as_values, hardware, heading, matmul, race
 
 CLIP = (16, 224, 224)
@@ -25,37 +26,32 @@ PLAIN = "plain inception_i3d fp32"
 Size = tuple[int, int, int]  # frames, height, width
 
 
+@dataclass(frozen=True)
 class _Subject:
-    """One network: how it is built, its weights, its items, and what an item costs."""
+    """One network: how it is built, its weights, its items, and the FLOPs of one."""
 
-    def __init__(
-        self, name: str, build: Callable[[], nn.Module], weights: ResolvedWeights, item: Size
-    ) -> None:
-        self.name = name
-        self.build = build
-        self.weights = weights
-        self.item = item
-
-    def flops(self) -> float:
-        """Multiply-adds times two of an item."""
-        backbone = {
-            "inception_i3d": inception_i3d.BACKBONE,
-            "i3d_r50": i3d_r50.BACKBONE,
-            "i3d_r50_ptv": i3d_r50.BACKBONE_PTV,
-        }.get(self.name)
-        return vifi_clip.frame_flops() if backbone is None else backbone.flops(*self.item)
+    name: str
+    build: Callable[[], nn.Module]
+    weights: ResolvedWeights
+    item: Size
+    flops: float
 
 
 def subjects(names: Sequence[str] | None = None) -> list[_Subject]:
     """All networks, with random weights: speed does not depend on them."""
     found = [
-        _Subject(b.name, b.build, ResolvedWeights(b.cards[0], "random:0", None), CLIP)
+        _Subject(b.name, b.build, _random_weights(b.cards[0]), CLIP, b.flops(*CLIP))
         for b in (inception_i3d.BACKBONE, i3d_r50.BACKBONE, i3d_r50.BACKBONE_PTV)
     ]
-    weights = ResolvedWeights(vifi_clip.CARDS[0], "random:0", None)
-    side = vifi_clip.SIDE
-    found.append(_Subject("vifi_clip", vifi_clip.ClipTower, weights, (1, side, side)))
+    frame = (1, vifi_clip.SIDE, vifi_clip.SIDE)
+    weights = _random_weights(vifi_clip.CARDS[0])
+    flops = vifi_clip.frame_flops()
+    found.append(_Subject("vifi_clip", vifi_clip.ClipTower, weights, frame, flops))
     return [each for each in found if names is None or each.name in names]
+
+
+def _random_weights(card: Weights) -> ResolvedWeights:
+    return ResolvedWeights(card, "random:0", None)
 
 
 def bench_network(
@@ -86,7 +82,9 @@ def bench_network(
         chosen = subjects(names)
         for subject in chosen:
             for precision in precisions:
-                network = _prepared(subject, precision, device, sizes)
+                network = load_video_network(
+                    subject.build, subject.weights, precision, Runtime(device), sizes
+                )
                 batch = network.batch_size(subject.item)
                 name = f"{subject.name} {precision}"
                 items[name] = (subject, batch)
@@ -121,7 +119,7 @@ def bench_network(
 
 def _row(name: str, rates: dict[str, Rate], subject: _Subject, batch: int) -> dict[str, Any]:
     precision = name.rpartition(" ")[2]
-    gflop = subject.flops() / 1e9
+    gflop = subject.flops / 1e9
     rate = rates[name].median
     plain = rates.get(PLAIN) if subject.name == "inception_i3d" else None
     return {
@@ -131,14 +129,6 @@ def _row(name: str, rates: dict[str, Rate], subject: _Subject, batch: int) -> di
         "of_matmul": rate * gflop / rates[f"matmul {precision}"].median,
         "to_plain": None if plain is None else rate / plain.median,
     }
-
-
-def _prepared(
-    subject: _Subject, precision: Precision, device: str, sizes: MicroBatches
-) -> VideoNetwork:
-    loaded = load_video_network(subject.build, subject.weights, precision, Runtime(device))
-    card = subject.weights.card
-    return VideoNetwork(loaded.network, card.mean, card.std, precision, Runtime(device), sizes)
 
 
 def _closure(network: VideoNetwork, videos: torch.Tensor) -> Callable[[], object]:
@@ -152,8 +142,8 @@ def _plain_loop(device: str) -> Contestant:
             module.pool = _padded_max_pool
     video = torch.randint(0, 256, (*CLIP, 3), dtype=torch.uint8, device=device)
 
-    def loop() -> None:
-        with torch.no_grad():
+    def loop() -> None:  # with TF32, as torch has it where nobody says otherwise
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
             x = (video.permute(3, 0, 1, 2)[None].float() - 127.5) / 127.5
             plain(x.contiguous())
 

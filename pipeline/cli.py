@@ -46,6 +46,7 @@ def _known_errors() -> tuple[type[BaseException], ...]:
         ("pipeline.compare", "CompareError"),
         ("pipeline.events", "EventError"),
         ("pipeline.report", "ReportError"),
+        ("pipeline.score", "ScoreError"),
     ):
         loaded = sys.modules.get(f"vadpipe.{module}")  # an error of what was never imported
         if loaded is not None:
@@ -308,9 +309,10 @@ def extract(
         vadpipe extract archive.parquet -e inception_i3d
         vadpipe extract ped2.parquet -e patch_cubes:small --set stride=8
     """
+    from .extract import barred_by_quarantine, engine_for, plans_of
     from .extract import extract as run_extract
     from .extractor_spec import resolve_extractor, stores_of
-    from .planning import estimate, plan_videos
+    from .planning import estimate
 
     listed = read_manifest(manifest_path)
     config = parse_settings(settings)
@@ -331,7 +333,8 @@ def extract(
         identity = "none" if spec.weights is None else spec.weights.identity[:19]
         console.print(f"{store.name}: precision {spec.precision}, weights {identity}")
     if dry_run:
-        cost = estimate(plan_videos(probed, stores, engine.span_frames), specs)
+        barred = barred_by_quarantine(probed, cache, engine)
+        cost = estimate(plans_of(probed, barred, stores, engine_for(specs, engine)), specs)
         click.echo(
             f"{cost.videos} videos, {cost.hours:,.2f} hours, {cost.spans} shards, "
             f"{cost.frames:,} frames, {cost.rows:,} clips, {cost.bytes:,} bytes, "

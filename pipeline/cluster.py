@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import count
@@ -133,7 +134,11 @@ def worker_specs(engine: Engine, threads: int) -> list[dict[str, Any]]:
     }
     if not engine.on_gpu:
         return [{"cls": Nanny, "options": options} for _ in range(engine.processes())]
-    places = [{"CUDA_VISIBLE_DEVICES": n.partition(":")[2] or "0"} for n in engine.devices()]
+    # Numbers count what this process sees, which may be a part of the machine.
+    ours = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    seen = [name.strip() for name in ours.split(",") if name.strip()]
+    numbers = [int(name.partition(":")[2] or 0) for name in engine.devices()]
+    places = [{"CUDA_VISIBLE_DEVICES": seen[n] if seen else str(n)} for n in numbers]
     return [
         {"cls": Nanny, "options": {**options, "resources": {"GPU": 1}, "env": env}}
         for env in places
@@ -203,18 +208,20 @@ def check_address(address: str) -> None:
         )
 
 
-def check_workers(client: Client, cache: Path) -> None:
-    """See that all workers of a cluster have this version and this cache.
+def check_workers(client: Client, folders: Collection[Path]) -> None:
+    """See that all workers of a cluster have this version and see the same folders.
 
     Raises:
         ClusterError: one has not.
     """
-    token = cache / f".seen-{uuid4().hex}"
-    write_atomically(token, lambda p: p.write_text("", encoding="utf-8"))
+    tokens = [folder / f".seen-{uuid4().hex}" for folder in folders]
     try:
-        answers = client.run(_look, str(token), on_error="return")
+        for token in tokens:
+            write_atomically(token, lambda p: p.write_text("", encoding="utf-8"))
+        answers = client.run(_look, [str(token) for token in tokens], on_error="return")
     finally:
-        token.unlink(missing_ok=True)
+        for token in tokens:
+            token.unlink(missing_ok=True)
     problems = []
     for worker, answer in answers.items():
         if isinstance(answer, CommClosedError):
@@ -222,17 +229,18 @@ def check_workers(client: Client, cache: Path) -> None:
         if isinstance(answer, BaseException):
             problems.append(f"{worker} cannot run vadpipe: {answer}")
             continue
-        theirs, sees = answer
+        theirs, unseen = answer
         if theirs != version("vadpipe"):
             problems.append(f"{worker} has vadpipe {theirs}, not {version('vadpipe')}")
-        if not sees:
-            problems.append(f"{worker} does not see {cache}: all need the same folder there")
+        for token in unseen:
+            folder = Path(token).parent
+            problems.append(f"{worker} does not see {folder}: all need the same folder there")
     if problems:
         raise ClusterError("the cluster cannot be used:\n  " + "\n  ".join(problems))
 
 
-def _look(token: str) -> tuple[str, bool]:
-    return version("vadpipe"), Path(token).is_file()
+def _look(tokens: Sequence[str]) -> tuple[str, list[str]]:
+    return version("vadpipe"), [token for token in tokens if not Path(token).is_file()]
 
 
 def resolve_precision_of(engine: Engine, request: PrecisionRequest) -> Precision:
@@ -255,5 +263,8 @@ def resolve_precision_of(engine: Engine, request: PrecisionRequest) -> Precision
 
 
 def share_of(engine: Engine) -> dict[str, float] | None:
-    """What a task asks of a worker's resources: as many tasks at once as there are streams."""
-    return {"GPU": 1 / engine.streams_each()} if engine.on_gpu else None
+    """What a task asks of a worker's resources: as many tasks at once as there are streams.
+
+    Rounded down: the scheduler adds and takes away, and must not lack the last share by a bit.
+    """
+    return {"GPU": int(1e6 / engine.streams_each()) / 1e6} if engine.on_gpu else None

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -27,9 +27,34 @@ from .planning import Estimate, VideoPlan, jobs_of, plan_videos
 from .probe import Probed
 from .progress import progress_bar
 from .span_task import STOP, SpanJob, SpanResult, run_job
-from .store import CannotWrite, FeatureStore, ShardRow, StoreError, row_of
+from .store import CannotWrite, FeatureStore, ShardRow, StoreError, row_of, write_atomically
 
 INDEX_ROWS = 4096  # shards between two index parts: what a killed run leaves unlisted
+
+
+@dataclass
+class _Video:
+    """A video at work, and what its tasks have said so far.
+
+    Attributes:
+        row: as probed.
+        left: tasks that are not back yet.
+        error: why it failed.
+        seek_failed: it has to be decoded in order, all of it.
+        shards: (feature set, shard) pairs.
+        n_frames: where its end was reached.
+        flags: what decoding noticed.
+        damaged: frames that the decoder marked as damaged.
+    """
+
+    row: ProbeRow
+    left: int
+    error: BaseException | None = None
+    seek_failed: bool = False
+    shards: list[tuple[str, ShardRow]] = field(default_factory=list)
+    n_frames: int = 0
+    flags: set[str] = field(default_factory=set)
+    damaged: int = 0
 
 
 class Coordinator:
@@ -75,19 +100,15 @@ class Coordinator:
         self._engine = engine
         self._when_done = when_done or (lambda content: None)
         self._jobs_of = partial(
-            jobs_of, specs=self._specs, cache=place, engine=engine, runtime=engine.runtime()
+            jobs_of, specs=self._specs, features=place, engine=engine, runtime=engine.runtime()
         )
         self._queue: TaskQueue[SpanJob] = TaskQueue()
-        self._left: dict[str, int] = {}  # tasks that are not back yet, of videos at work
-        self._rows: dict[str, ProbeRow] = {}  # of videos at work
-        self._seek_failed: set[str] = set()
+        self._at_work: dict[str, _Video] = {}
         self._unlisted: dict[str, list[ShardRow]] = {name: [] for name in self._stores}
         self.n_written = 0
         self.errors: dict[str, BaseException] = {}
         self.notes: dict[str, set[str]] = {}
         self.damaged: dict[str, int] = {}
-        self._with_rows: set[tuple[str, str]] = set()  # (content, feature set)
-        self._lengths: dict[str, int] = {}
         self.waited: float | None = None
         self.seconds = 0.0
         self.task_seconds = 0.0
@@ -110,16 +131,20 @@ class Coordinator:
                 progress_bar("extract", cost.frames) as advance,
             ):
                 if self._engine.scheduler is not None:
-                    check_workers(client, self._place)
+                    check_workers(client, {self._cache, self._place})
                 try:
                     self._collect(client, kept, advance)
                 finally:  # before the client closes, which waits for threads at work
                     STOP.set()
+                if self._at_work:
+                    raise RuntimeError(f"tasks never came back: {', '.join(self._at_work)}")
                 self.seconds, self.waited = kept.state.seconds, kept.state.waited
         finally:
-            for name in self._stores:
-                self._list(name)
-                self._stores[name].fold_index()
+            for video in self._at_work.values():
+                self._list(video.shards)
+            for name, store in self._stores.items():
+                store.add_index_part(self._unlisted.pop(name))
+                store.fold_index()
 
     def _all_jobs(self, plans: Sequence[VideoPlan]) -> Iterator[SpanJob]:
         """Made when they are wanted: an archive has more spans than fit into memory."""
@@ -127,8 +152,7 @@ class Coordinator:
             yield from self._begin(plan)
 
     def _begin(self, plan: VideoPlan) -> Iterator[SpanJob]:
-        self._left[plan.row.content_id] = len(plan.groups())
-        self._rows[plan.row.content_id] = plan.row
+        self._at_work[plan.row.content_id] = _Video(plan.row, len(plan.groups()))
         yield from self._jobs_of(plan)
 
     def _collect(self, client: Client, kept: Journal, advance: Callable[[float], None]) -> None:
@@ -138,113 +162,124 @@ class Coordinator:
         )
         with closing(tasks) as outcomes:
             for outcome in outcomes:
-                job, content = outcome.task, outcome.task.row.content_id
+                job, video = outcome.task, self._at_work[outcome.task.row.content_id]
                 if isinstance(outcome.error, CannotWrite):
                     raise outcome.error
                 if outcome.error is not None:
-                    self._note_error(job, outcome.error)
+                    self._note_error(job, video, outcome.error)
                 elif outcome.value is not None:
-                    self._note(content, outcome.value, kept)
+                    self._note(video, outcome.value, kept)
                 advance(job.frames)
-                self._left[content] -= 1
-                ended = self._left[content] == 0 and self._end(content, kept)
+                video.left -= 1
+                ended = video.left == 0 and self._end(video, kept)
+                running = islice(self._at_work.values(), SHOWN)
                 kept.update(
                     videos_done=kept.state.videos_done + ended,
                     spans_done=kept.state.spans_done + len(job.spans),
                     frames_done=kept.state.frames_done + job.frames,
                     shards=self.n_written,
-                    running=tuple(Path(r.path).name for r in islice(self._rows.values(), SHOWN)),
+                    running=tuple(Path(each.row.path).name for each in running),
                 )
 
-    def _note(self, content: str, result: SpanResult, kept: Journal) -> None:
-        for name, row in result.written:
-            self._unlisted[name].append(row)
-            if row.rows:
-                self._with_rows.add((content, name))
-            if len(self._unlisted[name]) >= INDEX_ROWS:
-                self._list(name)
+    def _note(self, video: _Video, result: SpanResult, kept: Journal) -> None:
+        video.shards += [*result.written, *result.found]
+        video.n_frames = result.n_frames or video.n_frames
+        video.flags.update(result.flags)
+        video.damaged += result.damaged
         self.n_written += len(result.written)
-        if result.n_frames is not None:
-            self._lengths[content] = result.n_frames
         self.task_seconds += result.seconds
         self.write_seconds += result.write_seconds
-        if result.flags:
-            self.notes.setdefault(content, set()).update(result.flags)
-        if result.damaged:
-            self.damaged[content] = self.damaged.get(content, 0) + result.damaged
         kept.note_usage(result.before, result.after)
 
-    def _note_error(self, job: SpanJob, error: BaseException) -> None:
-        content = job.row.content_id
+    def _note_error(self, job: SpanJob, video: _Video, error: BaseException) -> None:
         if isinstance(error, SeekMismatch) and not job.row.sequential_only:
-            self._seek_failed.add(content)
+            video.seek_failed = True
             return
-        self.errors[content] = error
+        video.error = error
         if quarantine.belongs_there(error):
-            quarantine.add(self._cache, content, job.row.path, error)
+            quarantine.add(self._cache, video.row.content_id, video.row.path, error)
 
-    def _end(self, content: str, kept: Journal) -> bool:
+    def _end(self, video: _Video, kept: Journal) -> bool:
         """All tasks of a video are back; False where it has to be done once more."""
-        row = self._rows.pop(content)
-        del self._left[content]
-        if content in self._seek_failed and content not in self.errors:
-            # Every span again: numbers that were found by seeking may be wrong too.
-            self._seek_failed.discard(content)
-            self.notes.pop(content, None)
-            self.damaged.pop(content, None)
-            for store in self._stores.values():
-                store.remove_video(content)
-            again = Probed({content: in_order(row)})
-            stores = list(self._stores.values())
-            for plan in plan_videos(again, stores, self._engine.span_frames):
-                for job in self._begin(plan):
-                    self._queue.add(job)
-                    kept.update(
-                        spans=kept.state.spans + len(job.spans),
-                        frames=kept.state.frames + job.frames,
-                    )
+        content = video.row.content_id
+        del self._at_work[content]
+        if video.seek_failed and video.error is None:
+            self._do_again(video.row, kept)
             return False
-        if content not in self.errors:
-            self._refuse_empty(content)
-        if content in self.errors:
-            self._list_leftovers(content)
-            kept.fail(describe_failure(Path(row.path).name, "extract", self.errors[content]))
-        else:
-            self._when_done(content)
+        error = video.error or self._refuse_empty(video)
+        if error is not None:
+            self.errors[content] = error
+            self._keep_leftovers(content)
+            kept.fail(describe_failure(Path(video.row.path).name, "extract", error))
+            return True
+        self._list(video.shards)
+        if video.flags:
+            self.notes[content] = video.flags
+        if video.damaged:
+            self.damaged[content] = video.damaged
+        self._when_done(content)
         return True
 
-    def _refuse_empty(self, content: str) -> None:
-        """A video without one row is a failure, whatever the spans."""
-        frames = self._lengths.pop(content, 0)
-        for spec, store in zip(self._specs, self._stores.values(), strict=True):
-            if (content, store.name) in self._with_rows or any(
-                row_of(path).rows for *_, path in store.shards(content)
-            ):
-                self._with_rows.discard((content, store.name))
-                continue
-            rule = spec.make().clip_rule
-            self.errors[content] = ExtractorError(
-                f"all clips of the video have damaged frames ({self.damaged.get(content, 0)} of "
-                f"{frames}): take --on-corrupt keep, or leave it out"
-                if clip_count(frames, rule)
-                else f"the video has {frames} frames, fewer than one clip of {rule.length}; "
-                "--set tail=loop repeats frames to fill it"
-            )
-            store.remove_video(content)
-            self._unlisted[store.name] = [
-                row for row in self._unlisted[store.name] if row.content_id != content
-            ]
+    def _do_again(self, row: ProbeRow, kept: Journal) -> None:
+        """Every span in order: numbers that were found by seeking may be wrong too."""
+        for store in self._stores.values():
+            store.remove_video(row.content_id)
+        again = Probed({row.content_id: in_order(row)})
+        stores = list(self._stores.values())
+        for plan in plan_videos(again, stores, self._engine.span_frames):
+            for job in self._begin(plan):
+                self._queue.add(job)
+                kept.update(
+                    spans=kept.state.spans + len(job.spans),
+                    frames=kept.state.frames + job.frames,
+                )
 
-    def _list_leftovers(self, content: str) -> None:
-        """A task that has failed says nothing of the shards that it wrote before."""
+    def _refuse_empty(self, video: _Video) -> ExtractorError | None:
+        """A video without one row is a failure, whatever the spans."""
+        content = video.row.content_id
+        for spec, store in zip(self._specs, self._stores.values(), strict=True):
+            if any(name == store.name and shard.rows for name, shard in video.shards):
+                continue
+            if not _is_empty(store, content):
+                continue
+            store.remove_video(content)
+            rule = spec.make().clip_rule
+            return ExtractorError(
+                f"all clips of the video have damaged frames ({video.damaged} of "
+                f"{video.n_frames}): take --on-corrupt keep, or leave it out"
+                if clip_count(video.n_frames, rule)
+                else f"the video has {video.n_frames} frames, fewer than one clip of "
+                f"{rule.length}; --set tail=loop repeats frames to fill it"
+            )
+        return None
+
+    def _keep_leftovers(self, content: str) -> None:
+        """Of a video that has failed: a task that fails says nothing of what it wrote before."""
         for name, store in self._stores.items():
+            if self._place != self._cache:
+                store.remove_video(content)
             for *_, path in store.shards(content):
                 with suppress(OSError, KeyError, StoreError):
-                    self._unlisted[name].append(row_of(path))
+                    self._list([(name, row_of(path))])
 
-    def _list(self, name: str) -> None:
-        self._stores[name].add_index_part(self._unlisted[name])
-        self._unlisted[name] = []
+    def _list(self, shards: Sequence[tuple[str, ShardRow]]) -> None:
+        """Have them listed in the index: many at once."""
+        for name, row in shards:
+            self._unlisted[name].append(row)
+            if len(self._unlisted[name]) >= INDEX_ROWS:
+                self._stores[name].add_index_part(self._unlisted[name])
+                self._unlisted[name] = []
+
+
+def _is_empty(store: FeatureStore, content: str) -> bool:
+    """Whether no shard of a video has a row; one that cannot be read says nothing."""
+    for *_, path in store.shards(content):
+        try:
+            if row_of(path).rows:
+                return False
+        except (OSError, KeyError, StoreError):
+            return False
+    return True
 
 
 def shared_weights(specs: Sequence[ExtractorSpec], cache: Path) -> list[ExtractorSpec]:
@@ -255,10 +290,7 @@ def shared_weights(specs: Sequence[ExtractorSpec], cache: Path) -> list[Extracto
         if weights is not None and weights.path is not None:
             path = cache / "weights" / weights.path.name
             if not path.is_file():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                part = path.with_name(f".{path.name}.tmp")
-                shutil.copyfile(weights.path, part)
-                part.replace(path)
+                write_atomically(path, partial(shutil.copyfile, weights.path))
             spec = replace(spec, weights=replace(weights, path=path.absolute()))
         moved.append(spec)
     return moved

@@ -86,6 +86,14 @@ class Engine(BaseModel):
             raise ExtractorError("there is no CUDA device here: take --device cpu")
         return [f"cuda:{number}" for number in range(count)]
 
+    def own_device(self) -> str:
+        """Where this process itself computes: a detector. GPUs of a cluster are elsewhere.
+
+        Raises:
+            ExtractorError: there is no such device.
+        """
+        return "cpu" if self.scheduler is not None else self.devices()[0]
+
     def processes(self) -> int:
         """Local worker processes; 0 runs everything in this one."""
         devices = self.devices()

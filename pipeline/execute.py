@@ -7,6 +7,7 @@ import errno
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
@@ -21,6 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 AHEAD = 2  # tasks in flight for each thread: the coordinator's memory stays flat
 ATTEMPTS = 3  # at a task that fails for a reason that may pass
+PAUSE_SECONDS = 0.5  # before the second; twice that before the third
 RECOUNT_SECONDS = 10.0  # workers of a cluster come and go
 LONELY_SECONDS = 120.0  # without any worker; a new one takes a while to start
 
@@ -95,20 +97,23 @@ def run_tasks(
         ClusterError: no worker is left.
     """
     queue = tasks if isinstance(tasks, TaskQueue) else TaskQueue(tasks)
-    together = _Runner(client, run, queue, resources, group)
-    yield from together.outcomes()
     guilty: dict[Hashable, BaseException] = {}
-    for task in together.suspects:
-        name = None if group is None else group(task)
-        if name in guilty:
-            yield Outcome(task, None, guilty[name])
-            continue
-        alone = _Runner(client, run, TaskQueue([task]), resources, None)
-        yield from alone.outcomes()
-        for killer in alone.suspects:
-            if name is not None:
-                guilty[name] = alone.killed
-            yield Outcome(killer, None, alone.killed)
+    suspects = True
+    while suspects:  # what becomes of them may add tasks
+        together = _Runner(client, run, queue, resources, group)
+        yield from together.outcomes()
+        suspects = bool(together.suspects)
+        for task, _ in together.suspects:
+            name = None if group is None else group(task)
+            if name in guilty:
+                yield Outcome(task, None, guilty[name])
+                continue
+            alone = _Runner(client, run, TaskQueue([task]), resources, None)
+            yield from alone.outcomes()
+            for killer, error in alone.suspects:
+                if name is not None:
+                    guilty[name] = error
+                yield Outcome(killer, None, error)
 
 
 class _Runner(Generic[T, R]):
@@ -128,14 +133,13 @@ class _Runner(Generic[T, R]):
         self._resources = resources
         self._group = group
         self._running: dict[Future[R], tuple[T, int]] = {}
-        self._again: deque[tuple[T, int]] = deque()
+        self._again: deque[tuple[T, int, float]] = deque()  # with the time not to begin before
         self._ready: SimpleQueue[Future[R]] = SimpleQueue()
         self._room = self._count()
         self._counted = time.monotonic()
         self._alone: float | None = None  # since when there is no worker
-        self._held: set[Hashable] = set()  # groups with a suspect
-        self.suspects: list[T] = []
-        self.killed: BaseException = RuntimeError("no worker was killed")
+        self._held: dict[Hashable, BaseException] = {}  # groups with a suspect
+        self.suspects: list[tuple[T, BaseException]] = []
 
     def outcomes(self) -> Generator[Outcome[T, R], None, None]:
         """As they come; whatever a video does to us is an outcome."""
@@ -146,29 +150,45 @@ class _Runner(Generic[T, R]):
                     yield outcome
                 self._recount()
         finally:
-            if self._running:
+            if self._running and self._connected():
                 self._client.cancel(list(self._running), force=True)
 
     def _fill(self) -> bool:
-        """Submit until all workers have some ahead; False once nothing runs any more."""
+        """Submit until all workers have some ahead; False once nothing is left."""
         while len(self._running) < max(1, self._room):
             task, attempt = self._queue.take(), 1
             if task is None:
-                if not self._again:
+                if self._pause() > 0 or not self._again:
                     break
-                task, attempt = self._again.popleft()
-            if self._group is not None and self._group(task) in self._held:
-                self.suspects.append(task)
+                task, attempt, _ = self._again.popleft()
+            if self._group is not None and (error := self._held.get(self._group(task))):
+                self.suspects.append((task, error))
                 continue
+            self._check_connection()
             future = self._client.submit(self._run, task, pure=False, resources=self._resources)
             self._running[future] = (task, attempt)
             future.add_done_callback(self._ready.put)
-        return bool(self._running)
+        return bool(self._running or self._again)
+
+    def _pause(self) -> float:
+        """Seconds until the next task that is tried again."""
+        return self._again[0][2] - time.monotonic() if self._again else 0.0
+
+    def _connected(self) -> bool:
+        return self._client.status not in ("closing", "closed")
+
+    def _check_connection(self) -> None:
+        if not self._connected():
+            raise ClusterError(
+                "the scheduler does not answer any more: run the same command again once it does; "
+                "what is finished is kept"
+            )
 
     def _next(self) -> Outcome[T, R] | None:
         """The next outcome that is final; None if there is none for now."""
+        pause = max(0.01, self._pause()) if self._again else RECOUNT_SECONDS
         try:
-            done = self._ready.get(timeout=RECOUNT_SECONDS)
+            done = self._ready.get(timeout=min(pause, RECOUNT_SECONDS))
         except Empty:
             return None
         if done not in self._running:
@@ -181,21 +201,21 @@ class _Runner(Generic[T, R]):
         except Exception as error:
             if attempt >= ATTEMPTS or not may_pass(error):
                 return Outcome(task, None, error)
-            self._again.append((task, attempt + 1))
+            begin = time.monotonic() + attempt * PAUSE_SECONDS
+            self._again.append((task, attempt + 1, begin))
         finally:
             done.release()
         return None
 
     def _suspect(self, task: T, error: BaseException) -> None:
         """Keep a task for later, and those of its group: each would cost a worker."""
-        self.killed = error
-        self.suspects.append(task)
+        self.suspects.append((task, error))
         if self._group is None:
             return
         name = self._group(task)
-        self._held.add(name)
+        self._held[name] = error
         held = [f for f, (other, _) in self._running.items() if self._group(other) == name]
-        self.suspects += [self._running.pop(future)[0] for future in held]
+        self.suspects += [(self._running.pop(future)[0], error) for future in held]
         if held:
             self._client.cancel(held, force=True)
 
@@ -208,6 +228,9 @@ class _Runner(Generic[T, R]):
         now = time.monotonic()
         if now - self._counted < RECOUNT_SECONDS:
             return
+        self._check_connection()
+        if self._client.status != "running":
+            return  # it tries to connect again
         self._room, self._counted = self._count(), now
         if self._room:
             self._alone = None
@@ -225,5 +248,7 @@ class _Runner(Generic[T, R]):
 def may_pass(error: BaseException) -> bool:
     """Whether a task that failed like this may succeed when it is tried again."""
     if isinstance(error, CommClosedError | TimeoutError | ConnectionError | DecoderKilled):
+        return True
+    if isinstance(error, CancelledError):  # the connection was lost: ours are not looked at
         return True
     return isinstance(error, OSError) and error.errno in _PASSING

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,14 +90,15 @@ def extract(
         ClusterError: the cluster cannot be used.
         CannotWrite: the disk is full or read-only; what is finished is kept.
     """
-    engine, place = engine or Engine(), features or cache
+    cache = cache.absolute()  # workers are at home elsewhere
+    place = cache if features is None else features.absolute()
+    engine = engine_for(specs, engine or Engine())
     stores = stores_of(specs, place)
-    barred = _barred(probed, cache, engine)
-    usable = {v: row for v, row in probed.rows.items() if row.content_id not in barred}
-    if any(EXTRACTORS[spec.name].keeps_pixels for spec in specs):
-        span_frames = min(engine.span_frames, PIXEL_SPAN_FRAMES)
-        engine = engine.model_copy(update={"span_frames": span_frames})
-    plans = plan_videos(Probed(usable), stores, engine.span_frames)
+    barred = barred_by_quarantine(probed, cache, engine)
+    if engine.retry_quarantined:
+        for row in probed.rows.values():
+            quarantine.release(cache, row.content_id)
+    plans = plans_of(probed, barred, stores, engine)
     cost = estimate(plans, specs)
     check_size(cost, specs, max_bytes)
     run = Coordinator(specs, stores, cache, place, engine, when_done)
@@ -105,7 +106,8 @@ def extract(
         for store in stores:
             store.create()
         run.go(plans, cost)
-    before = _damaged_before(specs, stores, usable.values(), plans)
+    usable = [row for row in probed.rows.values() if row.content_id not in barred]
+    before = _damaged_before(specs, stores, usable, plans)
     done = Extracted(stores, {})
     done.written = run.n_written
     done.task_seconds, done.write_seconds = run.task_seconds, run.write_seconds
@@ -152,14 +154,27 @@ def check_size(cost: Estimate, specs: Sequence[ExtractorSpec], max_bytes: int | 
         )
 
 
-def _barred(probed: Probed, cache: Path, engine: Engine) -> dict[str, Exception]:
+def engine_for(specs: Sequence[ExtractorSpec], engine: Engine) -> Engine:
+    """The engine with spans of a length that suits all extractors."""
+    if not any(EXTRACTORS[spec.name].keeps_pixels for spec in specs):
+        return engine
+    return engine.model_copy(update={"span_frames": min(engine.span_frames, PIXEL_SPAN_FRAMES)})
+
+
+def plans_of(
+    probed: Probed, barred: Collection[str], stores: Sequence[FeatureStore], engine: Engine
+) -> list[VideoPlan]:
+    """What a run has to do, without the videos that are not opened."""
+    usable = {v: row for v, row in probed.rows.items() if row.content_id not in barred}
+    return plan_videos(Probed(usable), stores, engine.span_frames)
+
+
+def barred_by_quarantine(probed: Probed, cache: Path, engine: Engine) -> dict[str, Exception]:
     """content id -> why it is not opened."""
+    if engine.retry_quarantined:
+        return {}
     known = quarantine.entries(cache)
     contents = {row.content_id for row in probed.rows.values()} & known.keys()
-    if engine.retry_quarantined:
-        for content in contents:
-            quarantine.release(cache, content)
-        return {}
     return {content: known[content].refusal() for content in contents}
 
 

@@ -131,7 +131,7 @@ def plan_videos(
 def jobs_of(
     plan: VideoPlan,
     specs: Sequence[ExtractorSpec],
-    cache: Path,
+    features: Path,
     engine: Engine,
     runtime: Runtime,
 ) -> Iterator[SpanJob]:
@@ -145,7 +145,7 @@ def jobs_of(
     for group in plan.groups():
         spans = tuple(plan.spans[i] for i in group)
         yield SpanJob(
-            str(cache),
+            str(features),
             _row_for(plan.row, spans, rules),
             spans,
             tuple(tuple(n for n, i in enumerate(group) if i in wanted) for wanted in missing),

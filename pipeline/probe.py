@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..data_manifests.record import Manifest, VideoRecord
-from ..extractors.decode_worker import guarded_probe
+from ..extractors.decode_worker import end_idle, guarded_probe
 from ..extractors.identity import HashMode
 from ..extractors.limits import DecodeLimits
 from ..extractors.video import DecodeError, ProbeRow
@@ -170,6 +170,7 @@ def probe(
                 advance(1)
         if fresh:
             _save(cache, fresh)
+        end_idle()  # extraction needs fewer
     order = {r.video_id: i for i, r in enumerate(manifest.records)}
     return Probed(
         dict(sorted(rows.items(), key=lambda item: order[item[0]])),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distributed import KilledWorker
 
-from ..extractors.video import DecodeError, HostileVideo
+from ..extractors.video import DecodeError, DecoderKilled, HostileVideo
 from .store import write_atomically
 
 
@@ -42,8 +42,11 @@ class Quarantine:
 
 
 def belongs_there(error: BaseException) -> bool:
-    """Whether an error took a process down, so that the next one would go the same way."""
-    return isinstance(error, HostileVideo | KilledWorker)
+    """Whether an error took a process down, so that the next one would go the same way.
+
+    A decoder that was killed from outside says nothing of its file.
+    """
+    return isinstance(error, HostileVideo | KilledWorker) and not isinstance(error, DecoderKilled)
 
 
 def add(cache: Path, key: str, path: str, error: BaseException) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,7 +57,12 @@ from .store import (
 from .train import describe_card, load_model
 
 SCORE_VERSION = 2
+SCRATCH, TABLES = ".features", ".tables-"  # in a score folder
 ROW_GROUP = 1000  # videos whose rows and events are written together
+
+
+class ScoreError(RuntimeError):
+    """Scoring cannot begin; the message says what to do."""
 
 
 @dataclass
@@ -133,12 +140,60 @@ def score(
         StoreError: the model was trained on imported features that the cache does not have.
         ClusterError: the cluster cannot be used.
         CannotWrite: the disk is full or read-only; what is finished is kept.
+        ScoreError: another run writes to the same score folder.
     """
-    engine = engine or Engine()
+    with _alone_in(out):
+        return _score(
+            model,
+            manifest,
+            probed,
+            out,
+            cache,
+            engine or Engine(),
+            events or EventConfig(),
+            weights,
+            keep_maps,
+            discard_features,
+            command,
+        )
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Hold a score folder; a run that is killed lets go of it, and its leftovers are deleted."""
+    out.mkdir(parents=True, exist_ok=True)
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ScoreError(
+                f"another run is at work in {out}: wait until it ends (vadpipe status), or take "
+                "another folder"
+            ) from None
+        for leftover in out.glob(f"{TABLES}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _score(
+    model: Path,
+    manifest: Manifest,
+    probed: Probed,
+    out: Path,
+    cache: Path,
+    engine: Engine,
+    config: EventConfig,
+    weights: str | None,
+    keep_maps: bool,
+    discard_features: bool,
+    command: str,
+) -> Scored:
     detector, card = load_model(model)
     imported = imported_stores(card, cache)
-    detector.to(engine.devices()[0])
-    out.mkdir(parents=True, exist_ok=True)
+    detector.to(engine.own_device())
     specs = specs_of_model(card, weights=weights, engine=engine)
     done = Scored(out, failures=list(probed.failures))
     scoring = _Scoring(detector, card, imported, out, keep_maps, done)
@@ -159,7 +214,6 @@ def score(
     shutil.rmtree(out / SCRATCH, ignore_errors=True)  # also of a run that was killed
     done.extracted = extracted.written
     done.failures += extracted.failures
-    config = events or EventConfig()
     thresholds = Calibration.from_json(card["calibration"]).thresholds(config)
     failed = {failure.video_id for failure in done.failures}
     scored = [r for r in records if r.video_id not in failed]
@@ -184,9 +238,6 @@ def score(
     text = json.dumps(run, indent=1)
     write_atomically(out / "run.json", lambda p: p.write_text(text, encoding="utf-8"))
     return done
-
-
-SCRATCH = ".features"
 
 
 class _Scoring:
@@ -538,7 +589,7 @@ class _Tables:
 @contextmanager
 def _growing(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
     """A table of many pieces; the value adds one. Without any it is empty, of this schema."""
-    with tempfile.TemporaryDirectory(prefix=".tables-", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=TABLES, dir=path.parent) as folder:
         writer: pq.ParquetWriter | None = None
         temporary = Path(folder) / path.name
 

@@ -45,7 +45,7 @@ class SpanJob:
     """The spans of one video that one task decodes in order, with what each still lacks.
 
     Attributes:
-        cache: root of the cache.
+        features: the folder that holds `features/`: the cache, or one that is deleted afterwards.
         row: the video.
         spans: in order of time.
         missing: for each extractor, which of the spans to compute.
@@ -55,7 +55,7 @@ class SpanJob:
         limits: what the file may cost.
     """
 
-    cache: str
+    features: str
     row: ProbeRow
     spans: tuple[Span, ...]
     missing: tuple[tuple[int, ...], ...]
@@ -76,6 +76,7 @@ class SpanResult:
 
     Attributes:
         written: (feature set, its shard) pairs.
+        found: likewise, of what an earlier attempt or another run had written meanwhile.
         n_frames: of the video, where its end was reached.
         flags: of the video, and what decoding noticed.
         damaged: frames of the spans that the decoder marked as damaged.
@@ -86,6 +87,7 @@ class SpanResult:
     """
 
     written: tuple[tuple[str, ShardRow], ...]
+    found: tuple[tuple[str, ShardRow], ...]
     n_frames: int | None
     flags: tuple[str, ...]
     damaged: int
@@ -123,6 +125,7 @@ class _Run:
         self._waiting: list[tuple[int, _SpanWork]] = []
         self._active: list[tuple[int, _SpanWork]] = []
         self._written: list[tuple[str, ShardRow]] = []
+        self._found: list[tuple[str, ShardRow]] = []
         self._damaged: Counter[int] = Counter()  # by the first frame of a span
         self._write_seconds = 0.0
         self._starts = [span.frame_start for span in job.spans]
@@ -141,7 +144,8 @@ class _Run:
         for number, (spec, missing) in enumerate(zip(job.specs, job.missing, strict=True)):
             if not missing:
                 continue
-            extractor, self._stores[number] = prepared(spec, self._runtime, job.cache)
+            extractor = prepared(spec, self._runtime)
+            self._stores[number] = FeatureStore(Path(job.features), spec.recipe())
             for i in missing:
                 if self._is_there(number, job.spans[i]):
                     continue
@@ -158,7 +162,7 @@ class _Run:
         if not path.is_file():
             return False
         try:
-            self._written.append((store.name, row_of(path)))
+            self._found.append((store.name, row_of(path)))
         except (OSError, KeyError, StoreError):
             return False  # damaged: it is written anew
         return True
@@ -177,6 +181,7 @@ class _Run:
         n_frames = at if ended else None
         return SpanResult(
             tuple(self._written),
+            tuple(self._found),
             n_frames,
             self._flags(n_frames),
             sum(self._damaged.values()),
@@ -370,27 +375,30 @@ def first_frame(rules: Iterable[ClipRule], span: Span) -> int:
 # ------------------------------------------------------------------------- once in each process
 
 
+MOST_PREPARED = 8  # networks that a process keeps: workers of a cluster outlive many runs
+
 _lock = threading.Lock()
-_prepared: dict[str, tuple[Extractor[Any], FeatureStore]] = {}
+_prepared: dict[str, Extractor[Any]] = {}  # the one that was asked for last is the last
 
 
-def prepared(
-    spec: ExtractorSpec, runtime: Runtime, cache: str
-) -> tuple[Extractor[Any], FeatureStore]:
-    """The extractor of a spec on its device, loaded once a process, and its feature set.
+def prepared(spec: ExtractorSpec, runtime: Runtime) -> Extractor[Any]:
+    """The extractor of a spec on its device, loaded once a process.
 
     Raises:
         WeightsError: the weights are damaged.
     """
     weights = None if spec.weights is None else spec.weights.identity
-    what = [spec.name, spec.config, spec.precision, weights, spec.on_corrupt, cache]
+    what = [spec.name, spec.config, spec.precision, weights]
     place = f"{json.dumps(what, sort_keys=True)} {runtime}"
     with _lock:
-        if place not in _prepared:
+        extractor = _prepared.pop(place, None)
+        if extractor is None:
             extractor = spec.make()
             extractor.load(runtime)
-            _prepared[place] = (extractor, FeatureStore(Path(cache), spec.recipe()))
-        return _prepared[place]
+        _prepared[place] = extractor
+        while len(_prepared) > MOST_PREPARED:
+            del _prepared[next(iter(_prepared))]
+        return extractor
 
 
 def _with_threads(runtime: Runtime) -> Runtime:

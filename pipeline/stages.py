@@ -316,7 +316,7 @@ def _trained(run: RunConfig, path: Path) -> Any:
         features=named,
         settings=run.train.set,
         seed=run.seed,
-        device=run.engine.devices()[0],
+        device=run.engine.own_device(),
     )
 
 

@@ -34,6 +34,7 @@ from .keys import canonical_json, differing_fields, folder_name, key_of
 
 CHUNK_BYTES = 1 << 18
 STALE_SECONDS = 24 * 3600
+_PART_NAME = re.compile(r"(\d{9,})-[0-9a-f]{32}\.parquet")
 _SHARD_NAME = re.compile(r"(\d{9,})-(\d{9,})\.h5")
 
 
@@ -477,17 +478,26 @@ class FeatureStore:
     def add_index_part(self, rows: Sequence[ShardRow]) -> None:
         """Note the shards that a run has written."""
         if rows:
-            write_table(self.root / "index" / f"{uuid.uuid4().hex}.parquet", _index_table(rows))
+            self._add_part(_index_table(rows))
+
+    def _add_part(self, table: pa.Table) -> None:
+        """Under a name behind all others, as what comes later counts."""
+        numbers = [int(m[1]) for p in self._parts() if (m := _PART_NAME.fullmatch(p.name))]
+        name = f"{max(numbers, default=0) + 1:09d}-{uuid.uuid4().hex}.parquet"
+        write_table(self.root / "index" / name, table)
+
+    def _parts(self) -> list[Path]:
+        return sorted((self.root / "index").glob("*.parquet"))
 
     def index(self, contents: Collection[str] | None = None) -> pa.Table:
-        """All index parts as one table; a shard written twice is listed once.
+        """All index parts as one table; of a shard written twice, the later row counts.
 
         Args:
             contents:
                 Only the shards of these videos; None gives all.
         """
         tables = []
-        for path in sorted((self.root / "index").glob("*.parquet")):
+        for path in self._parts():
             try:
                 part = pq.ParquetFile(path).read()
             except FileNotFoundError:
@@ -512,9 +522,11 @@ class FeatureStore:
     def rebuild_index(self) -> int:
         """Write the index anew from the shards; gives their number.
 
-        A shard that cannot be read is left out: `verify` names it.
+        A shard that cannot be read is left out: `verify` names it. Old temporary files are deleted.
         """
-        old = list((self.root / "index").glob("*.parquet"))
+        for folder in {path.parent for path in self.root.rglob(".*.tmp")}:
+            self._remove_stale(folder)
+        old = self._parts()
         rows, count = [], 0
         for path in self.scan():
             try:
@@ -532,9 +544,9 @@ class FeatureStore:
 
     def fold_index(self, most: int = 64) -> None:
         """Make one index part of many; other processes may read and add meanwhile."""
-        old = list((self.root / "index").glob("*.parquet"))
+        old = self._parts()
         if len(old) > most:
-            write_table(self.root / "index" / f"{uuid.uuid4().hex}.parquet", self.index())
+            self._add_part(self.index())
             for part in old:
                 part.unlink(missing_ok=True)
 

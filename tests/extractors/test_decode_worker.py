@@ -301,3 +301,76 @@ def test_unknown_errors_are_still_decode_errors(
     playlist.write_text("#EXTM3U\n")
     with pytest.raises(DecodeError):
         guarded_probe(playlist)
+
+
+def test_a_file_may_take_longer_than_the_deadline_of_a_packet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deadline is for standing still: a probe of a large file says nothing until its end."""
+    monkeypatch.setattr(decode_worker, "GRACE", 0.1)
+    rng = np.random.default_rng(0)
+    first = tmp_path / "000.png"
+    Image.fromarray(rng.integers(0, 256, (700, 900, 3), dtype=np.uint8)).save(first)
+    for i in range(1, 150):
+        (tmp_path / f"{i:03d}.png").hardlink_to(first)
+    begin = time.monotonic()
+    row = guarded_probe(tmp_path, decode=True, limits=DecodeLimits(seconds=0.6))
+    assert row.n_frames == 150 and row.decoded
+    assert time.monotonic() - begin > 0.7, "it took less than the deadline, so it shows nothing"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (decode_worker.RESULT, b"{nonsense"),
+        (decode_worker.RESULT, b'{"n_frames": []}'),
+        (decode_worker.ERROR, b"[]"),
+        (decode_worker.FRAME, b"short"),
+        (decode_worker.FRAME, decode_worker._FRAME.pack(0, 0.0, False, 10_000)),
+    ],
+)
+def test_answers_that_mean_nothing_cost_the_process(
+    answer: tuple[int, bytes], video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = probe_video(video)
+    end_idle()
+    with monkeypatch.context() as patch:
+        patch.setattr(decode_worker._Child, "_message", lambda child, seconds: answer)
+        with pytest.raises(DecoderCrash, match="means nothing"):
+            guarded_probe(video)
+        if answer[0] == decode_worker.FRAME:
+            with pytest.raises(DecoderCrash, match="means nothing"), guarded_frames(row) as frames:
+                list(frames)
+    assert not children()
+    assert len(list(guarded_frames(row))) == 120
+
+
+def test_a_message_beyond_all_measure_is_not_read(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode_worker, "MOST_JSON", 10)
+    with pytest.raises(DecoderCrash, match="means nothing"):
+        guarded_probe(video)
+
+
+def test_what_cannot_start_leaves_no_file_open(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = probe_video(video)
+    end_idle()
+    before = psutil.Process().num_fds()
+    monkeypatch.setattr(decode_worker.sys, "executable", "/nowhere/python")
+    for _ in range(3):
+        with pytest.raises(FileNotFoundError):
+            guarded_frames(row)
+    assert psutil.Process().num_fds() == before
+
+
+def test_idle_processes_hold_no_pictures(video: Path) -> None:
+    row = probe_video(video)
+    end_idle()
+    with guarded_frames(row) as frames:
+        next(frames)
+    (child,) = decode_worker._idle
+    assert os.fstat(child._ring_file).st_size == 0
+    assert len(list(guarded_frames(row))) == 120

@@ -302,7 +302,7 @@ def test_compiled_networks_see_one_shape_only(tmp_path: Path) -> None:
     (tmp_path / "tuning.json").write_text("{}")
     plain = mean_network(conv, tmp_path, batch_size=4)
     compiled = mean_network(conv, tmp_path, compile=True)
-    compiled._sizes._remember(f"{processor('cpu')} {compiled._what(clips(1)[0])}", 4)
+    compiled._sizes._sizes[f"{processor('cpu')} {compiled._what(clips(1)[0])}"] = 4
     for count in (4, 3, 9):
         videos = clips(count)
         expected = torch.cat([plain(videos[i : i + 4]) for i in range(0, count, 4)])
@@ -347,3 +347,18 @@ def test_convolutions_agree_in_both_layouts() -> None:
     a = functional.conv3d(x, weight)
     b = functional.conv3d(x.contiguous(memory_format=last), weight.contiguous(memory_format=last))
     torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_takes_the_batch_that_is_told(tmp_path: Path) -> None:
+    """Nothing is filled up to a size that nobody asked for."""
+    seen: list[tuple[int, ...]] = []
+
+    class Noting(nn.Module):
+        def forward(self, videos: torch.Tensor) -> torch.Tensor:
+            seen.append(tuple(videos.shape))
+            return videos.mean((2, 3, 4))
+
+    network = mean_network(Noting(), tmp_path, batch_size=4, compile=True)
+    assert len(network(shades(3))) == 3
+    assert {shape[0] for shape in seen} == {3}

@@ -36,7 +36,7 @@ def test_parts_cover_all_items_and_are_even(items: int, size: int) -> None:
     ],
 )
 def test_the_search(seconds, items: int, expected: int) -> None:  # type: ignore[no-untyped-def]
-    assert fastest(seconds, items) == expected
+    assert fastest(seconds, items) == (expected, True)
 
 
 def test_the_search_ends_where_memory_does() -> None:
@@ -45,7 +45,8 @@ def test_the_search_ends_where_memory_does() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return 1.0
 
-    assert fastest(measure, 512) == 8
+    assert fastest(measure, 512) == (8, False)
+    assert fastest(lambda n: measure(9), 512) == (0, False)
 
     def broken(n: int) -> float:
         raise RuntimeError("a mistake")
@@ -67,9 +68,29 @@ def test_sizes_are_measured_once_for_all(tmp_path: Path) -> None:
     assert calls == [1, 2, 4]
     assert MicroBatches(path).size("net 1x2x3", "cpu", 4, measure) == 4 and len(calls) == 3
     assert sizes.shrink("net 1x2x3", "cpu", 4) == 2
-    assert MicroBatches(path).size("net 1x2x3", "cpu", 4, measure) == 2
+    assert sizes.size("net 1x2x3", "cpu", 4, measure) == 2
+    assert MicroBatches(path).size("net 1x2x3", "cpu", 4, measure) == 4, "of this process only"
     with pytest.raises(ExtractorError, match="single item of net"):
         sizes.shrink("net 1x2x3", "cpu", 1)
+
+
+def test_what_is_found_while_memory_is_short_is_not_kept(tmp_path: Path) -> None:
+    room = [2]
+
+    def measure(n: int) -> float:
+        if n > room[0]:
+            raise MemoryError
+        return 1.0
+
+    path = tmp_path / "tuning.json"
+    sizes = MicroBatches(path)
+    assert [sizes.size("net", "cpu", 8, measure) for _ in range(2)] == [2, 2]
+    assert not path.exists()
+    room[0] = 0
+    with pytest.raises(ExtractorError, match="single item of net"):
+        MicroBatches(path).size("net", "cpu", 8, measure)
+    room[0] = 8
+    assert MicroBatches(path).size("net", "cpu", 8, measure) == 8 and path.exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": "b"}', "\x00"])

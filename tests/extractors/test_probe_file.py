@@ -315,3 +315,23 @@ def test_sound_only(tmp_path: Path) -> None:
         file.writeframes(bytes(16000))
     with pytest.raises(ForbiddenFormat):
         probe_video(sound)
+
+
+def test_very_many_key_frames_are_thinned(
+    footage: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where every picture is a key frame; spans are found by those that are left."""
+    path = footage("mjpeg-avi")
+    whole = probe_video(path)
+    assert whole.key_frames is not None and len(whole.key_frames.index) == N
+    monkeypatch.setattr(probe_file, "KEY_FRAMES", 50)
+    monkeypatch.setattr(probe_file, "KEY_STEP", 10)
+    row = probe_video(path)
+    assert row.key_frames is not None and row.flags == whole.flags
+    assert row.key_frames.index.tolist() == list(range(0, N, 10))
+    assert row.key_frames.pts.tolist() == whole.key_frames.pts[::10].tolist()
+    expected = plain_decode(path)
+    for start in (0, 37, 71, N - 1):
+        frames = list(read_frames(row, start, start + 5))
+        assert [f.index for f in frames] == list(range(start, min(N, start + 5)))
+        assert all(np.array_equal(f.image, expected[f.index]) for f in frames)

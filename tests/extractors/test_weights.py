@@ -136,6 +136,15 @@ def test_original_is_found_converted_and_loaded(
     assert not list(weights_dir().glob(".*")), "temporary files are left"
 
 
+def test_weights_of_another_file_are_refused(card: Weights, original: Path, cache: Path) -> None:
+    """A file that lies where the right one is expected, as in a cache that others write to."""
+    weights_dir().mkdir(parents=True)
+    original.rename(weights_dir() / card.file)
+    found = resolve((card,), None)
+    with pytest.raises(WeightsError, match="made from another file"):
+        load_tensors(replace(found, identity="0" * 64), reference())
+
+
 def test_converted_file_serves_without_the_original(
     card: Weights, original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

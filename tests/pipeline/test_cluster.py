@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import time
 from collections.abc import Iterator
@@ -83,7 +84,7 @@ def test_an_existing_cluster_by_its_address(tmp_path: Path) -> None:
     with cluster() as address:
         engine = Engine(scheduler=address)
         with open_client(engine) as client:
-            check_workers(client, tmp_path)
+            check_workers(client, [tmp_path])
             assert sorted(o.value for o in run_tasks(client, halve, [2, 4, 6])) == [1, 2, 3]
             assert not list(tmp_path.iterdir())
         assert resolve_precision_of(engine, "fp32") == "fp32"
@@ -110,9 +111,9 @@ def test_workers_that_lack_the_cache_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_client() as client:
-        monkeypatch.setattr(cluster_module, "_look", lambda token: ("0.0.0", False))
+        monkeypatch.setattr(cluster_module, "_look", lambda tokens: ("0.0.0", tokens))
         with pytest.raises(ClusterError) as error:
-            check_workers(client, tmp_path)
+            check_workers(client, [tmp_path])
     assert "has vadpipe 0.0.0" in str(error.value) and f"does not see {tmp_path}" in str(
         error.value
     )
@@ -169,7 +170,7 @@ def test_an_encrypted_cluster(certificate: tuple[Path, Path], tmp_path: Path) ->
         assert address.startswith("tls://")
         engine = Engine(scheduler=address, tls_ca=cert, tls_cert=cert, tls_key=key)
         with open_client(engine) as client:
-            check_workers(client, tmp_path)
+            check_workers(client, [tmp_path])
             assert next(iter(run_tasks(client, halve, [4]))).value == 2
         with pytest.raises(ClusterError), open_client(Engine(scheduler=address)):
             pass
@@ -187,3 +188,31 @@ def test_processes_can_be_started_anew() -> None:
             assert time.monotonic() < deadline
             time.sleep(0.2)
         assert [o.value for o in run_tasks(client, halve, [4])] == [2]
+
+
+def test_gpus_are_those_of_this_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch system hands out some of a machine's GPUs; the others are somebody else's."""
+    engine = Engine(device="cuda:0,cuda:1")
+
+    def seen() -> list[str]:
+        return [s["options"]["env"]["CUDA_VISIBLE_DEVICES"] for s in worker_specs(engine, 4)]
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert seen() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-8f1e")
+    assert seen() == ["2", "GPU-8f1e"]
+
+
+@pytest.mark.parametrize("streams", range(1, 17))
+def test_all_streams_fit_onto_a_gpu_whatever_ends_first(streams: int) -> None:
+    """The worker adds and takes away in floating point."""
+    share = share_of(Engine(device="cuda", streams=streams))
+    assert share is not None
+    free, rng = 1.0, random.Random(0)
+    running = 0
+    for _ in range(2000):
+        while free >= share["GPU"]:
+            free, running = free - share["GPU"], running + 1
+        assert running == streams
+        for _ in range(rng.randint(1, running)):
+            free, running = free + share["GPU"], running - 1

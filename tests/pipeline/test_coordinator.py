@@ -117,3 +117,71 @@ def test_weights_go_where_all_workers_see_them(tmp_path: Path) -> None:
     path.write_bytes(b"kept")
     shared_weights([own], tmp_path / "cache")
     assert path.read_bytes() == b"kept", "it is copied once"
+
+
+def test_a_damaged_shard_of_another_set_ends_no_run(manifest: Manifest, tmp_path: Path) -> None:
+    probed = probe(manifest, tmp_path)
+    other = resolve_extractor("null", {"stride": 8})
+    engine = Engine(span_frames=16)
+    (store,) = extract(manifest, probed, [NULL], tmp_path, engine=engine).stores
+    content = probed.rows["a.mp4"].content_id
+    for *_, path in store.shards(content):
+        path.write_bytes(b"no shard")
+    done = extract(manifest, probed, [NULL, other], tmp_path, engine=engine)
+    assert not done.failures and len(done.rows) == 2
+    assert all(done.stores[1].complete(row.content_id) for row in probed.rows.values())
+
+
+def test_shards_that_another_run_has_written_meanwhile_are_not_counted(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed = probe(manifest, tmp_path)
+    engine = Engine(span_frames=16, streams=1)
+    plan = coordinator.Coordinator.go
+
+    def late(run: Any, *args: Any) -> None:
+        monkeypatch.setattr(coordinator.Coordinator, "go", plan)
+        extract(manifest, probed, [NULL], tmp_path, engine=engine)
+        plan(run, *args)
+
+    monkeypatch.setattr(coordinator.Coordinator, "go", late)
+    done = extract(manifest, probed, [NULL], tmp_path, engine=engine)
+    assert done.written == 0 and len(done.rows) == 2 and done.stores[0].verify() == []
+
+
+def test_nothing_of_a_video_that_fails_stays_where_features_are_not_kept(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed = probe(manifest, tmp_path)
+    real = span_task.guarded_frames
+
+    def failing(row: Any, start: int, **options: Any) -> Any:
+        if row.path.endswith("a.mp4") and start > 60:
+            raise DecodeError(f"{row.path}: it ends here")
+        return real(row, start, **options)
+
+    monkeypatch.setattr(span_task, "guarded_frames", failing)
+    engine = Engine(span_frames=16)
+    place = tmp_path / "scratch"
+    done = extract(manifest, probed, [NULL], tmp_path, engine=engine, features=place)
+    assert [failure.video_id for failure in done.failures] == ["a.mp4"]
+    (store,) = done.stores
+    assert not store.shards(probed.rows["a.mp4"].content_id)
+    assert store.complete(probed.rows["b.mp4"].content_id) and not (tmp_path / "features").exists()
+
+
+def test_folders_may_be_named_from_here(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers are at home elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    seen: list[str] = []
+    real = span_task._Run.__init__
+
+    def watching(run: Any, job: Any) -> None:
+        seen.append(job.features)
+        real(run, job)
+
+    monkeypatch.setattr(span_task._Run, "__init__", watching)
+    extract(manifest, probe(manifest, tmp_path), [NULL], Path("cache"))
+    assert set(seen) == {str(tmp_path / "cache")}

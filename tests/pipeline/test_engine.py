@@ -144,3 +144,14 @@ def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPat
     assert cpu_count() == 3
     monkeypatch.delattr(os, "sched_getaffinity")  # a Mac has none
     assert cpu_count() == 64
+
+
+def test_a_detector_runs_here_also_where_the_gpus_are_elsewhere(machine: Any) -> None:
+    machine(gpus=0)
+    far = Engine(device="cuda", scheduler="tls://far:8786")
+    assert (far.own_device(), Engine().own_device()) == ("cpu", "cpu")
+    with pytest.raises(ExtractorError, match="no CUDA device"):
+        Engine(device="cuda").own_device()
+    machine(gpus=2)
+    assert Engine(device="cuda").own_device() == "cuda:0"
+    assert Engine(device="cuda:1").own_device() == "cuda:1"

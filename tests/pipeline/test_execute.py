@@ -6,14 +6,14 @@ import errno
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 
+import pytest
 from distributed import KilledWorker
 
 from vadpipe.pipeline import execute
-from vadpipe.pipeline.cluster import (
-    open_client,
-)
+from vadpipe.pipeline.cluster import ClusterError, open_client
 from vadpipe.pipeline.engine import Engine
 from vadpipe.pipeline.execute import TaskQueue, may_pass, run_tasks
 
@@ -157,3 +157,39 @@ def die_twice(task: tuple[int, str]) -> int:
         (Path(folder) / str(calls)).touch()
         os._exit(1)
     return number
+
+
+def test_tasks_that_are_added_while_suspects_run_are_done(tmp_path: Path) -> None:
+    """What becomes of a suspect may ask for more, when all others have long ended."""
+    queue = TaskQueue([(0, str(tmp_path))])
+    seen: list[int] = []
+    with open_client(Engine(workers=1)) as client:
+        for outcome in run_tasks(client, die_twice, queue, group=lambda t: "one"):
+            assert outcome.error is None
+            seen.append(outcome.task[0])
+            if outcome.task[0] < 2:
+                queue.add((outcome.task[0] + 1, str(tmp_path)))
+    assert seen == [0, 1, 2]
+
+
+def test_a_task_that_may_pass_is_not_tried_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file server needs a moment; others go on meanwhile."""
+    monkeypatch.setattr(execute, "PAUSE_SECONDS", 0.2)
+    begin = time.monotonic()
+    with open_client() as client:
+        (outcome,) = run_tasks(client, fail_twice, [str(tmp_path / "calls")])
+    assert outcome.value == 3 and time.monotonic() - begin >= 0.2 + 0.4
+
+
+def test_a_lost_connection_is_no_fault_of_the_tasks() -> None:
+    """Those at work are submitted again; once the client gives up, the run ends and says why."""
+    assert may_pass(CancelledError())
+    with open_client() as client:
+        outcomes = run_tasks(client, halve, [2, 4, 6, 8, 10, 12])
+        next(outcomes)
+        client.status = "closed"
+        with pytest.raises(ClusterError, match="run the same command again"):
+            list(outcomes)
+        client.status = "running"

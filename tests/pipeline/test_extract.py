@@ -17,10 +17,11 @@ from vadpipe.data_manifests.record import Manifest
 from vadpipe.extractors import EXTRACTORS
 from vadpipe.extractors.base import ExtractorError
 from vadpipe.extractors.decode import read_frames
+from vadpipe.extractors.video import DecoderHang
 from vadpipe.extractors.weights import WeightsError
-from vadpipe.pipeline import span_task
+from vadpipe.pipeline import quarantine, span_task
 from vadpipe.pipeline.engine import Engine
-from vadpipe.pipeline.extract import extract
+from vadpipe.pipeline.extract import barred_by_quarantine, engine_for, extract, plans_of
 from vadpipe.pipeline.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.planning import estimate, plan_videos
 from vadpipe.pipeline.probe import duplicates, probe
@@ -183,3 +184,21 @@ def test_a_file_that_has_to_be_decoded_in_order_gives_the_same_shards(
         scene, replace(probed, rows=rows), [NULL], tmp_path / "b", engine=Engine(span_frames=10)
     )
     assert same(a, shards(tmp_path / "b"))
+
+
+def test_what_a_dry_run_counts_is_what_is_done(scene: Manifest, tmp_path: Path) -> None:
+    """Spans that suit the extractor, and no video that is in quarantine."""
+    probed = probe(scene, tmp_path)
+    bad = probed.rows[scene.records[0].video_id]
+    quarantine.add(tmp_path, bad.content_id, bad.path, DecoderHang("nothing came"))
+    frames = resolve_extractor("frames", {"size": [8, 8]})
+    for spec, most in ((NULL, 16_384), (frames, 1024)):
+        engine = engine_for([spec], Engine())
+        assert engine.span_frames == most
+        barred = barred_by_quarantine(probed, tmp_path, engine)
+        plans = plans_of(probed, barred, stores_of([spec], tmp_path), engine)
+        done = extract(scene, probed, [spec], tmp_path, max_bytes=10**9)
+        assert estimate(plans, [spec]).spans == done.written == len(scene) - 1
+    again = Engine(retry_quarantined=True)
+    assert barred_by_quarantine(probed, tmp_path, again) == {}
+    assert quarantine.entries(tmp_path), "who only asks lets nobody go"

@@ -20,6 +20,7 @@ from vadpipe.extractors.video import (
     DecodeError,
     DecoderCrash,
     DecoderHang,
+    DecoderKilled,
     DecoderMemory,
     OverLimit,
 )
@@ -110,6 +111,7 @@ def test_only_what_takes_a_process_down_belongs_there() -> None:
     worker: Any = None
     killed = KilledWorker("task", worker, 1)
     assert all(map(belongs_there, [DecoderHang(), DecoderCrash(), DecoderMemory(), killed]))
+    assert not belongs_there(DecoderKilled()), "somebody else did it"
     others = [DecodeError(), OverLimit(), CorruptFrames(), MemoryError(), OSError(), ValueError()]
     assert not any(map(belongs_there, others))
     assert not belongs_there(Quarantined())

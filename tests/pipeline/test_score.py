@@ -32,7 +32,7 @@ from vadpipe.pipeline.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.journal import read_runs
 from vadpipe.pipeline.keys import canonical_json, key_of
 from vadpipe.pipeline.probe import Probed, probe
-from vadpipe.pipeline.score import SCRATCH, Scored, score, specs_of_model
+from vadpipe.pipeline.score import SCRATCH, Scored, ScoreError, score, specs_of_model
 from vadpipe.pipeline.store import CannotWrite
 from vadpipe.pipeline.train import load_model, train
 
@@ -483,3 +483,21 @@ def test_features_that_a_killed_run_has_left_are_listed(archive: Archive) -> Non
     done = archive.score()
     assert (done.fresh, done.extracted) == (N, 0)
     assert store.index().num_rows == N and store.verify() == []
+
+
+def test_two_runs_in_one_folder_do_not_mix(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, refused = score_stage._write_part, []
+
+    def meanwhile(*args: Any) -> None:
+        with pytest.raises(ScoreError, match="another run is at work"):
+            archive.score()
+        refused.append(True)
+        real(*args)
+
+    monkeypatch.setattr(score_stage, "_write_part", meanwhile)
+    leftover = archive.out / f"{score_stage.TABLES}old"
+    leftover.mkdir(parents=True)
+    assert archive.score(discard_features=True).fresh == N == len(refused)
+    assert not leftover.exists()

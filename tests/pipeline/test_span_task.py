@@ -583,3 +583,17 @@ def test_a_run_that_is_over_does_not_begin(tmp_path: Path) -> None:
     STOP.set()
     with pytest.raises(Stopped):
         run(tmp_path, drawing(40), video(40), [null()], 1000)
+
+
+def test_a_process_keeps_a_few_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were asked for last: a worker of a cluster outlives many runs."""
+    monkeypatch.setattr(span_task, "_prepared", {})
+    monkeypatch.setattr(span_task, "MOST_PREPARED", 3)
+    specs = [null(stride=n) for n in (1, 2, 3, 4)]
+    runtime = Runtime("cpu", 1)
+    first, second, _ = (span_task.prepared(spec, runtime) for spec in specs[:3])
+    assert span_task.prepared(specs[0], runtime) is first
+    span_task.prepared(specs[3], runtime)
+    assert span_task.prepared(specs[0], runtime) is first
+    assert span_task.prepared(specs[1], runtime) is not second
+    assert len(span_task._prepared) == 3

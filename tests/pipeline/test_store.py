@@ -522,3 +522,27 @@ def test_a_table_is_written_whole_or_not_at_all(
             write_table(path, table.slice(0, 1))
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["a.parquet"]
+
+
+def test_old_temporary_files_go_when_the_index_is_rebuilt(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    write(store, Span(CONTENT, 0, 8, True), 8)
+    folders = [store.root / "index", store.video_folder(CONTENT)]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".a.host-1-x.tmp").touch()
+        (folder / ".b.host-2-y.tmp").touch()
+        os.utime(folder / ".a.host-1-x.tmp", (0, 0))
+    assert FeatureStore.open(store.root).rebuild_index() == 1
+    assert sorted(p.name for p in store.root.rglob("*.tmp")) == [".b.host-2-y.tmp"] * 2
+
+
+def test_of_a_shard_that_was_written_twice_the_later_counts(tmp_path: Path) -> None:
+    """Whatever the random part of the names; also once they are folded."""
+    store = make_store(tmp_path)
+    for number in range(40):
+        store.add_index_part([ShardRow(CONTENT, 0, 8, 2, 100, "x", True, number)])
+        assert store.index()["damaged"].to_pylist() == [number]
+        if number % 9 == 8:
+            store.fold_index(most=3)
+            assert store.index()["damaged"].to_pylist() == [number]
