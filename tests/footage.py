@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT, RATE = 96, 64, 25
+N = 120  # frames of each coding in tests of decoding
 
 X264 = "bframes=3:b-adapt=0:keyint=12:min-keyint=12:scenecut=0:rc-lookahead=0:threads=1"
 X265 = "bframes=3:b-adapt=0:keyint=12:min-keyint=12:scenecut=0:rc-lookahead=4:pools=1:log-level=0"
@@ -126,3 +127,9 @@ def repeat_video(source: Path, path: Path, times: int) -> Path:
                 copy.stream = out
                 container.mux(copy)
     return path
+
+
+def plain_decode(path: Path) -> list[np.ndarray]:
+    """Every frame by PyAV's own loop: the oracle for pixels."""
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.footage import write_coding
 from vadpipe.extractors.clips import (
     Clip,
     ClipAssembler,
@@ -26,22 +23,6 @@ from vadpipe.extractors.video import (
     Frame,
     FrameOrderError,
 )
-
-N = 120
-
-
-@pytest.fixture(scope="module")
-def footage(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Write each coding once; the tests must not change the files."""
-    folder = tmp_path_factory.mktemp("footage")
-    written: dict[str, Path] = {}
-
-    def get(name: str) -> Path:
-        if name not in written:
-            written[name] = write_coding(name, folder, N)
-        return written[name]
-
-    return get
 
 
 def numbered(number: int) -> Frame:

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.footage import CODINGS, write_coding, write_video
+from tests.footage import CODINGS, N, plain_decode, write_video
 from vadpipe.extractors import decode, probe_file
 from vadpipe.extractors.decode import read_frames
 from vadpipe.extractors.probe_file import probe_video
@@ -22,32 +22,10 @@ from vadpipe.extractors.video import (
     in_order,
 )
 
-N = 120
-
 # Seeking cannot be right in these: no usable times, or pictures that need more than three key
 # frames of lead. What the probe says of the others is its own business: spans have to be equal.
 IN_ORDER = {"h264-closed-avi", "h264-refresh-ts", "mpeg2-ps"}
 SEEKABLE = {"h264-closed-mp4", "h264-closed-mkv", "vp8-webm", "vp9-webm", "mjpeg-avi"}
-
-
-@pytest.fixture(scope="module")
-def footage(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Write each coding once; the tests must not change the files."""
-    folder = tmp_path_factory.mktemp("footage")
-    written: dict[str, Path] = {}
-
-    def get(name: str) -> Path:
-        if name not in written:
-            written[name] = write_coding(name, folder, N)
-        return written[name]
-
-    return get
-
-
-def plain_decode(path: Path) -> list[np.ndarray]:
-    """Every frame by PyAV's own loop: the oracle for pixels."""
-    with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
 def assert_same(got: list[Frame], want: list[Frame]) -> None:

@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from tests.footage import moving_picture, write_coding
+from tests.footage import moving_picture
 from vadpipe.extractors.identity import content_id
-
-N = 120
-
-
-@pytest.fixture(scope="module")
-def footage(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Write each coding once; the tests must not change the files."""
-    folder = tmp_path_factory.mktemp("footage")
-    written: dict[str, Path] = {}
-
-    def get(name: str) -> Path:
-        if name not in written:
-            written[name] = write_coding(name, folder, N)
-        return written[name]
-
-    return get
 
 
 def test_content_ids_by_their_definition(tmp_path: Path) -> None:

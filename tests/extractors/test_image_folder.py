@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.footage import moving_picture, write_coding
+from tests.footage import moving_picture
 from vadpipe.extractors.decode import read_frames
 from vadpipe.extractors.decode_worker import guarded_probe
 from vadpipe.extractors.image_folder import _natural, list_images
@@ -27,22 +26,6 @@ from vadpipe.extractors.video import (
     UnreadableImage,
     UnsafeLink,
 )
-
-N = 120
-
-
-@pytest.fixture(scope="module")
-def footage(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Write each coding once; the tests must not change the files."""
-    folder = tmp_path_factory.mktemp("footage")
-    written: dict[str, Path] = {}
-
-    def get(name: str) -> Path:
-        if name not in written:
-            written[name] = write_coding(name, folder, N)
-        return written[name]
-
-    return get
 
 
 def image_folder(path: Path, numbers: list[int], pattern: str = "img{}.png") -> Path:

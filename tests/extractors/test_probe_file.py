@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.footage import CODINGS, moving_picture, write_coding, write_video
+from tests.footage import CODINGS, N, moving_picture, plain_decode, write_video
 from vadpipe.extractors import probe_file
 from vadpipe.extractors.decode import read_frames
 from vadpipe.extractors.probe_file import probe_video
@@ -31,28 +31,6 @@ from vadpipe.extractors.video import (
     ProbeRow,
     in_order,
 )
-
-N = 120
-
-
-@pytest.fixture(scope="module")
-def footage(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Write each coding once; the tests must not change the files."""
-    folder = tmp_path_factory.mktemp("footage")
-    written: dict[str, Path] = {}
-
-    def get(name: str) -> Path:
-        if name not in written:
-            written[name] = write_coding(name, folder, N)
-        return written[name]
-
-    return get
-
-
-def plain_decode(path: Path) -> list[np.ndarray]:
-    """Every frame by PyAV's own loop: the oracle for pixels."""
-    with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
 def test_a_plain_file(footage: Callable[[str], Path]) -> None:
