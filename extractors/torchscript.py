@@ -50,10 +50,13 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
         Exception: of many kinds, for a file that is damaged or asks for anything but tensors; the
             caller (`weights.read_arrays`) makes one error of them.
     """
+    most = MAX_GROWTH * path.stat().st_size
     with zipfile.ZipFile(path) as archive:
+        if sum(info.file_size for info in archive.infolist()) > most:
+            raise pickle.UnpicklingError("it unpacks to far more than its size")
         (pickled,) = [n for n in archive.namelist() if n.partition("/")[2] == "data.pkl"]
         state = dict(_tensors(_Unpickler(archive, pickled.partition("/")[0]).load(), "", set()))
-    if sum(t.numel() * t.element_size() for t in state.values()) > MAX_GROWTH * path.stat().st_size:
+    if sum(t.numel() * t.element_size() for t in state.values()) > most:
         raise pickle.UnpicklingError("its tensors are far larger than the file")
     return state
 

@@ -235,6 +235,14 @@ def test_hostile_tensors(tmp_path: Path, tree: Any) -> None:
         read_arrays(write(tmp_path / "net.pt", tree))
 
 
+def test_archives_that_unpack_to_far_more_are_refused_unread(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.pt", Net())
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("net/data/9", bytes(1 << 24))
+    with pytest.raises(WeightsError, match="unpacks to far more than its size"):
+        read_arrays(path)
+
+
 def test_storages_may_be_shared_but_not_multiplied(tmp_path: Path) -> None:
     for times in (2, 1000):
         tensors = {
