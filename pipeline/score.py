@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,7 +43,7 @@ from .keys import canonical_json, differing_fields, key_of
 from .metrics import MetricsError
 from .planning import plan_videos
 from .probe import Probed
-from .progress import progress_bar
+from .progress import console, progress_bar
 from .score_maps import covered_by_grids, maps_stamp, remove_other_maps, write_maps
 from .store import (
     CannotWrite,
@@ -57,7 +56,7 @@ from .store import (
 from .train import describe_card, load_model
 
 SCORE_VERSION = 2
-SCRATCH, TABLES = ".features", ".tables-"  # in a score folder
+SCRATCH, LOCK, TABLES = ".features", ".lock", ".tables-"  # in a score folder
 ROW_GROUP = 1000  # videos whose rows and events are written together
 
 
@@ -162,20 +161,19 @@ def score(
 def _alone_in(out: Path) -> Iterator[None]:
     """Hold a score folder; a run that is killed lets go of it, and its leftovers are deleted."""
     out.mkdir(parents=True, exist_ok=True)
-    folder = os.open(out, os.O_RDONLY)
-    try:
+    with (out / LOCK).open("w") as handle:
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ScoreError(
                 f"another run is at work in {out}: wait until it ends (vadpipe status), or take "
                 "another folder"
             ) from None
+        except OSError as error:  # a file server without locks
+            console.print(f"{out} cannot be locked ({error}): see that no other run uses it")
         for leftover in out.glob(f"{TABLES}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         yield
-    finally:
-        os.close(folder)
 
 
 def _score(

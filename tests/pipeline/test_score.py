@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 import shutil
@@ -264,7 +265,7 @@ def test_a_row_group_is_a_video_or_many(archive: Archive, monkeypatch: pytest.Mo
         for name in ("scores", "videos")
     }
     assert groups == {"scores": N, "videos": 3}
-    assert not [p for p in archive.out.iterdir() if p.name.startswith(".")]
+    assert [p.name for p in archive.out.iterdir() if p.name.startswith(".")] == [score_stage.LOCK]
 
 
 def test_nothing_to_score_gives_empty_tables(archive: Archive) -> None:
@@ -501,3 +502,16 @@ def test_two_runs_in_one_folder_do_not_mix(
     leftover.mkdir(parents=True)
     assert archive.score(discard_features=True).fresh == N == len(refused)
     assert not leftover.exists()
+
+
+def test_a_folder_that_cannot_be_locked_is_used_all_the_same(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not every file server knows locks."""
+
+    def no_locks(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(score_stage.fcntl, "flock", no_locks)
+    assert archive.score().fresh == N
+    assert "cannot be locked" in " ".join(capsys.readouterr().err.split())
