@@ -127,6 +127,7 @@ class _Run:
         self._written: list[tuple[str, ShardRow]] = []
         self._found: list[tuple[str, ShardRow]] = []
         self._damaged: Counter[int] = Counter()  # by the first frame of a span
+        self._damaged_before: Counter[int] = Counter()  # likewise, by shards that are there
         self._write_seconds = 0.0
         self._starts = [span.frame_start for span in job.spans]
         rules = [
@@ -162,9 +163,11 @@ class _Run:
         if not path.is_file():
             return False
         try:
-            self._found.append((store.name, row_of(path)))
+            row = row_of(path)
         except (OSError, KeyError, StoreError):
             return False  # damaged: it is written anew
+        self._found.append((store.name, row))
+        self._damaged_before[span.frame_start] = row.damaged or 0
         return True
 
     def finish(self) -> SpanResult:
@@ -184,7 +187,7 @@ class _Run:
             tuple(self._found),
             n_frames,
             self._flags(n_frames),
-            sum(self._damaged.values()),
+            sum((self._damaged | self._damaged_before).values()),
             time.monotonic() - self._begin,
             self._write_seconds,
             self._before,
