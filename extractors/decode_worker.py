@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import math
 import mmap
 import os
 import resource
@@ -257,7 +258,8 @@ class _Child:
 
     def _receive(self, path: Path, limits: DecodeLimits) -> tuple[int, bytes]:
         try:
-            return self._message(limits.seconds + GRACE)
+            # It may have been silent for a quarter when the deadline began.
+            return self._message(1.25 * limits.seconds + GRACE)
         except TimeoutError:
             self.kill()
             raise DecoderHang(_hang(path, limits)) from None
@@ -278,15 +280,17 @@ class _Child:
                 "that; re-encode it, or leave it out"
             ) from None
 
-    def _message(self, seconds: float) -> tuple[int, bytes]:
+    def _message(self, seconds: float, until: float = math.inf) -> tuple[int, bytes]:
         """What the child says next, beside that it is alive.
 
         Raises:
-            TimeoutError: nothing, for so many seconds.
+            TimeoutError: nothing, for so many seconds or until that time.
             EOFError: it is gone.
             ValueError: more than it could have to say.
         """
         while True:
+            if time.monotonic() > until:
+                raise TimeoutError
             kind, length = _HEAD.unpack(self._read(_HEAD.size, seconds))
             if length > MOST_JSON:
                 raise ValueError(f"a message of {length} bytes")
@@ -319,9 +323,10 @@ class _Child:
     def stop(self) -> None:
         """End the request that is being answered; kill the child if it does not obey."""
         self._send(STOP)
+        until = time.monotonic() + STOP_SECONDS
         try:
             while self.busy:
-                kind, _ = self._message(STOP_SECONDS)
+                kind, _ = self._message(STOP_SECONDS, until)
                 self.busy = kind == FRAME
         except (EOFError, OSError, ValueError):  # a TimeoutError is an OSError
             self.kill()

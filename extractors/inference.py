@@ -199,11 +199,8 @@ class VideoNetwork:
         self._most = MOST_ITEMS  # of a whole batch, unless memory has run out
         self._padded = runtime.compile and not self._whole
         self._sizes = sizes or shared_sizes()
+        self._compiled = runtime.compile
         if runtime.compile:
-            from torch._dynamo import config as dynamo  # takes a second
-
-            # One shape for each size of frames and patches; beyond the limit none is compiled.
-            dynamo.recompile_limit = max(dynamo.recompile_limit, COMPILED_SHAPES)
             self._run = torch.compile(network, dynamic=False)
 
     def stage(self, clips: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
@@ -226,6 +223,8 @@ class VideoNetwork:
         def inside() -> R:
             if self.device == "cpu" and torch.get_num_threads() != self._threads:
                 torch.set_num_threads(self._threads)
+            if self._compiled:
+                _compile_more_shapes()
             with torch.inference_mode():
                 return work()
 
@@ -293,6 +292,17 @@ class VideoNetwork:
         """(B, T, H, W, 3) uint8 -> (B, 3, T, H, W) normalised, channels last in memory."""
         values = videos.to(self.device).to(torch.float32).sub_(self._mean).div_(self._std)
         return values.to(DTYPES[self.precision]).permute(0, 4, 1, 2, 3)
+
+
+def _compile_more_shapes() -> None:
+    """One for each size of frames and patches; beyond the limit none is compiled.
+
+    torch keeps it for each thread.
+    """
+    from torch._dynamo import config  # takes a second
+
+    if config.recompile_limit < COMPILED_SHAPES:
+        config.recompile_limit = COMPILED_SHAPES
 
 
 @cache

@@ -64,11 +64,12 @@ class MicroBatches:
         key = f"{processor(device)} {what}"
         with self._lock:
             if key not in self._sizes:
-                self._sizes.update(self._read())
+                self._sizes = self._read() | self._sizes  # what was shrunk stays so
             if key not in self._sizes:
-                self._sizes[key], enough = fastest(measure, items)
-                if not self._sizes[key]:
+                size, enough = fastest(measure, items)
+                if not size:
                     half(1, what, device)
+                self._sizes[key] = size
                 if enough:
                     self._write(key)
             return self._sizes[key]

@@ -138,6 +138,11 @@ def worker_specs(engine: Engine, threads: int) -> list[dict[str, Any]]:
     ours = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     seen = [name.strip() for name in ours.split(",") if name.strip()]
     numbers = [int(name.partition(":")[2] or 0) for name in engine.devices()]
+    if seen and max(numbers) >= len(seen):
+        raise ClusterError(
+            f"CUDA_VISIBLE_DEVICES={ours} leaves {len(seen)} GPUs, which count from cuda:0: there "
+            f"is no cuda:{max(numbers)}"
+        )
     places = [{"CUDA_VISIBLE_DEVICES": seen[n] if seen else str(n)} for n in numbers]
     return [
         {"cls": Nanny, "options": {**options, "resources": {"GPU": 1}, "env": env}}

@@ -186,9 +186,12 @@ class _Runner(Generic[T, R]):
 
     def _next(self) -> Outcome[T, R] | None:
         """The next outcome that is final; None if there is none for now."""
-        pause = max(0.01, self._pause()) if self._again else RECOUNT_SECONDS
+        pause = self._pause()  # over, if the next one waits for room
+        timeout = RECOUNT_SECONDS
+        if self._again and (pause > 0 or not self._running):
+            timeout = max(0.0, min(pause, RECOUNT_SECONDS))
         try:
-            done = self._ready.get(timeout=min(pause, RECOUNT_SECONDS))
+            done = self._ready.get(timeout=timeout)
         except Empty:
             return None
         if done not in self._running:
@@ -220,6 +223,8 @@ class _Runner(Generic[T, R]):
             self._client.cancel(held, force=True)
 
     def _count(self) -> int:
+        if self._client.status != "running":  # it tries to connect again
+            return 0
         threads: int = sum(self._client.nthreads().values())
         return AHEAD * threads
 
@@ -229,8 +234,6 @@ class _Runner(Generic[T, R]):
         if now - self._counted < RECOUNT_SECONDS:
             return
         self._check_connection()
-        if self._client.status != "running":
-            return  # it tries to connect again
         self._room, self._counted = self._count(), now
         if self._room:
             self._alone = None

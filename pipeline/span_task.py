@@ -145,7 +145,7 @@ class _Run:
         for number, (spec, missing) in enumerate(zip(job.specs, job.missing, strict=True)):
             if not missing:
                 continue
-            extractor = prepared(spec, self._runtime)
+            extractor = prepared(spec, self._runtime, len(job.specs))
             self._stores[number] = FeatureStore(Path(job.features), spec.recipe())
             for i in missing:
                 if self._is_there(number, job.spans[i]):
@@ -384,8 +384,8 @@ _lock = threading.Lock()
 _prepared: dict[str, Extractor[Any]] = {}  # the one that was asked for last is the last
 
 
-def prepared(spec: ExtractorSpec, runtime: Runtime) -> Extractor[Any]:
-    """The extractor of a spec on its device, loaded once a process.
+def prepared(spec: ExtractorSpec, runtime: Runtime, together: int = 1) -> Extractor[Any]:
+    """The extractor of a spec on its device, loaded once a process, with others of its run.
 
     Raises:
         WeightsError: the weights are damaged.
@@ -399,7 +399,7 @@ def prepared(spec: ExtractorSpec, runtime: Runtime) -> Extractor[Any]:
             extractor = spec.make()
             extractor.load(runtime)
         _prepared[place] = extractor
-        while len(_prepared) > MOST_PREPARED:
+        while len(_prepared) > max(MOST_PREPARED, together):
             del _prepared[next(iter(_prepared))]
         return extractor
 

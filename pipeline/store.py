@@ -480,14 +480,16 @@ class FeatureStore:
         if rows:
             self._add_part(_index_table(rows))
 
-    def _add_part(self, table: pa.Table) -> None:
-        """Under a name behind all others, as what comes later counts."""
-        numbers = [int(m[1]) for p in self._parts() if (m := _PART_NAME.fullmatch(p.name))]
-        name = f"{max(numbers, default=0) + 1:09d}-{uuid.uuid4().hex}.parquet"
-        write_table(self.root / "index" / name, table)
+    def _add_part(self, table: pa.Table, number: int | None = None) -> None:
+        """Under a name behind all others, as what comes later counts; or under a number."""
+        if number is None:
+            number = max(map(_part_number, self._parts()), default=0) + 1
+        write_table(self.root / "index" / f"{number:09d}-{uuid.uuid4().hex}.parquet", table)
 
     def _parts(self) -> list[Path]:
-        return sorted((self.root / "index").glob("*.parquet"))
+        """In the order in which they were made."""
+        parts = (self.root / "index").glob("*.parquet")
+        return sorted(parts, key=lambda path: (_part_number(path), path.name))
 
     def index(self, contents: Collection[str] | None = None) -> pa.Table:
         """All index parts as one table; of a shard written twice, the later row counts.
@@ -546,7 +548,8 @@ class FeatureStore:
         """Make one index part of many; other processes may read and add meanwhile."""
         old = self._parts()
         if len(old) > most:
-            self._add_part(self.index())
+            # What another process adds meanwhile comes behind it.
+            self._add_part(self.index(), _part_number(old[-1]))
             for part in old:
                 part.unlink(missing_ok=True)
 
@@ -596,6 +599,12 @@ class FeatureStore:
     def remove_video(self, content_id: str) -> None:
         """Delete the shards of a video."""
         shutil.rmtree(self.video_folder(content_id), ignore_errors=True)
+
+
+def _part_number(path: Path) -> int:
+    """0 for parts of older versions, which had none."""
+    match = _PART_NAME.fullmatch(path.name)
+    return int(match[1]) if match else 0
 
 
 def covers(shards: Sequence[tuple[int, int]], span: Span) -> bool:

@@ -374,3 +374,18 @@ def test_idle_processes_hold_no_pictures(video: Path) -> None:
     (child,) = decode_worker._idle
     assert os.fstat(child._ring_file).st_size == 0
     assert len(list(guarded_frames(row))) == 120
+
+
+def test_a_process_that_works_on_does_not_hold_up_who_wants_no_more(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says again and again that it is alive, and never looks at what it is told."""
+    alive = decode_worker._HEAD.pack(decode_worker.ALIVE, 0)
+    monkeypatch.setattr(decode_worker, "STOP_SECONDS", 0.3)
+    with guarded_frames(probe_video(video)) as frames:
+        next(frames)
+        (child,) = children()
+        monkeypatch.setattr(decode_worker._Child, "_read", lambda self, size, seconds: alive[:size])
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 5
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE

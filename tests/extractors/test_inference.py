@@ -16,6 +16,7 @@ from torch.nn import functional
 from vadpipe.extractors import inference
 from vadpipe.extractors.base import ExtractorError, Precision, PrecisionRequest, Runtime
 from vadpipe.extractors.inference import (
+    COMPILED_SHAPES,
     VideoNetwork,
     fold_batch_norms,
     prepare,
@@ -362,3 +363,5 @@ def test_a_compiled_network_takes_the_batch_that_is_told(tmp_path: Path) -> None
     network = mean_network(Noting(), tmp_path, batch_size=4, compile=True)
     assert len(network(shades(3))) == 3
     assert {shape[0] for shape in seen} == {3}
+    # an archive has frames of many sizes
+    assert network.turn(lambda: torch._dynamo.config.recompile_limit) >= COMPILED_SHAPES

@@ -87,10 +87,20 @@ def test_what_is_found_while_memory_is_short_is_not_kept(tmp_path: Path) -> None
     assert [sizes.size("net", "cpu", 8, measure) for _ in range(2)] == [2, 2]
     assert not path.exists()
     room[0] = 0
-    with pytest.raises(ExtractorError, match="single item of net"):
-        MicroBatches(path).size("net", "cpu", 8, measure)
+    sizes = MicroBatches(path)
+    for _ in range(2):
+        with pytest.raises(ExtractorError, match="single item of net"):
+            sizes.size("net", "cpu", 8, measure)
     room[0] = 8
-    assert MicroBatches(path).size("net", "cpu", 8, measure) == 8 and path.exists()
+    assert sizes.size("net", "cpu", 8, measure) == 8 and path.exists()
+
+
+def test_what_was_shrunk_stays_so_when_another_shape_comes(tmp_path: Path) -> None:
+    sizes = MicroBatches(tmp_path / "tuning.json")
+    assert sizes.size("one", "cpu", 8, lambda n: 1.0) == 8
+    assert sizes.shrink("one", "cpu", 8) == 4
+    assert sizes.size("other", "cpu", 8, lambda n: 1.0) == 8
+    assert sizes.size("one", "cpu", 8, lambda n: 1.0) == 4
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": "b"}', "\x00"])

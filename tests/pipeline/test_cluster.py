@@ -201,6 +201,9 @@ def test_gpus_are_those_of_this_job(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen() == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-8f1e")
     assert seen() == ["2", "GPU-8f1e"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with pytest.raises(ClusterError, match="leaves 1 GPUs, which count from cuda:0"):
+        seen()
 
 
 @pytest.mark.parametrize("streams", range(1, 17))

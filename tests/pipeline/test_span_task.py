@@ -615,3 +615,13 @@ def test_a_process_keeps_a_few_networks(monkeypatch: pytest.MonkeyPatch) -> None
     assert span_task.prepared(specs[0], runtime) is first
     assert span_task.prepared(specs[1], runtime) is not second
     assert len(span_task._prepared) == 3
+
+
+def test_all_networks_of_one_run_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(span_task, "_prepared", {})
+    monkeypatch.setattr(span_task, "MOST_PREPARED", 2)
+    loads: list[int] = []
+    monkeypatch.setattr(NullFeatures, "load", lambda extractor, runtime: loads.append(1))
+    specs = [null(stride=n) for n in (2, 3, 4, 5)]
+    run(tmp_path, drawing(60), video(60), specs, 10)
+    assert len(loads) == 4

@@ -540,9 +540,32 @@ def test_old_temporary_files_go_when_the_index_is_rebuilt(tmp_path: Path) -> Non
 def test_of_a_shard_that_was_written_twice_the_later_counts(tmp_path: Path) -> None:
     """Whatever the random part of the names; also once they are folded."""
     store = make_store(tmp_path)
+    store.add_index_part([ShardRow(CONTENT, 0, 8, 2, 100, "x", True, 99)])
+    (part,) = (store.root / "index").iterdir()
+    part.rename(part.with_name("f" * 32 + ".parquet"))  # as an older version named them
     for number in range(40):
         store.add_index_part([ShardRow(CONTENT, 0, 8, 2, 100, "x", True, number)])
         assert store.index()["damaged"].to_pylist() == [number]
         if number % 9 == 8:
             store.fold_index(most=3)
             assert store.index()["damaged"].to_pylist() == [number]
+
+
+def test_what_is_added_while_parts_are_folded_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = make_store(tmp_path), make_store(tmp_path)
+    for number in range(4):
+        store.add_index_part([ShardRow(CONTENT, 0, 8, 2, 100, "x", True, number)])
+    real = FeatureStore.index
+
+    def index(self: FeatureStore, *args: Any) -> Any:
+        table = real(self, *args)
+        monkeypatch.setattr(FeatureStore, "index", real)
+        other.add_index_part([ShardRow(CONTENT, 0, 8, 2, 100, "x", True, 77)])
+        return table
+
+    monkeypatch.setattr(FeatureStore, "index", index)
+    store.fold_index(most=3)
+    assert store.index()["damaged"].to_pylist() == [77]
+    assert len(list((store.root / "index").iterdir())) == 2
