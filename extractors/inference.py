@@ -197,7 +197,6 @@ class VideoNetwork:
         self._threads = runtime.threads or torch.get_num_threads()
         self._whole = runtime.batch_size is not None
         self._most = MOST_ITEMS  # of a whole batch, unless memory has run out
-        self._padded = runtime.compile and not self._whole
         self._sizes = sizes or shared_sizes()
         self._compiled = runtime.compile
         if runtime.compile:
@@ -258,7 +257,8 @@ class VideoNetwork:
 
     def _forward(self, videos: Tensor, size: int) -> Tensor:
         count = len(videos)
-        if self._padded and count < size:  # every other shape would be compiled anew
+        if self._compiled and not self._whole and count < size:
+            # Every other shape would be compiled anew.
             videos = torch.cat([videos, videos[-1:].expand(size - count, *videos.shape[1:])])
         return self._run(self.normalise(videos))[:count]
 

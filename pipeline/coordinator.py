@@ -27,7 +27,7 @@ from .planning import Estimate, VideoPlan, jobs_of, plan_videos
 from .probe import Probed
 from .progress import progress_bar
 from .span_task import STOP, SpanJob, SpanResult, run_job
-from .store import CannotWrite, FeatureStore, ShardRow, StoreError, row_of, write_atomically
+from .store import UNREADABLE, CannotWrite, FeatureStore, ShardRow, row_of, write_atomically
 
 INDEX_ROWS = 4096  # shards between two index parts: what a killed run leaves unlisted
 
@@ -259,7 +259,7 @@ class Coordinator:
             if self._place != self._cache:
                 store.remove_video(content)
             for *_, path in store.shards(content):
-                with suppress(OSError, KeyError, StoreError):
+                with suppress(*UNREADABLE):
                     self._list([(name, row_of(path))])
 
     def _list(self, shards: Sequence[tuple[str, ShardRow]]) -> None:
@@ -277,7 +277,7 @@ def _is_empty(store: FeatureStore, content: str) -> bool:
         try:
             if row_of(path).rows:
                 return False
-        except (OSError, KeyError, StoreError):
+        except UNREADABLE:
             return False
     return True
 

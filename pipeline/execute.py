@@ -250,8 +250,8 @@ class _Runner(Generic[T, R]):
 
 def may_pass(error: BaseException) -> bool:
     """Whether a task that failed like this may succeed when it is tried again."""
-    if isinstance(error, CommClosedError | TimeoutError | ConnectionError | DecoderKilled):
+    if isinstance(error, CommClosedError | CancelledError):  # the connection was lost
         return True
-    if isinstance(error, CancelledError):  # the connection was lost: ours are not looked at
+    if isinstance(error, TimeoutError | ConnectionError | DecoderKilled):
         return True
     return isinstance(error, OSError) and error.errno in _PASSING

@@ -106,13 +106,12 @@ def extract(
         for store in stores:
             store.create()
         run.go(plans, cost)
-    usable = [row for row in probed.rows.values() if row.content_id not in barred]
-    before = _damaged_before(specs, stores, usable, plans)
+    before = _damaged_before(specs, stores, probed.rows.values(), plans)
     done = Extracted(stores, {})
     done.written = run.n_written
     done.task_seconds, done.write_seconds = run.task_seconds, run.write_seconds
     done.waited, done.seconds = run.waited, run.seconds
-    errors = {**barred, **before, **run.errors}
+    errors = {**before, **barred, **run.errors}
     no_footage = NoFootage("no footage: import features, or build the manifest with footage")
     for video_id, probe_row in probed.rows.items():
         content = probe_row.content_id

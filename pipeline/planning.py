@@ -16,7 +16,7 @@ from .engine import SPAN_FRAMES, Engine, cpu_count
 from .extractor_spec import ExtractorSpec
 from .probe import Probed
 from .span_task import SpanJob, first_frame
-from .store import FeatureStore, ShardRow, StoreError, covers, row_of
+from .store import UNREADABLE, FeatureStore, ShardRow, covers, row_of
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Holdings:
             if last is None:
                 try:
                     row = row_of(path)
-                except (OSError, KeyError, StoreError):
+                except UNREADABLE:
                     continue
                 self.unlisted.append(row)
                 last = bool(row.last)

@@ -141,20 +141,55 @@ def score(
         CannotWrite: the disk is full or read-only; what is finished is kept.
         ScoreError: another run writes to the same score folder.
     """
+    engine, config = engine or Engine(), events or EventConfig()
     with _alone_in(out):
-        return _score(
-            model,
-            manifest,
-            probed,
-            out,
-            cache,
-            engine or Engine(),
-            events or EventConfig(),
-            weights,
-            keep_maps,
-            discard_features,
-            command,
-        )
+        detector, card = load_model(model)
+        imported = imported_stores(card, cache)
+        detector.to(engine.own_device())
+        specs = specs_of_model(card, weights=weights, engine=engine)
+        done = Scored(out, failures=list(probed.failures))
+        scoring = _Scoring(detector, card, imported, out, keep_maps, done)
+        records = [r for r in manifest.records if r.video_id in probed.rows]
+        rows = probed.rows
+        missing = [r for r in records if not scoring.is_current(r, rows[r.video_id])]
+        stores = stores_of(specs, cache)
+        asked = Probed({r.video_id: rows[r.video_id] for r in missing})
+        planned = {plan.row.content_id for plan in plan_videos(asked, stores, engine.span_frames)}
+        whole = {
+            v: row.content_id not in planned and not (stores and row.kind == "features")
+            for v, row in asked.rows.items()
+        }
+        scoring.score_all([r for r in missing if whole[r.video_id]], rows, stores)
+        to_do = [r for r in missing if not whole[r.video_id]]
+        place = out / SCRATCH if discard_features else cache
+        extracted = _extract_and_score(scoring, manifest, to_do, rows, specs, cache, place, engine)
+        shutil.rmtree(out / SCRATCH, ignore_errors=True)  # also of a run that was killed
+        done.extracted = extracted.written
+        done.failures += extracted.failures
+        thresholds = Calibration.from_json(card["calibration"]).thresholds(config)
+        failed = {failure.video_id for failure in done.failures}
+        scored = [r for r in records if r.video_id not in failed]
+        (out / "metrics.json").unlink(missing_ok=True)  # of the scores that were here before
+        _remove_other_parts(out, [r.video_id for r in manifest.records])
+        remove_other_maps(out, [r.video_id for r in manifest.records])
+        _write_tables(out, scored, rows, detector, thresholds, config, done)
+        write_failures(out / "failures.parquet", done.failures)
+        run = {
+            "dataset": manifest.dataset,
+            "manifest_digest": manifest.digest,
+            "videos": len(done.videos),
+            "failures": len(done.failures),
+            "model": {"folder": str(model), **describe_card(card)},
+            "threshold": {**thresholds.to_json(), "calibration": _calibration_facts(card)},
+            "events": config.model_dump(mode="json"),
+            "device": engine.device,
+            "versions": {n: version(n) for n in ("vadpipe", "torch", "av", "numpy", "h5py")},
+            "command": command,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        text = json.dumps(run, indent=1)
+        write_atomically(out / "run.json", lambda p: p.write_text(text, encoding="utf-8"))
+        return done
 
 
 @contextmanager
@@ -174,68 +209,6 @@ def _alone_in(out: Path) -> Iterator[None]:
         for leftover in out.glob(f"{TABLES}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         yield
-
-
-def _score(
-    model: Path,
-    manifest: Manifest,
-    probed: Probed,
-    out: Path,
-    cache: Path,
-    engine: Engine,
-    config: EventConfig,
-    weights: str | None,
-    keep_maps: bool,
-    discard_features: bool,
-    command: str,
-) -> Scored:
-    detector, card = load_model(model)
-    imported = imported_stores(card, cache)
-    detector.to(engine.own_device())
-    specs = specs_of_model(card, weights=weights, engine=engine)
-    done = Scored(out, failures=list(probed.failures))
-    scoring = _Scoring(detector, card, imported, out, keep_maps, done)
-    records = [r for r in manifest.records if r.video_id in probed.rows]
-    rows = probed.rows
-    missing = [r for r in records if not scoring.is_current(r, rows[r.video_id])]
-    stores = stores_of(specs, cache)
-    asked = Probed({r.video_id: rows[r.video_id] for r in missing})
-    planned = {plan.row.content_id for plan in plan_videos(asked, stores, engine.span_frames)}
-    whole = {
-        v: row.content_id not in planned and not (stores and row.kind == "features")
-        for v, row in asked.rows.items()
-    }
-    scoring.score_all([r for r in missing if whole[r.video_id]], rows, stores)
-    to_do = [r for r in missing if not whole[r.video_id]]
-    place = out / SCRATCH if discard_features else cache
-    extracted = _extract_and_score(scoring, manifest, to_do, rows, specs, cache, place, engine)
-    shutil.rmtree(out / SCRATCH, ignore_errors=True)  # also of a run that was killed
-    done.extracted = extracted.written
-    done.failures += extracted.failures
-    thresholds = Calibration.from_json(card["calibration"]).thresholds(config)
-    failed = {failure.video_id for failure in done.failures}
-    scored = [r for r in records if r.video_id not in failed]
-    (out / "metrics.json").unlink(missing_ok=True)  # of the scores that were here before
-    _remove_other_parts(out, [r.video_id for r in manifest.records])
-    remove_other_maps(out, [r.video_id for r in manifest.records])
-    _write_tables(out, scored, rows, detector, thresholds, config, done)
-    write_failures(out / "failures.parquet", done.failures)
-    run = {
-        "dataset": manifest.dataset,
-        "manifest_digest": manifest.digest,
-        "videos": len(done.videos),
-        "failures": len(done.failures),
-        "model": {"folder": str(model), **describe_card(card)},
-        "threshold": {**thresholds.to_json(), "calibration": _calibration_facts(card)},
-        "events": config.model_dump(mode="json"),
-        "device": engine.device,
-        "versions": {n: version(n) for n in ("vadpipe", "torch", "av", "numpy", "h5py")},
-        "command": command,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    text = json.dumps(run, indent=1)
-    write_atomically(out / "run.json", lambda p: p.write_text(text, encoding="utf-8"))
-    return done
 
 
 class _Scoring:

@@ -27,7 +27,7 @@ from ..extractors.lane import Usage, lane_of
 from ..extractors.limits import CorruptPolicy, DecodeLimits
 from ..extractors.video import CorruptFrames, Frame, ProbeRow
 from .extractor_spec import ExtractorSpec
-from .store import FeatureStore, ShardRow, StoreError, VideoFacts, row_of
+from .store import UNREADABLE, FeatureStore, ShardRow, VideoFacts, row_of
 
 CALL_BYTES = 512 << 20  # of decoded clips that an extractor is given at once
 
@@ -164,7 +164,7 @@ class _Run:
             return False
         try:
             row = row_of(path)
-        except (OSError, KeyError, StoreError):
+        except UNREADABLE:
             return False  # damaged: it is written anew
         self._found.append((store.name, row))
         self._damaged_before[span.frame_start] = row.damaged or 0

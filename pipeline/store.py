@@ -46,6 +46,9 @@ class CannotWrite(StoreError):
     """The disk is full or read-only: no further span will do any better."""
 
 
+UNREADABLE = (OSError, KeyError, StoreError)
+"""What reading a shard raises that is not whole (see `row_of`)."""
+
 # What no repetition cures; HDF5 tells it within its message.
 _UNWRITABLE = {
     getattr(errno, name)
@@ -533,7 +536,7 @@ class FeatureStore:
         for path in self.scan():
             try:
                 rows.append(row_of(path))
-            except (OSError, KeyError, StoreError):
+            except UNREADABLE:
                 continue
             if len(rows) == _PART_ROWS:
                 count += len(rows)
@@ -706,7 +709,7 @@ def row_of(path: Path) -> ShardRow:
     """The index row of a shard on disk.
 
     Raises:
-        StoreError, OSError, KeyError: it is no whole shard.
+        StoreError, OSError, KeyError: it is no whole shard (`UNREADABLE`).
     """
     with h5py.File(path, "r") as file:
         a = file.attrs

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.synthetic import write_tiny_scene
+from vadpipe.data_manifests import synthetic
+from vadpipe.data_manifests.record import Manifest
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -21,6 +25,14 @@ def shared() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return path
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """The synthetic data set, tiny; the tests must not change its files."""
+    root = tmp_path_factory.mktemp("scene") / "scene"
+    write_tiny_scene(root)
+    return synthetic.build(root)
 
 
 @pytest.fixture

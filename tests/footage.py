@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
+
+from vadpipe.extractors.decode import FrameReader, read_frames
+from vadpipe.extractors.video import Faults, Frame, ProbeRow
 
 WIDTH, HEIGHT, RATE = 96, 64, 25
 N = 120  # frames of each coding in tests of decoding
@@ -133,3 +138,18 @@ def plain_decode(path: Path) -> list[np.ndarray]:
     """Every frame by PyAV's own loop: the oracle for pixels."""
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def marking(bad: Iterable[int]) -> Callable[..., FrameReader]:
+    """The real decoder, whose frames are marked as damaged; stands for `guarded_frames`."""
+    damaged = set(bad)
+
+    def guarded_frames(row: ProbeRow, start: int = 0, **_: Any) -> FrameReader:
+        def frames() -> Generator[Frame, None, None]:
+            with read_frames(row, start) as reader:
+                for frame in reader:
+                    yield replace(frame, corrupt=frame.index in damaged)
+
+        return FrameReader(row, frames(), Faults())
+
+    return guarded_frames

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from tests.synthetic import write_tiny_scene
-from vadpipe.data_manifests import synthetic
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.detectors import DETECTORS
 from vadpipe.detectors.base import Supervision
@@ -48,13 +46,6 @@ DETECTOR_SETTINGS: dict[str, dict[str, Any]] = {
     "rtfm": {"steps": 3},
     "ssrl": {"steps": 2, "scales": []},
 }
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    root = tmp_path_factory.mktemp("scene") / "scene"
-    write_tiny_scene(root)
-    return synthetic.build(root)
 
 
 @pytest.fixture(autouse=True)

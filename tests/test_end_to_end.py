@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from tests.footage import marking
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import read_manifest, write_manifest
 from vadpipe.data_manifests.synthetic import write_scene
 from vadpipe.detectors.base import DetectorError
 from vadpipe.extractors.base import ExtractorError
-from vadpipe.extractors.decode import FrameReader, read_frames
-from vadpipe.extractors.video import Faults, Frame, ProbeRow
 from vadpipe.extractors.weights import weights_dir
 from vadpipe.pipeline import journal as journal_module
 from vadpipe.pipeline import span_task
@@ -234,16 +231,7 @@ def stderr_of(*arguments: str, code: int) -> str:
 
 def damage(monkeypatch: pytest.MonkeyPatch, *bad: int) -> None:
     """From here on, these frames of every video are marked as damaged."""
-
-    def guarded_frames(row: ProbeRow, start: int = 0, **_: Any) -> FrameReader:
-        def frames() -> Iterator[Frame]:
-            with read_frames(row, start) as reader:
-                for frame in reader:
-                    yield replace(frame, corrupt=frame.index in bad)
-
-        return FrameReader(row, frames(), Faults())
-
-    monkeypatch.setattr(span_task, "guarded_frames", guarded_frames)
+    monkeypatch.setattr(span_task, "guarded_frames", marking(bad))
 
 
 def test_probe_lists_faults_and_totals(run: Run, tmp_path: Path) -> None:

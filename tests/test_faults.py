@@ -27,8 +27,8 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from distributed import LocalCluster
 
+from tests.dask_cluster import cluster
 from tests.footage import moving_picture, repeat_video, write_coding, write_video
 from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest
@@ -291,25 +291,12 @@ def test_killed_workers_lose_nothing(
         check(scene, cache, expected)
 
 
-@contextmanager
-def cluster() -> Iterator[LocalCluster]:
-    with LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        worker_dashboard_address="127.0.0.1:0",
-    ) as made:
-        yield made
-
-
 def test_a_worker_killed_on_a_cluster(
     scene: Manifest, expected: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(coordinator, "run_job", slow_job)
-    with cluster() as made:
-        engine = Engine(span_frames=4, scheduler=made.scheduler_address)
+    with cluster() as address:
+        engine = Engine(span_frames=4, scheduler=address)
         killer = killing(lambda: at_work(tmp_path, "spawn_main"), times=8)
         done = run(scene, tmp_path, engine)
         killer.join()

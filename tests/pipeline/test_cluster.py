@@ -6,14 +6,13 @@ import os
 import random
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
-from distributed import Client, LocalCluster, Security
+from distributed import Client, Security
 
+from tests.dask_cluster import cluster
 from vadpipe.pipeline import cluster as cluster_module
 from vadpipe.pipeline.cluster import (
     ClusterError,
@@ -61,23 +60,6 @@ def test_every_gpu_has_a_process_that_sees_no_other() -> None:
     with open_client(engine) as client:
         found = list(run_tasks(client, visible_gpus, range(8), resources=share_of(engine)))
     assert {o.value for o in found} == {"0", "3"} and not any(o.error for o in found)
-
-
-@contextmanager
-def cluster(*, resources: bool = False, security: Security | None = None) -> Iterator[str]:
-    """Two worker processes at an address of this host."""
-    with LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        worker_dashboard_address="127.0.0.1:0",
-        resources={"GPU": 1} if resources else None,
-        protocol="tls" if security else None,
-        security=security,
-    ) as made:
-        yield made.scheduler_address
 
 
 def test_an_existing_cluster_by_its_address(tmp_path: Path) -> None:

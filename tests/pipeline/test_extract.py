@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from tests.synthetic import write_tiny_scene
-from vadpipe.data_manifests import footage, synthetic
+from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.extractors import EXTRACTORS
 from vadpipe.extractors.base import ExtractorError
@@ -27,13 +26,6 @@ from vadpipe.pipeline.planning import estimate, plan_videos
 from vadpipe.pipeline.probe import duplicates, probe
 
 NULL = resolve_extractor("null")
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    root = tmp_path_factory.mktemp("scene") / "scene"
-    write_tiny_scene(root)
-    return synthetic.build(root)
 
 
 def shards(cache: Path) -> dict[str, dict[str, Any]]:

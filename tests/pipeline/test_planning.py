@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.synthetic import FRAMES, SIZE, write_tiny_scene
-from vadpipe.data_manifests import synthetic
+from tests.synthetic import FRAMES, SIZE
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.clips import Span, plan_spans
@@ -40,13 +39,6 @@ from vadpipe.pipeline.store import FeatureStore
 NULL = resolve_extractor("null")
 OTHER = resolve_extractor("null", {"clip_length": 4, "stride": 4, "before": 0, "after": 9})
 ENGINE = Engine(span_frames=10)
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    root = tmp_path_factory.mktemp("scene") / "scene"
-    write_tiny_scene(root)
-    return synthetic.build(root)
 
 
 @pytest.fixture
@@ -84,6 +76,11 @@ def index_parts(store: FeatureStore) -> list[Path]:
     return sorted((store.root / "index").iterdir())
 
 
+def forget_index(store: FeatureStore) -> None:
+    for part in index_parts(store):
+        part.unlink()
+
+
 # --------------------------------------------------------------------------------------- holdings
 
 
@@ -102,8 +99,7 @@ def test_a_shard_that_the_index_does_not_know_is_opened_once(
     """A run that was killed has written it."""
     probed, store = held
     index = store.index()
-    for part in index_parts(store):
-        part.unlink()
+    forget_index(store)
     assert plan_videos(probed, [store], 10) == []
     assert sorted(opened) == list(store.scan())
     assert store.index() == index, "and is listed from then on"
@@ -118,8 +114,7 @@ def test_a_shard_that_cannot_be_read_is_written_anew(
     probed, store = held
     broken = next(store.scan())
     whole = broken.read_bytes()
-    for part in index_parts(store):
-        part.unlink()
+    forget_index(store)
     for damage in (b"", b"no shard", whole[:2000]):
         broken.write_bytes(damage)
         (plan,) = plan_videos(probed, [store], 10)
@@ -149,8 +144,7 @@ def test_an_index_of_an_older_version_does_not_know_where_a_video_ends(
 ) -> None:
     probed, store = held
     index = store.index()
-    for part in index_parts(store):
-        part.unlink()
+    forget_index(store)
     # The order of names must not matter: this one is read last.
     old = store.root / "index" / "z.parquet"
     pq.write_table(index.drop_columns(["last"]), old)

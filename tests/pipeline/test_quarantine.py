@@ -11,8 +11,6 @@ import pytest
 from click.testing import CliRunner
 from distributed import KilledWorker
 
-from tests.synthetic import write_tiny_scene
-from vadpipe.data_manifests import synthetic
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.extractors.decode import read_frames
 from vadpipe.extractors.video import (
@@ -37,11 +35,12 @@ NULL = resolve_extractor("null")
 RETRY = Engine(retry_quarantined=True)
 
 
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    root = tmp_path_factory.mktemp("scene") / "scene"
-    write_tiny_scene(root)
-    return synthetic.build(root)
+def copied(scene: Manifest, path: Path) -> Manifest:
+    """A data set of one video: a copy of the first."""
+    record = scene.records[0]
+    path.write_bytes(scene.resolve(record.path).read_bytes())
+    records = (record.model_copy(update={"path": path.name}),)
+    return Manifest(dataset="toy", root=str(path.parent), records=records)
 
 
 @pytest.fixture
@@ -160,13 +159,7 @@ def test_a_copy_of_a_quarantined_video_is_not_opened_either(
 ) -> None:
     hostile.clear()
     record = scene.records[0]
-    copy = tmp_path / "copy.mp4"
-    copy.write_bytes(scene.resolve(record.path).read_bytes())
-    twice = Manifest(
-        dataset="toy",
-        root=str(tmp_path),
-        records=(record.model_copy(update={"path": copy.name}),),
-    )
+    twice = copied(scene, tmp_path / "copy.mp4")
     probed = probe(twice, tmp_path / "cache")
     content = probed.rows[record.video_id].content_id
     quarantine.add(tmp_path / "cache", content, "/elsewhere.mp4", DecoderCrash("SIGSEGV"))
@@ -209,14 +202,8 @@ def test_a_file_that_was_mended_is_another_file(
     scene: Manifest, tmp_path: Path, hostile: set[str]
 ) -> None:
     """The probe knows files by path, size and time."""
-    record = scene.records[0]
     path = tmp_path / "a.mp4"
-    path.write_bytes(scene.resolve(record.path).read_bytes())
-    alone = Manifest(
-        dataset="toy",
-        root=str(tmp_path),
-        records=(record.model_copy(update={"path": path.name}),),
-    )
+    alone = copied(scene, path)
     hostile.add(str(path))
     assert [f.error for f in probe(alone, tmp_path / "cache").failures] == ["DecoderHang"]
     hostile.clear()

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from tests.footage import write_coding
+from tests.footage import marking, write_coding
 from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.extractors.base import ArraySpec, ExtractorError, Runtime
 from vadpipe.extractors.clips import Clip, ClipAssembler, Span, plan_spans
-from vadpipe.extractors.decode import FrameReader, read_frames
+from vadpipe.extractors.decode import FrameReader
 from vadpipe.extractors.null import NullConfig, NullFeatures
 from vadpipe.extractors.video import CorruptFrames, Faults, Frame, ProbeRow, SeekMismatch, in_order
 from vadpipe.pipeline import extractor_spec, span_task
@@ -70,21 +70,6 @@ def drawing(n: int, bad: Iterable[int] = (), *, on_frame: Callable[[int], Any] =
             for number in range(start, n):
                 on_frame(number)
                 yield replace(drawn(number), corrupt=number in damaged)
-
-        return FrameReader(row, frames(), Faults())
-
-    return guarded_frames
-
-
-def marking(bad: Iterable[int]) -> Reader:
-    """The real decoder, whose frames are marked as damaged."""
-    damaged = set(bad)
-
-    def guarded_frames(row: ProbeRow, start: int = 0, **_: Any) -> FrameReader:
-        def frames() -> Iterator[Frame]:
-            with read_frames(row, start) as reader:
-                for frame in reader:
-                    yield replace(frame, corrupt=frame.index in damaged)
 
         return FrameReader(row, frames(), Faults())
 
