@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from .clips import Clip, ClipRule
-from .weights import ResolvedWeights, Weights
+from .weights.kept import ResolvedWeights, Weights
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PrecisionRequest = Literal["auto", "fp32", "bf16", "fp16"]

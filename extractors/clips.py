@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from .video import Frame, FrameOrderError
+from .footage.video import Frame, FrameOrderError
 
 Tail = Literal["loop", "drop"]
 

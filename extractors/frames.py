@@ -16,7 +16,7 @@ from pydantic import PositiveInt
 
 from .base import ArraySpec, Config, Extractor, Runtime
 from .clips import Clip, ClipRule
-from .resize import Interpolation, resize_frames
+from .device.resize import Interpolation, resize_frames
 
 
 class FramesConfig(Config):

@@ -21,10 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .base import ArraySpec, Config, ExtractorError, Precision
 from .clips import ClipRule, Tail
-from .inference import VideoNetwork, resized
+from .device.inference import VideoNetwork, resized
+from .device.resize import Size, short_side
 from .network_extractor import NetworkExtractor
-from .resize import Size, short_side
-from .weights import Arrays, LayoutError, ResolvedWeights, Weights
+from .weights.kept import Arrays, LayoutError, ResolvedWeights, Weights
 
 CLASSES = 400  # of Kinetics
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from .base import ExtractorError
 from .i3d import CLASSES, Backbone, I3d, I3DFeatures, from_state_dict
-from .weights import ArchiveSource, Arrays, LayoutError, UrlSource, Weights
+from .weights.kept import ArchiveSource, Arrays, LayoutError, UrlSource, Weights
 
 FEATURES = 1024
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from .base import ConfigT, Extractor, ExtractorError, Runtime
 from .clips import Clip
-from .inference import VideoNetwork, load_video_network
-from .micro_batch import is_out_of_memory
+from .device.inference import VideoNetwork, load_video_network
+from .device.micro_batch import is_out_of_memory
 
 
 class NetworkExtractor(Extractor[ConfigT]):

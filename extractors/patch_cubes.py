@@ -17,11 +17,11 @@ from torch import Tensor
 from . import i3d_r50, inception_i3d
 from .base import ArraySpec, Config, Precision
 from .clips import ClipRule, Tail
+from .device.inference import VideoNetwork, resized
+from .device.resize import Size
 from .i3d import Backbone, I3d
-from .inference import VideoNetwork, resized
 from .network_extractor import NetworkExtractor
-from .resize import Size
-from .weights import ResolvedWeights, Weights
+from .weights.kept import ResolvedWeights, Weights
 
 BACKBONES: dict[str, Backbone] = {
     each.name: each for each in (inception_i3d.BACKBONE, i3d_r50.BACKBONE, i3d_r50.BACKBONE_PTV)

@@ -22,10 +22,10 @@ from torch.nn.functional import normalize
 
 from .base import ArraySpec, Config
 from .clips import ClipRule
-from .inference import VideoNetwork, resized
+from .device.inference import VideoNetwork, resized
+from .device.resize import short_side
 from .network_extractor import NetworkExtractor
-from .resize import short_side
-from .weights import Arrays, LayoutError, UrlSource, Weights
+from .weights.kept import Arrays, LayoutError, UrlSource, Weights
 
 FEATURES = 512
 WIDTH = 768

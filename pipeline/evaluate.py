@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..data_manifests.intervals import frame_labels
 from ..data_manifests.record import Manifest, VideoRecord
 from .import_features import SEGMENTS, segment_frames
-from .metrics import (
+from .metrics.frame_level import (
     Alignment,
     FrameMetrics,
     LabelledScores,
@@ -25,7 +25,7 @@ from .metrics import (
     frame_metrics,
     micro_auc,
 )
-from .store import write_atomically
+from .store.feature_store import write_atomically
 
 Align = Literal["auto", "exact", "pad16"]
 PadLabel = Literal["last", "normal"]

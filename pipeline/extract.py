@@ -11,16 +11,16 @@ import pyarrow.compute as pc
 from ..data_manifests.record import Manifest
 from ..extractors import EXTRACTORS
 from ..extractors.base import ExtractorError
-from ..extractors.video import CorruptFrames, NoFootage, ProbeRow
-from . import quarantine
-from .coordinator import Coordinator
-from .engine import PIXEL_SPAN_FRAMES, Engine
-from .extractor_spec import ExtractorSpec, stores_of
-from .failures import Failure, describe_failure
-from .planning import Estimate, VideoPlan, estimate, plan_videos
+from ..extractors.footage.video import CorruptFrames, NoFootage, ProbeRow
+from .engine import quarantine
+from .engine.coordinator import Coordinator
+from .engine.extractor_spec import ExtractorSpec, stores_of
+from .engine.planning import Estimate, VideoPlan, estimate, plan_videos
+from .engine.progress import console
+from .engine.settings import PIXEL_SPAN_FRAMES, Engine
 from .probe import Probed
-from .progress import console
-from .store import FeatureStore
+from .store.failures import Failure, describe_failure
+from .store.feature_store import FeatureStore
 
 
 @dataclass

@@ -31,12 +31,12 @@ from ..data_manifests.record import ID_PATTERN, Manifest, VideoRecord
 from ..detectors.base import grid_of
 from ..extractors.base import ArraySpec
 from ..extractors.clips import Span
-from ..extractors.video import ProbeRow
-from .failures import Failure, describe_failure
-from .feature_files import FeatureFile, FeatureFileError, Header, find_files, listing
+from ..extractors.footage.video import ProbeRow
+from .engine.progress import progress_bar
+from .importing.files import FeatureFile, FeatureFileError, Header, find_files, listing
 from .probe import Probed
-from .progress import progress_bar
-from .store import FeatureStore, ShardRow, VideoFacts
+from .store.failures import Failure, describe_failure
+from .store.feature_store import FeatureStore, ShardRow, VideoFacts
 
 IMPORT_VERSION = 1
 SEGMENTS = 32  # RTFM, SSRL and Sultani et al. train on 32 segments a video

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from ..data_manifests.counts import OFFICIAL, Counts, count, differences
 from ..data_manifests.record import Manifest, ManifestError, VideoRecord
-from ..extractors.video import ProbeRow
-from .store import FeatureStore, StoreError
+from ..extractors.footage.video import ProbeRow
+from .store.feature_store import FeatureStore, StoreError
 
 Verdict = Literal[
     "same", "ceil", "floor", "segments", "unstated", "length", "missing", "unreadable"

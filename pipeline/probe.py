@@ -13,18 +13,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..data_manifests.record import Manifest, VideoRecord
-from ..extractors.decode_worker import end_idle, guarded_probe
-from ..extractors.identity import HashMode
-from ..extractors.limits import DecodeLimits
-from ..extractors.video import DecodeError, ProbeRow
-from . import quarantine
-from .cluster import open_client
-from .engine import cpu_count
-from .execute import run_tasks
-from .failures import Failure, describe_failure
-from .keys import canonical_json
-from .progress import progress_bar
-from .store import write_table
+from ..extractors.footage.decode_worker import end_idle, guarded_probe
+from ..extractors.footage.identity import HashMode
+from ..extractors.footage.limits import DecodeLimits
+from ..extractors.footage.video import DecodeError, ProbeRow
+from .engine import quarantine
+from .engine.cluster import open_client
+from .engine.execute import run_tasks
+from .engine.progress import progress_bar
+from .engine.settings import cpu_count
+from .store.failures import Failure, describe_failure
+from .store.feature_store import write_table
+from .store.keys import canonical_json
 
 PROBE_VERSION = 2
 MAX_PARTS = 64

@@ -22,11 +22,17 @@ from ..data_manifests.record import Manifest, VideoRecord
 from ..detectors.base import Detector, Scores
 from ..extractors import EXTRACTORS
 from ..extractors.base import ExtractorError
-from ..extractors.video import ProbeRow
-from ..extractors.weights import verify
+from ..extractors.footage.video import ProbeRow
+from ..extractors.weights.kept import verify
 from .bags import StoreBags
-from .engine import Engine
-from .events import (
+from .engine.extractor_spec import ExtractorSpec, resolve_extractor, stores_of
+from .engine.planning import plan_videos
+from .engine.progress import console, progress_bar
+from .engine.settings import Engine
+from .extract import Extracted, extract
+from .metrics.frame_level import MetricsError
+from .probe import Probed
+from .scores.events import (
     EVENT_SCHEMA,
     Calibration,
     Event,
@@ -36,16 +42,9 @@ from .events import (
     events_table,
     find_events,
 )
-from .extract import Extracted, extract
-from .extractor_spec import ExtractorSpec, resolve_extractor, stores_of
-from .failures import Failure, describe_failure, write_failures
-from .keys import canonical_json, differing_fields, key_of
-from .metrics import MetricsError
-from .planning import plan_videos
-from .probe import Probed
-from .progress import console, progress_bar
-from .score_maps import covered_by_grids, maps_stamp, remove_other_maps, write_maps
-from .store import (
+from .scores.maps import covered_by_grids, maps_stamp, remove_other_maps, write_maps
+from .store.failures import Failure, describe_failure, write_failures
+from .store.feature_store import (
     CannotWrite,
     FeatureStore,
     StoreError,
@@ -53,6 +52,7 @@ from .store import (
     write_atomically,
     write_table,
 )
+from .store.keys import canonical_json, differing_fields, key_of
 from .train import describe_card, load_model
 
 SCORE_VERSION = 2

@@ -28,13 +28,13 @@ from ..detectors.base import (
     load_state,
     save_model,
 )
-from ..extractors.video import ProbeRow
+from ..extractors.footage.video import ProbeRow
 from .bags import StoreBags, find_stores, missing_videos
-from .events import Calibration
-from .keys import folder_name, key_of
+from .engine.progress import progress_bars
 from .probe import Probed
-from .progress import progress_bars
-from .store import FeatureStore, StoreError, write_atomically
+from .scores.events import Calibration
+from .store.feature_store import FeatureStore, StoreError, write_atomically
+from .store.keys import folder_name, key_of
 
 HOLDOUT = 0.2  # share of the normal videos that calibrates a detector that cannot leave one out
 UNFINISHED = "unfinished"  # folder beside the model: the state of a fit that was killed

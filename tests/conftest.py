@@ -39,7 +39,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 def real_weights() -> str:
     """The name of the real I3D weights; they have to be fetched first (`make test` does)."""
     from vadpipe.extractors.inception_i3d import CARDS
-    from vadpipe.extractors.weights import WeightsError, resolve
+    from vadpipe.extractors.weights.kept import WeightsError, resolve
 
     try:
         resolve(CARDS, None)
@@ -53,8 +53,8 @@ def real_weights() -> str:
 @pytest.fixture(scope="session", autouse=True)
 def own_batch_sizes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What tests try out is not what this machine should remember."""
-    from vadpipe.extractors import inference
-    from vadpipe.extractors.micro_batch import MicroBatches
+    from vadpipe.extractors.device import inference
+    from vadpipe.extractors.device.micro_batch import MicroBatches
 
     sizes = MicroBatches(tmp_path_factory.mktemp("tuning") / "tuning.json")
     with pytest.MonkeyPatch.context() as patch:

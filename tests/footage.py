@@ -12,8 +12,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from vadpipe.extractors.decode import FrameReader, read_frames
-from vadpipe.extractors.video import Faults, Frame, ProbeRow
+from vadpipe.extractors.footage.decode import FrameReader, read_frames
+from vadpipe.extractors.footage.video import Faults, Frame, ProbeRow
 
 WIDTH, HEIGHT, RATE = 96, 64, 25
 N = 120  # frames of each coding in tests of decoding

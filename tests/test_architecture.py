@@ -13,30 +13,30 @@ ROOMS = ("data_manifests", "extractors", "detectors", "pipeline")
 SOURCES = [path for room in ROOMS for path in sorted((REPOSITORY / room).rglob("*.py"))]
 
 
-def rooms_imported(tree: ast.AST, room: str) -> set[str]:
+def rooms_imported(tree: ast.AST, path: Path) -> set[str]:
+    """The other rooms that a file imports."""
+    package = ("vadpipe", *path.parent.parts)
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            name = node.module or ""
-            if node.level == 2:
-                found.add(name.partition(".")[0])
-            elif node.level == 0 and name.startswith("vadpipe."):
-                found.add(name.split(".")[1])
+            base = package[: len(package) + 1 - node.level] if node.level else ()
+            whole = (*base, *(node.module or "").split("."))
+            found.add(whole[1] if whole[0] == "vadpipe" else "")
         elif isinstance(node, ast.Import):
             found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("vadpipe.")}
-    return found & set(ROOMS) - {room}
+    return found & set(ROOMS) - {path.parts[0]}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_only_the_pipeline_imports_other_rooms(path: Path) -> None:
-    room = path.relative_to(REPOSITORY).parts[0]
-    others = rooms_imported(ast.parse(path.read_text()), room)
-    assert room == "pipeline" or not others, f"{path} imports {others}"
+    place = path.relative_to(REPOSITORY)
+    others = rooms_imported(ast.parse(path.read_text()), place)
+    assert place.parts[0] == "pipeline" or not others, f"{path} imports {others}"
 
 
 def test_the_check_above_sees_imports() -> None:
-    tree = ast.parse("from ..extractors.base import X\nimport vadpipe.pipeline.store\n")
-    assert rooms_imported(tree, "detectors") == {"extractors", "pipeline"}
+    tree = ast.parse("from ...extractors.base import X\nimport vadpipe.pipeline.probe\n")
+    assert rooms_imported(tree, Path("detectors/deep/file.py")) == {"extractors", "pipeline"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: f"{p.parent.name}/{p.name}")
@@ -52,12 +52,13 @@ def test_no_bare_except_and_no_pickle(path: Path) -> None:
                 assert safe.get("weights_only") == "True", f"{path}:{node.lineno}"
 
 
-def test_packages_are_flat_and_all_named() -> None:
+def test_every_folder_is_a_named_package() -> None:
     setup = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert set(setup["packages"]) == {f"vadpipe.{room}" for room in ROOMS}
+    folders = {path.parent.relative_to(REPOSITORY) for path in SOURCES}
+    assert all((REPOSITORY / folder / "__init__.py").is_file() for folder in folders)
+    named = {".".join(("vadpipe", *folder.parts)) for folder in folders}
+    assert set(setup["packages"]) == named, "a package is missing from the wheel"
     assert setup["package-dir"] == {f"vadpipe.{room}": room for room in ROOMS}
-    nested = [p for p in SOURCES if len(p.relative_to(REPOSITORY).parts) != 2]
-    assert not nested, "a nested package is missing from the wheel"
 
 
 def test_no_catch_all_files() -> None:

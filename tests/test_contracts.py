@@ -16,12 +16,12 @@ from vadpipe.detectors import DETECTORS
 from vadpipe.detectors.base import Supervision
 from vadpipe.extractors import EXTRACTORS
 from vadpipe.pipeline.bags import StoreBags
-from vadpipe.pipeline.engine import Engine
+from vadpipe.pipeline.engine.extractor_spec import ExtractorSpec, resolve_extractor
+from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.extractor_spec import ExtractorSpec, resolve_extractor
-from vadpipe.pipeline.keys import canonical_json
 from vadpipe.pipeline.probe import Probed, probe
-from vadpipe.pipeline.store import FeatureStore
+from vadpipe.pipeline.store.feature_store import FeatureStore
+from vadpipe.pipeline.store.keys import canonical_json
 from vadpipe.pipeline.train import load_model, make_detector, train
 
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -33,16 +33,17 @@ from tests.footage import moving_picture, repeat_video, write_coding, write_vide
 from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.data_manifests.table import write_manifest
-from vadpipe.extractors.inference import VideoNetwork
-from vadpipe.extractors.video import DecoderCrash
-from vadpipe.pipeline import coordinator, journal, quarantine, span_task, store
-from vadpipe.pipeline.engine import Engine
+from vadpipe.extractors.device.inference import VideoNetwork
+from vadpipe.extractors.footage.video import DecoderCrash
+from vadpipe.pipeline.engine import coordinator, journal, quarantine, span_task
+from vadpipe.pipeline.engine.extractor_spec import ExtractorSpec, resolve_extractor
+from vadpipe.pipeline.engine.journal import read_runs
+from vadpipe.pipeline.engine.settings import Engine
+from vadpipe.pipeline.engine.span_task import SpanJob, SpanResult, run_job
 from vadpipe.pipeline.extract import Extracted, extract
-from vadpipe.pipeline.extractor_spec import ExtractorSpec, resolve_extractor
-from vadpipe.pipeline.journal import read_runs
 from vadpipe.pipeline.probe import probe
-from vadpipe.pipeline.span_task import SpanJob, SpanResult, run_job
-from vadpipe.pipeline.store import CannotWrite, list_stores
+from vadpipe.pipeline.store import feature_store as store
+from vadpipe.pipeline.store.feature_store import CannotWrite, list_stores
 from vadpipe.pipeline.train import train
 
 pytestmark = pytest.mark.slow
@@ -108,7 +109,7 @@ def check_cache(cache: Path, expected: Arrays) -> None:
 def command(path: Path, cache: Path, *options: str) -> list[str]:
     """`vadpipe extract` as typed."""
     given = ["extract", str(path), "-e", "null", "--span-frames", "4", "--cache", str(cache)]
-    return [sys.executable, "-m", "vadpipe.pipeline.cli", *given, *options]
+    return [sys.executable, "-m", "vadpipe.pipeline.cli.main", *given, *options]
 
 
 def descendants(pid: int) -> list[psutil.Process]:
@@ -190,7 +191,7 @@ def test_sigkill_with_the_real_network(scene: Manifest, tmp_path: Path, real_wei
 
     def line(cache: Path) -> list[str]:
         given = ["extract", str(path), *options, "--cache", str(cache)]
-        return [sys.executable, "-m", "vadpipe.pipeline.cli", *given]
+        return [sys.executable, "-m", "vadpipe.pipeline.cli.main", *given]
 
     check_kills(tmp_path, line, caches=3 if SOAK else 1, kills=5 if SOAK else 2)
 
@@ -403,7 +404,7 @@ def test_files_over_the_allowed_size_end_the_run(scene: Manifest, tmp_path: Path
     few = scene.model_copy(update={"records": scene.records[:2]})
     path = write_manifest(few, tmp_path / "m.parquet")
     cache = tmp_path / "cache"
-    line = [sys.executable, "-m", "vadpipe.pipeline.cli", "extract", str(path), "-e", "frames"]
+    line = [sys.executable, "-m", "vadpipe.pipeline.cli.main", "extract", str(path), "-e", "frames"]
     line += ["--max-bytes", "1000000000", "--cache", str(cache)]  # shards of 7.9 MB
 
     def small() -> None:
@@ -629,7 +630,7 @@ def test_memory_does_not_grow_with_the_length_of_a_video(how: str, tmp_path: Pat
         given += [f"--set={k}={v}" for k, v in settings.items()] if how == "extract" else []
         given += ["--discard-features"] if how == "score" else []
         given += ["--span-frames", "1000", "--cache", str(cache)]
-        used[name] = peak_memory([sys.executable, "-m", "vadpipe.pipeline.cli", *given])
+        used[name] = peak_memory([sys.executable, "-m", "vadpipe.pipeline.cli.main", *given])
     assert used["long"] - used["short"] < 100 << 20, used
     if how == "score":
         assert not list(tmp_path.glob("out-*/**/*.h5")) and shards(cache) == 7, "of the training"

@@ -29,10 +29,10 @@ from vadpipe.detectors.segments import (
     sultani_edges,
 )
 from vadpipe.detectors.ssrl import Aggregation, SSRLConfig, SSRLNetwork
+from vadpipe.extractors.device.inference import prepare
 from vadpipe.extractors.i3d import I3d, ten_crop
 from vadpipe.extractors.i3d_r50 import I3dR50, I3dR50Ptv
 from vadpipe.extractors.inception_i3d import InceptionI3d
-from vadpipe.extractors.inference import prepare
 from vadpipe.extractors.vifi_clip import ClipTower, from_openai
 
 pytestmark = pytest.mark.data

@@ -237,7 +237,7 @@ def test_ids_are_safe_and_different_for_different_paths(paths: list[str]) -> Non
 
 @pytest.mark.data
 def test_real_footage(shared: Path) -> None:
-    assert ids(shared / "data/footage") == ["vtest.avi"]
+    assert "vtest.avi" in ids(shared / "data/footage")
     assert len(build(shared / "data/ucsd_ped2").records) == 16 + 6 + 6
 
 

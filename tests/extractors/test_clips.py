@@ -19,10 +19,7 @@ from vadpipe.extractors.clips import (
     clip_count,
     plan_spans,
 )
-from vadpipe.extractors.video import (
-    Frame,
-    FrameOrderError,
-)
+from vadpipe.extractors.footage.video import Frame, FrameOrderError
 
 
 def numbered(number: int) -> Frame:

@@ -13,10 +13,10 @@ from vadpipe.data_manifests import synthetic
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.extractors.base import ExtractorError
 from vadpipe.extractors.clips import Clip
-from vadpipe.extractors.decode import read_frames
+from vadpipe.extractors.footage.decode import read_frames
 from vadpipe.extractors.frames import Frames, FramesConfig
+from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.extractor_spec import resolve_extractor
 from vadpipe.pipeline.probe import probe
 
 

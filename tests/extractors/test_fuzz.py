@@ -29,13 +29,13 @@ from PIL import Image
 
 from tests.footage import moving_picture, write_coding, write_video
 from vadpipe.data_manifests import footage
-from vadpipe.extractors import probe_file, video
 from vadpipe.extractors.base import ExtractorError
 from vadpipe.extractors.clips import ClipRule, clip_count
-from vadpipe.extractors.decode_worker import end_idle, guarded_probe
-from vadpipe.extractors.image_folder import IMAGE_SUFFIXES, list_images
-from vadpipe.extractors.limits import DecodeLimits
-from vadpipe.extractors.video import (
+from vadpipe.extractors.footage import probe_file, video
+from vadpipe.extractors.footage.decode_worker import end_idle, guarded_probe
+from vadpipe.extractors.footage.image_folder import IMAGE_SUFFIXES, list_images
+from vadpipe.extractors.footage.limits import DecodeLimits
+from vadpipe.extractors.footage.video import (
     DecodeError,
     FrameOrderError,
     KeyFrames,
@@ -44,14 +44,14 @@ from vadpipe.extractors.video import (
     SeekMismatch,
     in_order,
 )
-from vadpipe.pipeline.engine import Engine
+from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
+from vadpipe.pipeline.engine.planning import jobs_of, plan_videos
+from vadpipe.pipeline.engine.settings import Engine
+from vadpipe.pipeline.engine.span_task import STOP, run_job
 from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.extractor_spec import resolve_extractor
-from vadpipe.pipeline.failures import Failure, describe_failure
-from vadpipe.pipeline.planning import jobs_of, plan_videos
 from vadpipe.pipeline.probe import Probed, probe
-from vadpipe.pipeline.span_task import STOP, run_job
-from vadpipe.pipeline.store import FeatureStore
+from vadpipe.pipeline.store.failures import Failure, describe_failure
+from vadpipe.pipeline.store.feature_store import FeatureStore
 
 pytestmark = pytest.mark.slow
 
@@ -290,7 +290,7 @@ def decoders() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            if "vadpipe.extractors.decode_worker" in process.cmdline():
+            if "vadpipe.extractors.footage.decode_worker" in process.cmdline():
                 found.append(process)
         except psutil.Error:
             continue

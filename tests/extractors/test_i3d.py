@@ -26,7 +26,7 @@ from vadpipe.extractors.i3d import (
     from_state_dict,
     ten_crop,
 )
-from vadpipe.extractors.weights import LayoutError, ResolvedWeights, Weights
+from vadpipe.extractors.weights.kept import LayoutError, ResolvedWeights, Weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not trained")
 
@@ -124,7 +124,7 @@ def test_halves_go_to_the_even_number() -> None:
 
 def by_hand(picture: Tensor) -> tuple[Tensor, Tensor]:
     """(T, H, W, 3) -> features and logits, with the network as it is."""
-    from vadpipe.extractors.weights import load_tensors
+    from vadpipe.extractors.weights.kept import load_tensors
 
     network = Toy().eval()
     tensors = load_tensors(RANDOM, network.state_dict())

@@ -22,6 +22,7 @@ from torchvision.transforms import functional as vision
 
 from vadpipe.extractors.base import ExtractorError, Precision, Runtime
 from vadpipe.extractors.clips import Clip
+from vadpipe.extractors.device.inference import load_video_network, prepare, resolve_precision
 from vadpipe.extractors.i3d import Backbone, I3d, I3DFeatures
 from vadpipe.extractors.i3d_r50 import (
     BACKBONE,
@@ -37,8 +38,7 @@ from vadpipe.extractors.i3d_r50 import (
     from_pytorchvideo,
     from_tushar_n,
 )
-from vadpipe.extractors.inference import load_video_network, prepare, resolve_precision
-from vadpipe.extractors.weights import LayoutError, ResolvedWeights, WeightsError, resolve
+from vadpipe.extractors.weights.kept import LayoutError, ResolvedWeights, WeightsError, resolve
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*not trained", "ignore:.*torch.jit.script.*:FutureWarning"

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from vadpipe.extractors.base import ExtractorError, Precision, Runtime
 from vadpipe.extractors.clips import Clip
+from vadpipe.extractors.device.inference import load_video_network, resolve_precision
 from vadpipe.extractors.i3d import I3DConfig
 from vadpipe.extractors.inception_i3d import (
     CARDS,
@@ -32,8 +33,7 @@ from vadpipe.extractors.inception_i3d import (
     same_padding,
     top_classes,
 )
-from vadpipe.extractors.inference import load_video_network, resolve_precision
-from vadpipe.extractors.weights import (
+from vadpipe.extractors.weights.kept import (
     LayoutError,
     ResolvedWeights,
     WeightsError,

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from vadpipe.extractors.base import ExtractorError, Runtime
 from vadpipe.extractors.clips import Clip
+from vadpipe.extractors.device.inference import VideoNetwork
 from vadpipe.extractors.i3d import I3DConfig
 from vadpipe.extractors.inception_i3d import CARDS, InceptionI3DFeatures
-from vadpipe.extractors.inference import VideoNetwork
-from vadpipe.extractors.weights import ResolvedWeights
+from vadpipe.extractors.weights.kept import ResolvedWeights
 
 
 class Shades(InceptionI3DFeatures):

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from vadpipe.extractors import EXTRACTORS, i3d_r50, inception_i3d
 from vadpipe.extractors.base import ExtractorError, Runtime
 from vadpipe.extractors.clips import Clip
-from vadpipe.extractors.inference import VideoNetwork
+from vadpipe.extractors.device.inference import VideoNetwork
+from vadpipe.extractors.device.resize import resize_frames
 from vadpipe.extractors.patch_cubes import (
     BACKBONES,
     PatchCubes,
@@ -24,8 +25,7 @@ from vadpipe.extractors.patch_cubes import (
     cut_patches,
     grid_of,
 )
-from vadpipe.extractors.resize import resize_frames
-from vadpipe.extractors.weights import ResolvedWeights
+from vadpipe.extractors.weights.kept import ResolvedWeights
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*not trained", "ignore:.*torch.jit.script.*:FutureWarning"

@@ -30,7 +30,7 @@ from vadpipe.extractors.vifi_clip import (
     from_openai,
     from_vifi_clip,
 )
-from vadpipe.extractors.weights import (
+from vadpipe.extractors.weights.kept import (
     LayoutError,
     ResolvedWeights,
     WeightsError,

@@ -20,11 +20,16 @@ from sklearn.metrics import roc_auc_score
 from vadpipe.data_manifests import write_manifest
 from vadpipe.data_manifests.intervals import from_inclusive, from_labels
 from vadpipe.data_manifests.record import Manifest, VideoRecord
-from vadpipe.pipeline.cli import cli
+from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.evaluate import evaluate, evaluate_runs
-from vadpipe.pipeline.metrics import FrameMetrics, MetricsError
+from vadpipe.pipeline.metrics.frame_level import FrameMetrics, MetricsError
+from vadpipe.pipeline.run.stages import (
+    detail_lines,
+    evaluate_if_labelled,
+    metrics_lines,
+    runs_lines,
+)
 from vadpipe.pipeline.score import VIDEO_SCHEMA
-from vadpipe.pipeline.stages import detail_lines, evaluate_if_labelled, metrics_lines, runs_lines
 
 
 class Run:

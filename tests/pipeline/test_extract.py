@@ -15,14 +15,14 @@ from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.extractors import EXTRACTORS
 from vadpipe.extractors.base import ExtractorError
-from vadpipe.extractors.decode import read_frames
-from vadpipe.extractors.video import DecoderHang
-from vadpipe.extractors.weights import WeightsError
-from vadpipe.pipeline import quarantine, span_task
-from vadpipe.pipeline.engine import Engine
+from vadpipe.extractors.footage.decode import read_frames
+from vadpipe.extractors.footage.video import DecoderHang
+from vadpipe.extractors.weights.kept import WeightsError
+from vadpipe.pipeline.engine import quarantine, span_task
+from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
+from vadpipe.pipeline.engine.planning import estimate, plan_videos
+from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.extract import barred_by_quarantine, engine_for, extract, plans_of
-from vadpipe.pipeline.extractor_spec import resolve_extractor, stores_of
-from vadpipe.pipeline.planning import estimate, plan_videos
 from vadpipe.pipeline.probe import duplicates, probe
 
 NULL = resolve_extractor("null")

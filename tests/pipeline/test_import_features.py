@@ -28,18 +28,18 @@ from vadpipe.data_manifests import (
     write_manifest,
 )
 from vadpipe.pipeline.bags import StoreBags, find_stores
-from vadpipe.pipeline.cli import cli
+from vadpipe.pipeline.cli.main import cli
+from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.extractor_spec import resolve_extractor
-from vadpipe.pipeline.feature_files import FeatureFileError
 from vadpipe.pipeline.import_features import (
     Imported,
     import_features,
     parse_grid,
     segment_frames,
 )
+from vadpipe.pipeline.importing.files import FeatureFileError
 from vadpipe.pipeline.probe import probe
-from vadpipe.pipeline.store import FeatureStore, StoreError, list_stores
+from vadpipe.pipeline.store.feature_store import FeatureStore, StoreError, list_stores
 
 WIDTH = 6
 

@@ -19,11 +19,11 @@ from vadpipe.data_manifests import ucf_crime, ucsd_ped2, write_manifest
 from vadpipe.data_manifests.record import Manifest, ManifestError, VideoRecord
 from vadpipe.extractors.base import ArraySpec
 from vadpipe.extractors.clips import Span
-from vadpipe.extractors.video import ProbeRow
-from vadpipe.pipeline.cli import cli
+from vadpipe.extractors.footage.video import ProbeRow
+from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.labels import Found, _verdict, check_labels
 from vadpipe.pipeline.probe import probe
-from vadpipe.pipeline.store import FeatureStore, VideoFacts
+from vadpipe.pipeline.store.feature_store import FeatureStore, VideoFacts
 
 SPEC = ArraySpec("x", "float16", ("snippet", "feature"), (2,), role="snippet")
 RECIPE = {"extractor": "toy", "version": 1, "arrays": [SPEC.to_json()]}

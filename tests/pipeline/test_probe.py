@@ -13,13 +13,13 @@ import pytest
 from tests.footage import write_coding
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import DATASETS, Manifest, VideoRecord
-from vadpipe.extractors.limits import DecodeLimits
-from vadpipe.extractors.video import DecoderHang, NoFootage
+from vadpipe.extractors.footage.limits import DecodeLimits
+from vadpipe.extractors.footage.video import DecoderHang, NoFootage
 from vadpipe.pipeline import probe as probe_stage
-from vadpipe.pipeline import quarantine
+from vadpipe.pipeline.engine import quarantine
+from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
+from vadpipe.pipeline.engine.planning import estimate, plan_videos
 from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.extractor_spec import resolve_extractor, stores_of
-from vadpipe.pipeline.planning import estimate, plan_videos
 from vadpipe.pipeline.probe import duplicates, probe
 
 A = VideoRecord(video_id="a", path=None, split="test", expected_frames=50)

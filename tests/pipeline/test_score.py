@@ -22,19 +22,19 @@ from vadpipe.data_manifests.record import Manifest
 from vadpipe.detectors.base import DetectorError
 from vadpipe.detectors.knn import KNN
 from vadpipe.extractors.base import ExtractorError
+from vadpipe.extractors.footage.video import DecoderHang
 from vadpipe.extractors.i3d_r50 import CARDS, I3dR50, caffe2_blob
-from vadpipe.extractors.video import DecoderHang
-from vadpipe.pipeline import quarantine, span_task
 from vadpipe.pipeline import score as score_stage
-from vadpipe.pipeline.engine import Engine
-from vadpipe.pipeline.events import Calibration, EventConfig, find_events
+from vadpipe.pipeline.engine import quarantine, span_task
+from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
+from vadpipe.pipeline.engine.journal import read_runs
+from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.extractor_spec import resolve_extractor, stores_of
-from vadpipe.pipeline.journal import read_runs
-from vadpipe.pipeline.keys import canonical_json, key_of
 from vadpipe.pipeline.probe import Probed, probe
 from vadpipe.pipeline.score import SCRATCH, Scored, ScoreError, score, specs_of_model
-from vadpipe.pipeline.store import CannotWrite
+from vadpipe.pipeline.scores.events import Calibration, EventConfig, find_events
+from vadpipe.pipeline.store.feature_store import CannotWrite
+from vadpipe.pipeline.store.keys import canonical_json, key_of
 from vadpipe.pipeline.train import load_model, train
 
 NULL = resolve_extractor("null")

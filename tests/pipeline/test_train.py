@@ -19,10 +19,10 @@ from vadpipe.data_manifests.record import Manifest
 from vadpipe.detectors.base import DetectorError, FitOptions, load_card
 from vadpipe.detectors.mil_ranking import MILRanking
 from vadpipe.pipeline import train as train_module
+from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.extractor_spec import resolve_extractor
 from vadpipe.pipeline.probe import Probed, probe
-from vadpipe.pipeline.store import StoreError
+from vadpipe.pipeline.store.feature_store import StoreError
 from vadpipe.pipeline.train import UNFINISHED, Trained, load_model, train
 
 SETTINGS: dict[str, Any] = {"steps": 3, "batch_size": 2}

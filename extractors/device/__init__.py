@@ -1,0 +1,1 @@
+"""The device on which networks run: turns, batches, resizing, inference."""

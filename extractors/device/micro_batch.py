@@ -1,0 +1,203 @@
+"""How many items go through a network at once: tried out once a machine, then remembered."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from uuid import uuid4
+
+import torch
+from torch import Tensor
+
+from ..base import ExtractorError
+from ..weights.kept import weights_dir
+
+BETTER = 1.03  # a larger batch has to be that much faster: small ones need less memory
+MISSES = 2  # larger sizes that are no better before the search ends
+MOST_ITEMS = 1024
+QUICK_SECONDS = 0.3
+# Pixels (frames x height x width) of the largest batch that is tried.
+MOST_PIXELS = {"cpu": 12 * 16 * 224 * 224, "cuda": 512 * 16 * 224 * 224}
+# What allocators say: torch's own class on CUDA, words in a RuntimeError on a CPU.
+CPU_WORDS = ("not enough memory", "can't allocate memory")
+
+
+class MicroBatches:
+    """Batch sizes by network, precision and shape of an item, kept in a JSON file of the machine.
+
+    What was found while memory was short is kept in this process only.
+
+    Args:
+        path:
+            The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._sizes: dict[str, int] = {}
+        self._lock = threading.RLock()
+
+    def size(self, what: str, device: str, items: int, measure: Callable[[int], float]) -> int:
+        """The batch size for something; measured if nobody knows it yet.
+
+        Args:
+            what:
+                Names network, precision and shape.
+            device:
+                Where it runs.
+            items:
+                Most items to try.
+            measure:
+                Seconds that a batch of n takes; raises on want of memory.
+
+        Raises:
+            ExtractorError: one item alone is too much.
+        """
+        key = f"{processor(device)} {what}"
+        with self._lock:
+            if key not in self._sizes:
+                self._sizes = self._read() | self._sizes  # what was shrunk stays so
+            if key not in self._sizes:
+                size, enough = fastest(measure, items)
+                if not size:
+                    half(1, what, device)
+                self._sizes[key] = size
+                if enough:
+                    self._write(key)
+            return self._sizes[key]
+
+    def shrink(self, what: str, device: str, size: int) -> int:
+        """Note that `size` items need too much memory; gives half of it.
+
+        Raises:
+            ExtractorError: one item alone is too much.
+        """
+        less = half(size, what, device)
+        with self._lock:
+            self._sizes[f"{processor(device)} {what}"] = less
+        return less
+
+    def _write(self, key: str) -> None:
+        known = self._read() | {key: self._sizes[key]}
+        temporary = self._path.with_name(f".{self._path.name}.{uuid4().hex[:8]}.tmp")
+        # A cache that cannot be written to is no reason to stop: it is measured again next time.
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(known, indent=1, sort_keys=True), encoding="utf-8")
+            temporary.replace(self._path)
+
+    def _read(self) -> dict[str, int]:
+        try:
+            stored = json.loads(self._path.read_text(encoding="utf-8"))
+            return {str(k): max(1, int(v)) for k, v in stored.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            return {}
+
+
+def half(size: int, what: str, device: str) -> int:
+    """Half a batch, after one that was too large.
+
+    Raises:
+        ExtractorError: it was a single item.
+    """
+    if size <= 1:
+        raise ExtractorError(
+            f"{device} has not enough memory for a single item of {what}: resize to less, or take "
+            "another device"
+        )
+    return size // 2
+
+
+def fastest(measure: Callable[[int], float], items: int) -> tuple[int, bool]:
+    """The batch size, a power of two, with the most items a second.
+
+    Args:
+        measure:
+            Seconds that a batch of n takes; raises on want of memory.
+        items:
+            Most items to try.
+
+    Returns:
+        The size: 1 if nothing larger is at least 3 % faster, 0 if nothing fits into memory; and
+        whether there was memory for all that was tried.
+    """
+    best, best_rate, missed, size = 0, 0.0, 0, 1
+    while size <= max(1, items) and missed < MISSES:
+        try:
+            rate = size / measure(size)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return best, False
+        if rate > best_rate * BETTER:
+            best, best_rate, missed = size, rate, 0
+        else:
+            missed += 1
+        size *= 2
+    return best, True
+
+
+def seconds_of(run: Callable[[], object], device: str) -> float:
+    """Seconds of one run, after one to warm up; the better of two where that is quick."""
+    times: list[float] = []
+    while len(times) < 2 or (len(times) < 3 and times[-1] < QUICK_SECONDS):
+        begin = time.perf_counter()
+        run()
+        if device != "cpu":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - begin)
+    return min(times[1:])
+
+
+def most_items(item: Tensor, device: str) -> int:
+    """How many items of this shape (T, H, W, 3) are tried at most."""
+    pixels = MOST_PIXELS["cpu" if device == "cpu" else "cuda"]
+    return max(1, min(MOST_ITEMS, pixels // item[..., 0].numel()))
+
+
+def even_parts(items: int, size: int) -> Iterator[slice]:
+    """Split a batch into parts of at most `size` items that differ by one at the most."""
+    parts = -(-items // size)
+    edges = [items * i // parts for i in range(parts + 1)] if parts else []
+    return (slice(a, b) for a, b in pairwise(edges))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or a host has no memory left."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in CPU_WORDS)
+    )
+
+
+@cache
+def processor(device: str) -> str:
+    """The name of what computes: a GPU, or a CPU with its number of cores."""
+    if device != "cpu":
+        return torch.cuda.get_device_name(torch.device(device))
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    return f"{name} x{os.cpu_count()}"
+
+
+_shared: dict[Path, MicroBatches] = {}
+_shared_lock = threading.Lock()
+
+
+def shared_sizes() -> MicroBatches:
+    """The sizes of this process, in the cache's file."""
+    with _shared_lock:
+        path = weights_dir().parent / "tuning.json"
+        return _shared.setdefault(path, MicroBatches(path))

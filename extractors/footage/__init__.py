@@ -1,0 +1,1 @@
+"""Footage as it is: opening, probing and decoding files and image folders."""

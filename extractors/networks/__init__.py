@@ -1,0 +1,1 @@
+"""Network architectures with their converters and weights cards."""

@@ -1,0 +1,1 @@
+"""Pretrained weights: their cards, fetching, reading and loading."""

@@ -1,0 +1,1 @@
+"""The task engine: settings, planning, span tasks, clusters, the journal."""

@@ -1,0 +1,275 @@
+"""Where tasks run: threads of this process, processes of this host, or a cluster by its address."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import dask
+import psutil
+from distributed import Client, Nanny, Scheduler, Security, SpecCluster
+from distributed.comm.core import CommClosedError
+
+from ...extractors.base import Precision, PrecisionRequest
+from ..store.feature_store import write_atomically
+from .settings import Engine
+
+CONNECT_SECONDS = 30.0
+
+# Run in each worker process: a terminal sends ctrl-C to them too, but their end is ours to say.
+_QUIET = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+
+
+class ClusterError(RuntimeError):
+    """A cluster that cannot be used; the message says what to do."""
+
+
+@contextmanager
+def open_client(engine: Engine | None = None, *, threads: int | None = None) -> Iterator[Client]:
+    """A dask client: threads of this process, local worker processes, or a cluster by address.
+
+    What is started here listens on loopback only.
+
+    Args:
+        engine:
+            Where tasks run; None is in this process.
+        threads:
+            Tasks at once in each process; None takes the engine's streams.
+
+    Raises:
+        ClusterError: the cluster cannot be reached or trusted, or has no workers.
+        ExtractorError: there is no such device.
+    """
+    engine = engine or Engine()
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    if engine.scheduler is not None:
+        with _connected(engine, engine.scheduler) as client:
+            yield client
+        return
+    threads = threads or engine.streams_each()
+    settings = {
+        "distributed.worker.daemon": False,
+        "distributed.scheduler.allowed-failures": 1,
+        # What it would note of every task for its dashboard grows with the number of tasks.
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.system-monitor.gil.enabled": False,
+        "distributed.admin.log-length": 100,
+        "distributed.admin.low-level-log-length": 100,
+    }
+    with dask.config.set(settings):
+        # Both addresses would listen on all interfaces otherwise, dashboard or not.
+        here = {"dashboard_address": "127.0.0.1:0"}
+        if engine.processes():
+            try:
+                cluster: Any = Processes(engine, threads)
+            except RuntimeError as error:
+                raise ClusterError(
+                    f"worker processes did not start ({error}): try again"
+                ) from error
+            client = Client(cluster)
+        else:
+            client = Client(
+                processes=False,
+                n_workers=1,
+                threads_per_worker=threads,
+                memory_limit=0,
+                worker_dashboard_address="127.0.0.1:0",
+                resources={"GPU": 1} if engine.on_gpu else None,
+                **here,
+            )
+            cluster = client.cluster
+        try:
+            yield client
+        finally:
+            client.close()
+            cluster.close()
+
+
+class Processes(SpecCluster):
+    """Watched worker processes of this host: one for each GPU, or as many as asked for on a CPU.
+
+    They listen on loopback only. A process that dies is started again by its watcher.
+    """
+
+    def __init__(self, engine: Engine, threads: int) -> None:
+        self._specs = worker_specs(engine, threads)
+        self._numbers = count(len(self._specs))
+        here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+        super().__init__(
+            workers=dict(enumerate(self._specs)),
+            scheduler={"cls": Scheduler, "options": here},
+            silence_logs=logging.CRITICAL,
+        )
+
+    def new_worker_spec(self) -> dict[int, dict[str, Any]]:
+        """What `scale` starts next: in place of one of the first, under a name of its own."""
+        number = next(self._numbers)
+        return {number: self._specs[number % len(self._specs)]}
+
+    def revive(self) -> None:
+        """Start all anew: a process that dies while it starts takes its watcher with it."""
+        self.scale(0)
+        self.scale(len(self._specs))
+
+
+def worker_specs(engine: Engine, threads: int) -> list[dict[str, Any]]:
+    """The watchers of the processes; that of a GPU lets its process see no other."""
+    options: dict[str, Any] = {
+        "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",
+        "nthreads": threads,
+        "memory_limit": 0,
+        "silence_logs": logging.CRITICAL,
+        "preload": [_QUIET],
+    }
+    if not engine.on_gpu:
+        return [{"cls": Nanny, "options": options} for _ in range(engine.processes())]
+    # Numbers count what this process sees, which may be a part of the machine.
+    ours = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    seen = [name.strip() for name in ours.split(",") if name.strip()]
+    numbers = [int(name.partition(":")[2] or 0) for name in engine.devices()]
+    if seen and max(numbers) >= len(seen):
+        raise ClusterError(
+            f"CUDA_VISIBLE_DEVICES={ours} leaves {len(seen)} GPUs, which count from cuda:0: there "
+            f"is no cuda:{max(numbers)}"
+        )
+    places = [{"CUDA_VISIBLE_DEVICES": seen[n] if seen else str(n)} for n in numbers]
+    return [
+        {"cls": Nanny, "options": {**options, "resources": {"GPU": 1}, "env": env}}
+        for env in places
+    ]
+
+
+@contextmanager
+def _connected(engine: Engine, address: str) -> Iterator[Client]:
+    check_address(address)
+    security = None
+    if engine.tls_ca is not None:
+        security = Security(
+            tls_ca_file=str(engine.tls_ca),
+            tls_client_cert=None if engine.tls_cert is None else str(engine.tls_cert),
+            tls_client_key=None if engine.tls_key is None else str(engine.tls_key),
+            require_encryption=True,
+        )
+    try:
+        client = Client(address, security=security, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        raise ClusterError(f"no scheduler answers at {address}: {error}") from error
+    try:
+        offered = client.run_on_scheduler(_resources)
+        if not offered:
+            raise ClusterError(f"{address} has no workers: start some with `dask worker {address}`")
+        if engine.on_gpu and not any(resources.get("GPU") for resources in offered):
+            raise ClusterError(
+                f"no worker at {address} offers a GPU: start them with --resources GPU=1, one for "
+                "each GPU (CUDA_VISIBLE_DEVICES)"
+            )
+        yield client
+    finally:
+        client.close()
+
+
+def _resources(dask_scheduler: Scheduler) -> list[dict[str, float]]:
+    return [dict(worker.resources) for worker in dask_scheduler.workers.values()]
+
+
+def check_address(address: str) -> None:
+    """A scheduler that is not on this host is reached by TLS only.
+
+    Who can talk to a scheduler can run anything on its workers, and on the way can read and change
+    what is said.
+
+    Raises:
+        ClusterError: it is not.
+    """
+    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    if parts.scheme in ("tls", "inproc"):
+        return
+    host = parts.hostname or ""
+    try:
+        found = {ipaddress.ip_address(a[4][0]) for a in socket.getaddrinfo(host, None)}
+    except (OSError, ValueError) as error:
+        raise ClusterError(f"there is no host {host!r} ({error})") from error
+    ours = {
+        ipaddress.ip_address(a.address.partition("%")[0])
+        for addresses in psutil.net_if_addrs().values()
+        for a in addresses
+        if a.family in (socket.AF_INET, socket.AF_INET6)
+    }
+    if not all(each.is_loopback or each in ours for each in found):
+        raise ClusterError(
+            f"{address} is on another host, and not encrypted: use tls://{parts.netloc} with "
+            "--tls-ca, --tls-cert and --tls-key"
+        )
+
+
+def check_workers(client: Client, folders: Collection[Path]) -> None:
+    """See that all workers of a cluster have this version and see the same folders.
+
+    Raises:
+        ClusterError: one has not.
+    """
+    tokens = [folder / f".seen-{uuid4().hex}" for folder in folders]
+    try:
+        for token in tokens:
+            write_atomically(token, lambda p: p.write_text("", encoding="utf-8"))
+        answers = client.run(_look, [str(token) for token in tokens], on_error="return")
+    finally:
+        for token in tokens:
+            token.unlink(missing_ok=True)
+    problems = []
+    for worker, answer in answers.items():
+        if isinstance(answer, CommClosedError):
+            continue  # it has just died: its tasks go to others
+        if isinstance(answer, BaseException):
+            problems.append(f"{worker} cannot run vadpipe: {answer}")
+            continue
+        theirs, unseen = answer
+        if theirs != version("vadpipe"):
+            problems.append(f"{worker} has vadpipe {theirs}, not {version('vadpipe')}")
+        for token in unseen:
+            folder = Path(token).parent
+            problems.append(f"{worker} does not see {folder}: all need the same folder there")
+    if problems:
+        raise ClusterError("the cluster cannot be used:\n  " + "\n  ".join(problems))
+
+
+def _look(tokens: Sequence[str]) -> tuple[str, list[str]]:
+    return version("vadpipe"), [token for token in tokens if not Path(token).is_file()]
+
+
+def resolve_precision_of(engine: Engine, request: PrecisionRequest) -> Precision:
+    """Settle a precision where the networks will run: here, or on a worker of the cluster.
+
+    Raises:
+        ExtractorError: that device lacks it.
+        ClusterError: the cluster cannot be used.
+    """
+    from ...extractors.device.inference import resolve_precision  # torch takes seconds
+
+    if engine.scheduler is None:
+        return resolve_precision(request, engine.devices()[0])
+    with open_client(engine) as client:
+        future = client.submit(
+            resolve_precision, request, engine.runtime().device, resources=share_of(engine)
+        )
+        precision: Precision = future.result()
+        return precision
+
+
+def share_of(engine: Engine) -> dict[str, float] | None:
+    """What a task asks of a worker's resources: as many tasks at once as there are streams.
+
+    Rounded down: the scheduler adds and takes away, and must not lack the last share by a bit.
+    """
+    return {"GPU": int(1e6 / engine.streams_each()) / 1e6} if engine.on_gpu else None

@@ -1,0 +1,303 @@
+"""The coordinator of an extraction: hands out tasks, keeps what they report, follows each video."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from distributed import Client
+
+from ...extractors.base import ExtractorError
+from ...extractors.clips import clip_count
+from ...extractors.footage.video import ProbeRow, SeekMismatch, in_order
+from ..probe import Probed
+from ..store.failures import describe_failure
+from ..store.feature_store import (
+    UNREADABLE,
+    CannotWrite,
+    FeatureStore,
+    ShardRow,
+    row_of,
+    write_atomically,
+)
+from . import quarantine
+from .cluster import check_workers, open_client, share_of
+from .execute import TaskQueue, run_tasks
+from .extractor_spec import ExtractorSpec
+from .journal import SHOWN, Journal, journal
+from .planning import Estimate, VideoPlan, jobs_of, plan_videos
+from .progress import progress_bar
+from .settings import Engine
+from .span_task import STOP, SpanJob, SpanResult, run_job
+
+INDEX_ROWS = 4096  # shards between two index parts: what a killed run leaves unlisted
+
+
+@dataclass
+class _Video:
+    """A video at work, and what its tasks have said so far.
+
+    Attributes:
+        row: as probed.
+        left: tasks that are not back yet.
+        error: why it failed.
+        seek_failed: it has to be decoded in order, all of it.
+        shards: (feature set, shard) pairs.
+        n_frames: where its end was reached.
+        flags: what decoding noticed.
+        damaged: frames that the decoder marked as damaged.
+    """
+
+    row: ProbeRow
+    left: int
+    error: BaseException | None = None
+    seek_failed: bool = False
+    shards: list[tuple[str, ShardRow]] = field(default_factory=list)
+    n_frames: int = 0
+    flags: set[str] = field(default_factory=set)
+    damaged: int = 0
+
+
+class Coordinator:
+    """One run.
+
+    Args:
+        specs:
+            The extractors.
+        stores:
+            Their feature sets.
+        cache:
+            Root of the cache: journal, quarantine, weights.
+        place:
+            Where the feature sets are: the cache, or a folder that is deleted afterwards.
+        engine:
+            Where and how.
+        when_done:
+            See `extract`.
+
+    Attributes:
+        n_written: shards.
+        errors: content id -> why a video failed.
+        notes: content id -> what decoding noticed.
+        damaged: content id -> frames that the decoder marked as damaged.
+        waited: share of the time that devices had nothing to do.
+        seconds: of the run.
+        task_seconds: of all tasks.
+        write_seconds: of durable writing in them.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[ExtractorSpec],
+        stores: Sequence[FeatureStore],
+        cache: Path,
+        place: Path,
+        engine: Engine,
+        when_done: Callable[[str], None] | None,
+    ) -> None:
+        self._specs = shared_weights(specs, cache) if engine.scheduler else list(specs)
+        self._stores = {store.name: store for store in stores}
+        self._cache, self._place = cache, place
+        self._engine = engine
+        self._when_done = when_done or (lambda content: None)
+        self._jobs_of = partial(
+            jobs_of, specs=self._specs, features=place, engine=engine, runtime=engine.runtime()
+        )
+        self._queue: TaskQueue[SpanJob] = TaskQueue()
+        self._at_work: dict[str, _Video] = {}
+        self._unlisted: dict[str, list[ShardRow]] = {name: [] for name in self._stores}
+        self.n_written = 0
+        self.errors: dict[str, BaseException] = {}
+        self.notes: dict[str, set[str]] = {}
+        self.damaged: dict[str, int] = {}
+        self.waited: float | None = None
+        self.seconds = 0.0
+        self.task_seconds = 0.0
+        self.write_seconds = 0.0
+
+    def go(self, plans: Sequence[VideoPlan], cost: Estimate) -> None:
+        """Do all of it."""
+        STOP.clear()
+        totals = {
+            "videos": len(plans),
+            "spans": sum(len(group) for plan in plans for group in plan.groups()),
+            "frames": cost.frames,
+        }
+        command = " ".join(["vadpipe", *sys.argv[1:]]) if sys.argv[0].endswith("vadpipe") else ""
+        self._queue = TaskQueue(self._all_jobs(plans))
+        try:
+            with (
+                journal(self._cache, command or "extract", totals) as kept,
+                open_client(self._engine) as client,
+                progress_bar("extract", cost.frames) as advance,
+            ):
+                if self._engine.scheduler is not None:
+                    check_workers(client, {self._cache, self._place})
+                try:
+                    self._collect(client, kept, advance)
+                finally:  # before the client closes, which waits for threads at work
+                    STOP.set()
+                if self._at_work:
+                    raise RuntimeError(f"tasks never came back: {', '.join(self._at_work)}")
+                self.seconds, self.waited = kept.state.seconds, kept.state.waited
+        finally:
+            for video in self._at_work.values():
+                self._list(video.shards)
+            for name, store in self._stores.items():
+                store.add_index_part(self._unlisted.pop(name))
+                store.fold_index()
+
+    def _all_jobs(self, plans: Sequence[VideoPlan]) -> Iterator[SpanJob]:
+        """Made when they are wanted: an archive has more spans than fit into memory."""
+        for plan in plans:
+            yield from self._begin(plan)
+
+    def _begin(self, plan: VideoPlan) -> Iterator[SpanJob]:
+        self._at_work[plan.row.content_id] = _Video(plan.row, len(plan.groups()))
+        yield from self._jobs_of(plan)
+
+    def _collect(self, client: Client, kept: Journal, advance: Callable[[float], None]) -> None:
+        resources = share_of(self._engine)
+        tasks = run_tasks(
+            client, run_job, self._queue, resources=resources, group=lambda job: job.row.content_id
+        )
+        with closing(tasks) as outcomes:
+            for outcome in outcomes:
+                job, video = outcome.task, self._at_work[outcome.task.row.content_id]
+                if isinstance(outcome.error, CannotWrite):
+                    raise outcome.error
+                if outcome.error is not None:
+                    self._note_error(job, video, outcome.error)
+                elif outcome.value is not None:
+                    self._note(video, outcome.value, kept)
+                advance(job.frames)
+                video.left -= 1
+                ended = video.left == 0 and self._end(video, kept)
+                running = islice(self._at_work.values(), SHOWN)
+                kept.update(
+                    videos_done=kept.state.videos_done + ended,
+                    spans_done=kept.state.spans_done + len(job.spans),
+                    frames_done=kept.state.frames_done + job.frames,
+                    shards=self.n_written,
+                    running=tuple(Path(each.row.path).name for each in running),
+                )
+
+    def _note(self, video: _Video, result: SpanResult, kept: Journal) -> None:
+        video.shards += [*result.written, *result.found]
+        video.n_frames = result.n_frames or video.n_frames
+        video.flags.update(result.flags)
+        video.damaged += result.damaged
+        self.n_written += len(result.written)
+        self.task_seconds += result.seconds
+        self.write_seconds += result.write_seconds
+        kept.note_usage(result.before, result.after)
+
+    def _note_error(self, job: SpanJob, video: _Video, error: BaseException) -> None:
+        if isinstance(error, SeekMismatch) and not job.row.sequential_only:
+            video.seek_failed = True
+            return
+        video.error = error
+        if quarantine.belongs_there(error):
+            quarantine.add(self._cache, video.row.content_id, video.row.path, error)
+
+    def _end(self, video: _Video, kept: Journal) -> bool:
+        """All tasks of a video are back; False where it has to be done once more."""
+        content = video.row.content_id
+        del self._at_work[content]
+        if video.seek_failed and video.error is None:
+            self._do_again(video.row, kept)
+            return False
+        error = video.error or self._refuse_empty(video)
+        if error is not None:
+            self.errors[content] = error
+            self._keep_leftovers(content)
+            kept.fail(describe_failure(Path(video.row.path).name, "extract", error))
+            return True
+        self._list(video.shards)
+        if video.flags:
+            self.notes[content] = video.flags
+        if video.damaged:
+            self.damaged[content] = video.damaged
+        self._when_done(content)
+        return True
+
+    def _do_again(self, row: ProbeRow, kept: Journal) -> None:
+        """Every span in order: numbers that were found by seeking may be wrong too."""
+        for store in self._stores.values():
+            store.remove_video(row.content_id)
+        again = Probed({row.content_id: in_order(row)})
+        stores = list(self._stores.values())
+        for plan in plan_videos(again, stores, self._engine.span_frames):
+            for job in self._begin(plan):
+                self._queue.add(job)
+                kept.update(
+                    spans=kept.state.spans + len(job.spans),
+                    frames=kept.state.frames + job.frames,
+                )
+
+    def _refuse_empty(self, video: _Video) -> ExtractorError | None:
+        """A video without one row is a failure, whatever the spans."""
+        content = video.row.content_id
+        for spec, store in zip(self._specs, self._stores.values(), strict=True):
+            if any(name == store.name and shard.rows for name, shard in video.shards):
+                continue
+            if not _is_empty(store, content):
+                continue
+            store.remove_video(content)
+            rule = spec.make().clip_rule
+            return ExtractorError(
+                f"all clips of the video have damaged frames ({video.damaged} of "
+                f"{video.n_frames}): take --on-corrupt keep, or leave it out"
+                if clip_count(video.n_frames, rule)
+                else f"the video has {video.n_frames} frames, fewer than one clip of "
+                f"{rule.length}; --set tail=loop repeats frames to fill it"
+            )
+        return None
+
+    def _keep_leftovers(self, content: str) -> None:
+        """Of a video that has failed: a task that fails says nothing of what it wrote before."""
+        for name, store in self._stores.items():
+            if self._place != self._cache:
+                store.remove_video(content)
+            for *_, path in store.shards(content):
+                with suppress(*UNREADABLE):
+                    self._list([(name, row_of(path))])
+
+    def _list(self, shards: Sequence[tuple[str, ShardRow]]) -> None:
+        """Have them listed in the index: many at once."""
+        for name, row in shards:
+            self._unlisted[name].append(row)
+            if len(self._unlisted[name]) >= INDEX_ROWS:
+                self._stores[name].add_index_part(self._unlisted[name])
+                self._unlisted[name] = []
+
+
+def _is_empty(store: FeatureStore, content: str) -> bool:
+    """Whether no shard of a video has a row; one that cannot be read says nothing."""
+    for *_, path in store.shards(content):
+        try:
+            if row_of(path).rows:
+                return False
+        except UNREADABLE:
+            return False
+    return True
+
+
+def shared_weights(specs: Sequence[ExtractorSpec], cache: Path) -> list[ExtractorSpec]:
+    """The specs with their weights in the cache, which all workers of a cluster see."""
+    moved = []
+    for spec in specs:
+        weights = spec.weights
+        if weights is not None and weights.path is not None:
+            path = cache / "weights" / weights.path.name
+            if not path.is_file():
+                write_atomically(path, partial(shutil.copyfile, weights.path))
+            spec = replace(spec, weights=replace(weights, path=path.absolute()))
+        moved.append(spec)
+    return moved

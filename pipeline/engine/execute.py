@@ -1,0 +1,257 @@
+"""Run tasks on whatever a client leads to; results come one by one, and one that fails costs only
+itself."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
+
+from distributed import Client, Future, KilledWorker
+from distributed.comm.core import CommClosedError
+
+from ...extractors.footage.video import DecoderKilled
+from .cluster import ClusterError, Processes
+
+T = TypeVar("T")
+R = TypeVar("R")
+AHEAD = 2  # tasks in flight for each thread: the coordinator's memory stays flat
+ATTEMPTS = 3  # at a task that fails for a reason that may pass
+PAUSE_SECONDS = 0.5  # before the second; twice that before the third
+RECOUNT_SECONDS = 10.0  # workers of a cluster come and go
+LONELY_SECONDS = 120.0  # without any worker; a new one takes a while to start
+
+# What a file server, a network or another process may be over with in a moment.
+_PASSING = {
+    getattr(errno, name)
+    for name in (
+        "EIO", "ESTALE", "EAGAIN", "EINTR", "EBUSY", "ETIMEDOUT", "ENOENT",
+        "ECONNRESET", "ECONNREFUSED", "ECONNABORTED", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN",
+    )
+    if hasattr(errno, name)
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T, R]):
+    """What became of one task: a value or an error."""
+
+    task: T
+    value: R | None
+    error: BaseException | None
+
+
+class TaskQueue(Generic[T]):
+    """Tasks that are made when they are wanted; more may be added while others run."""
+
+    def __init__(self, tasks: Iterable[T] = ()) -> None:
+        self._tasks = iter(tasks)
+        self._added: deque[T] = deque()
+
+    def add(self, task: T) -> None:
+        """One more, behind all that was added before."""
+        self._added.append(task)
+
+    def take(self) -> T | None:
+        """The next one; None if there is none now."""
+        task = next(self._tasks, None)
+        if task is None and self._added:
+            task = self._added.popleft()
+        return task
+
+
+def run_tasks(
+    client: Client,
+    run: Callable[[T], R],
+    tasks: Iterable[T] | TaskQueue[T],
+    *,
+    resources: Mapping[str, float] | None = None,
+    group: Callable[[T], Hashable] | None = None,
+) -> Generator[Outcome[T, R], None, None]:
+    """Run every task, give each outcome as it comes.
+
+    A task that fails for a reason that may pass is tried again, behind the others. One whose
+    worker process dies is tried once more by the scheduler, then it is a suspect: the scheduler
+    also blames tasks that merely shared the dead worker. Suspects are run at the end, one by one.
+    Where the caller stops early, what has not begun is cancelled.
+
+    Args:
+        client:
+            Where to.
+        run:
+            The function.
+        tasks:
+            Its arguments; taken when they are wanted.
+        resources:
+            What each asks of its worker.
+        group:
+            Tasks that share a fate (the spans of a video): once one is a suspect all are, and once
+            one of them has taken down a worker alone, none is run any more.
+
+    Raises:
+        ClusterError: no worker is left.
+    """
+    queue = tasks if isinstance(tasks, TaskQueue) else TaskQueue(tasks)
+    guilty: dict[Hashable, BaseException] = {}
+    suspects = True
+    while suspects:  # what becomes of them may add tasks
+        together = _Runner(client, run, queue, resources, group)
+        yield from together.outcomes()
+        suspects = bool(together.suspects)
+        for task, _ in together.suspects:
+            name = None if group is None else group(task)
+            if name in guilty:
+                yield Outcome(task, None, guilty[name])
+                continue
+            alone = _Runner(client, run, TaskQueue([task]), resources, None)
+            yield from alone.outcomes()
+            for killer, error in alone.suspects:
+                if name is not None:
+                    guilty[name] = error
+                yield Outcome(killer, None, error)
+
+
+class _Runner(Generic[T, R]):
+    """Tasks that run together; those that may have killed a worker are left in `suspects`."""
+
+    def __init__(
+        self,
+        client: Client,
+        run: Callable[[T], R],
+        queue: TaskQueue[T],
+        resources: Mapping[str, float] | None,
+        group: Callable[[T], Hashable] | None,
+    ) -> None:
+        self._client = client
+        self._run = run
+        self._queue = queue
+        self._resources = resources
+        self._group = group
+        self._running: dict[Future[R], tuple[T, int]] = {}
+        self._again: deque[tuple[T, int, float]] = deque()  # with the time not to begin before
+        self._ready: SimpleQueue[Future[R]] = SimpleQueue()
+        self._room = self._count()
+        self._counted = time.monotonic()
+        self._alone: float | None = None  # since when there is no worker
+        self._held: dict[Hashable, BaseException] = {}  # groups with a suspect
+        self.suspects: list[tuple[T, BaseException]] = []
+
+    def outcomes(self) -> Generator[Outcome[T, R], None, None]:
+        """As they come; whatever a video does to us is an outcome."""
+        try:
+            while self._fill():
+                outcome = self._next()
+                if outcome is not None:
+                    yield outcome
+                self._recount()
+        finally:
+            if self._running and self._connected():
+                self._client.cancel(list(self._running), force=True)
+
+    def _fill(self) -> bool:
+        """Submit until all workers have some ahead; False once nothing is left."""
+        while len(self._running) < max(1, self._room):
+            task, attempt = self._queue.take(), 1
+            if task is None:
+                if self._pause() > 0 or not self._again:
+                    break
+                task, attempt, _ = self._again.popleft()
+            if self._group is not None and (error := self._held.get(self._group(task))):
+                self.suspects.append((task, error))
+                continue
+            self._check_connection()
+            future = self._client.submit(self._run, task, pure=False, resources=self._resources)
+            self._running[future] = (task, attempt)
+            future.add_done_callback(self._ready.put)
+        return bool(self._running or self._again)
+
+    def _pause(self) -> float:
+        """Seconds until the next task that is tried again."""
+        return self._again[0][2] - time.monotonic() if self._again else 0.0
+
+    def _connected(self) -> bool:
+        return self._client.status not in ("closing", "closed")
+
+    def _check_connection(self) -> None:
+        if not self._connected():
+            raise ClusterError(
+                "the scheduler does not answer any more: run the same command again once it does; "
+                "what is finished is kept"
+            )
+
+    def _next(self) -> Outcome[T, R] | None:
+        """The next outcome that is final; None if there is none for now."""
+        pause = self._pause()  # over, if the next one waits for room
+        timeout = RECOUNT_SECONDS
+        if self._again and (pause > 0 or not self._running):
+            timeout = max(0.0, min(pause, RECOUNT_SECONDS))
+        try:
+            done = self._ready.get(timeout=timeout)
+        except Empty:
+            return None
+        if done not in self._running:
+            return None  # it was cancelled
+        task, attempt = self._running.pop(done)
+        try:
+            return Outcome(task, done.result(), None)
+        except KilledWorker as error:
+            self._suspect(task, error)
+        except Exception as error:
+            if attempt >= ATTEMPTS or not may_pass(error):
+                return Outcome(task, None, error)
+            begin = time.monotonic() + attempt * PAUSE_SECONDS
+            self._again.append((task, attempt + 1, begin))
+        finally:
+            done.release()
+        return None
+
+    def _suspect(self, task: T, error: BaseException) -> None:
+        """Keep a task for later, and those of its group: each would cost a worker."""
+        self.suspects.append((task, error))
+        if self._group is None:
+            return
+        name = self._group(task)
+        self._held[name] = error
+        held = [f for f, (other, _) in self._running.items() if self._group(other) == name]
+        self.suspects += [(self._running.pop(future)[0], error) for future in held]
+        if held:
+            self._client.cancel(held, force=True)
+
+    def _count(self) -> int:
+        if self._client.status != "running":  # it tries to connect again
+            return 0
+        threads: int = sum(self._client.nthreads().values())
+        return AHEAD * threads
+
+    def _recount(self) -> None:
+        """Workers of a cluster come and go; those of this host are started again."""
+        now = time.monotonic()
+        if now - self._counted < RECOUNT_SECONDS:
+            return
+        self._check_connection()
+        self._room, self._counted = self._count(), now
+        if self._room:
+            self._alone = None
+        elif self._alone is None:
+            self._alone = now
+            if isinstance(self._client.cluster, Processes):
+                self._client.cluster.revive()
+        elif now - self._alone > LONELY_SECONDS:
+            raise ClusterError(
+                f"no worker is left, {len(self._running)} tasks wait: start workers, and run the "
+                "same command again"
+            )
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether a task that failed like this may succeed when it is tried again."""
+    if isinstance(error, CommClosedError | CancelledError):  # the connection was lost
+        return True
+    if isinstance(error, TimeoutError | ConnectionError | DecoderKilled):
+        return True
+    return isinstance(error, OSError) and error.errno in _PASSING

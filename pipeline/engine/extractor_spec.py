@@ -1,0 +1,99 @@
+"""An extractor with every choice settled that decides its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...extractors import EXTRACTORS
+from ...extractors.base import Extractor, ExtractorError, Precision, PrecisionRequest
+from ...extractors.footage.limits import CorruptPolicy
+from ...extractors.weights.kept import ResolvedWeights, resolve
+from ..store.feature_store import FeatureStore
+from .cluster import resolve_precision_of
+from .settings import Engine
+
+
+@dataclass(frozen=True)
+class ExtractorSpec:
+    """An extractor with all its settings, small enough to be sent to a worker."""
+
+    name: str
+    config: dict[str, Any]
+    weights: ResolvedWeights | None
+    precision: Precision
+    on_corrupt: CorruptPolicy = "keep"
+
+    def make(self) -> Extractor[Any]:
+        """The extractor itself; nothing is loaded yet.
+
+        Raises:
+            pydantic.ValidationError: a setting is wrong or unknown.
+        """
+        kind = EXTRACTORS[self.name]
+        config = kind.Config.model_validate(self.config)
+        return kind(config, weights=self.weights, precision=self.precision)
+
+    def recipe(self) -> dict[str, Any]:
+        """What the key is made of: the extractor's recipe, and which clips have no row.
+
+        "fail" leaves no features behind that "keep" would not give, so it is no part of it.
+        """
+        recipe = self.make().recipe()
+        return recipe | ({"on_corrupt": "skip"} if self.on_corrupt == "skip" else {})
+
+
+def resolve_extractor(
+    name: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    weights: str | None = None,
+    precision: PrecisionRequest = "auto",
+    engine: Engine | None = None,
+    on_corrupt: CorruptPolicy = "keep",
+) -> ExtractorSpec:
+    """Settle every choice that decides the numbers, before a key is made.
+
+    Args:
+        name:
+            `NAME` or `NAME:PRESET`.
+        settings:
+            Config values that differ from the default (or the preset).
+        weights:
+            A card's name, a file, or "random:SEED"; None takes the default card.
+        precision:
+            "auto" becomes what the device does best.
+        engine:
+            Where it will run.
+        on_corrupt:
+            What becomes of clips with damaged frames.
+
+    Raises:
+        ExtractorError: unknown extractor or preset, or a precision that the device lacks.
+        WeightsError: the weights are missing or wrong.
+        ClusterError: the cluster cannot be asked for its precision.
+        pydantic.ValidationError: a setting is wrong or unknown.
+    """
+    base, _, preset = name.partition(":")
+    if base not in EXTRACTORS:
+        raise ExtractorError(f"no extractor {base!r}; there are: {', '.join(EXTRACTORS)}")
+    kind = EXTRACTORS[base]
+    if preset and preset not in kind.presets:
+        known = ", ".join(kind.presets) or "none"
+        raise ExtractorError(f"{base} has no preset {preset!r}; it has: {known}")
+    config = {**kind.presets.get(preset, {}), **(settings or {})}
+    cards = kind.cards_for(kind.Config.model_validate(config))
+    if not cards:
+        if weights is not None:
+            raise ExtractorError(f"{base} has no network and takes no weights")
+        return ExtractorSpec(base, config, None, "fp32", on_corrupt)
+    resolved = resolve(cards, weights)
+    settled = resolve_precision_of(engine or Engine(), precision)
+    return ExtractorSpec(base, config, resolved, settled, on_corrupt)
+
+
+def stores_of(specs: Sequence[ExtractorSpec], cache: Path) -> list[FeatureStore]:
+    """The feature set that each extractor writes; nothing is made on disk."""
+    return [FeatureStore(cache, spec.recipe()) for spec in specs]

@@ -1,0 +1,239 @@
+"""What a run is doing, for whoever asks while it runs and after: `vadpipe status`."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+from uuid import uuid4
+
+import psutil
+
+from ...extractors.device.lane import Usage
+from ..store.failures import Failure
+
+EVERY_SECONDS = 1.0  # at most one update of the file
+SILENT_SECONDS = 120.0  # without an update, a run on another host counts as lost
+KEPT = 100  # files of earlier runs
+SHOWN = 20  # failures and running videos in the file
+
+State = Literal["running", "done", "failed", "stopped"]
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One run as its file says.
+
+    Attributes:
+        name: of the file, without its ending.
+        command: as typed.
+        host: where the coordinator runs.
+        pid: its process.
+        started: UTC, ISO 8601.
+        updated: likewise.
+        state: "running" until it says otherwise.
+        videos: with something to do.
+        spans: to be decoded.
+        frames: to be decoded.
+        videos_done: finished, well or not.
+        spans_done: likewise.
+        frames_done: likewise.
+        shards: written.
+        failed: videos.
+        seconds: since the start, by a clock that never goes back.
+        waited: share of the time that devices had nothing to do, where networks run.
+        running: videos at work.
+        failures: the latest.
+    """
+
+    name: str
+    command: str
+    host: str
+    pid: int
+    started: str
+    updated: str
+    state: State
+    videos: int
+    spans: int
+    frames: int
+    videos_done: int = 0
+    spans_done: int = 0
+    frames_done: int = 0
+    shards: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    waited: float | None = None
+    running: tuple[str, ...] = ()
+    failures: tuple[dict[str, str], ...] = ()
+
+    @property
+    def frames_per_second(self) -> float:
+        """Decoded so far."""
+        return self.frames_done / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the rate so far; None where nothing is done yet, or nothing left."""
+        left = self.frames - self.frames_done
+        if self.state != "running" or left <= 0 or self.frames_per_second <= 0:
+            return None
+        return left / self.frames_per_second
+
+    def lost(self) -> bool:
+        """Whether it says that it runs, but its process is gone."""
+        if self.state != "running":
+            return False
+        if self.host == socket.gethostname():
+            return not psutil.pid_exists(self.pid)
+        silent = datetime.now(UTC) - datetime.fromisoformat(self.updated)
+        return silent.total_seconds() > SILENT_SECONDS
+
+    def lines(self) -> list[str]:
+        """For people."""
+        state = "lost (its process is gone; run it again)" if self.lost() else self.state
+        lines = [
+            f"{self.name}  {state}  {self.command}",
+            f"  {self.videos_done:,} of {self.videos:,} videos, {self.spans_done:,} of "
+            f"{self.spans:,} spans, {self.shards:,} shards written, {self.failed:,} videos failed",
+            f"  {duration(self.seconds)}, {self.frames_per_second:,.0f} frames/s"
+            + ("" if self.waited is None else f", devices waited {100 * self.waited:.0f} % of it")
+            + ("" if self.seconds_left is None else f", about {duration(self.seconds_left)} left"),
+        ]
+        if self.running and state == "running":
+            lines.append(f"  running: {', '.join(self.running)}")
+        lines += [f"  failed: {f['video_id']}: {f['error']}: {f['message']}" for f in self.failures]
+        return lines
+
+
+@dataclass
+class Journal:
+    """Keeps the file of a run up to date; a disk that cannot be written to stops no run."""
+
+    cache: Path
+    state: RunState
+    _begin: float = field(default_factory=time.monotonic)
+    _written: float = -EVERY_SECONDS
+    _usage: dict[str, tuple[Usage, Usage]] = field(default_factory=dict)
+
+    def note_usage(self, before: Usage, after: Usage) -> None:
+        """What a device had done when a task began, and when it ended."""
+        first, last = self._usage.get(after.process, (before, after))
+        self._usage[after.process] = (
+            min(first, before, key=lambda usage: usage.busy),
+            max(last, after, key=lambda usage: usage.busy + usage.waited),
+        )
+
+    def waited(self) -> float | None:
+        """Share of the time that devices had nothing to do; None where none has computed."""
+        busy = sum(last.busy - first.busy for first, last in self._usage.values())
+        waited = sum(last.waited - first.waited for first, last in self._usage.values())
+        return waited / (busy + waited) if busy else None
+
+    def update(self, *, now: bool = False, **changes: object) -> None:
+        """Change fields; the file follows once a second at most."""
+        seconds = time.monotonic() - self._begin
+        self.state = replace(
+            self.state,
+            seconds=seconds,
+            waited=self.waited(),
+            updated=_utc(),
+            **changes,  # type: ignore[arg-type]
+        )
+        if now or seconds - self._written >= EVERY_SECONDS:
+            self._written = seconds
+            _write(self.cache, self.state)
+
+    def fail(self, failure: Failure) -> None:
+        """Add a failure."""
+        rows = (*self.state.failures, {k: str(v) for k, v in asdict(failure).items()})
+        self.update(failed=self.state.failed + 1, failures=rows[-SHOWN:])
+
+
+@contextmanager
+def journal(cache: Path, command: str, totals: Mapping[str, int]) -> Iterator[Journal]:
+    """The journal of a run; whatever ends the run is what its file says in the end.
+
+    Args:
+        cache:
+            Root of the cache.
+        command:
+            As typed.
+        totals:
+            `videos`, `spans` and `frames` to do.
+    """
+    now = _utc()
+    # To the microsecond: names are in the order of the runs.
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{socket.gethostname()}-{os.getpid()}"
+    name += f"-{uuid4().hex[:4]}"
+    state = RunState(
+        name,
+        command,
+        socket.gethostname(),
+        os.getpid(),
+        now,
+        now,
+        "running",
+        videos=totals["videos"],
+        spans=totals["spans"],
+        frames=totals["frames"],
+    )
+    kept = Journal(cache, state)
+    _forget_old(cache)
+    kept.update(now=True)
+    try:
+        yield kept
+    except (KeyboardInterrupt, GeneratorExit):
+        kept.update(now=True, state="stopped", running=())
+        raise
+    except BaseException:
+        kept.update(now=True, state="failed", running=())
+        raise
+    kept.update(now=True, state="done", running=())
+
+
+def read_runs(cache: Path, most: int = KEPT) -> list[RunState]:
+    """The runs of a cache, the latest last; files that cannot be read are left out."""
+    found = []
+    for path in sorted((cache / "runs").glob("*.json"))[-most:]:
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            for name in ("running", "failures"):
+                values[name] = tuple(values[name])
+            found.append(RunState(**values))
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    return found
+
+
+def duration(seconds: float) -> str:
+    """`2 d 03:04:05`."""
+    whole = int(seconds)
+    days, rest = divmod(whole, 86_400)
+    clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+    return f"{days} d {clock}" if days else clock
+
+
+def _write(cache: Path, state: RunState) -> None:
+    path = cache / "runs" / f"{state.name}.json"
+    temporary = path.with_suffix(".tmp")
+    with suppress(OSError):  # not synced: it is about now
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(asdict(state)), encoding="utf-8")
+        temporary.replace(path)
+
+
+def _forget_old(cache: Path) -> None:
+    for path in sorted((cache / "runs").glob("*.json"))[:-KEPT]:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

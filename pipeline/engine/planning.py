@@ -1,0 +1,195 @@
+"""What a run has to do: which spans of which videos, by what is on disk already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...extractors.base import ArraySpec, Runtime
+from ...extractors.clips import ClipRule, Span, clip_count, plan_spans
+from ...extractors.footage.decode import row_for_span
+from ...extractors.footage.video import ProbeRow
+from ..probe import Probed
+from ..store.feature_store import UNREADABLE, FeatureStore, ShardRow, covers, row_of
+from .extractor_spec import ExtractorSpec
+from .settings import SPAN_FRAMES, Engine, cpu_count
+from .span_task import SpanJob, first_frame
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """One video with something to do.
+
+    Attributes:
+        row: as probed.
+        spans: all of the video.
+        missing: for each extractor, which of the spans to compute.
+    """
+
+    row: ProbeRow
+    spans: tuple[Span, ...]
+    missing: tuple[tuple[int, ...], ...]
+
+    def groups(self) -> list[tuple[int, ...]]:
+        """Spans that one task decodes together: one each, or all where seeking is not possible."""
+        wanted = sorted({i for indices in self.missing for i in indices})
+        return [tuple(wanted)] if self.row.sequential_only else [(i,) for i in wanted]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an extract run would cost.
+
+    Attributes:
+        videos: videos with something to do.
+        spans: shards to write.
+        rows: clips to compute, over all extractors.
+        bytes: to write.
+        flops: of the networks.
+        frames: to decode.
+        hours: of footage to decode.
+    """
+
+    videos: int
+    spans: int
+    rows: int
+    bytes: int
+    flops: float
+    frames: int
+    hours: float
+
+
+class Holdings:
+    """What a store holds of some videos: the folders say it, the index saves opening shards.
+
+    A shard that the index does not know (its run was killed) is opened once and kept in
+    `unlisted`; one that cannot be read counts as missing, so that it is written anew.
+
+    Args:
+        store:
+            The feature set.
+        contents:
+            Content ids of the videos.
+    """
+
+    def __init__(self, store: FeatureStore, contents: Iterable[str]) -> None:
+        self.store = store
+        self.unlisted: list[ShardRow] = []
+        self._known: dict[str, dict[tuple[int, int], bool | None]] = {}
+        index = store.index(list(contents))
+        names = ("content_id", "frame_start", "frame_stop", "last")
+        for content, start, stop, last in zip(
+            *(index[name].to_pylist() for name in names), strict=True
+        ):
+            self._known.setdefault(content, {})[start, stop] = last
+
+    def missing(self, content_id: str, spans: Sequence[Span]) -> tuple[int, ...]:
+        """Which of the spans are not there; none if the video is whole, whatever its length."""
+        known = self._known.get(content_id, {})
+        shards: list[tuple[int, int]] = []
+        at, ends = 0, False
+        for start, stop, path in self.store.shards(content_id):
+            last = known.get((start, stop))
+            if last is None:
+                try:
+                    row = row_of(path)
+                except UNREADABLE:
+                    continue
+                self.unlisted.append(row)
+                last = bool(row.last)
+            shards.append((start, stop))
+            if start <= at < stop:
+                at, ends = stop, last
+        if ends:
+            return ()
+        return tuple(i for i, span in enumerate(spans) if not covers(shards, span))
+
+
+def plan_videos(
+    probed: Probed, stores: Sequence[FeatureStore], span_frames: int = SPAN_FRAMES
+) -> list[VideoPlan]:
+    """The videos with something to do; the same footage comes once.
+
+    Shards that a killed run has left unlisted are put into the index.
+    """
+    rows = {row.content_id: row for row in probed.rows.values() if row.kind != "features"}
+    holdings = [Holdings(store, rows) for store in stores]
+    plans = []
+    for row in rows.values():
+        spans = tuple(plan_spans(row.content_id, row.n_frames, span_frames))
+        missing = tuple(held.missing(row.content_id, spans) for held in holdings)
+        if any(missing):
+            plans.append(VideoPlan(row, spans, missing))
+    for held in holdings:
+        held.store.add_index_part(held.unlisted)
+    return plans
+
+
+def jobs_of(
+    plan: VideoPlan,
+    specs: Sequence[ExtractorSpec],
+    features: Path,
+    engine: Engine,
+    runtime: Runtime,
+) -> Iterator[SpanJob]:
+    """The tasks of a video, one for each of its groups."""
+    rules = [spec.make().clip_rule for spec in specs]
+    decode_threads = 1  # on a cluster, where cores are its workers' to share
+    if engine.scheduler is None:
+        streams = max(1, engine.processes()) * engine.streams_each()
+        decode_threads = max(1, cpu_count() // streams)
+    missing = [set(indices) for indices in plan.missing]
+    for group in plan.groups():
+        spans = tuple(plan.spans[i] for i in group)
+        yield SpanJob(
+            str(features),
+            _row_for(plan.row, spans, rules),
+            spans,
+            tuple(tuple(n for n, i in enumerate(group) if i in wanted) for wanted in missing),
+            tuple(specs),
+            runtime,
+            decode_threads,
+            engine.limits,
+        )
+
+
+def _row_for(row: ProbeRow, spans: Sequence[Span], rules: Sequence[ClipRule]) -> ProbeRow:
+    """The row with no more key frames than the clips of the spans need."""
+    reach = max(rule.length + rule.after for rule in rules)
+    return row_for_span(row, first_frame(rules, spans[0]), spans[-1].frame_stop + reach)
+
+
+def estimate(plans: Iterable[VideoPlan], specs: Sequence[ExtractorSpec]) -> Estimate:
+    """Rows, bytes, FLOPs and frames of plans, from the probe alone."""
+    extractors = [spec.make() for spec in specs]
+    row_bytes = [16 + sum(map(_bytes_a_row, extractor.arrays)) for extractor in extractors]
+    rows = size = frames = shards = videos = 0
+    flops = hours = 0.0
+    for plan in plans:
+        videos += 1
+        wanted = [plan.spans[i] for group in plan.groups() for i in group]
+        decoded = sum(span.frame_stop - span.frame_start for span in wanted)
+        frames += decoded
+        hours += decoded / plan.row.fps / 3600
+        for extractor, each, missing in zip(extractors, row_bytes, plan.missing, strict=True):
+            clips = sum(_clips(plan.spans[i], plan.row, extractor.clip_rule) for i in missing)
+            rows += clips
+            size += clips * each
+            flops += clips * extractor.flops(plan.row.height, plan.row.width)
+            shards += len(missing)
+    return Estimate(videos, shards, rows, size, flops, frames, hours)
+
+
+def _bytes_a_row(spec: ArraySpec) -> int:
+    """Of one array; tables have no size beforehand."""
+    return 0 if spec.dtype == "table" else int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
+
+
+def _clips(span: Span, row: ProbeRow, rule: ClipRule) -> int:
+    """Clips that a span owns: starts before its end, less those before its beginning."""
+    whole = clip_count(row.n_frames, rule)
+    stop = whole if span.last else min(whole, -(-span.frame_stop // rule.stride))
+    return stop - min(stop, -(-span.frame_start // rule.stride))

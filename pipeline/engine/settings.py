@@ -1,0 +1,128 @@
+"""Where and how an extraction runs; nothing here is part of a key."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ...extractors.base import ExtractorError, Runtime
+from ...extractors.footage.limits import DecodeLimits
+
+SPAN_FRAMES = 16_384  # about ten minutes
+PIXEL_SPAN_FRAMES = 1024  # where pixels are kept: a span is in memory until it is written
+CPU_STREAMS = 2  # one video is decoded and written while the network works on another
+MOST_STREAMS = 16
+
+
+class Engine(BaseModel):
+    """Settings of a run; values change by the last bits at the most.
+
+    Attributes:
+        device: "cpu", "cuda" (all GPUs), "cuda:1" or several with commas between.
+        workers: local processes on the CPU; 0 runs in this process. GPUs get one each if there are
+            several.
+        scheduler: address of an existing Dask cluster.
+        tls_ca: file of the certificate authority, for a scheduler at tls://.
+        tls_cert: file of this side's certificate.
+        tls_key: file of its key.
+        threads: CPU threads of a network; None shares the cores among the processes.
+        streams: spans in flight for each process; None: 2 on a CPU, on a GPU one for each core.
+        batch_size: clips that go through a network at once; None tries out what is fastest.
+        compile: let torch.compile rewrite networks.
+        span_frames: frames a span.
+        limits: what a file may cost.
+        retry_quarantined: open files again that have taken a process down.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str = "cpu"
+    workers: int = Field(default=0, ge=0)
+    scheduler: str | None = None
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    threads: int | None = Field(default=None, ge=1)
+    streams: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
+    compile: bool = False
+    span_frames: int = Field(default=SPAN_FRAMES, ge=1)
+    limits: DecodeLimits = DecodeLimits()
+    retry_quarantined: bool = False
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.scheduler is not None and self.workers:
+            raise ValueError("--workers starts processes here; an existing --scheduler has its own")
+        if not re.fullmatch(r"cpu|cuda|cuda:\d+(, *cuda:\d+)*", self.device):
+            raise ValueError(
+                f"device {self.device!r} is unknown: take cpu, cuda, cuda:N or several"
+            )
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key belong together")
+        return self
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether networks run on GPUs."""
+        return self.device.startswith("cuda")
+
+    def devices(self) -> list[str]:
+        """The devices of this machine, one by one.
+
+        Raises:
+            ExtractorError: there is no such device.
+        """
+        if self.device != "cuda":
+            return [name.strip() for name in self.device.split(",")]
+        import torch
+
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not count:
+            raise ExtractorError("there is no CUDA device here: take --device cpu")
+        return [f"cuda:{number}" for number in range(count)]
+
+    def own_device(self) -> str:
+        """Where this process itself computes: a detector. GPUs of a cluster are elsewhere.
+
+        Raises:
+            ExtractorError: there is no such device.
+        """
+        return "cpu" if self.scheduler is not None else self.devices()[0]
+
+    def processes(self) -> int:
+        """Local worker processes; 0 runs everything in this one."""
+        devices = self.devices()
+        return len(devices) if self.on_gpu and len(devices) > 1 else self.workers
+
+    def streams_each(self) -> int:
+        """Spans in flight for each process."""
+        if self.streams is not None:
+            return self.streams
+        if not self.on_gpu:
+            return CPU_STREAMS
+        if self.scheduler is not None:
+            return MOST_STREAMS  # the threads of its workers are fewer
+        return max(CPU_STREAMS, min(MOST_STREAMS, cpu_count() // len(self.devices())))
+
+    def runtime(self) -> Runtime:
+        """How networks run in each process of this machine, or of the cluster.
+
+        A process that has one of several GPUs sees no other: there it is number 0.
+        """
+        device, threads = "cuda:0" if self.on_gpu else "cpu", self.threads
+        if self.scheduler is None:
+            processes = self.processes()
+            threads = threads or max(1, cpu_count() // max(1, processes))
+            if self.on_gpu and not processes:
+                device = self.devices()[0]
+        return Runtime(device, threads, self.batch_size, self.compile)
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

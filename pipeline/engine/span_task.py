@@ -1,0 +1,426 @@
+"""What one task does: decode spans of a video once, run extractors over them, write shards."""
+
+from __future__ import annotations
+
+import bisect
+import json
+import platform
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache as memoise
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ...extractors.base import Extractor, Runtime, cast_checked
+from ...extractors.clips import Clip, ClipAssembler, ClipRule, Span
+from ...extractors.device.lane import Usage, lane_of
+from ...extractors.footage.decode_worker import guarded_frames
+from ...extractors.footage.limits import CorruptPolicy, DecodeLimits
+from ...extractors.footage.video import CorruptFrames, Frame, ProbeRow
+from ..store.feature_store import UNREADABLE, FeatureStore, ShardRow, VideoFacts, row_of
+from .extractor_spec import ExtractorSpec
+
+CALL_BYTES = 512 << 20  # of decoded clips that an extractor is given at once
+
+
+class Stopped(RuntimeError):
+    """The run was ended while the task was at work."""
+
+
+STOP = threading.Event()
+"""Set in the process of a run that ends early, so that its threads do too."""
+
+
+@dataclass(frozen=True)
+class SpanJob:
+    """The spans of one video that one task decodes in order, with what each still lacks.
+
+    Attributes:
+        features: the folder that holds `features/`: the cache, or one that is deleted afterwards.
+        row: the video.
+        spans: in order of time.
+        missing: for each extractor, which of the spans to compute.
+        specs: the extractors.
+        runtime: where and how networks run; threads None takes those of the worker.
+        decode_threads: of the decoder.
+        limits: what the file may cost.
+    """
+
+    features: str
+    row: ProbeRow
+    spans: tuple[Span, ...]
+    missing: tuple[tuple[int, ...], ...]
+    specs: tuple[ExtractorSpec, ...]
+    runtime: Runtime
+    decode_threads: int
+    limits: DecodeLimits
+
+    @property
+    def frames(self) -> int:
+        """Frames to decode, by the probe."""
+        return sum(span.frame_stop - span.frame_start for span in self.spans)
+
+
+@dataclass(frozen=True)
+class SpanResult:
+    """What one task has done; small, as it goes through the scheduler.
+
+    Attributes:
+        written: (feature set, its shard) pairs.
+        found: likewise, of what an earlier attempt or another run had written meanwhile.
+        n_frames: of the video, where its end was reached.
+        flags: of the video, and what decoding noticed.
+        damaged: frames of the spans that the decoder marked as damaged.
+        seconds: of the task.
+        write_seconds: of durable writing.
+        before: what the device of this process had done when the task began.
+        after: and when it ended.
+    """
+
+    written: tuple[tuple[str, ShardRow], ...]
+    found: tuple[tuple[str, ShardRow], ...]
+    n_frames: int | None
+    flags: tuple[str, ...]
+    damaged: int
+    seconds: float
+    write_seconds: float
+    before: Usage
+    after: Usage
+
+
+def run_job(job: SpanJob) -> SpanResult:
+    """Decode the spans of a job once and write a shard for each extractor and span.
+
+    Raises:
+        SeekMismatch: the file has to be decoded in order; the caller does that.
+        DecodeError, ExtractorError, StoreError: this video fails, others go on.
+        CannotWrite: no video will do better.
+        Stopped: the run was ended.
+    """
+    return _Run(job).finish()
+
+
+class _Run:
+    """One pass over the frames of a job.
+
+    Batches are computed in a second thread, while this one reads the frames of the next.
+    """
+
+    def __init__(self, job: SpanJob) -> None:
+        self._job = job
+        self._begin = time.monotonic()
+        self._runtime = _with_threads(job.runtime)
+        self._lane = lane_of(self._runtime.device)
+        self._before = self._lane.usage()
+        self._stores: dict[int, FeatureStore] = {}
+        self._waiting: list[tuple[int, _SpanWork]] = []
+        self._active: list[tuple[int, _SpanWork]] = []
+        self._written: list[tuple[str, ShardRow]] = []
+        self._found: list[tuple[str, ShardRow]] = []
+        self._damaged: Counter[int] = Counter()  # by the first frame of a span
+        self._damaged_before: Counter[int] = Counter()  # likewise, by shards that are there
+        self._write_seconds = 0.0
+        self._starts = [span.frame_start for span in job.spans]
+        rules = [
+            spec.make().clip_rule for spec, todo in zip(job.specs, job.missing, strict=True) if todo
+        ]
+        self._start = first_frame(rules, job.spans[0])
+        # It decodes while the networks are loaded.
+        threads, limits = job.decode_threads, job.limits
+        self._reader = guarded_frames(job.row, self._start, threads=threads, limits=limits)
+        self._side = ThreadPoolExecutor(1, thread_name_prefix="batches")
+
+    def _prepare(self) -> None:
+        """Load the networks and say what each span needs."""
+        job = self._job
+        for number, (spec, missing) in enumerate(zip(job.specs, job.missing, strict=True)):
+            if not missing:
+                continue
+            extractor = prepared(spec, self._runtime, len(job.specs))
+            self._stores[number] = FeatureStore(Path(job.features), spec.recipe())
+            for i in missing:
+                if self._is_there(number, job.spans[i]):
+                    continue
+                work = _SpanWork(
+                    extractor, job.spans[i], spec.on_corrupt, self._runtime, self._side
+                )
+                self._waiting.append((number, work))
+        self._waiting.sort(key=lambda item: item[1].assembler.first_frame)
+
+    def _is_there(self, number: int, span: Span) -> bool:
+        """Whether an earlier attempt, or another run, has written the shard meanwhile."""
+        store = self._stores[number]
+        path = store.shard_path(span)
+        if not path.is_file():
+            return False
+        try:
+            row = row_of(path)
+        except UNREADABLE:
+            return False  # damaged: it is written anew
+        self._found.append((store.name, row))
+        self._damaged_before[span.frame_start] = row.damaged or 0
+        return True
+
+    def finish(self) -> SpanResult:
+        """Read until everything is written or the video ends."""
+        try:
+            with self._reader:
+                self._prepare()
+                with self._lane.wanted():
+                    at, ended = self._read()
+                    if ended:
+                        at = self._end(at)
+        finally:
+            self._side.shutdown(cancel_futures=True)
+        n_frames = at if ended else None
+        return SpanResult(
+            tuple(self._written),
+            tuple(self._found),
+            n_frames,
+            self._flags(n_frames),
+            sum((self._damaged | self._damaged_before).values()),
+            time.monotonic() - self._begin,
+            self._write_seconds,
+            self._before,
+            self._lane.usage(),
+        )
+
+    def _read(self) -> tuple[int, bool]:
+        """Where reading stopped, and whether the video ended there."""
+        at = self._start
+        if not self._waiting:
+            return at, False
+        for frame in self._reader:
+            if STOP.is_set():
+                raise Stopped("the run was ended")
+            at = frame.index + 1
+            self._push(frame)
+            if not self._active and not self._waiting:
+                return at, False
+        return at, True
+
+    def _push(self, frame: Frame) -> None:
+        if frame.corrupt:
+            self._note_damage(frame)
+        while self._waiting and self._waiting[0][1].assembler.first_frame <= frame.index:
+            self._active.append(self._waiting.pop(0))
+        for _, work in self._active:
+            work.push(frame)
+        done = [item for item in self._active if item[1].ends_with(frame)]
+        if done:
+            self._active = [item for item in self._active if item not in done]
+            for number, work in done:
+                self._write(number, work, None)
+
+    def _end(self, at: int) -> int:
+        """The decoder has ended: the spans that are left end with it. Gives the video's length."""
+        if (
+            at == self._start > 0
+        ):  # the header promised frames that are not there: count the real ones
+            at = sum(1 for _ in guarded_frames(self._job.row, limits=self._job.limits))
+        for number, work in self._active + self._waiting:
+            work.finish()
+            self._write(number, work, at)
+        return at
+
+    def _note_damage(self, frame: Frame) -> None:
+        if any(work.policy == "fail" for _, work in self._active + self._waiting):
+            raise CorruptFrames(
+                f"{self._job.row.path}: frame {frame.index} is damaged; --on-corrupt skip leaves "
+                "out its clips, keep takes it as it is"
+            )
+        span = bisect.bisect_right(self._starts, frame.index) - 1
+        if span >= 0 and (
+            frame.index < self._job.spans[span].frame_stop or self._job.spans[span].last
+        ):
+            self._damaged[self._starts[span]] += 1
+
+    def _write(self, number: int, work: _SpanWork, n_frames: int | None) -> None:
+        facts = VideoFacts(
+            self._job.row.fps,
+            n_frames,
+            self._flags(n_frames),
+            self._damaged[work.span.frame_start],
+        )
+        arrays = work.arrays()
+        begin = time.monotonic()
+        store = self._stores[number]
+        row = store.write(
+            work.span,
+            arrays,
+            np.asarray(work.starts, np.int64),
+            np.asarray(work.stops, np.int64),
+            work.extractor.arrays,
+            facts,
+            _provenance(self._runtime.device),
+        )
+        self._write_seconds += time.monotonic() - begin
+        self._written.append((store.name, row))
+
+    def _flags(self, n_frames: int | None) -> tuple[str, ...]:
+        flags = set(self._job.row.flags)
+        if self._reader.cut_off:
+            flags.add("truncated")
+        if self._damaged or self._reader.failed_packets:
+            flags.add("corrupt_frames")
+        if n_frames is not None and n_frames != self._job.row.n_frames:
+            flags.add("header_mismatch")
+        return tuple(sorted(flags))
+
+
+class _SpanWork:
+    """Clips, batches and rows of one span for one extractor."""
+
+    def __init__(
+        self,
+        extractor: Extractor[Any],
+        span: Span,
+        policy: CorruptPolicy,
+        runtime: Runtime,
+        side: Executor,
+    ) -> None:
+        self.extractor = extractor
+        self.span = span
+        self.policy = policy
+        self.assembler = ClipAssembler(extractor.clip_rule, span)
+        self.starts: list[int] = []
+        self.stops: list[int] = []
+        self._runtime = runtime
+        self._side = side
+        self._clips: list[Clip] = []
+        self._size = 1
+        self._batch_ahead: Future[dict[str, Any]] | None = None
+        self._pieces: dict[str, list[Any]] = {spec.name: [] for spec in extractor.arrays}
+
+    def push(self, frame: Frame) -> None:
+        """The next frame."""
+        self._take(self.assembler.push(frame))
+
+    def ends_with(self, frame: Frame) -> bool:
+        """Whether no later frame is in the span or in one of its clips."""
+        return self.assembler.done and frame.index + 1 >= self.span.frame_stop
+
+    def finish(self) -> None:
+        """No frames are left."""
+        self._take(self.assembler.finish())
+
+    def _take(self, clips: Sequence[Clip]) -> None:
+        for clip in clips:
+            if clip.damaged and self.policy == "skip":
+                continue
+            self._clips.append(clip)
+            if len(self._clips) >= (self._runtime.batch_size or self._size):
+                self._flush()
+                self._size = min(2 * self._size, self._most(clip))
+
+    def _most(self, clip: Clip) -> int:
+        """Clips that the extractor is given at once; batches grow, so that it can begin early."""
+        on_cpu = self._runtime.device == "cpu"
+        most = self.extractor.batch_size if on_cpu else self.extractor.gpu_batch_size
+        return max(1, min(most, CALL_BYTES // clip.frames.nbytes))
+
+    def _flush(self) -> None:
+        """Hand the batch over, once the one before it is done: never more than two in memory."""
+        self._take_batch()
+        if self._clips:
+            self.starts += [clip.frame_start for clip in self._clips]
+            self.stops += [clip.frame_stop for clip in self._clips]
+            self._batch_ahead = self._side.submit(self.extractor.extract, self._clips)
+            self._clips = []
+
+    def _take_batch(self) -> None:
+        if self._batch_ahead is None:
+            return
+        arrays = self._batch_ahead.result()
+        self._batch_ahead = None
+        for spec in self.extractor.arrays:
+            values = arrays[spec.name]
+            if not isinstance(values, pa.Table):
+                values = cast_checked(values, spec.dtype, spec.name)
+            self._pieces[spec.name].append(values)
+
+    def arrays(self) -> dict[str, NDArray[Any] | pa.Table]:
+        """All rows of the span; there may be none."""
+        self._flush()
+        self._take_batch()
+        arrays: dict[str, NDArray[Any] | pa.Table] = {}
+        for spec in self.extractor.arrays:
+            pieces = self._pieces[spec.name]
+            if spec.dtype == "table":
+                arrays[spec.name] = pa.concat_tables(pieces) if pieces else _NO_ROWS
+            else:
+                arrays[spec.name] = np.concatenate(
+                    [np.empty((0, *spec.shape), spec.dtype), *pieces]
+                )
+        return arrays
+
+
+_NO_ROWS = pa.table({n: pa.array([], pa.int64()) for n in ("frame_start", "frame_stop")})
+
+
+def first_frame(rules: Iterable[ClipRule], span: Span) -> int:
+    """The first frame to read for a span: of its clips with their context, and of itself.
+
+    A frame that none of its clips needs is read as well: its damage is counted.
+    """
+    return min(span.frame_start, *(ClipAssembler(rule, span).first_frame for rule in rules))
+
+
+# ------------------------------------------------------------------------- once in each process
+
+
+MOST_PREPARED = 8  # networks that a process keeps: workers of a cluster outlive many runs
+
+_lock = threading.Lock()
+_prepared: dict[str, Extractor[Any]] = {}  # the one that was asked for last is the last
+
+
+def prepared(spec: ExtractorSpec, runtime: Runtime, together: int = 1) -> Extractor[Any]:
+    """The extractor of a spec on its device, loaded once a process, with others of its run.
+
+    Raises:
+        WeightsError: the weights are damaged.
+    """
+    weights = None if spec.weights is None else spec.weights.identity
+    what = [spec.name, spec.config, spec.precision, weights]
+    place = f"{json.dumps(what, sort_keys=True)} {runtime}"
+    with _lock:
+        extractor = _prepared.pop(place, None)
+        if extractor is None:
+            extractor = spec.make()
+            extractor.load(runtime)
+        _prepared[place] = extractor
+        while len(_prepared) > max(MOST_PREPARED, together):
+            del _prepared[next(iter(_prepared))]
+        return extractor
+
+
+def _with_threads(runtime: Runtime) -> Runtime:
+    """On a cluster, a network takes as many threads as its worker was given cores."""
+    if runtime.threads is not None:
+        return runtime
+    from distributed import get_worker
+
+    return replace(runtime, threads=get_worker().state.nthreads)
+
+
+@memoise
+def _provenance(device: str) -> dict[str, str]:
+    import av
+
+    ffmpeg = ".".join(str(v) for v in av.library_versions.get("libavcodec", ()))
+    return {
+        "vadpipe": version("vadpipe"),
+        "torch": version("torch"),
+        "ffmpeg": f"libavcodec {ffmpeg}",
+        "device": "cpu " + platform.machine() if device == "cpu" else device.partition(":")[0],
+    }

@@ -1,0 +1,1 @@
+"""The report stage: the page of a score folder."""

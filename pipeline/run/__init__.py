@@ -1,0 +1,1 @@
+"""Whole runs: run files, the stages in order, the demo."""

@@ -1,0 +1,1 @@
+"""Score folders: files, maps, events, and rows as frames."""

@@ -1,0 +1,363 @@
+"""Scores to events: a threshold calibrated on normal footage, hysteresis, merging, minimum length.
+
+The threshold is a quantile of the raw scores of normal videos that the detector was not trained on,
+so its meaning is an alarm rate: the share of normal score rows that may lie above it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from ..metrics.frame_level import expand_to_frames
+
+# Quantile levels that a model keeps: ten times finer with every 9, where thresholds are.
+LEVELS = np.unique(
+    np.concatenate(
+        [
+            np.linspace(0.0, 0.9, 91),
+            np.linspace(0.9, 0.99, 91),
+            np.linspace(0.99, 0.999, 91),
+            np.linspace(0.999, 0.9999, 91),
+            np.linspace(0.9999, 1.0, 11),
+        ]
+    ).round(6)
+)
+FEW_VIDEOS = 5  # below this, one odd video decides the threshold: say so
+
+EVENT_SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("event_id", pa.string()),
+        ("frame_start", pa.int64()),
+        ("frame_stop", pa.int64()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("peak_frame", pa.int64()),
+        ("peak_s", pa.float64()),
+        ("peak_score", pa.float64()),
+        ("mean_score", pa.float64()),
+    ]
+)
+
+
+class EventError(ValueError):
+    """Scores or settings from which no events can be made."""
+
+
+class EventConfig(BaseModel):
+    """How scores become events.
+
+    Attributes:
+        quantile: an event needs a frame above this quantile of normal scores; 0.99 lets about 1 %
+            of normal rows through.
+        release_quantile: an event goes on while scores stay above this quantile (hysteresis), so
+            that a score that hovers at the threshold gives one event.
+        merge_seconds: events with no more than this between them become one.
+        min_seconds: shorter events are dropped, after merging. Half a second is below one snippet
+            of 16 frames at 25 fps: it drops flicker of frame-wise detectors only.
+        pad_seconds: added on both sides for the viewer; 0 keeps the borders as measured.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    quantile: float = Field(default=0.99, gt=0.0, lt=1.0)
+    release_quantile: float = Field(default=0.95, ge=0.0, lt=1.0)
+    merge_seconds: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
+    min_seconds: float = Field(default=0.5, ge=0.0, allow_inf_nan=False)
+    pad_seconds: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> EventConfig:
+        if self.release_quantile > self.quantile:
+            raise ValueError(
+                f"release_quantile {self.release_quantile} is above quantile {self.quantile}: "
+                "an event could not go on at the level at which it starts"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """One quantile of the calibration.
+
+    Attributes:
+        quantile: as asked.
+        value: raw score.
+        warnings: why the value deserves little trust; () where it is sound.
+    """
+
+    quantile: float
+    value: float
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EventThresholds:
+    """The two levels of the hysteresis; `to_json` is the `threshold` entry of `run.json`."""
+
+    high: Threshold
+    low: Threshold
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values with the keys high, low, quantile, release_quantile, warnings."""
+        return {
+            "high": self.high.value,
+            "low": self.low.value,
+            "quantile": self.high.quantile,
+            "release_quantile": self.low.quantile,
+            "warnings": list(dict.fromkeys(self.high.warnings + self.low.warnings)),
+        }
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Quantiles of raw scores on normal videos that training did not see.
+
+    Attributes:
+        levels: ascending from 0 to 1.
+        values: the raw score at each level, ascending.
+        n_rows: score rows behind them; neighbouring rows of a video are not independent.
+        n_videos: videos behind them.
+        method: how the rows were held back, for the reader of the model ("leave one video out").
+    """
+
+    levels: tuple[float, ...]
+    values: tuple[float, ...]
+    n_rows: int
+    n_videos: int
+    method: str
+
+    def __post_init__(self) -> None:
+        if (
+            len(self.levels) != len(self.values)
+            or len(self.levels) < 2
+            or (self.levels[0], self.levels[-1]) != (0.0, 1.0)
+            or not all(map(math.isfinite, (*self.levels, *self.values)))
+            or any(np.diff(self.levels) <= 0)
+            or any(np.diff(self.values) < 0)
+            or self.n_rows < 1
+            or self.n_videos < 1
+        ):
+            raise EventError(
+                "a calibration needs levels that rise from 0 to 1 and a finite value that does not "
+                "fall for each; train the model again"
+            )
+
+    @classmethod
+    def from_scores(cls, scores: Sequence[ArrayLike], *, method: str) -> Calibration:
+        """Take the quantiles of the rows of all videos together.
+
+        The q-quantile is the order statistic number q (n + 1) (Weibull's). A new row that is
+        exchangeable with the n lies above it with probability 1 - q, whatever the distribution;
+        the more usual q (n - 1) + 1 lets more through when rows are few.
+
+        Args:
+            scores:
+                One (n,) array of raw scores a video; empty ones are left out.
+            method:
+                How the rows were held back from training.
+
+        Raises:
+            EventError: there is no row, or one is not finite.
+        """
+        videos = [np.asarray(video, dtype=np.float64).ravel() for video in scores]
+        videos = [video for video in videos if len(video)]
+        if not videos:
+            raise EventError(
+                "no scores of normal videos to calibrate on: hold back at least one normal video"
+            )
+        rows = np.concatenate(videos)
+        if not np.isfinite(rows).all():
+            raise EventError("scores to calibrate on are not finite")
+        values = np.quantile(rows, LEVELS, method="weibull")
+        # The interpolation may fall by the last bit where neighbours are equal.
+        values = np.maximum.accumulate(values)
+        return cls(
+            levels=tuple(LEVELS.tolist()),
+            values=tuple(values.tolist()),
+            n_rows=len(rows),
+            n_videos=len(videos),
+            method=method,
+        )
+
+    def threshold(self, quantile: float) -> Threshold:
+        """The raw score at a quantile, linear between the kept levels.
+
+        Raises:
+            EventError: the quantile is not in [0, 1).
+        """
+        if not 0.0 <= quantile < 1.0:
+            raise EventError(f"quantile {quantile} is not in [0, 1)")
+        warnings = []
+        needed = math.ceil(1.0 / (1.0 - quantile) - 1.0 - 1e-6)
+        if self.n_rows < needed:
+            warnings.append(
+                f"quantile {quantile:g} needs at least {needed:,} rows of normal footage, the "
+                f"calibration has {self.n_rows:,}: the threshold is their highest score"
+            )
+        if self.n_videos < FEW_VIDEOS:
+            warnings.append(
+                f"the calibration rests on {self.n_videos} normal "
+                f"{'video' if self.n_videos == 1 else 'videos'} only: other footage may alarm much "
+                "more often or less often than stated"
+            )
+        value = float(np.interp(quantile, self.levels, self.values))
+        return Threshold(quantile, value, tuple(warnings))
+
+    def thresholds(self, config: EventConfig) -> EventThresholds:
+        """The two levels that a config asks for."""
+        return EventThresholds(
+            high=self.threshold(config.quantile), low=self.threshold(config.release_quantile)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, for the card of a model."""
+        return {**asdict(self), "levels": list(self.levels), "values": list(self.values)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Calibration:
+        """Read what `to_json` gave.
+
+        Raises:
+            EventError: a value is missing or is not what it should be.
+        """
+        try:
+            return TypeAdapter(cls).validate_python(dict(values))
+        except ValidationError as error:
+            raise EventError(f"not a calibration (train the model again): {error}") from error
+
+
+@dataclass(frozen=True)
+class Event:
+    """A stretch of a video that deserves a look.
+
+    Attributes:
+        frame_start: first frame.
+        frame_stop: one past the last frame.
+        start_s: seconds from the start of the file, frame_start / fps.
+        end_s: likewise of frame_stop.
+        peak_frame: middle of the first run of frames that have the highest score.
+        peak_s: likewise in seconds.
+        peak_score: the highest score.
+        mean_score: mean over the frames of the event.
+    """
+
+    frame_start: int
+    frame_stop: int
+    start_s: float
+    end_s: float
+    peak_frame: int
+    peak_s: float
+    peak_score: float
+    mean_score: float
+
+
+def find_events(
+    frame_start: ArrayLike,
+    frame_stop: ArrayLike,
+    score: ArrayLike,
+    fps: float,
+    high: float,
+    low: float,
+    config: EventConfig,
+) -> list[Event]:
+    """Find the events of one video.
+
+    Rows are expanded to frames (mean over covering windows). An event is a run of frames above
+    `low` that has a frame above `high`; then events that are close are merged, short ones are
+    dropped, the rest is padded. "Above" is strict: rows that tie with the threshold were among the
+    normal ones that it was calibrated to let pass.
+
+    Args:
+        frame_start:
+            (n,) first frame of each row, in frames of the whole file.
+        frame_stop:
+            (n,) one past the last.
+        score:
+            (n,) raw score.
+        fps:
+            Frames per second.
+        high:
+            Raw score that starts an event.
+        low:
+            Raw score that keeps it going, at most `high`.
+        config:
+            Times; its quantiles are not used here.
+
+    Returns:
+        Disjoint events in order of time.
+
+    Raises:
+        EventError: fps or the thresholds make no sense.
+        MetricsError: the rows make no sense.
+    """
+    if not (math.isfinite(fps) and fps > 0):
+        raise EventError(f"fps {fps} is not a positive number")
+    if math.isnan(high) or math.isnan(low) or low > high:
+        raise EventError(f"the lower threshold {low} has to be at most the upper one, {high}")
+    if not np.size(score):
+        raise EventError("a video without score rows has no events to look for")
+    first, stop = int(np.min(frame_start)), int(np.max(frame_stop))
+    frames = expand_to_frames(frame_start, frame_stop, score, first, stop)  # (stop - first,)
+
+    # A millionth of a frame of slack: 2.2 s at 25 fps are 55 frames, but 2.2 * 25 > 55 in binary.
+    gap = math.floor(config.merge_seconds * fps + 1e-6)
+    shortest = math.ceil(config.min_seconds * fps - 1e-6)
+    pad = round(config.pad_seconds * fps)
+    runs = np.flatnonzero(np.diff(frames > low, prepend=False, append=False)).reshape(-1, 2)
+    alarms = np.concatenate([[0], np.cumsum(frames > high)])  # alarms in front of each frame
+    runs = runs[alarms[runs[:, 1]] > alarms[runs[:, 0]]]
+    runs = _merge(runs, gap)
+    runs = runs[runs[:, 1] - runs[:, 0] >= shortest]
+    runs = _merge(np.clip(runs + np.array([-pad, pad]), 0, len(frames)), 0)
+    return [_event(frames, int(a), int(b), first, fps) for a, b in runs]
+
+
+def events_table(events: Mapping[str, Sequence[Event]]) -> pa.Table:
+    """The events of many videos as one table, in the given order; schema `EVENT_SCHEMA`.
+
+    Args:
+        events:
+            video_id -> events. Event ids are the video id and a number from 1: `01-e1`.
+    """
+    rows = [
+        {"video_id": video_id, "event_id": f"{video_id}-e{number}", **asdict(event)}
+        for video_id, found in events.items()
+        for number, event in enumerate(found, start=1)
+    ]
+    return pa.Table.from_pylist(rows, schema=EVENT_SCHEMA)
+
+
+def _merge(runs: NDArray[np.int64], gap: int) -> NDArray[np.int64]:
+    """Join neighbouring (r, 2) runs with at most `gap` frames between them."""
+    if len(runs) < 2:
+        return runs
+    apart = runs[1:, 0] - runs[:-1, 1] > gap
+    starts = runs[np.concatenate([[True], apart]), 0]
+    stops = runs[np.concatenate([apart, [True]]), 1]
+    return np.stack([starts, stops], axis=1)
+
+
+def _event(frames: NDArray[np.float64], a: int, b: int, first: int, fps: float) -> Event:
+    inside = frames[a:b]
+    peak = int(np.argmax(inside))
+    plateau = int(np.argmin(np.append(inside[peak:] == inside[peak], False)))
+    middle = first + a + peak + (plateau - 1) // 2
+    return Event(
+        frame_start=first + a,
+        frame_stop=first + b,
+        start_s=(first + a) / fps,
+        end_s=(first + b) / fps,
+        peak_frame=middle,
+        peak_s=middle / fps,
+        peak_score=float(inside[peak]),
+        mean_score=float(inside.mean()),
+    )

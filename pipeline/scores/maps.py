@@ -1,0 +1,301 @@
+"""Score maps: where in the frame a detector saw something, one HDF5 file a video.
+
+`maps/<video_id>.h5` in a score folder has `frame_start` and `frame_stop` (n,) and one data set
+`map:<name>` (n, rows, columns) float32 for each map; the name is percent-encoded, so a slash in it
+makes no group. Rows are those of `scores/<video_id>.parquet`. A file is written whole or not at
+all, and carries the stamp of the scores that it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ...detectors.base import Scores
+from ..store.feature_store import CHUNK_BYTES, StoreError, checked_dataset, write_atomically
+
+PREFIX = "map:"
+
+Share = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class StoredMap:
+    """One map of a video, still on disk.
+
+    Attributes:
+        shape: (n, rows, columns).
+        covered: (height, width) of what the grid covers, from the top left, as shares of the frame.
+    """
+
+    shape: tuple[int, int, int]
+    covered: Share
+
+
+@dataclass(frozen=True)
+class ScoreMaps:
+    """The maps of one video; values are read when they are asked for.
+
+    Attributes:
+        path: the file.
+        maps: name -> what is stored, in the detector's order.
+    """
+
+    path: Path
+    maps: Mapping[str, StoredMap]
+
+    def frames(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First frame of each row, and one past its last: (n,) each.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        with _opened(self.path) as file:
+            return _checked_frames(file, "frame_start")[:], _checked_frames(file, "frame_stop")[:]
+
+    def read(
+        self, name: str, start: int = 0, stop: int | None = None, step: int = 1
+    ) -> NDArray[np.float32]:
+        """Rows [start, stop) of a map, every `step`-th: (k, rows, columns) float32.
+
+        Raises:
+            StoreError: there is no such map, or the file is damaged.
+        """
+        with _opened(self.path) as file:
+            dataset = _checked_map(file, name)
+            return np.asarray(dataset[slice(start, stop, step)], dtype=np.float32)
+
+    def at(self, name: str, frame: int) -> NDArray[np.float32]:
+        """A map at one frame, (rows, columns): the mean over the rows that cover it.
+
+        Where no row does, the nearest one counts: scores are expanded to frames the same way.
+
+        Raises:
+            StoreError: there is no such map, it has no rows, or the file is damaged.
+        """
+        first, stop = self.frames()
+        if not len(first):
+            raise StoreError(f"{self.path}: the maps have no rows: run score again")
+        distance = np.maximum(np.maximum(first - frame, frame - stop + 1), 0)  # (n,)
+        rows = np.flatnonzero(distance == 0)
+        if not len(rows):
+            rows = np.array([distance.argmin()])
+        values = self.read(name, int(rows[0]), int(rows[-1]) + 1)
+        return np.asarray(values[rows - rows[0]].mean(axis=0), dtype=np.float32)
+
+
+def maps_path(out: Path, video_id: str) -> Path:
+    """The maps file of a video.
+
+    Raises:
+        StoreError: the id is no file name.
+    """
+    path = out / "maps" / f"{video_id}.h5"
+    if path.parent != out / "maps":
+        raise StoreError(f"video id {video_id!r} is no file name: this folder is not by score")
+    return path
+
+
+def write_maps(
+    out: Path, video_id: str, scores: Scores, stamp: str, covered: Mapping[tuple[int, int], Share]
+) -> None:
+    """Write the maps of a video; scores without maps leave no file.
+
+    Args:
+        out:
+            Score folder.
+        video_id:
+            As in the manifest.
+        scores:
+            What the detector gave.
+        stamp:
+            What the scores were made of.
+        covered:
+            (rows, columns) of a grid -> the share of the frame that it covers, see
+            `covered_by_grids`; other grids cover all of it.
+
+    Raises:
+        StoreError: a map is not (n, rows, columns).
+    """
+    path = maps_path(out, video_id)
+    if not scores.maps:
+        path.unlink(missing_ok=True)
+        return
+    for name, values in scores.maps.items():
+        if values.ndim != 3 or 0 in values.shape[1:]:
+            raise StoreError(
+                f"video {video_id!r}: map {name!r} is {values.shape}, not (n, rows, columns)"
+            )
+
+    def write(temporary: Path) -> None:
+        with h5py.File(temporary, "w", track_order=True) as file:
+            file.attrs["stamp"] = stamp
+            file["frame_start"] = np.asarray(scores.frame_start, np.int64)
+            file["frame_stop"] = np.asarray(scores.frame_stop, np.int64)
+            for name, values in scores.maps.items():
+                n, height, width = values.shape
+                rows = max(1, min(n, CHUNK_BYTES // (4 * height * width)))
+                dataset = file.create_dataset(
+                    PREFIX + quote(name, safe=""),
+                    data=np.asarray(values, np.float32),
+                    chunks=(rows, height, width) if n else None,
+                )
+                dataset.attrs["covered"] = covered.get((height, width), (1.0, 1.0))
+
+    write_atomically(path, write)
+
+
+def maps_stamp(out: Path, video_id: str) -> str | None:
+    """What the stored maps of a video were made of; None without a file, "" where it is damaged."""
+    path = maps_path(out, video_id)
+    if not path.is_file():
+        return None
+    try:
+        with h5py.File(path, "r") as file:
+            return str(file.attrs.get("stamp", ""))
+    except OSError:
+        return ""
+
+
+def remove_other_maps(out: Path, videos: Collection[str]) -> None:
+    """Delete the maps of all videos but these."""
+    kept = set(videos)
+    for path in (out / "maps").glob("*.h5"):
+        if path.stem not in kept:
+            path.unlink()
+
+
+def open_maps(out: Path, video_id: str) -> ScoreMaps | None:
+    """The maps of a video; None where it has none.
+
+    Raises:
+        StoreError: the file is damaged, or is not what `write_maps` writes.
+    """
+    path = maps_path(out, video_id)
+    if not path.is_file():
+        return None
+    with _opened(path) as file:
+        lengths = {len(_checked_frames(file, name)) for name in ("frame_start", "frame_stop")}
+        maps = {}
+        for key in file:
+            if key.startswith(PREFIX):
+                name = unquote(key.removeprefix(PREFIX))
+                dataset = _checked_map(file, name)
+                maps[name] = StoredMap(dataset.shape, _checked_share(dataset))
+                lengths.add(len(dataset))
+    if len(lengths) > 1:
+        raise StoreError(f"{path}: frames and maps differ in length: run score again")
+    return ScoreMaps(path, maps)
+
+
+def read_map(
+    out: Path, video_id: str, name: str, start: int = 0, stop: int | None = None
+) -> NDArray[np.float32]:
+    """Rows [start, stop) of one map of a video, without reading the others.
+
+    Args:
+        out:
+            Score folder.
+        video_id:
+            As in the manifest.
+        name:
+            Of the map, as the detector named it ("patch/2x3").
+        start:
+            First row; rows are those of `scores/<video_id>.parquet`.
+        stop:
+            One past the last row.
+
+    Returns:
+        (stop - start, rows, columns) float32.
+
+    Raises:
+        StoreError: the video has no maps, or none of this name; the message lists what it has.
+    """
+    maps = open_maps(out, video_id)
+    if maps is None:
+        raise StoreError(
+            f"{out} has no maps of {video_id!r}: its detector makes none, or score ran with "
+            "--no-maps"
+        )
+    return maps.read(name, start, stop)
+
+
+def covered_by_grids(recipes: Iterable[Mapping[str, Any]]) -> dict[tuple[int, int], Share]:
+    """What share of the frame the patch grids of feature recipes cover, where it is not all of it.
+
+    Grids start at the top left; what is left over at the bottom and on the right is in no patch.
+
+    Args:
+        recipes:
+            Of the feature sets; those without a fixed frame size or grids say nothing.
+
+    Returns:
+        (rows, columns) -> (height, width) as shares of the frame.
+    """
+    found: dict[tuple[int, int], Share] = {}
+    for recipe in recipes:
+        size = recipe.get("config", {}).get("frame_size")
+        for spec in recipe.get("arrays", ()):
+            grid, patch = spec.get("grid"), spec.get("attrs", {})
+            if size is None or grid is None or "patch_height" not in patch:
+                continue
+            share = (
+                grid[0] * patch["patch_height"] / size[0],
+                grid[1] * patch["patch_width"] / size[1],
+            )
+            if share != (1.0, 1.0):
+                found[grid[0], grid[1]] = share
+    return found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """The file; whatever HDF5 has to say against it becomes one kind of error."""
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, KeyError, ValueError) as error:
+        raise StoreError(f"{path} is damaged ({error}): run score again") from error
+
+
+def _checked_frames(file: h5py.File, name: str) -> h5py.Dataset:
+    dataset = _held(checked_dataset(file, name))
+    if dataset.ndim != 1 or dataset.dtype != np.int64:
+        raise StoreError(f"{file.filename}: {name} is no vector of frame numbers; refused")
+    return dataset
+
+
+def _checked_map(file: h5py.File, name: str) -> h5py.Dataset:
+    key = PREFIX + quote(name, safe="")
+    if key not in file:
+        names = [unquote(k.removeprefix(PREFIX)) for k in file if k.startswith(PREFIX)]
+        raise StoreError(f"{file.filename} has no map {name!r}; it has: {', '.join(names)}")
+    dataset = _held(checked_dataset(file, key))
+    if dataset.ndim != 3 or dataset.dtype.kind != "f" or 0 in dataset.shape[1:]:
+        raise StoreError(
+            f"{file.filename}: {name!r} is {dataset.dtype} {dataset.shape}, no map; refused"
+        )
+    return dataset
+
+
+def _held(dataset: h5py.Dataset) -> h5py.Dataset:
+    """Refuse what claims more values than its file has room for: maps are never compressed."""
+    path = Path(dataset.file.filename)
+    if dataset.nbytes > path.stat().st_size:
+        raise StoreError(f"{path}: {dataset.name} claims {dataset.nbytes:,} bytes; refused")
+    return dataset
+
+
+def _checked_share(dataset: h5py.Dataset) -> Share:
+    share = np.asarray(dataset.attrs["covered"], dtype=np.float64)
+    if share.shape != (2,) or not ((share > 0) & (share <= 1)).all():
+        raise StoreError(f"{dataset.file.filename}: covered {share} is no share of a frame")
+    return float(share[0]), float(share[1])

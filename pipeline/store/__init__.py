@@ -1,0 +1,1 @@
+"""What the cache is made of: keys, shards, feature sets, tables, atomic writes."""

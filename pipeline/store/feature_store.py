@@ -1,0 +1,744 @@
+"""FeatureStore: HDF5 shards named by content, written whole or not at all, and their index.
+
+A shard is done when its final name exists. Nothing is ever appended to; two processes may write
+the same span twice and can never leave half a shard or two of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ...extractors.base import ArraySpec
+from ...extractors.clips import Span
+from .keys import canonical_json, differing_fields, folder_name, key_of
+
+CHUNK_BYTES = 1 << 18
+STALE_SECONDS = 24 * 3600
+_PART_NAME = re.compile(r"(\d{9,})-[0-9a-f]{32}\.parquet")
+_SHARD_NAME = re.compile(r"(\d{9,})-(\d{9,})\.h5")
+
+
+class StoreError(RuntimeError):
+    """Something in the cache is missing or not what it should be."""
+
+
+class CannotWrite(StoreError):
+    """The disk is full or read-only: no further span will do any better."""
+
+
+UNREADABLE = (OSError, KeyError, StoreError)
+"""What reading a shard raises that is not whole (see `row_of`)."""
+
+# What no repetition cures; HDF5 tells it within its message.
+_UNWRITABLE = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EFBIG", "EACCES", "EPERM")
+    if hasattr(errno, name)
+}
+_ERRNO = re.compile(r"errno = (\d+)")
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write` on a temporary file in the same folder, then move it to its final name.
+
+    The data and the folder are synced to disk, so the final name never shows half a file.
+
+    Raises:
+        CannotWrite: the disk is full or read-only.
+    """
+    name = f".{path.name}.{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+    temporary = path.parent / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(temporary)
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except (OSError, RuntimeError) as error:
+        number = _errno_of(error)
+        if number not in _UNWRITABLE:
+            raise
+        raise CannotWrite(
+            f"{path} cannot be written: {os.strerror(number)}. Make room, or make it writable, and "
+            "run the same command again: what is finished is kept"
+        ) from error
+
+
+def write_table(path: Path, table: pa.Table, **options: Any) -> None:
+    """Write a Parquet file whole or not at all.
+
+    Raises:
+        CannotWrite: the disk is full or read-only.
+    """
+    write_atomically(path, lambda p: pq.write_table(table, p, **options))
+
+
+def _errno_of(error: OSError | RuntimeError) -> int:
+    found = _ERRNO.search(str(error))
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    return int(found[1]) if found else 0
+
+
+@dataclass(frozen=True)
+class ShardRow:
+    """One shard, as the index lists it.
+
+    Attributes:
+        content_id: the video.
+        frame_start: first frame, as planned.
+        frame_stop: one past the last, as planned by the probe (the shard's own attributes say
+            what the decoder really gave).
+        rows: rows of each array.
+        size: bytes on disk.
+        checksum: sha256 over the arrays.
+        last: the video ends in it; None in index parts of older versions.
+        damaged: frames that the decoder marked as damaged; None likewise.
+    """
+
+    content_id: str
+    frame_start: int
+    frame_stop: int
+    rows: int
+    size: int
+    checksum: str
+    last: bool | None = None
+    damaged: int | None = None
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What a span's shard says of its video beside the arrays."""
+
+    fps: float
+    n_frames: int | None
+    """Frames by the decoder, known to the last span only."""
+    flags: tuple[str, ...] = ()
+    damaged: int = 0
+    """Frames of this span that the decoder marked as damaged."""
+
+
+class ShardedArray:
+    """One array of one video, read slice by slice from its shards."""
+
+    def __init__(self, parts: Sequence[tuple[Path, int, int]], name: str) -> None:
+        """Join rows [start, stop) of each part's data set `name`."""
+        self._parts = [p for p in parts if p[2] > p[1]] or list(parts[:1])
+        self._name = name
+        self._offsets = np.cumsum([0] + [stop - start for _, start, stop in self._parts])
+        with h5py.File(self._parts[0][0], "r") as file:
+            dataset = checked_dataset(file, name)
+            self._tail: tuple[int, ...] = dataset.shape[1:]
+            self._dtype: np.dtype[Any] = dataset.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, ...)."""
+        return (int(self._offsets[-1]), *self._tail)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As stored."""
+        return self._dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        start, stop, step = rows.indices(len(self))
+        if step != 1:
+            raise IndexError("shards are sliced with step 1")
+        pieces = [np.empty((0, *self._tail), self._dtype)]
+        for (path, first, _), low, high in zip(
+            self._parts, self._offsets[:-1], self._offsets[1:], strict=True
+        ):
+            a, b = max(start, int(low)), min(stop, int(high))
+            if a < b:
+                with h5py.File(path, "r") as file:
+                    at = first - int(low)
+                    pieces.append(checked_dataset(file, self._name)[a + at : b + at])
+        return np.concatenate(pieces)
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """All arrays of one video in one feature set.
+
+    Attributes:
+        arrays: name -> (n, ...) array sliced from disk, or a table for ragged ones.
+        frame_start: (n,) int64.
+        frame_stop: (n,) int64.
+        n_frames: of the video, by the decoder.
+        fps: frames per second.
+        flags: what decoding noticed.
+        damaged: frames that the decoder marked as damaged.
+    """
+
+    arrays: Mapping[str, ShardedArray | pa.Table]
+    frame_start: NDArray[np.int64]
+    frame_stop: NDArray[np.int64]
+    n_frames: int
+    fps: float
+    flags: tuple[str, ...]
+    damaged: int = 0
+
+
+def checked_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """A plain data set of this very file.
+
+    Raises:
+        StoreError: it is absent, a link elsewhere, external or virtual.
+    """
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise StoreError(f"{file.filename}: no data set {name!r}")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        raise StoreError(f"{file.filename}: {name!r} is not a plain data set; refused")
+    return dataset
+
+
+class FeatureStore:
+    """One feature set on disk: `features/<extractor>-<key12>` of a cache.
+
+    Args:
+        cache:
+            Root of the cache.
+        recipe:
+            Everything that decides the numbers; its canonical JSON is kept as spec.json.
+    """
+
+    def __init__(self, cache: Path, recipe: Mapping[str, Any]) -> None:
+        self.recipe = json.loads(canonical_json(recipe))
+        self.key = key_of(self.recipe)
+        self.root = cache / "features" / folder_name(self.recipe["extractor"], self.recipe)
+        self._tidied: set[Path] = set()
+
+    @classmethod
+    def open(cls, folder: Path) -> FeatureStore:
+        """The store in an existing folder.
+
+        Raises:
+            StoreError: spec.json is missing or does not hash to the folder's name.
+        """
+        path = folder / "spec.json"
+        if not path.is_file():
+            raise StoreError(f"{folder} is no feature set: it has no spec.json")
+        recipe = json.loads(path.read_text(encoding="utf-8"))
+        store = cls(folder.parent.parent, recipe)
+        if store.root.name != folder.name:
+            raise StoreError(
+                f"{path} was changed: it hashes to {store.root.name}, not to {folder.name}"
+            )
+        return store
+
+    @property
+    def name(self) -> str:
+        """`<extractor>-<key12>`."""
+        return self.root.name
+
+    def array_specs(self) -> list[dict[str, Any]]:
+        """The arrays as the recipe describes them (see `ArraySpec.to_json`)."""
+        specs: list[dict[str, Any]] = self.recipe["arrays"]
+        return specs
+
+    def create(self) -> None:
+        """Make the folder with its spec.json; safe to call from many processes.
+
+        Raises:
+            StoreError: another recipe is there already (a key collision or an edited file).
+        """
+        path = self.root / "spec.json"
+        if path.is_file():
+            other = json.loads(path.read_text(encoding="utf-8"))
+            if other != self.recipe:
+                lines = "; ".join(differing_fields(self.recipe, other))
+                raise StoreError(f"{path} holds another recipe: {lines}")
+            return
+        text = json.dumps(self.recipe, indent=1, sort_keys=True, ensure_ascii=False)
+        write_atomically(path, lambda p: p.write_text(text, encoding="utf-8"))
+
+    # -- names ---------------------------------------------------------------------------------
+
+    def video_folder(self, content_id: str) -> Path:
+        """Where the shards of a video lie."""
+        return self.root / "shards" / content_id.partition("-")[2][:2] / content_id
+
+    def shard_path(self, span: Span) -> Path:
+        """The final name of a span's shard."""
+        name = f"{span.frame_start:09d}-{span.frame_stop:09d}.h5"
+        return self.video_folder(span.content_id) / name
+
+    def shards(self, content_id: str) -> list[tuple[int, int, Path]]:
+        """(frame_start, frame_stop, path) of what is on disk, sorted."""
+        folder = self.video_folder(content_id)
+        try:
+            with os.scandir(folder) as entries:
+                matches = [m for e in entries if (m := _SHARD_NAME.fullmatch(e.name))]
+        except FileNotFoundError:
+            return []
+        return sorted((int(m[1]), int(m[2]), folder / m[0]) for m in matches)
+
+    def has(self, span: Span) -> bool:
+        """True if finished shards hold all frames of the span."""
+        return covers([(a, b) for a, b, _ in self.shards(span.content_id)], span)
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def write(
+        self,
+        span: Span,
+        arrays: Mapping[str, NDArray[Any] | pa.Table],
+        frame_start: NDArray[np.int64],
+        frame_stop: NDArray[np.int64],
+        specs: Sequence[ArraySpec],
+        facts: VideoFacts,
+        provenance: Mapping[str, str],
+    ) -> ShardRow:
+        """Write the shard of a span: temp file, fsync, read back and check, move.
+
+        Args:
+            span:
+                The span, as planned.
+            arrays:
+                Name -> array (rows, ...) or table; exactly those of `specs`.
+            frame_start:
+                (rows,) first frame of each row.
+            frame_stop:
+                (rows,) one past the last frame.
+            specs:
+                What the arrays have to look like.
+            facts:
+                The video's rate, decoded length and flags.
+            provenance:
+                Versions and device kind; no times, no host names.
+
+        Raises:
+            StoreError: an array is not what its spec promises, or reading back failed.
+        """
+        _check_arrays(arrays, specs, len(frame_start))
+        path = self.shard_path(span)
+        self._remove_stale(path.parent)
+        tables = {n: a for n, a in arrays.items() if isinstance(a, pa.Table)}
+        plain = {n: np.asarray(a) for n, a in arrays.items() if n not in tables}
+        plain |= {"frame_start": frame_start, "frame_stop": frame_stop}
+        for name, table in tables.items():  # first: the shard's name says that all is done
+            part = _table_path(path, name)
+            write_table(part, table)
+        checksum = _checksum(plain, {n: _table_path(path, n) for n in tables})
+        attrs = {
+            "content_id": span.content_id,
+            "frame_start": span.frame_start,
+            "frame_stop": span.frame_stop,
+            "last": span.last,
+            "n_frames": -1 if facts.n_frames is None else facts.n_frames,
+            "fps": facts.fps,
+            "flags": " ".join(facts.flags),
+            "damaged": facts.damaged,
+            "key": self.key,
+            "checksum": checksum,
+            **provenance,
+        }
+
+        image = _file_image(plain, attrs, specs)
+
+        def write(temporary: Path) -> None:
+            temporary.write_bytes(image)
+            _verify_shard(temporary, {n: _table_path(path, n) for n in tables})
+
+        write_atomically(path, write)
+        size = path.stat().st_size
+        return ShardRow(
+            span.content_id,
+            span.frame_start,
+            span.frame_stop,
+            len(frame_start),
+            size,
+            checksum,
+            span.last,
+            facts.damaged,
+        )
+
+    def _remove_stale(self, folder: Path) -> None:
+        """Delete temporary files that a killed process left behind, by age; once a folder."""
+        if folder in self._tidied or not folder.is_dir():
+            return
+        self._tidied.add(folder)
+        for path in folder.glob(".*.tmp"):
+            with suppress(FileNotFoundError):  # another process was faster
+                if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    path.unlink(missing_ok=True)
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def read(self, content_id: str) -> VideoFeatures:
+        """Open all arrays of a video; values are read when they are sliced.
+
+        Shards of different span sizes may overlap: every row is taken once.
+
+        Raises:
+            StoreError: the video is not there, or not whole.
+        """
+        parts: list[tuple[Path, int, int]] = []
+        cuts: list[int] = []  # rows of a shard before its cut are in the shard before it
+        starts: list[NDArray[np.int64]] = []
+        stops: list[NDArray[np.int64]] = []
+        at, n_frames, fps, flags, damaged = 0, -1, 0.0, set[str](), 0
+        for start, stop, path in self.shards(content_id):
+            if stop <= at:
+                continue
+            if start > at:
+                break
+            with h5py.File(path, "r") as file:
+                begin = checked_dataset(file, "frame_start")[:]
+                first = int(np.searchsorted(begin, at))
+                parts.append((path, first, len(begin)))
+                cuts.append(at)
+                starts.append(begin[first:])
+                stops.append(checked_dataset(file, "frame_stop")[first:])
+                fps = float(file.attrs["fps"])
+                flags |= set(str(file.attrs["flags"]).split())
+                damaged += int(file.attrs.get("damaged", 0))
+                if file.attrs["last"]:
+                    n_frames = int(file.attrs["n_frames"])
+            at = stop
+        if n_frames < 0:
+            raise StoreError(
+                f"{self.name} has no whole features of {content_id} "
+                f"(frames up to {at}); run vadpipe extract"
+            )
+        arrays: dict[str, ShardedArray | pa.Table] = {}
+        for spec in self.array_specs():
+            name = spec["name"]
+            if _table_path(parts[0][0], name).is_file():
+                tables = [pq.read_table(_table_path(p, name)) for p, _, _ in parts]
+                arrays[name] = pa.concat_tables(
+                    (
+                        table.filter(pc.field("frame_start") >= cut)
+                        for table, cut in zip(tables, cuts, strict=True)
+                    ),
+                    promote_options="default",  # a span without clips knows no further columns
+                )
+            else:
+                arrays[name] = ShardedArray(parts, name)
+        return VideoFeatures(
+            arrays,
+            np.concatenate(starts),
+            np.concatenate(stops),
+            n_frames,
+            fps,
+            tuple(sorted(flags)),
+            damaged,
+        )
+
+    def complete(self, content_id: str) -> bool:
+        """True if the shards of a video hold all of it, up to where the decoder ended."""
+        end = None
+        at = 0
+        for start, stop, path in self.shards(content_id):
+            if start <= at < stop:
+                at, end = stop, path
+        if end is None:
+            return False
+        with h5py.File(end, "r") as file:
+            return bool(file.attrs["last"])
+
+    def scan(self) -> Iterator[Path]:
+        """All finished shards on disk, sorted by name."""
+        for path in sorted((self.root / "shards").glob("*/*/*.h5")):
+            if _SHARD_NAME.fullmatch(path.name):
+                yield path
+
+    # -- index ---------------------------------------------------------------------------------
+
+    def add_index_part(self, rows: Sequence[ShardRow]) -> None:
+        """Note the shards that a run has written."""
+        if rows:
+            self._add_part(_index_table(rows))
+
+    def _add_part(self, table: pa.Table, number: int | None = None) -> None:
+        """Under a name behind all others, as what comes later counts; or under a number."""
+        if number is None:
+            number = max(map(_part_number, self._parts()), default=0) + 1
+        write_table(self.root / "index" / f"{number:09d}-{uuid.uuid4().hex}.parquet", table)
+
+    def _parts(self) -> list[Path]:
+        """In the order in which they were made."""
+        parts = (self.root / "index").glob("*.parquet")
+        return sorted(parts, key=lambda path: (_part_number(path), path.name))
+
+    def index(self, contents: Collection[str] | None = None) -> pa.Table:
+        """All index parts as one table; of a shard written twice, the later row counts.
+
+        Args:
+            contents:
+                Only the shards of these videos; None gives all.
+        """
+        tables = []
+        for path in self._parts():
+            try:
+                part = pq.ParquetFile(path).read()
+            except FileNotFoundError:
+                continue  # another run has just folded the parts
+            for field in _INDEX_SCHEMA:
+                if field.name not in part.column_names:  # by an older version
+                    part = part.append_column(field, pa.nulls(len(part), field.type))
+            if contents is not None:
+                wanted = pa.array(contents, pa.string())
+                part = part.filter(pc.is_in(part["content_id"], value_set=wanted))
+            tables.append(part.select(_INDEX_SCHEMA.names).cast(_INDEX_SCHEMA))
+        table = pa.concat_tables([_INDEX_SCHEMA.empty_table(), *tables])
+        keys = ["content_id", "frame_start", "frame_stop"]
+        others = [name for name in _INDEX_SCHEMA.names if name not in keys]
+        return pa.table(
+            table.group_by(keys, use_threads=False)
+            .aggregate([(name, "last") for name in others])
+            .rename_columns([*keys, *others])
+            .sort_by([(k, "ascending") for k in keys])
+        )
+
+    def rebuild_index(self) -> int:
+        """Write the index anew from the shards; gives their number.
+
+        A shard that cannot be read is left out: `verify` names it. Old temporary files are deleted.
+        """
+        for folder in {path.parent for path in self.root.rglob(".*.tmp")}:
+            self._remove_stale(folder)
+        old = self._parts()
+        rows, count = [], 0
+        for path in self.scan():
+            try:
+                rows.append(row_of(path))
+            except UNREADABLE:
+                continue
+            if len(rows) == _PART_ROWS:
+                count += len(rows)
+                self.add_index_part(rows)
+                rows = []
+        self.add_index_part(rows)
+        for path in old:
+            path.unlink(missing_ok=True)
+        return count + len(rows)
+
+    def fold_index(self, most: int = 64) -> None:
+        """Make one index part of many; other processes may read and add meanwhile."""
+        old = self._parts()
+        if len(old) > most:
+            # What another process adds meanwhile comes behind it.
+            self._add_part(self.index(), _part_number(old[-1]))
+            for part in old:
+                part.unlink(missing_ok=True)
+
+    # -- care ----------------------------------------------------------------------------------
+
+    def verify(self) -> list[str]:
+        """Read every shard and compare it with its checksum and its place.
+
+        Returns:
+            One line for each problem: broken or misplaced shards, mixed versions or devices,
+            shards that the index does not list, listed ones that are gone.
+        """
+        problems: list[str] = []
+        seen: dict[str, set[str]] = {}
+        names = ("content_id", "frame_start", "frame_stop")
+        index = self.index()
+        listed = set(zip(*(index[name].to_pylist() for name in names), strict=True))
+        for path in self.scan():
+            try:
+                attrs = _verify_shard(path, None)
+            except (StoreError, OSError, KeyError) as error:
+                problems.append(f"broken: {path}: {error}")
+                continue
+            if attrs["content_id"] != path.parent.name or attrs["key"] != self.key:
+                problems.append(
+                    f"misplaced: {path} belongs to {attrs['content_id']} {attrs['key']}"
+                )
+            match = _SHARD_NAME.fullmatch(path.name)
+            if match:
+                place = (path.parent.name, int(match[1]), int(match[2]))
+                if place not in listed:
+                    problems.append(f"not indexed: {path} (run vadpipe cache rebuild)")
+                listed.discard(place)
+            for field in ("vadpipe", "torch", "ffmpeg", "device"):
+                seen.setdefault(field, set()).add(str(attrs.get(field, "?")))
+        for content, start, stop in sorted(listed):
+            path = self.shard_path(Span(content, start, stop, False))
+            if not path.is_file():  # else it is broken, and named above
+                problems.append(f"gone: {path} is in the index (run vadpipe cache rebuild)")
+        problems += [
+            f"mixed: shards were made with several versions of {field}: {', '.join(sorted(values))}"
+            for field, values in seen.items()
+            if len(values) > 1
+        ]
+        return problems
+
+    def remove_video(self, content_id: str) -> None:
+        """Delete the shards of a video."""
+        shutil.rmtree(self.video_folder(content_id), ignore_errors=True)
+
+
+def _part_number(path: Path) -> int:
+    """0 for parts of older versions, which had none."""
+    match = _PART_NAME.fullmatch(path.name)
+    return int(match[1]) if match else 0
+
+
+def covers(shards: Sequence[tuple[int, int]], span: Span) -> bool:
+    """True if (frame_start, frame_stop) of sorted shards hold all frames of a span."""
+    at = span.frame_start
+    for start, stop in shards:
+        if start <= at < stop:
+            at = stop
+        if at >= span.frame_stop:
+            return True
+    return False
+
+
+def list_stores(cache: Path) -> list[FeatureStore]:
+    """All feature sets of a cache, by name."""
+    return [FeatureStore.open(p.parent) for p in sorted((cache / "features").glob("*/spec.json"))]
+
+
+def _check_arrays(
+    arrays: Mapping[str, NDArray[Any] | pa.Table], specs: Sequence[ArraySpec], rows: int
+) -> None:
+    wanted = {spec.name: spec for spec in specs}
+    if set(arrays) != set(wanted):
+        raise StoreError(f"arrays {sorted(arrays)} are not the promised {sorted(wanted)}")
+    for name, values in arrays.items():
+        spec = wanted[name]
+        if isinstance(values, pa.Table):
+            if not {"frame_start", "frame_stop"} <= set(values.column_names):
+                raise StoreError(f"table {name!r} lacks frame_start / frame_stop columns")
+        elif values.shape != (rows, *spec.shape) or values.dtype != np.dtype(spec.dtype):
+            raise StoreError(
+                f"array {name!r} is {values.dtype} {values.shape}, "
+                f"promised {spec.dtype} {(rows, *spec.shape)}"
+            )
+
+
+def _file_image(
+    plain: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any], specs: Sequence[ArraySpec]
+) -> bytes:
+    """An HDF5 file made in memory: a full disk then meets a plain write, and not the library,
+    which would leave a file open that it cannot close."""
+    size = sum(values.nbytes for values in plain.values()) + (1 << 16)
+    with h5py.File(uuid.uuid4().hex, "w", driver="core", backing_store=False, block_size=size) as f:
+        f.attrs.update(attrs)
+        for name, values in plain.items():
+            _write_dataset(f, name, values)
+        for spec in specs:
+            if spec.name in plain:
+                _describe(f[spec.name], spec)
+        f.flush()
+        image: bytes = f.id.get_file_image()
+    return image
+
+
+def _write_dataset(file: h5py.File, name: str, values: NDArray[Any]) -> None:
+    row_bytes = max(1, values[:1].nbytes)
+    rows = max(1, min(len(values), CHUNK_BYTES // row_bytes))
+    chunks = (rows, *values.shape[1:]) if len(values) else None
+    file.create_dataset(name, data=values, chunks=chunks)
+
+
+def _describe(dataset: h5py.Dataset, spec: ArraySpec) -> None:
+    dataset.attrs["dims"] = list(spec.dims)
+    if spec.role is not None:
+        dataset.attrs["role"] = spec.role
+    if spec.grid is not None:
+        dataset.attrs["grid"] = spec.grid
+    for name, value in spec.attrs:
+        dataset.attrs[name] = value
+
+
+def _table_path(shard: Path, name: str) -> Path:
+    return shard.with_suffix(f".{name}.parquet")
+
+
+def _checksum(plain: Mapping[str, NDArray[Any]], tables: Mapping[str, Path]) -> str:
+    digest = hashlib.sha256()
+    for name, values in sorted(plain.items()):
+        digest.update(f"{name} {values.dtype.str} {values.shape};".encode())
+        digest.update(np.ascontiguousarray(values).data)
+    for name, path in sorted(tables.items()):
+        digest.update(f"{name};".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _verify_shard(path: Path, tables: Mapping[str, Path] | None) -> dict[str, Any]:
+    """Attributes of a shard whose arrays match its checksum; raises StoreError otherwise."""
+    with h5py.File(path, "r") as file:
+        plain = {name: checked_dataset(file, name)[:] for name in file}
+        attrs = dict(file.attrs)
+    if tables is None:
+        tables = {p.name.split(".")[1]: p for p in path.parent.glob(f"{path.stem}.*.parquet")}
+    if _checksum(plain, tables) != attrs["checksum"]:
+        raise StoreError("arrays do not match the checksum")
+    return attrs
+
+
+def row_of(path: Path) -> ShardRow:
+    """The index row of a shard on disk.
+
+    Raises:
+        StoreError, OSError, KeyError: it is no whole shard (`UNREADABLE`).
+    """
+    with h5py.File(path, "r") as file:
+        a = file.attrs
+        return ShardRow(
+            str(a["content_id"]),
+            int(a["frame_start"]),
+            int(a["frame_stop"]),
+            len(checked_dataset(file, "frame_start")),
+            path.stat().st_size,
+            str(a["checksum"]),
+            bool(a["last"]),
+            int(a.get("damaged", 0)),
+        )
+
+
+_INDEX_SCHEMA = pa.schema(
+    [
+        ("content_id", pa.string()),
+        ("frame_start", pa.int64()),
+        ("frame_stop", pa.int64()),
+        ("rows", pa.int64()),
+        ("size", pa.int64()),
+        ("checksum", pa.string()),
+        ("last", pa.bool_()),
+        ("damaged", pa.int64()),
+    ]
+)
+_PART_ROWS = 1 << 16
+
+
+def _index_table(rows: Sequence[ShardRow]) -> pa.Table:
+    return pa.Table.from_pylist([asdict(row) for row in rows], schema=_INDEX_SCHEMA)

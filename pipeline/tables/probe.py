@@ -1,0 +1,87 @@
+"""What a probe has found, as a table for people and as values for machines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from ..probe import Probed, duplicates
+
+# What a flag means for whoever extracts next; docs/probe.md has the whole story.
+MEANINGS = {
+    "truncated": "cut off: what is there is used",
+    "variable_rate": "frames are not evenly spaced: true times are kept",
+    "no_timestamps": "no times in the file: frame number / fps is taken",
+    "odd_timestamps": "times repeat or run backwards: frame number / fps is taken",
+    "sequential_only": "no trust in seeking: one task decodes it in order",
+    "rotated": "turned upright",
+    "mirrored": "mirrored by its header, which is not undone",
+    "header_mismatch": "the header's frame count is wrong: the decoder is right",
+    "corrupt_frames": "damaged frames: see --on-corrupt",
+    "size_changes": "the picture's size changes: scaled to the first",
+    "short": "fewer than 16 frames: one clip, filled up",
+    "gaps": "images are missing: numbered without gaps",
+    "length_unknown": "no footage, and the manifest states no length",
+}
+
+
+def report_lines(probed: Probed, *, list_all: bool = False) -> list[str]:
+    """A line for each video with a fault, what each fault means, and totals.
+
+    Args:
+        probed:
+            What a probe gave.
+        list_all:
+            Also list videos without fault.
+    """
+    table: list[tuple[str, ...]] = [("video", "frames", "size", "fps", "codec", "what is wrong")]
+    faults: Counter[str] = Counter()
+    sound = 0
+    for video_id, row in probed.rows.items():
+        faults.update(row.flags)
+        sound += not row.flags
+        if row.flags or list_all:
+            wrong = " ".join(row.flags) or "ok"
+            if row.damaged:
+                wrong += f" ({row.damaged} damaged frames{'' if row.decoded else ' at its start'})"
+            table.append(
+                (
+                    video_id,
+                    str(row.n_frames),
+                    f"{row.width}x{row.height}",
+                    f"{row.fps:.3f}",
+                    row.codec,
+                    wrong,
+                )
+            )
+    table += [(f.video_id, "-", "-", "-", "-", f"{f.error}") for f in probed.failures]
+    lines = _aligned(table) if len(table) > 1 else []
+    lines += [f"{name}: {count} videos, {MEANINGS[name]}" for name, count in faults.most_common()]
+    lines += [f"same content: {', '.join(ids)}" for ids in duplicates(probed).values()]
+    rows = probed.rows.values()
+    lines.append(
+        f"{len(rows) + len(probed.failures)} videos: {sound} sound, {len(rows) - sound} with "
+        f"faults, {len(probed.failures)} refused; {sum(r.duration for r in rows) / 3600:,.2f} "
+        f"hours, {sum(r.n_frames for r in rows):,} frames"
+    )
+    return lines
+
+
+def report_values(probed: Probed) -> dict[str, Any]:
+    """The same as plain JSON values, with all videos."""
+    return {
+        "videos": {
+            video_id: {k: v for k, v in row.to_json().items() if k != "key_frames"}
+            for video_id, row in probed.rows.items()
+        },
+        "duplicates": duplicates(probed),
+        "failures": [vars(failure) for failure in probed.failures],
+    }
+
+
+def _aligned(table: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]

@@ -1,0 +1,123 @@
+"""Batch sizes: the search, the memory of it, even parts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vadpipe.extractors.base import ExtractorError
+from vadpipe.extractors.device.micro_batch import MicroBatches, even_parts, fastest, most_items
+
+
+@given(st.integers(0, 500), st.integers(1, 64))
+def test_parts_cover_all_items_and_are_even(items: int, size: int) -> None:
+    parts = list(even_parts(items, size))
+    assert [i for part in parts for i in range(items)[part]] == list(range(items))
+    lengths = [part.stop - part.start for part in parts]
+    assert len(parts) == -(-items // size)
+    assert not parts or (max(lengths) <= size and max(lengths) - min(lengths) <= 1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "items", "expected"),
+    [
+        (lambda n: 1 + 0.0 * n, 64, 64),  # a batch costs the same whatever its size
+        (lambda n: float(n), 64, 1),  # no gain
+        (lambda n: 1.0 + n, 64, 32),  # from 32 to 64 items are 1.5 % more a second
+        (lambda n: n if n <= 4 else 3.0 * n, 64, 1),
+        (lambda n: [9, 1, 1, 9, 1, 9, 9, 9][n.bit_length()], 64, 8),  # one bad one is passed over
+        (lambda n: 1.0, 1, 1),
+        (lambda n: 1.0, 0, 1),
+    ],
+)
+def test_the_search(seconds, items: int, expected: int) -> None:  # type: ignore[no-untyped-def]
+    assert fastest(seconds, items) == (expected, True)
+
+
+def test_the_search_ends_where_memory_does() -> None:
+    def measure(n: int) -> float:
+        if n > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1.0
+
+    assert fastest(measure, 512) == (8, False)
+    assert fastest(lambda n: measure(9), 512) == (0, False)
+
+    def broken(n: int) -> float:
+        raise RuntimeError("a mistake")
+
+    with pytest.raises(RuntimeError, match="a mistake"):
+        fastest(broken, 4)
+
+
+def test_sizes_are_measured_once_for_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "tuning.json"
+    calls: list[int] = []
+
+    def measure(n: int) -> float:
+        calls.append(n)
+        return 1.0
+
+    sizes = MicroBatches(path)
+    assert [sizes.size("net 1x2x3", "cpu", 4, measure) for _ in range(3)] == [4, 4, 4]
+    assert calls == [1, 2, 4]
+    assert MicroBatches(path).size("net 1x2x3", "cpu", 4, measure) == 4 and len(calls) == 3
+    assert sizes.shrink("net 1x2x3", "cpu", 4) == 2
+    assert sizes.size("net 1x2x3", "cpu", 4, measure) == 2
+    assert MicroBatches(path).size("net 1x2x3", "cpu", 4, measure) == 4, "of this process only"
+    with pytest.raises(ExtractorError, match="single item of net"):
+        sizes.shrink("net 1x2x3", "cpu", 1)
+
+
+def test_what_is_found_while_memory_is_short_is_not_kept(tmp_path: Path) -> None:
+    room = [2]
+
+    def measure(n: int) -> float:
+        if n > room[0]:
+            raise MemoryError
+        return 1.0
+
+    path = tmp_path / "tuning.json"
+    sizes = MicroBatches(path)
+    assert [sizes.size("net", "cpu", 8, measure) for _ in range(2)] == [2, 2]
+    assert not path.exists()
+    room[0] = 0
+    sizes = MicroBatches(path)
+    for _ in range(2):
+        with pytest.raises(ExtractorError, match="single item of net"):
+            sizes.size("net", "cpu", 8, measure)
+    room[0] = 8
+    assert sizes.size("net", "cpu", 8, measure) == 8 and path.exists()
+
+
+def test_what_was_shrunk_stays_so_when_another_shape_comes(tmp_path: Path) -> None:
+    sizes = MicroBatches(tmp_path / "tuning.json")
+    assert sizes.size("one", "cpu", 8, lambda n: 1.0) == 8
+    assert sizes.shrink("one", "cpu", 8) == 4
+    assert sizes.size("other", "cpu", 8, lambda n: 1.0) == 8
+    assert sizes.size("one", "cpu", 8, lambda n: 1.0) == 4
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": "b"}', "\x00"])
+def test_a_damaged_file_is_measured_anew(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "tuning.json"
+    path.write_text(text)
+    assert MicroBatches(path).size("net", "cpu", 2, lambda n: 1.0) == 2
+    assert list(json.loads(path.read_text()).values()) == [2]
+
+
+def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    sizes = MicroBatches(tmp_path / "file" / "tuning.json")
+    assert sizes.size("net", "cpu", 2, lambda n: 1.0) == 2
+
+
+def test_large_items_are_not_tried_in_large_batches() -> None:
+    assert most_items(torch.empty(16, 224, 224, 3, dtype=torch.uint8), "cpu") == 12
+    assert most_items(torch.empty(64, 1080, 1920, 3, dtype=torch.uint8), "cpu") == 1
+    assert most_items(torch.empty(1, 2, 2, 3, dtype=torch.uint8), "cpu") == 1024

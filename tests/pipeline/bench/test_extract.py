@@ -1,0 +1,40 @@
+"""End to end: shares and ratios follow from what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.footage import write_coding
+from vadpipe.pipeline.bench import extract as bench_extract
+from vadpipe.pipeline.bench import race as bench
+from vadpipe.pipeline.bench.extract import peak_memory
+
+
+def test_peak_memory_sees_what_was_held() -> None:
+    with peak_memory() as before:
+        assert before() >= 0
+    with peak_memory() as peak:
+        held = np.ones(100 << 20, np.uint8)
+        import time
+
+        time.sleep(0.3)
+        del held
+    assert peak() > 100 << 20
+
+
+@pytest.mark.slow
+def test_ratios_follow_from_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_extract, "FRAME", (64, 96))
+    monkeypatch.setattr(bench_extract, "PATCHES", ((32, 48), (64, 96)))
+    monkeypatch.setitem(bench.MATMUL, "cpu", 256)
+    path = write_coding("h264-closed-mp4", tmp_path, 48)
+    values, lines = bench_extract.bench_extract(path, precision="fp32")
+    whole, cubes = values["best"]["whole frame"], values["best"]["patch cubes"]
+    assert (whole["frames"], whole["clips"], cubes["clips"]) == (48, 3, 3)
+    assert cubes["gflop"] > whole["gflop"] and 0 <= whole["waited"] <= 1
+    costs = [run["seconds"] / run["gflop"] for run in (cubes, whole)]
+    assert values["patch_cubes_cost_a_flop"] == pytest.approx(costs[0] / costs[1])
+    assert len(lines) == 5 and "waited" in lines[2]

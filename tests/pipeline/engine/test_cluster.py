@@ -1,0 +1,203 @@
+"""Clients: threads, processes, GPUs, clusters with and without TLS; and no open doors."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from distributed import Client, Security
+
+from tests.dask_cluster import cluster
+from vadpipe.pipeline.engine import cluster as cluster_module
+from vadpipe.pipeline.engine.cluster import (
+    ClusterError,
+    Processes,
+    check_address,
+    check_workers,
+    open_client,
+    resolve_precision_of,
+    share_of,
+    worker_specs,
+)
+from vadpipe.pipeline.engine.execute import run_tasks
+from vadpipe.pipeline.engine.settings import Engine
+
+
+def halve(n: int) -> int:
+    return n // 2
+
+
+def visible_gpus(_: int) -> str:
+    time.sleep(0.1)
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "none")
+
+
+def test_nothing_listens_beyond_loopback() -> None:
+    for engine in (Engine(), Engine(workers=1)):
+        with open_client(engine) as client:
+            assert next(iter(run_tasks(client, halve, [4]))).value == 2
+            me = psutil.Process()
+            listening = [
+                connection.laddr.ip
+                for process in (me, *me.children(recursive=True))
+                for connection in process.net_connections()
+                if connection.status == psutil.CONN_LISTEN
+            ]
+        assert set(listening) <= {"127.0.0.1", "::1"}
+
+
+def test_every_gpu_has_a_process_that_sees_no_other() -> None:
+    """Nothing here touches CUDA: the processes only look at what they were told."""
+    engine = Engine(device="cuda:0,cuda:3", streams=2)
+    specs = worker_specs(engine, 2)
+    assert [s["options"]["env"]["CUDA_VISIBLE_DEVICES"] for s in specs] == ["0", "3"]
+    assert (engine.processes(), engine.runtime().device) == (2, "cuda:0")
+    with open_client(engine) as client:
+        found = list(run_tasks(client, visible_gpus, range(8), resources=share_of(engine)))
+    assert {o.value for o in found} == {"0", "3"} and not any(o.error for o in found)
+
+
+def test_an_existing_cluster_by_its_address(tmp_path: Path) -> None:
+    with cluster() as address:
+        engine = Engine(scheduler=address)
+        with open_client(engine) as client:
+            check_workers(client, [tmp_path])
+            assert sorted(o.value for o in run_tasks(client, halve, [2, 4, 6])) == [1, 2, 3]
+            assert not list(tmp_path.iterdir())
+        assert resolve_precision_of(engine, "fp32") == "fp32"
+        with (
+            pytest.raises(ClusterError, match="--resources GPU=1"),
+            open_client(Engine(scheduler=address, device="cuda")),
+        ):
+            pass
+        # the cluster is somebody else's: it is still there
+        with Client(address) as client:
+            assert len(client.nthreads()) == 2
+
+
+def test_gpu_tasks_wait_for_a_gpu() -> None:
+    with cluster(resources=True) as address:
+        engine = Engine(scheduler=address, device="cuda", streams=2)
+        assert share_of(engine) == {"GPU": 0.5} and share_of(Engine()) is None
+        with open_client(engine) as client:
+            outcomes = run_tasks(client, halve, [2, 4], resources=share_of(engine))
+            assert sorted(o.value for o in outcomes) == [1, 2]
+
+
+def test_workers_that_lack_the_cache_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_client() as client:
+        monkeypatch.setattr(cluster_module, "_look", lambda tokens: ("0.0.0", tokens))
+        with pytest.raises(ClusterError) as error:
+            check_workers(client, [tmp_path])
+    assert "has vadpipe 0.0.0" in str(error.value) and f"does not see {tmp_path}" in str(
+        error.value
+    )
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:8786", "tcp://localhost:8786", "tls://example.org:8786", "inproc://x"]
+)
+def test_addresses_that_are_trusted(address: str) -> None:
+    check_address(address)
+
+
+@pytest.mark.parametrize("address", ["198.51.100.7:8786", "tcp://198.51.100.7:1"])
+def test_other_hosts_need_tls(address: str) -> None:
+    with pytest.raises(ClusterError, match=r"use tls://198\.51\.100\.7.*--tls-ca"):
+        check_address(address)
+    with pytest.raises(ClusterError, match="tls://"), open_client(Engine(scheduler=address)):
+        pass
+
+
+def test_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 0.5)
+    with (
+        pytest.raises(ClusterError, match="no scheduler answers"),
+        open_client(Engine(scheduler="tcp://127.0.0.1:1")),
+    ):
+        pass
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=vadpipe-test", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True)
+    return cert, key
+
+
+def test_an_encrypted_cluster(certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    cert, key = certificate
+    security = Security(
+        tls_ca_file=str(cert),
+        tls_scheduler_cert=str(cert),
+        tls_scheduler_key=str(key),
+        tls_worker_cert=str(cert),
+        tls_worker_key=str(key),
+        tls_client_cert=str(cert),
+        tls_client_key=str(key),
+        require_encryption=True,
+    )
+    with cluster(security=security) as address:
+        assert address.startswith("tls://")
+        engine = Engine(scheduler=address, tls_ca=cert, tls_cert=cert, tls_key=key)
+        with open_client(engine) as client:
+            check_workers(client, [tmp_path])
+            assert next(iter(run_tasks(client, halve, [4]))).value == 2
+        with pytest.raises(ClusterError), open_client(Engine(scheduler=address)):
+            pass
+
+
+def test_processes_can_be_started_anew() -> None:
+    with open_client(Engine(workers=2)) as client:
+        assert isinstance(client.cluster, Processes)
+        before = client.run(os.getpid)
+        client.cluster.revive()
+        deadline = time.monotonic() + 60
+        while (
+            set(client.run(os.getpid).values()) & set(before.values()) or len(client.nthreads()) < 2
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert [o.value for o in run_tasks(client, halve, [4])] == [2]
+
+
+def test_gpus_are_those_of_this_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch system hands out some of a machine's GPUs; the others are somebody else's."""
+    engine = Engine(device="cuda:0,cuda:1")
+
+    def seen() -> list[str]:
+        return [s["options"]["env"]["CUDA_VISIBLE_DEVICES"] for s in worker_specs(engine, 4)]
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert seen() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-8f1e")
+    assert seen() == ["2", "GPU-8f1e"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with pytest.raises(ClusterError, match="leaves 1 GPUs, which count from cuda:0"):
+        seen()
+
+
+@pytest.mark.parametrize("streams", range(1, 17))
+def test_all_streams_fit_onto_a_gpu_whatever_ends_first(streams: int) -> None:
+    """The worker adds and takes away in floating point."""
+    share = share_of(Engine(device="cuda", streams=streams))
+    assert share is not None
+    free, rng = 1.0, random.Random(0)
+    running = 0
+    for _ in range(2000):
+        while free >= share["GPU"]:
+            free, running = free - share["GPU"], running + 1
+        assert running == streams
+        for _ in range(rng.randint(1, running)):
+            free, running = free + share["GPU"], running - 1

@@ -1,0 +1,187 @@
+"""The coordinator: videos one by one, leftovers of failures, weights for a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.footage import moving_picture, write_video
+from vadpipe.data_manifests import footage
+from vadpipe.data_manifests.record import Manifest
+from vadpipe.extractors.footage.video import DecodeError
+from vadpipe.extractors.weights.kept import ResolvedWeights, Weights
+from vadpipe.pipeline.engine import coordinator, span_task
+from vadpipe.pipeline.engine.coordinator import shared_weights
+from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
+from vadpipe.pipeline.engine.settings import Engine
+from vadpipe.pipeline.extract import extract
+from vadpipe.pipeline.probe import probe
+
+NULL = resolve_extractor("null")
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Two videos that can be seeked in."""
+    root = tmp_path_factory.mktemp("footage")
+    options = {"x264-params": "keyint=12:min-keyint=12:scenecut=0:bframes=0"}
+    for seed, name in enumerate("ab"):
+        pictures = (moving_picture(i, seed=seed) for i in range(96))
+        write_video(root / f"{name}.mp4", frames=pictures, options=options)
+    return footage.build(root)
+
+
+def test_videos_are_told_of_one_by_one_while_others_run(manifest: Manifest, tmp_path: Path) -> None:
+    probed = probe(manifest, tmp_path)
+    assert not any(row.sequential_only for row in probed.rows.values())
+    seen: list[tuple[str, int]] = []
+
+    def note(content: str) -> None:
+        whole = sum(store.complete(row.content_id) for row in probed.rows.values())
+        assert store.complete(content)
+        seen.append((content, whole))
+
+    (store,) = stores_of([NULL], tmp_path)
+    extract(manifest, probed, [NULL], tmp_path, engine=Engine(span_frames=16), when_done=note)
+    assert [content for content, _ in seen] == [r.content_id for r in probed.rows.values()]
+    assert seen[-1][1] == 2
+
+
+def test_shards_of_a_video_that_fails_are_listed(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One task that writes two spans and dies in the third: its shards are no strangers."""
+    probed = probe(manifest, tmp_path)
+    rows = {
+        video_id: replace(row, flags=("sequential_only",), key_frames=None)
+        for video_id, row in probed.rows.items()
+    }
+    real = span_task.guarded_frames
+
+    def dying(row: Any, *args: Any, **options: Any) -> Any:
+        reader = real(row, *args, **options)
+        if not row.path.endswith("a.mp4"):
+            return reader
+        frames = reader._frames
+
+        def until_40() -> Any:
+            for frame in frames:
+                if frame.index == 40:
+                    raise DecodeError(f"{row.path}: it ends here")
+                yield frame
+
+        reader._frames = until_40()
+        return reader
+
+    with monkeypatch.context() as patch:
+        patch.setattr(span_task, "guarded_frames", dying)
+        engine = Engine(span_frames=16)
+        done = extract(manifest, replace(probed, rows=rows), [NULL], tmp_path, engine=engine)
+    assert [failure.video_id for failure in done.failures] == ["a.mp4"]
+    (store,) = done.stores
+    content = probed.rows["a.mp4"].content_id
+    there = len(store.shards(content))
+    assert 0 < there < 6 and store.verify() == []
+    again = extract(manifest, probed, [NULL], tmp_path, engine=engine)
+    assert not again.failures and again.written == 6 - there
+    assert store.complete(content) and store.verify() == []
+
+
+def test_an_index_part_every_so_many_shards(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "INDEX_ROWS", 5)
+    probed = probe(manifest, tmp_path)
+    done = extract(manifest, probed, [NULL], tmp_path, engine=Engine(span_frames=16))
+    (store,) = done.stores
+    parts = list((store.root / "index").glob("*.parquet"))
+    assert len(parts) == 3 and len(store.index()) == done.written == 12
+
+
+def test_weights_go_where_all_workers_see_them(tmp_path: Path) -> None:
+    original = tmp_path / "home" / "net-0123.safetensors"
+    original.parent.mkdir()
+    original.write_bytes(b"tensors")
+    card = Weights("net", "net.pt", None, (), "", "", "", (0.0,) * 3, (1.0,) * 3)  # type: ignore[arg-type]
+    own = replace(NULL, weights=ResolvedWeights(card, "0123", original))
+    drawn = replace(NULL, weights=ResolvedWeights(card, "random:0", None))
+    moved = shared_weights([own, drawn, NULL], tmp_path / "cache")
+    assert moved[1:] == [drawn, NULL]
+    assert moved[0].weights is not None and moved[0].weights.path is not None
+    path = moved[0].weights.path
+    assert path == tmp_path / "cache" / "weights" / original.name
+    assert path.read_bytes() == b"tensors" and moved[0].weights.identity == "0123"
+    path.write_bytes(b"kept")
+    shared_weights([own], tmp_path / "cache")
+    assert path.read_bytes() == b"kept", "it is copied once"
+
+
+def test_a_damaged_shard_of_another_set_ends_no_run(manifest: Manifest, tmp_path: Path) -> None:
+    probed = probe(manifest, tmp_path)
+    other = resolve_extractor("null", {"stride": 8})
+    engine = Engine(span_frames=16)
+    (store,) = extract(manifest, probed, [NULL], tmp_path, engine=engine).stores
+    content = probed.rows["a.mp4"].content_id
+    for *_, path in store.shards(content):
+        path.write_bytes(b"no shard")
+    done = extract(manifest, probed, [NULL, other], tmp_path, engine=engine)
+    assert not done.failures and len(done.rows) == 2
+    assert all(done.stores[1].complete(row.content_id) for row in probed.rows.values())
+
+
+def test_shards_that_another_run_has_written_meanwhile_are_not_counted(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed = probe(manifest, tmp_path)
+    engine = Engine(span_frames=16, streams=1)
+    plan = coordinator.Coordinator.go
+
+    def late(run: Any, *args: Any) -> None:
+        monkeypatch.setattr(coordinator.Coordinator, "go", plan)
+        extract(manifest, probed, [NULL], tmp_path, engine=engine)
+        plan(run, *args)
+
+    monkeypatch.setattr(coordinator.Coordinator, "go", late)
+    done = extract(manifest, probed, [NULL], tmp_path, engine=engine)
+    assert done.written == 0 and len(done.rows) == 2 and done.stores[0].verify() == []
+
+
+def test_nothing_of_a_video_that_fails_stays_where_features_are_not_kept(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed = probe(manifest, tmp_path)
+    real = span_task.guarded_frames
+
+    def failing(row: Any, start: int, **options: Any) -> Any:
+        if row.path.endswith("a.mp4") and start > 60:
+            raise DecodeError(f"{row.path}: it ends here")
+        return real(row, start, **options)
+
+    monkeypatch.setattr(span_task, "guarded_frames", failing)
+    engine = Engine(span_frames=16)
+    place = tmp_path / "scratch"
+    done = extract(manifest, probed, [NULL], tmp_path, engine=engine, features=place)
+    assert [failure.video_id for failure in done.failures] == ["a.mp4"]
+    (store,) = done.stores
+    assert not store.shards(probed.rows["a.mp4"].content_id)
+    assert store.complete(probed.rows["b.mp4"].content_id) and not (tmp_path / "features").exists()
+
+
+def test_folders_may_be_named_from_here(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers are at home elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    seen: list[str] = []
+    real = span_task._Run.__init__
+
+    def watching(run: Any, job: Any) -> None:
+        seen.append(job.features)
+        real(run, job)
+
+    monkeypatch.setattr(span_task._Run, "__init__", watching)
+    extract(manifest, probe(manifest, tmp_path), [NULL], Path("cache"))
+    assert set(seen) == {str(tmp_path / "cache")}

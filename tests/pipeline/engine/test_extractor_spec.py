@@ -1,0 +1,107 @@
+"""Extractors with every choice settled: what is part of a key, and what is no choice at all."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from vadpipe.extractors import EXTRACTORS
+from vadpipe.extractors.base import ExtractorError
+from vadpipe.extractors.patch_cubes import PatchCubes
+from vadpipe.pipeline.engine import extractor_spec
+from vadpipe.pipeline.engine.extractor_spec import ExtractorSpec, resolve_extractor, stores_of
+from vadpipe.pipeline.engine.settings import Engine
+from vadpipe.pipeline.store.keys import key_of
+
+
+def key(spec: ExtractorSpec) -> str:
+    return key_of(spec.recipe())
+
+
+def test_what_becomes_of_damaged_clips_is_part_of_the_key_where_it_shows() -> None:
+    keep, skip, fail = (resolve_extractor("null", on_corrupt=p) for p in ("keep", "skip", "fail"))
+    assert key(keep) == key(fail) == key(resolve_extractor("null"))
+    assert key(skip) != key(keep)
+    assert {**keep.recipe(), "on_corrupt": "skip"} == skip.recipe()
+    assert keep.recipe() == keep.make().recipe(), "sets of earlier versions stay what they are"
+
+
+def test_settings_are_part_of_the_key_by_their_values() -> None:
+    """What is said and what goes without saying is the same."""
+    plain = resolve_extractor("null")
+    assert key(resolve_extractor("null", {"stride": 16})) == key(plain)
+    assert key(resolve_extractor("null", {"stride": 8})) != key(plain)
+    assert resolve_extractor("null", {"stride": 8}).make().clip_rule.stride == 8
+
+
+def test_a_preset_gives_way_to_what_is_said() -> None:
+    small = PatchCubes.presets["small"]
+    options: dict[str, Any] = {"weights": "random:0", "precision": "fp32"}
+    as_preset = resolve_extractor("patch_cubes:small", **options)
+    assert as_preset.config == dict(small)
+    assert key(as_preset) == key(resolve_extractor("patch_cubes", small, **options))
+    other = resolve_extractor("patch_cubes:small", {"stride": 3}, **options)
+    assert other.config == {**small, "stride": 3}
+
+
+def test_without_a_network_there_are_no_weights_and_no_precision() -> None:
+    spec = resolve_extractor("null", precision="bf16")
+    assert (spec.weights, spec.precision) == (None, "fp32")
+    assert key(spec) == key(resolve_extractor("null"))
+
+
+def test_precision_is_asked_where_the_network_will_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def answer(*question: Any) -> str:
+        asked.append(question)
+        return "bf16"
+
+    monkeypatch.setattr(extractor_spec, "resolve_precision_of", answer)
+    engine = Engine(scheduler="tls://host:1")
+    options: dict[str, Any] = {"weights": "random:0", "engine": engine}
+    spec = resolve_extractor("inception_i3d", precision="auto", **options)
+    assert spec.precision == "bf16" and asked == [(engine, "auto")]
+    resolve_extractor("null", engine=engine)
+    assert len(asked) == 1, "nobody asks for what has no network"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "match"),
+    [
+        ("nul", {}, "no extractor 'nul'; there are: .*null"),
+        ("null:small", {}, "null has no preset 'small'; it has: none"),
+        ("patch_cubes:tiny", {}, "patch_cubes has no preset 'tiny'; it has: .*small"),
+        ("null", {"weights": "random:0"}, "null has no network and takes no weights"),
+    ],
+)
+def test_what_does_not_exist_is_named(name: str, options: dict[str, Any], match: str) -> None:
+    with pytest.raises(ExtractorError, match=match):
+        resolve_extractor(name, **options)
+
+
+def test_an_unknown_setting_is_refused_by_name() -> None:
+    with pytest.raises(ValidationError, match="strid"):
+        ExtractorSpec("null", {"strid": 3}, None, "fp32").make()
+    with pytest.raises(ValidationError, match="stride"):
+        resolve_extractor("null", {"stride": 0}).make()
+
+
+def test_feature_sets_are_named_by_their_keys_and_nothing_is_made(tmp_path: Path) -> None:
+    specs = [resolve_extractor("null", {"stride": stride}) for stride in (4, 8)]
+    stores = stores_of(specs, tmp_path)
+    assert [store.name for store in stores] == [f"null-{key(spec)[:12]}" for spec in specs]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", sorted(EXTRACTORS))
+def test_a_spec_is_small_enough_to_be_sent_with_every_task(name: str) -> None:
+    weights = "random:0" if EXTRACTORS[name].cards else None
+    spec = resolve_extractor(name, weights=weights, precision="fp32")
+    sent = pickle.dumps(spec)
+    assert len(sent) < 20_000
+    assert key(pickle.loads(sent)) == key(spec)

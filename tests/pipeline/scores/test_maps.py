@@ -1,0 +1,391 @@
+"""Score maps: exact on disk, current or gone, safe to read, kept by the score stage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from tests.synthetic import write_tiny_scene
+from vadpipe.data_manifests import synthetic
+from vadpipe.data_manifests.record import Manifest
+from vadpipe.detectors.base import Bag, Scores
+from vadpipe.detectors.knn import KNN
+from vadpipe.extractors.patch_cubes import PatchCubes, PatchCubesConfig, grid_of
+from vadpipe.pipeline import score as score_stage
+from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
+from vadpipe.pipeline.extract import extract
+from vadpipe.pipeline.metrics.frame_level import expand_to_frames
+from vadpipe.pipeline.probe import Probed, probe
+from vadpipe.pipeline.score import score
+from vadpipe.pipeline.scores.maps import (
+    covered_by_grids,
+    maps_path,
+    maps_stamp,
+    open_maps,
+    read_map,
+    remove_other_maps,
+    write_maps,
+)
+from vadpipe.pipeline.store.feature_store import StoreError
+from vadpipe.pipeline.train import train
+
+
+def scores_with(maps: dict[str, np.ndarray], starts: Any = None, stops: Any = None) -> Scores:
+    n = len(next(iter(maps.values()))) if maps else 3
+    start = np.arange(n) * 16 if starts is None else np.asarray(starts)
+    stop = start + 16 if stops is None else np.asarray(stops)
+    return Scores(start, stop, {"score": np.zeros(n)}, maps)
+
+
+def some_maps(n: int = 40) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "patch/4x7": rng.normal(size=(n, 4, 7)).astype(np.float32),
+        "patch/2x3": rng.normal(size=(n, 2, 3)).astype(np.float32),
+    }
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+def test_a_round_trip_is_exact_and_slices(tmp_path: Path):
+    maps = some_maps()
+    write_maps(tmp_path, "01", scores_with(maps), "stamp", {(4, 7): (1.0, 0.75)})
+    for name, values in maps.items():
+        assert read_map(tmp_path, "01", name).tobytes() == values.tobytes()
+        assert read_map(tmp_path, "01", name, 7, 11).tobytes() == values[7:11].tobytes()
+        assert read_map(tmp_path, "01", name, 38).tobytes() == values[38:].tobytes()
+    opened = open_maps(tmp_path, "01")
+    assert opened is not None
+    assert {n: (m.shape, m.covered) for n, m in opened.maps.items()} == {
+        "patch/4x7": ((40, 4, 7), (1.0, 0.75)),
+        "patch/2x3": ((40, 2, 3), (1.0, 1.0)),
+    }
+    assert [f.tolist() for f in opened.frames()] == [
+        list(range(0, 640, 16)),
+        list(range(16, 656, 16)),
+    ]
+    assert maps_stamp(tmp_path, "01") == "stamp" and maps_stamp(tmp_path, "02") is None
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["01.h5"]
+    assert open_maps(tmp_path, "02") is None
+
+
+def test_a_map_is_one_plain_data_set_chunked_by_rows(tmp_path: Path):
+    values = np.zeros((5000, 4, 7), np.float32)
+    write_maps(tmp_path, "01", scores_with({"attention/4x7": values}), "", {})
+    with h5py.File(maps_path(tmp_path, "01")) as file:
+        assert sorted(file) == ["frame_start", "frame_stop", "map:attention%2F4x7"]
+        dataset = file["map:attention%2F4x7"]
+        assert dataset.chunks[1:] == (4, 7) and dataset.chunks[0] * 4 * 28 <= 1 << 18
+        assert dataset.dtype == np.float32 and dataset.compression is None
+
+
+@given(
+    values=array_shapes(min_dims=3, max_dims=3, max_side=4).flatmap(
+        lambda shape: arrays(np.float32, shape)  # NaN and infinities too
+    ),
+    name=st.text(min_size=1, max_size=20).filter(lambda t: t.isprintable()),
+)
+@settings(max_examples=50, deadline=None)
+def test_any_map_of_any_name_comes_back(tmp_path_factory, values: np.ndarray, name: str):
+    out = tmp_path_factory.mktemp("out")
+    write_maps(out, "v", scores_with({name: values, "b": values}), "", {})
+    assert read_map(out, "v", name).tobytes() == values.tobytes()
+    opened = open_maps(out, "v")
+    assert opened is not None and set(opened.maps) == {name, "b"}
+
+
+def test_a_video_without_rows(tmp_path: Path):
+    write_maps(tmp_path, "v", scores_with({"m": np.zeros((0, 2, 3), np.float32)}), "", {})
+    assert read_map(tmp_path, "v", "m").shape == (0, 2, 3)
+    opened = open_maps(tmp_path, "v")
+    assert opened is not None
+    with pytest.raises(StoreError, match="no rows"):
+        opened.at("m", 0)
+
+
+@pytest.mark.parametrize(
+    ("starts", "stops"),
+    [
+        ([0, 16, 32], [16, 32, 48]),
+        ([0, 8, 16], [16, 24, 32]),  # overlapping
+        ([4, 20, 40], [10, 24, 44]),  # with gaps
+    ],
+)
+def test_at_a_frame_a_map_is_what_expanding_to_frames_gives(tmp_path: Path, starts, stops):
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(3, 2, 2)).astype(np.float32)
+    write_maps(tmp_path, "v", scores_with({"m": values}, starts, stops), "", {})
+    opened = open_maps(tmp_path, "v")
+    assert opened is not None
+    for i, j in np.ndindex(2, 2):
+        frames = expand_to_frames(starts, stops, values[:, i, j], 0, 50)
+        ours = [opened.at("m", frame)[i, j] for frame in range(50)]
+        np.testing.assert_allclose(ours, frames, rtol=1e-6)
+
+
+def test_scores_without_maps_leave_no_file(tmp_path: Path):
+    write_maps(tmp_path, "01", scores_with({}), "", {})
+    assert not (tmp_path / "maps").exists()
+    write_maps(tmp_path, "01", scores_with(some_maps()), "old", {})
+    write_maps(tmp_path, "01", scores_with({}), "new", {})
+    assert not maps_path(tmp_path, "01").exists()
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 2, 2, 2), (3, 0, 2)])
+def test_what_is_no_map_is_refused_and_the_old_file_stays(tmp_path: Path, shape):
+    write_maps(tmp_path, "01", scores_with(some_maps()), "old", {})
+    with pytest.raises(StoreError, match="video '01': map 'm'"):
+        write_maps(tmp_path, "01", scores_with({"m": np.zeros(shape, np.float32)}), "new", {})
+    assert maps_stamp(tmp_path, "01") == "old"
+
+
+def test_other_videos_are_removed(tmp_path: Path):
+    for video_id in ("01", "02", "03"):
+        write_maps(tmp_path, video_id, scores_with(some_maps()), "", {})
+    remove_other_maps(tmp_path, ["02"])
+    assert [p.name for p in (tmp_path / "maps").iterdir()] == ["02.h5"]
+
+
+def test_missing_maps_say_what_there_is(tmp_path: Path):
+    with pytest.raises(StoreError, match=r"no maps of '01'.*--no-maps"):
+        read_map(tmp_path, "01", "m")
+    write_maps(tmp_path, "01", scores_with(some_maps()), "", {})
+    with pytest.raises(StoreError, match=r"no map 'm'; it has: patch/[24]x[37], patch/[24]x[37]"):
+        read_map(tmp_path, "01", "m")
+    with pytest.raises(StoreError, match="no file name"):
+        read_map(tmp_path, "../01", "m")
+
+
+def external(file: h5py.File, secret: Path) -> None:
+    del file["map:m"]
+    file["map:m"] = h5py.ExternalLink(str(secret), "map:m")
+
+
+def soft(file: h5py.File, secret: Path) -> None:
+    del file["map:m"]
+    file["map:m"] = h5py.SoftLink("/frame_start")
+
+
+def raw_storage(file: h5py.File, secret: Path) -> None:
+    del file["map:m"]
+    file.create_dataset("map:m", (3, 2, 2), "f4", external=[(str(secret), 0, 48)])
+
+
+def huge(file: h5py.File, secret: Path) -> None:
+    del file["map:m"]
+    file.create_dataset("map:m", (3, 1 << 16, 1 << 16), "f4", chunks=(1, 64, 64))
+
+
+def bomb(file: h5py.File, secret: Path) -> None:
+    del file["map:m"]
+    zeros = np.zeros((3, 1000, 1000), "f4")
+    file.create_dataset("map:m", data=zeros, compression="gzip").attrs["covered"] = (1, 1)
+
+
+def many_frames(file: h5py.File, secret: Path) -> None:
+    del file["frame_start"]
+    file.create_dataset("frame_start", (1 << 40,), "i8", chunks=(1024,))
+
+
+def text(file: h5py.File, secret: Path) -> None:
+    del file["map:m"]
+    file["map:m"] = np.full((3, 2, 2), b"x")
+
+
+def flat(file: h5py.File, secret: Path) -> None:
+    del file["map:m"]
+    file["map:m"] = np.zeros((3, 4), "f4")
+
+
+def short(file: h5py.File, secret: Path) -> None:
+    del file["frame_stop"]
+    file["frame_stop"] = np.arange(2)
+
+
+def no_frames(file: h5py.File, secret: Path) -> None:
+    del file["frame_stop"]
+
+
+def no_share(file: h5py.File, secret: Path) -> None:
+    file["map:m"].attrs["covered"] = (1.0, 1.5)
+
+
+def share_gone(file: h5py.File, secret: Path) -> None:
+    del file["map:m"].attrs["covered"]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        external, soft, raw_storage, huge, bomb, many_frames, text, flat, short, no_frames,
+        no_share, share_gone,
+    ],
+)  # fmt: skip
+def test_files_of_others_are_not_trusted(tmp_path: Path, harm: Callable[[h5py.File, Path], None]):
+    values = np.ones((3, 2, 2), np.float32)
+    for video_id in ("secret", "v"):
+        write_maps(tmp_path, video_id, scores_with({"m": values}), "", {})
+    assert read_map(tmp_path, "v", "m").shape == (3, 2, 2)
+    with h5py.File(maps_path(tmp_path, "v"), "a") as file:
+        harm(file, maps_path(tmp_path, "secret"))
+    with pytest.raises(StoreError, match=r"v\.h5"):
+        read_map(tmp_path, "v", "m")
+
+
+def test_a_damaged_file_is_an_error_and_never_current(tmp_path: Path):
+    write_maps(tmp_path, "v", scores_with(some_maps()), "stamp", {})
+    path = maps_path(tmp_path, "v")
+    path.write_bytes(path.read_bytes()[:3000])
+    assert maps_stamp(tmp_path, "v") == ""
+    with pytest.raises(StoreError, match=r"damaged.*run score again"):
+        open_maps(tmp_path, "v")
+
+
+# --- what a grid covers ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", [{}, PatchCubes.presets["small"], {"frame_size": (500, 700)}])
+def test_covered_is_the_share_of_pixels_in_patches(preset: dict[str, Any]):
+    config = PatchCubesConfig.model_validate(preset)
+    spec = resolve_extractor("patch_cubes", preset, weights="random:0", precision="fp32")
+    recipe = json.loads(json.dumps(spec.make().recipe()))
+    found = covered_by_grids([recipe])
+    height, width = config.frame_size
+    for patch in config.patch_sizes:
+        grid = grid_of(config.frame_size, patch)
+        share = (grid[0] * patch[0] / height, grid[1] * patch[1] / width)
+        assert found.get(grid, (1.0, 1.0)) == share
+    if not preset:
+        assert found == {}  # SSRL's sizes leave nothing over
+    if preset.get("frame_size") == (240, 360):
+        assert found == {(4, 7): (1.0, 357 / 360)}
+
+
+def test_recipes_without_grids_cover_everything():
+    spec = resolve_extractor("null", {}, weights=None, precision="fp32")
+    imported = {"config": {"name": "x"}, "arrays": [{"grid": [2, 3], "attrs": {}}]}
+    assert covered_by_grids([spec.make().recipe(), imported, {}]) == {}
+
+
+# --- the score stage -------------------------------------------------------------------------
+
+
+class Mapped(KNN):
+    """The score of a row, in every patch of a 2 x 3 map."""
+
+    def score(self, bag: Bag) -> Scores:
+        scores = super().score(bag)
+        values = np.repeat(scores.columns["score"], 6).reshape(-1, 2, 3)
+        return replace(scores, maps={"patch/2x3": values.astype(np.float32)})
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> tuple[Manifest, Probed, Path, Path]:
+    """Manifest, probed files, cache, and a model on `null` features."""
+    root = tmp_path_factory.mktemp("prepared")
+    write_tiny_scene(root / "scene")
+    manifest, cache = synthetic.build(root / "scene"), root / "cache"
+    probed = probe(manifest, cache)
+    extract(manifest, probed, [resolve_extractor("null", {}, weights=None)], cache)
+    trained = train("knn", manifest, probe(manifest.select(split="train"), cache), cache)
+    return manifest.select(split="test"), probed, cache, trained.folder
+
+
+Again = Callable[..., int]
+
+
+@pytest.fixture
+def again(prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Again:
+    """Score into tmp_path / "out"; gives how many videos were scored anew."""
+    manifest, probed, cache, model = prepared
+    real = score_stage.load_model
+
+    def run(*, mapped: bool = True, keep_maps: bool = True, videos: int = 2) -> int:
+        def load(folder: Path) -> Any:
+            detector, card = real(folder)
+            if not mapped:
+                return detector, {**card, "key": "other"}
+            other = Mapped(detector.config)
+            other.load_state_dict(detector.state_dict())
+            return other, card
+
+        monkeypatch.setattr(score_stage, "load_model", load)
+        chosen = manifest.model_copy(update={"records": manifest.records[:videos]})
+        ids = {r.video_id for r in chosen.records}
+        rows = replace(probed, rows={v: r for v, r in probed.rows.items() if v in ids})
+        done = score(model, chosen, rows, tmp_path / "out", cache, keep_maps=keep_maps)
+        assert not done.failures and len(done.videos) == videos
+        return done.fresh
+
+    return run
+
+
+def stored(out: Path) -> list[str]:
+    return sorted(p.name for p in (out / "maps").glob("*"))
+
+
+def test_score_keeps_maps_beside_the_parts(again: Again, tmp_path: Path):
+    out = tmp_path / "out"
+    assert again() == 2 and stored(out) == ["test_01.h5", "test_02.h5"]
+    for video_id in ("test_01", "test_02"):
+        part = pq.read_table(out / "scores" / f"{video_id}.parquet")
+        values = read_map(out, video_id, "patch/2x3")
+        expected = np.asarray(part["score"]).astype(np.float32)
+        assert (values == expected[:, None, None]).all() and values.shape[1:] == (2, 3)
+        opened = open_maps(out, video_id)
+        assert opened is not None
+        assert opened.frames()[0].tolist() == part["frame_start"].to_pylist()
+        assert maps_stamp(out, video_id) == part.schema.metadata[b"vadpipe"].decode()
+    assert {p.suffix for p in (out / "scores").iterdir()} == {".parquet"}
+    assert pq.read_table(out / "scores.parquet").schema.metadata == {b"detector": b"knn"}
+
+
+def test_a_second_run_scores_nothing_and_keeps_maps(again: Again, tmp_path: Path):
+    out = tmp_path / "out"
+    again()
+    before = {p: p.stat().st_mtime_ns for p in (out / "maps").iterdir()}
+    assert again() == 0
+    assert {p: p.stat().st_mtime_ns for p in (out / "maps").iterdir()} == before
+
+
+def test_maps_that_are_gone_or_damaged_are_made_again(again: Again, tmp_path: Path):
+    out = tmp_path / "out"
+    again()
+    maps_path(out, "test_01").unlink()
+    assert again() == 1 and stored(out) == ["test_01.h5", "test_02.h5"]
+    maps_path(out, "test_02").write_bytes(b"broken")
+    assert again() == 1
+    assert read_map(out, "test_02", "patch/2x3").shape[1:] == (2, 3)
+
+
+def test_no_maps_stores_none_and_a_later_run_can_add_them(again: Again, tmp_path: Path):
+    out = tmp_path / "out"
+    assert again(keep_maps=False) == 2 and stored(out) == []
+    assert again(keep_maps=False) == 0
+    assert again() == 2 and len(stored(out)) == 2
+    assert again(keep_maps=False) == 0 and len(stored(out)) == 2  # they are right: they stay
+
+
+def test_maps_of_another_model_or_another_manifest_go(again: Again, tmp_path: Path):
+    out = tmp_path / "out"
+    again()
+    assert again(videos=1) == 0 and stored(out) == ["test_01.h5"]
+    assert again(mapped=False) == 2 and stored(out) == []
+    assert again(mapped=False) == 0  # a detector without maps is not asked again
+    again()
+    maps = maps_path(out, "test_01").read_bytes()
+    again(mapped=False)
+    maps_path(out, "test_01").write_bytes(maps)  # a run that died between maps and part
+    assert again(mapped=False, keep_maps=False) == 1 and stored(out) == []

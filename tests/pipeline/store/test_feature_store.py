@@ -1,0 +1,571 @@
+"""FeatureStore: whole shards or none, overlapping spans, verification, index, full disks."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vadpipe.extractors.base import ArraySpec
+from vadpipe.extractors.clips import Span, plan_spans
+from vadpipe.pipeline.store import feature_store as store_module
+from vadpipe.pipeline.store.feature_store import (
+    CannotWrite,
+    FeatureStore,
+    ShardRow,
+    StoreError,
+    VideoFacts,
+    covers,
+    list_stores,
+    row_of,
+    write_atomically,
+    write_table,
+)
+
+CONTENT = "s1-" + "ab" * 20
+SPEC = ArraySpec("x", "float16", ("snippet", "feature"), (3,), role="snippet")
+RECIPE = {"extractor": "toy", "version": 1, "config": {"a": 1}, "arrays": [SPEC.to_json()]}
+PROVENANCE = {"vadpipe": "0", "torch": "0", "ffmpeg": "0", "device": "cpu"}
+
+
+def make_store(root: Path, **changes: Any) -> FeatureStore:
+    store = FeatureStore(root, {**RECIPE, **changes})
+    store.create()
+    return store
+
+
+def write(store: FeatureStore, span: Span, n_frames: int, stride: int = 4) -> Any:
+    """Rows whose values are their own first frame."""
+    stop = n_frames if span.last else span.frame_stop
+    first = -(-span.frame_start // stride) * stride
+    starts = np.arange(first, stop, stride)
+    x = np.repeat(starts[:, None], 3, axis=1).astype(np.float16)
+    facts = VideoFacts(25.0, n_frames if span.last else None, ("rotated",))
+    stops = np.minimum(starts + stride, n_frames)
+    return store.write(span, {"x": x}, starts, stops, [SPEC], facts, PROVENANCE)
+
+
+def test_write_and_read_back(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    for span in plan_spans(CONTENT, 50, 20):
+        assert not store.has(span)
+        write(store, span, 50)
+        assert store.has(span)
+    features = store.read(CONTENT)
+    assert features.frame_start.tolist() == list(range(0, 50, 4))
+    assert features.frame_stop.tolist() == [*range(4, 50, 4), 50]
+    x = features.arrays["x"]
+    assert x.shape == (13, 3) and x.dtype == np.float16
+    assert x[3:7][:, 0].tolist() == [12, 16, 20, 24]  # over a border of shards
+    assert x[5:5].shape == (0, 3)
+    assert (features.n_frames, features.fps, features.flags) == (50, 25.0, ("rotated",))
+    assert store.complete(CONTENT)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 60),
+    sizes=st.lists(st.integers(1, 70), min_size=1, max_size=3),
+    keep=st.randoms(use_true_random=False),
+)
+def test_shards_of_several_span_sizes_give_each_row_once(
+    tmp_path_factory: pytest.TempPathFactory, n: int, sizes: list[int], keep: Any
+) -> None:
+    """Whatever earlier runs with other span sizes left behind, reading gives every row once."""
+    store = make_store(tmp_path_factory.mktemp("store"))
+    for size in sizes[:-1]:
+        for span in plan_spans(CONTENT, n, size):
+            if keep.random() < 0.5 and not store.has(span):
+                write(store, span, n)
+    for span in plan_spans(CONTENT, n, sizes[-1]):
+        if not store.has(span):
+            write(store, span, n)
+    features = store.read(CONTENT)
+    assert features.frame_start.tolist() == list(range(0, n, 4))
+    assert features.arrays["x"][:][:, 0].tolist() == list(range(0, n, 4))
+
+
+def test_an_unfinished_video_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    with pytest.raises(StoreError, match="run vadpipe extract"):
+        store.read(CONTENT)
+    write(store, plan_spans(CONTENT, 50, 20)[0], 50)
+    assert not store.complete(CONTENT)
+    with pytest.raises(StoreError, match="frames up to 20"):
+        store.read(CONTENT)
+
+
+@pytest.mark.parametrize(
+    ("x", "match"),
+    [
+        (np.zeros((2, 4), np.float16), "promised float16"),
+        (np.zeros((2, 3), np.float32), "promised float16"),
+        (np.zeros((1, 3), np.float16), "promised float16"),
+    ],
+)
+def test_arrays_that_break_their_promise_are_refused(
+    tmp_path: Path, x: np.ndarray[Any, Any], match: str
+) -> None:
+    store = make_store(tmp_path)
+    span = Span(CONTENT, 0, 8, True)
+    with pytest.raises(StoreError, match=match):
+        store.write(
+            span, {"x": x}, np.arange(2), np.arange(2) + 1, [SPEC], VideoFacts(1.0, 8), PROVENANCE
+        )
+    assert not store.has(span)
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace", "_verify_shard"])
+def test_a_crash_while_writing_leaves_no_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    store = make_store(tmp_path)
+    span = Span(CONTENT, 0, 8, True)
+
+    def crash(*_: Any) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        target = {"fsync": os, "replace": Path, "_verify_shard": store_module}[moment]
+        patch.setattr(target, moment, crash)
+        with pytest.raises(OSError, match="disk full"):
+            write(store, span, 8)
+    assert not store.has(span)
+    assert not list(store.video_folder(CONTENT).iterdir()), "temporary files are left"
+    write(store, span, 8)
+    store.rebuild_index()
+    assert store.verify() == []
+
+
+def test_stale_temporary_files_go_and_young_ones_stay(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    folder = store.video_folder(CONTENT)
+    folder.mkdir(parents=True)
+    old, young = folder / ".a.h5.host-1-x.tmp", folder / ".b.h5.host-2-y.tmp"
+    old.touch()
+    young.touch()
+    os.utime(old, (0, 0))
+    write(store, Span(CONTENT, 0, 8, True), 8)
+    assert not old.exists() and young.exists()
+
+
+def test_verify_finds_what_is_wrong(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    rows = [write(store, span, 50) for span in plan_spans(CONTENT, 50, 20)]
+    store.add_index_part(rows[:2])
+    first, second, third = store.scan()
+    assert [p for p in store.verify() if "not indexed" in p and str(third) in p]
+    assert store.rebuild_index() == 3
+    assert store.verify() == []
+    with h5py.File(first, "r+") as file:
+        file["x"][0, 0] = 7
+    second.write_bytes(second.read_bytes()[:100])
+    problems = store.verify()
+    assert len(problems) == 2 and all(p.startswith("broken") for p in problems)
+
+
+def test_verify_reports_mixed_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_store(tmp_path)
+    spans = plan_spans(CONTENT, 50, 30)
+    write(store, spans[0], 50)
+    monkeypatch.setitem(PROVENANCE, "torch", "1")
+    write(store, spans[1], 50)
+    store.rebuild_index()
+    assert store.verify() == ["mixed: shards were made with several versions of torch: 0, 1"]
+
+
+def test_links_and_external_data_are_refused(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    write(store, Span(CONTENT, 0, 8, True), 8)
+    (path,) = store.scan()
+    with h5py.File(path, "r+") as file:
+        del file["x"]
+        file["x"] = h5py.ExternalLink("/etc/passwd", "/x")
+    with pytest.raises(StoreError, match="no data set"):
+        store.read(CONTENT)
+    with h5py.File(path, "r+") as file:
+        del file["x"]
+        file.create_dataset("x", (2, 3), "f2", external=[(str(tmp_path / "raw"), 0, 12)])
+    with pytest.raises(StoreError, match="not a plain data set"):
+        store.read(CONTENT)
+
+
+def test_tables_lie_beside_the_shard_and_are_checked(tmp_path: Path) -> None:
+    spec = ArraySpec("boxes", "table", ("object",), (), role="object")
+    store = make_store(tmp_path, arrays=[SPEC.to_json(), spec.to_json()])
+    for span in plan_spans(CONTENT, 12, 6):
+        frames = list(range(span.frame_start, span.frame_stop))
+        table = pa.table({"frame_start": frames, "frame_stop": [f + 1 for f in frames]})
+        x = np.zeros((len(frames), 3), np.float16)
+        facts = VideoFacts(25.0, 12 if span.last else None)
+        starts = np.array(frames)
+        arrays = {"x": x, "boxes": table}
+        store.write(span, arrays, starts, starts + 1, [SPEC, spec], facts, PROVENANCE)
+    boxes = store.read(CONTENT).arrays["boxes"]
+    assert boxes["frame_start"].to_pylist() == list(range(12))
+    store.rebuild_index()
+    assert store.verify() == []
+    next(store.video_folder(CONTENT).glob("*.boxes.parquet")).write_bytes(b"other")
+    assert len(store.verify()) == 1
+
+
+def test_a_spec_that_was_edited_is_noticed(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    assert [s.name for s in list_stores(tmp_path)] == [store.name]
+    path = store.root / "spec.json"
+    path.write_text(path.read_text().replace('"a": 1', '"a": 2'))
+    with pytest.raises(StoreError, match="was changed"):
+        FeatureStore.open(store.root)
+    with pytest.raises(StoreError, match=r"config\.a: 1 != 2"):
+        store.create()
+
+
+def test_same_features_twice_are_equal_byte_by_byte(tmp_path: Path) -> None:
+    span = Span(CONTENT, 0, 8, True)
+    rows = [write(make_store(tmp_path / name), span, 8) for name in "ab"]
+    assert rows[0].checksum == rows[1].checksum
+
+
+# --------------------------------------------------------------------------------------- covering
+
+
+@given(
+    borders=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 20)), max_size=8),
+    start=st.integers(0, 40),
+    length=st.integers(1, 30),
+)
+def test_shards_cover_a_span_if_they_hold_all_of_its_frames(
+    borders: list[tuple[int, int]], start: int, length: int
+) -> None:
+    """Whatever sizes they have, and however they overlap."""
+    shards = sorted((first, first + size) for first, size in borders)
+    held = {frame for first, stop in shards for frame in range(first, stop)}
+    span = Span(CONTENT, start, start + length, False)
+    assert covers(shards, span) == (set(range(start, start + length)) <= held)
+
+
+def test_the_store_has_what_its_shards_cover(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    for start, stop in ((0, 12), (8, 20), (24, 40)):
+        write(store, Span(CONTENT, start, stop, False), 60)
+    for start, stop, there in [
+        (0, 20, True),
+        (10, 14, True),
+        (8, 21, False),
+        (20, 24, False),
+        (22, 30, False),
+        (24, 40, True),
+        (30, 41, False),
+    ]:
+        assert store.has(Span(CONTENT, start, stop, False)) == there, (start, stop)
+        assert not store.has(Span("s1-" + "cd" * 20, start, stop, False))
+    (store.video_folder(CONTENT) / "000000020-000000024.h5.tmp").touch()
+    assert not store.has(Span(CONTENT, 20, 24, False)), "another name is no shard"
+
+
+# --------------------------------------------------------------------------------------- index
+
+
+def rows_of(content: str, *spans: tuple[int, int], rows: int = 3) -> list[ShardRow]:
+    return [ShardRow(content, a, b, rows, 1000, f"{a:x}", b == 50) for a, b in spans]
+
+
+def listed(store: FeatureStore, contents: Any = None) -> list[ShardRow]:
+    return [ShardRow(**row) for row in store.index(contents).to_pylist()]
+
+
+def test_the_index_of_some_videos(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    rows = [row for name in "abc" for row in rows_of(name, (0, 20), (20, 50))]
+    for i in range(0, len(rows), 2):
+        store.add_index_part(rows[i : i + 2][::-1])
+    store.add_index_part([])
+    assert len(list((store.root / "index").iterdir())) == 3
+    assert listed(store) == rows, "by video and time, whatever their order on disk"
+    for contents in (["c", "a"], {"a", "c"}, {"a": 1, "c": 2}.keys(), ("a", "c", "nobody")):
+        assert listed(store, contents) == rows[:2] + rows[4:]
+    for nobody in ([], ["x"]):
+        assert listed(store, nobody) == []
+        assert store.index(nobody).schema == store.index().schema
+
+
+def test_a_store_without_an_index_has_an_empty_one(tmp_path: Path) -> None:
+    assert listed(make_store(tmp_path)) == []
+
+
+def test_a_shard_that_is_listed_twice_counts_once(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    for _ in range(3):
+        store.add_index_part(rows_of("a", (0, 20), (0, 20), (20, 50)))
+    assert listed(store) == rows_of("a", (0, 20), (20, 50))
+
+
+def test_parts_of_older_versions_are_read(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    store.add_index_part(rows_of("a", (0, 50)))
+    (part,) = (store.root / "index").iterdir()
+    pq.write_table(pq.read_table(part).drop_columns(["last"]), part)
+    (row,) = listed(store)
+    assert row == ShardRow("a", 0, 50, 3, 1000, "0", None)
+    store.add_index_part(rows_of("b", (0, 50)))
+    assert [row.last for row in listed(store)] == [None, True]
+
+
+def test_folding_keeps_all_rows(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    for start in range(0, 100, 10):
+        store.add_index_part(rows_of("a", (start, start + 10)))
+    before = listed(store)
+    folder = store.root / "index"
+    store.fold_index(most=10)
+    assert len(list(folder.iterdir())) == 10, "ten are not too many"
+    store.fold_index(most=9)
+    assert len(list(folder.iterdir())) == 1 and listed(store) == before
+    assert len(before) == 10
+
+
+def test_many_runs_fold_and_add_at_once(tmp_path: Path) -> None:
+    """Whoever reads meanwhile may see too little, but nothing is ever lost."""
+    stores = [make_store(tmp_path) for _ in range(8)]
+
+    def work(number: int) -> None:
+        for i in range(15):
+            stores[number].add_index_part(rows_of(f"{number}", (i, i + 1)))
+            stores[number].fold_index(most=2)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+    found = {(row.content_id, row.frame_start) for row in listed(stores[0])}
+    assert found == {(f"{n}", i) for n in range(8) for i in range(15)}
+
+
+def test_rebuilding_leaves_out_broken_shards(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    rows = [write(store, span, 50) for span in plan_spans(CONTENT, 50, 20)]
+    store.add_index_part(rows_of("gone", (0, 50)))
+    first, second, third = store.scan()
+    assert (
+        [row_of(path) for path in (first, second, third)]
+        == rows
+        == sorted(rows, key=lambda row: row.frame_start)
+    )
+    second.write_bytes(b"")
+    with h5py.File(third, "r+") as file:
+        del file.attrs["last"]
+    assert store.rebuild_index() == 1
+    assert listed(store) == rows[:1]
+
+
+def test_rebuilding_in_many_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_PART_ROWS", 2)
+    store = make_store(tmp_path)
+    rows = [write(store, span, 50) for span in plan_spans(CONTENT, 50, 10)]
+    for _ in range(2):
+        assert store.rebuild_index() == 5
+        assert listed(store) == rows
+        assert len(list((store.root / "index").iterdir())) == 3
+    assert store.verify() == []
+
+
+def test_verify_names_what_is_gone_and_what_is_not_listed(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    rows = [write(store, span, 50) for span in plan_spans(CONTENT, 50, 20)]
+    first, second, third = store.scan()
+    store.add_index_part(rows[:2])
+    second.unlink()
+    assert store.verify() == [
+        f"not indexed: {third} (run vadpipe cache rebuild)",
+        f"gone: {second} is in the index (run vadpipe cache rebuild)",
+    ]
+    store.rebuild_index()
+    assert store.verify() == []
+    first.write_bytes(b"")  # it is broken, and not gone as well
+    (problem,) = store.verify()
+    assert problem.startswith(f"broken: {first}")
+
+
+def test_verify_names_a_shard_in_the_wrong_place(tmp_path: Path) -> None:
+    store, other = make_store(tmp_path), make_store(tmp_path, version=2)
+    write(store, Span(CONTENT, 0, 50, True), 50)
+    (path,) = store.scan()
+    for place in (
+        other.shard_path(Span(CONTENT, 0, 50, True)),
+        store.shard_path(Span("s1-" + "cd" * 20, 0, 50, True)),
+    ):
+        place.parent.mkdir(parents=True)
+        place.write_bytes(path.read_bytes())
+    for each in (store, other):
+        each.rebuild_index()
+        (problem,) = [p for p in each.verify() if p.startswith("misplaced")]
+        assert f"belongs to {CONTENT} {store.key}" in problem
+
+
+# --------------------------------------------------------------------------------------- full disks
+
+
+def fail_with(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any) -> None:
+        raise error
+
+    return fail
+
+
+UNWRITABLE = ["ENOSPC", "EDQUOT", "EROFS", "EFBIG", "EACCES", "EPERM"]
+
+
+def hdf5_error(number: int) -> str:
+    """What the library says of a write that went wrong."""
+    return (
+        "Can't synchronously write data (file write failed: time = Wed Nov 25 14:00:00 2026\n, "
+        f"filename = 'a.h5', file descriptor = 7, errno = {number}, error message = "
+        f"'{os.strerror(number)}', buf = 0x1, total write size = 4096)"
+    )
+
+
+@pytest.mark.parametrize("name", UNWRITABLE)
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda number: OSError(number, os.strerror(number)),
+        lambda number: RuntimeError(hdf5_error(number)),
+        lambda number: OSError(hdf5_error(number)),
+    ],
+    ids=["OSError", "RuntimeError", "OSError of HDF5"],
+)
+def test_what_no_repetition_cures_says_what_to_do(
+    tmp_path: Path, name: str, error: Callable[[int], Exception]
+) -> None:
+    number = getattr(errno, name)
+    cause = error(number)
+    with pytest.raises(CannotWrite) as caught:
+        write_atomically(tmp_path / "a.h5", fail_with(cause))
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'a.h5'} cannot be written: {os.strerror(number)}.")
+    assert "run the same command again" in message
+    assert caught.value.__cause__ is cause
+    assert not list(tmp_path.iterdir())
+
+
+def test_file_too_large_is_27(tmp_path: Path) -> None:
+    """As HDF5 prints it on Linux."""
+    error = RuntimeError("Can't write data (file write failed: errno = 27, error message = '')")
+    with pytest.raises(CannotWrite, match="File too large"):
+        write_atomically(tmp_path / "a.h5", fail_with(error))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.ESTALE, "Stale file handle"),
+        OSError("no number"),
+        RuntimeError("unable to create dataset"),
+        RuntimeError(hdf5_error(errno.EIO)),
+        ValueError("errno = 28"),
+        StoreError("arrays do not match the checksum"),
+    ],
+    ids=repr,
+)
+def test_other_errors_pass_unchanged(tmp_path: Path, error: Exception) -> None:
+    """What may pass has to stay recognisable."""
+    path = tmp_path / "a.h5"
+    path.write_text("before")
+    with pytest.raises(type(error)) as caught:
+        write_atomically(path, fail_with(error))
+    assert caught.value is error
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["before"]
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_a_disk_that_is_full_in_the_last_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    target = {"fsync": os, "replace": Path}[moment]
+    store = make_store(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(target, moment, fail_with(OSError(errno.ENOSPC, "No space left on device")))
+        with pytest.raises(CannotWrite, match="No space left on device"):
+            write(store, Span(CONTENT, 0, 8, True), 8)
+    assert list(store.scan()) == [] and not list(store.video_folder(CONTENT).iterdir())
+
+
+def test_cannot_write_is_an_error_of_the_store() -> None:
+    """The command line knows it, and a run that is told so ends."""
+    assert issubclass(CannotWrite, StoreError)
+
+
+def test_a_table_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new" / "a.parquet"
+    table = pa.table({"x": list(range(1000))})
+    write_table(path, table, compression="zstd", row_group_size=100)
+    file = pq.ParquetFile(path)
+    assert file.read() == table
+    assert file.metadata.num_row_groups == 10
+    assert file.metadata.row_group(0).column(0).compression == "ZSTD"
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail_with(OSError(errno.EROFS, "Read-only file system")))
+        with pytest.raises(CannotWrite, match=r"a\.parquet cannot be written: Read-only"):
+            write_table(path, table.slice(0, 1))
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["a.parquet"]
+
+
+def test_old_temporary_files_go_when_the_index_is_rebuilt(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    write(store, Span(CONTENT, 0, 8, True), 8)
+    folders = [store.root / "index", store.video_folder(CONTENT)]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".a.host-1-x.tmp").touch()
+        (folder / ".b.host-2-y.tmp").touch()
+        os.utime(folder / ".a.host-1-x.tmp", (0, 0))
+    assert FeatureStore.open(store.root).rebuild_index() == 1
+    assert sorted(p.name for p in store.root.rglob("*.tmp")) == [".b.host-2-y.tmp"] * 2
+
+
+def test_of_a_shard_that_was_written_twice_the_later_counts(tmp_path: Path) -> None:
+    """Whatever the random part of the names; also once they are folded."""
+    store = make_store(tmp_path)
+    store.add_index_part([ShardRow(CONTENT, 0, 8, 2, 100, "x", True, 99)])
+    (part,) = (store.root / "index").iterdir()
+    part.rename(part.with_name("f" * 32 + ".parquet"))  # as an older version named them
+    for number in range(40):
+        store.add_index_part([ShardRow(CONTENT, 0, 8, 2, 100, "x", True, number)])
+        assert store.index()["damaged"].to_pylist() == [number]
+        if number % 9 == 8:
+            store.fold_index(most=3)
+            assert store.index()["damaged"].to_pylist() == [number]
+
+
+def test_what_is_added_while_parts_are_folded_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = make_store(tmp_path), make_store(tmp_path)
+    for number in range(4):
+        store.add_index_part([ShardRow(CONTENT, 0, 8, 2, 100, "x", True, number)])
+    real = FeatureStore.index
+
+    def index(self: FeatureStore, *args: Any) -> Any:
+        table = real(self, *args)
+        monkeypatch.setattr(FeatureStore, "index", real)
+        other.add_index_part([ShardRow(CONTENT, 0, 8, 2, 100, "x", True, 77)])
+        return table
+
+    monkeypatch.setattr(FeatureStore, "index", index)
+    store.fold_index(most=3)
+    assert store.index()["damaged"].to_pylist() == [77]
+    assert len(list((store.root / "index").iterdir())) == 2
