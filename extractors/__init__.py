@@ -30,11 +30,11 @@ class _Registry(Mapping[str, "type[Extractor[Any]]"]):
 
 EXTRACTORS: Mapping[str, type[Extractor[Any]]] = _Registry(
     {
-        "inception_i3d": ".inception_i3d:InceptionI3DFeatures",
-        "i3d_r50": ".i3d_r50:I3DR50Features",
-        "i3d_r50_ptv": ".i3d_r50:I3DR50PtvFeatures",
+        "inception_i3d": ".networks.inception_i3d:InceptionI3DFeatures",
+        "i3d_r50": ".networks.i3d_r50:I3DR50Features",
+        "i3d_r50_ptv": ".networks.i3d_r50:I3DR50PtvFeatures",
         "patch_cubes": ".patch_cubes:PatchCubes",
-        "vifi_clip": ".vifi_clip:ViFiClipFeatures",
+        "vifi_clip": ".networks.clip_vit:ViFiClipFeatures",
         "frames": ".frames:Frames",
         "null": ".null:NullFeatures",
     }

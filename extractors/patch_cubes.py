@@ -14,13 +14,13 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
-from . import i3d_r50, inception_i3d
 from .base import ArraySpec, Config, Precision
 from .clips import ClipRule, Tail
 from .device.inference import VideoNetwork, resized
 from .device.resize import Size
 from .i3d import Backbone, I3d
 from .network_extractor import NetworkExtractor
+from .networks import i3d_r50, inception_i3d
 from .weights.kept import ResolvedWeights, Weights
 
 BACKBONES: dict[str, Backbone] = {

@@ -38,7 +38,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 @pytest.fixture
 def real_weights() -> str:
     """The name of the real I3D weights; they have to be fetched first (`make test` does)."""
-    from vadpipe.extractors.inception_i3d import CARDS
+    from vadpipe.extractors.networks.inception_i3d import CARDS
     from vadpipe.extractors.weights.kept import WeightsError, resolve
 
     try:

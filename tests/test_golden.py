@@ -31,9 +31,9 @@ from vadpipe.detectors.segments import (
 from vadpipe.detectors.ssrl import Aggregation, SSRLConfig, SSRLNetwork
 from vadpipe.extractors.device.inference import prepare
 from vadpipe.extractors.i3d import I3d, ten_crop
-from vadpipe.extractors.i3d_r50 import I3dR50, I3dR50Ptv
-from vadpipe.extractors.inception_i3d import InceptionI3d
-from vadpipe.extractors.vifi_clip import ClipTower, from_openai
+from vadpipe.extractors.networks.clip_vit import ClipTower, from_openai
+from vadpipe.extractors.networks.i3d_r50 import I3dR50, I3dR50Ptv
+from vadpipe.extractors.networks.inception_i3d import InceptionI3d
 
 pytestmark = pytest.mark.data
 

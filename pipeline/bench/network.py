@@ -13,11 +13,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ...extractors import i3d_r50, inception_i3d, vifi_clip
 from ...extractors.base import Runtime
 from ...extractors.device.inference import VideoNetwork, available_precisions, load_video_network
 from ...extractors.device.micro_batch import MicroBatches
-from ...extractors.inception_i3d import InceptionI3d, Mixed
+from ...extractors.networks import clip_vit as vifi_clip
+from ...extractors.networks import i3d_r50, inception_i3d
+from ...extractors.networks.inception_i3d import InceptionI3d, Mixed
 from ...extractors.weights.kept import ResolvedWeights, Weights
 from .race import Contestant, Rate, as_values, hardware, heading, matmul, race
 

@@ -24,7 +24,7 @@ from vadpipe.extractors.base import ExtractorError, Precision, Runtime
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.device.inference import load_video_network, prepare, resolve_precision
 from vadpipe.extractors.i3d import Backbone, I3d, I3DFeatures
-from vadpipe.extractors.i3d_r50 import (
+from vadpipe.extractors.networks.i3d_r50 import (
     BACKBONE,
     BACKBONE_PTV,
     CARDS,

@@ -20,7 +20,7 @@ from vadpipe.extractors.base import ExtractorError, Precision, Runtime
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.device.inference import load_video_network, resolve_precision
 from vadpipe.extractors.i3d import I3DConfig
-from vadpipe.extractors.inception_i3d import (
+from vadpipe.extractors.networks.inception_i3d import (
     CARDS,
     InceptionI3d,
     InceptionI3DFeatures,

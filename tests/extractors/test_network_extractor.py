@@ -13,7 +13,7 @@ from vadpipe.extractors.base import ExtractorError, Runtime
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.device.inference import VideoNetwork
 from vadpipe.extractors.i3d import I3DConfig
-from vadpipe.extractors.inception_i3d import CARDS, InceptionI3DFeatures
+from vadpipe.extractors.networks.inception_i3d import CARDS, InceptionI3DFeatures
 from vadpipe.extractors.weights.kept import ResolvedWeights
 
 

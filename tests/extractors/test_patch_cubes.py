@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from vadpipe.extractors import EXTRACTORS, i3d_r50, inception_i3d
+from vadpipe.extractors import EXTRACTORS
 from vadpipe.extractors.base import ExtractorError, Runtime
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.device.inference import VideoNetwork
 from vadpipe.extractors.device.resize import resize_frames
+from vadpipe.extractors.networks import i3d_r50, inception_i3d
 from vadpipe.extractors.patch_cubes import (
     BACKBONES,
     PatchCubes,

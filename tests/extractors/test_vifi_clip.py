@@ -18,10 +18,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vadpipe.extractors import vifi_clip
 from vadpipe.extractors.base import ExtractorError, Precision, Runtime
 from vadpipe.extractors.clips import Clip, ClipRule
-from vadpipe.extractors.vifi_clip import (
+from vadpipe.extractors.networks import clip_vit as vifi_clip
+from vadpipe.extractors.networks.clip_vit import (
     CARDS,
     ClipTower,
     ViFiClipConfig,

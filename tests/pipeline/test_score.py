@@ -23,7 +23,7 @@ from vadpipe.detectors.base import DetectorError
 from vadpipe.detectors.knn import KNN
 from vadpipe.extractors.base import ExtractorError
 from vadpipe.extractors.footage.video import DecoderHang
-from vadpipe.extractors.i3d_r50 import CARDS, I3dR50, caffe2_blob
+from vadpipe.extractors.networks.i3d_r50 import CARDS, I3dR50, caffe2_blob
 from vadpipe.pipeline import score as score_stage
 from vadpipe.pipeline.engine import quarantine, span_task
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vadpipe.extractors.inception_i3d import max_of_neighbours
+from vadpipe.extractors.networks.inception_i3d import max_of_neighbours
 from vadpipe.pipeline.bench import network as bench_network
 from vadpipe.pipeline.bench import race as bench
 

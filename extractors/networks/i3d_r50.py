@@ -21,9 +21,9 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .base import Config, Precision
-from .i3d import CLASSES, Backbone, I3d, I3DConfig, I3DFeatures, from_state_dict
-from .weights.kept import COUNTER, Arrays, LayoutError, ResolvedWeights, UrlSource, Weights
+from ..base import Config, Precision
+from ..i3d import CLASSES, Backbone, I3d, I3DConfig, I3DFeatures, from_state_dict
+from ..weights.kept import COUNTER, Arrays, LayoutError, ResolvedWeights, UrlSource, Weights
 
 FEATURES = 2048
 

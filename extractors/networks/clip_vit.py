@@ -20,12 +20,12 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from .base import ArraySpec, Config
-from .clips import ClipRule
-from .device.inference import VideoNetwork, resized
-from .device.resize import short_side
-from .network_extractor import NetworkExtractor
-from .weights.kept import Arrays, LayoutError, UrlSource, Weights
+from ..base import ArraySpec, Config
+from ..clips import ClipRule
+from ..device.inference import VideoNetwork, resized
+from ..device.resize import short_side
+from ..network_extractor import NetworkExtractor
+from ..weights.kept import Arrays, LayoutError, UrlSource, Weights
 
 FEATURES = 512
 WIDTH = 768

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .base import ExtractorError
-from .i3d import CLASSES, Backbone, I3d, I3DFeatures, from_state_dict
-from .weights.kept import ArchiveSource, Arrays, LayoutError, UrlSource, Weights
+from ..base import ExtractorError
+from ..i3d import CLASSES, Backbone, I3d, I3DFeatures, from_state_dict
+from ..weights.kept import ArchiveSource, Arrays, LayoutError, UrlSource, Weights
 
 FEATURES = 1024
 
