@@ -1,27 +1,39 @@
 """Which videos, which splits, which labels."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
-from . import footage, pets2009, shanghaitech, synthetic, ucf_crime, ucsd_ped2, xd_violence
-from .record import Manifest, ManifestError, VideoRecord
-from .table import read_manifest, write_manifest
+from typing import TYPE_CHECKING, Any
 
-# Name on the command line -> function(root, **options) -> Manifest.
-DATASETS: dict[str, Callable[..., Manifest]] = {
-    "footage": footage.build,
-    "pets2009": pets2009.build,
-    "shanghaitech": shanghaitech.build,
-    "synthetic": synthetic.build,
-    "ucf_crime": ucf_crime.build,
-    "ucsd_ped2": ucsd_ped2.build,
-    "xd_violence": xd_violence.build,
+if TYPE_CHECKING:
+    from .record import Manifest, ManifestError, VideoRecord
+    from .table import read_manifest, write_manifest
+
+# Name on the command line -> module and function(root, **options) -> Manifest.
+PLACES = {
+    "footage": "footage:build",
+    "pets2009": "pets2009:build",
+    "shanghaitech": "shanghaitech:build",
+    "synthetic": "synthetic:build",
+    "ucf_crime": "ucf_crime:build",
+    "ucsd_ped2": "ucsd_ped2:build",
+    "xd_violence": "xd_violence:build",
 }
 
 __all__ = [
-    "DATASETS",
+    "PLACES",
     "Manifest",
     "ManifestError",
     "VideoRecord",
     "read_manifest",
     "write_manifest",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a type or function when it is asked for: commands start without their libraries."""
+    from importlib import import_module
+
+    for module in ("record", "table"):
+        if name in __all__ and hasattr(found := import_module(f".{module}", __name__), name):
+            return getattr(found, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

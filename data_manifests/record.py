@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from .errors import VadpipeError
+
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]+")
 ID_LENGTH = 200  # ids become file names: leaves room for a suffix within 255 bytes
 # Control characters, and bytes of file names that are no UTF-8 (Python shows them as surrogates).
@@ -27,7 +29,7 @@ LABEL_BYTES = 1 << 24  # a list or annotation file is far smaller; what is not i
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 
 
-class ManifestError(ValueError):
+class ManifestError(VadpipeError, ValueError):
     """A data set is not what it should be; the message names the video and what to do next."""
 
 

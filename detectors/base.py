@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from safetensors.numpy import load_file, save_file
+
+from ..data_manifests.errors import VadpipeError
 
 
-class DetectorError(ValueError):
+class DetectorError(VadpipeError, ValueError):
     """Input that a detector cannot work with; the message names the culprits."""
 
 
@@ -294,58 +292,3 @@ class Detector(ABC, Generic[ConfigT]):
         some normal videos instead.
         """
         return None
-
-
-def save_model(folder: Path, detector: Detector[Any], card: Mapping[str, Any]) -> None:
-    """Write a model folder: `config.json` and `weights.safetensors`.
-
-    The folder appears whole or not at all, and config.json is written last.
-
-    Args:
-        folder:
-            Target; an existing model there is replaced file by file.
-        detector:
-            A fitted detector.
-        card:
-            What else the model has to know (feature recipes, training records, thresholds).
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {k: np.asarray(v, order="C") for k, v in detector.state_dict().items()}
-    _replace(folder / "weights.safetensors", lambda path: save_file(state, str(path)))
-    config = {
-        **card,
-        "detector": detector.name,
-        "detector_version": detector.version,
-        "config": detector.config.model_dump(mode="json"),
-    }
-    text = json.dumps(config, indent=1, sort_keys=True)
-    _replace(folder / "config.json", lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def load_state(folder: Path) -> State:
-    """The arrays of a model folder."""
-    return load_file(str(folder / "weights.safetensors"))
-
-
-def load_card(folder: Path) -> dict[str, Any]:
-    """config.json of a model folder.
-
-    Raises:
-        DetectorError: the folder holds no finished model.
-    """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise DetectorError(f"{folder} is no model folder: it has no config.json (run train first)")
-    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return card
-
-
-def _replace(path: Path, write: Any) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

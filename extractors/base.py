@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from .clips import Clip, ClipRule
-from .weights.kept import ResolvedWeights, Weights
+from .errors import ExtractorError
+from .weights.cards import ResolvedWeights, Weights
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PrecisionRequest = Literal["auto", "fp32", "bf16", "fp16"]
@@ -34,10 +35,6 @@ class Runtime:
     threads: int | None = None
     batch_size: int | None = None
     compile: bool = False
-
-
-class ExtractorError(ValueError):
-    """A setting or an input that an extractor cannot work with."""
 
 
 class Config(BaseModel):

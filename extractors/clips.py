@@ -9,7 +9,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from .footage.video import Frame, FrameOrderError
+from .footage.errors import FrameOrderError
+from .footage.video import Frame
 
 Tail = Literal["loop", "drop"]
 
@@ -190,3 +191,22 @@ class ClipAssembler:
         oldest = self._start - self._rule.before
         while self._buffer and (self.done or self._buffer[0].index < oldest):
             self._buffer.popleft()
+
+
+SEGMENTS = 32  # RTFM, SSRL and Sultani et al. train on 32 segments a video
+SNIPPET_FRAMES = 16
+
+
+def segment_frames(
+    n_frames: int, segments: int = SEGMENTS
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Frames of the segments of a video: an even division of [0, n], integers cut off.
+
+    An empty segment is the one frame at its edge. Source: `process_feat` of RTFM and SSRL, which
+    divides snippets like that.
+
+    Returns:
+        (segments,) first frames, (segments,) one past the last.
+    """
+    edges = np.arange(segments + 1, dtype=np.int64) * n_frames // segments
+    return edges[:-1], np.maximum(edges[1:], edges[:-1] + 1)

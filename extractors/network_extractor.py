@@ -11,10 +11,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .base import ConfigT, Extractor, ExtractorError, Runtime
+from .base import ConfigT, Extractor, Runtime
 from .clips import Clip
 from .device.inference import VideoNetwork, load_video_network
 from .device.micro_batch import is_out_of_memory
+from .errors import ExtractorError
 
 
 class NetworkExtractor(Extractor[ConfigT]):

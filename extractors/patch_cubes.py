@@ -18,10 +18,10 @@ from .base import ArraySpec, Config, Precision
 from .clips import ClipRule, Tail
 from .device.inference import VideoNetwork, resized
 from .device.resize import Size
-from .i3d import Backbone, I3d
 from .network_extractor import NetworkExtractor
 from .networks import i3d_r50, inception_i3d
-from .weights.kept import ResolvedWeights, Weights
+from .networks.i3d import Backbone, I3d
+from .weights.cards import ResolvedWeights, Weights
 
 BACKBONES: dict[str, Backbone] = {
     each.name: each for each in (inception_i3d.BACKBONE, i3d_r50.BACKBONE, i3d_r50.BACKBONE_PTV)

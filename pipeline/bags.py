@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ..data_manifests.record import VideoRecord
 from ..detectors.base import ArrayLike, Bag, DetectorError, Track
 from ..extractors.footage.video import ProbeRow
-from .store.feature_store import FeatureStore, StoreError, list_stores
+from .store.atomic import StoreError
+from .store.feature_store import FeatureStore, list_stores
 
 
 @dataclass(frozen=True)

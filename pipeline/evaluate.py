@@ -15,17 +15,10 @@ from numpy.typing import NDArray
 
 from ..data_manifests.intervals import frame_labels
 from ..data_manifests.record import Manifest, VideoRecord
-from .import_features import SEGMENTS, segment_frames
-from .metrics.frame_level import (
-    Alignment,
-    FrameMetrics,
-    LabelledScores,
-    MetricsError,
-    expand_to_frames,
-    frame_metrics,
-    micro_auc,
-)
-from .store.feature_store import write_atomically
+from ..extractors.clips import SEGMENTS, segment_frames
+from .metrics.frame_level import Alignment, FrameMetrics, LabelledScores, frame_metrics, micro_auc
+from .scores.frames import MetricsError, expand_to_frames
+from .store.atomic import write_atomically
 
 Align = Literal["auto", "exact", "pad16"]
 PadLabel = Literal["last", "normal"]
@@ -99,7 +92,7 @@ class EvaluatedRuns:
         }
 
 
-def evaluate(
+def evaluate_scores(
     scores: Path,
     manifest: Manifest,
     *,
@@ -214,7 +207,7 @@ def evaluate_runs(
         raise MetricsError("a score folder is given twice: every run counts once")
     runs: dict[str, Evaluated] = {}
     for folder in folders:
-        done = evaluate(folder, manifest, align=align, replicates=replicates, seed=seed)
+        done = evaluate_scores(folder, manifest, align=align, replicates=replicates, seed=seed)
         first = next(iter(runs.values()), done)
         if _measured(done) != _measured(first):
             raise MetricsError(

@@ -9,18 +9,19 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from ..data_manifests.record import Manifest
-from ..extractors import EXTRACTORS
-from ..extractors.base import ExtractorError
-from ..extractors.footage.video import CorruptFrames, NoFootage, ProbeRow
+from ..extractors.errors import ExtractorError
+from ..extractors.footage.errors import CorruptFrames, NoFootage
+from ..extractors.footage.video import ProbeRow
 from .engine import quarantine
 from .engine.coordinator import Coordinator
 from .engine.extractor_spec import ExtractorSpec, stores_of
 from .engine.planning import Estimate, VideoPlan, estimate, plan_videos
 from .engine.progress import console
 from .engine.settings import PIXEL_SPAN_FRAMES, Engine
-from .probe import Probed
+from .registry import EXTRACTORS
 from .store.failures import Failure, describe_failure
 from .store.feature_store import FeatureStore
+from .store.probe_table import Probed
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Extracted:
     write_seconds: float = 0.0
 
 
-def extract(
+def extract_features(
     manifest: Manifest,
     probed: Probed,
     specs: Sequence[ExtractorSpec],

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from ..data_manifests.counts import OFFICIAL, Counts, count, differences
 from ..data_manifests.record import Manifest, ManifestError, VideoRecord
 from ..extractors.footage.video import ProbeRow
-from .store.feature_store import FeatureStore, StoreError
+from .store.atomic import StoreError
+from .store.feature_store import FeatureStore
 
 Verdict = Literal[
     "same", "ceil", "floor", "segments", "unstated", "length", "missing", "unreadable"

@@ -18,20 +18,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..data_manifests.errors import VadpipeError
 from ..data_manifests.record import Manifest, VideoRecord
 from ..detectors.base import Detector, Scores
-from ..extractors import EXTRACTORS
-from ..extractors.base import ExtractorError
 from ..extractors.footage.video import ProbeRow
-from ..extractors.weights.kept import verify
 from .bags import StoreBags
-from .engine.extractor_spec import ExtractorSpec, resolve_extractor, stores_of
+from .engine.extractor_spec import ExtractorSpec, stores_of
 from .engine.planning import plan_videos
 from .engine.progress import console, progress_bar
 from .engine.settings import Engine
-from .extract import Extracted, extract
-from .metrics.frame_level import MetricsError
-from .probe import Probed
+from .extract import Extracted, extract_features
+from .models import (
+    checksums_of,
+    describe_card,
+    how_to_import,
+    imported_stores,
+    load_model,
+    specs_of_model,
+)
 from .scores.events import (
     EVENT_SCHEMA,
     Calibration,
@@ -42,25 +46,20 @@ from .scores.events import (
     events_table,
     find_events,
 )
+from .scores.frames import MetricsError
 from .scores.maps import covered_by_grids, maps_stamp, remove_other_maps, write_maps
+from .store.atomic import CannotWrite, StoreError, write_atomically, write_table
 from .store.failures import Failure, describe_failure, write_failures
-from .store.feature_store import (
-    CannotWrite,
-    FeatureStore,
-    StoreError,
-    list_stores,
-    write_atomically,
-    write_table,
-)
-from .store.keys import canonical_json, differing_fields, key_of
-from .train import describe_card, load_model
+from .store.feature_store import FeatureStore
+from .store.keys import canonical_json
+from .store.probe_table import Probed
 
 SCORE_VERSION = 2
 SCRATCH, LOCK, TABLES = ".features", ".lock", ".tables-"  # in a score folder
 ROW_GROUP = 1000  # videos whose rows and events are written together
 
 
-class ScoreError(RuntimeError):
+class ScoreError(VadpipeError, RuntimeError):
     """Scoring cannot begin; the message says what to do."""
 
 
@@ -85,7 +84,7 @@ class Scored:
     failures: list[Failure] = field(default_factory=list)
 
 
-def score(
+def score_footage(
     model: Path,
     manifest: Manifest,
     probed: Probed,
@@ -226,7 +225,7 @@ class _Scoring:
         self._detector = detector
         self._key = card["key"]
         self._imported = imported
-        self._checksums = _checksums(imported)
+        self.checksums_of = checksums_of(imported)
         self._covered = covered_by_grids(card["features"].values())
         self._out = out
         self._keep_maps = keep_maps
@@ -238,7 +237,7 @@ class _Scoring:
         return _is_current(self._out, record.video_id, stamp, keep_maps=self._keep_maps)
 
     def _stamp(self, record: VideoRecord, row: ProbeRow) -> str:
-        return _stamp(self._key, record, row, self._checksums.get(row.content_id, []))
+        return _stamp(self._key, record, row, self.checksums_of.get(row.content_id, []))
 
     def score_all(
         self,
@@ -264,7 +263,7 @@ class _Scoring:
         try:
             for store in self._imported:
                 if not store.complete(row.content_id):
-                    raise StoreError(f"{store.name} lacks it: {_import_them(store)}")
+                    raise StoreError(f"{store.name} lacks it: {how_to_import(store)}")
             sources = [*stores, *self._imported]
             bag = StoreBags([record], {video_id: row}, sources, labels=False)[0]
             scores = self._detector.score(bag)
@@ -310,114 +309,13 @@ def _extract_and_score(
                 store.remove_video(content)
 
     probed = Probed({r.video_id: rows[r.video_id] for r in records})
-    extracted = extract(
+    extracted = extract_features(
         manifest, probed, specs, cache, engine=engine, when_done=score_video, features=place
     )
     # What a run that was killed has left behind was whole from the beginning.
     for content in {rows[v].content_id for v in extracted.rows} & waiting.keys():
         score_video(content)
     return extracted
-
-
-def specs_of_model(
-    card: Mapping[str, Any], *, weights: str | None = None, engine: Engine | None = None
-) -> list[ExtractorSpec]:
-    """The extractors that give exactly the features that a model was trained on.
-
-    Imported features have none, see `imported_stores`.
-
-    Raises:
-        ExtractorError: they cannot be had; the message names the fields that differ.
-        WeightsError: the weights are missing.
-    """
-    specs: dict[str, ExtractorSpec] = {}
-    for role, recipe in card["features"].items():
-        name, identity = recipe["extractor"], recipe["weights"]
-        if name == "imported":
-            continue
-        if name not in EXTRACTORS:
-            raise ExtractorError(
-                f"the model needs {role!r} features of {name!r}: no such extractor"
-            )
-        chosen = weights
-        if identity is None:
-            chosen = None
-        elif chosen is None:
-            chosen = _weights_spec(name, recipe["config"], identity)
-        spec = resolve_extractor(
-            name,
-            recipe["config"],
-            weights=chosen,
-            precision=recipe["precision"] or "auto",
-            engine=engine,
-            on_corrupt=recipe.get("on_corrupt", "keep"),
-        )
-        ours = json.loads(canonical_json(spec.recipe()))
-        if key_of(ours) != key_of(recipe):
-            lines = "\n  ".join(differing_fields(ours, recipe))
-            raise ExtractorError(
-                f"the model was trained on other {role!r} features than these settings give "
-                f"(here != model):\n  {lines}"
-            )
-        specs[key_of(recipe)] = spec
-    return list(specs.values())
-
-
-def imported_stores(card: Mapping[str, Any], cache: Path) -> list[FeatureStore]:
-    """The imported feature sets that a model was trained on.
-
-    Raises:
-        StoreError: one is not in the cache; the message names the fields in which other imported
-            sets of that role differ.
-    """
-    found: dict[str, FeatureStore] = {}
-    for role, recipe in card["features"].items():
-        if recipe["extractor"] != "imported":
-            continue
-        store = FeatureStore(cache, recipe)
-        if not (store.root / "spec.json").is_file():
-            roles = {spec["role"] for spec in store.array_specs()}
-            others = [
-                f"{s.name} (here != model): {'; '.join(differing_fields(s.recipe, recipe))}"
-                for s in list_stores(cache)
-                if s.recipe["extractor"] == "imported"
-                and roles & {spec["role"] for spec in s.array_specs()}
-            ]
-            lines = "".join(f"\n  {line}" for line in others) or " none"
-            raise StoreError(
-                f"the model was trained on imported {role!r} features that are not in {cache}: "
-                f"{_import_them(store)}. Imported sets of that role:{lines}"
-            )
-        found[store.key] = store
-    return list(found.values())
-
-
-def _import_them(store: FeatureStore) -> str:
-    return f"run vadpipe import with --name {store.recipe['config']['name']}"
-
-
-def _checksums(stores: Sequence[FeatureStore]) -> dict[str, list[str]]:
-    """content_id -> what its imported features are; a recipe does not tell that."""
-    found: dict[str, list[str]] = {}
-    for store in stores:
-        for row in store.index().select(["content_id", "checksum"]).to_pylist():
-            found.setdefault(row["content_id"], []).append(row["checksum"])
-    return found
-
-
-def _weights_spec(extractor: str, config: Mapping[str, Any], identity: str) -> str:
-    """What to give `resolve` so that it finds the weights of a recipe."""
-    if identity.startswith("random:"):
-        return identity
-    kind = EXTRACTORS[extractor]
-    for card in kind.cards_for(kind.Config.model_validate(config)):
-        # a card that states no hash stands for whatever was fetched for it
-        if identity == (card.sha256 or verify(card).sha256):
-            return card.name
-    raise ExtractorError(
-        f"the model's features came from a weights file of sha256 {identity}, which no card of "
-        f"{extractor} stands for: give that file with --weights FILE"
-    )
 
 
 _ROW_FIELDS = ("path", "content_id", "kind", "height", "width")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,25 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..data_manifests.record import Manifest, VideoRecord
-from ..detectors import DETECTORS
-from ..detectors.base import (
-    BagSource,
-    Detector,
-    DetectorError,
-    FitLog,
-    FitOptions,
-    Supervision,
-    load_card,
-    load_state,
-    save_model,
-)
-from ..extractors.footage.video import ProbeRow
+from ..detectors.base import BagSource, Detector, DetectorError, FitLog, FitOptions, Supervision
 from .bags import StoreBags, find_stores, missing_videos
 from .engine.progress import progress_bars
-from .probe import Probed
+from .models import imported_contents, load_card, make_detector, save_model
 from .scores.events import Calibration
-from .store.feature_store import FeatureStore, StoreError, write_atomically
+from .store.atomic import StoreError, write_atomically
 from .store.keys import folder_name, key_of
+from .store.probe_table import Probed
 
 HOLDOUT = 0.2  # share of the normal videos that calibrates a detector that cannot leave one out
 UNFINISHED = "unfinished"  # folder beside the model: the state of a fit that was killed
@@ -49,20 +37,7 @@ class Trained:
     summary: dict[str, Any]
 
 
-def make_detector(name: str, settings: Mapping[str, Any] | None = None) -> Detector[Any]:
-    """A detector that has learned nothing yet.
-
-    Raises:
-        DetectorError: there is none of that name.
-        pydantic.ValidationError: a setting is wrong or unknown.
-    """
-    if name not in DETECTORS:
-        raise DetectorError(f"no detector {name!r}; there are: {', '.join(DETECTORS)}")
-    kind = DETECTORS[name]
-    return kind(kind.Config.model_validate(dict(settings or {})))
-
-
-def train(
+def train_detector(
     detector_name: str,
     manifest: Manifest,
     probed: Probed,
@@ -138,7 +113,7 @@ def train(
         "contents": [rows[r.video_id].content_id for r in records],
         "seed": seed,
         **({} if holdout == HOLDOUT else {"holdout": holdout}),
-        **_imported_contents(stores, rows),
+        **imported_contents(stores, rows),
     }
     folder = cache / "models" / folder_name(detector.name, recipe)
     if (folder / "config.json").is_file() and not force:
@@ -201,65 +176,6 @@ def training_records(manifest: Manifest, supervision: Supervision) -> list[Video
             kind = "abnormal" if abnormal else "normal"
             raise DetectorError(f"all {len(records)} training videos are {kind}: need both classes")
     return records
-
-
-def _imported_contents(
-    stores: Mapping[str, FeatureStore], rows: Mapping[str, ProbeRow]
-) -> dict[str, Any]:
-    """What stands for the numbers of imported features in a model's key: their checksums.
-
-    A recipe decides what an extractor gives, but says nothing of what others have extracted.
-    """
-    wanted = {row.content_id for row in rows.values()}
-    found = {
-        role: sorted(
-            row["checksum"]
-            for row in store.index().select(["content_id", "checksum"]).to_pylist()
-            if row["content_id"] in wanted
-        )
-        for role, store in stores.items()
-        if store.recipe["extractor"] == "imported"
-    }
-    return (
-        {"imported": {role: key_of({"checksums": sums}) for role, sums in found.items()}}
-        if found
-        else {}
-    )
-
-
-def load_model(folder: Path) -> tuple[Detector[Any], dict[str, Any]]:
-    """A fitted detector and its card.
-
-    Raises:
-        DetectorError: the folder holds no finished model, or one of another version.
-    """
-    card = load_card(folder)
-    detector = make_detector(card["detector"], card["config"])
-    if detector.version != card["detector_version"]:
-        raise DetectorError(
-            f"{folder} was trained by version {card['detector_version']} of {detector.name}, this "
-            f"is version {detector.version}: train it again"
-        )
-    detector.load_state_dict(load_state(folder))
-    return detector, card
-
-
-def find_model(cache: Path, name: str) -> Path:
-    """A model by its folder, or by as much of its name in the cache as makes it unique.
-
-    Raises:
-        DetectorError: there is none, or several: the message lists them.
-    """
-    if (Path(name) / "config.json").is_file():
-        return Path(name)
-    known = [p.parent for p in sorted((cache / "models").glob("*/config.json"))]
-    found = [p for p in known if p.name.startswith(name)]
-    if len(found) != 1:
-        listed = ", ".join(p.name for p in (found or known)) or "none"
-        raise DetectorError(
-            f"{'several models match' if found else 'no model'} {name!r}; in {cache}: {listed}"
-        )
-    return found[0]
 
 
 def _fit_and_calibrate(
@@ -341,10 +257,3 @@ def _event_writer(folder: Path) -> Iterator[Any]:
 def _write_log(folder: Path, log: FitLog) -> None:
     table = pa.Table.from_pylist(log.rows or [dict(log.summary)])
     write_atomically(folder / "log.parquet", lambda p: pq.write_table(table, p))
-
-
-def describe_card(card: Mapping[str, Any]) -> dict[str, Any]:
-    """What a report or a listing says of a model, without its long tables."""
-    text = json.dumps({k: v for k, v in card.items() if k not in ("calibration", "contents")})
-    short: dict[str, Any] = json.loads(text)
-    return short

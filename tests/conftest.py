@@ -39,7 +39,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 def real_weights() -> str:
     """The name of the real I3D weights; they have to be fetched first (`make test` does)."""
     from vadpipe.extractors.networks.inception_i3d import CARDS
-    from vadpipe.extractors.weights.kept import WeightsError, resolve
+    from vadpipe.extractors.weights.cards import WeightsError
+    from vadpipe.extractors.weights.kept import resolve
 
     try:
         resolve(CARDS, None)

@@ -12,17 +12,18 @@ import pytest
 import torch
 
 from vadpipe.data_manifests.record import Manifest
-from vadpipe.detectors import DETECTORS
 from vadpipe.detectors.base import Supervision
-from vadpipe.extractors import EXTRACTORS
 from vadpipe.pipeline.bags import StoreBags
 from vadpipe.pipeline.engine.extractor_spec import ExtractorSpec, resolve_extractor
 from vadpipe.pipeline.engine.settings import Engine
-from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.probe import Probed, probe
+from vadpipe.pipeline.extract import extract_features
+from vadpipe.pipeline.models import load_model, make_detector
+from vadpipe.pipeline.probe import probe_files
+from vadpipe.pipeline.registry import DETECTORS, EXTRACTORS
 from vadpipe.pipeline.store.feature_store import FeatureStore
 from vadpipe.pipeline.store.keys import canonical_json
-from vadpipe.pipeline.train import load_model, make_detector, train
+from vadpipe.pipeline.store.probe_table import Probed
+from vadpipe.pipeline.train import train_detector
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "inception_i3d": {"resize": 64, "clip_length": 8, "stride": 8},
@@ -62,10 +63,12 @@ def spec_of(name: str) -> ExtractorSpec:
 
 
 def run(manifest: Manifest, cache: Path, name: str, **options: Any) -> tuple[FeatureStore, Probed]:
-    probed = probe(manifest, cache)
+    probed = probe_files(manifest, cache)
     assert not probed.failures
     engine = Engine(threads=1, **{"batch_size": 8, **options})
-    done = extract(manifest, probed, [spec_of(name)], cache, engine=engine, max_bytes=10**9)
+    done = extract_features(
+        manifest, probed, [spec_of(name)], cache, engine=engine, max_bytes=10**9
+    )
     assert not done.failures
     return done.stores[0], probed
 
@@ -131,7 +134,7 @@ NETWORKS = [name for name in EXTRACTORS if EXTRACTORS[name].cards]
 def test_a_gpu_gives_the_features_of_a_cpu(name: str, scene: Manifest, tmp_path: Path) -> None:
     """Precision, batches and streams on CUDA: fp32 by value, the others by direction."""
     manifest = scene.model_copy(update={"records": scene.records[:2]})
-    probed = probe(manifest, tmp_path)
+    probed = probe_files(manifest, tmp_path)
 
     def features(device: str, precision: Any, **options: Any) -> list[np.ndarray]:
         engine = Engine(device=device, **options)
@@ -140,7 +143,7 @@ def test_a_gpu_gives_the_features_of_a_cpu(name: str, scene: Manifest, tmp_path:
             name, settings, weights=weights, precision=precision, engine=engine
         )
         cache = tmp_path / f"{device}-{precision}-{len(list(tmp_path.iterdir()))}"
-        done = extract(manifest, probed, [spec], cache, engine=engine)
+        done = extract_features(manifest, probed, [spec], cache, engine=engine)
         assert not done.failures
         return [
             np.asarray(done.stores[0].read(row.content_id).arrays[array.name][:], np.float64)
@@ -185,7 +188,7 @@ def test_detectors_fit_save_load_and_repeat(name: str, scene: Manifest, tmp_path
         records = [r.model_copy(update={"split": "train", "anomalies": None}) for r in records]
     manifest = scene.model_copy(update={"records": tuple(records)})
     store, probed = run(manifest, tmp_path, "null")
-    fit = partial(train, name, manifest, probed, tmp_path, settings=settings)
+    fit = partial(train_detector, name, manifest, probed, tmp_path, settings=settings)
     first = fit(seed=3)
     assert first.fresh
     assert not fit(seed=3).fresh

@@ -17,17 +17,16 @@ from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import read_manifest, write_manifest
 from vadpipe.data_manifests.synthetic import write_scene
 from vadpipe.detectors.base import DetectorError
-from vadpipe.extractors.base import ExtractorError
+from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.weights.kept import weights_dir
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.engine import journal as journal_module
 from vadpipe.pipeline.engine import span_task
+from vadpipe.pipeline.models import load_model, specs_of_model
 from vadpipe.pipeline.run.config import ConfigError, load_run, parse_settings
 from vadpipe.pipeline.run.stages import plan
-from vadpipe.pipeline.score import specs_of_model
 from vadpipe.pipeline.scores.events import Calibration
-from vadpipe.pipeline.store.feature_store import StoreError
-from vadpipe.pipeline.train import load_model
+from vadpipe.pipeline.store.atomic import StoreError
 
 Run = Callable[..., str]
 

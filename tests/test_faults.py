@@ -34,17 +34,18 @@ from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.data_manifests.table import write_manifest
 from vadpipe.extractors.device.inference import VideoNetwork
-from vadpipe.extractors.footage.video import DecoderCrash
+from vadpipe.extractors.footage.errors import DecoderCrash
 from vadpipe.pipeline.engine import coordinator, journal, quarantine, span_task
 from vadpipe.pipeline.engine.extractor_spec import ExtractorSpec, resolve_extractor
 from vadpipe.pipeline.engine.journal import read_runs
 from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.engine.span_task import SpanJob, SpanResult, run_job
-from vadpipe.pipeline.extract import Extracted, extract
-from vadpipe.pipeline.probe import probe
+from vadpipe.pipeline.extract import Extracted, extract_features
+from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.store import feature_store as store
-from vadpipe.pipeline.store.feature_store import CannotWrite, list_stores
-from vadpipe.pipeline.train import train
+from vadpipe.pipeline.store.atomic import CannotWrite
+from vadpipe.pipeline.store.feature_store import list_stores
+from vadpipe.pipeline.train import train_detector
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +78,7 @@ def expected(scene: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Array
 def run(
     scene: Manifest, cache: Path, engine: Engine = SPANS, specs: tuple[ExtractorSpec, ...] = (NULL,)
 ) -> Extracted:
-    return extract(scene, probe(scene, cache), specs, cache, engine=engine)
+    return extract_features(scene, probe_files(scene, cache), specs, cache, engine=engine)
 
 
 def arrays(cache: Path) -> Arrays:
@@ -421,7 +422,7 @@ def test_a_read_only_cache_ends_the_run(scene: Manifest, expected: Arrays, tmp_p
     path = write_manifest(scene, tmp_path / "m.parquet")
     with tmpfs(tmp_path / "disk", "50m") as cache:
         run(scene.model_copy(update={"records": scene.records[:2]}), cache)
-        probe(scene, cache)
+        probe_files(scene, cache)
         subprocess.run(["mount", "-o", "remount,ro", str(cache)], check=True)
         result = subprocess.run(command(path, cache), capture_output=True, text=True, check=False)
         assert result.returncode == 1 and "Read-only file system" in result.stderr
@@ -609,12 +610,12 @@ def test_memory_does_not_grow_with_the_length_of_a_video(how: str, tmp_path: Pat
         manifests[name] = footage.build(
             tmp_path / name, split="train" if name == "train" else "test"
         )
-        rows = probe(manifests[name], cache).rows.values()
+        rows = probe_files(manifests[name], cache).rows.values()
         assert [row.n_frames for row in rows] == [minutes * 60 * 25 for minutes in lengths]
         write_manifest(manifests[name], tmp_path / f"{name}.parquet")
-    probed = probe(manifests["train"], cache)
-    extract(manifests["train"], probed, [few], cache, engine=Engine(span_frames=1000))
-    model = train("knn", manifests["train"], probed, cache).folder
+    probed = probe_files(manifests["train"], cache)
+    extract_features(manifests["train"], probed, [few], cache, engine=Engine(span_frames=1000))
+    model = train_detector("knn", manifests["train"], probed, cache).folder
     used = {}
     for name in ("short", "long"):
         given = {

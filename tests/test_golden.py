@@ -30,8 +30,9 @@ from vadpipe.detectors.segments import (
 )
 from vadpipe.detectors.ssrl import Aggregation, SSRLConfig, SSRLNetwork
 from vadpipe.extractors.device.inference import prepare
-from vadpipe.extractors.i3d import I3d, ten_crop
+from vadpipe.extractors.i3d import ten_crop
 from vadpipe.extractors.networks.clip_vit import ClipTower, from_openai
+from vadpipe.extractors.networks.i3d import I3d
 from vadpipe.extractors.networks.i3d_r50 import I3dR50, I3dR50Ptv
 from vadpipe.extractors.networks.inception_i3d import InceptionI3d
 

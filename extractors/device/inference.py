@@ -14,8 +14,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..base import ExtractorError, Precision, PrecisionRequest, Runtime
-from ..weights.kept import ResolvedWeights, load_tensors
+from ..base import Precision, PrecisionRequest, Runtime
+from ..errors import ExtractorError
+from ..weights.cards import ResolvedWeights
+from ..weights.load import load_tensors
 from .lane import lane_of
 from .micro_batch import (
     MOST_ITEMS,

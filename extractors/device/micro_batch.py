@@ -17,7 +17,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
-from ..base import ExtractorError
+from ..errors import ExtractorError
 from ..weights.kept import weights_dir
 
 BETTER = 1.03  # a larger batch has to be that much faster: small ones need less memory

@@ -23,24 +23,18 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from .image_folder import image_frames
-from .video import (
-    UNTIMED,
+from .errors import (
     BrokenContainer,
     DecodeError,
-    Faults,
     ForbiddenFormat,
-    Frame,
-    KeyFrames,
     MissingFile,
     NoDecoder,
     NotAVideo,
     NoVideoStream,
-    ProbeRow,
-    Room,
     SeekMismatch,
-    has_room,
 )
+from .image_folder import image_frames
+from .video import UNTIMED, Faults, Frame, KeyFrames, ProbeRow, Room, has_room
 
 # What a video file may be. No playlists (concat, hls, dash), no picture sequences, no devices.
 FORMATS = (

@@ -34,21 +34,19 @@ from numpy.typing import NDArray
 
 from . import video
 from .decode import FrameReader, read_frames, row_for_span
-from .identity import HashMode, content_id
-from .limits import DecodeLimits
-from .probe_file import probe_content
-from .video import (
+from .errors import (
     DecodeError,
     DecoderCrash,
     DecoderHang,
     DecoderKilled,
     DecoderMemory,
-    Faults,
-    Frame,
     HostileVideo,
     OverLimit,
-    ProbeRow,
 )
+from .identity import HashMode, content_id
+from .limits import DecodeLimits
+from .probe_file import probe_content
+from .video import Faults, Frame, ProbeRow
 
 QUEUE_BYTES = 128 << 20  # pixels that a child may be ahead of its reader
 LEAST_SLOTS, MOST_SLOTS = 4, 64

@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from .errors import EmptyFile, MissingFile
 from .image_folder import list_images
-from .video import EmptyFile, MissingFile
 
 HashMode = Literal["sampled", "full"]
 

@@ -13,20 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from .errors import DecodeError, MissingFile, MixedSizes, NoFrames, UnreadableImage, UnsafeLink
 from .limits import DecodeLimits
-from .video import (
-    SHORT,
-    DecodeError,
-    Faults,
-    Frame,
-    MissingFile,
-    MixedSizes,
-    NoFrames,
-    ProbeRow,
-    UnreadableImage,
-    UnsafeLink,
-    has_room,
-)
+from .video import SHORT, Faults, Frame, ProbeRow, has_room
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP")

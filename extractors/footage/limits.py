@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .video import MissingFile, OverLimit, ProbeRow
+from .errors import MissingFile, OverLimit
+from .video import ProbeRow
 
 # What becomes of clips with damaged frames: "keep" uses and flags them, "skip" gives no row for
 # them, "fail" refuses the video.

@@ -29,20 +29,11 @@ from .decode import (
     time_base,
     video_frames,
 )
+from .errors import NoFrames, SeekMismatch
 from .identity import HashMode, content_id
 from .image_folder import probe_images
 from .limits import DecodeLimits
-from .video import (
-    SHORT,
-    UNTIMED,
-    Faults,
-    Frame,
-    KeyFrames,
-    NoFrames,
-    ProbeRow,
-    SeekMismatch,
-    in_order,
-)
+from .video import SHORT, UNTIMED, Faults, Frame, KeyFrames, ProbeRow, in_order
 
 KEY_FRAMES, KEY_STEP = 10_000, 16  # more of them are thinned to one in so many frames
 FAR_LEAD = 6  # key frames of lead for the reference of the seek check

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..base import ExtractorError
-from ..i3d import CLASSES, Backbone, I3d, I3DFeatures, from_state_dict
-from ..weights.kept import ArchiveSource, Arrays, LayoutError, UrlSource, Weights
+from ..errors import ExtractorError
+from ..weights.cards import ArchiveSource, Arrays, LayoutError, UrlSource, Weights
+from .i3d import CLASSES, Backbone, I3d, from_state_dict
 
 FEATURES = 1024
 
@@ -294,29 +294,9 @@ def top_classes(logits: NDArray[np.floating[Any]], k: int = 5) -> list[list[tupl
     ]
 
 
-# --------------------------------------------------------------------------------- extractor
-
-
 BACKBONE = Backbone("inception_i3d", InceptionI3d, FEATURES, CARDS)
 
 
 def network_flops(frames: int, height: int, width: int) -> float:
     """Multiply-adds times two of one clip through the network."""
     return BACKBONE.flops(frames, height, width)
-
-
-class InceptionI3DFeatures(I3DFeatures):
-    """The mean of Inception-I3D's last map: (crops, 1024) a clip.
-
-    By default one crop, the whole frame: an event at the border of a surveillance picture must not
-    be cut away (our reading; the Kinetics protocol is the preset `kinetics`).
-    """
-
-    name: ClassVar[str] = "inception_i3d"
-    version: ClassVar[int] = 1
-    cards: ClassVar[tuple[Weights, ...]] = CARDS
-    backbone: ClassVar[Backbone] = BACKBONE
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "native": {"resize": None},
-        "kinetics": {"resize": 256, "crop_size": 224},
-    }

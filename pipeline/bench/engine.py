@@ -19,9 +19,10 @@ from PIL import Image
 from ...data_manifests import footage as footage_dataset
 from ..engine.extractor_spec import resolve_extractor
 from ..engine.settings import Engine
-from ..extract import extract
-from ..probe import probe
-from ..store.feature_store import FeatureStore, write_table
+from ..extract import extract_features
+from ..probe import probe_files
+from ..store.atomic import write_table
+from ..store.feature_store import FeatureStore
 from .race import hardware, heading
 
 PICTURES = 16  # of 16 x 16 pixels, in a folder of which each video is one link
@@ -67,7 +68,7 @@ def _spans(count: int, engine: Engine) -> dict[str, float]:
             for i in range(1, PICTURES):
                 (video / f"{i:02d}.png").hardlink_to(video / "00.png")
         manifest = footage_dataset.build(root)
-        probed = probe(manifest, cache)
+        probed = probe_files(manifest, cache)
         memory = [psutil.Process().memory_info().rss]
         ended = itertools.count(1)
 
@@ -76,7 +77,7 @@ def _spans(count: int, engine: Engine) -> dict[str, float]:
                 memory.append(psutil.Process().memory_info().rss)
 
         spec = resolve_extractor("null", {"before": 0, "after": 0})
-        done = extract(manifest, probed, [spec], cache, engine=engine, when_done=note)
+        done = extract_features(manifest, probed, [spec], cache, engine=engine, when_done=note)
         memory.append(psutil.Process().memory_info().rss)
     if done.failures or done.written != count:
         raise RuntimeError(f"{done.written} of {count} spans: {done.failures[:1]}")

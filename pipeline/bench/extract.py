@@ -21,8 +21,9 @@ from ...extractors.footage.decode_worker import guarded_frames
 from ..engine.extractor_spec import ExtractorSpec, resolve_extractor, stores_of
 from ..engine.planning import estimate, plan_videos
 from ..engine.settings import Engine
-from ..extract import extract
-from ..probe import Probed, probe
+from ..extract import extract_features
+from ..probe import probe_files
+from ..store.probe_table import Probed
 from .race import Rate, hardware, heading, matmul, race
 
 FRAME = (240, 420)
@@ -58,7 +59,7 @@ def bench_extract(
     engine = Engine(device=device)
     with _manifest(footage) as (manifest, folder), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that random weights mean nothing
-        probed = probe(manifest, folder)
+        probed = probe_files(manifest, folder)
         specs = {
             "whole frame": resolve_extractor(
                 "inception_i3d",
@@ -130,7 +131,7 @@ def _once(
 ) -> dict[str, Any]:
     cost = estimate(plan_videos(probed, stores_of([spec], cache), engine.span_frames), [spec])
     with peak_memory() as peak:
-        done = extract(manifest, probed, [spec], cache, engine=engine)
+        done = extract_features(manifest, probed, [spec], cache, engine=engine)
     if done.failures:
         raise RuntimeError(f"{done.failures[0].video_id}: {done.failures[0].message}")
     return {

@@ -19,7 +19,7 @@ from ...extractors.device.micro_batch import MicroBatches
 from ...extractors.networks import clip_vit as vifi_clip
 from ...extractors.networks import i3d_r50, inception_i3d
 from ...extractors.networks.inception_i3d import InceptionI3d, Mixed
-from ...extractors.weights.kept import ResolvedWeights, Weights
+from ...extractors.weights.cards import ResolvedWeights, Weights
 from .race import Contestant, Rate, as_values, hardware, heading, matmul, race
 
 CLIP = (16, 224, 224)

@@ -23,8 +23,9 @@ from ...extractors.base import ArraySpec
 from ...extractors.clips import Span
 from ...extractors.footage.video import ProbeRow
 from ..bags import StoreBags
-from ..store.feature_store import FeatureStore, VideoFacts
-from ..train import make_detector
+from ..models import make_detector
+from ..store.feature_store import FeatureStore
+from ..store.shard import VideoFacts
 from .race import hardware
 
 SEGMENTS, SNIPPET, FPS = 32, 16, 30.0

@@ -20,8 +20,9 @@ import psutil
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 from distributed.comm.core import CommClosedError
 
+from ...data_manifests.errors import VadpipeError
 from ...extractors.base import Precision, PrecisionRequest
-from ..store.feature_store import write_atomically
+from ..store.atomic import write_atomically
 from .settings import Engine
 
 CONNECT_SECONDS = 30.0
@@ -30,7 +31,7 @@ CONNECT_SECONDS = 30.0
 _QUIET = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
-class ClusterError(RuntimeError):
+class ClusterError(VadpipeError, RuntimeError):
     """A cluster that cannot be used; the message says what to do."""
 
 

@@ -13,19 +13,15 @@ from pathlib import Path
 
 from distributed import Client
 
-from ...extractors.base import ExtractorError
 from ...extractors.clips import clip_count
-from ...extractors.footage.video import ProbeRow, SeekMismatch, in_order
-from ..probe import Probed
+from ...extractors.errors import ExtractorError
+from ...extractors.footage.errors import SeekMismatch
+from ...extractors.footage.video import ProbeRow, in_order
+from ..store.atomic import CannotWrite, write_atomically
 from ..store.failures import describe_failure
-from ..store.feature_store import (
-    UNREADABLE,
-    CannotWrite,
-    FeatureStore,
-    ShardRow,
-    row_of,
-    write_atomically,
-)
+from ..store.feature_store import FeatureStore
+from ..store.probe_table import Probed
+from ..store.shard import UNREADABLE, ShardRow, row_of
 from . import quarantine
 from .cluster import check_workers, open_client, share_of
 from .execute import TaskQueue, run_tasks

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from distributed import Client, Future, KilledWorker
 from distributed.comm.core import CommClosedError
 
-from ...extractors.footage.video import DecoderKilled
+from ...extractors.footage.errors import DecoderKilled
 from .cluster import ClusterError, Processes
 
 T = TypeVar("T")

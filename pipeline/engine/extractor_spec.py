@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...extractors import EXTRACTORS
-from ...extractors.base import Extractor, ExtractorError, Precision, PrecisionRequest
+from ...extractors.base import Extractor, Precision, PrecisionRequest
+from ...extractors.errors import ExtractorError
 from ...extractors.footage.limits import CorruptPolicy
-from ...extractors.weights.kept import ResolvedWeights, resolve
+from ...extractors.weights.cards import ResolvedWeights
+from ...extractors.weights.kept import resolve
+from ..registry import EXTRACTORS
 from ..store.feature_store import FeatureStore
 from .cluster import resolve_precision_of
 from .settings import Engine

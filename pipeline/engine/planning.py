@@ -12,8 +12,9 @@ from ...extractors.base import ArraySpec, Runtime
 from ...extractors.clips import ClipRule, Span, clip_count, plan_spans
 from ...extractors.footage.decode import row_for_span
 from ...extractors.footage.video import ProbeRow
-from ..probe import Probed
-from ..store.feature_store import UNREADABLE, FeatureStore, ShardRow, covers, row_of
+from ..store.feature_store import FeatureStore, covers
+from ..store.probe_table import Probed
+from ..store.shard import UNREADABLE, ShardRow, row_of
 from .extractor_spec import ExtractorSpec
 from .settings import SPAN_FRAMES, Engine, cpu_count
 from .span_task import SpanJob, first_frame

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from distributed import KilledWorker
 
-from ...extractors.footage.video import DecodeError, DecoderKilled, HostileVideo
-from ..store.feature_store import write_atomically
+from ...extractors.footage.errors import DecodeError, DecoderKilled, HostileVideo
+from ..store.atomic import write_atomically
 
 
 class Quarantined(DecodeError):

@@ -9,7 +9,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ...extractors.base import ExtractorError, Runtime
+from ...extractors.base import Runtime
+from ...extractors.errors import ExtractorError
 from ...extractors.footage.limits import DecodeLimits
 
 SPAN_FRAMES = 16_384  # about ten minutes

@@ -24,9 +24,11 @@ from ...extractors.base import Extractor, Runtime, cast_checked
 from ...extractors.clips import Clip, ClipAssembler, ClipRule, Span
 from ...extractors.device.lane import Usage, lane_of
 from ...extractors.footage.decode_worker import guarded_frames
+from ...extractors.footage.errors import CorruptFrames
 from ...extractors.footage.limits import CorruptPolicy, DecodeLimits
-from ...extractors.footage.video import CorruptFrames, Frame, ProbeRow
-from ..store.feature_store import UNREADABLE, FeatureStore, ShardRow, VideoFacts, row_of
+from ...extractors.footage.video import Frame, ProbeRow
+from ..store.feature_store import FeatureStore
+from ..store.shard import UNREADABLE, ShardRow, VideoFacts, row_of
 from .extractor_spec import ExtractorSpec
 
 CALL_BYTES = 512 << 20  # of decoded clips that an extractor is given at once

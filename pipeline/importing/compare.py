@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from ...data_manifests.errors import VadpipeError
 from ...data_manifests.record import Manifest
 from ..bags import import_name
-from ..import_features import match_files
-from ..probe import Probed
-from ..store.feature_store import FeatureStore, ShardedArray, list_stores
+from ..store.feature_store import FeatureStore, list_stores
+from ..store.probe_table import Probed
+from ..store.shard import ShardedArray
+from .names import match_files
 
 MAX_ROWS = 2048  # of a video that are compared
 SHIFTS = (0, -1, 1, -2, 2, -3, 3)  # rows; of equals the first counts
@@ -35,7 +37,7 @@ FLIPS_SWAPPED = (5, 6, 7, 8, 9, 0, 1, 2, 3, 4)
 Reader = Callable[[], NDArray[Any]]
 
 
-class CompareError(ValueError):
+class CompareError(VadpipeError, ValueError):
     """There is nothing to compare; the message says what to do next."""
 
 
@@ -137,7 +139,7 @@ class _Side:
     arrays: Mapping[tuple[str, str], Reader]
 
 
-def compare(
+def compare_features(
     cache: Path,
     a: str,
     b: str,

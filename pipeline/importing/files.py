@@ -21,6 +21,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from ...data_manifests import pets2009
+from ...data_manifests.errors import VadpipeError
 from ...data_manifests.record import ManifestError, natural_key
 
 SUFFIXES = (".npy", ".npz", ".txt")
@@ -31,7 +32,7 @@ CHECK_BYTES = 64 << 20  # looked through for NaN at a time
 LISTED = 5
 
 
-class FeatureFileError(ValueError):
+class FeatureFileError(VadpipeError, ValueError):
     """A feature file that cannot be used; the message names it and says what to do."""
 
 

@@ -12,98 +12,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy import sparse
+
+from ..scores.frames import MetricsError
 
 Padding = Literal["extreme", "literal"]
 
 ROC_POINTS = 1000  # enough for a drawn curve, see `thin_curve`
 LEVEL = 0.95  # of the bootstrap intervals
 CELLS = 2_000_000  # numbers in memory at once while many rankings are measured
-
-
-class MetricsError(ValueError):
-    """Scores or labels that cannot be measured; the message names the video."""
-
-
-def expand_to_frames(
-    frame_start: ArrayLike, frame_stop: ArrayLike, score: ArrayLike, start: int, stop: int
-) -> NDArray[np.float64]:
-    """Give every frame of [start, stop) the mean score of the windows that cover it.
-
-    Windows may overlap, leave gaps and reach over the borders, in any order. A frame that no window
-    covers takes the score of the nearest covered frame (of the earlier one where two are equally
-    near). A frame under exactly one window gets its score bit by bit, so that ties stay ties.
-
-    Args:
-        frame_start:
-            (n,) first frame of each window.
-        frame_stop:
-            (n,) one past the last frame of each window.
-        score:
-            (n,) score of each window.
-        start:
-            First frame wanted.
-        stop:
-            One past the last frame wanted.
-
-    Returns:
-        (stop - start,) float64.
-
-    Raises:
-        MetricsError: lengths differ, a window is empty, a score is not finite, or no window touches
-            the range.
-    """
-    first = np.asarray(frame_start, dtype=np.int64)
-    last = np.asarray(frame_stop, dtype=np.int64)
-    values = np.asarray(score, dtype=np.float64)
-    if not first.shape == last.shape == values.shape or values.ndim != 1:
-        raise MetricsError(
-            f"frame_start {first.shape}, frame_stop {last.shape} and score {values.shape} have to "
-            "be vectors of one length"
-        )
-    if not np.isfinite(values).all():
-        raise MetricsError("scores are not finite")
-    if (first >= last).any():
-        raise MetricsError("a window is empty: frame_stop has to be behind frame_start")
-    if start >= stop:
-        raise MetricsError(f"the frame range [{start}, {stop}) is empty")
-
-    touching = (last > start) & (first < stop)
-    if not touching.any():
-        raise MetricsError(f"no score covers a frame of [{start}, {stop})")
-    values = values[touching]
-    begin = np.maximum(first[touching], start) - start  # (m,)
-    end = np.minimum(last[touching], stop) - start  # (m,)
-    frames = stop - start
-
-    def covering_sum(weights: NDArray[Any]) -> NDArray[Any]:
-        """Sum of the weights of the windows over each frame, by differences at their borders."""
-        steps = np.zeros(frames + 1, dtype=weights.dtype)
-        np.add.at(steps, begin, weights)
-        np.subtract.at(steps, end, weights)
-        return np.cumsum(steps[:-1])
-
-    count = covering_sum(np.ones(len(values), dtype=np.int64))  # (frames,)
-    # Sums of floats leave rounding behind; sums of row numbers do not. Where one window covers a
-    # frame, the sum of numbers is that window's number.
-    row = covering_sum(np.arange(len(values)))
-    result = values[np.where(count == 1, row, 0)]
-    if count.max() > 1:
-        many = count > 1
-        mean = covering_sum(values)[many] / count[many]
-        result[many] = np.clip(mean, values.min(), values.max())  # rounding leads out of no range
-
-    covered = np.flatnonzero(count)
-    bare = np.flatnonzero(count == 0)
-    if len(bare):
-        place = np.searchsorted(covered, bare)
-        before = covered[np.maximum(place - 1, 0)]
-        behind = covered[np.minimum(place, len(covered) - 1)]
-        earlier = np.abs(bare - before) <= np.abs(behind - bare)
-        result[bare] = result[np.where(earlier, before, behind)]
-    return result
 
 
 @dataclass(frozen=True)

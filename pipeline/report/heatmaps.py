@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..scores.maps import ScoreMaps, Share, open_maps
-from ..store.feature_store import StoreError, write_atomically
+from ..store.atomic import StoreError, write_atomically
 
 SAMPLE_VALUES = 4_000_000  # most values behind one scale
 LONGEST_SIDE = 960  # pixels, of a picture file

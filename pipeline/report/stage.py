@@ -9,30 +9,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jinja2 import Environment, StrictUndefined
-from numpy.typing import NDArray
-from PIL import Image
 
 from ...data_manifests.record import Manifest
-from ...extractors.footage.decode_worker import guarded_frames, guarded_probe
-from ...extractors.footage.video import DecodeError, ProbeRow, SeekMismatch, in_order
-from ..metrics.frame_level import FrameMetrics, expand_to_frames
-from ..store.feature_store import write_atomically
+from ...extractors.footage.decode_worker import guarded_probe
+from ...extractors.footage.video import ProbeRow
+from ..metrics.frame_level import FrameMetrics
+from ..scores.folder import ReportError, read_json, read_rows, read_scores
+from ..store.atomic import write_atomically
+from .curves import HEIGHT, WIDTH, Times, VideoView, draw, timecode
 from .heatmaps import (
     Heatmap,
     Heatmaps,
@@ -44,72 +40,10 @@ from .heatmaps import (
     shrink,
     write_picture,
 )
+from .thumbnails import THUMBNAIL, Pixels, Thumbnail, event_thumbnails, jpeg
 
-CURVE_POINTS = 1500  # most points of a drawn curve
-WIDTH, HEIGHT = 1000.0, 100.0  # units of a drawn curve; the page stretches them
-THUMBNAIL = 256  # longest side, pixels
-SAME_SEEK = 100  # wanted frames no further apart are decoded in one go
-IN_ORDER_FRAMES = 20_000  # most frames to decode for thumbnails where a file allows no seeking
 MAPS = 6  # most heat-maps of one event
 ALONE = (144, 256)  # height, width of a heat-map without a frame below it
-
-Pixels = NDArray[np.uint8]
-
-Times = tuple[tuple[int, int], ...]
-
-
-class ReportError(ValueError):
-    """A folder from which no report can be made; the message says what is missing."""
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """A small picture of one frame, or why there is none.
-
-    Attributes:
-        frame: its number in the file.
-        source: a `data:` URI, None where the frame could not be had.
-        reason: why not.
-    """
-
-    frame: int
-    source: str | None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Band:
-    """A coloured stretch of a curve: left border and width in its units, text for the pointer."""
-
-    x: float
-    width: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Curve:
-    """What is drawn of one video; all numbers in units of WIDTH x HEIGHT."""
-
-    points: str
-    threshold: float | None
-    events: list[Band]
-    truth: list[Band]
-    ticks: list[str]
-
-
-@dataclass(frozen=True)
-class VideoView:
-    """One video: a row of the table and maybe a curve. `anchor` names its place in the page."""
-
-    anchor: str
-    facts: Mapping[str, Any]
-    seconds: float
-    highest: float
-    events: int
-    truth: Times | None
-    auc: float | None
-    n_abnormal: int | None
-    curve: Curve | None = None
 
 
 @dataclass(frozen=True)
@@ -188,13 +122,13 @@ def write_report(
         ReportError: the folder is incomplete.
         MetricsError: metrics.json is not what evaluate writes.
     """
-    run = _read_json(score_folder / "run.json")
-    rows = _read_rows(score_folder / "videos.parquet")
-    events = _read_rows(score_folder / "events.parquet")
-    failures = _read_rows(score_folder / "failures.parquet")
+    run = read_json(score_folder / "run.json")
+    rows = read_rows(score_folder / "videos.parquet")
+    events = read_rows(score_folder / "events.parquet")
+    failures = read_rows(score_folder / "failures.parquet")
     metrics = extra = None
     if (score_folder / "metrics.json").is_file():
-        extra = _read_json(score_folder / "metrics.json")
+        extra = read_json(score_folder / "metrics.json")
         metrics = FrameMetrics.from_json(extra)
     truth: dict[str, Times] = {}
     if manifest is not None:
@@ -203,7 +137,7 @@ def write_report(
     events.sort(key=lambda e: (-e["peak_score"], e["video_id"], e["frame_start"]))
     videos = _view_videos(score_folder, rows, events, truth, metrics)
     high = run.get("threshold", {}).get("high")
-    drawn = _draw(score_folder, videos[:max_videos], events, high)
+    drawn = draw(score_folder, videos[:max_videos], events, high)
     anchors = {view.facts["video_id"]: view.anchor for view in drawn}
     path = out if out.suffix == ".html" else out / "report.html"
     maps = Heatmaps(score_folder, [row["video_id"] for row in rows], style or HeatmapStyle())
@@ -240,45 +174,10 @@ def write_report(
         height=HEIGHT,
         drawing=maps.style,
         damaged_maps=maps.damaged,
-        colours=_jpeg(colour_bar(maps.style, (12, 200))) if painter.views else "",
+        colours=jpeg(colour_bar(maps.style, (12, 200))) if painter.views else "",
     )
     write_atomically(path, lambda p: p.write_text(page, encoding="utf-8"))
     return path
-
-
-# ------------------------------------------------------------------------------- score folder
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ReportError(f"{path.parent} is no score folder: it has no {path.name} (run score)")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ReportError(f"{path} is damaged ({error}): run score and evaluate again") from error
-    if not isinstance(values, dict):
-        raise ReportError(f"{path} is not a JSON object: run score and evaluate again")
-    return values
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        raise ReportError(f"{path.parent} is no score folder: it has no {path.name} (run score)")
-    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    return rows
-
-
-def _read_scores(folder: Path, video: Mapping[str, Any]) -> pa.Table:
-    video_id = video["video_id"]
-    path = folder / "scores" / f"{video_id}.parquet"
-    if path.parent != folder / "scores":
-        raise ReportError(f"video id {video_id!r} is no file name: this folder is not by score")
-    if not path.is_file():
-        raise ReportError(f"{path} is missing: run score again")
-    table = pq.read_table(path, columns=["frame_start", "frame_stop", "score"])
-    if not table.num_rows:
-        raise ReportError(f"{path} has no scores: run score again")
-    return table
 
 
 # ------------------------------------------------------------------------------- views
@@ -308,7 +207,7 @@ def _view_videos(
                 anchor=f"v{number}",
                 facts=row,
                 seconds=(row["frame_stop"] - row["frame_start"]) / fps,
-                highest=float(np.max(_read_scores(folder, row)["score"].to_numpy())),
+                highest=float(np.max(read_scores(folder, row)["score"].to_numpy())),
                 events=counts[video_id],
                 truth=truth.get(video_id),
                 auc=None if own is None else own.auc,
@@ -316,88 +215,6 @@ def _view_videos(
             )
         )
     return sorted(views, key=lambda view: (-view.highest, view.facts["video_id"]))
-
-
-def _draw(
-    folder: Path,
-    views: Sequence[VideoView],
-    events: Sequence[Mapping[str, Any]],
-    high: float | None,
-) -> list[VideoView]:
-    """Add curves, all to one scale: raw scores are comparable across videos."""
-    scores = []
-    for view in views:
-        table = _read_scores(folder, view.facts)
-        frames = expand_to_frames(
-            table["frame_start"].to_numpy(),
-            table["frame_stop"].to_numpy(),
-            table["score"].to_numpy(),
-            view.facts["frame_start"],
-            view.facts["frame_stop"],
-        )
-        scores.append((len(frames), *decimate(frames, CURVE_POINTS)))
-    if not scores:
-        return []
-    levels = np.concatenate([values for _, _, values in scores] + [[] if high is None else [high]])
-    low, span = float(levels.min()), float(np.ptp(levels)) or 1.0
-
-    def y(value: NDArray[np.float64]) -> NDArray[np.float64]:
-        return HEIGHT * (0.97 - 0.90 * (value - low) / span)  # events have the top edge
-
-    by_video: dict[str, list[Mapping[str, Any]]] = {view.facts["video_id"]: [] for view in views}
-    for event in events:
-        if event["video_id"] in by_video:
-            by_video[event["video_id"]].append(event)
-    drawn = []
-    for view, (n, index, values) in zip(views, scores, strict=True):
-        first, fps = view.facts["frame_start"], view.facts["fps"]
-        x = np.concatenate([[0.0], (index + 0.5) / n * WIDTH, [WIDTH]])
-        levels = y(np.concatenate([values[:1], values, values[-1:]]))
-        found = [
-            (e["frame_start"] - first, e["frame_stop"] - first, _event_text(e))
-            for e in sorted(by_video[view.facts["video_id"]], key=lambda e: e["frame_start"])
-        ]
-        labelled = [
-            (a - first, b - first, f"labelled anomaly {timecode(a / fps)} to {timecode(b / fps)}")
-            for a, b in view.truth or ()
-            if a < first + n and b > first
-        ]
-        curve = Curve(
-            points=" ".join(f"{a:.5g},{b:.4g}" for a, b in zip(x, levels, strict=True)),
-            threshold=None if high is None else float(y(np.array(high))),
-            events=_bands(found, n, "events"),
-            truth=_bands(labelled, n, "labelled anomalies"),
-            ticks=[timecode((first + n * k / 4) / fps, tenths=view.seconds < 60) for k in range(5)],
-        )
-        drawn.append(VideoView(**{**vars(view), "curve": curve}))
-    return drawn
-
-
-def _event_text(event: Mapping[str, Any]) -> str:
-    times = f"{timecode(event['start_s'])} to {timecode(event['end_s'])}"
-    return f"event {times}, peak score {event['peak_score']:.4g}"
-
-
-def _bands(spans: Iterable[tuple[int, int, str]], frames: int, name: str) -> list[Band]:
-    """Spans of frames, ascending, in units of a curve; those too close to tell apart become one."""
-    merged: list[tuple[float, float, list[str]]] = []
-    for first, last, text in spans:
-        left = max(first, 0) / frames * WIDTH
-        right = max(min(last, frames) / frames * WIDTH, left + 2.0)  # at least visible
-        if merged and left <= merged[-1][1] + 1.0:
-            before, reached, texts = merged[-1]
-            texts.append(text)
-            merged[-1] = (before, max(reached, right), texts)
-        else:
-            merged.append((left, right, [text]))
-    return [
-        Band(
-            x=round(left, 2),
-            width=round(right - left, 2),
-            text=texts[0] if len(texts) == 1 else f"{len(texts):,} {name}",
-        )
-        for left, right, texts in merged
-    ]
 
 
 def _view_events(
@@ -484,7 +301,7 @@ class _Painter:
         style = self._maps.style.model_copy(update={"alpha": 1.0}) if alone else self._maps.style
         small = shrink(pixels, THUMBNAIL)
         self.views[self._video_id, frame] = [
-            HeatmapView(h.name, _jpeg(draw_heatmap(small, h, style)), h.low, h.high, alone)
+            HeatmapView(h.name, jpeg(draw_heatmap(small, h, style)), h.low, h.high, alone)
             for h in heatmaps
         ]
         if self._folder is None or frame not in self._files or alone:
@@ -548,47 +365,6 @@ def _roc_points(metrics: FrameMetrics) -> str | None:
     return " ".join(f"{100 * x:.4g},{100 - 100 * y:.4g}" for x, y in pairs)
 
 
-# ------------------------------------------------------------------------------- drawing
-
-
-def decimate(
-    values: NDArray[np.float64], limit: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Choose at most `limit` samples so that the drawn curve looks like all of them.
-
-    The samples are cut into equal bins; each keeps its lowest and its highest, so that no peak is
-    lost. Samples inside a run of equal values say nothing and are dropped.
-
-    Args:
-        values:
-            (n,) at least one.
-        limit:
-            At least 4.
-
-    Returns:
-        (k,) ascending indices and the values there; the first and the last sample are kept.
-    """
-    index = np.arange(len(values))
-    if len(values) > limit:
-        edges = np.linspace(0, len(values), limit // 2).astype(np.int64)  # limit // 2 - 1 bins
-        kept = [0, len(values) - 1]
-        for a, b in pairwise(edges):
-            kept += [a + int(values[a:b].argmin()), a + int(values[a:b].argmax())]
-        index = np.unique(kept)
-    chosen = values[index]
-    turns = np.ones(len(index), dtype=bool)
-    turns[1:-1] = (chosen[1:-1] != chosen[:-2]) | (chosen[1:-1] != chosen[2:])
-    return index[turns], chosen[turns]
-
-
-def timecode(seconds: float, *, tenths: bool = True) -> str:
-    """Seconds as `hh:mm:ss.t`, cut and not rounded, as players show it; 30 h are `30:00:00.0`."""
-    whole, tenth = divmod(int(seconds * 10 + 1e-6), 10)
-    minutes, second = divmod(whole, 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours:02}:{minute:02}:{second:02}" + (f".{tenth}" if tenths else "")
-
-
 def duration(seconds: float) -> str:
     """A length of time for people: `42 s`, `3.5 min`, `24.0 h`."""
     if seconds < 60:
@@ -621,111 +397,6 @@ def flatten(values: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]
 def _plain(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 2000 else f"{text[:2000]} ... ({len(text):,} characters)"
-
-
-# ------------------------------------------------------------------------------- thumbnails
-
-
-def event_thumbnails(
-    path: Path | None,
-    content_id: str,
-    frames: Iterable[int],
-    *,
-    probe: Callable[..., ProbeRow] = guarded_probe,
-    in_order_frames: int = IN_ORDER_FRAMES,
-    use: Callable[[int, Pixels], object] | None = None,
-) -> dict[int, Thumbnail]:
-    """Small pictures of some frames of a video, decoding little more than these.
-
-    Footage raises nothing: it may have moved or be damaged since it was scored, and the report has
-    to say so and go on.
-
-    Args:
-        path:
-            File or image folder; None where there is no footage.
-        content_id:
-            Of the footage that was scored; another one at this path gives no pictures.
-        frames:
-            Frame numbers.
-        probe:
-            As in `write_report`.
-        in_order_frames:
-            Frames from here on are not fetched from files that have to be decoded from their start.
-        use:
-            Called with each frame number and its (H, W, 3) picture, so that no frame is decoded
-            twice. A frame comes again only after a `SeekMismatch`; then the last one is right.
-
-    Returns:
-        Frame number -> thumbnail, one for each of `frames`.
-    """
-    found: dict[int, Thumbnail] = {}
-    for frame, decoded in _decode(path, content_id, sorted(set(frames)), probe, in_order_frames):
-        if isinstance(decoded, str):
-            found[frame] = Thumbnail(frame, None, decoded)
-            continue
-        found[frame] = Thumbnail(frame, _jpeg(decoded))
-        if use is not None:
-            use(frame, decoded)
-    return found
-
-
-def _decode(
-    path: Path | None,
-    content_id: str,
-    wanted: Sequence[int],
-    probe: Callable[..., ProbeRow],
-    in_order_frames: int,
-) -> Iterator[tuple[int, Pixels | str]]:
-    """Each wanted frame with its pixels, or with why it cannot be had."""
-    if path is None:
-        yield from ((frame, "There is no footage, only imported features") for frame in wanted)
-        return
-    given: set[int] = set()
-    reason = "the file ends before this frame"
-    try:
-        row = probe(path, hash_mode="full" if content_id.startswith("f1-") else "sampled")
-        if row.content_id != content_id:
-            raise DecodeError("this is not the file that was scored: it has changed since")
-        try:
-            for frame, pixels in _fetch(row, wanted, in_order_frames):
-                given.add(frame)
-                yield frame, pixels
-        except SeekMismatch:
-            for frame, pixels in _fetch(in_order(row), wanted, in_order_frames):
-                given.add(frame)
-                yield frame, pixels
-    except Exception as error:  # whatever is wrong with one file, the page shows it
-        reason = f"{type(error).__name__}: {error}"
-    yield from ((frame, reason) for frame in wanted if frame not in given)
-
-
-def _fetch(
-    row: ProbeRow, wanted: Sequence[int], in_order_frames: int
-) -> Iterator[tuple[int, Pixels | str]]:
-    """The wanted frames (ascending), with as few seeks as it takes."""
-    seeks = row.kind == "images" or row.key_frames is not None
-    runs: list[list[int]] = []
-    for frame in wanted:
-        if not seeks and frame >= in_order_frames:
-            yield frame, f"only files that allow seeking are read beyond frame {in_order_frames:,}"
-        elif runs and (not seeks or frame - runs[-1][-1] <= SAME_SEEK):
-            runs[-1].append(frame)
-        else:
-            runs.append([frame])
-    for run in runs:
-        with guarded_frames(row, run[0], run[-1] + 1) as decoded:
-            for shown in decoded:
-                if shown.index in run:
-                    yield shown.index, shown.image
-
-
-def _jpeg(pixels: NDArray[np.uint8]) -> str:
-    """An (H, W, 3) picture as a small JPEG in a data URI."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=75, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 # ------------------------------------------------------------------------------- template

@@ -11,6 +11,7 @@ from typing import Any
 import pooch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ...data_manifests.errors import VadpipeError
 from ...extractors.base import PrecisionRequest
 from ...extractors.footage.identity import HashMode
 from ...extractors.footage.limits import CorruptPolicy
@@ -18,7 +19,7 @@ from ..engine.settings import Engine
 from ..scores.events import EventConfig
 
 
-class ConfigError(ValueError):
+class ConfigError(VadpipeError, ValueError):
     """A setting that cannot be read."""
 
 

@@ -9,19 +9,21 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from ...data_manifests import DATASETS
 from ...data_manifests.record import Manifest, ManifestError
 from ...data_manifests.table import read_manifest, write_manifest
 from ..engine.extractor_spec import ExtractorSpec, resolve_extractor, stores_of
-from ..evaluate import Evaluated, EvaluatedRuns, evaluate
-from ..extract import extract
-from ..metrics.frame_level import Alignment, FrameMetrics, MetricsError
-from ..probe import Probed, probe
+from ..evaluate import evaluate_scores
+from ..extract import extract_features
+from ..probe import probe_files
+from ..registry import DATASETS
 from ..report.stage import write_report
-from ..score import score
+from ..score import score_footage
+from ..scores.frames import MetricsError
 from ..store.failures import Failure
 from ..store.keys import key_of
-from ..train import train
+from ..store.probe_table import Probed
+from ..tables.metrics import metrics_lines
+from ..train import train_detector
 from .config import ExtractSection, RunConfig, default_cache
 
 
@@ -131,7 +133,7 @@ def execute(stages: list[Stage]) -> Iterator[tuple[Stage, Result]]:
 def probed_of_run(run: RunConfig, manifest: Manifest) -> Probed:
     """The files of a run's manifest; those seen before are not opened again."""
     cache = run.cache or default_cache()
-    return probe(
+    return probe_files(
         manifest,
         cache,
         hash_mode=run.hash_mode,
@@ -139,117 +141,6 @@ def probed_of_run(run: RunConfig, manifest: Manifest) -> Probed:
         limits=run.engine.limits,
         retry_quarantined=run.engine.retry_quarantined,
     )
-
-
-def metrics_lines(done: Evaluated) -> list[str]:
-    """What evaluate prints: numbers over all videos, then what they leave out."""
-    m = done.metrics
-    auc, precision = _auc_and_ap(m)
-    lines = [
-        f"micro AUC {auc}   macro AUC padded {_percent(m.macro_auc_padded)}   "
-        f"macro AUC valid-only {_percent(m.macro_auc_valid)} ({m.n_valid} of {m.n_videos} videos)",
-        f"AP {precision}   PR AUC {_percent(m.pr_auc)}   "
-        f"frames {m.n_frames} ({m.n_abnormal} abnormal)",
-    ]
-    if m.abnormal_videos_auc is not None:
-        n = sum(v.n_abnormal > 0 for v in m.videos)
-        lines.append(
-            f"micro AUC of abnormal videos only {_percent(m.abnormal_videos_auc)} "
-            f"({n} of {m.n_videos} videos)"
-        )
-    if m.false_alarms is not None and m.false_alarms.rate is not None:
-        f = m.false_alarms
-        line = f"above the threshold {f.threshold:.4g}: {_percent(f.rate)} % of all normal frames"
-        if f.rate_of_videos is not None:
-            rate = _percent(f.rate_of_videos)
-            line += f", {rate} % of the frames of {f.n_videos} normal videos"
-        lines.append(line)
-    if m.bootstrap is not None:
-        b = m.bootstrap
-        lines.append(
-            f"[ ] {100 * b.level:g} % intervals: {b.replicates} bootstrap samples of "
-            f"{b.n_abnormal_videos} abnormal and {b.n_normal_videos} normal videos, seed {b.seed}"
-        )
-    if m.alignment is not None:
-        lines.append(_alignment_line(m, m.alignment))
-    lines += [f"{name}: {why}" for name, why in m.undefined.items()]
-    if done.unlabelled:
-        lines.append(f"without frame labels: {', '.join(done.unlabelled[:10])}")
-    if done.unscored:
-        lines.append(f"without scores: {', '.join(done.unscored[:10])}")
-    return lines
-
-
-def detail_lines(done: Evaluated) -> list[str]:
-    """What evaluate prints of each category and of each video."""
-    m = done.metrics
-    lines = []
-    if m.categories:
-        lines.append("abnormal videos of one category, with all normal videos:")
-        lines += [
-            f"  {c.category}\tmicro AUC {_percent(c.micro_auc)}\tAP {_percent(c.average_precision)}"
-            f"\t{c.n_videos} videos"
-            for c in m.categories
-        ]
-        unnamed = sum(v.n_abnormal > 0 and v.category is None for v in m.videos)
-        if unnamed:
-            lines.append(f"  {unnamed} abnormal videos have no category")
-    lines += [
-        f"  {v.video_id}\t{'-' if v.auc is None else _percent(v.auc)}\t"
-        f"{v.n_abnormal} of {v.n_frames} frames abnormal"
-        for v in m.videos
-    ]
-    return lines
-
-
-def runs_lines(done: EvaluatedRuns) -> list[str]:
-    """What evaluate prints of several runs: a line each, then how far they spread."""
-    lines = []
-    for name, run in done.runs.items():
-        auc, precision = _auc_and_ap(run.metrics)
-        aligned = run.metrics.alignment
-        how = "" if aligned is None else f"\t{aligned.used}"
-        lines.append(f"{name}\tmicro AUC {auc}\tAP {precision}{how}")
-    for name, label in (("micro_auc", "micro AUC"), ("average_precision", "AP")):
-        if name in done.spread:
-            s = done.spread[name]
-            lines.append(
-                f"{label} of {len(done.runs)} runs: mean {_percent(s.mean)}, standard deviation "
-                f"{_percent(s.std)}, from {_percent(s.min)} to {_percent(s.max)}"
-            )
-        else:
-            lines.append(f"{label} is undefined in a run: no mean")
-    return lines
-
-
-def _alignment_line(m: FrameMetrics, a: Alignment) -> str:
-    if a.used == "pad16":
-        how = (
-            f"pad16: {a.rows} repeated 16 times, {m.n_padding} frames of padding take the "
-            f"{a.pad_label} label ({m.n_padding_abnormal} abnormal); "
-            f"exact gives micro AUC {_percent(a.exact_micro_auc)}"
-        )
-    else:
-        how = f"exact: {a.rows}, the frames that a video has"
-        if a.pad16_micro_auc is not None:
-            how += f"; pad16 gives micro AUC {_percent(a.pad16_micro_auc)}"
-    return f"alignment {how}"
-
-
-def _auc_and_ap(m: FrameMetrics) -> tuple[str, str]:
-    """Micro AUC and AP, with their intervals where there are any."""
-    auc, precision = _percent(m.micro_auc), _percent(m.average_precision)
-    if m.bootstrap is None:
-        return auc, precision
-    ends = [
-        f" [{_percent(low)}, {_percent(high)}]"
-        for low, high in (m.bootstrap.micro_auc, m.bootstrap.average_precision)
-    ]
-    return auc + ends[0], precision + ends[1]
-
-
-def _percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{100 * value:.2f}"
 
 
 def _spec(section: ExtractSection, run: RunConfig) -> ExtractorSpec:
@@ -281,7 +172,7 @@ def _probe(run: RunConfig, path: Path) -> Result:
 
 def _extract(run: RunConfig, path: Path) -> Result:
     manifest = read_manifest(path)
-    done = extract(
+    done = extract_features(
         manifest,
         probed_of_run(run, manifest),
         specs_of_run(run),
@@ -308,7 +199,7 @@ def _trained(run: RunConfig, path: Path) -> Any:
         for spec in store.array_specs():
             if spec["role"] is not None:
                 named.setdefault(spec["role"].partition("/")[0], store.name)
-    return train(
+    return train_detector(
         run.train.detector,
         manifest,
         probed_of_run(run, manifest.select(split="train")),
@@ -325,7 +216,7 @@ def _score(run: RunConfig, path: Path) -> Result:
     if not manifest.records:
         raise ManifestError(f"{path} has no videos of split {run.score.split!r}")
     weights = next((s.weights for s in run.extract if s.weights is not None), None)
-    done = score(
+    done = score_footage(
         _trained(run, path).folder,
         manifest,
         probed_of_run(run, manifest),
@@ -344,7 +235,7 @@ def evaluate_if_labelled(out: Path, manifest: Manifest) -> tuple[list[str], list
     if all(record.anomalies is None for record in manifest.records):
         return [], []
     try:
-        return metrics_lines(evaluate(out, manifest)), []
+        return metrics_lines(evaluate_scores(out, manifest)), []
     except MetricsError as error:
         return [], [Failure("*", "evaluate", "MetricsError", str(error))]
 

@@ -16,7 +16,8 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from ..metrics.frame_level import expand_to_frames
+from ...data_manifests.errors import VadpipeError
+from .frames import expand_to_frames
 
 # Quantile levels that a model keeps: ten times finer with every 9, where thresholds are.
 LEVELS = np.unique(
@@ -48,7 +49,7 @@ EVENT_SCHEMA = pa.schema(
 )
 
 
-class EventError(ValueError):
+class EventError(VadpipeError, ValueError):
     """Scores or settings from which no events can be made."""
 
 

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...detectors.base import Scores
-from ..store.feature_store import CHUNK_BYTES, StoreError, checked_dataset, write_atomically
+from ..store.atomic import StoreError, write_atomically
+from ..store.shard import CHUNK_BYTES, checked_dataset
 
 PREFIX = "map:"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from .feature_store import write_table
+from .atomic import write_table
 
 
 @dataclass(frozen=True)

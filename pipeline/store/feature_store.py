@@ -6,16 +6,13 @@ the same span twice and can never leave half a shard or two of them.
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import os
 import re
 import shutil
-import socket
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,162 +27,25 @@ from numpy.typing import NDArray
 
 from ...extractors.base import ArraySpec
 from ...extractors.clips import Span
+from .atomic import StoreError, write_atomically, write_table
 from .keys import canonical_json, differing_fields, folder_name, key_of
+from .shard import (
+    UNREADABLE,
+    ShardedArray,
+    ShardRow,
+    VideoFacts,
+    check_arrays,
+    checked_dataset,
+    checksum_of,
+    file_image,
+    row_of,
+    table_path,
+    verify_shard,
+)
 
-CHUNK_BYTES = 1 << 18
 STALE_SECONDS = 24 * 3600
 _PART_NAME = re.compile(r"(\d{9,})-[0-9a-f]{32}\.parquet")
 _SHARD_NAME = re.compile(r"(\d{9,})-(\d{9,})\.h5")
-
-
-class StoreError(RuntimeError):
-    """Something in the cache is missing or not what it should be."""
-
-
-class CannotWrite(StoreError):
-    """The disk is full or read-only: no further span will do any better."""
-
-
-UNREADABLE = (OSError, KeyError, StoreError)
-"""What reading a shard raises that is not whole (see `row_of`)."""
-
-# What no repetition cures; HDF5 tells it within its message.
-_UNWRITABLE = {
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EROFS", "EFBIG", "EACCES", "EPERM")
-    if hasattr(errno, name)
-}
-_ERRNO = re.compile(r"errno = (\d+)")
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` on a temporary file in the same folder, then move it to its final name.
-
-    The data and the folder are synced to disk, so the final name never shows half a file.
-
-    Raises:
-        CannotWrite: the disk is full or read-only.
-    """
-    name = f".{path.name}.{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
-    temporary = path.parent / name
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write(temporary)
-            with temporary.open("rb") as handle:
-                os.fsync(handle.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except (OSError, RuntimeError) as error:
-        number = _errno_of(error)
-        if number not in _UNWRITABLE:
-            raise
-        raise CannotWrite(
-            f"{path} cannot be written: {os.strerror(number)}. Make room, or make it writable, and "
-            "run the same command again: what is finished is kept"
-        ) from error
-
-
-def write_table(path: Path, table: pa.Table, **options: Any) -> None:
-    """Write a Parquet file whole or not at all.
-
-    Raises:
-        CannotWrite: the disk is full or read-only.
-    """
-    write_atomically(path, lambda p: pq.write_table(table, p, **options))
-
-
-def _errno_of(error: OSError | RuntimeError) -> int:
-    found = _ERRNO.search(str(error))
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    return int(found[1]) if found else 0
-
-
-@dataclass(frozen=True)
-class ShardRow:
-    """One shard, as the index lists it.
-
-    Attributes:
-        content_id: the video.
-        frame_start: first frame, as planned.
-        frame_stop: one past the last, as planned by the probe (the shard's own attributes say
-            what the decoder really gave).
-        rows: rows of each array.
-        size: bytes on disk.
-        checksum: sha256 over the arrays.
-        last: the video ends in it; None in index parts of older versions.
-        damaged: frames that the decoder marked as damaged; None likewise.
-    """
-
-    content_id: str
-    frame_start: int
-    frame_stop: int
-    rows: int
-    size: int
-    checksum: str
-    last: bool | None = None
-    damaged: int | None = None
-
-
-@dataclass(frozen=True)
-class VideoFacts:
-    """What a span's shard says of its video beside the arrays."""
-
-    fps: float
-    n_frames: int | None
-    """Frames by the decoder, known to the last span only."""
-    flags: tuple[str, ...] = ()
-    damaged: int = 0
-    """Frames of this span that the decoder marked as damaged."""
-
-
-class ShardedArray:
-    """One array of one video, read slice by slice from its shards."""
-
-    def __init__(self, parts: Sequence[tuple[Path, int, int]], name: str) -> None:
-        """Join rows [start, stop) of each part's data set `name`."""
-        self._parts = [p for p in parts if p[2] > p[1]] or list(parts[:1])
-        self._name = name
-        self._offsets = np.cumsum([0] + [stop - start for _, start, stop in self._parts])
-        with h5py.File(self._parts[0][0], "r") as file:
-            dataset = checked_dataset(file, name)
-            self._tail: tuple[int, ...] = dataset.shape[1:]
-            self._dtype: np.dtype[Any] = dataset.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(rows, ...)."""
-        return (int(self._offsets[-1]), *self._tail)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """As stored."""
-        return self._dtype
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice) -> NDArray[Any]:
-        start, stop, step = rows.indices(len(self))
-        if step != 1:
-            raise IndexError("shards are sliced with step 1")
-        pieces = [np.empty((0, *self._tail), self._dtype)]
-        for (path, first, _), low, high in zip(
-            self._parts, self._offsets[:-1], self._offsets[1:], strict=True
-        ):
-            a, b = max(start, int(low)), min(stop, int(high))
-            if a < b:
-                with h5py.File(path, "r") as file:
-                    at = first - int(low)
-                    pieces.append(checked_dataset(file, self._name)[a + at : b + at])
-        return np.concatenate(pieces)
 
 
 @dataclass(frozen=True)
@@ -209,20 +69,6 @@ class VideoFeatures:
     fps: float
     flags: tuple[str, ...]
     damaged: int = 0
-
-
-def checked_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """A plain data set of this very file.
-
-    Raises:
-        StoreError: it is absent, a link elsewhere, external or virtual.
-    """
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise StoreError(f"{file.filename}: no data set {name!r}")
-    dataset = file[name]
-    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
-        raise StoreError(f"{file.filename}: {name!r} is not a plain data set; refused")
-    return dataset
 
 
 class FeatureStore:
@@ -343,16 +189,16 @@ class FeatureStore:
         Raises:
             StoreError: an array is not what its spec promises, or reading back failed.
         """
-        _check_arrays(arrays, specs, len(frame_start))
+        check_arrays(arrays, specs, len(frame_start))
         path = self.shard_path(span)
         self._remove_stale(path.parent)
         tables = {n: a for n, a in arrays.items() if isinstance(a, pa.Table)}
         plain = {n: np.asarray(a) for n, a in arrays.items() if n not in tables}
         plain |= {"frame_start": frame_start, "frame_stop": frame_stop}
         for name, table in tables.items():  # first: the shard's name says that all is done
-            part = _table_path(path, name)
+            part = table_path(path, name)
             write_table(part, table)
-        checksum = _checksum(plain, {n: _table_path(path, n) for n in tables})
+        checksum = checksum_of(plain, {n: table_path(path, n) for n in tables})
         attrs = {
             "content_id": span.content_id,
             "frame_start": span.frame_start,
@@ -367,11 +213,11 @@ class FeatureStore:
             **provenance,
         }
 
-        image = _file_image(plain, attrs, specs)
+        image = file_image(plain, attrs, specs)
 
         def write(temporary: Path) -> None:
             temporary.write_bytes(image)
-            _verify_shard(temporary, {n: _table_path(path, n) for n in tables})
+            verify_shard(temporary, {n: table_path(path, n) for n in tables})
 
         write_atomically(path, write)
         size = path.stat().st_size
@@ -437,8 +283,8 @@ class FeatureStore:
         arrays: dict[str, ShardedArray | pa.Table] = {}
         for spec in self.array_specs():
             name = spec["name"]
-            if _table_path(parts[0][0], name).is_file():
-                tables = [pq.read_table(_table_path(p, name)) for p, _, _ in parts]
+            if table_path(parts[0][0], name).is_file():
+                tables = [pq.read_table(table_path(p, name)) for p, _, _ in parts]
                 arrays[name] = pa.concat_tables(
                     (
                         table.filter(pc.field("frame_start") >= cut)
@@ -572,7 +418,7 @@ class FeatureStore:
         listed = set(zip(*(index[name].to_pylist() for name in names), strict=True))
         for path in self.scan():
             try:
-                attrs = _verify_shard(path, None)
+                attrs = verify_shard(path, None)
             except (StoreError, OSError, KeyError) as error:
                 problems.append(f"broken: {path}: {error}")
                 continue
@@ -624,105 +470,6 @@ def covers(shards: Sequence[tuple[int, int]], span: Span) -> bool:
 def list_stores(cache: Path) -> list[FeatureStore]:
     """All feature sets of a cache, by name."""
     return [FeatureStore.open(p.parent) for p in sorted((cache / "features").glob("*/spec.json"))]
-
-
-def _check_arrays(
-    arrays: Mapping[str, NDArray[Any] | pa.Table], specs: Sequence[ArraySpec], rows: int
-) -> None:
-    wanted = {spec.name: spec for spec in specs}
-    if set(arrays) != set(wanted):
-        raise StoreError(f"arrays {sorted(arrays)} are not the promised {sorted(wanted)}")
-    for name, values in arrays.items():
-        spec = wanted[name]
-        if isinstance(values, pa.Table):
-            if not {"frame_start", "frame_stop"} <= set(values.column_names):
-                raise StoreError(f"table {name!r} lacks frame_start / frame_stop columns")
-        elif values.shape != (rows, *spec.shape) or values.dtype != np.dtype(spec.dtype):
-            raise StoreError(
-                f"array {name!r} is {values.dtype} {values.shape}, "
-                f"promised {spec.dtype} {(rows, *spec.shape)}"
-            )
-
-
-def _file_image(
-    plain: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any], specs: Sequence[ArraySpec]
-) -> bytes:
-    """An HDF5 file made in memory: a full disk then meets a plain write, and not the library,
-    which would leave a file open that it cannot close."""
-    size = sum(values.nbytes for values in plain.values()) + (1 << 16)
-    with h5py.File(uuid.uuid4().hex, "w", driver="core", backing_store=False, block_size=size) as f:
-        f.attrs.update(attrs)
-        for name, values in plain.items():
-            _write_dataset(f, name, values)
-        for spec in specs:
-            if spec.name in plain:
-                _describe(f[spec.name], spec)
-        f.flush()
-        image: bytes = f.id.get_file_image()
-    return image
-
-
-def _write_dataset(file: h5py.File, name: str, values: NDArray[Any]) -> None:
-    row_bytes = max(1, values[:1].nbytes)
-    rows = max(1, min(len(values), CHUNK_BYTES // row_bytes))
-    chunks = (rows, *values.shape[1:]) if len(values) else None
-    file.create_dataset(name, data=values, chunks=chunks)
-
-
-def _describe(dataset: h5py.Dataset, spec: ArraySpec) -> None:
-    dataset.attrs["dims"] = list(spec.dims)
-    if spec.role is not None:
-        dataset.attrs["role"] = spec.role
-    if spec.grid is not None:
-        dataset.attrs["grid"] = spec.grid
-    for name, value in spec.attrs:
-        dataset.attrs[name] = value
-
-
-def _table_path(shard: Path, name: str) -> Path:
-    return shard.with_suffix(f".{name}.parquet")
-
-
-def _checksum(plain: Mapping[str, NDArray[Any]], tables: Mapping[str, Path]) -> str:
-    digest = hashlib.sha256()
-    for name, values in sorted(plain.items()):
-        digest.update(f"{name} {values.dtype.str} {values.shape};".encode())
-        digest.update(np.ascontiguousarray(values).data)
-    for name, path in sorted(tables.items()):
-        digest.update(f"{name};".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def _verify_shard(path: Path, tables: Mapping[str, Path] | None) -> dict[str, Any]:
-    """Attributes of a shard whose arrays match its checksum; raises StoreError otherwise."""
-    with h5py.File(path, "r") as file:
-        plain = {name: checked_dataset(file, name)[:] for name in file}
-        attrs = dict(file.attrs)
-    if tables is None:
-        tables = {p.name.split(".")[1]: p for p in path.parent.glob(f"{path.stem}.*.parquet")}
-    if _checksum(plain, tables) != attrs["checksum"]:
-        raise StoreError("arrays do not match the checksum")
-    return attrs
-
-
-def row_of(path: Path) -> ShardRow:
-    """The index row of a shard on disk.
-
-    Raises:
-        StoreError, OSError, KeyError: it is no whole shard (`UNREADABLE`).
-    """
-    with h5py.File(path, "r") as file:
-        a = file.attrs
-        return ShardRow(
-            str(a["content_id"]),
-            int(a["frame_start"]),
-            int(a["frame_stop"]),
-            len(checked_dataset(file, "frame_start")),
-            path.stat().st_size,
-            str(a["checksum"]),
-            bool(a["last"]),
-            int(a.get("damaged", 0)),
-        )
 
 
 _INDEX_SCHEMA = pa.schema(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ..probe import Probed, duplicates
+from ..store.probe_table import Probed, duplicates
 
 # What a flag means for whoever extracts next; docs/probe.md has the whole story.
 MEANINGS = {

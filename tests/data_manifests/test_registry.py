@@ -14,7 +14,8 @@ from tests.synthetic import (
     write_xd_violence,
 )
 from vadpipe import data_manifests
-from vadpipe.data_manifests import DATASETS, Manifest, ManifestError, read_manifest, write_manifest
+from vadpipe.data_manifests import Manifest, ManifestError, read_manifest, write_manifest
+from vadpipe.pipeline.registry import DATASETS
 
 
 def _ped2(root: Path) -> Path:

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from tests.bags import Bags, bag, weak_bags
-from vadpipe.detectors import DETECTORS
-from vadpipe.detectors.base import Bag, DetectorError, FitOptions, load_state, save_model
+from vadpipe.detectors.base import Bag, DetectorError, FitOptions
 from vadpipe.detectors.mil import MILDetector, PairSampler
+from vadpipe.pipeline.models import load_state, save_model
+from vadpipe.pipeline.registry import DETECTORS
 
 WEAK: dict[str, dict[str, Any]] = {
     "mil_ranking": {"steps": 4, "batch_size": 3},

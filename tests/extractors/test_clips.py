@@ -19,7 +19,8 @@ from vadpipe.extractors.clips import (
     clip_count,
     plan_spans,
 )
-from vadpipe.extractors.footage.video import Frame, FrameOrderError
+from vadpipe.extractors.footage.errors import FrameOrderError
+from vadpipe.extractors.footage.video import Frame
 
 
 def numbered(number: int) -> Frame:

@@ -11,13 +11,13 @@ from PIL import Image
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import synthetic
 from vadpipe.data_manifests.record import Manifest
-from vadpipe.extractors.base import ExtractorError
 from vadpipe.extractors.clips import Clip
+from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.footage.decode import read_frames
 from vadpipe.extractors.frames import Frames, FramesConfig
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
-from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.probe import probe
+from vadpipe.pipeline.extract import extract_features
+from vadpipe.pipeline.probe import probe_files
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,9 @@ def test_pictures_are_those_of_pillow() -> None:
 
 
 def test_every_frame_has_a_row_at_its_place(scene: Manifest, tmp_path: Path) -> None:
-    probed = probe(scene, tmp_path)
+    probed = probe_files(scene, tmp_path)
     spec = resolve_extractor("frames", {"size": [64, 96]})
-    done = extract(scene, probed, [spec], tmp_path, max_bytes=10**9)
+    done = extract_features(scene, probed, [spec], tmp_path, max_bytes=10**9)
     for row in probed.rows.values():
         features = done.stores[0].read(row.content_id)
         assert features.frame_start.tolist() == list(range(row.n_frames))
@@ -54,13 +54,13 @@ def test_every_frame_has_a_row_at_its_place(scene: Manifest, tmp_path: Path) -> 
 
 
 def test_pixels_are_kept_only_where_they_are_allowed(scene: Manifest, tmp_path: Path) -> None:
-    probed = probe(scene, tmp_path)
+    probed = probe_files(scene, tmp_path)
     spec = resolve_extractor("frames", {"size": [64, 96]})
     size = 2 * 40 * (64 * 96 * 3 + 16)
     with pytest.raises(ExtractorError, match=f"keeps pixels: about {size:,} bytes.*{size}"):
-        extract(scene, probed, [spec], tmp_path)
+        extract_features(scene, probed, [spec], tmp_path)
     with pytest.raises(ExtractorError, match="more than --max-bytes"):
-        extract(scene, probed, [spec], tmp_path, max_bytes=size - 1)
+        extract_features(scene, probed, [spec], tmp_path, max_bytes=size - 1)
     assert not list(tmp_path.rglob("*.h5"))
-    assert extract(scene, probed, [spec], tmp_path, max_bytes=size).written == 2
-    assert not extract(scene, probed, [spec], tmp_path).failures, "nothing is left to keep"
+    assert extract_features(scene, probed, [spec], tmp_path, max_bytes=size).written == 2
+    assert not extract_features(scene, probed, [spec], tmp_path).failures, "nothing is left to keep"

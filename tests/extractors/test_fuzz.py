@@ -29,29 +29,23 @@ from PIL import Image
 
 from tests.footage import moving_picture, write_coding, write_video
 from vadpipe.data_manifests import footage
-from vadpipe.extractors.base import ExtractorError
 from vadpipe.extractors.clips import ClipRule, clip_count
+from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.footage import probe_file, video
 from vadpipe.extractors.footage.decode_worker import end_idle, guarded_probe
+from vadpipe.extractors.footage.errors import DecodeError, FrameOrderError, NoFrames, SeekMismatch
 from vadpipe.extractors.footage.image_folder import IMAGE_SUFFIXES, list_images
 from vadpipe.extractors.footage.limits import DecodeLimits
-from vadpipe.extractors.footage.video import (
-    DecodeError,
-    FrameOrderError,
-    KeyFrames,
-    NoFrames,
-    ProbeRow,
-    SeekMismatch,
-    in_order,
-)
+from vadpipe.extractors.footage.video import KeyFrames, ProbeRow, in_order
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.engine.planning import jobs_of, plan_videos
 from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.engine.span_task import STOP, run_job
-from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.probe import Probed, probe
+from vadpipe.pipeline.extract import extract_features
+from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.store.failures import Failure, describe_failure
 from vadpipe.pipeline.store.feature_store import FeatureStore
+from vadpipe.pipeline.store.probe_table import Probed
 
 pytestmark = pytest.mark.slow
 
@@ -214,11 +208,11 @@ Run = Callable[[Path, Path, bool], Ending]
 def by_the_engine(path: Path, cache: Path, decode: bool) -> Ending:
     """Probe and extract as the command line does, with all that hands out tasks."""
     manifest = footage.build(path)
-    probed = probe(manifest, cache, decode=decode, limits=LIMITS)
-    done = extract(manifest, probed, [NULL], cache, engine=ENGINE)
+    probed = probe_files(manifest, cache, decode=decode, limits=LIMITS)
+    done = extract_features(manifest, probed, [NULL], cache, engine=ENGINE)
     failures = [*probed.failures, *done.failures]
     assert len(failures) + len(done.rows) == 1
-    again = extract(manifest, probed, [NULL], cache, engine=ENGINE)
+    again = extract_features(manifest, probed, [NULL], cache, engine=ENGINE)
     assert failures or (again.written == 0 and not again.failures)
     return next(iter(probed.rows.values()), None), failures[0] if failures else None
 

@@ -14,19 +14,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torchvision.transforms import functional as vision
 
-from vadpipe.extractors.base import ExtractorError, Runtime
+from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.clips import Clip
-from vadpipe.extractors.i3d import (
-    CROP_ORDER,
-    Backbone,
-    I3d,
-    I3DConfig,
-    I3DFeatures,
-    centre_of,
-    from_state_dict,
-    ten_crop,
-)
-from vadpipe.extractors.weights.kept import LayoutError, ResolvedWeights, Weights
+from vadpipe.extractors.errors import ExtractorError
+from vadpipe.extractors.i3d import CROP_ORDER, I3DConfig, I3DFeatures, centre_of, ten_crop
+from vadpipe.extractors.networks.i3d import Backbone, I3d, from_state_dict
+from vadpipe.extractors.weights.cards import LayoutError, ResolvedWeights, Weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not trained")
 
@@ -124,7 +117,7 @@ def test_halves_go_to_the_even_number() -> None:
 
 def by_hand(picture: Tensor) -> tuple[Tensor, Tensor]:
     """(T, H, W, 3) -> features and logits, with the network as it is."""
-    from vadpipe.extractors.weights.kept import load_tensors
+    from vadpipe.extractors.weights.load import load_tensors
 
     network = Toy().eval()
     tensors = load_tensors(RANDOM, network.state_dict())

@@ -20,25 +20,30 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 from torchvision.transforms import functional as vision
 
-from vadpipe.extractors.base import ExtractorError, Precision, Runtime
+from vadpipe.extractors.base import Precision, Runtime
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.device.inference import load_video_network, prepare, resolve_precision
-from vadpipe.extractors.i3d import Backbone, I3d, I3DFeatures
+from vadpipe.extractors.errors import ExtractorError
+from vadpipe.extractors.i3d import I3DFeatures
+from vadpipe.extractors.i3d_r50 import (
+    I3DR50Config,
+    I3DR50Features,
+    I3DR50PtvConfig,
+    I3DR50PtvFeatures,
+)
+from vadpipe.extractors.networks.i3d import Backbone, I3d
 from vadpipe.extractors.networks.i3d_r50 import (
     BACKBONE,
     BACKBONE_PTV,
     CARDS,
     CARDS_PTV,
-    I3DR50Config,
-    I3DR50Features,
-    I3DR50PtvConfig,
-    I3DR50PtvFeatures,
     caffe2_blob,
     from_caffe2,
     from_pytorchvideo,
     from_tushar_n,
 )
-from vadpipe.extractors.weights.kept import LayoutError, ResolvedWeights, WeightsError, resolve
+from vadpipe.extractors.weights.cards import LayoutError, ResolvedWeights, WeightsError
+from vadpipe.extractors.weights.kept import resolve
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*not trained", "ignore:.*torch.jit.script.*:FutureWarning"

@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch.nn import functional
 
-from vadpipe.extractors.base import ExtractorError, Precision, Runtime
+from vadpipe.extractors.base import Precision, Runtime
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.device.inference import load_video_network, resolve_precision
+from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.i3d import I3DConfig
+from vadpipe.extractors.inception_i3d import InceptionI3DFeatures
 from vadpipe.extractors.networks.inception_i3d import (
     CARDS,
     InceptionI3d,
-    InceptionI3DFeatures,
     Unit,
     from_flax,
     from_piergiaj,
@@ -33,13 +34,9 @@ from vadpipe.extractors.networks.inception_i3d import (
     same_padding,
     top_classes,
 )
-from vadpipe.extractors.weights.kept import (
-    LayoutError,
-    ResolvedWeights,
-    WeightsError,
-    load_tensors,
-    resolve,
-)
+from vadpipe.extractors.weights.cards import LayoutError, ResolvedWeights, WeightsError
+from vadpipe.extractors.weights.kept import resolve
+from vadpipe.extractors.weights.load import load_tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not trained")
 

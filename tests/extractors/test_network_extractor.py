@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from vadpipe.extractors.base import ExtractorError, Runtime
+from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.device.inference import VideoNetwork
+from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.i3d import I3DConfig
-from vadpipe.extractors.networks.inception_i3d import CARDS, InceptionI3DFeatures
-from vadpipe.extractors.weights.kept import ResolvedWeights
+from vadpipe.extractors.inception_i3d import InceptionI3DFeatures
+from vadpipe.extractors.networks.inception_i3d import CARDS
+from vadpipe.extractors.weights.cards import ResolvedWeights
 
 
 class Shades(InceptionI3DFeatures):

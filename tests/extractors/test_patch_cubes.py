@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from vadpipe.extractors import EXTRACTORS
-from vadpipe.extractors.base import ExtractorError, Runtime
+from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.device.inference import VideoNetwork
 from vadpipe.extractors.device.resize import resize_frames
+from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.networks import i3d_r50, inception_i3d
 from vadpipe.extractors.patch_cubes import (
     BACKBONES,
@@ -26,7 +26,8 @@ from vadpipe.extractors.patch_cubes import (
     cut_patches,
     grid_of,
 )
-from vadpipe.extractors.weights.kept import ResolvedWeights
+from vadpipe.extractors.weights.cards import ResolvedWeights
+from vadpipe.pipeline.registry import EXTRACTORS
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*not trained", "ignore:.*torch.jit.script.*:FutureWarning"

@@ -18,26 +18,22 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vadpipe.extractors.base import ExtractorError, Precision, Runtime
+from vadpipe.extractors.base import Precision, Runtime
 from vadpipe.extractors.clips import Clip, ClipRule
+from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.networks import clip_vit as vifi_clip
 from vadpipe.extractors.networks.clip_vit import (
     CARDS,
     ClipTower,
-    ViFiClipConfig,
-    ViFiClipFeatures,
     frame_flops,
     from_openai,
     from_vifi_clip,
 )
-from vadpipe.extractors.weights.kept import (
-    LayoutError,
-    ResolvedWeights,
-    WeightsError,
-    load_tensors,
-    read_arrays,
-    resolve,
-)
+from vadpipe.extractors.vifi_clip import ViFiClipConfig, ViFiClipFeatures
+from vadpipe.extractors.weights.cards import LayoutError, ResolvedWeights, WeightsError
+from vadpipe.extractors.weights.kept import resolve
+from vadpipe.extractors.weights.load import load_tensors
+from vadpipe.extractors.weights.read import read_arrays
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*not trained"),

@@ -21,15 +21,12 @@ from vadpipe.data_manifests import write_manifest
 from vadpipe.data_manifests.intervals import from_inclusive, from_labels
 from vadpipe.data_manifests.record import Manifest, VideoRecord
 from vadpipe.pipeline.cli.main import cli
-from vadpipe.pipeline.evaluate import evaluate, evaluate_runs
-from vadpipe.pipeline.metrics.frame_level import FrameMetrics, MetricsError
-from vadpipe.pipeline.run.stages import (
-    detail_lines,
-    evaluate_if_labelled,
-    metrics_lines,
-    runs_lines,
-)
+from vadpipe.pipeline.evaluate import evaluate_scores, evaluate_runs
+from vadpipe.pipeline.metrics.frame_level import FrameMetrics
+from vadpipe.pipeline.run.stages import evaluate_if_labelled
 from vadpipe.pipeline.score import VIDEO_SCHEMA
+from vadpipe.pipeline.scores.frames import MetricsError
+from vadpipe.pipeline.tables.metrics import detail_lines, metrics_lines, runs_lines
 
 
 class Run:
@@ -84,7 +81,7 @@ class Run:
         return Manifest(dataset=self.dataset, root="/", records=tuple(self.records))
 
     def evaluate(self, **options: Any) -> FrameMetrics:
-        return evaluate(self.write(), self.manifest, **{"replicates": 0, **options}).metrics
+        return evaluate_scores(self.write(), self.manifest, **{"replicates": 0, **options}).metrics
 
 
 def labels(n: int, *ranges: tuple[int, int]) -> np.ndarray:
@@ -193,7 +190,9 @@ def test_32_segments_are_expanded_by_their_own_frames(tmp_path: Path, n_frames: 
     score = run.add("a", n_frames, ((3, n_frames - 5),), rows=(unit * edges[:-1], stops))
     got = run.evaluate()
     assert (got.alignment.used, got.alignment.rows) == ("exact", "32 segments a video")
-    assert "32 segments a video" in "\n".join(metrics_lines(evaluate(run.path, run.manifest)))
+    assert "32 segments a video" in "\n".join(
+        metrics_lines(evaluate_scores(run.path, run.manifest))
+    )
     covering = [
         [s for a, b, s in zip(unit * edges[:-1], stops, score, strict=True) if a <= frame < b]
         for frame in range(n_frames)
@@ -228,7 +227,7 @@ def test_a_broken_folder_says_what_is_missing(run: Run):
         else:
             (run.path / name).write_text(text)
         with pytest.raises(MetricsError, match=message):
-            evaluate(run.path, run.manifest)
+            evaluate_scores(run.path, run.manifest)
 
 
 def test_a_bad_score_names_its_video(run: Run):
@@ -241,7 +240,7 @@ def test_metrics_json_holds_everything_and_names_what_is_left_out(run: Run):
     run.records[0] = run.records[0].model_copy(update={"category": "Arson"})
     run.add("dark", 40, anomalies=None)
     run.records.append(VideoRecord(video_id="gone", path="gone", split="test", anomalies=()))
-    done = evaluate(run.write(), run.manifest)
+    done = evaluate_scores(run.write(), run.manifest)
     values = json.loads((run.path / "metrics.json").read_text())
     assert values == done.to_json() and FrameMetrics.from_json(values) == done.metrics
     assert (done.unlabelled, done.unscored) == (("dark",), ("gone",))

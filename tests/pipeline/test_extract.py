@@ -13,17 +13,18 @@ from pydantic import ValidationError
 
 from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest
-from vadpipe.extractors import EXTRACTORS
-from vadpipe.extractors.base import ExtractorError
+from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.footage.decode import read_frames
-from vadpipe.extractors.footage.video import DecoderHang
-from vadpipe.extractors.weights.kept import WeightsError
+from vadpipe.extractors.footage.errors import DecoderHang
+from vadpipe.extractors.weights.cards import WeightsError
 from vadpipe.pipeline.engine import quarantine, span_task
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.engine.planning import estimate, plan_videos
 from vadpipe.pipeline.engine.settings import Engine
-from vadpipe.pipeline.extract import barred_by_quarantine, engine_for, extract, plans_of
-from vadpipe.pipeline.probe import duplicates, probe
+from vadpipe.pipeline.extract import barred_by_quarantine, engine_for, extract_features, plans_of
+from vadpipe.pipeline.probe import probe_files
+from vadpipe.pipeline.registry import EXTRACTORS
+from vadpipe.pipeline.store.probe_table import duplicates
 
 NULL = resolve_extractor("null")
 
@@ -45,14 +46,14 @@ def same(a: dict[str, dict[str, Any]], b: dict[str, dict[str, Any]]) -> bool:
 
 
 def test_a_second_run_does_nothing(scene: Manifest, tmp_path: Path) -> None:
-    probed = probe(scene, tmp_path)
+    probed = probe_files(scene, tmp_path)
     assert probed.fresh == len(scene)
-    first = extract(scene, probed, [NULL], tmp_path, engine=Engine(span_frames=16))
+    first = extract_features(scene, probed, [NULL], tmp_path, engine=Engine(span_frames=16))
     assert first.written > len(scene)
     times = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.h5")}
-    again = probe(scene, tmp_path)
+    again = probe_files(scene, tmp_path)
     assert again.fresh == 0
-    second = extract(scene, again, [NULL], tmp_path, engine=Engine(span_frames=16))
+    second = extract_features(scene, again, [NULL], tmp_path, engine=Engine(span_frames=16))
     assert second.written == 0 and len(second.rows) == len(scene)
     assert times == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.h5")}
     # nor does another span size: the frames are all there
@@ -79,10 +80,10 @@ def test_settings_are_checked_before_weights_are_looked_for() -> None:
 def test_estimate_counts_what_is_written(
     scene: Manifest, tmp_path: Path, stride: int, tail: str
 ) -> None:
-    probed = probe(scene, tmp_path)
+    probed = probe_files(scene, tmp_path)
     spec = resolve_extractor("null", {"stride": stride, "tail": tail})
     cost = estimate(plan_videos(probed, stores_of([spec], tmp_path), 16), [spec])
-    done = extract(scene, probed, [spec], tmp_path, engine=Engine(span_frames=16))
+    done = extract_features(scene, probed, [spec], tmp_path, engine=Engine(span_frames=16))
     table = done.stores[0].index()
     assert cost.spans == done.written == table.num_rows
     assert cost.rows == sum(table["rows"].to_pylist())
@@ -91,9 +92,9 @@ def test_estimate_counts_what_is_written(
 
 
 def test_max_bytes_refuses_before_anything_is_written(scene: Manifest, tmp_path: Path) -> None:
-    probed = probe(scene, tmp_path)
+    probed = probe_files(scene, tmp_path)
     with pytest.raises(ExtractorError, match="--max-bytes 10"):
-        extract(scene, probed, [NULL], tmp_path, max_bytes=10)
+        extract_features(scene, probed, [NULL], tmp_path, max_bytes=10)
     assert not list(tmp_path.rglob("*.h5"))
 
 
@@ -108,19 +109,21 @@ def test_several_extractors_decode_each_span_once(
 
     monkeypatch.setattr(span_task, "guarded_frames", counting)
     other = resolve_extractor("null", {"clip_length": 5, "stride": 3, "before": 2, "after": 0})
-    probed = probe(scene, tmp_path)
-    both = extract(scene, probed, [NULL, other], tmp_path / "both")
+    probed = probe_files(scene, tmp_path)
+    both = extract_features(scene, probed, [NULL, other], tmp_path / "both")
     assert len(opened) == len(scene)
-    alone = extract(scene, probed, [other], tmp_path / "alone")
+    alone = extract_features(scene, probed, [other], tmp_path / "alone")
     for row in probed.rows.values():
         a = both.stores[1].read(row.content_id).arrays["statistics"][:]
         assert np.array_equal(a, alone.stores[0].read(row.content_id).arrays["statistics"][:])
 
 
 def test_worker_processes_give_the_same_shards(scene: Manifest, tmp_path: Path) -> None:
-    probed = probe(scene, tmp_path)
-    extract(scene, probed, [NULL], tmp_path / "a", engine=Engine(span_frames=16))
-    extract(scene, probed, [NULL], tmp_path / "b", engine=Engine(span_frames=16, workers=2))
+    probed = probe_files(scene, tmp_path)
+    extract_features(scene, probed, [NULL], tmp_path / "a", engine=Engine(span_frames=16))
+    extract_features(
+        scene, probed, [NULL], tmp_path / "b", engine=Engine(span_frames=16, workers=2)
+    )
     assert same(shards(tmp_path / "a"), shards(tmp_path / "b"))
 
 
@@ -133,18 +136,18 @@ def test_bad_files_are_failures_and_the_rest_goes_on(scene: Manifest, tmp_path: 
     (root / "empty.mp4").touch()
     (root / "text.mp4").write_text("this is no video\n" * 50)
     manifest = footage.build(root)
-    probed = probe(manifest, tmp_path / "cache")
+    probed = probe_files(manifest, tmp_path / "cache")
     assert len(probed.rows) == 2
     assert {f.error for f in probed.failures} == {"EmptyFile", "NotAVideo"}
     assert [len(ids) for ids in duplicates(probed).values()] == [2]
-    done = extract(manifest, probed, [NULL], tmp_path / "cache")
+    done = extract_features(manifest, probed, [NULL], tmp_path / "cache")
     assert len(done.rows) == 2 and done.written == 1, "the same footage is extracted once"
 
 
 def test_a_video_that_fails_while_extracting_is_named(scene: Manifest, tmp_path: Path) -> None:
     long = resolve_extractor("null", {"clip_length": 999, "tail": "drop"})
     manifest = scene.model_copy(update={"records": scene.records[:2]})
-    done = extract(manifest, probe(manifest, tmp_path), [long], tmp_path)
+    done = extract_features(manifest, probe_files(manifest, tmp_path), [long], tmp_path)
     assert [f.video_id for f in done.failures] == [r.video_id for r in manifest.records]
     assert "fewer than one clip of 999" in done.failures[0].message
     assert not done.rows
@@ -153,8 +156,8 @@ def test_a_video_that_fails_while_extracting_is_named(scene: Manifest, tmp_path:
 def test_a_file_that_has_to_be_decoded_in_order_gives_the_same_shards(
     scene: Manifest, tmp_path: Path
 ) -> None:
-    probed = probe(scene, tmp_path)
-    extract(scene, probed, [NULL], tmp_path / "a", engine=Engine(span_frames=10))
+    probed = probe_files(scene, tmp_path)
+    extract_features(scene, probed, [NULL], tmp_path / "a", engine=Engine(span_frames=10))
     rows = {
         v: replace(row, flags=(*row.flags, "sequential_only"), key_frames=None)
         for v, row in probed.rows.items()
@@ -162,7 +165,7 @@ def test_a_file_that_has_to_be_decoded_in_order_gives_the_same_shards(
     stores = stores_of([NULL], tmp_path / "b")
     plans = plan_videos(replace(probed, rows=rows), stores, 10)
     assert [len(plan.groups()) for plan in plans] == [1] * len(scene), "one task a video"
-    extract(
+    extract_features(
         scene, replace(probed, rows=rows), [NULL], tmp_path / "b", engine=Engine(span_frames=10)
     )
     a, b = shards(tmp_path / "a"), shards(tmp_path / "b")
@@ -172,7 +175,7 @@ def test_a_file_that_has_to_be_decoded_in_order_gives_the_same_shards(
     gone.unlink()
     (plan,) = plan_videos(replace(probed, rows=rows), stores, 10)
     assert plan.groups() == [(1,)]
-    extract(
+    extract_features(
         scene, replace(probed, rows=rows), [NULL], tmp_path / "b", engine=Engine(span_frames=10)
     )
     assert same(a, shards(tmp_path / "b"))
@@ -180,7 +183,7 @@ def test_a_file_that_has_to_be_decoded_in_order_gives_the_same_shards(
 
 def test_what_a_dry_run_counts_is_what_is_done(scene: Manifest, tmp_path: Path) -> None:
     """Spans that suit the extractor, and no video that is in quarantine."""
-    probed = probe(scene, tmp_path)
+    probed = probe_files(scene, tmp_path)
     bad = probed.rows[scene.records[0].video_id]
     quarantine.add(tmp_path, bad.content_id, bad.path, DecoderHang("nothing came"))
     frames = resolve_extractor("frames", {"size": [8, 8]})
@@ -189,7 +192,7 @@ def test_what_a_dry_run_counts_is_what_is_done(scene: Manifest, tmp_path: Path) 
         assert engine.span_frames == most
         barred = barred_by_quarantine(probed, tmp_path, engine)
         plans = plans_of(probed, barred, stores_of([spec], tmp_path), engine)
-        done = extract(scene, probed, [spec], tmp_path, max_bytes=10**9)
+        done = extract_features(scene, probed, [spec], tmp_path, max_bytes=10**9)
         assert estimate(plans, [spec]).spans == done.written == len(scene) - 1
     again = Engine(retry_quarantined=True)
     assert barred_by_quarantine(probed, tmp_path, again) == {}

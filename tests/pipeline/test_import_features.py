@@ -19,27 +19,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.synthetic import write_pets2009, write_tiny_scene, write_xd_violence
-from vadpipe.data_manifests import (
-    DATASETS,
-    Manifest,
-    VideoRecord,
-    pets2009,
-    read_manifest,
-    write_manifest,
-)
+from vadpipe.data_manifests import Manifest, VideoRecord, pets2009, read_manifest, write_manifest
+from vadpipe.extractors.clips import segment_frames
 from vadpipe.pipeline.bags import StoreBags, find_stores
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
-from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.import_features import (
-    Imported,
-    import_features,
-    parse_grid,
-    segment_frames,
-)
+from vadpipe.pipeline.extract import extract_features
+from vadpipe.pipeline.import_features import Imported, import_features
 from vadpipe.pipeline.importing.files import FeatureFileError
-from vadpipe.pipeline.probe import probe
-from vadpipe.pipeline.store.feature_store import FeatureStore, StoreError, list_stores
+from vadpipe.pipeline.importing.layouts import parse_grid
+from vadpipe.pipeline.probe import probe_files
+from vadpipe.pipeline.registry import DATASETS
+from vadpipe.pipeline.store.atomic import StoreError
+from vadpipe.pipeline.store.feature_store import FeatureStore, list_stores
 
 WIDTH = 6
 
@@ -72,14 +64,14 @@ def take(tmp_path: Path, folder: Path) -> Callable[..., Imported]:
 
     def run(manifest: Manifest, *sources: Path, name: str = "toy", **options: Any) -> Imported:
         cache = tmp_path / "cache"
-        probed = probe(manifest, cache)
+        probed = probe_files(manifest, cache)
         return import_features(manifest, probed, sources or [folder], cache, name=name, **options)
 
     return run
 
 
 def read(store: FeatureStore, manifest: Manifest, video_id: str, tmp: Path) -> Any:
-    return store.read(probe(manifest, tmp).rows[video_id].content_id)
+    return store.read(probe_files(manifest, tmp).rows[video_id].content_id)
 
 
 def attrs(store: FeatureStore) -> list[dict[str, Any]]:
@@ -190,7 +182,9 @@ def test_patches(take: Any, folder: Path, tmp_path: Path, tag: str, grid: tuple[
     for video_id, values in (("a", x), ("b", y.transpose(1, 0, 2))):
         array = read(done.stores[0], manifest, video_id, tmp_path).arrays[spec["name"]]
         assert np.array_equal(array[:], values)
-    bag = StoreBags(manifest.records, probe(manifest, tmp_path).rows, done.stores, labels=False)[0]
+    bag = StoreBags(
+        manifest.records, probe_files(manifest, tmp_path).rows, done.stores, labels=False
+    )[0]
     assert bag.tracks[f"patch/{grid[0]}x{grid[1]}"].grid == grid
 
 
@@ -532,18 +526,18 @@ def test_footage_keeps_its_content(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "scene").mkdir()
     write_tiny_scene(tmp_path / "scene")
     manifest = DATASETS["footage"](tmp_path / "scene" / "train", train_fraction=0.5)
-    probed = probe(manifest, cache)
+    probed = probe_files(manifest, cache)
     np.save(folder / "train_01.npy", features(3, WIDTH))
     np.save(folder / "train_02.npy", features(3, WIDTH, seed=1))
     done = import_features(manifest, probed, [folder], cache, name="toy", fps=3.0)
     assert len(done.videos) == 4 and done.written == 2
-    extracted = extract(manifest, probed, [resolve_extractor("null")], cache)
+    extracted = extract_features(manifest, probed, [resolve_extractor("null")], cache)
     for row in probed.rows.values():
         both = [store.read(row.content_id) for store in (*done.stores, *extracted.stores)]
         assert np.array_equal(both[0].frame_stop, both[1].frame_stop)
         assert both[0].fps == both[1].fps == row.fps
     (tmp_path / "scene" / "train" / "train_01.mp4").unlink()
-    lost = import_features(manifest, probe(manifest, cache), [folder], cache, name="toy")
+    lost = import_features(manifest, probe_files(manifest, cache), [folder], cache, name="toy")
     (failure,) = lost.failures
     assert "train_01.npy: the footage of" in failure.message and len(lost.videos) == 2
 
@@ -555,7 +549,7 @@ def test_grids_of_one_import_are_found_together(take: Any, folder: Path, tmp_pat
         np.save(folder / f"{name}_patch35_i3d.npy", features(3, 15, WIDTH))
         np.save(folder / f"{name}_i3d.npy", features(3, 10, WIDTH))
     take(manifest, name="one")
-    cache, rows = tmp_path / "cache", probe(manifest, tmp_path).rows
+    cache, rows = tmp_path / "cache", probe_files(manifest, tmp_path).rows
     found = find_stores(cache, ("snippet", "patch"), rows)
     assert list(found) == ["snippet", "patch/2x3", "patch/3x5"]
     assert len({store.key for store in found.values()}) == 3

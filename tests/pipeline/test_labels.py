@@ -22,8 +22,9 @@ from vadpipe.extractors.clips import Span
 from vadpipe.extractors.footage.video import ProbeRow
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.labels import Found, _verdict, check_labels
-from vadpipe.pipeline.probe import probe
-from vadpipe.pipeline.store.feature_store import FeatureStore, VideoFacts
+from vadpipe.pipeline.probe import probe_files
+from vadpipe.pipeline.store.feature_store import FeatureStore
+from vadpipe.pipeline.store.shard import VideoFacts
 
 SPEC = ArraySpec("x", "float16", ("snippet", "feature"), (2,), role="snippet")
 RECIPE = {"extractor": "toy", "version": 1, "arrays": [SPEC.to_json()]}
@@ -286,7 +287,7 @@ def test_the_command(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     store = FeatureStore(cache, RECIPE)
     store.create()
-    rows = probe(listed, cache).rows
+    rows = probe_files(listed, cache).rows
     for video in listed.records:
         n = video.expected_frames
         assert n is not None

@@ -12,15 +12,17 @@ import pytest
 
 from tests.footage import write_coding
 from tests.synthetic import write_tiny_scene
-from vadpipe.data_manifests import DATASETS, Manifest, VideoRecord
+from vadpipe.data_manifests import Manifest, VideoRecord
+from vadpipe.extractors.footage.errors import DecoderHang, NoFootage
 from vadpipe.extractors.footage.limits import DecodeLimits
-from vadpipe.extractors.footage.video import DecoderHang, NoFootage
 from vadpipe.pipeline import probe as probe_stage
 from vadpipe.pipeline.engine import quarantine
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.engine.planning import estimate, plan_videos
-from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.probe import duplicates, probe
+from vadpipe.pipeline.extract import extract_features
+from vadpipe.pipeline.probe import probe_files
+from vadpipe.pipeline.registry import DATASETS
+from vadpipe.pipeline.store.probe_table import duplicates
 
 A = VideoRecord(video_id="a", path=None, split="test", expected_frames=50)
 B = VideoRecord(video_id="b", path=None, split="test")
@@ -32,7 +34,7 @@ def listed(*records: VideoRecord, dataset: str = "toy") -> Manifest:
 
 def test_rows_without_footage(tmp_path: Path) -> None:
     """Nothing is opened (the root does not exist), nothing is remembered."""
-    probed = probe(listed(A, B), tmp_path, image_fps=20.0)
+    probed = probe_files(listed(A, B), tmp_path, image_fps=20.0)
     assert (list(probed.rows), probed.failures, probed.fresh) == (["a", "b"], [], 0)
     a, b = probed.rows.values()
     assert a.content_id == "m1-" + hashlib.sha256(b'["toy","a"]').hexdigest()[:40]
@@ -44,7 +46,7 @@ def test_rows_without_footage(tmp_path: Path) -> None:
 
 def test_identity_is_data_set_and_id(tmp_path: Path) -> None:
     def identity(manifest: Manifest) -> str:
-        return probe(manifest, tmp_path).rows["a"].content_id
+        return probe_files(manifest, tmp_path).rows["a"].content_id
 
     first = identity(listed(A))
     longer = A.model_copy(update={"expected_frames": 60, "split": "train", "label": 1})
@@ -58,13 +60,13 @@ def test_with_and_without_footage(tmp_path: Path) -> None:
     manifest = DATASETS["synthetic"](tmp_path)
     manifest = manifest.model_copy(update={"records": (A, *manifest.records, B)})
     cache = tmp_path / "cache"
-    probed = probe(manifest, cache)
+    probed = probe_files(manifest, cache)
     assert list(probed.rows) == [r.video_id for r in manifest.records]
     assert [row.kind for row in probed.rows.values()] == ["features", *["video"] * 4, "features"]
-    assert probe(manifest, cache).fresh == 0
+    assert probe_files(manifest, cache).fresh == 0
     specs = [resolve_extractor("null")]
     assert estimate(plan_videos(probed, stores_of(specs, cache)), specs).videos == 4
-    done = extract(manifest, probed, specs, cache)
+    done = extract_features(manifest, probed, specs, cache)
     assert list(done.rows) == [r.video_id for r in manifest.records[1:-1]]
     assert [(f.video_id, f.stage, f.error) for f in done.failures] == [
         (video_id, "extract", NoFootage.__name__) for video_id in "ab"
@@ -94,7 +96,7 @@ def test_what_is_remembered_is_what_was_found(tmp_path: Path) -> None:
     path = write_coding("h264-closed-mp4", tmp_path)
     record = VideoRecord(video_id="a", path=path.name, split="test")
     alone = Manifest(dataset="toy", root=str(tmp_path), records=(record,))
-    first, second = (probe(alone, tmp_path / "cache") for _ in range(2))
+    first, second = (probe_files(alone, tmp_path / "cache") for _ in range(2))
     assert (first.fresh, second.fresh) == (1, 0)
     a, b = first.rows["a"], second.rows["a"]
     assert a.to_json() == b.to_json()
@@ -103,14 +105,14 @@ def test_what_is_remembered_is_what_was_found(tmp_path: Path) -> None:
 
 
 def test_other_ways_to_look_are_remembered_apart(scene: Manifest, tmp_path: Path) -> None:
-    assert probe(scene, tmp_path).fresh == 5
-    assert probe(scene, tmp_path, decode=True).fresh == 5
-    assert probe(scene, tmp_path, hash_mode="full").fresh == 5
+    assert probe_files(scene, tmp_path).fresh == 5
+    assert probe_files(scene, tmp_path, decode=True).fresh == 5
+    assert probe_files(scene, tmp_path, hash_mode="full").fresh == 5
     for options in ({}, {"decode": True}, {"hash_mode": "full"}):
-        again = probe(scene, tmp_path, **options)  # type: ignore[arg-type]
+        again = probe_files(scene, tmp_path, **options)  # type: ignore[arg-type]
         assert again.fresh == 0
         assert all(row.decoded == bool(options.get("decode")) for row in again.rows.values())
-    assert probe(scene, tmp_path, image_fps=3.0).fresh == 0, "a file has its own rate"
+    assert probe_files(scene, tmp_path, image_fps=3.0).fresh == 0, "a file has its own rate"
 
 
 def test_a_run_that_is_killed_keeps_what_it_has_opened(
@@ -129,11 +131,11 @@ def test_a_run_that_is_killed_keeps_what_it_has_opened(
     with monkeypatch.context() as patch:
         patch.setattr(probe_stage, "run_tasks", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            probe(scene, tmp_path)
+            probe_files(scene, tmp_path)
     assert len(parts(tmp_path)) == 1
-    again = probe(scene, tmp_path)
+    again = probe_files(scene, tmp_path)
     assert again.fresh == 3 and len(again.rows) == 5
-    assert probe(scene, tmp_path).fresh == 0
+    assert probe_files(scene, tmp_path).fresh == 0
 
 
 def test_many_parts_are_folded_into_one(
@@ -141,9 +143,9 @@ def test_many_parts_are_folded_into_one(
 ) -> None:
     monkeypatch.setattr(probe_stage, "PART_ROWS", 1)
     monkeypatch.setattr(probe_stage, "MAX_PARTS", 3)
-    rows = probe(scene, tmp_path).rows
+    rows = probe_files(scene, tmp_path).rows
     assert len(parts(tmp_path)) <= 3
-    again = probe(scene, tmp_path)
+    again = probe_files(scene, tmp_path)
     assert again.fresh == 0
     assert {v: row.to_json() for v, row in again.rows.items()} == {
         v: row.to_json() for v, row in rows.items()
@@ -162,17 +164,20 @@ def test_limits_hold_for_what_is_remembered_too(
     scene: Manifest, tmp_path: Path, limits: dict[str, float]
 ) -> None:
     strict = DecodeLimits.model_validate(limits)
-    fresh = probe(scene, tmp_path / "fresh", limits=strict)
+    fresh = probe_files(scene, tmp_path / "fresh", limits=strict)
     assert not fresh.rows and fresh.fresh == 0
-    assert probe(scene, tmp_path).fresh == 5
-    known = probe(scene, tmp_path, limits=strict)
+    assert probe_files(scene, tmp_path).fresh == 5
+    known = probe_files(scene, tmp_path, limits=strict)
     assert not known.rows and known.fresh == 0
     for found in (fresh, known):
         assert [f.video_id for f in found.failures] == [r.video_id for r in scene.records]
         assert {f.error for f in found.failures} == {"OverLimit"}
         assert all(f"--limit {next(iter(limits))}=N" in f.message for f in found.failures)
     # what was refused is not remembered as bad
-    assert not probe(scene, tmp_path).failures and probe(scene, tmp_path / "fresh").fresh == 5
+    assert (
+        not probe_files(scene, tmp_path).failures
+        and probe_files(scene, tmp_path / "fresh").fresh == 5
+    )
 
 
 def test_a_file_that_hangs_goes_to_quarantine_and_others_go_on(
@@ -189,7 +194,7 @@ def test_a_file_that_hangs_goes_to_quarantine_and_others_go_on(
     monkeypatch.setattr(probe_stage, "guarded_probe", hanging)
     twice = bad.model_copy(update={"video_id": "again"})
     manifest = scene.model_copy(update={"records": (*scene.records, twice)})
-    found = probe(manifest, tmp_path)
+    found = probe_files(manifest, tmp_path)
     assert [f.video_id for f in found.failures] == [bad.video_id, "again"]
     assert {f.error for f in found.failures} == {"DecoderHang"} and len(found.rows) == 4
     (entry,) = quarantine.entries(tmp_path).values()
@@ -202,7 +207,7 @@ def test_a_file_that_is_merely_bad_is_looked_at_again(tmp_path: Path) -> None:
     gone = VideoRecord(video_id="b", path="b.mp4", split="test")
     manifest = Manifest(dataset="toy", root=str(tmp_path), records=(record, gone))
     for _ in range(2):
-        found = probe(manifest, tmp_path / "cache")
+        found = probe_files(manifest, tmp_path / "cache")
         assert [f.error for f in found.failures] == ["NotAVideo", "FileNotFoundError"]
         assert "is the manifest's root right?" in found.failures[1].message
     assert quarantine.entries(tmp_path / "cache") == {} and not parts(tmp_path / "cache")

@@ -21,21 +21,23 @@ from vadpipe.data_manifests import footage, synthetic
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.detectors.base import DetectorError
 from vadpipe.detectors.knn import KNN
-from vadpipe.extractors.base import ExtractorError
-from vadpipe.extractors.footage.video import DecoderHang
+from vadpipe.extractors.errors import ExtractorError
+from vadpipe.extractors.footage.errors import DecoderHang
 from vadpipe.extractors.networks.i3d_r50 import CARDS, I3dR50, caffe2_blob
 from vadpipe.pipeline import score as score_stage
 from vadpipe.pipeline.engine import quarantine, span_task
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.engine.journal import read_runs
 from vadpipe.pipeline.engine.settings import Engine
-from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.probe import Probed, probe
-from vadpipe.pipeline.score import SCRATCH, Scored, ScoreError, score, specs_of_model
+from vadpipe.pipeline.extract import extract_features
+from vadpipe.pipeline.models import load_model, specs_of_model
+from vadpipe.pipeline.probe import probe_files
+from vadpipe.pipeline.score import SCRATCH, Scored, ScoreError, score_footage
 from vadpipe.pipeline.scores.events import Calibration, EventConfig, find_events
-from vadpipe.pipeline.store.feature_store import CannotWrite
+from vadpipe.pipeline.store.atomic import CannotWrite
 from vadpipe.pipeline.store.keys import canonical_json, key_of
-from vadpipe.pipeline.train import load_model, train
+from vadpipe.pipeline.store.probe_table import Probed
+from vadpipe.pipeline.train import train_detector
 
 NULL = resolve_extractor("null")
 N = 5  # videos to score
@@ -87,9 +89,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("made")
     write_tiny_scene(root / "scene", n_train=2, n_test=N)
     listed, cache = synthetic.build(root / "scene").select(split="train"), root / "cache"
-    probed = probe(listed, cache)
-    extract(listed, probed, [NULL], cache)
-    model = train("knn", listed, probed, cache).folder
+    probed = probe_files(listed, cache)
+    extract_features(listed, probed, [NULL], cache)
+    model = train_detector("knn", listed, probed, cache).folder
     shutil.rmtree(cache / "features")
     return root / "scene" / "test", model
 
@@ -113,8 +115,8 @@ class Archive:
 
     def score(self, out: Path | None = None, **options: Any) -> Scored:
         listed = self.manifest()
-        probed = probe(listed, self.cache)
-        return score(self.model, listed, probed, out or self.out, self.cache, **options)
+        probed = probe_files(listed, self.cache)
+        return score_footage(self.model, listed, probed, out or self.out, self.cache, **options)
 
     def parts(self) -> dict[str, int]:
         """Scored videos and when."""
@@ -249,7 +251,7 @@ def test_tables_say_what_the_parts_say(archive: Archive, monkeypatch: pytest.Mon
         ]
     assert scores == expected_scores
     assert events == expected_events and done.events == len(events) > 0
-    rows = probe(listed, archive.cache).rows
+    rows = probe_files(listed, archive.cache).rows
     for video in videos:
         row = rows[video["video_id"]]
         assert (video["content_id"], video["path"]) == (row.content_id, row.path)
@@ -270,7 +272,7 @@ def test_a_row_group_is_a_video_or_many(archive: Archive, monkeypatch: pytest.Mo
 
 def test_nothing_to_score_gives_empty_tables(archive: Archive) -> None:
     listed = archive.manifest()
-    done = score(archive.model, listed, Probed({}), archive.out, archive.cache)
+    done = score_footage(archive.model, listed, Probed({}), archive.out, archive.cache)
     assert (done.videos, done.fresh, done.events) == ([], 0, 0)
     scores, videos, events, failures = tables(archive.out)
     assert {t.num_rows for t in (scores, videos, events, failures)} == {0}
@@ -301,10 +303,10 @@ def test_features_that_are_in_the_cache_are_used_and_kept(
     archive: Archive, log: list[tuple[str, str]]
 ) -> None:
     listed = archive.manifest()
-    probed = probe(listed, archive.cache)
+    probed = probe_files(listed, archive.cache)
     there = [r.video_id for r in listed.records[:2]]
     some = replace(probed, rows={v: probed.rows[v] for v in there})
-    extract(listed, some, [NULL], archive.cache)
+    extract_features(listed, some, [NULL], archive.cache)
     before = {path: path.stat().st_mtime_ns for path in shards(archive.cache)}
     log.clear()
     done = archive.score(discard_features=True)
@@ -478,7 +480,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
 def test_features_that_a_killed_run_has_left_are_listed(archive: Archive) -> None:
     """They are whole, so nobody extracts them again."""
     listed = archive.manifest()
-    extract(listed, probe(listed, archive.cache), [NULL], archive.cache)
+    extract_features(listed, probe_files(listed, archive.cache), [NULL], archive.cache)
     (store,) = stores_of([NULL], archive.cache)
     shutil.rmtree(store.root / "index")
     done = archive.score()

@@ -16,14 +16,16 @@ import torch
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import synthetic
 from vadpipe.data_manifests.record import Manifest
-from vadpipe.detectors.base import DetectorError, FitOptions, load_card
+from vadpipe.detectors.base import DetectorError, FitOptions
 from vadpipe.detectors.mil_ranking import MILRanking
 from vadpipe.pipeline import train as train_module
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
-from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.probe import Probed, probe
-from vadpipe.pipeline.store.feature_store import StoreError
-from vadpipe.pipeline.train import UNFINISHED, Trained, load_model, train
+from vadpipe.pipeline.extract import extract_features
+from vadpipe.pipeline.models import load_card, load_model
+from vadpipe.pipeline.probe import probe_files
+from vadpipe.pipeline.store.atomic import StoreError
+from vadpipe.pipeline.store.probe_table import Probed
+from vadpipe.pipeline.train import UNFINISHED, Trained, train_detector
 
 SETTINGS: dict[str, Any] = {"steps": 3, "batch_size": 2}
 
@@ -40,14 +42,14 @@ class World:
         )
         self.manifest = made.model_copy(update={"records": records})
         self.cache = folder / "cache"
-        self.probed = probe(self.manifest, self.cache)
+        self.probed = probe_files(self.manifest, self.cache)
         spec = resolve_extractor("null", {"clip_length": 4, "stride": 4})
-        self.store = extract(self.manifest, self.probed, [spec], self.cache).stores[0]
+        self.store = extract_features(self.manifest, self.probed, [spec], self.cache).stores[0]
 
     def train(self, manifest: Manifest | None = None, **options: Any) -> Trained:
         settings = {**SETTINGS, **options.pop("settings", {})}
         probed: Probed = options.pop("probed", self.probed)
-        return train(
+        return train_detector(
             "mil_ranking",
             manifest or self.manifest,
             probed,

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vadpipe.extractors.base import ExtractorError, Precision, PrecisionRequest, Runtime
+from vadpipe.extractors.base import Precision, PrecisionRequest, Runtime
 from vadpipe.extractors.device import inference
 from vadpipe.extractors.device.inference import (
     COMPILED_SHAPES,
@@ -23,6 +23,7 @@ from vadpipe.extractors.device.inference import (
     resolve_precision,
 )
 from vadpipe.extractors.device.micro_batch import MicroBatches, processor
+from vadpipe.extractors.errors import ExtractorError
 
 # --------------------------------------------------------------------------------- precision
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vadpipe.extractors.base import ExtractorError
 from vadpipe.extractors.device.micro_batch import MicroBatches, even_parts, fastest, most_items
+from vadpipe.extractors.errors import ExtractorError
 
 
 @given(st.integers(0, 500), st.integers(1, 64))

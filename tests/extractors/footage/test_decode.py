@@ -15,8 +15,9 @@ import pytest
 from tests.footage import CODINGS, N, plain_decode, write_video
 from vadpipe.extractors.footage import decode, probe_file
 from vadpipe.extractors.footage.decode import read_frames
+from vadpipe.extractors.footage.errors import SeekMismatch
 from vadpipe.extractors.footage.probe_file import probe_video
-from vadpipe.extractors.footage.video import Frame, SeekMismatch, in_order
+from vadpipe.extractors.footage.video import Frame, in_order
 
 # Seeking cannot be right in these: no usable times, or pictures that need more than three key
 # frames of lead. What the probe says of the others is its own business: spans have to be equal.

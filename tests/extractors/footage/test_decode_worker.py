@@ -18,19 +18,19 @@ from tests.footage import write_coding, write_video
 from vadpipe.extractors.footage import decode_worker
 from vadpipe.extractors.footage.decode import read_frames, row_for_span
 from vadpipe.extractors.footage.decode_worker import end_idle, guarded_frames, guarded_probe
-from vadpipe.extractors.footage.limits import DecodeLimits
-from vadpipe.extractors.footage.probe_file import probe_video
-from vadpipe.extractors.footage.video import (
+from vadpipe.extractors.footage.errors import (
     DecodeError,
     DecoderCrash,
     DecoderHang,
     DecoderKilled,
     DecoderMemory,
     ForbiddenFormat,
-    Frame,
     OverLimit,
     SeekMismatch,
 )
+from vadpipe.extractors.footage.limits import DecodeLimits
+from vadpipe.extractors.footage.probe_file import probe_video
+from vadpipe.extractors.footage.video import Frame
 
 
 @pytest.fixture(scope="module")

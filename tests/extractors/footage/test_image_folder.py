@@ -15,10 +15,7 @@ from PIL import Image
 from tests.footage import moving_picture
 from vadpipe.extractors.footage.decode import read_frames
 from vadpipe.extractors.footage.decode_worker import guarded_probe
-from vadpipe.extractors.footage.image_folder import _natural, list_images
-from vadpipe.extractors.footage.limits import DecodeLimits
-from vadpipe.extractors.footage.probe_file import probe_video
-from vadpipe.extractors.footage.video import (
+from vadpipe.extractors.footage.errors import (
     DecodeError,
     MissingFile,
     MixedSizes,
@@ -26,6 +23,9 @@ from vadpipe.extractors.footage.video import (
     UnreadableImage,
     UnsafeLink,
 )
+from vadpipe.extractors.footage.image_folder import _natural, list_images
+from vadpipe.extractors.footage.limits import DecodeLimits
+from vadpipe.extractors.footage.probe_file import probe_video
 
 
 def image_folder(path: Path, numbers: list[int], pattern: str = "img{}.png") -> Path:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from vadpipe.extractors.footage.errors import MissingFile, OverLimit
 from vadpipe.extractors.footage.limits import DecodeLimits
-from vadpipe.extractors.footage.video import MissingFile, OverLimit, ProbeRow
+from vadpipe.extractors.footage.video import ProbeRow
 
 
 def row(**changes: Any) -> ProbeRow:

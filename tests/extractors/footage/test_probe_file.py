@@ -18,8 +18,7 @@ from PIL import Image
 from tests.footage import CODINGS, N, moving_picture, plain_decode, write_video
 from vadpipe.extractors.footage import probe_file
 from vadpipe.extractors.footage.decode import read_frames
-from vadpipe.extractors.footage.probe_file import probe_video
-from vadpipe.extractors.footage.video import (
+from vadpipe.extractors.footage.errors import (
     BrokenContainer,
     DecodeError,
     EmptyFile,
@@ -28,9 +27,9 @@ from vadpipe.extractors.footage.video import (
     NoFrames,
     NotAVideo,
     NoVideoStream,
-    ProbeRow,
-    in_order,
 )
+from vadpipe.extractors.footage.probe_file import probe_video
+from vadpipe.extractors.footage.video import ProbeRow, in_order
 
 
 def test_a_plain_file(footage: Callable[[str], Path]) -> None:

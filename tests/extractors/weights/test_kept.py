@@ -28,21 +28,18 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from vadpipe.extractors.weights.kept import (
+from vadpipe.extractors.weights.cards import (
     ArchiveSource,
     Arrays,
     LayoutError,
     UrlSource,
     Weights,
     WeightsError,
-    fetch,
-    load_tensors,
-    ls,
-    read_arrays,
-    resolve,
-    verify,
-    weights_dir,
 )
+from vadpipe.extractors.weights.fetch import fetch
+from vadpipe.extractors.weights.kept import ls, resolve, verify, weights_dir
+from vadpipe.extractors.weights.load import load_tensors
+from vadpipe.extractors.weights.read import read_arrays
 
 KERNEL = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2)
 VARIANCE = np.array([0.5, 2.0], np.float32)

@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vadpipe.extractors.weights.kept import WeightsError, read_arrays
+from vadpipe.extractors.weights.cards import WeightsError
+from vadpipe.extractors.weights.read import read_arrays
 from vadpipe.extractors.weights.torchscript import is_torchscript, read_torchscript
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:")

@@ -11,14 +11,14 @@ import pytest
 from tests.footage import moving_picture, write_video
 from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest
-from vadpipe.extractors.footage.video import DecodeError
-from vadpipe.extractors.weights.kept import ResolvedWeights, Weights
+from vadpipe.extractors.footage.errors import DecodeError
+from vadpipe.extractors.weights.cards import ResolvedWeights, Weights
 from vadpipe.pipeline.engine import coordinator, span_task
 from vadpipe.pipeline.engine.coordinator import shared_weights
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.engine.settings import Engine
-from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.probe import probe
+from vadpipe.pipeline.extract import extract_features
+from vadpipe.pipeline.probe import probe_files
 
 NULL = resolve_extractor("null")
 
@@ -35,7 +35,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 
 def test_videos_are_told_of_one_by_one_while_others_run(manifest: Manifest, tmp_path: Path) -> None:
-    probed = probe(manifest, tmp_path)
+    probed = probe_files(manifest, tmp_path)
     assert not any(row.sequential_only for row in probed.rows.values())
     seen: list[tuple[str, int]] = []
 
@@ -45,7 +45,9 @@ def test_videos_are_told_of_one_by_one_while_others_run(manifest: Manifest, tmp_
         seen.append((content, whole))
 
     (store,) = stores_of([NULL], tmp_path)
-    extract(manifest, probed, [NULL], tmp_path, engine=Engine(span_frames=16), when_done=note)
+    extract_features(
+        manifest, probed, [NULL], tmp_path, engine=Engine(span_frames=16), when_done=note
+    )
     assert [content for content, _ in seen] == [r.content_id for r in probed.rows.values()]
     assert seen[-1][1] == 2
 
@@ -54,7 +56,7 @@ def test_shards_of_a_video_that_fails_are_listed(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One task that writes two spans and dies in the third: its shards are no strangers."""
-    probed = probe(manifest, tmp_path)
+    probed = probe_files(manifest, tmp_path)
     rows = {
         video_id: replace(row, flags=("sequential_only",), key_frames=None)
         for video_id, row in probed.rows.items()
@@ -79,13 +81,15 @@ def test_shards_of_a_video_that_fails_are_listed(
     with monkeypatch.context() as patch:
         patch.setattr(span_task, "guarded_frames", dying)
         engine = Engine(span_frames=16)
-        done = extract(manifest, replace(probed, rows=rows), [NULL], tmp_path, engine=engine)
+        done = extract_features(
+            manifest, replace(probed, rows=rows), [NULL], tmp_path, engine=engine
+        )
     assert [failure.video_id for failure in done.failures] == ["a.mp4"]
     (store,) = done.stores
     content = probed.rows["a.mp4"].content_id
     there = len(store.shards(content))
     assert 0 < there < 6 and store.verify() == []
-    again = extract(manifest, probed, [NULL], tmp_path, engine=engine)
+    again = extract_features(manifest, probed, [NULL], tmp_path, engine=engine)
     assert not again.failures and again.written == 6 - there
     assert store.complete(content) and store.verify() == []
 
@@ -94,8 +98,8 @@ def test_an_index_part_every_so_many_shards(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(coordinator, "INDEX_ROWS", 5)
-    probed = probe(manifest, tmp_path)
-    done = extract(manifest, probed, [NULL], tmp_path, engine=Engine(span_frames=16))
+    probed = probe_files(manifest, tmp_path)
+    done = extract_features(manifest, probed, [NULL], tmp_path, engine=Engine(span_frames=16))
     (store,) = done.stores
     parts = list((store.root / "index").glob("*.parquet"))
     assert len(parts) == 3 and len(store.index()) == done.written == 12
@@ -120,14 +124,14 @@ def test_weights_go_where_all_workers_see_them(tmp_path: Path) -> None:
 
 
 def test_a_damaged_shard_of_another_set_ends_no_run(manifest: Manifest, tmp_path: Path) -> None:
-    probed = probe(manifest, tmp_path)
+    probed = probe_files(manifest, tmp_path)
     other = resolve_extractor("null", {"stride": 8})
     engine = Engine(span_frames=16)
-    (store,) = extract(manifest, probed, [NULL], tmp_path, engine=engine).stores
+    (store,) = extract_features(manifest, probed, [NULL], tmp_path, engine=engine).stores
     content = probed.rows["a.mp4"].content_id
     for *_, path in store.shards(content):
         path.write_bytes(b"no shard")
-    done = extract(manifest, probed, [NULL, other], tmp_path, engine=engine)
+    done = extract_features(manifest, probed, [NULL, other], tmp_path, engine=engine)
     assert not done.failures and len(done.rows) == 2
     assert all(done.stores[1].complete(row.content_id) for row in probed.rows.values())
 
@@ -135,24 +139,24 @@ def test_a_damaged_shard_of_another_set_ends_no_run(manifest: Manifest, tmp_path
 def test_shards_that_another_run_has_written_meanwhile_are_not_counted(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    probed = probe(manifest, tmp_path)
+    probed = probe_files(manifest, tmp_path)
     engine = Engine(span_frames=16, streams=1)
     plan = coordinator.Coordinator.go
 
     def late(run: Any, *args: Any) -> None:
         monkeypatch.setattr(coordinator.Coordinator, "go", plan)
-        extract(manifest, probed, [NULL], tmp_path, engine=engine)
+        extract_features(manifest, probed, [NULL], tmp_path, engine=engine)
         plan(run, *args)
 
     monkeypatch.setattr(coordinator.Coordinator, "go", late)
-    done = extract(manifest, probed, [NULL], tmp_path, engine=engine)
+    done = extract_features(manifest, probed, [NULL], tmp_path, engine=engine)
     assert done.written == 0 and len(done.rows) == 2 and done.stores[0].verify() == []
 
 
 def test_nothing_of_a_video_that_fails_stays_where_features_are_not_kept(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    probed = probe(manifest, tmp_path)
+    probed = probe_files(manifest, tmp_path)
     real = span_task.guarded_frames
 
     def failing(row: Any, start: int, **options: Any) -> Any:
@@ -163,7 +167,7 @@ def test_nothing_of_a_video_that_fails_stays_where_features_are_not_kept(
     monkeypatch.setattr(span_task, "guarded_frames", failing)
     engine = Engine(span_frames=16)
     place = tmp_path / "scratch"
-    done = extract(manifest, probed, [NULL], tmp_path, engine=engine, features=place)
+    done = extract_features(manifest, probed, [NULL], tmp_path, engine=engine, features=place)
     assert [failure.video_id for failure in done.failures] == ["a.mp4"]
     (store,) = done.stores
     assert not store.shards(probed.rows["a.mp4"].content_id)
@@ -183,5 +187,5 @@ def test_folders_may_be_named_from_here(
         real(run, job)
 
     monkeypatch.setattr(span_task._Run, "__init__", watching)
-    extract(manifest, probe(manifest, tmp_path), [NULL], Path("cache"))
+    extract_features(manifest, probe_files(manifest, tmp_path), [NULL], Path("cache"))
     assert set(seen) == {str(tmp_path / "cache")}

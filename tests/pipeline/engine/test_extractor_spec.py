@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from vadpipe.extractors import EXTRACTORS
-from vadpipe.extractors.base import ExtractorError
+from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.patch_cubes import PatchCubes
 from vadpipe.pipeline.engine import extractor_spec
 from vadpipe.pipeline.engine.extractor_spec import ExtractorSpec, resolve_extractor, stores_of
 from vadpipe.pipeline.engine.settings import Engine
+from vadpipe.pipeline.registry import EXTRACTORS
 from vadpipe.pipeline.store.keys import key_of
 
 

@@ -32,9 +32,10 @@ from vadpipe.pipeline.engine.planning import (
     plan_videos,
 )
 from vadpipe.pipeline.engine.settings import Engine
-from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.probe import Probed, probe
+from vadpipe.pipeline.extract import extract_features
+from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.store.feature_store import FeatureStore
+from vadpipe.pipeline.store.probe_table import Probed
 
 NULL = resolve_extractor("null")
 OTHER = resolve_extractor("null", {"clip_length": 4, "stride": 4, "before": 0, "after": 9})
@@ -44,8 +45,8 @@ ENGINE = Engine(span_frames=10)
 @pytest.fixture
 def held(scene: Manifest, tmp_path: Path) -> tuple[Probed, FeatureStore]:
     """Four videos of 40 frames, whole in shards of 10."""
-    probed = probe(scene, tmp_path)
-    done = extract(scene, probed, [NULL], tmp_path, engine=ENGINE)
+    probed = probe_files(scene, tmp_path)
+    done = extract_features(scene, probed, [NULL], tmp_path, engine=ENGINE)
     return probed, done.stores[0]
 
 
@@ -120,7 +121,7 @@ def test_a_shard_that_cannot_be_read_is_written_anew(
         (plan,) = plan_videos(probed, [store], 10)
         assert plan.row.content_id == broken.parent.name
         assert plan.missing == ((0,),) and plan.groups() == [(0,)]
-    done = extract(scene, probed, [NULL], tmp_path, engine=ENGINE)
+    done = extract_features(scene, probed, [NULL], tmp_path, engine=ENGINE)
     assert done.written == 1 and not done.failures
     assert store.verify() == []
 
@@ -314,11 +315,11 @@ def written_bytes(store: FeatureStore) -> int:
 
 @pytest.mark.parametrize("span_frames", [7, 16, 1000])
 def test_the_estimate_is_what_is_written(scene: Manifest, tmp_path: Path, span_frames: int) -> None:
-    probed = probe(scene, tmp_path)
+    probed = probe_files(scene, tmp_path)
     specs = [NULL, OTHER]
     plans = plan_videos(probed, stores_of(specs, tmp_path), span_frames)
     cost = estimate(plans, specs)
-    done = extract(scene, probed, specs, tmp_path, engine=Engine(span_frames=span_frames))
+    done = extract_features(scene, probed, specs, tmp_path, engine=Engine(span_frames=span_frames))
     assert cost.bytes == sum(map(written_bytes, done.stores))
     assert cost.rows == sum(sum(s.index()["rows"].to_pylist()) for s in done.stores)
     assert cost.spans == done.written and cost.videos == len(scene)

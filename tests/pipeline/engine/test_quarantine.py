@@ -13,7 +13,7 @@ from distributed import KilledWorker
 
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.extractors.footage.decode import read_frames
-from vadpipe.extractors.footage.video import (
+from vadpipe.extractors.footage.errors import (
     CorruptFrames,
     DecodeError,
     DecoderCrash,
@@ -28,8 +28,8 @@ from vadpipe.pipeline.engine import quarantine, span_task
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.engine.quarantine import Quarantine, Quarantined, belongs_there
 from vadpipe.pipeline.engine.settings import Engine
-from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.probe import probe
+from vadpipe.pipeline.extract import extract_features
+from vadpipe.pipeline.probe import probe_files
 
 NULL = resolve_extractor("null")
 RETRY = Engine(retry_quarantined=True)
@@ -124,10 +124,10 @@ def test_extraction_goes_on_without_it_until_it_is_retried(
 ) -> None:
     paths = set(hostile)
     hostile.clear()
-    probed = probe(scene, tmp_path)
+    probed = probe_files(scene, tmp_path)
     hostile |= paths
     bad, *others = [r.video_id for r in scene.records]
-    first = extract(scene, probed, [NULL], tmp_path)
+    first = extract_features(scene, probed, [NULL], tmp_path)
     assert [(f.video_id, f.error) for f in first.failures] == [(bad, "DecoderHang")]
     assert list(first.rows) == others and first.written == len(others)
     (entry,) = quarantine.entries(tmp_path).values()
@@ -135,7 +135,7 @@ def test_extraction_goes_on_without_it_until_it_is_retried(
 
     # it is not opened again, even where it would go well now
     hostile.clear()
-    second = extract(scene, probed, [NULL], tmp_path)
+    second = extract_features(scene, probed, [NULL], tmp_path)
     assert [(f.video_id, f.error) for f in second.failures] == [(bad, "Quarantined")]
     message = second.failures[0].message
     assert "DecoderHang (" in message and "vadpipe cache quarantine --release" in message
@@ -143,15 +143,15 @@ def test_extraction_goes_on_without_it_until_it_is_retried(
 
     # a retry that goes wrong puts it back
     hostile |= paths
-    third = extract(scene, probed, [NULL], tmp_path, engine=RETRY)
+    third = extract_features(scene, probed, [NULL], tmp_path, engine=RETRY)
     assert [f.error for f in third.failures] == ["DecoderHang"]
     assert list(quarantine.entries(tmp_path)) == [entry.key]
 
     hostile.clear()
-    fourth = extract(scene, probed, [NULL], tmp_path, engine=RETRY)
+    fourth = extract_features(scene, probed, [NULL], tmp_path, engine=RETRY)
     assert not fourth.failures and fourth.written == 1
     assert quarantine.entries(tmp_path) == {}
-    assert not extract(scene, probed, [NULL], tmp_path).failures
+    assert not extract_features(scene, probed, [NULL], tmp_path).failures
 
 
 def test_a_copy_of_a_quarantined_video_is_not_opened_either(
@@ -160,10 +160,10 @@ def test_a_copy_of_a_quarantined_video_is_not_opened_either(
     hostile.clear()
     record = scene.records[0]
     twice = copied(scene, tmp_path / "copy.mp4")
-    probed = probe(twice, tmp_path / "cache")
+    probed = probe_files(twice, tmp_path / "cache")
     content = probed.rows[record.video_id].content_id
     quarantine.add(tmp_path / "cache", content, "/elsewhere.mp4", DecoderCrash("SIGSEGV"))
-    done = extract(twice, probed, [NULL], tmp_path / "cache")
+    done = extract_features(twice, probed, [NULL], tmp_path / "cache")
     assert [f.error for f in done.failures] == ["Quarantined"]
     assert "/elsewhere.mp4" in done.failures[0].message
 
@@ -172,7 +172,7 @@ def test_probing_goes_on_without_it_until_it_is_retried(
     scene: Manifest, tmp_path: Path, hostile: set[str]
 ) -> None:
     bad, *others = [r.video_id for r in scene.records]
-    first = probe(scene, tmp_path)
+    first = probe_files(scene, tmp_path)
     assert [(f.video_id, f.stage, f.error) for f in first.failures] == [
         (bad, "probe", "DecoderHang")
     ]
@@ -182,18 +182,18 @@ def test_probing_goes_on_without_it_until_it_is_retried(
 
     paths = set(hostile)
     hostile.clear()
-    second = probe(scene, tmp_path)
+    second = probe_files(scene, tmp_path)
     assert [(f.video_id, f.error) for f in second.failures] == [(bad, "Quarantined")]
     assert second.fresh == 0 and list(second.rows) == others
 
     hostile |= paths
-    assert [f.error for f in probe(scene, tmp_path, retry_quarantined=True).failures] == [
+    assert [f.error for f in probe_files(scene, tmp_path, retry_quarantined=True).failures] == [
         "DecoderHang"
     ]
     assert list(quarantine.entries(tmp_path)) == [entry.key]
 
     hostile.clear()
-    fourth = probe(scene, tmp_path, retry_quarantined=True)
+    fourth = probe_files(scene, tmp_path, retry_quarantined=True)
     assert not fourth.failures and fourth.fresh == 1
     assert quarantine.entries(tmp_path) == {}
 
@@ -205,11 +205,11 @@ def test_a_file_that_was_mended_is_another_file(
     path = tmp_path / "a.mp4"
     alone = copied(scene, path)
     hostile.add(str(path))
-    assert [f.error for f in probe(alone, tmp_path / "cache").failures] == ["DecoderHang"]
+    assert [f.error for f in probe_files(alone, tmp_path / "cache").failures] == ["DecoderHang"]
     hostile.clear()
-    assert [f.error for f in probe(alone, tmp_path / "cache").failures] == ["Quarantined"]
+    assert [f.error for f in probe_files(alone, tmp_path / "cache").failures] == ["Quarantined"]
     os.utime(path, (1, 1))
-    assert not probe(alone, tmp_path / "cache").failures
+    assert not probe_files(alone, tmp_path / "cache").failures
 
 
 # --------------------------------------------------------------------------------------- commands

@@ -9,7 +9,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from vadpipe.extractors.base import ExtractorError, Runtime
+from vadpipe.extractors.base import Runtime
+from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.footage.limits import DecodeLimits
 from vadpipe.pipeline.engine import settings as engine_module
 from vadpipe.pipeline.engine.cluster import share_of

@@ -17,17 +17,12 @@ from hypothesis import strategies as st
 from tests.footage import marking, write_coding
 from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest
-from vadpipe.extractors.base import ArraySpec, ExtractorError, Runtime
+from vadpipe.extractors.base import ArraySpec, Runtime
 from vadpipe.extractors.clips import Clip, ClipAssembler, Span, plan_spans
+from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.footage.decode import FrameReader
-from vadpipe.extractors.footage.video import (
-    CorruptFrames,
-    Faults,
-    Frame,
-    ProbeRow,
-    SeekMismatch,
-    in_order,
-)
+from vadpipe.extractors.footage.errors import CorruptFrames, SeekMismatch
+from vadpipe.extractors.footage.video import Faults, Frame, ProbeRow, in_order
 from vadpipe.extractors.null import NullConfig, NullFeatures
 from vadpipe.pipeline.engine import extractor_spec, span_task
 from vadpipe.pipeline.engine.extractor_spec import ExtractorSpec, resolve_extractor, stores_of
@@ -35,9 +30,10 @@ from vadpipe.pipeline.engine.journal import read_runs
 from vadpipe.pipeline.engine.planning import jobs_of, plan_videos
 from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.engine.span_task import STOP, SpanResult, Stopped, run_job
-from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.probe import Probed, probe
+from vadpipe.pipeline.extract import extract_features
+from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.store.feature_store import FeatureStore, VideoFeatures
+from vadpipe.pipeline.store.probe_table import Probed
 
 RATE = 25.0
 SMALL = (2, 3)  # of drawn frames
@@ -345,8 +341,8 @@ def test_a_video_whose_clips_are_all_damaged_fails(
     bad = range(0, 120, 8)
     monkeypatch.setattr(span_task, "guarded_frames", marking(bad))
     engine = Engine(span_frames=span_frames)
-    probed = probe(sole, tmp_path)
-    done = extract(sole, probed, [null("skip")], tmp_path, engine=engine)
+    probed = probe_files(sole, tmp_path)
+    done = extract_features(sole, probed, [null("skip")], tmp_path, engine=engine)
     assert [f.error for f in done.failures] == ["ExtractorError"]
     message = done.failures[0].message
     assert "all clips of the video have damaged frames (15 of 120)" in message
@@ -359,7 +355,7 @@ def test_a_video_that_is_too_short_fails(sole: Manifest, tmp_path: Path, span_fr
     """Whatever the spans."""
     engine = Engine(span_frames=span_frames)
     spec = null(clip_length=999, tail="drop")
-    done = extract(sole, probe(sole, tmp_path), [spec], tmp_path, engine=engine)
+    done = extract_features(sole, probe_files(sole, tmp_path), [spec], tmp_path, engine=engine)
     assert [f.error for f in done.failures] == ["ExtractorError"]
     message = done.failures[0].message
     assert "120 frames, fewer than one clip of 999" in message and "--set tail=loop" in message
@@ -373,7 +369,7 @@ def test_a_short_video_with_damage_is_short_all_the_same(
     """Taking damaged frames would not help."""
     monkeypatch.setattr(span_task, "guarded_frames", marking({7}))
     spec = null(policy, clip_length=999, tail="drop")
-    done = extract(sole, probe(sole, tmp_path), [spec], tmp_path)
+    done = extract_features(sole, probe_files(sole, tmp_path), [spec], tmp_path)
     (failure,) = done.failures
     assert "120 frames, fewer than one clip of 999" in failure.message
     assert "--on-corrupt" not in failure.message
@@ -387,10 +383,10 @@ def test_the_run_names_the_videos_with_damage(
     for span_frames in (16, 1000):
         cache = tmp_path / str(span_frames)
         engine = Engine(span_frames=span_frames)
-        done = extract(sole, probe(sole, cache), [null()], cache, engine=engine)
+        done = extract_features(sole, probe_files(sole, cache), [null()], cache, engine=engine)
         assert done.damaged == {video_id: 4}
         assert done.notes == {video_id: ("corrupt_frames",)}
-    failed = extract(sole, probe(sole, tmp_path), [null("fail")], tmp_path)
+    failed = extract_features(sole, probe_files(sole, tmp_path), [null("fail")], tmp_path)
     assert [f.error for f in failed.failures] == ["CorruptFrames"]
     assert not failed.damaged and not failed.rows
 
@@ -399,13 +395,13 @@ def test_a_seek_that_turns_out_wrong_does_the_video_once_more_in_order(
     sole: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the first pass has found is forgotten: its frames may have been others."""
-    probed = probe(sole, tmp_path)
+    probed = probe_files(sole, tmp_path)
     ((video_id, row),) = probed.rows.items()
     assert not row.sequential_only and row.key_frames is not None
     mark = marking(BAD)
     engine = Engine(span_frames=16)
     monkeypatch.setattr(span_task, "guarded_frames", mark)
-    right = extract(sole, probed, [null()], tmp_path / "right", engine=engine)
+    right = extract_features(sole, probed, [null()], tmp_path / "right", engine=engine)
     seeks: list[int] = []
 
     def lying(asked: ProbeRow, start: int = 0, **options: Any) -> FrameReader:
@@ -416,7 +412,7 @@ def test_a_seek_that_turns_out_wrong_does_the_video_once_more_in_order(
 
     monkeypatch.setattr(span_task, "guarded_frames", lying)
     cache = tmp_path / "wrong"
-    done = extract(sole, probed, [null()], cache, engine=engine)
+    done = extract_features(sole, probed, [null()], cache, engine=engine)
     assert seeks and not done.failures
     assert done.notes == {video_id: ("corrupt_frames", "sequential_only")}
     ours, theirs = (d.stores[0].read(row.content_id) for d in (done, right))

@@ -21,11 +21,11 @@ from vadpipe.pipeline.importing.compare import (
     FLIPS_SWAPPED,
     CompareError,
     VideoDifference,
-    compare,
+    compare_features,
     difference,
     summarise,
 )
-from vadpipe.pipeline.probe import probe
+from vadpipe.pipeline.probe import probe_files
 
 N, CROPS, WIDTH = 12, 10, 64
 
@@ -199,30 +199,30 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
             np.save(tmp_path / "files_npy" / f"v{i}.npy", x)
     for name in ("one", "two"):
         sources = [tmp_path / f"{name}_npy"]
-        probed = probe(manifest, tmp_path / "cache")
+        probed = probe_files(manifest, tmp_path / "cache")
         import_features(manifest, probed, sources, tmp_path / "cache", name=name)
     return manifest
 
 
 def test_two_sets_of_the_cache(toy: Manifest, tmp_path: Path) -> None:
-    done = compare(tmp_path / "cache", "one", "two")
+    done = compare_features(tmp_path / "cache", "one", "two")
     assert len(done.videos) == 3 and (done.only_a, done.only_b) == (0, 0)
     assert [v.shift for v in done.videos] == [1, 1, 1]
     assert done.videos[0].unrelated is None and done.videos[1].unrelated is not None
     assert done.summary["snippet"][1].startswith("shifted by 1 row in 3 of 3 videos")
-    names = [compare(tmp_path / "cache", "one", "one").a, done.b]
-    again = compare(tmp_path / "cache", names[0], names[1][:-2], manifest=toy, probed=None)
+    names = [compare_features(tmp_path / "cache", "one", "one").a, done.b]
+    again = compare_features(tmp_path / "cache", names[0], names[1][:-2], manifest=toy, probed=None)
     assert again.summary == done.summary
 
 
 def test_files_on_one_side(toy: Manifest, tmp_path: Path) -> None:
-    probed = probe(toy, tmp_path)
-    done = compare(tmp_path / "cache", "one", "files_npy", manifest=toy, probed=probed)
+    probed = probe_files(toy, tmp_path)
+    done = compare_features(tmp_path / "cache", "one", "files_npy", manifest=toy, probed=probed)
     assert done.summary == {"snippet": ["equal bit by bit in 2 videos"]}
     assert [v.video_id for v in done.videos] == ["v1", "v2"]
     assert (done.only_a, done.only_b) == (1, 0)
     with pytest.raises(CompareError, match="--manifest"):
-        compare(tmp_path / "cache", "one", "files_npy")
+        compare_features(tmp_path / "cache", "one", "files_npy")
 
 
 @pytest.mark.parametrize(
@@ -234,15 +234,15 @@ def test_files_on_one_side(toy: Manifest, tmp_path: Path) -> None:
 )
 def test_names_that_are_wrong(toy: Manifest, tmp_path: Path, name: str, match: str) -> None:
     with pytest.raises(CompareError, match=match):
-        compare(tmp_path / "cache", "one", name)
+        compare_features(tmp_path / "cache", "one", name)
 
 
 def test_a_name_that_is_a_path_too(toy: Manifest, tmp_path: Path) -> None:
     (tmp_path / "two_npy").rename(tmp_path / "one")
     with pytest.raises(CompareError, match=r"write \./one for the path"):
-        compare(tmp_path / "cache", "one", "two")
-    probed = probe(toy, tmp_path)
-    done = compare(tmp_path / "cache", "./one", "two", manifest=toy, probed=probed)
+        compare_features(tmp_path / "cache", "one", "two")
+    probed = probe_files(toy, tmp_path)
+    done = compare_features(tmp_path / "cache", "./one", "two", manifest=toy, probed=probed)
     assert done.summary == {"snippet": ["equal bit by bit in 3 videos"]}
 
 
@@ -250,9 +250,9 @@ def test_nothing_in_common(toy: Manifest, tmp_path: Path) -> None:
     record = VideoRecord(video_id="v0", path=None, split="test")
     other = Manifest(dataset="other", root=str(tmp_path), records=(record,))
     sources, cache = [tmp_path / "one_npy" / "v0.npy"], tmp_path / "cache"
-    import_features(other, probe(other, cache), sources, cache, name="third")
+    import_features(other, probe_files(other, cache), sources, cache, name="third")
     with pytest.raises(CompareError, match=r"no video is in both: imported-.* has 3 \(snippet\)"):
-        compare(cache, "one", "third")
+        compare_features(cache, "one", "third")
 
 
 def test_command_line(toy: Manifest, tmp_path: Path) -> None:

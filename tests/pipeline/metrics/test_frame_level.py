@@ -15,13 +15,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from vadpipe.pipeline.metrics.frame_level import (
     FrameMetrics,
     LabelledScores,
-    MetricsError,
     VideoCounts,
-    expand_to_frames,
     frame_metrics,
     micro_auc,
     thin_curve,
 )
+from vadpipe.pipeline.scores.frames import MetricsError, expand_to_frames
 
 
 def slow_expand(windows, start, stop):

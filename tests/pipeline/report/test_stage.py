@@ -29,17 +29,13 @@ from tests.footage import moving_picture, write_coding, write_video
 from vadpipe.data_manifests.record import Manifest, VideoRecord
 from vadpipe.detectors.base import Scores
 from vadpipe.extractors.footage.decode import read_frames
+from vadpipe.extractors.footage.errors import SeekMismatch
 from vadpipe.extractors.footage.identity import HashMode
 from vadpipe.extractors.footage.probe_file import probe_video
-from vadpipe.extractors.footage.video import ProbeRow, SeekMismatch, in_order
-from vadpipe.pipeline.metrics.frame_level import (
-    Alignment,
-    LabelledScores,
-    MetricsError,
-    expand_to_frames,
-    frame_metrics,
-)
+from vadpipe.extractors.footage.video import ProbeRow, in_order
+from vadpipe.pipeline.metrics.frame_level import Alignment, LabelledScores, frame_metrics
 from vadpipe.pipeline.report import stage as report
+from vadpipe.pipeline.report.curves import decimate, timecode
 from vadpipe.pipeline.report.heatmaps import (
     LONGEST_SIDE,
     Heatmaps,
@@ -48,16 +44,11 @@ from vadpipe.pipeline.report.heatmaps import (
     shrink,
     write_picture,
 )
-from vadpipe.pipeline.report.stage import (
-    ReportError,
-    decimate,
-    duration,
-    event_thumbnails,
-    flatten,
-    timecode,
-    write_report,
-)
+from vadpipe.pipeline.report.stage import duration, flatten, write_report
+from vadpipe.pipeline.report.thumbnails import event_thumbnails
 from vadpipe.pipeline.scores.events import Event, EventConfig, events_table, find_events
+from vadpipe.pipeline.scores.folder import ReportError
+from vadpipe.pipeline.scores.frames import MetricsError, expand_to_frames
 from vadpipe.pipeline.scores.maps import maps_path, write_maps
 
 FPS = 25.0

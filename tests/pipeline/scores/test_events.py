@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from vadpipe.pipeline.metrics.frame_level import expand_to_frames
 from vadpipe.pipeline.scores.events import (
     EVENT_SCHEMA,
     Calibration,
@@ -20,6 +19,7 @@ from vadpipe.pipeline.scores.events import (
     events_table,
     find_events,
 )
+from vadpipe.pipeline.scores.frames import expand_to_frames
 
 BARE = EventConfig(merge_seconds=0, min_seconds=0)
 

@@ -24,10 +24,10 @@ from vadpipe.detectors.knn import KNN
 from vadpipe.extractors.patch_cubes import PatchCubes, PatchCubesConfig, grid_of
 from vadpipe.pipeline import score as score_stage
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
-from vadpipe.pipeline.extract import extract
-from vadpipe.pipeline.metrics.frame_level import expand_to_frames
-from vadpipe.pipeline.probe import Probed, probe
-from vadpipe.pipeline.score import score
+from vadpipe.pipeline.extract import extract_features
+from vadpipe.pipeline.probe import probe_files
+from vadpipe.pipeline.score import score_footage
+from vadpipe.pipeline.scores.frames import expand_to_frames
 from vadpipe.pipeline.scores.maps import (
     covered_by_grids,
     maps_path,
@@ -37,8 +37,9 @@ from vadpipe.pipeline.scores.maps import (
     remove_other_maps,
     write_maps,
 )
-from vadpipe.pipeline.store.feature_store import StoreError
-from vadpipe.pipeline.train import train
+from vadpipe.pipeline.store.atomic import StoreError
+from vadpipe.pipeline.store.probe_table import Probed
+from vadpipe.pipeline.train import train_detector
 
 
 def scores_with(maps: dict[str, np.ndarray], starts: Any = None, stops: Any = None) -> Scores:
@@ -297,9 +298,11 @@ def prepared(tmp_path_factory) -> tuple[Manifest, Probed, Path, Path]:
     root = tmp_path_factory.mktemp("prepared")
     write_tiny_scene(root / "scene")
     manifest, cache = synthetic.build(root / "scene"), root / "cache"
-    probed = probe(manifest, cache)
-    extract(manifest, probed, [resolve_extractor("null", {}, weights=None)], cache)
-    trained = train("knn", manifest, probe(manifest.select(split="train"), cache), cache)
+    probed = probe_files(manifest, cache)
+    extract_features(manifest, probed, [resolve_extractor("null", {}, weights=None)], cache)
+    trained = train_detector(
+        "knn", manifest, probe_files(manifest.select(split="train"), cache), cache
+    )
     return manifest.select(split="test"), probed, cache, trained.folder
 
 
@@ -325,7 +328,7 @@ def again(prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Again:
         chosen = manifest.model_copy(update={"records": manifest.records[:videos]})
         ids = {r.video_id for r in chosen.records}
         rows = replace(probed, rows={v: r for v, r in probed.rows.items() if v in ids})
-        done = score(model, chosen, rows, tmp_path / "out", cache, keep_maps=keep_maps)
+        done = score_footage(model, chosen, rows, tmp_path / "out", cache, keep_maps=keep_maps)
         assert not done.failures and len(done.videos) == videos
         return done.fresh
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from vadpipe.extractors.footage.video import EmptyFile
+from vadpipe.extractors.footage.errors import EmptyFile
 from vadpipe.pipeline.store.failures import (
     FAILURE_SCHEMA,
     Failure,

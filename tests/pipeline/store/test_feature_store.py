@@ -20,18 +20,9 @@ from hypothesis import strategies as st
 from vadpipe.extractors.base import ArraySpec
 from vadpipe.extractors.clips import Span, plan_spans
 from vadpipe.pipeline.store import feature_store as store_module
-from vadpipe.pipeline.store.feature_store import (
-    CannotWrite,
-    FeatureStore,
-    ShardRow,
-    StoreError,
-    VideoFacts,
-    covers,
-    list_stores,
-    row_of,
-    write_atomically,
-    write_table,
-)
+from vadpipe.pipeline.store.atomic import CannotWrite, StoreError, write_atomically, write_table
+from vadpipe.pipeline.store.feature_store import FeatureStore, covers, list_stores
+from vadpipe.pipeline.store.shard import ShardRow, VideoFacts, row_of
 
 CONTENT = "s1-" + "ab" * 20
 SPEC = ArraySpec("x", "float16", ("snippet", "feature"), (3,), role="snippet")

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from vadpipe.extractors.footage.video import ProbeRow
-from vadpipe.pipeline.probe import Probed
 from vadpipe.pipeline.store.failures import Failure
+from vadpipe.pipeline.store.probe_table import Probed
 from vadpipe.pipeline.tables.probe import MEANINGS, report_lines, report_values
 
 REPOSITORY = Path(__file__).resolve().parents[3]

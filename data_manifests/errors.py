@@ -1,0 +1,11 @@
+"""The one base of all errors that vadpipe raises on purpose."""
+
+from __future__ import annotations
+
+
+class VadpipeError(Exception):
+    """Something that the user can act on: the message says what is wrong and what to do next.
+
+    Every error class of the four rooms derives from it, so a caller can catch them all. It lives
+    in this room because the other three may import this file and nothing else outside their own.
+    """

@@ -1,0 +1,98 @@
+"""Extractor `vifi_clip`: 512 features a frame from CLIP ViT-B/16 or ViFi-CLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import PositiveInt
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from .base import ArraySpec, Config
+from .clips import ClipRule
+from .device.inference import VideoNetwork, resized
+from .device.resize import short_side
+from .network_extractor import NetworkExtractor
+from .networks.clip_vit import CARDS, FEATURES, SIDE, ClipTower, frame_flops
+from .weights.cards import Weights
+
+
+class ViFiClipConfig(Config):
+    """Settings of `vifi_clip`.
+
+    Attributes:
+        mode: "center_crop" is the test pipeline that belongs to the weights: short side 256,
+            bilinear (ViFi-CLIP) or 224, bicubic (OpenAI), then the middle 224 x 224. "squash"
+            resizes the whole frame to 224 x 224: surveillance frames are wide, and the crop keeps
+            about half of an 856 x 480 one.
+        via: (height, width) that frames are resized to first, ignoring their aspect: the size of
+            in-painted twins, so that their resolution does not tell them from real frames.
+        normalise: "l2" scales every feature to length 1.
+        stride: frames from one feature to the next.
+        dtype: of the stored features.
+    """
+
+    mode: Literal["center_crop", "squash"] = "center_crop"
+    via: tuple[PositiveInt, PositiveInt] | None = None
+    normalise: Literal["raw", "l2"] = "raw"  # our reading: CLIP normalises behind the pooling
+    stride: PositiveInt = 1  # "for every frame", Rai et al., suppl. 2.2
+    dtype: Literal["float16", "float32"] = "float16"
+
+
+class ViFiClipFeatures(NetworkExtractor[ViFiClipConfig]):
+    """The projected class token of each frame: (512) a frame, blind to its neighbours."""
+
+    name: ClassVar[str] = "vifi_clip"
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[Config]] = ViFiClipConfig
+    cards: ClassVar[tuple[Weights, ...]] = CARDS
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "squash": {"mode": "squash"},
+        # normal frames and in-painted ones (256 x 256) go the same way
+        "pseudo_anomaly": {"mode": "squash", "via": (256, 256)},
+    }
+    batch_size: ClassVar[int] = 64
+    gpu_batch_size: ClassVar[int] = 512
+
+    @property
+    def arrays(self) -> tuple[ArraySpec, ...]:
+        """One feature a frame."""
+        dims = ("frame", "feature")
+        return (ArraySpec("features", self.config.dtype, dims, (FEATURES,), role="frame"),)
+
+    @property
+    def clip_rule(self) -> ClipRule:
+        """Single frames without context."""
+        return ClipRule(1, self.config.stride)
+
+    def build(self) -> ClipTower:
+        """The image tower."""
+        return ClipTower()
+
+    def rows(self, network: VideoNetwork, videos: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Features (n, 512)."""
+        features = network.features(self.pixels(videos))
+        return {
+            "features": normalize(features, dim=1) if self.config.normalise == "l2" else features
+        }
+
+    def pixels(self, videos: Sequence[Tensor]) -> Tensor:
+        """Clips (1, H, W, 3) uint8 -> (n, 1, 224, 224, 3) uint8, resized and cropped."""
+        if self.config.via is not None:
+            videos = list(resized(videos, self.config.via))
+        kind = self._card.extra["interpolation"]
+        if self.config.mode == "squash":
+            return resized(videos, (SIDE, SIDE), kind)
+        size = short_side(videos[0].shape[1], videos[0].shape[2], self._card.extra["short_side"])
+        top, left = (round((length - SIDE) / 2) for length in size)  # halves as in torchvision
+        return resized(videos, size, kind)[:, :, top : top + SIDE, left : left + SIDE]
+
+    @property
+    def _card(self) -> Weights:
+        assert self.weights is not None  # the base class has checked
+        return self.weights.card
+
+    def flops(self, height: int, width: int) -> float:
+        """Multiply-adds times two for one frame; the size of the video does not matter."""
+        return frame_flops()

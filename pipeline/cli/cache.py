@@ -1,0 +1,139 @@
+"""Commands about the feature sets of a cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ...data_manifests import read_manifest
+from ..store.atomic import StoreError
+from ..store.feature_store import FeatureStore, list_stores
+
+if TYPE_CHECKING:
+    pass
+from .main import cli
+from .options import cache_option, echo, json_option, probe_options
+
+
+@cli.group()
+def cache() -> None:
+    """Look after the feature sets of a cache."""
+
+
+@cache.command("ls")
+@cache_option
+def cache_ls(cache: Path) -> None:
+    """List the feature sets with their size."""
+    import pyarrow.compute as pc
+
+    for store in list_stores(cache):
+        table = store.index()
+        size = pc.sum(table["size"]).as_py() or 0
+        videos = pc.count_distinct(table["content_id"]).as_py()
+        click.echo(f"{store.name}\t{videos} videos\t{table.num_rows} shards\t{size:,} bytes")
+
+
+def _chosen(cache: Path, names: tuple[str, ...]) -> list[FeatureStore]:
+    """The feature sets of these full names; without any, all.
+
+    Raises:
+        StoreError: there is none of that name.
+    """
+    stores = {store.name: store for store in list_stores(cache)}
+    for name in names:
+        if name not in stores:
+            raise StoreError(f"{cache} has no feature set {name!r}; see vadpipe cache ls")
+    return [stores[name] for name in names or stores]
+
+
+@cache.command("verify")
+@click.argument("names", nargs=-1)
+@cache_option
+def cache_verify(names: tuple[str, ...], cache: Path) -> None:
+    """Read every shard and compare it with its checksum; exit code 1 on any problem."""
+    problems = [f"{s.name}: {line}" for s in _chosen(cache, names) for line in s.verify()]
+    for line in problems:
+        click.echo(line)
+    if problems:
+        raise click.exceptions.Exit(1)
+    click.echo("all shards are whole")
+
+
+@cache.command("rebuild")
+@click.argument("names", nargs=-1)
+@cache_option
+def cache_rebuild(names: tuple[str, ...], cache: Path) -> None:
+    """Write the index anew from the shards."""
+    for store in _chosen(cache, names):
+        click.echo(f"{store.name}\t{store.rebuild_index()} shards")
+
+
+@cache.command("quarantine")
+@click.option("--release", multiple=True, metavar="PATH", help="Let a file go (or `all`).")
+@cache_option
+def cache_quarantine(release: tuple[str, ...], cache: Path) -> None:
+    """List the files that took a process down, or let them go."""
+    from ..engine import quarantine
+
+    for entry in quarantine.entries(cache).values():
+        if "all" in release or entry.path in release:
+            quarantine.release(cache, entry.key)
+            click.echo(f"released {entry.path}")
+        elif not release:
+            click.echo(f"{entry.path}\t{entry.error}\t{entry.message}")
+
+
+@cache.command("compare")
+@click.argument("a")
+@click.argument("b")
+@click.option(
+    "--manifest",
+    "manifest_path",
+    type=click.Path(exists=True, path_type=Path),
+    help="Names the videos; needed where A or B are files.",
+)
+@probe_options
+@json_option
+@cache_option
+def cache_compare(
+    a: str,
+    b: str,
+    manifest_path: Path | None,
+    hash_mode: Any,
+    image_fps: float,
+    as_json: bool,
+    cache: Path,
+) -> None:
+    """Say how two feature sets differ: A and B are names in the cache, files or folders.
+
+    \b
+    Example:
+        vadpipe cache compare imported-1f0c inception_i3d-77ab
+        vadpipe cache compare rtfm_i3d /data/other_i3d --manifest ucf.parquet
+    """
+    from ..importing.compare import compare_features
+    from ..probe import probe_files
+
+    listed = None if manifest_path is None else read_manifest(manifest_path)
+    probed = None
+    if listed is not None:
+        probed = probe_files(listed, cache, hash_mode=hash_mode, image_fps=image_fps)
+    done = compare_features(cache, a, b, manifest=listed, probed=probed)
+    echo(done.lines(), done.to_json(), as_json)
+
+
+@cache.command("rm")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@cache_option
+def cache_rm(name: str, yes: bool, cache: Path) -> None:
+    """Delete a feature set by its full name."""
+    import shutil
+
+    (store,) = _chosen(cache, (name,))
+    if not yes:
+        click.confirm(f"delete {store.root}?", abort=True)
+    shutil.rmtree(store.root)
+    click.echo(f"deleted {store.root}")

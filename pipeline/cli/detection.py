@@ -1,0 +1,316 @@
+"""Commands about detectors: train, score, evaluate, report, labels."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ...data_manifests import read_manifest
+from ..engine.progress import console
+from ..engine.settings import Engine
+from ..run.config import parse_settings
+from ..store.atomic import StoreError
+from ..store.feature_store import list_stores
+
+if TYPE_CHECKING:
+    pass
+from .main import cli
+from .options import (
+    cache_option,
+    echo,
+    engine_options,
+    finish,
+    json_option,
+    open_target,
+    probe_options,
+    probe_target,
+    set_option,
+)
+
+
+@cli.command()
+@click.argument("detector")
+@click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
+@click.option("--features", multiple=True, metavar="ROLE=STORE", help="Where several would do.")
+@click.option("--config", type=click.Path(exists=True, path_type=Path), help="TOML file.")
+@set_option
+@click.option("--seed", type=int, default=0)
+@click.option(
+    "--seeds", type=click.IntRange(1), default=1, help="Models: seed, seed + 1, ... one each."
+)
+@click.option("--device", default="cpu")
+@click.option(
+    "--holdout",
+    type=click.FloatRange(0, 0.9),
+    default=0.2,
+    help="Share of the normal videos that give the threshold instead of being trained on.",
+)
+@click.option("--memory", type=click.IntRange(1), help="Bytes of training data on the device.")
+@click.option("--tensorboard", type=click.Path(file_okay=False, path_type=Path), help="Folder.")
+@click.option("--force", is_flag=True, help="Train again even if the model is there.")
+@probe_options
+@cache_option
+def train(
+    detector: str,
+    manifest_path: Path,
+    features: tuple[str, ...],
+    config: Path | None,
+    settings: tuple[str, ...],
+    seed: int,
+    seeds: int,
+    device: str,
+    holdout: float,
+    memory: int | None,
+    tensorboard: Path | None,
+    force: bool,
+    hash_mode: Any,
+    image_fps: float,
+    cache: Path,
+) -> None:
+    """Train a detector from the cache; prints the model folder.
+
+    \b
+    Example:
+        vadpipe train knn ped2.parquet --set role=patch
+        vadpipe train ssrl ucf.parquet --set steps=300 --seeds 3
+    """
+    import tomllib
+
+    from ..probe import probe_files
+    from ..train import train_detector
+
+    listed = read_manifest(manifest_path)
+    chosen = {} if config is None else tomllib.loads(config.read_text(encoding="utf-8"))
+    probed = probe_files(
+        listed.select(split="train"), cache, hash_mode=hash_mode, image_fps=image_fps
+    )
+    for drawn in range(seed, seed + seeds):
+        done = train_detector(
+            detector,
+            listed,
+            probed,
+            cache,
+            features=parse_settings(features),
+            settings={**chosen, **parse_settings(settings)},
+            seed=drawn,
+            device=device,
+            holdout=holdout,
+            memory=memory,
+            tensorboard=None if tensorboard is None else tensorboard / f"seed-{drawn}",
+            force=force,
+        )
+        click.echo(str(done.folder))
+        facts = ", ".join(f"{k} {v}" for k, v in done.summary.items())
+        console.print(f"{'trained' if done.fresh else 'this model is there already'}: {facts}")
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("target", type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Score folder.")
+@click.option("--split", help="Of a manifest; the test split if it has one.")
+@click.option("--quantile", type=float, default=0.99, help="Of normal scores: the threshold.")
+@click.option("--weights", help="One's own weights file, if the model was trained with one.")
+@click.option("--no-maps", is_flag=True, help="Store no score maps, so draw no heat-maps.")
+@click.option(
+    "--discard-features", is_flag=True, help="Delete the features of a video once it is scored."
+)
+@engine_options
+@probe_options
+@cache_option
+def score(
+    model: str,
+    target: Path,
+    out: Path,
+    split: str | None,
+    quantile: float,
+    weights: str | None,
+    no_maps: bool,
+    discard_features: bool,
+    engine: Engine,
+    hash_mode: Any,
+    image_fps: float,
+    cache: Path,
+) -> None:
+    """Score a video, a folder or a manifest; what is missing is extracted first.
+
+    Writes scores.parquet, events.parquet and report.html. A second run scores what is new.
+
+    \b
+    Example:
+        vadpipe score MODEL some.mp4 -o out
+        vadpipe score MODEL /archive -o out --discard-features
+    """
+    from ..models import find_model
+    from ..report.stage import write_report
+    from ..run.stages import evaluate_if_labelled
+    from ..score import score_footage
+    from ..scores.events import EventConfig
+
+    listed = open_target(target, split)
+    probed = probe_target(listed, cache, hash_mode, image_fps, engine)
+    release = min(EventConfig().release_quantile, quantile)
+    done = score_footage(
+        find_model(cache, model),
+        listed,
+        probed,
+        out,
+        cache,
+        engine=engine,
+        events=EventConfig(quantile=quantile, release_quantile=release),
+        weights=weights,
+        keep_maps=not no_maps,
+        discard_features=discard_features,
+        command=" ".join(sys.argv),
+    )
+    lines, failures = evaluate_if_labelled(out, listed)
+    click.echo(f"{len(done.videos)} videos scored ({done.fresh} new), {done.events} events")
+    for line in lines:
+        click.echo(line)
+    click.echo(str(write_report(out, out / "report.html", manifest=listed)))
+    finish([*done.failures, *failures], out / "failures.parquet")
+
+
+@cli.command()
+@click.argument(
+    "scores",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+@click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
+@click.option("--split", default="test")
+@click.option(
+    "--align",
+    type=click.Choice(["auto", "exact", "pad16"]),
+    default="auto",
+    help="Measure the frames of a video, or 16 for every snippet.",
+)
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(0, 100_000),
+    default=1000,
+    help="Samples of videos for the intervals; 0 gives none.",
+)
+@json_option
+def evaluate(
+    scores: tuple[Path, ...],
+    manifest_path: Path,
+    split: str,
+    align: Any,
+    bootstrap: int,
+    as_json: bool,
+) -> None:
+    """Compare scores with frame labels: micro and macro AUC, AP, per category and video.
+
+    Several score folders of the same videos (one a seed) give a line each, mean and spread.
+
+    \b
+    Example:
+        vadpipe evaluate out ped2.parquet
+        vadpipe evaluate seed0 seed1 seed2 ucf.parquet --align exact
+    """
+    from ..evaluate import evaluate_runs
+    from ..tables.metrics import detail_lines, metrics_lines, runs_lines
+
+    listed = open_target(manifest_path, split)
+    runs = evaluate_runs(scores, listed, align=align, replicates=bootstrap)
+    if len(scores) > 1:
+        echo(runs_lines(runs), runs.to_json(), as_json)
+    else:
+        (done,) = runs.runs.values()
+        echo(metrics_lines(done) + detail_lines(done), done.to_json(), as_json)
+
+
+@cli.command()
+@click.argument("scores", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "manifest_path",
+    metavar="[MANIFEST]",
+    required=False,
+    type=click.Path(exists=True, path_type=Path),
+)
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="HTML file or a folder for it.")
+@click.option("--heatmaps", is_flag=True, help="Write heat-maps as PNG files beside the page too.")
+@set_option
+def report(
+    scores: Path,
+    manifest_path: Path | None,
+    out: Path | None,
+    heatmaps: bool,
+    settings: tuple[str, ...],
+) -> None:
+    """Write the page: curves, events with thumbnails and heat-maps, ROC, settings.
+
+    \b
+    Example:
+        vadpipe report out ped2.parquet
+        vadpipe report out --heatmaps --set upsample=bilinear --set scale=frame
+    """
+    from ..report.heatmaps import HeatmapStyle
+    from ..report.stage import write_report
+
+    target = scores / "report.html" if out is None else out
+    if target.suffix.lower() != ".html":
+        target = target / "report.html"
+    listed = None if manifest_path is None else open_target(manifest_path, None)
+    style = HeatmapStyle.model_validate(parse_settings(settings))
+    page = write_report(scores, target, manifest=listed, style=style, heatmap_files=heatmaps)
+    click.echo(str(page))
+
+
+@cli.group()
+def labels() -> None:
+    """Look after the labels of a manifest."""
+
+
+@labels.command("check")
+@click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
+@click.option("--features", metavar="STORE", help="A feature set of the cache, or its beginning.")
+@click.option("--scores", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--split", help="Compare videos of this split only.")
+@click.option("--subset", is_flag=True, help="Videos are missing on purpose: compare no totals.")
+@probe_options
+@cache_option
+@json_option
+def labels_check(
+    manifest_path: Path,
+    features: str | None,
+    scores: Path | None,
+    split: str | None,
+    subset: bool,
+    hash_mode: Any,
+    image_fps: float,
+    cache: Path,
+    as_json: bool,
+) -> None:
+    """Compare labels with official totals, features and scores; exit code 1 if any differs.
+
+    \b
+    Example:
+        vadpipe labels check ucf.parquet --features inception_i3d --scores out
+    """
+    from ..labels import check_labels
+    from ..probe import probe_files
+
+    listed = read_manifest(manifest_path)
+    store = rows = None
+    if features is not None:
+        found = [s for s in list_stores(cache) if s.name.startswith(features)]
+        if len(found) != 1:
+            names = ", ".join(s.name for s in found) or "none"
+            raise StoreError(f"{cache} needs one feature set {features!r}, has {names}")
+        store = found[0]
+        probed = probe_files(
+            listed.select(split=split), cache, hash_mode=hash_mode, image_fps=image_fps
+        )
+        rows = probed.rows
+    done = check_labels(
+        listed, features=store, rows=rows, scores=scores, split=split, subset=subset
+    )
+    echo(done.lines(), done.to_json(), as_json)
+    if not done.ok:
+        raise click.exceptions.Exit(1)

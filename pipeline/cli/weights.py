@@ -1,0 +1,63 @@
+"""Commands about pretrained weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ...extractors.weights.cards import Weights, WeightsError
+from ..registry import EXTRACTORS
+
+if TYPE_CHECKING:
+    pass
+from .main import cli
+
+
+@cli.group()
+def weights() -> None:
+    """Look after pretrained weights."""
+
+
+def _cards() -> dict[str, Weights]:
+    return {card.name: card for name in EXTRACTORS for card in EXTRACTORS[name].cards}
+
+
+def _card(name: str) -> Weights:
+    cards = _cards()
+    if name not in cards:
+        raise WeightsError(f"no weights {name!r}; there are: {', '.join(cards)}")
+    return cards[name]
+
+
+@weights.command("ls")
+def weights_ls() -> None:
+    """List the cards: what is here, its licence and origin."""
+    from ...extractors.weights.kept import ls
+
+    for row in ls(list(_cards().values())):
+        click.echo(f"{row.name}\t{row.state}\t{row.licence}\t{row.origin}")
+
+
+@weights.command("fetch")
+@click.argument("name")
+@click.option("--sha256", help="Where the card does not know it.")
+def weights_fetch(name: str, sha256: str | None) -> None:
+    """Download weights, check their hash, convert them to safetensors."""
+    from ...extractors.weights.fetch import fetch
+
+    click.echo(str(fetch(_card(name), sha256=sha256)))
+
+
+@weights.command("verify")
+@click.argument("names", nargs=-1)
+def weights_verify(names: tuple[str, ...]) -> None:
+    """Hash weights again; exit code 1 if one is broken or missing."""
+    from ...extractors.weights.kept import verify
+
+    rows = [verify(_card(name)) for name in names or _cards()]
+    for row in rows:
+        click.echo(f"{row.name}\t{row.state}")
+    wrong = {"broken", "missing"} if names else {"broken"}
+    if any(row.state in wrong for row in rows):
+        raise click.exceptions.Exit(1)

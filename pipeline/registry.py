@@ -1,0 +1,53 @@
+"""What there is by name: extractors, detectors and data sets, imported when they are asked for.
+
+The names stand in literal tables, `PLACES` of each room. Importing a class imports torch or scipy,
+which takes seconds; `vadpipe --help` needs only the names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from .. import data_manifests, detectors, extractors
+
+if TYPE_CHECKING:
+    from ..data_manifests.record import Manifest
+    from ..detectors.base import Detector
+    from ..extractors.base import Extractor
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """Names of one kind; a value is imported on first use.
+
+    Args:
+        room:
+            The package that the places are relative to.
+        places:
+            name -> "module:attribute".
+    """
+
+    def __init__(self, room: str, places: Mapping[str, str]) -> None:
+        self._room = room
+        self._places = dict(places)
+
+    def __getitem__(self, name: str) -> T:
+        module, _, attribute = self._places[name].partition(":")
+        found: T = getattr(import_module(f"{self._room}.{module}"), attribute)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+EXTRACTORS: Registry[type[Extractor[Any]]] = Registry(extractors.__name__, extractors.PLACES)
+DETECTORS: Registry[type[Detector[Any]]] = Registry(detectors.__name__, detectors.PLACES)
+DATASETS: Registry[Callable[..., Manifest]] = Registry(
+    data_manifests.__name__, data_manifests.PLACES
+)
