@@ -153,6 +153,7 @@ def imported_stores(card: Mapping[str, Any], cache: Path) -> list[FeatureStore]:
 
 
 def how_to_import(store: FeatureStore) -> str:
+    """What to type where features of an imported set are missing."""
     return f"run vadpipe import with --name {store.recipe['config']['name']}"
 
 

@@ -9,14 +9,12 @@ from pathlib import Path
 from ..data_manifests.record import Manifest, VideoRecord
 from ..extractors.footage.decode_worker import end_idle, guarded_probe
 from ..extractors.footage.errors import DecodeError
-from ..extractors.footage.identity import HashMode
-from ..extractors.footage.limits import DecodeLimits
 from ..extractors.footage.video import ProbeRow
 from .engine import quarantine
 from .engine.cluster import open_client
 from .engine.execute import run_tasks
 from .engine.progress import progress_bar
-from .engine.settings import cpu_count
+from .engine.settings import ProbeOptions, cpu_count
 from .store.failures import Failure, describe_failure
 from .store.keys import canonical_json
 from .store.probe_table import PART_ROWS, Probed, load_probes, save_probes
@@ -31,21 +29,14 @@ class ProbeTask:
     video_id: str
     path: str
     signature: str
-    hash_mode: HashMode
-    decode: bool
-    image_fps: float
-    limits: DecodeLimits
+    options: ProbeOptions
 
 
 def probe_files(
     manifest: Manifest,
     cache: Path,
+    options: ProbeOptions | None = None,
     *,
-    hash_mode: HashMode = "sampled",
-    decode: bool = False,
-    image_fps: float = 25.0,
-    limits: DecodeLimits | None = None,
-    retry_quarantined: bool = False,
     threads: int | None = None,
 ) -> Probed:
     """Probe the files of a manifest; those seen before at the same size and time are not opened.
@@ -57,37 +48,29 @@ def probe_files(
             The videos.
         cache:
             Root of the cache; `probe/*.parquet` is read and added to.
-        hash_mode:
-            "sampled" reads a few MiB of each file, "full" all of it.
-        decode:
-            Decode everything: exact frame counts and corrupt frames.
-        image_fps:
-            The nominal rate of image folders, and of videos without footage.
-        limits:
-            What is refused; None takes the defaults.
-        retry_quarantined:
-            Open files again that have taken a process down.
+        options:
+            How files are opened; None takes the defaults.
         threads:
             Files at once.
     """
-    limits = limits or DecodeLimits()
+    options = options or ProbeOptions()
     known = load_probes(cache)
-    barred = {} if retry_quarantined else quarantine.entries(cache)
+    barred = {} if options.retry_quarantined else quarantine.entries(cache)
     rows: dict[str, ProbeRow] = {}
     failures: list[Failure] = []
     tasks: dict[str, list[ProbeTask]] = {}
     for record in manifest.records:
         if record.path is None:
-            rows[record.video_id] = _without_footage(manifest.dataset, record, image_fps)
+            rows[record.video_id] = _without_footage(manifest.dataset, record, options.image_fps)
             continue
         try:
             path = manifest.resolve(record.path)
-            task = _task(path, record.video_id, hash_mode, decode, image_fps, limits)
+            task = _task(path, record.video_id, options)
             if task.signature in barred:
                 raise barred[task.signature].refusal()
             if task.signature in known:
-                limits.check_file(path)
-                limits.check(known[task.signature])
+                options.limits.check_file(path)
+                options.limits.check(known[task.signature])
         except (OSError, ValueError, DecodeError) as error:
             failures.append(describe_failure(record.video_id, "probe", error))
             continue
@@ -120,7 +103,7 @@ def probe_files(
                     if len(fresh) >= PART_ROWS:
                         save_probes(cache, fresh)
                         fresh = []
-                    if retry_quarantined:
+                    if options.retry_quarantined:
                         quarantine.release(cache, outcome.task.signature)
                 advance(1)
         if fresh:
@@ -137,10 +120,10 @@ def probe_files(
 def _probe_one(task: ProbeTask) -> ProbeRow:
     return guarded_probe(
         Path(task.path),
-        hash_mode=task.hash_mode,
-        decode=task.decode,
-        image_fps=task.image_fps,
-        limits=task.limits,
+        hash_mode=task.options.hash_mode,
+        decode=task.options.decode,
+        image_fps=task.options.image_fps,
+        limits=task.options.limits,
     )
 
 
@@ -169,14 +152,7 @@ def _without_footage(dataset: str, record: VideoRecord, fps: float) -> ProbeRow:
     )
 
 
-def _task(
-    path: Path,
-    video_id: str,
-    hash_mode: HashMode,
-    decode: bool,
-    image_fps: float,
-    limits: DecodeLimits,
-) -> ProbeTask:
+def _task(path: Path, video_id: str, options: ProbeOptions) -> ProbeTask:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: is the manifest's root right?")
     stats = [path.stat()]
@@ -184,8 +160,7 @@ def _task(
         stats = [p.stat() for p in sorted(path.iterdir())]
     size = sum(s.st_size for s in stats)
     modified = max((s.st_mtime_ns for s in stats), default=0)
-    rate = f"|{image_fps}" if path.is_dir() else ""
-    signature = f"{PROBE_VERSION}|{hash_mode}|{int(decode)}{rate}|{len(stats)}|{size}|{modified}|"
-    return ProbeTask(
-        video_id, str(path), signature + str(path), hash_mode, decode, image_fps, limits
-    )
+    rate = f"|{options.image_fps}" if path.is_dir() else ""
+    how = f"{PROBE_VERSION}|{options.hash_mode}|{int(options.decode)}{rate}"
+    signature = f"{how}|{len(stats)}|{size}|{modified}|{path}"
+    return ProbeTask(video_id, str(path), signature, options)

@@ -109,6 +109,11 @@ def resolve(
 
 
 def resolve_card(card: Weights, folder: Path) -> ResolvedWeights:
+    """The weights of a card that are on this machine, checked and converted.
+
+    Raises:
+        WeightsError: they are missing or wrong; the message says what to type.
+    """
     found = _find(card, folder)
     if found is None:
         places = [str(Path(told) / card.file)] if (told := _own_folder()) else []
@@ -161,6 +166,11 @@ def _check(card: Weights, path: Path, converted: bool) -> str:
 
 
 def seed_in(spec: str) -> int:
+    """The seed of "random:SEED".
+
+    Raises:
+        WeightsError: it is no whole number.
+    """
     seed = spec.removeprefix("random:")
     if not seed.isdecimal():
         raise WeightsError(
@@ -298,5 +308,6 @@ def _content_sha256(tensors: Arrays, record: Mapping[str, str]) -> str:
 
 
 def file_sha256(path: Path) -> str:
+    """sha256 of a file, 64 hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

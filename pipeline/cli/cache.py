@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ...data_manifests import read_manifest
-from ..store.atomic import StoreError
-from ..store.feature_store import FeatureStore, list_stores
+from .options import ANY, cache_option, echo, json_option, probe_options
 
 if TYPE_CHECKING:
-    pass
-from .main import cli
-from .options import cache_option, echo, json_option, probe_options
+    from ..engine.settings import ProbeOptions
 
 
-@cli.group()
+@click.group()
 def cache() -> None:
     """Look after the feature sets of a cache."""
 
@@ -28,6 +24,8 @@ def cache_ls(cache: Path) -> None:
     """List the feature sets with their size."""
     import pyarrow.compute as pc
 
+    from ..store.feature_store import list_stores
+
     for store in list_stores(cache):
         table = store.index()
         size = pc.sum(table["size"]).as_py() or 0
@@ -35,25 +33,14 @@ def cache_ls(cache: Path) -> None:
         click.echo(f"{store.name}\t{videos} videos\t{table.num_rows} shards\t{size:,} bytes")
 
 
-def _chosen(cache: Path, names: tuple[str, ...]) -> list[FeatureStore]:
-    """The feature sets of these full names; without any, all.
-
-    Raises:
-        StoreError: there is none of that name.
-    """
-    stores = {store.name: store for store in list_stores(cache)}
-    for name in names:
-        if name not in stores:
-            raise StoreError(f"{cache} has no feature set {name!r}; see vadpipe cache ls")
-    return [stores[name] for name in names or stores]
-
-
 @cache.command("verify")
 @click.argument("names", nargs=-1)
 @cache_option
 def cache_verify(names: tuple[str, ...], cache: Path) -> None:
     """Read every shard and compare it with its checksum; exit code 1 on any problem."""
-    problems = [f"{s.name}: {line}" for s in _chosen(cache, names) for line in s.verify()]
+    from ..store.feature_store import chosen_stores
+
+    problems = [f"{s.name}: {line}" for s in chosen_stores(cache, names) for line in s.verify()]
     for line in problems:
         click.echo(line)
     if problems:
@@ -66,7 +53,9 @@ def cache_verify(names: tuple[str, ...], cache: Path) -> None:
 @cache_option
 def cache_rebuild(names: tuple[str, ...], cache: Path) -> None:
     """Write the index anew from the shards."""
-    for store in _chosen(cache, names):
+    from ..store.feature_store import chosen_stores
+
+    for store in chosen_stores(cache, names):
         click.echo(f"{store.name}\t{store.rebuild_index()} shards")
 
 
@@ -91,7 +80,7 @@ def cache_quarantine(release: tuple[str, ...], cache: Path) -> None:
 @click.option(
     "--manifest",
     "manifest_path",
-    type=click.Path(exists=True, path_type=Path),
+    type=ANY,
     help="Names the videos; needed where A or B are files.",
 )
 @probe_options
@@ -101,8 +90,7 @@ def cache_compare(
     a: str,
     b: str,
     manifest_path: Path | None,
-    hash_mode: Any,
-    image_fps: float,
+    probing: ProbeOptions,
     as_json: bool,
     cache: Path,
 ) -> None:
@@ -113,13 +101,14 @@ def cache_compare(
         vadpipe cache compare imported-1f0c inception_i3d-77ab
         vadpipe cache compare rtfm_i3d /data/other_i3d --manifest ucf.parquet
     """
+    from ...data_manifests.table import read_manifest
     from ..importing.compare import compare_features
     from ..probe import probe_files
 
     listed = None if manifest_path is None else read_manifest(manifest_path)
     probed = None
     if listed is not None:
-        probed = probe_files(listed, cache, hash_mode=hash_mode, image_fps=image_fps)
+        probed = probe_files(listed, cache, probing)
     done = compare_features(cache, a, b, manifest=listed, probed=probed)
     echo(done.lines(), done.to_json(), as_json)
 
@@ -132,7 +121,9 @@ def cache_rm(name: str, yes: bool, cache: Path) -> None:
     """Delete a feature set by its full name."""
     import shutil
 
-    (store,) = _chosen(cache, (name,))
+    from ..store.feature_store import chosen_stores
+
+    (store,) = chosen_stores(cache, (name,))
     if not yes:
         click.confirm(f"delete {store.root}?", abort=True)
     shutil.rmtree(store.root)

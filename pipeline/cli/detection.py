@@ -8,17 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...data_manifests import read_manifest
-from ..engine.progress import console
-from ..engine.settings import Engine
-from ..run.config import parse_settings
-from ..store.atomic import StoreError
-from ..store.feature_store import list_stores
-
-if TYPE_CHECKING:
-    pass
-from .main import cli
 from .options import (
+    ANY,
+    FOLDER,
+    OUT,
     cache_option,
     echo,
     engine_options,
@@ -26,16 +19,18 @@ from .options import (
     json_option,
     open_target,
     probe_options,
-    probe_target,
     set_option,
 )
 
+if TYPE_CHECKING:
+    from ..engine.settings import Engine, ProbeOptions
 
-@cli.command()
+
+@click.command()
 @click.argument("detector")
-@click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
+@click.argument("manifest_path", metavar="MANIFEST", type=ANY)
 @click.option("--features", multiple=True, metavar="ROLE=STORE", help="Where several would do.")
-@click.option("--config", type=click.Path(exists=True, path_type=Path), help="TOML file.")
+@click.option("--config", type=ANY, help="TOML file.")
 @set_option
 @click.option("--seed", type=int, default=0)
 @click.option(
@@ -66,8 +61,7 @@ def train(
     memory: int | None,
     tensorboard: Path | None,
     force: bool,
-    hash_mode: Any,
-    image_fps: float,
+    probing: ProbeOptions,
     cache: Path,
 ) -> None:
     """Train a detector from the cache; prints the model folder.
@@ -79,14 +73,15 @@ def train(
     """
     import tomllib
 
+    from ...data_manifests.table import read_manifest
+    from ..engine.progress import console
     from ..probe import probe_files
+    from ..run.config import parse_settings
     from ..train import train_detector
 
     listed = read_manifest(manifest_path)
     chosen = {} if config is None else tomllib.loads(config.read_text(encoding="utf-8"))
-    probed = probe_files(
-        listed.select(split="train"), cache, hash_mode=hash_mode, image_fps=image_fps
-    )
+    probed = probe_files(listed.select(split="train"), cache, probing)
     for drawn in range(seed, seed + seeds):
         done = train_detector(
             detector,
@@ -107,10 +102,10 @@ def train(
         console.print(f"{'trained' if done.fresh else 'this model is there already'}: {facts}")
 
 
-@cli.command()
+@click.command()
 @click.argument("model")
-@click.argument("target", type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Score folder.")
+@click.argument("target", type=ANY)
+@click.option("-o", "--out", type=OUT, required=True, help="Score folder.")
 @click.option("--split", help="Of a manifest; the test split if it has one.")
 @click.option("--quantile", type=float, default=0.99, help="Of normal scores: the threshold.")
 @click.option("--weights", help="One's own weights file, if the model was trained with one.")
@@ -131,8 +126,7 @@ def score(
     no_maps: bool,
     discard_features: bool,
     engine: Engine,
-    hash_mode: Any,
-    image_fps: float,
+    probing: ProbeOptions,
     cache: Path,
 ) -> None:
     """Score a video, a folder or a manifest; what is missing is extracted first.
@@ -145,13 +139,14 @@ def score(
         vadpipe score MODEL /archive -o out --discard-features
     """
     from ..models import find_model
+    from ..probe import probe_files
     from ..report.stage import write_report
     from ..run.stages import evaluate_if_labelled
     from ..score import score_footage
     from ..scores.events import EventConfig
 
     listed = open_target(target, split)
-    probed = probe_target(listed, cache, hash_mode, image_fps, engine)
+    probed = probe_files(listed, cache, probing)
     release = min(EventConfig().release_quantile, quantile)
     done = score_footage(
         find_model(cache, model),
@@ -174,14 +169,14 @@ def score(
     finish([*done.failures, *failures], out / "failures.parquet")
 
 
-@cli.command()
+@click.command()
 @click.argument(
     "scores",
     nargs=-1,
     required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=FOLDER,
 )
-@click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
+@click.argument("manifest_path", metavar="MANIFEST", type=ANY)
 @click.option("--split", default="test")
 @click.option(
     "--align",
@@ -225,15 +220,15 @@ def evaluate(
         echo(metrics_lines(done) + detail_lines(done), done.to_json(), as_json)
 
 
-@cli.command()
-@click.argument("scores", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.command()
+@click.argument("scores", type=FOLDER)
 @click.argument(
     "manifest_path",
     metavar="[MANIFEST]",
     required=False,
-    type=click.Path(exists=True, path_type=Path),
+    type=ANY,
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="HTML file or a folder for it.")
+@click.option("-o", "--out", type=OUT, help="HTML file or a folder for it.")
 @click.option("--heatmaps", is_flag=True, help="Write heat-maps as PNG files beside the page too.")
 @set_option
 def report(
@@ -252,6 +247,7 @@ def report(
     """
     from ..report.heatmaps import HeatmapStyle
     from ..report.stage import write_report
+    from ..run.config import parse_settings
 
     target = scores / "report.html" if out is None else out
     if target.suffix.lower() != ".html":
@@ -262,15 +258,15 @@ def report(
     click.echo(str(page))
 
 
-@cli.group()
+@click.group()
 def labels() -> None:
     """Look after the labels of a manifest."""
 
 
 @labels.command("check")
-@click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
+@click.argument("manifest_path", metavar="MANIFEST", type=ANY)
 @click.option("--features", metavar="STORE", help="A feature set of the cache, or its beginning.")
-@click.option("--scores", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--scores", type=FOLDER)
 @click.option("--split", help="Compare videos of this split only.")
 @click.option("--subset", is_flag=True, help="Videos are missing on purpose: compare no totals.")
 @probe_options
@@ -282,8 +278,7 @@ def labels_check(
     scores: Path | None,
     split: str | None,
     subset: bool,
-    hash_mode: Any,
-    image_fps: float,
+    probing: ProbeOptions,
     cache: Path,
     as_json: bool,
 ) -> None:
@@ -293,20 +288,16 @@ def labels_check(
     Example:
         vadpipe labels check ucf.parquet --features inception_i3d --scores out
     """
+    from ...data_manifests.table import read_manifest
     from ..labels import check_labels
     from ..probe import probe_files
+    from ..store.feature_store import store_like
 
     listed = read_manifest(manifest_path)
     store = rows = None
     if features is not None:
-        found = [s for s in list_stores(cache) if s.name.startswith(features)]
-        if len(found) != 1:
-            names = ", ".join(s.name for s in found) or "none"
-            raise StoreError(f"{cache} needs one feature set {features!r}, has {names}")
-        store = found[0]
-        probed = probe_files(
-            listed.select(split=split), cache, hash_mode=hash_mode, image_fps=image_fps
-        )
+        store = store_like(cache, features)
+        probed = probe_files(listed.select(split=split), cache, probing)
         rows = probed.rows
     done = check_labels(
         listed, features=store, rows=rows, scores=scores, split=split, subset=subset

@@ -7,16 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...data_manifests import read_manifest, write_manifest
-from ..engine.progress import console
-from ..engine.settings import Engine
 from ..registry import DATASETS
-from ..run.config import parse_settings
-
-if TYPE_CHECKING:
-    pass
-from .main import cli
 from .options import (
+    ANY,
+    OUT,
     cache_option,
     corrupt_option,
     echo,
@@ -24,18 +18,19 @@ from .options import (
     finish,
     json_option,
     limit_option,
-    limits_of,
     probe_options,
-    probe_target,
     retry_option,
     set_option,
 )
 
+if TYPE_CHECKING:
+    from ..engine.settings import Engine, ProbeOptions
 
-@cli.command()
+
+@click.command()
 @click.argument("dataset", type=click.Choice(sorted(DATASETS)))
-@click.argument("root", type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help=".parquet, .csv")
+@click.argument("root", type=ANY)
+@click.option("-o", "--out", type=OUT, required=True, help=".parquet, .csv")
 @click.option("--split", type=click.Choice(["train", "test", "all"]), help="Footage only.")
 @click.option("--train-fraction", type=float, help="Footage only: the first part is normal.")
 @set_option
@@ -54,6 +49,8 @@ def manifest(
         vadpipe manifest footage /archive -o archive.parquet
         vadpipe manifest ucsd_ped2 /data/UCSDped2 -o ped2.parquet
     """
+    from ...data_manifests.table import write_manifest
+    from ..run.config import parse_settings
     from ..run.stages import build_manifest
 
     options = parse_settings(settings)
@@ -66,23 +63,19 @@ def manifest(
     click.echo(f"{out}: {len(made.records)} records of {dataset}")
 
 
-@cli.command()
-@click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
+@click.command()
+@click.argument("manifest_path", metavar="MANIFEST", type=ANY)
 @click.option("--decode", is_flag=True, help="Decode everything: exact counts, corrupt frames.")
 @click.option("--all", "list_all", is_flag=True, help="List the videos without fault as well.")
+@probe_options
 @limit_option
 @retry_option
-@probe_options
 @cache_option
 @json_option
 def probe(
     manifest_path: Path,
-    decode: bool,
     list_all: bool,
-    limits: tuple[str, ...],
-    retry_quarantined: bool,
-    hash_mode: Any,
-    image_fps: float,
+    probing: ProbeOptions,
     cache: Path,
     as_json: bool,
 ) -> None:
@@ -92,24 +85,17 @@ def probe(
     Example:
         vadpipe probe archive.parquet
     """
+    from ...data_manifests.table import read_manifest
     from ..probe import probe_files
     from ..tables.probe import report_lines, report_values
 
-    probed = probe_files(
-        read_manifest(manifest_path),
-        cache,
-        hash_mode=hash_mode,
-        decode=decode,
-        image_fps=image_fps,
-        limits=limits_of(limits),
-        retry_quarantined=retry_quarantined,
-    )
+    probed = probe_files(read_manifest(manifest_path), cache, probing)
     echo(report_lines(probed, list_all=list_all), report_values(probed), as_json)
     finish(probed.failures, cache / "failures" / f"{manifest_path.stem}-probe.parquet")
 
 
-@cli.command()
-@click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
+@click.command()
+@click.argument("manifest_path", metavar="MANIFEST", type=ANY)
 @click.option("-e", "--extractor", "names", multiple=True, required=True, help="NAME[:PRESET].")
 @set_option
 @click.option("--weights", help="A card's name, a file, or random:SEED.")
@@ -130,8 +116,7 @@ def extract(
     max_bytes: int | None,
     dry_run: bool,
     engine: Engine,
-    hash_mode: Any,
-    image_fps: float,
+    probing: ProbeOptions,
     cache: Path,
 ) -> None:
     """Turn footage into features, once; what is in the cache already is not done again.
@@ -141,10 +126,13 @@ def extract(
         vadpipe extract archive.parquet -e inception_i3d
         vadpipe extract ped2.parquet -e patch_cubes:small --set stride=8
     """
+    from ...data_manifests.table import read_manifest
     from ..engine.extractor_spec import resolve_extractor, stores_of
     from ..engine.planning import estimate
-    from ..extract import barred_by_quarantine, engine_for, plans_of
-    from ..extract import extract_features
+    from ..engine.progress import console
+    from ..extract import barred_by_quarantine, engine_for, extract_features, plans_of
+    from ..probe import probe_files
+    from ..run.config import parse_settings
 
     listed = read_manifest(manifest_path)
     config = parse_settings(settings)
@@ -159,7 +147,7 @@ def extract(
         )
         for name in names
     ]
-    probed = probe_target(listed, cache, hash_mode, image_fps, engine)
+    probed = probe_files(listed, cache, probing)
     stores = stores_of(specs, cache)
     for spec, store in zip(specs, stores, strict=True):
         identity = "none" if spec.weights is None else spec.weights.identity[:19]
@@ -188,14 +176,14 @@ def extract(
     finish(failures, cache / "failures" / f"{manifest_path.stem}-extract.parquet")
 
 
-@cli.command("import")
-@click.argument("manifest_path", metavar="MANIFEST", type=click.Path(exists=True, path_type=Path))
+@click.command("import")
+@click.argument("manifest_path", metavar="MANIFEST", type=ANY)
 @click.argument(
     "sources",
     metavar="FILES...",
     nargs=-1,
     required=True,
-    type=click.Path(exists=True, path_type=Path),
+    type=ANY,
 )
 @click.option("--name", required=True, help="Of this import; part of its key.")
 @click.option("--origin", help="Where the features are from, in words; part of the key.")
@@ -218,8 +206,7 @@ def import_command(
     snippet_frames: int,
     fps: float | None,
     dry_run: bool,
-    hash_mode: Any,
-    image_fps: float,
+    probing: ProbeOptions,
     cache: Path,
 ) -> None:
     """Take over features that others have extracted: npy, npz and text files, or folders of them.
@@ -228,12 +215,14 @@ def import_command(
     Example:
         vadpipe import ucf.parquet UCF_Train_ten_crop_i3d UCF_Test_ten_crop_i3d --name rtfm_i3d
     """
+    from ...data_manifests.table import read_manifest
+    from ..engine.progress import console
     from ..import_features import import_features
     from ..importing.layouts import parse_grid
     from ..probe import probe_files
 
     listed = read_manifest(manifest_path)
-    probed = probe_files(listed, cache, hash_mode=hash_mode, image_fps=image_fps)
+    probed = probe_files(listed, cache, probing)
     done = import_features(
         listed,
         probed,
@@ -261,7 +250,7 @@ def import_command(
     finish(done.failures, cache / "failures" / f"{manifest_path.stem}-import.parquet")
 
 
-@cli.command()
+@click.command()
 @click.option("--watch", is_flag=True, help="Print anew every two seconds until no run is left.")
 @click.option("--last", type=click.IntRange(1), default=5, help="Runs to show.")
 @json_option

@@ -1,72 +1,92 @@
-"""The command line: parse, call one stage, print. No logic."""
+"""The entry point: which command is in which file, and how errors end a command."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import Any
 
 import click
-from pydantic import ValidationError
 
-from ...data_manifests import ManifestError
-from ...extractors.errors import ExtractorError
-from ...extractors.footage.errors import DecodeError
-from ...extractors.weights.cards import WeightsError
-from ..engine.progress import console
-from ..run.config import ConfigError
-from ..store.atomic import StoreError
-
-if TYPE_CHECKING:
-    pass
+from ...data_manifests.errors import VadpipeError
 from .options import CONTEXT
 
+# Command -> file and function. A file is imported when its command or its help is asked for.
+COMMANDS = {
+    "bench": "run:bench",
+    "cache": "cache:cache",
+    "demo": "run:demo",
+    "evaluate": "detection:evaluate",
+    "extract": "footage:extract",
+    "import": "footage:import_command",
+    "labels": "detection:labels",
+    "manifest": "footage:manifest",
+    "probe": "footage:probe",
+    "report": "detection:report",
+    "run": "run:run",
+    "score": "detection:score",
+    "status": "footage:status",
+    "train": "detection:train",
+    "weights": "weights:weights",
+}
 
-def _known_errors() -> tuple[type[BaseException], ...]:
-    errors: list[type[BaseException]] = [ManifestError, ExtractorError, DecodeError, WeightsError]
-    errors += [StoreError, ConfigError, ValidationError, OSError]
-    for module, name in (
-        ("detectors.base", "DetectorError"),
-        ("pipeline.cluster", "ClusterError"),
-        ("pipeline.metrics", "MetricsError"),
-        ("pipeline.feature_files", "FeatureFileError"),
-        ("pipeline.compare", "CompareError"),
-        ("pipeline.events", "EventError"),
-        ("pipeline.report", "ReportError"),
-        ("pipeline.score", "ScoreError"),
-    ):
-        loaded = sys.modules.get(f"vadpipe.{module}")  # an error of what was never imported
-        if loaded is not None:
-            errors.append(getattr(loaded, name))
-    return tuple(errors)
+
+class Commands(click.Group):
+    """The group of all commands, imported one file at a time."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, sorted."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name; None if there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, function = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(f".{module}", __package__), function)
+        return command
+
+
+@click.group(cls=Commands, context_settings=CONTEXT)
+@click.version_option(package_name="vadpipe")
+def cli() -> None:
+    """Video anomaly detection: features once, then small detectors from the cache."""
 
 
 def main() -> None:
-    """Entry point: known errors become one message and exit code 1."""
-    signal.signal(signal.SIGTERM, _interrupt)  # batch systems end a job so
+    """Run a command; an error that the user can act on is one message and exit code 1."""
+    signal.signal(signal.SIGTERM, _interrupt)  # batch systems end a job this way
     try:
         sys.exit(cli(standalone_mode=False) or 0)  # an Exit comes back as its code
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        console.print("stopped; run the same command again to go on")
+        _say("stopped; run the same command again to go on")
         sys.exit(130)
     except Exception as error:
-        if not isinstance(error, _known_errors()):
+        if not _is_known(error):
             raise
-        console.print(f"Error: {error}", style="bold red", markup=False, highlight=False)
+        _say(f"Error: {error}", style="bold red")
         sys.exit(1)
+
+
+def _is_known(error: Exception) -> bool:
+    """Whether the message of an error is enough: a setting that does not validate is as well."""
+    from pydantic import ValidationError
+
+    return isinstance(error, VadpipeError | ValidationError | OSError)
+
+
+def _say(text: str, **style: Any) -> None:
+    from ..engine.progress import console
+
+    console.print(text, markup=False, highlight=False, **style)
 
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-@click.group(context_settings=CONTEXT)
-@click.version_option(package_name="vadpipe")
-def cli() -> None:
-    """Video anomaly detection: features once, then small detectors from the cache."""
 
 
 if __name__ == "__main__":

@@ -10,30 +10,34 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from ...data_manifests import Manifest, ManifestError, read_manifest
-from ...data_manifests import footage as footage_dataset
-from ...extractors.footage.limits import DecodeLimits
-from ..engine.progress import console
-from ..engine.settings import SPAN_FRAMES, Engine
-from ..run.config import default_cache, parse_settings
-from ..store.failures import Failure, write_failures
+from .. import registry
 
 if TYPE_CHECKING:
-    from ..store.probe_table import Probed
+    from ...data_manifests.record import Manifest
+    from ...extractors.footage.limits import DecodeLimits
+    from ..store.failures import Failure
 
-
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+ANY = click.Path(exists=True, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+OUT = click.Path(path_type=Path)
 CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}
 PARTLY = 3  # exit code: done, but some videos failed
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _default_cache() -> Path:
+    from ..run.config import default_cache
+
+    return default_cache()
 
 
 def cache_option(command: Command) -> Command:
     """`--cache DIR`."""
     return click.option(
         "--cache",
-        type=click.Path(path_type=Path),
-        default=default_cache,
+        type=OUT,
+        default=_default_cache,
         show_default="$VADPIPE_CACHE or the user's cache folder",
         help="Root of the cache.",
     )(command)
@@ -45,17 +49,30 @@ def json_option(command: Command) -> Command:
 
 
 def probe_options(command: Command) -> Command:
-    """How files are opened."""
-    command = click.option("--image-fps", default=25.0, help="Frames per second of image folders.")(
-        command
+    """How files are opened; the command gets one `probing`. Put it outside of `engine_options`."""
+    options = (
+        click.option(
+            "--hash",
+            "hash_mode",
+            type=click.Choice(["sampled", "full"]),
+            default="sampled",
+            help="Tell files apart by samples of their content or by all of it.",
+        ),
+        click.option("--image-fps", default=25.0, help="Frames per second of image folders."),
     )
-    return click.option(
-        "--hash",
-        "hash_mode",
-        type=click.Choice(["sampled", "full"]),
-        default="sampled",
-        help="Tell files apart by samples of their content or by all of it.",
-    )(command)
+
+    @wraps(command)
+    def with_probing(**values: Any) -> Any:
+        from ..engine.settings import ProbeOptions
+
+        own = {name: values.pop(name) for name in ProbeOptions.model_fields if name in values}
+        if "limits" in own:
+            own["limits"] = limits_of(own["limits"])
+        return command(probing=ProbeOptions(**own), **values)
+
+    for option in reversed(options):
+        option(with_probing)
+    return cast(Command, with_probing)
 
 
 limit_option = click.option(
@@ -82,15 +99,17 @@ def engine_options(command: Command) -> Command:
         click.option("--device", default="cpu", help="cpu, cuda (all GPUs), cuda:0, cuda:0,cuda:1"),
         click.option("--workers", type=click.IntRange(0), default=0, help="Local processes (CPU)."),
         click.option("--scheduler", metavar="ADDR", help="An existing Dask cluster; tls://..."),
-        click.option("--tls-ca", type=_FILE, help="Certificate authority of the cluster."),
-        click.option("--tls-cert", type=_FILE, help="This side's certificate."),
-        click.option("--tls-key", type=_FILE, help="Its key."),
+        click.option("--tls-ca", type=FILE, help="Certificate authority of the cluster."),
+        click.option("--tls-cert", type=FILE, help="This side's certificate."),
+        click.option("--tls-key", type=FILE, help="Its key."),
         click.option("--threads", type=click.IntRange(1), help="CPU threads of a network."),
         click.option("--streams", type=click.IntRange(1), help="Videos at once in each process."),
         click.option("--batch-size", type=click.IntRange(1), help="Clips a batch; else tuned."),
         click.option("--compile", is_flag=True, help="Let torch.compile rewrite networks."),
         click.option(
-            "--span-frames", type=click.IntRange(1), default=SPAN_FRAMES, help="Frames a span."
+            "--span-frames",
+            type=click.IntRange(1),
+            help="Frames a span; else about ten minutes of footage.",
         ),
         limit_option,
         retry_option,
@@ -98,9 +117,14 @@ def engine_options(command: Command) -> Command:
 
     @wraps(command)
     def with_engine(**values: Any) -> Any:
-        limits = limits_of(values.pop("limits"))
-        settings = {name: values.pop(name) for name in Engine.model_fields if name in values}
-        return command(engine=Engine(**settings, limits=limits), **values)
+        from ..engine.settings import Engine
+
+        own = {name: values.pop(name) for name in Engine.model_fields if name in values}
+        own["limits"] = limits_of(own["limits"])
+        engine = Engine(**{name: value for name, value in own.items() if value is not None})
+        if "probing" in values:
+            values["probing"] = engine.probing(values["probing"])
+        return command(engine=engine, **values)
 
     for option in reversed(options):
         option(with_engine)
@@ -108,6 +132,10 @@ def engine_options(command: Command) -> Command:
 
 
 def limits_of(pairs: tuple[str, ...]) -> DecodeLimits:
+    """The limits that `--limit KEY=VALUE` options state."""
+    from ...extractors.footage.limits import DecodeLimits
+    from ..run.config import parse_settings
+
     return DecodeLimits.model_validate(parse_settings(pairs))
 
 
@@ -117,11 +145,15 @@ set_option = click.option(
 
 
 def echo(lines: list[str], values: dict[str, Any], as_json: bool) -> None:
+    """Print lines, or the same facts as JSON."""
     click.echo(json.dumps(values, indent=1) if as_json else "\n".join(lines))
 
 
 def finish(failures: list[Failure], path: Path) -> None:
     """List failures on stderr, write them, and end with code 3 if there are any."""
+    from ..engine.progress import console
+    from ..store.failures import write_failures
+
     if failures or path.is_file():  # an earlier run may have left some
         write_failures(path, failures)
     if not failures:
@@ -135,8 +167,11 @@ def finish(failures: list[Failure], path: Path) -> None:
 
 def open_target(target: Path, split: str | None) -> Manifest:
     """A manifest file, or one's own footage: a file or a folder."""
+    from ...data_manifests.record import ManifestError
+    from ...data_manifests.table import read_manifest
+
     if target.suffix.lower() not in (".parquet", ".csv"):
-        return footage_dataset.build(target)
+        return registry.DATASETS["footage"](target)
     manifest = read_manifest(target)
     if split is None:
         split = "test" if any(r.split == "test" for r in manifest.records) else None
@@ -144,18 +179,3 @@ def open_target(target: Path, split: str | None) -> Manifest:
     if not chosen.records:
         raise ManifestError(f"{target} has no videos of split {split!r}")
     return chosen
-
-
-def probe_target(
-    listed: Manifest, cache: Path, hash_mode: Any, image_fps: float, engine: Engine
-) -> Probed:
-    from ..probe import probe_files
-
-    return probe_files(
-        listed,
-        cache,
-        hash_mode=hash_mode,
-        image_fps=image_fps,
-        limits=engine.limits,
-        retry_quarantined=engine.retry_quarantined,
-    )

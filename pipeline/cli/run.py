@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..run.config import load_run
-from ..store.failures import Failure
+from .options import ANY, FILE, OUT, cache_option, echo, finish, json_option, set_option
 
 if TYPE_CHECKING:
-    pass
-from .main import cli
-from .options import cache_option, echo, finish, json_option, set_option
+    from ..store.failures import Failure
 
 
-@cli.command()
-@click.argument("run_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.command()
+@click.argument("run_file", type=FILE)
 @set_option
 @click.option("--dry-run", is_flag=True, help="Print the stages and do nothing.")
 def run(run_file: Path, settings: tuple[str, ...], dry_run: bool) -> None:
@@ -27,6 +24,7 @@ def run(run_file: Path, settings: tuple[str, ...], dry_run: bool) -> None:
     Example:
         vadpipe run ped2.toml --set seed=1
     """
+    from ..run.config import load_run
     from ..run.stages import execute, plan
 
     config = load_run(run_file, settings)
@@ -45,7 +43,7 @@ def run(run_file: Path, settings: tuple[str, ...], dry_run: bool) -> None:
     finish(unique, config.out / "failures.parquet")
 
 
-@cli.command()
+@click.command()
 @click.argument(
     "what", type=click.Choice(["decode", "network", "extract", "engine", "index", "train"])
 )
@@ -56,7 +54,7 @@ def run(run_file: Path, settings: tuple[str, ...], dry_run: bool) -> None:
 @click.option("--device", default="cpu", help="Of networks.")
 @click.option(
     "--footage",
-    type=click.Path(exists=True, path_type=Path),
+    type=ANY,
     help="Of decode and extract; else a scene is drawn.",
 )
 @json_option
@@ -100,8 +98,8 @@ def bench(
     echo(lines, values, as_json)
 
 
-@cli.command()
-@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("demo"))
+@click.command()
+@click.option("-o", "--out", type=OUT, default=Path("demo"))
 @click.option("--seed", type=int, default=0)
 @click.option("--device", default="cpu")
 @cache_option

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...extractors.weights.cards import Weights, WeightsError
 from ..registry import EXTRACTORS
 
 if TYPE_CHECKING:
-    pass
-from .main import cli
+    from ...extractors.weights.cards import Weights
 
 
-@cli.group()
+@click.group()
 def weights() -> None:
     """Look after pretrained weights."""
 
@@ -24,6 +22,8 @@ def _cards() -> dict[str, Weights]:
 
 
 def _card(name: str) -> Weights:
+    from ...extractors.weights.cards import WeightsError
+
     cards = _cards()
     if name not in cards:
         raise WeightsError(f"no weights {name!r}; there are: {', '.join(cards)}")

@@ -11,12 +11,33 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...extractors.base import Runtime
 from ...extractors.errors import ExtractorError
+from ...extractors.footage.identity import HashMode
 from ...extractors.footage.limits import DecodeLimits
 
 SPAN_FRAMES = 16_384  # about ten minutes
 PIXEL_SPAN_FRAMES = 1024  # where pixels are kept: a span is in memory until it is written
 CPU_STREAMS = 2  # one video is decoded and written while the network works on another
 MOST_STREAMS = 16
+
+
+class ProbeOptions(BaseModel):
+    """How files are opened.
+
+    Attributes:
+        hash_mode: "sampled" reads a few MiB of each file to tell it from others, "full" all of it.
+        image_fps: nominal frames per second of image folders, and of videos without footage.
+        decode: decode everything: exact frame counts and corrupt frames.
+        limits: what a file may cost.
+        retry_quarantined: open files again that have taken a process down.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hash_mode: HashMode = "sampled"
+    image_fps: float = Field(default=25.0, gt=0)
+    decode: bool = False
+    limits: DecodeLimits = DecodeLimits()
+    retry_quarantined: bool = False
 
 
 class Engine(BaseModel):
@@ -66,6 +87,11 @@ class Engine(BaseModel):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key belong together")
         return self
+
+    def probing(self, options: ProbeOptions) -> ProbeOptions:
+        """Options of a probe before this engine runs: with its limits."""
+        own = {"limits": self.limits, "retry_quarantined": self.retry_quarantined}
+        return options.model_copy(update=own)
 
     @property
     def on_gpu(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from ...data_manifests.record import Manifest, ManifestError
 from ...data_manifests.table import read_manifest, write_manifest
 from ..engine.extractor_spec import ExtractorSpec, resolve_extractor, stores_of
+from ..engine.settings import ProbeOptions
 from ..evaluate import evaluate_scores
 from ..extract import extract_features
 from ..probe import probe_files
@@ -136,10 +137,7 @@ def probed_of_run(run: RunConfig, manifest: Manifest) -> Probed:
     return probe_files(
         manifest,
         cache,
-        hash_mode=run.hash_mode,
-        image_fps=run.image_fps,
-        limits=run.engine.limits,
-        retry_quarantined=run.engine.retry_quarantined,
+        run.engine.probing(ProbeOptions(hash_mode=run.hash_mode, image_fps=run.image_fps)),
     )
 
 

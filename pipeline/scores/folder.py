@@ -18,6 +18,11 @@ class ReportError(VadpipeError, ValueError):
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a score folder.
+
+    Raises:
+        ReportError: the file is missing or damaged.
+    """
     if not path.is_file():
         raise ReportError(f"{path.parent} is no score folder: it has no {path.name} (run score)")
     try:
@@ -30,6 +35,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table of a score folder.
+
+    Raises:
+        ReportError: the file is missing.
+    """
     if not path.is_file():
         raise ReportError(f"{path.parent} is no score folder: it has no {path.name} (run score)")
     rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
@@ -37,6 +47,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def read_scores(folder: Path, video: Mapping[str, Any]) -> pa.Table:
+    """The scores of one video: frame_start, frame_stop, score.
+
+    Raises:
+        ReportError: they are missing, or the video id is no file name.
+    """
     video_id = video["video_id"]
     path = folder / "scores" / f"{video_id}.parquet"
     if path.parent != folder / "scores":

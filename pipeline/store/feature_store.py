@@ -472,6 +472,32 @@ def list_stores(cache: Path) -> list[FeatureStore]:
     return [FeatureStore.open(p.parent) for p in sorted((cache / "features").glob("*/spec.json"))]
 
 
+def chosen_stores(cache: Path, names: Collection[str]) -> list[FeatureStore]:
+    """The feature sets of these full names; without any, all.
+
+    Raises:
+        StoreError: there is none of that name.
+    """
+    stores = {store.name: store for store in list_stores(cache)}
+    for name in names:
+        if name not in stores:
+            raise StoreError(f"{cache} has no feature set {name!r}; see vadpipe cache ls")
+    return [stores[name] for name in names or stores]
+
+
+def store_like(cache: Path, name: str) -> FeatureStore:
+    """The one feature set whose name begins like this.
+
+    Raises:
+        StoreError: there is none, or several: the message lists them.
+    """
+    found = [store for store in list_stores(cache) if store.name.startswith(name)]
+    if len(found) != 1:
+        names = ", ".join(store.name for store in found) or "none"
+        raise StoreError(f"{cache} needs one feature set {name!r}, has {names}")
+    return found[0]
+
+
 _INDEX_SCHEMA = pa.schema(
     [
         ("content_id", pa.string()),

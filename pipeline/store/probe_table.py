@@ -70,6 +70,7 @@ def duplicates(probed: Probed) -> dict[str, list[str]]:
 
 
 def load_probes(cache: Path) -> dict[str, ProbeRow]:
+    """All rows of a cache by their signature."""
     rows: dict[str, ProbeRow] = {}
     for part in sorted((cache / "probe").glob("*.parquet")):
         try:
@@ -83,6 +84,7 @@ def load_probes(cache: Path) -> dict[str, ProbeRow]:
 
 
 def save_probes(cache: Path, fresh: Sequence[tuple[str, ProbeRow]]) -> None:
+    """Add rows to a cache, by signature; many small parts become one."""
     folder = cache / "probe"
     old = list(folder.glob("*.parquet"))
     rows = list(fresh)

@@ -121,6 +121,11 @@ def checked_dataset(file: h5py.File, name: str) -> h5py.Dataset:
 def check_arrays(
     arrays: Mapping[str, NDArray[Any] | pa.Table], specs: Sequence[ArraySpec], rows: int
 ) -> None:
+    """Compare arrays with what their specs promise.
+
+    Raises:
+        StoreError: an array is missing, unexpected, or of another shape or type.
+    """
     wanted = {spec.name: spec for spec in specs}
     if set(arrays) != set(wanted):
         raise StoreError(f"arrays {sorted(arrays)} are not the promised {sorted(wanted)}")
@@ -172,10 +177,12 @@ def _describe(dataset: h5py.Dataset, spec: ArraySpec) -> None:
 
 
 def table_path(shard: Path, name: str) -> Path:
+    """Where a table of a shard lies: beside it."""
     return shard.with_suffix(f".{name}.parquet")
 
 
 def checksum_of(plain: Mapping[str, NDArray[Any]], tables: Mapping[str, Path]) -> str:
+    """sha256 over names, dtypes, shapes and values of the arrays, and over the tables."""
     digest = hashlib.sha256()
     for name, values in sorted(plain.items()):
         digest.update(f"{name} {values.dtype.str} {values.shape};".encode())

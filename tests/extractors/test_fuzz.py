@@ -39,7 +39,7 @@ from vadpipe.extractors.footage.limits import DecodeLimits
 from vadpipe.extractors.footage.video import KeyFrames, ProbeRow, in_order
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.engine.planning import jobs_of, plan_videos
-from vadpipe.pipeline.engine.settings import Engine
+from vadpipe.pipeline.engine.settings import Engine, ProbeOptions
 from vadpipe.pipeline.engine.span_task import STOP, run_job
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.probe import probe_files
@@ -208,7 +208,7 @@ Run = Callable[[Path, Path, bool], Ending]
 def by_the_engine(path: Path, cache: Path, decode: bool) -> Ending:
     """Probe and extract as the command line does, with all that hands out tasks."""
     manifest = footage.build(path)
-    probed = probe_files(manifest, cache, decode=decode, limits=LIMITS)
+    probed = probe_files(manifest, cache, ProbeOptions(decode=decode, limits=LIMITS))
     done = extract_features(manifest, probed, [NULL], cache, engine=ENGINE)
     failures = [*probed.failures, *done.failures]
     assert len(failures) + len(done.rows) == 1

@@ -19,6 +19,7 @@ from vadpipe.pipeline import probe as probe_stage
 from vadpipe.pipeline.engine import quarantine
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.engine.planning import estimate, plan_videos
+from vadpipe.pipeline.engine.settings import ProbeOptions
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.registry import DATASETS
@@ -34,7 +35,7 @@ def listed(*records: VideoRecord, dataset: str = "toy") -> Manifest:
 
 def test_rows_without_footage(tmp_path: Path) -> None:
     """Nothing is opened (the root does not exist), nothing is remembered."""
-    probed = probe_files(listed(A, B), tmp_path, image_fps=20.0)
+    probed = probe_files(listed(A, B), tmp_path, ProbeOptions(image_fps=20.0))
     assert (list(probed.rows), probed.failures, probed.fresh) == (["a", "b"], [], 0)
     a, b = probed.rows.values()
     assert a.content_id == "m1-" + hashlib.sha256(b'["toy","a"]').hexdigest()[:40]
@@ -106,13 +107,15 @@ def test_what_is_remembered_is_what_was_found(tmp_path: Path) -> None:
 
 def test_other_ways_to_look_are_remembered_apart(scene: Manifest, tmp_path: Path) -> None:
     assert probe_files(scene, tmp_path).fresh == 5
-    assert probe_files(scene, tmp_path, decode=True).fresh == 5
-    assert probe_files(scene, tmp_path, hash_mode="full").fresh == 5
+    assert probe_files(scene, tmp_path, ProbeOptions(decode=True)).fresh == 5
+    assert probe_files(scene, tmp_path, ProbeOptions(hash_mode="full")).fresh == 5
     for options in ({}, {"decode": True}, {"hash_mode": "full"}):
         again = probe_files(scene, tmp_path, **options)  # type: ignore[arg-type]
         assert again.fresh == 0
         assert all(row.decoded == bool(options.get("decode")) for row in again.rows.values())
-    assert probe_files(scene, tmp_path, image_fps=3.0).fresh == 0, "a file has its own rate"
+    assert probe_files(scene, tmp_path, ProbeOptions(image_fps=3.0)).fresh == 0, (
+        "a file has its own rate"
+    )
 
 
 def test_a_run_that_is_killed_keeps_what_it_has_opened(
@@ -164,10 +167,10 @@ def test_limits_hold_for_what_is_remembered_too(
     scene: Manifest, tmp_path: Path, limits: dict[str, float]
 ) -> None:
     strict = DecodeLimits.model_validate(limits)
-    fresh = probe_files(scene, tmp_path / "fresh", limits=strict)
+    fresh = probe_files(scene, tmp_path / "fresh", ProbeOptions(limits=strict))
     assert not fresh.rows and fresh.fresh == 0
     assert probe_files(scene, tmp_path).fresh == 5
-    known = probe_files(scene, tmp_path, limits=strict)
+    known = probe_files(scene, tmp_path, ProbeOptions(limits=strict))
     assert not known.rows and known.fresh == 0
     for found in (fresh, known):
         assert [f.video_id for f in found.failures] == [r.video_id for r in scene.records]

@@ -27,7 +27,7 @@ from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.engine import quarantine, span_task
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.engine.quarantine import Quarantine, Quarantined, belongs_there
-from vadpipe.pipeline.engine.settings import Engine
+from vadpipe.pipeline.engine.settings import Engine, ProbeOptions
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.probe import probe_files
 
@@ -187,13 +187,13 @@ def test_probing_goes_on_without_it_until_it_is_retried(
     assert second.fresh == 0 and list(second.rows) == others
 
     hostile |= paths
-    assert [f.error for f in probe_files(scene, tmp_path, retry_quarantined=True).failures] == [
-        "DecoderHang"
-    ]
+    assert [
+        f.error for f in probe_files(scene, tmp_path, ProbeOptions(retry_quarantined=True)).failures
+    ] == ["DecoderHang"]
     assert list(quarantine.entries(tmp_path)) == [entry.key]
 
     hostile.clear()
-    fourth = probe_files(scene, tmp_path, retry_quarantined=True)
+    fourth = probe_files(scene, tmp_path, ProbeOptions(retry_quarantined=True))
     assert not fourth.failures and fourth.fresh == 1
     assert quarantine.entries(tmp_path) == {}
 
