@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vadpipe.pipeline.keys import canonical_json
-from vadpipe.pipeline.score_maps import open_maps, read_map
-from vadpipe.pipeline.store import ShardedArray, list_stores
-from vadpipe.pipeline.train import load_model
+from vadpipe.pipeline.models import load_model
+from vadpipe.pipeline.scores.maps import open_maps, read_map
+from vadpipe.pipeline.store.feature_store import list_stores
+from vadpipe.pipeline.store.keys import canonical_json
+from vadpipe.pipeline.store.shard import ShardedArray
 
 
 def describe_stores(cache: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from tests.stored import (
     read_arrays,
 )
 from vadpipe.data_manifests import read_manifest
-from vadpipe.pipeline.cli import cli
+from vadpipe.pipeline.cli.main import cli
 
 DATA = Path(__file__).resolve().parent / "data" / "v0_1"
 EXPECTED: dict[str, Any] = json.loads((DATA / "expected.json").read_text(encoding="utf-8"))

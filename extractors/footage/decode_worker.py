@@ -32,7 +32,7 @@ from typing import Any, NoReturn, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from . import video
+from . import errors
 from .decode import FrameReader, read_frames, row_for_span
 from .errors import (
     DecodeError,
@@ -61,7 +61,7 @@ MOST_JSON = 1 << 28
 
 _ERRORS = {
     kind.__name__: kind
-    for kind in vars(video).values()
+    for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, DecodeError)
 }
 
