@@ -30,7 +30,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a type or function when it is asked for: commands start without their libraries."""
+    """Import a type or function at its first use, so that commands start without pydantic."""
     from importlib import import_module
 
     for module in ("record", "table"):

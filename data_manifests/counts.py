@@ -1,9 +1,10 @@
-"""What the data sets hold as their authors and their public label files state it, and a comparison.
+"""The official totals of the data sets, and the comparison of a manifest with them.
 
-One `Counts` a split. Numbers that no public label file gives are None and are not compared. Where
-they come from: Ped2, ShanghaiTech and UCF-Crime are counted from the public label files (for the
-frames of UCF-Crime, from the list of frame counts that UR-DMU published); XD-Violence is as stated
-in P. Wu et al., "Not only Look, but also Listen", ECCV 2020, Sect. 3.
+Each split has one `Counts`. Numbers that no public label file states are None and are not compared.
+
+Sources: Ped2, ShanghaiTech and UCF-Crime are counted from the public label files. The frames of
+UCF-Crime are from the list of frame counts that UR-DMU published. XD-Violence is as stated in P. Wu
+et al., "Not only Look, but also Listen", ECCV 2020, Sect. 3.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ class Counts:
     Attributes:
         normal: videos with label 0.
         abnormal: videos with label 1.
-        frames: of all videos; None where it is unknown of one.
-        abnormal_frames: likewise, by the frame labels.
-        categories: class of anomaly -> videos; empty where nothing is stated.
+        frames: frames of all videos; None if the number is unknown for one of them.
+        abnormal_frames: frames labelled abnormal; None if the labels of one video are unknown.
+        categories: class of anomaly -> number of videos; empty where nothing is stated.
     """
 
     normal: int
@@ -59,7 +60,7 @@ OFFICIAL: dict[str, dict[str, Counts]] = {
 
 
 def count(records: Iterable[VideoRecord]) -> Counts:
-    """The totals of some records; videos of unknown label are in neither class."""
+    """Count the videos and frames of some records; an unknown label is in neither class."""
     records = list(records)
     frames = [r.expected_frames for r in records]
     labelled = [r.anomalies for r in records]
@@ -75,7 +76,7 @@ def count(records: Iterable[VideoRecord]) -> Counts:
 
 
 def differences(manifest: Manifest) -> list[str]:
-    """Where the totals of a manifest are not those of its data set, one line each.
+    """List the totals of a manifest that differ from the official ones, one line each.
 
     Splits that the manifest does not have, and data sets without stated numbers, are not compared.
     """
@@ -106,10 +107,10 @@ def differences(manifest: Manifest) -> list[str]:
 
 
 def check_totals(manifest: Manifest) -> Manifest:
-    """The manifest itself, if its totals are those of its data set, with both its splits.
+    """Return the manifest unchanged if both its splits have the official totals.
 
     Raises:
-        ManifestError: they differ, or a split has no video at all.
+        ManifestError: the totals differ, or a split has no video.
     """
     lines = [
         f"{split}: no video"

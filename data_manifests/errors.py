@@ -1,4 +1,4 @@
-"""The one base of all errors that vadpipe raises on purpose."""
+"""The base class of all errors that vadpipe raises on purpose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archive footage without labels: a folder (searched through) or one file.
+"""Archive footage without labels: a folder, searched with its subfolders, or one file.
 
     root/
       gate/2024-05-01.mp4        a video: id "gate__2024-05-01.mp4"
@@ -7,8 +7,8 @@
                                  is one video: id "yard"; its subfolders are not searched
       Hof 3/a.avi                id "Hof_3__a.avi-2cb1bdcb": changed names get a hash of the path
 
-Hidden files are passed over. Symbolic links are never followed (they lead out of the root, in
-circles, or to footage that is found anyway); only the root itself may be one.
+Hidden files are skipped. Symbolic links are never followed: they lead out of the root, in circles,
+or to footage that is found without them. Only the root itself may be a link.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ VIDEO_SUFFIXES = (
     *(".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm"),
     ".wmv",
 )
-PART_SUFFIX = len(".train")  # room that ids leave for the name of a part
+PART_SUFFIX = len(".train")  # characters that ids leave free for the name of a part
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ class Listing:
     Attributes:
         root: folder that the paths are relative to.
         videos: paths of files and image folders, in natural order.
-        skipped: (relative path, reason) of what might be footage, but is not taken.
-        others: suffix -> number of files that are no footage by their names.
+        skipped: (relative path, reason) of entries that might be footage but are not used.
+        others: suffix -> number of files whose suffix is not that of a video.
     """
 
     root: Path
@@ -66,7 +66,7 @@ def build(
     train_fraction: float | None = None,
     label: Literal[0, 1] | None = None,
 ) -> Manifest:
-    """The manifest of a folder of footage, or of one file.
+    """Make the manifest of a folder of footage, or of one file.
 
     Args:
         root:
@@ -74,32 +74,32 @@ def build(
         split:
             The split of all videos.
         train_fraction:
-            The share of each video, from its start, that is known to be normal: each video becomes
-            two records, `ID.train` (train, label 0) and `ID.test` (test, label unknown).
+            The share of each video, from its start, that is known to be normal. Each video becomes
+            two records: `ID.train` (train, label 0) and `ID.test` (test, label unknown).
         label:
             The label of all videos, where it is known.
 
     Returns:
-        A manifest; what was passed over is logged as warnings.
+        The manifest. Skipped files are logged as warnings.
 
     Raises:
-        ManifestError: the root does not exist or holds no footage, or the arguments do not fit
-            together.
+        ManifestError: the root does not exist or holds no footage, or the arguments contradict
+            each other.
     """
     if train_fraction is not None:
         if split != "all" or label is not None:
             raise ManifestError("train_fraction sets split and label itself: leave them out")
         if not 0.0 < train_fraction < 1.0:
-            raise ManifestError(f"train_fraction {train_fraction} has to be between 0 and 1")
+            raise ManifestError(f"train_fraction {train_fraction} must be between 0 and 1")
     listing = find_footage(root)
     for path, reason in listing.skipped:
         logger.warning("skipped %r: %s", path, reason)
     if listing.others:
-        logger.warning("skipped files that are no footage by their suffix: %s", _others(listing))
+        logger.warning("skipped files whose suffix is not that of a video: %s", _others(listing))
     if not listing.videos:
         raise ManifestError(
             f"no footage in {root}: looked for {', '.join(VIDEO_SUFFIXES)} and for folders of two "
-            f"or more pictures ({', '.join(IMAGE_SUFFIXES)}); passed over "
+            f"or more pictures ({', '.join(IMAGE_SUFFIXES)}); skipped "
             f"{len(listing.skipped)} links and unusable names, and files with other suffixes: "
             f"{_others(listing) or 'none'}"
         )
@@ -123,7 +123,7 @@ def build(
 
 
 def find_footage(root: Path) -> Listing:
-    """Search a folder; or take the one video that a file or an image folder is.
+    """List the videos under a folder; a video file or an image folder is listed as one video.
 
     Raises:
         ManifestError: the root does not exist, or its path cannot be stored in a manifest.
@@ -164,7 +164,7 @@ def find_footage(root: Path) -> Listing:
 
 
 def by_name(listing: Listing) -> dict[str, list[str]]:
-    """Name of a video without its suffix -> its paths, for data sets that list names only."""
+    """Map the name of a video, without suffix, to its paths: some data sets list names only."""
     found: dict[str, list[str]] = {}
     for path in listing.videos:
         name = PurePosixPath(path)
@@ -176,14 +176,14 @@ def by_name(listing: Listing) -> dict[str, list[str]]:
 def locate(
     listing: Listing, wanted: Mapping[str, str | None], *, subset: bool = False
 ) -> dict[str, str]:
-    """Where the videos of a data set lie.
+    """Find the videos of a data set in a folder.
 
     Args:
         listing:
             What the folder holds.
         wanted:
-            Name of a video without its suffix -> name of the folder that it belongs to, which
-            decides where several files have the name (None: nothing decides).
+            Name of a video without its suffix -> name of its folder. The folder is used only where
+            several files have that name; with None they are an error.
         subset:
             Leave missing videos out instead of raising.
 
@@ -191,7 +191,7 @@ def locate(
         Name -> path below the listing's root, in the order of `wanted`.
 
     Raises:
-        ManifestError: a video is missing, or several files might be it.
+        ManifestError: a video is missing, or several files have its name.
     """
     found, paths, missing = by_name(listing), {}, []
     for name, folder in wanted.items():
@@ -200,7 +200,7 @@ def locate(
             candidates = [p for p in candidates if PurePosixPath(p).parent.name == folder]
             if len(candidates) != 1:
                 raise ManifestError(
-                    f"{name} is there more than once under {listing.root}: "
+                    f"{name} exists more than once under {listing.root}: "
                     f"{', '.join(found[name])}; keep one of them"
                 )
         if candidates:
@@ -217,11 +217,11 @@ def locate(
 
 
 def safe_id(path: str) -> str:
-    """The id of the video at a relative path: it depends on nothing but that path.
+    """Make the id of the video at a relative path; it depends on that path only.
 
-    The parts are joined by "__" and the suffix stays. Where that loses something (characters that
-    an id cannot have, parts that hold "_" at their borders or "__", a name that is too long), a
-    hash of the path is added, so that two paths never share an id.
+    The parts are joined by "__" and the suffix stays. A hash of the path is added where two paths
+    could get the same id: the path has characters that an id cannot have, "__", a part that starts
+    or ends with "_", or is too long.
     """
     joined = path.replace("/", "__")
     safe = re.sub(r"^\.|[^A-Za-z0-9._-]", "_", joined)[: ID_LENGTH - PART_SUFFIX - 9]
@@ -235,7 +235,7 @@ def _unusable(path: Path) -> str | None:
     if path.is_symlink():
         return "is a symbolic link (give its target as root, or copy it)"
     if UNSTORABLE.search(path.name):
-        return "has control characters or is no UTF-8: rename it"
+        return "has control characters or is not UTF-8: rename it"
     if not (path.is_file() or path.is_dir()):
         return "is neither a file nor a folder"
     return None
@@ -246,7 +246,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _holds(entries: list[Path], suffixes: tuple[str, ...]) -> int:
-    """How many of the entries are real files with such a suffix."""
+    """Count the files among the entries that have one of the suffixes; links do not count."""
     return sum(p.suffix.lower() in suffixes and p.is_file() for p in entries if not p.is_symlink())
 
 

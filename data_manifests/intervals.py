@@ -1,15 +1,15 @@
-"""Anomaly labels of every published form, to frame ranges and to one label a frame.
+"""Convert anomaly labels of every published form to frame ranges, and to one label a frame.
 
-The library knows one form: half-open, 0-based [start, stop) ranges, sorted and apart from each
-other (ranges that overlap or touch are one). Published forms are turned into it here:
+The library uses one form: half-open, 0-based [start, stop) ranges, sorted and disjoint. Ranges that
+overlap or touch are merged. Published forms are converted here:
 
     1-based inclusive   UCSD .m, ano_pred .mat     61:180   -> [60, 180)
     0-based inclusive   UCF-Crime, UBnormal        165 240  -> [165, 241)
     label vector        ShanghaiTech, NWPU         0 0 1 1  -> [2, 4)
     pixel masks         UCSD, Avenue               a frame is abnormal if any pixel is > 0
 
-Nothing is clipped unless it is asked for: a label beyond the end of a video is most often a label
-of another video.
+Nothing is clipped unless the caller asks for it, because a label beyond the end of a video most
+often belongs to another video.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def from_inclusive(
     n_frames: int | None = None,
     clip: bool = False,
 ) -> Ranges:
-    """Inclusive intervals to half-open, 0-based ranges.
+    """Convert inclusive intervals to half-open, 0-based ranges.
 
-    Intervals may come in any order; those that overlap or touch are merged, for a frame is
-    abnormal or not, however many events it is part of. No interval at all gives ().
+    Intervals may come in any order. Those that overlap or touch are merged: a frame is abnormal or
+    not, whatever the number of its events. No intervals become ().
 
     Args:
         intervals:
@@ -47,18 +47,18 @@ def from_inclusive(
         n_frames:
             Frames of the video, where known.
         clip:
-            Cut what reaches out of [0, n_frames) instead of raising; an interval that lies
-            outside as a whole vanishes.
+            Cut the intervals to [0, n_frames) instead of raising; an interval that lies wholly
+            outside is dropped.
 
     Raises:
-        ManifestError: an interval is no pair of integers, is reversed, or reaches out of the video.
+        ManifestError: an interval is not a pair of integers, is reversed, or leaves the video.
     """
     ranges = []
     for interval in intervals:
         try:
             start, last = map(int, interval)
         except (TypeError, ValueError, OverflowError) as error:
-            raise ManifestError(f"interval {interval} is no pair of frame numbers") from error
+            raise ManifestError(f"interval {interval} is not a pair of frame numbers") from error
         if (start, last) != tuple(interval):
             raise ManifestError(f"interval {interval} has a fraction of a frame, or text")
         if last < start:
@@ -68,7 +68,7 @@ def from_inclusive(
 
 
 def from_labels(labels: ArrayLike) -> Ranges:
-    """One 0 / 1 label a frame, (n,), to ranges.
+    """Convert one 0 / 1 label a frame, (n,), to ranges.
 
     Raises:
         ManifestError: the vector is empty, not one-dimensional, or holds other values.
@@ -76,13 +76,12 @@ def from_labels(labels: ArrayLike) -> Ranges:
     vector = np.asarray(labels)
     if vector.ndim != 1 or not len(vector):
         raise ManifestError(
-            f"frame labels have shape {vector.shape}: they have to be a vector with one label a "
-            "frame"
+            f"frame labels have shape {vector.shape}: they must be a vector with one label a frame"
         )
     wrong = np.flatnonzero(~np.isin(vector, (0, 1)))
     if len(wrong):
         raise ManifestError(
-            f"frame labels have to be 0 or 1, but frame {wrong[0]} has {vector[wrong[0]]!r} "
+            f"frame labels must be 0 or 1, but frame {wrong[0]} has {vector[wrong[0]]!r} "
             f"({len(wrong)} such frames)"
         )
     edges = np.flatnonzero(np.diff(vector.astype(np.int8), prepend=0, append=0))
@@ -90,7 +89,7 @@ def from_labels(labels: ArrayLike) -> Ranges:
 
 
 def mask_labels(masks: Path | Iterable[NDArray[Any]]) -> NDArray[np.uint8]:
-    """One label a frame from pixel masks: 1 where any pixel is > 0.
+    """Convert pixel masks to one label a frame: 1 where any pixel is > 0.
 
     Args:
         masks:
@@ -101,7 +100,7 @@ def mask_labels(masks: Path | Iterable[NDArray[Any]]) -> NDArray[np.uint8]:
         (n,) uint8.
 
     Raises:
-        ManifestError: there are no masks, one cannot be read, or one is no mask.
+        ManifestError: there are no masks, or one is empty, has negative values or cannot be read.
     """
     named = _pictures(masks) if isinstance(masks, Path) else enumerate(masks)
     labels = []
@@ -118,21 +117,21 @@ def mask_labels(masks: Path | Iterable[NDArray[Any]]) -> NDArray[np.uint8]:
 def frame_labels(
     anomalies: Iterable[tuple[int, int]], n_frames: int, *, clip: bool = False
 ) -> NDArray[np.uint8]:
-    """Half-open ranges to one label a frame.
+    """Convert half-open ranges to one label a frame.
 
     Args:
         anomalies:
-            As in `VideoRecord.anomalies`; what is unknown (None) has no labels: ask first.
+            As in `VideoRecord.anomalies`, but known: None is not accepted.
         n_frames:
             Frames of the video, by the decoder.
         clip:
-            Cut what reaches out of the video instead of raising.
+            Cut the ranges to the video instead of raising.
 
     Returns:
         (n_frames,) uint8, 1 = abnormal.
 
     Raises:
-        ManifestError: a range is empty, reversed, or reaches out of the video.
+        ManifestError: a range is empty, reversed, or leaves the video.
     """
     if n_frames < 1:
         raise ManifestError(f"a video cannot have {n_frames} frames")
@@ -143,9 +142,9 @@ def frame_labels(
 
 
 def _inside(ranges: list[tuple[int, int]], n_frames: int | None, clip: bool) -> Ranges:
-    """The ranges, checked against (or cut to) [0, n_frames)."""
+    """Check the ranges against [0, n_frames), or cut them to it."""
     if clip and n_frames is None:
-        raise ManifestError("clipping needs the number of frames")
+        raise ManifestError("clipping needs the number of frames: pass n_frames")
     for start, stop in ranges:
         if stop <= start:
             raise ManifestError(f"range [{start}, {stop}) holds no frame")

@@ -1,7 +1,7 @@
-"""PETS 2009 as features: 27 scenes, each seen by four cameras; there is no footage in it.
+"""PETS 2009 as features: 27 scenes, each seen by four cameras. There is no footage.
 
-The release has pickled lists, which are never loaded. This reads them repacked, one archive of
-plain arrays for each split and view (docs/datasets/pets2009.md says how):
+The release has pickled lists, which are never loaded. This module reads a repacked form: one
+archive of plain arrays for each split and view (docs/datasets/pets2009.md shows how to make it):
 
     pets2009-train-view-001.npz    13 scenes, 4 of them abnormal
     pets2009-test-view-001.npz     14 scenes, 4 of them abnormal
@@ -43,9 +43,9 @@ class ArchivedVideo:
     """One scene in an archive.
 
     Attributes:
-        number: the digits in front of its arrays.
+        number: the digits before the names of its arrays.
         video_id: `view-001.S1.L3-running--Time-14-33`.
-        name: of the scene.
+        name: name of the scene.
         labels: (n * 16,) 0 / 1.
     """
 
@@ -56,7 +56,7 @@ class ArchivedVideo:
 
 
 def build(root: Path, *, subset: bool = False) -> Manifest:
-    """The manifest of PETS 2009; all paths are None, for only features are at hand.
+    """Make the manifest of PETS 2009; all paths are None, because there are only features.
 
     Args:
         root:
@@ -65,8 +65,8 @@ def build(root: Path, *, subset: bool = False) -> Manifest:
             Accept that archives are missing.
 
     Raises:
-        ManifestError: no archives, one is missing or has other videos than the release, cannot be
-            read, or a video is listed twice.
+        ManifestError: there are no archives; one is missing, cannot be read, or has other videos
+            than the release; or a video is listed twice.
     """
     found: dict[tuple[str, str], Path] = {}
     for path in sorted(root.glob("*.npz")) if root.is_dir() else ():
@@ -79,8 +79,8 @@ def build(root: Path, *, subset: bool = False) -> Manifest:
     missing = ["-".join(part) for part in wanted if part not in found]
     if not found or (missing and not subset):
         raise ManifestError(
-            f"{root} is no PETS 2009: {', '.join(missing)} missing among files called "
-            "pets2009-SPLIT-view-NNN.npz" + (" (ask for a subset)" if found else "")
+            f"{root} is not PETS 2009: {', '.join(missing)} missing among files called "
+            "pets2009-SPLIT-view-NNN.npz" + ("; add them, or ask for a subset" if found else "")
         )
     records = []
     for split in VIDEOS:
@@ -92,28 +92,31 @@ def build(root: Path, *, subset: bool = False) -> Manifest:
     ids = [record.video_id for record in records]
     twice = sorted({i for i in ids if ids.count(i) > 1})
     if twice:
-        raise ManifestError(f"{root}: {', '.join(twice[:10])} is there twice")
+        raise ManifestError(f"{root}: {', '.join(twice[:10])} is listed twice")
     return Manifest(dataset="pets2009", root=str(root), records=tuple(records))
 
 
 def is_archive(members: Sequence[str]) -> bool:
-    """True if the members of an npz archive are those of PETS 2009, by their names."""
+    """Tell from the names of its members whether an npz archive is one of PETS 2009."""
     kinds = {m[2] if (m := _MEMBER.fullmatch(name)) else None for name in members}
     return {"x", "yf"} <= kinds and None not in kinds
 
 
 def read_archive(path: Path) -> list[ArchivedVideo]:
-    """The scenes of one archive in its order; features are looked at for their length only.
+    """Read the scenes of one archive, in its order; of the features only the length is used.
 
     Raises:
-        ManifestError: it is no such archive, an array is missing or of another shape, or too large.
+        ManifestError: the archive cannot be read or is too large, or an array is missing or has
+            another shape.
     """
     view = m[2] if (m := _NAME.fullmatch(path.stem)) else path.stem
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(info.file_size for info in archive.infolist())
         if size > MAX_BYTES:
-            raise ManifestError(f"{path.name}: {size:,} bytes unpacked; refused")
+            raise ManifestError(
+                f"{path.name}: {size:,} bytes unpacked, more than {MAX_BYTES:,}: refused"
+            )
         with np.load(path, allow_pickle=False) as arrays:
             numbers = [m[1] for name in arrays.files if (m := _MEMBER.fullmatch(f"{name}.npy"))]
             return [_video(path, view, number, arrays) for number in dict.fromkeys(numbers)]
@@ -134,7 +137,7 @@ def _video(path: Path, view: str, number: str, arrays: Any) -> ArchivedVideo:
     name = str(arrays[f"{number}_name"])
     video_id = f"{view}.{name}"
     if not ID_PATTERN.fullmatch(video_id):
-        raise ManifestError(f"{where}: {name!r} is no name of a scene")
+        raise ManifestError(f"{where}: {name!r} is not the name of a scene")
     return ArchivedVideo(number, video_id, name, labels.reshape(-1))
 
 

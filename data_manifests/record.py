@@ -1,4 +1,4 @@
-"""One video as its data set states it, and the list of them that a run is about."""
+"""The record of one video as its data set states it, and the manifest: all records of a run."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from .errors import VadpipeError
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]+")
 ID_LENGTH = 200  # ids become file names: leaves room for a suffix within 255 bytes
-# Control characters, and bytes of file names that are no UTF-8 (Python shows them as surrogates).
+# Control characters, and bytes of file names that are not UTF-8 (Python shows them as surrogates).
 UNSTORABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-LABEL_BYTES = 1 << 24  # a list or annotation file is far smaller; what is not is no such file
+LABEL_BYTES = 1 << 24  # lists and annotation files are far smaller
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 
 
@@ -52,20 +52,21 @@ def image_files(folder: Path) -> list[Path]:
 def label_lines(path: Path) -> list[str]:
     """The lines of a list or annotation file, stripped; blank ones are left out.
 
-    Line ends of any system, a byte order mark and a missing last newline are fine: never count
-    newlines.
+    Line ends of any system, a byte order mark and a missing last newline are accepted.
 
     Raises:
-        ManifestError: there is no such file, it is too large, or it is no text in UTF-8.
+        ManifestError: there is no such file, it is too large, or it is not text in UTF-8.
     """
     if not path.is_file():
         raise ManifestError(f"{path} does not exist: get it with the labels of the data set")
     if path.stat().st_size > LABEL_BYTES:
-        raise ManifestError(f"{path} is larger than {LABEL_BYTES} bytes: it is no list of labels")
+        raise ManifestError(
+            f"{path} is larger than {LABEL_BYTES} bytes: it is not a list of labels"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{path} is no text in UTF-8: {error}") from error
+        raise ManifestError(f"{path} is not text in UTF-8: {error}") from error
     return [line for line in map(str.strip, text.split("\n")) if line]
 
 
@@ -87,8 +88,8 @@ class VideoRecord(BaseModel):
 
     Attributes:
         video_id: `[A-Za-z0-9._-]+`, at most 200 characters, unique in its manifest.
-        path: file or image folder, POSIX style, relative to the manifest's root; None where only
-            features of the video are at hand, and no footage.
+        path: file or image folder, POSIX style, relative to the manifest's root; None where
+            there are features of the video but no footage.
         split: "train", "test", "validation", or "all" for footage without a split.
         label: 1 abnormal, 0 normal, None unknown.
         scene: the camera or place, where the data set names it.
@@ -96,7 +97,7 @@ class VideoRecord(BaseModel):
         expected_frames: as the data set states it; None where it does not.
         anomalies: half-open, 0-based [start, stop) frame ranges of the whole file, sorted and
             disjoint; () is known to be normal throughout, None is unknown.
-        part: the share of the file that this record is about, as fractions of its frames.
+        part: the share of the file that this record describes, as fractions of its frames.
         masks: folder of one pixel mask a frame (non-zero = abnormal), relative to the root.
         tracks: CSV of labelled regions (track_id, frame, x0, y0, x1, y1), relative to the root.
     """
@@ -141,7 +142,7 @@ class VideoRecord(BaseModel):
             return None
         path = PurePosixPath(value)
         if not value or path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"path {value!r} has to be relative to the root and stay under it")
+            raise ValueError(f"path {value!r} must be relative to the root and stay under it")
         return _storable(value)
 
     @model_validator(mode="after")
@@ -167,7 +168,7 @@ class VideoRecord(BaseModel):
         return self
 
     def frame_range(self, n_frames: int) -> tuple[int, int]:
-        """The frames [start, stop) of a video of n_frames that this record is about."""
+        """Return the frames [start, stop), in a video of n_frames, that this record describes."""
         return int(self.part[0] * n_frames), int(self.part[1] * n_frames)
 
 
@@ -175,7 +176,7 @@ class Manifest(BaseModel):
     """The videos of a run.
 
     Attributes:
-        dataset: its name, e.g. "ucsd_ped2".
+        dataset: name of the data set, e.g. "ucsd_ped2".
         root: folder that record paths are relative to; a relative one is made absolute.
         records: in the data set's own order.
     """
@@ -224,13 +225,13 @@ class Manifest(BaseModel):
         """The absolute path of a record's path, mask folder or track file.
 
         Raises:
-            ManifestError: the root is gone, or the path leads out of it (through a symbolic link).
+            ManifestError: the root does not exist, or a symbolic link leads out of it.
         """
         root = Path(self.root).resolve()
         if not root.is_dir():
             raise ManifestError(
-                f"the root {self.root} of manifest {self.dataset!r} is no folder here: mount it, "
-                "or read the manifest with root=FOLDER"
+                f"the root {self.root} of manifest {self.dataset!r} is not a folder here: "
+                "mount it, or read the manifest with root=FOLDER"
             )
         path = (root / relative).resolve()
         if not path.is_relative_to(root):
@@ -238,7 +239,7 @@ class Manifest(BaseModel):
         return path
 
     def select(self, *, split: str | None = None, label: int | None = None) -> Manifest:
-        """The records of a split and / or a label."""
+        """Return a manifest of the records with this split and this label; None accepts all."""
         kept = tuple(
             r
             for r in self.records
@@ -250,7 +251,7 @@ class Manifest(BaseModel):
     def digest(self) -> str:
         """sha256 over id, split, label, scene, part and anomalies; never over the root.
 
-        Paths and categories are not in it: they decide nothing that a model sees.
+        Paths and categories are left out, because no model sees them.
         """
         rows = [
             [r.video_id, r.split, r.label, r.scene, r.part, r.anomalies]
@@ -260,7 +261,7 @@ class Manifest(BaseModel):
 
 
 def _storable(text: str) -> str:
-    """Text that Parquet, CSV and the file system all take (file names may be no UTF-8)."""
+    """Return the text if Parquet, CSV and the file system can all store it."""
     if UNSTORABLE.search(text):
-        raise ValueError(f"{text!r} has control characters or is no UTF-8: rename it")
+        raise ValueError(f"{text!r} has control characters or is not UTF-8: rename it")
     return text

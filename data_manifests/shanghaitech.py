@@ -1,12 +1,12 @@
 """ShanghaiTech Campus: 437 videos of 13 cameras, in its two splits.
 
 "weak" is the split of Zhong et al. with a label a video (238 training videos, 63 of them abnormal;
-199 test videos, 44 abnormal); "one_class" is the original one (330 normal training videos, 107 test
-videos). Both are about the same videos: three digits after the camera (`01_001`) are an original
-training video, normal throughout; four digits (`01_0014`) are an original test video.
+199 test videos, 44 abnormal). "one_class" is the original split (330 normal training videos, 107
+test videos). Both use the same videos. Three digits after the camera (`01_001`) name an original
+training video, normal throughout; four digits (`01_0014`) name an original test video.
 
-The root is the folder of the label files. Videos are looked for only where `footage` says; without
-it the manifest has no paths and is good for features of others:
+The root is the folder of the label files. Videos are searched under `footage` only. Without it the
+manifest has no paths, and serves features that others have extracted:
 
     root/
       SH_Train.txt, SH_Test.txt           the weak split: 01_0014, one a line; ",label" may follow
@@ -39,7 +39,7 @@ Protocol = Literal["weak", "one_class"]
 Split = Literal["train", "test"]
 NAMES = {"weak": "shanghaitech", "one_class": "shanghaitech_one_class"}
 MASKS = ("test_frame_mask", "testing/test_frame_mask")
-PLACES = (  # where a video may lie; the first that is there is taken
+PLACES = (  # where a video may lie; the first that exists is used
     "training/videos/{}.avi",
     "training/frames/{}",
     "testing/frames/{}",
@@ -55,11 +55,11 @@ def build(
     footage: str | Path | None = None,
     subset: bool = False,
 ) -> Manifest:
-    """The manifest of ShanghaiTech; the scene of `01_0014` is `01`.
+    """Make the manifest of ShanghaiTech; the scene of `01_0014` is `01`.
 
-    Frame labels are those of the masks, for test videos only. `expected_frames` of an original test
-    video is the length of its mask, that of an image folder is the number of its pictures; of other
-    videos it is not known.
+    Frame labels come from the masks; only test videos have them. `expected_frames` is the length of
+    the mask for an original test video, and the number of pictures for an image folder. For other
+    videos it is None.
 
     Args:
         root:
@@ -67,15 +67,16 @@ def build(
         protocol:
             "weak" (data set `shanghaitech`) or "one_class" (`shanghaitech_one_class`).
         footage:
-            The folder that holds `training` and `testing`, may be relative to the root; without it
-            no record has a path.
+            The folder that holds `training` and `testing`; it may be relative to the root. Without
+            it no record has a path.
         subset:
-            Accept that videos are missing: in the lists, in the masks of the one-class split, or in
-            the footage (and leave those out).
+            Accept that videos are missing in the lists, in the masks of the one-class split, or in
+            the footage. Videos without footage are left out.
 
     Raises:
         ManifestError: a label file is missing or cannot be read; a video is in both splits, unknown
-            or missing, or has other frames than labels; numbers are not the official ones.
+            or missing, or has another number of frames than of labels; totals are not the official
+            ones.
     """
     if protocol not in get_args(Protocol):
         raise ManifestError(f"protocol {protocol!r}: there are {', '.join(get_args(Protocol))}")
@@ -110,16 +111,16 @@ def build(
 
 
 def read_list(path: Path) -> list[str]:
-    """The ids of a list, in file order: one a line, what follows a comma is left out.
+    """Read the ids of a list, in file order: one a line; text after a comma is ignored.
 
     Raises:
-        ManifestError: no such file, a line that is no id, or an id twice.
+        ManifestError: there is no such file, a line is not an id, or an id is listed twice.
     """
     ids: list[str] = []
     for line in label_lines(path):
         video_id = line.partition(",")[0].strip()
         if not re.fullmatch(r"[0-9]{2}_[0-9]{3,4}", video_id):
-            raise ManifestError(f"{path}: {line[:80]!r} is no id like '01_001' or '01_0014'")
+            raise ManifestError(f"{path}: {line[:80]!r} is not an id like '01_001' or '01_0014'")
         if video_id in ids:
             raise ManifestError(f"{path}: {video_id} is listed twice")
         ids.append(video_id)
@@ -127,28 +128,29 @@ def read_list(path: Path) -> list[str]:
 
 
 def read_mask(path: Path) -> tuple[Ranges, int]:
-    """The abnormal frames and the number of frames of `test_frame_mask/ID.npy`.
+    """Read the abnormal frames and the number of frames of `test_frame_mask/ID.npy`.
 
     Raises:
-        ManifestError: it is no vector of 0 and 1, or is too large.
+        ManifestError: the file is not a vector of 0 and 1, or is too large.
     """
     video_id = path.stem
     if path.stat().st_size > MASK_BYTES:
         raise ManifestError(f"{video_id}: {path} is larger than {MASK_BYTES} bytes")
     try:
-        labels = np.load(path, mmap_mode="r", allow_pickle=False)  # never more than the file holds
+        # Mapped, so that a false header cannot ask for more memory than the file has bytes.
+        labels = np.load(path, mmap_mode="r", allow_pickle=False)
         return from_labels(labels), len(labels)
     except (ValueError, EOFError, OSError) as error:
-        raise ManifestError(f"{video_id}: {path} is no frame mask: {error}") from error
+        raise ManifestError(f"{video_id}: {path} is not a frame mask: {error}") from error
 
 
 def _masks(root: Path) -> dict[str, tuple[Ranges, int]]:
-    """Id -> abnormal frames and number of frames, by id."""
+    """Id -> (abnormal frames, number of frames), sorted by id."""
     for name in MASKS:
         found = sorted((root / name).glob("*.npy"))
         wrong = [p.name for p in found if not _is_original_test(p.stem)]
         if wrong:
-            raise ManifestError(f"{root / name}: {', '.join(wrong[:10])} is no test video")
+            raise ManifestError(f"{root / name}: {', '.join(wrong[:10])} is not a test video")
         if found:
             return {path.stem: read_mask(path) for path in found}
     raise ManifestError(
@@ -162,7 +164,7 @@ def _is_original_test(video_id: str) -> bool:
 
 
 def _original_training_videos(root: Path, base: Path) -> list[str]:
-    """Three digits: from the lists where they are, else from the footage."""
+    """Ids of three digits, from the lists if there is one, else from the footage."""
     lists = [root / "SH_Train.txt", root / "SH_Test.txt"]
     if any(path.is_file() for path in lists):
         names = [video_id for path in lists for video_id in read_list(path)]
@@ -188,7 +190,7 @@ def _record(video_id: str, split: Split, masks: dict[str, tuple[Ranges, int]]) -
 
 
 def _placed(record: VideoRecord, base: Path) -> VideoRecord:
-    """The record with the path of its footage, if there is any."""
+    """Return the record with the path of its footage; unchanged if there is none."""
     for place in PLACES:
         path = base / place.format(record.video_id)
         if not path.exists():

@@ -9,11 +9,11 @@ Pedestrians cross a square; in test clips a runner, a cyclist, a cart or a ball 
       labels/test_01.txt               one 0 / 1 a line, one line a frame
       masks/test_01/000000.png ...     one a frame, 255 where a pixel belongs to an anomaly
       tracks/test_01.csv               track_id,frame,x0,y0,x1,y1 (pixels; x1, y1 not included)
-      scene.json                       what was asked for; written last
+      scene.json                       the arguments; written last
 
-Everything follows from the seed. Training and test clips come from the same hand, noise and codec:
-what moves is the only difference. The same seed gives the same bytes, as long as the versions of
-NumPy, Pillow and FFmpeg are the same.
+Everything follows from the seed. Training and test clips are drawn with the same functions, noise
+and codec, so they differ only in what moves. With the same versions of NumPy, Pillow and FFmpeg,
+the same seed writes the same bytes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def write_scene(
     frames: int = 160,
     fps: int = 25,
 ) -> Path:
-    """Draw the data set into an empty or new folder, which holds all of it or nothing.
+    """Draw the data set into an empty or new folder; it appears whole or not at all.
 
     Args:
         root:
@@ -75,7 +75,7 @@ def write_scene(
         The folder.
 
     Raises:
-        ManifestError: the folder holds something, or a number is out of range.
+        ManifestError: the folder is not empty, or a number is out of range.
     """
     height, width = size
     if height % 2 or width % 2 or min(size) < 48 or frames < 16 or min(n_train, n_test, fps) < 1:
@@ -85,7 +85,7 @@ def write_scene(
             f"{n_test} clips, {fps} fps"
         )
     if seed < 0:
-        raise ManifestError(f"seed {seed} is negative")
+        raise ManifestError(f"seed {seed} is negative: use 0 or more")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ManifestError(f"{root} is not empty: a synthetic scene needs a folder of its own")
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def write_scene(
 
 
 def build(root: Path) -> Manifest:
-    """The manifest of what `write_scene` wrote.
+    """Make the manifest of a scene that `write_scene` wrote.
 
     Raises:
         ManifestError: the folder is incomplete, or labels, masks and tracks disagree.
@@ -201,7 +201,7 @@ def _write_clip(
 
 
 def _read_labels(root: Path, name: str, frames: int) -> dict[str, Any]:
-    """What is known of a test clip, as fields of its record."""
+    """Read labels, masks and tracks of a test clip, as fields of its record."""
     try:
         words = (root / "labels" / f"{name}.txt").read_text(encoding="utf-8").split()
         labels = np.array([int(word) for word in words])
@@ -214,7 +214,9 @@ def _read_labels(root: Path, name: str, frames: int) -> dict[str, Any]:
     check_count(f"{name}: pixel masks", len(by_pixels), frames)
     anomalies = from_labels(labels)
     if (by_pixels != labels).any() or tracked != set(np.flatnonzero(labels).tolist()):
-        raise ManifestError(f"{name}: labels, pixel masks and tracks disagree: draw the scene anew")
+        raise ManifestError(
+            f"{name}: labels, pixel masks and tracks disagree: draw the scene again"
+        )
     return {
         "label": int(bool(anomalies)),
         "anomalies": anomalies,

@@ -19,7 +19,7 @@ Colour = tuple[int, int, int]
 Point = tuple[float, float]
 
 ANOMALIES = ("runner", "cyclist", "cart", "ball")
-DETAIL = 2  # everything is drawn this many times larger, then reduced: smooth edges
+DETAIL = 2  # drawn this many times larger, then reduced, for smooth edges
 CAMERA_HEIGHT = 4.5  # metres
 NEAR, FAR, WALL = 7.6, 13.4, 16.0  # metres from the camera: where people walk, and the wall
 DOOR = 1.8  # metres to the right of the middle of the picture
@@ -34,9 +34,9 @@ TROUSERS: tuple[Colour, ...] = ((38, 44, 66), (60, 58, 56), (104, 92, 76), (30, 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole looking at the horizon; metres in, pixels of the enlarged canvas out.
+    """A pinhole camera that looks at the horizon; metres in, pixels of the enlarged canvas out.
 
-    A point is (x metres to the right, z metres away); height above ground comes on top.
+    A point is (x metres to the right, z metres away); figures add their height above ground.
     """
 
     height: int
@@ -44,7 +44,7 @@ class Camera:
 
     @property
     def canvas(self) -> tuple[int, int]:
-        """(width, height) of what is drawn on."""
+        """(width, height) of the enlarged canvas, in pixels."""
         return DETAIL * self.width, DETAIL * self.height
 
     @property
@@ -79,7 +79,7 @@ class Look:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Look:
-        """A random one."""
+        """Draw a random look."""
         skin, hair, top, trousers, bag = (
             choice[rng.integers(len(choice))] for choice in (SKIN, HAIR, CLOTH, TROUSERS, CLOTH)
         )
@@ -93,7 +93,7 @@ class Look:
 class Actor:
     """Something that moves in a straight line: at (x, z) at time `when`, with speed (vx, vz).
 
-    `track` is 0 for what is normal; phase is where its step, wheel or bounce starts.
+    `track` is 0 for normal actors; `phase` is where the step, wheel or bounce starts, in radians.
     """
 
     kind: str
@@ -112,7 +112,7 @@ class Actor:
 
 
 def pedestrians(camera: Camera, rng: np.random.Generator, seconds: float) -> list[Actor]:
-    """Normal activity: about one new pedestrian a second, on top of those who are there."""
+    """Normal activity: about four pedestrians, and 0.6 more a second; some walk in pairs."""
     actors: list[Actor] = []
     for _ in range(4 + round(0.6 * seconds + rng.uniform(-1, 1))):
         z, when = rng.uniform(NEAR, FAR), rng.uniform(0, seconds)
@@ -229,8 +229,8 @@ def render(
 class Brush:
     """Draws in metres around the point where a figure stands: (forward, up).
 
-    Everything goes on the picture, and with its track number on the map of tracks: what is in
-    front hides what is behind, on both.
+    Everything is drawn on the picture, and with its track number on the map of tracks. On both,
+    figures in front hide figures behind them.
     """
 
     picture: ImageDraw.ImageDraw
@@ -248,7 +248,7 @@ class Brush:
         )
 
     def shadow(self, length: float) -> None:
-        """A soft patch on the ground, no part of the figure."""
+        """A soft patch on the ground; it is not part of the figure."""
         (x, y), half = self.at((0.1, 0)), length * self.scale
         self.picture.ellipse((x - half, y - 0.22 * half, x + half, y + 0.22 * half), (0, 0, 0, 80))
 
@@ -274,7 +274,7 @@ class Brush:
 
 
 def draw_walker(brush: Brush, actor: Actor, time: float) -> None:
-    """Somebody on foot; standing if there is no speed."""
+    """A person on foot, who stands if the speed is zero."""
     speed = math.hypot(actor.vx, actor.vz)
     side = abs(actor.vx) / speed if speed else 0.3
     brush.shadow(0.35)
@@ -284,7 +284,7 @@ def draw_walker(brush: Brush, actor: Actor, time: float) -> None:
 
 
 def draw_runner(brush: Brush, actor: Actor, time: float) -> None:
-    """Somebody who runs: long steps, bent arms, leaning forward, in the air between steps."""
+    """A runner: long steps, bent arms, leaning forward, in the air between steps."""
     brush.shadow(0.4)
     step = actor.phase + 2 * math.pi * time * 1.45
     _body(brush, actor.look, step, side=1.0, swing=0.95, flex=1.5, lean=0.22, elbow=1.5, hop=0.1)
@@ -333,7 +333,7 @@ def draw_cart(brush: Brush, actor: Actor, time: float) -> None:
 
 
 def draw_ball(brush: Brush, actor: Actor, time: float) -> None:
-    """A ball that somebody out of sight has thrown: it bounces across, turning."""
+    """A ball thrown from outside the picture, which bounces across and turns."""
     bounce = ((time - actor.when) / 0.9 + actor.phase) % 1
     centre = (0.0, 0.22 + 4 * 1.3 * bounce * (1 - bounce))
     turn = -9 * time
@@ -367,8 +367,8 @@ def _body(
     """A figure on foot, far limbs first.
 
     Args:
-        brush: where.
-        look: who.
+        brush: draws at the place of the figure.
+        look: colours and build.
         step: radians, one turn is two steps.
         side: 1 seen from the side, 0 from the front or the back.
         swing: radians that a leg swings forward and back.
@@ -436,7 +436,7 @@ def _shade(colour: Colour, factor: float) -> Colour:
 
 
 def _noise(rng: np.random.Generator, size: tuple[int, int], cells: int) -> NDArray[np.float32]:
-    """Smooth noise of about unit size, (height, width), with so many cells across the width."""
+    """Smooth noise of about unit size, (height, width), with `cells` cells across the width."""
     width, height = size
     coarse = rng.normal(size=(max(cells * height // width, 2), cells)).astype(np.float32)
     return np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC))

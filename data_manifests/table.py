@@ -1,15 +1,15 @@
 """A manifest as a file: Parquet for machines, CSV for people with a spreadsheet.
 
-Both forms give back exactly what was written. The columns:
+Reading either form returns exactly what was written. The columns:
 
     video_id  path  split  label  scene  category  expected_frames  anomalies  part_start
     part_stop  masks  tracks
 
-Files written before there was a `category` are read: it is None then.
+Older files have no `category` column; their categories are None.
 
 Parquet keeps the data set's name and the root in the schema's metadata. CSV keeps them in two rows
-above the header; an empty cell is None, and anomalies are text that no spreadsheet takes for a
-date:
+above the header. An empty cell is None. Anomalies are written so that no spreadsheet takes them for
+a date:
 
     #dataset,ucsd_ped2
     #root,/data/UCSDped2
@@ -52,7 +52,7 @@ SCHEMA = pa.schema(
     ]
 )
 OPTIONAL = ("category",)  # columns that older files do not have
-NORMAL = "normal"  # an empty list of anomalies, in CSV
+NORMAL = "normal"  # how CSV writes an empty list of anomalies
 
 
 def write_manifest(manifest: Manifest, path: Path) -> Path:
@@ -62,7 +62,7 @@ def write_manifest(manifest: Manifest, path: Path) -> Path:
         The path.
 
     Raises:
-        ManifestError: another suffix, or a text that is too long for a CSV cell.
+        ManifestError: the suffix is another one, or a text is too long for a CSV cell.
     """
     write = {".parquet": _write_parquet, ".csv": _write_csv}[_suffix(path)]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,18 +76,18 @@ def write_manifest(manifest: Manifest, path: Path) -> Path:
 
 
 def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
-    """Read what `write_manifest` wrote, or a CSV that a person wrote or changed.
+    """Read a manifest that `write_manifest` wrote, or a CSV that a person wrote or changed.
 
     Args:
         path:
             `*.parquet` or `*.csv`.
         root:
-            Where the footage lies now, in place of the root in the file. A relative root in the
-            file counts from the file's folder.
+            Where the footage lies now; replaces the root in the file. A relative root in the file
+            is relative to the file's folder.
 
     Raises:
-        ManifestError: no such file, an unknown or missing column, or a bad row; the message names
-            row (1 = the first video) and column.
+        ManifestError: there is no such file, a column is unknown or missing, or a row is bad; the
+            message names row (1 = the first video) and column.
     """
     read = {".parquet": _read_parquet, ".csv": _read_csv}[_suffix(path)]
     if not path.is_file():
@@ -110,7 +110,7 @@ def _suffix(path: Path) -> str:
 
 
 def _row(record: VideoRecord) -> dict[str, Any]:
-    """A record as one value a column; ranges become dicts."""
+    """One value a column; ranges become dicts."""
     row = record.model_dump(exclude={"part"})
     if record.anomalies is not None:
         row["anomalies"] = [{"start": start, "stop": stop} for start, stop in record.anomalies]
@@ -130,7 +130,7 @@ def _record(path: Path, number: int, row: Mapping[str, Any]) -> VideoRecord:
 
 
 def _reason(error: ValidationError) -> str:
-    """pydantic's first complaint as "column label: ..." (a rule over columns names the video)."""
+    """pydantic's first error as "column NAME: ..."; a rule over several columns names the video."""
     first = error.errors(include_url=False)[0]
     column = f"column {first['loc'][0]}: " if first["loc"] else ""
     return column + first["msg"].removeprefix("Value error, ")
@@ -157,7 +157,7 @@ def _write_parquet(manifest: Manifest, path: Path) -> None:
 
 def _read_parquet(path: Path) -> tuple[str, str, list[dict[str, Any]]]:
     try:
-        # A single file, never a data set: no folder names may become columns.
+        # As a data set, names of folders would become columns.
         table = pq.ParquetFile(path).read()
     except (pa.ArrowInvalid, OSError) as error:
         raise ManifestError(f"{path} cannot be read as Parquet: {error}") from error
@@ -221,7 +221,7 @@ def _read_csv(path: Path) -> tuple[str, str, list[dict[str, Any]]]:
         head[name] = values[0] if values else ""
     if "#dataset" not in head or not lines:
         raise ManifestError(
-            f"{path} has to start with the rows '#dataset,NAME', '#root,FOLDER' and the header, "
+            f"{path} must start with the rows '#dataset,NAME', '#root,FOLDER' and the header, "
             "separated by commas"
         )
     columns = _trimmed(lines[0], 1)
@@ -244,7 +244,7 @@ def _read_csv(path: Path) -> tuple[str, str, list[dict[str, Any]]]:
 
 
 def _trimmed(cells: list[str], least: int) -> list[str]:
-    """Without the empty cells that spreadsheets add at the end of a row."""
+    """Drop the empty cells that spreadsheets add at the end of a row, but keep `least` cells."""
     while len(cells) > least and not cells[-1]:
         cells = cells[:-1]
     return cells
@@ -260,7 +260,7 @@ def _value(name: str, text: str) -> Any:
 
 def _integer(text: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
-        raise ValueError(f"{text!r} is no whole number")
+        raise ValueError(f"{text!r} is not a whole number")
     return int(text)
 
 
@@ -268,7 +268,7 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no number") from None
+        raise ValueError(f"{text!r} is not a number") from None
 
 
 def _ranges(text: str) -> list[dict[str, int]]:
@@ -279,7 +279,7 @@ def _ranges(text: str) -> list[dict[str, int]]:
         match = re.fullmatch(r"([0-9]{1,18})\.\.([0-9]{1,18})", word)
         if match is None:
             raise ValueError(
-                f"{word!r} is no frame range: write START..STOP (from 0, STOP not included), "
+                f"{word!r} is not a frame range: write START..STOP (from 0, STOP not included), "
                 f"several with blanks between them, or {NORMAL!r}"
             )
         ranges.append({"start": int(match[1]), "stop": int(match[2])})

@@ -1,7 +1,7 @@
 """UCF-Crime: 1,900 surveillance videos; 1,610 with a label a video, 290 with frame labels.
 
-The root is the folder of the label files. Videos are looked for only where `footage` says, at any
-depth; without it the manifest has no paths and is good for features of others:
+The root is the folder of the label files. Videos are searched under `footage` only, at any depth.
+Without it the manifest has no paths, and serves features that others have extracted:
 
     root/
       Anomaly_Train.txt                     Abuse/Abuse001_x264.mp4, one a line
@@ -11,9 +11,10 @@ depth; without it the manifest has no paths and is good for features of others:
       Training_Normal_Videos_Anomaly/Normal_Videos001_x264.mp4 ...
       Testing_Normal_Videos_Anomaly/Normal_Videos_003_x264.mp4 ...
 
-An annotation has the first and the last frame of up to two events; -1 is none. They are read as
-counted from 0 with the last frame included, as in the evaluation code of RTFM (the authors' own
-MATLAB code counts from 1: 84,338 abnormal frames in place of 84,331), and are clipped to the video.
+An annotation has the first and the last frame of up to two events; -1 means none. Frames are
+counted from 0 and the last one is included, as in the evaluation code of RTFM. (The authors' own
+MATLAB code counts from 1: 84,338 abnormal frames instead of 84,331.) Events are clipped to the
+video.
 
 Source: W. Sultani, C. Chen, M. Shah, "Real-world Anomaly Detection in Surveillance Videos", CVPR
 2018. The videos may be used for research; nothing of them comes with this package.
@@ -35,8 +36,8 @@ from .record import LABEL_BYTES, Manifest, ManifestError, VideoRecord, label_lin
 CATEGORIES = tuple(OFFICIAL["ucf_crime"]["test"].categories)
 NORMAL_TRAIN = "Training_Normal_Videos_Anomaly"
 NORMAL_TEST = "Testing_Normal_Videos_Anomaly"
-# Frames of the seven videos whose last event ends at their end or beyond it: labels are clipped
-# whether or not a list of frame counts is at hand.
+# Frames of the seven videos whose last event reaches the end of the video or goes beyond it. With
+# them, labels are clipped even without a list of frame counts.
 CLIPPED = {
     "Arson011_x264": 1266,
     "Arson016_x264": 1795,
@@ -52,7 +53,7 @@ logger = logging.getLogger(__name__)
 
 
 class Annotation(NamedTuple):
-    """One line of the temporal annotations: the class (None: normal) and the events as printed."""
+    """One line of the temporal annotations: the class (None: normal) and the events as written."""
 
     category: str | None
     events: tuple[tuple[int, int], ...]
@@ -66,10 +67,10 @@ def build(
     split_file: str | Path | None = None,
     subset: bool = False,
 ) -> Manifest:
-    """The manifest of UCF-Crime. Ids are file names without suffix: `Abuse001_x264`.
+    """Make the manifest of UCF-Crime. Ids are file names without suffix: `Abuse001_x264`.
 
-    Training videos have a label a video only: `anomalies` is () for normal ones and None for
-    abnormal ones.
+    Training videos have no frame labels: `anomalies` is () for normal ones and None for abnormal
+    ones.
 
     Args:
         root:
@@ -77,18 +78,19 @@ def build(
         footage:
             The folder of the videos; without it no record has a path.
         frame_counts:
-            UR-DMU's annotation list, which adds a frame count to each test video. Gives
-            `expected_frames`; the annotations in it have to be the official ones.
+            UR-DMU's annotation list, which adds a frame count to each test video. Sets
+            `expected_frames`. Its annotations must equal the official ones.
         split_file:
-            JSON {"train": [...], "test": [...]} of ids, with or without a folder in front of them:
-            another split than the official one, of some of the videos. A video that it trains on
-            loses its frame labels.
+            Another split than the official one, of all or some of the videos: JSON
+            {"train": [...], "test": [...]} of ids, with or without a folder before them. Videos of
+            its training split lose their frame labels.
         subset:
-            Accept that videos are missing: in the lists, or in the footage (and leave those out).
+            Accept that videos are missing in the lists or in the footage. Videos without footage
+            are left out.
 
     Raises:
         ManifestError: a label file is missing or cannot be read; a video is in both splits, unknown
-            or missing; numbers are not the official ones.
+            or missing; totals are not the official ones.
     """
     root = root.resolve()
     train = read_train_list(root / "Anomaly_Train.txt")
@@ -122,7 +124,7 @@ def build(
             )
         )
     if split_file is not None:
-        records = _split_anew(records, root / split_file)
+        records = _resplit(records, root / split_file)
     manifest = Manifest(dataset="ucf_crime", root=str(root), records=tuple(records))
     if split_file is None and not subset:
         check_totals(manifest)
@@ -143,18 +145,18 @@ def build(
 
 
 def read_train_list(path: Path) -> dict[str, str | None]:
-    """Id -> class of anomaly (None: normal) of the training videos, in file order.
+    """Read id -> class of anomaly (None: normal) of the training videos, in file order.
 
     Raises:
-        ManifestError: no such file, a line that cannot be read, or a video twice.
+        ManifestError: there is no such file, a line cannot be read, or a video is listed twice.
     """
     videos: dict[str, str | None] = {}
     for line in label_lines(path):
         match = re.fullmatch(r"([A-Za-z_]+)/([A-Za-z0-9_-]+)\.mp4", line)
         if match is None or match[1] not in (*CATEGORIES, NORMAL_TRAIN):
             raise ManifestError(
-                f"{path}: {line[:80]!r} is no line like 'Abuse/Abuse001_x264.mp4' with one of the "
-                f"folders {', '.join(CATEGORIES)}, {NORMAL_TRAIN}"
+                f"{path}: {line[:80]!r} is not a line like 'Abuse/Abuse001_x264.mp4' with one of "
+                f"the folders {', '.join(CATEGORIES)}, {NORMAL_TRAIN}"
             )
         if match[2] in videos:
             raise ManifestError(f"{path}: {match[2]} is listed twice")
@@ -163,10 +165,10 @@ def read_train_list(path: Path) -> dict[str, str | None]:
 
 
 def read_annotations(path: Path) -> dict[str, Annotation]:
-    """Id -> annotation of the test videos, in file order.
+    """Read id -> annotation of the test videos, in file order.
 
     Raises:
-        ManifestError: no such file, a line that cannot be read, or a video twice.
+        ManifestError: there is no such file, a line cannot be read, or a video is listed twice.
     """
     videos: dict[str, Annotation] = {}
     for line in label_lines(path):
@@ -179,7 +181,7 @@ def read_annotations(path: Path) -> dict[str, Annotation]:
 
 
 def read_frame_counts(path: Path, annotations: dict[str, Annotation]) -> dict[str, int]:
-    """Id -> frames of the test videos, from UR-DMU's list.
+    """Read id -> frames of the test videos, from UR-DMU's list.
 
         Abuse/Abuse028_x264.mp4 1412 Abuse 165 240 -1 -1
 
@@ -198,9 +200,9 @@ def read_frame_counts(path: Path, annotations: dict[str, Annotation]) -> dict[st
         name, count, *rest = [*line.split(), ""]
         video_id = PurePosixPath(name).name.removesuffix(".mp4")
         if video_id not in annotations or video_id in frames:
-            raise ManifestError(f"{path}: {video_id} is listed twice, or is no test video")
+            raise ManifestError(f"{path}: {video_id} is listed twice, or is not a test video")
         if not re.fullmatch(r"[1-9][0-9]{0,8}", count):
-            raise ManifestError(f"{path}: {video_id}: {count!r} is no number of frames")
+            raise ManifestError(f"{path}: {video_id}: {count!r} is not a number of frames")
         if _annotation(path, video_id, rest[:-1]) != annotations[video_id]:
             raise ManifestError(f"{path}: {video_id} has other labels than the official annotation")
         frames[video_id] = int(count)
@@ -211,7 +213,7 @@ def read_frame_counts(path: Path, annotations: dict[str, Annotation]) -> dict[st
 
 
 def _annotation(path: Path, video_id: str, words: list[str]) -> Annotation:
-    """CLASS START END START END; -1 is none."""
+    """Read the words CLASS START END START END; -1 means none."""
     category, *numbers = words or [""]
     if len(numbers) != 4 or not all(re.fullmatch(r"-1|[0-9]{1,9}", n) for n in numbers):
         raise ManifestError(
@@ -219,7 +221,7 @@ def _annotation(path: Path, video_id: str, words: list[str]) -> Annotation:
             f"{' '.join(words)[:80]!r}"
         )
     if category not in (*CATEGORIES, "Normal"):
-        raise ManifestError(f"{path}: {video_id}: {category!r} is no class of UCF-Crime")
+        raise ManifestError(f"{path}: {video_id}: {category!r} is not a class of UCF-Crime")
     a, b, c, d = map(int, numbers)
     events = tuple(event for event in ((a, b), (c, d)) if event != (-1, -1))
     if any(-1 in event for event in events) or bool(events) != (category != "Normal"):
@@ -238,11 +240,11 @@ def _ranges(video_id: str, annotation: Annotation, n_frames: int | None) -> Rang
     except ManifestError as error:
         raise ManifestError(f"{video_id}: {error}") from error
     if annotation.events and not ranges:
-        raise ManifestError(f"{video_id}: all events lie behind its {n_frames} frames")
+        raise ManifestError(f"{video_id}: all events lie after its {n_frames} frames")
     return ranges
 
 
-def _split_anew(records: list[VideoRecord], path: Path) -> list[VideoRecord]:
+def _resplit(records: list[VideoRecord], path: Path) -> list[VideoRecord]:
     """The videos of a split file, in its order and with its splits."""
     known = {r.video_id: r for r in records}
     chosen: dict[str, VideoRecord] = {}
@@ -250,7 +252,7 @@ def _split_anew(records: list[VideoRecord], path: Path) -> list[VideoRecord]:
         for name in names:
             video_id = PurePosixPath(name).name.removesuffix(".mp4")
             if video_id not in known:
-                raise ManifestError(f"{path}: {name!r} is no video of UCF-Crime")
+                raise ManifestError(f"{path}: {name!r} is not a video of UCF-Crime")
             if video_id in chosen:
                 if chosen[video_id].split != split:
                     raise ManifestError(f"{path}: {video_id} is in two splits")
@@ -269,7 +271,7 @@ def _read_split(path: Path) -> dict[Split, list[str]]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{path} is no JSON: {error}") from error
+        raise ManifestError(f"{path} is not JSON: {error}") from error
     if (
         not isinstance(values, dict)
         or not values
@@ -279,6 +281,6 @@ def _read_split(path: Path) -> dict[Split, list[str]]:
         )
     ):
         raise ManifestError(
-            f'{path} has to be of the form {{"train": ["Abuse/Abuse001_x264", ...], "test": [...]}}'
+            f'{path} must be of the form {{"train": ["Abuse/Abuse001_x264", ...], "test": [...]}}'
         )
     return values

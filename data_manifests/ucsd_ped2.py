@@ -1,6 +1,6 @@
 """UCSD Ped2: 16 normal training clips and 12 test clips of one walkway, 360 x 240, grey.
 
-The official archive, and the repackaged form with JPEGs that many repositories use:
+Two forms are read: the official archive, and the repackaged one with JPEGs that is in wide use:
 
     UCSD_Anomaly_Dataset.v1p2/               ped2/
       UCSDped2/                                training/frames/01/000.jpg ... 119.jpg
@@ -38,7 +38,7 @@ TEST_ABNORMAL = (120, 86, 146, 150, 129, 159, 135, 180, 120, 150, 180, 93)
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where one packaging keeps things; {} is the clip's number."""
+    """Paths of one packaging; {} is the clip's number."""
 
     train: str
     test: str
@@ -57,7 +57,7 @@ FOLDERS = (".", "UCSDped2", "UCSD_Anomaly_Dataset.v1p2/UCSDped2", "ped2", "ucsd_
 
 
 def build(root: Path, *, subset: bool = False) -> Manifest:
-    """The manifest of UCSD Ped2, in either packaging.
+    """Make the manifest of UCSD Ped2, in either packaging.
 
     Clips are named as in the official archive: `Train001` ... `Train016`, `Test001` ... `Test012`.
 
@@ -65,11 +65,12 @@ def build(root: Path, *, subset: bool = False) -> Manifest:
         root:
             The folder that holds `Train` and `Test` (or `training` and `testing`), or its parent.
         subset:
-            Accept that clips are missing; those that are there are checked all the same.
+            Accept that clips are missing; those that exist are checked.
 
     Raises:
-        ManifestError: no such folders; a clip is missing, unknown, or has other frames than the
-            official one; the labels cannot be read, or intervals and masks disagree.
+        ManifestError: the folders do not exist; a clip is missing, unknown, or has another number
+            of frames than the official one; the labels cannot be read, or intervals and masks
+            disagree.
     """
     base, layout = _locate(root)
     records = [
@@ -90,12 +91,12 @@ def build(root: Path, *, subset: bool = False) -> Manifest:
 
 
 def read_intervals(path: Path) -> list[list[tuple[int, int]]]:
-    """The 1-based inclusive intervals of each test clip, in clip order, from `UCSDped2.m`.
+    """Read the 1-based inclusive intervals of each test clip, in clip order, from `UCSDped2.m`.
 
-    The file is MATLAB source; only its one kind of statement is understood, nothing is run.
+    The file is MATLAB source. Only its one kind of statement is parsed; nothing is executed.
 
     Raises:
-        ManifestError: no such file, or another statement.
+        ManifestError: there is no such file, or it has another kind of statement.
     """
     if not path.is_file():
         raise ManifestError(
@@ -127,7 +128,7 @@ def _locate(root: Path) -> tuple[Path, _Layout]:
             if all(p.is_dir() for p in parts):
                 return (root / folder).resolve(), layout
     raise ManifestError(
-        f"{root} is no UCSD Ped2: neither it nor its folder UCSDped2 or ped2 holds 'Train' and "
+        f"{root} is not UCSD Ped2: neither it nor its folder UCSDped2 or ped2 holds 'Train' and "
         "'Test' (official archive) or 'training/frames' and 'testing/frames' (repackaged)"
     )
 
@@ -139,14 +140,14 @@ def _records(
     official: tuple[int, ...],
     subset: bool,
 ) -> list[VideoRecord]:
-    """The clips of a split, with their frames counted."""
+    """Make the records of a split, and count the frames of each clip."""
     expected = {Path(pattern.format(i)).name: i for i in range(1, len(official) + 1)}
     folder = (base / pattern).parent
     found = {p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")}
     found = {name for name in found if not name.endswith("_gt")}
     unknown, missing = sorted(found - expected.keys()), sorted(expected.keys() - found)
     if unknown:
-        raise ManifestError(f"{folder}: {', '.join(unknown)} is no clip of UCSD Ped2")
+        raise ManifestError(f"{folder}: {', '.join(unknown)} is not a clip of UCSD Ped2")
     if missing and not subset:
         raise ManifestError(
             f"{folder}: {', '.join(missing)} is missing: unpack the whole data set, or ask for a "
@@ -178,7 +179,7 @@ def _labelled(
     record: VideoRecord,
     intervals: list[list[tuple[int, int]]],
 ) -> VideoRecord:
-    """A test clip with its anomalies, checked against the official count and the masks."""
+    """Add the anomalies to a test clip, checked against the official count and the masks."""
     i = int(record.video_id.removeprefix("Test"))
     n_frames = TEST_FRAMES[i - 1]
     if i > len(intervals):

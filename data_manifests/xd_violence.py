@@ -1,10 +1,10 @@
 """XD-Violence: 4,754 clips of films and web videos, 3,954 to train on and 800 to test.
 
 The label of a video is in its name: `Bad.Boys.1995__#01-11-55_01-12-40_label_G-B2-B6`, where A is
-normal, B1 fighting, B2 shooting, B4 riot, B5 abuse, B6 car accident, G explosion, and 0 fills up.
+normal, B1 fighting, B2 shooting, B4 riot, B5 abuse, B6 car accident, G explosion and 0 padding.
 
-The root is the folder of the label files. `annotations.txt` names the 500 violent test videos only:
-the others come from lists of names, from the footage, or from both, which then have to agree:
+The root is the folder of the label files. `annotations.txt` names the 500 violent test videos only.
+The other names come from lists, from the footage, or from both; both must agree:
 
     root/
       annotations.txt                   NAME START END START END ... (also XD_Annotation.txt)
@@ -14,9 +14,9 @@ the others come from lists of names, from the footage, or from both, which then 
       test_videos/...                   test, in folders whose name starts with "test" (or the
                                         folder `footage` itself)
 
-A line of a list may have folders in front and `.mp4`, `.npy` or the number of a crop (`__0.npy`)
-behind the name, so that the published lists of feature files do. Frames are counted from 0, END is
-not included, as in the authors' evaluation code.
+In a list, a name may have folders before it, and `.mp4`, `.npy` or the number of a crop
+(`__0.npy`) after it, so the published lists of feature files can be used. Frames are counted from 0
+and END is not included, as in the authors' evaluation code.
 
 Source: P. Wu et al., "Not only Look, but also Listen: Learning Multimodal Violence Detection under
 Weak Supervision", ECCV 2020. Nothing of the data comes with this package.
@@ -50,10 +50,10 @@ def build(
     test_list: str | Path | None = None,
     subset: bool = False,
 ) -> Manifest:
-    """The manifest of XD-Violence; see `video_id` for the ids.
+    """Make the manifest of XD-Violence; see `video_id` for the ids.
 
-    Training videos have a label a video only: `anomalies` is () for normal ones and None for
-    violent ones. The category of a violent one is its classes, joined with "+".
+    Training videos have no frame labels: `anomalies` is () for normal ones and None for violent
+    ones. The category of a violent one is its classes, joined with "+".
 
     Args:
         root:
@@ -61,16 +61,16 @@ def build(
         footage:
             The folder of the videos; without it no record has a path.
         train_list:
-            Names of the training videos; if not given, `rgb.list` where that is there.
+            List of the training videos. Default: `rgb.list`, if it exists.
         test_list:
-            Names of the test videos; if not given, `rgb_test.list` where that is there.
+            List of the test videos. Default: `rgb_test.list`, if it exists.
         subset:
-            Accept that videos are missing; with footage, those without it are left out. The
-            annotations alone give the 500 violent test videos.
+            Accept that videos are missing. With `footage`, videos without a file are left out. With
+            the annotations alone, the manifest has the 500 violent test videos.
 
     Raises:
         ManifestError: the annotations are missing; a file cannot be read; a video is in both
-            splits or missing; numbers are not the official ones.
+            splits or missing; totals are not the official ones.
     """
     root = root.resolve()
     annotated = read_annotations(_annotations(root))
@@ -113,13 +113,14 @@ def build(
 
 
 def video_id(name: str) -> str:
-    """The id of a video: `v=` becomes `v.` and `__#` becomes `__`.
+    """Make the id of a video: `v=` becomes `v.` and `__#` becomes `__`.
 
         v=S-7rRLrxnVQ__#1_label_B4-0-0                 v.S-7rRLrxnVQ__1_label_B4-0-0
         City.of.God.2002__#01-24-10_01-25-10_label_A   City.of.God.2002__01-24-10_01-25-10_label_A
 
-    Nothing is lost: the last `__` is where the `#` was (times have none), and `v.` with eleven
-    letters behind it was `v=`. Names of another form get a hash (see `footage.safe_id`).
+    The name can be found from the id: the last `__` is where the `#` was (times have none), and
+    `v.` with eleven letters after it was `v=`. Names of another form get a hash (see
+    `footage.safe_id`).
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -133,10 +134,10 @@ def video_id(name: str) -> str:
 
 
 def read_categories(name: str) -> tuple[str, ...]:
-    """The classes of anomaly in a name; () is a normal video.
+    """Read the classes of anomaly in a name; () is a normal video.
 
     Raises:
-        ManifestError: the name has no label, or one that is none of the seven.
+        ManifestError: the name has no label, or an unknown one.
     """
     _, found, text = name.rpartition("_label_")
     labels = [label for label in text.split("-") if label != "0"]
@@ -144,17 +145,18 @@ def read_categories(name: str) -> tuple[str, ...]:
         return ()
     if not found or not labels or not set(labels) <= set(CATEGORIES):
         raise ManifestError(
-            f"{name!r} is no name of XD-Violence: it has to end with _label_ and A, or classes out "
-            f"of {', '.join(CATEGORIES)}"
+            f"{name!r} is not a name of XD-Violence: it must end with _label_ and A, or classes "
+            f"out of {', '.join(CATEGORIES)}"
         )
     return tuple(labels)
 
 
 def read_annotations(path: Path) -> dict[str, Ranges]:
-    """Name -> abnormal frames of the violent test videos, in file order.
+    """Read name -> abnormal frames of the violent test videos, in file order.
 
     Raises:
-        ManifestError: no such file, a line that cannot be read, a normal video, or one twice.
+        ManifestError: there is no such file, a line cannot be read, or a video is normal or listed
+            twice.
     """
     videos: dict[str, Ranges] = {}
     for line in label_lines(path):
@@ -180,10 +182,10 @@ def read_annotations(path: Path) -> dict[str, Ranges]:
 
 
 def read_list(path: Path) -> list[str]:
-    """The names of a list, each once, in file order.
+    """Read the names of a list, each once, in file order.
 
     Raises:
-        ManifestError: no such file, or a line without a label.
+        ManifestError: there is no such file, or a line has no label.
     """
     names = dict.fromkeys(map(_bare, label_lines(path)))
     for name in names:
@@ -192,7 +194,7 @@ def read_list(path: Path) -> list[str]:
 
 
 def _bare(line: str) -> str:
-    """A name without folders, suffix and number of the crop."""
+    """Strip folders, suffix and number of the crop from a name."""
     name = re.sub(r"\.(mp4|npy)$", "", line.replace("\\", "/").rpartition("/")[2])
     return re.sub(r"(_label_[ABG0-9-]+)__[0-9]$", r"\1", name)
 
@@ -205,7 +207,7 @@ def _annotations(root: Path) -> Path:
 
 
 def _found(listing: Listing) -> dict[str, Split]:
-    """Name -> split by its folders, of the videos whose names have labels."""
+    """Map each name that has a label to the split that its folders state."""
     splits: dict[str, Split] = {}
     for name, paths in by_name(listing).items():
         if "_label_" in name:

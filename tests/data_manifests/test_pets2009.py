@@ -56,9 +56,9 @@ def test_names_of_the_release_and_a_subset_are_taken(root: Path) -> None:
         ({"_00_yf": np.zeros((3, 16), np.uint8)}, r"labels are \(3, 16\) for 2 snippets of 16"),
         ({"_00_yf": None}, "001.npz, 000: has no array 000_yf"),
         ({"_00_name": None}, "has no array 000_name"),
-        ({"_00_name": np.array("../../etc")}, "is no name of a scene"),
-        ({"_00_name": np.array("S1-train--Time-13-01")}, "view-001.S1-.* is there twice"),
-        ({"_00_yf": np.full((2, 16), 2, np.uint8)}, "view-001.S0-.*have to be 0 or 1"),
+        ({"_00_name": np.array("../../etc")}, "is not the name of a scene"),
+        ({"_00_name": np.array("S1-train--Time-13-01")}, "view-001.S1-.* is listed twice"),
+        ({"_00_yf": np.full((2, 16), 2, np.uint8)}, "view-001.S0-.*must be 0 or 1"),
         ({"_12_x": None, "_12_yf": None, "_12_name": None}, "found 12, but the data set has 13"),
         ({"_00_x": np.array([[{}]], dtype=object)}, "cannot be read.*pickle"),
     ],
@@ -77,7 +77,7 @@ def test_a_file_that_is_no_archive(root: Path) -> None:
 
 def test_too_large(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pets2009, "MAX_BYTES", 1000)
-    with pytest.raises(ManifestError, match="bytes unpacked; refused"):
+    with pytest.raises(ManifestError, match="bytes unpacked, more than 1,000: refused"):
         pets2009.build(root)
 
 

@@ -182,7 +182,7 @@ def test_label_lines(tmp_path: Path) -> None:
     path.write_bytes("\ufeffa  b \r\n\r\n c\nd\u2028e".encode())
     assert label_lines(path) == ["a  b", "c", "d\u2028e"]
     path.write_bytes(b"\xff\xfea")
-    with pytest.raises(ManifestError, match=r"list\.txt is no text in UTF-8"):
+    with pytest.raises(ManifestError, match=r"list\.txt is not text in UTF-8"):
         label_lines(path)
     with path.open("wb") as file:
         file.truncate((1 << 24) + 1)

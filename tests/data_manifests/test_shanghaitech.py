@@ -98,8 +98,8 @@ def test_a_missing_mask_is_named(root: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("SH_Test.txt", "02_001\n", "02_002x\n", "'02_002x' is no id like"),
-        ("SH_Test.txt", "02_001\n", "../02_001\n", "is no id like"),
+        ("SH_Test.txt", "02_001\n", "02_002x\n", "'02_002x' is not an id like"),
+        ("SH_Test.txt", "02_001\n", "../02_001\n", "is not an id like"),
         ("SH_Test.txt", "02_001\n", "02_0001\n", "02_0001 is listed twice"),
         ("SH_Test.txt", "02_001\n", "", "test: normal videos: found 154, the data set has 155"),
         ("SH_Train.txt", "07_0045,1", "02_0001,1", "02_0001 is in both splits"),
@@ -140,7 +140,7 @@ def test_hostile_masks(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="02_0001"):
         read_mask(path)
     path.write_bytes(b"no numpy")
-    with pytest.raises(ManifestError, match=r"02_0001: .* is no frame mask"):
+    with pytest.raises(ManifestError, match=r"02_0001: .* is not a frame mask"):
         read_mask(path)
     with path.open("wb") as file:
         file.truncate(1 << 23)
@@ -159,7 +159,7 @@ def test_masks_come_back(tmp_path_factory: pytest.TempPathFactory, labels: list[
 
 def test_a_stranger_among_the_masks_is_an_error(root: Path) -> None:
     np.save(root / "test_frame_mask/01_001.npy", np.zeros(9, np.uint8))
-    with pytest.raises(ManifestError, match=r"01_001\.npy is no test video"):
+    with pytest.raises(ManifestError, match=r"01_001\.npy is not a test video"):
         build(root)
 
 

@@ -142,7 +142,7 @@ def _disk_full(*_: object) -> None:
 def test_the_root_can_be_moved(tmp_path: Path, suffix: str) -> None:
     path = write_manifest(example(), tmp_path / f"m{suffix}")
     gone = read_manifest(path)
-    with pytest.raises(ManifestError, match="/data of manifest 'any' is no folder here"):
+    with pytest.raises(ManifestError, match="/data of manifest 'any' is not a folder here"):
         gone.resolve("a.mp4")
     here = read_manifest(path, root=tmp_path)
     assert here.resolve("a.mp4") == tmp_path / "a.mp4"
@@ -198,23 +198,27 @@ def test_what_a_spreadsheet_makes_of_it_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("a,a.mp4,test,1,", "a,a.mp4,test,1.0,", r"row 1, column label: '1\.0' is no whole"),
+        ("a,a.mp4,test,1,", "a,a.mp4,test,1.0,", r"row 1, column label: '1\.0' is not a whole"),
         ("a,a.mp4,test,1,", "a,a.mp4,test,3,", r"row 1, column label: Input should be 0 or 1"),
         ("b,b.mp4,all", "b,b.mp4,dev", r"row 2, column split: Input should be"),
         ("b,b.mp4,all", ",b.mp4,all", r"row 2, column video_id: is empty"),
-        ("b,b.mp4,all", "b,../b.mp4,all", r"row 2, column path: path '\.\./b\.mp4' has to be"),
+        ("b,b.mp4,all", "b,../b.mp4,all", r"row 2, column path: path '\.\./b\.mp4' must be"),
         ("b,b.mp4,all", "b/b,b.mp4,all", r"row 2, column video_id: video id 'b/b' may only"),
         ("c,c.mp4", "b,c.mp4", r"more than once: b"),
-        ("2..5", "2-5", r"row 1, column anomalies: '2-5' is no frame range: write START\.\.STOP"),
+        (
+            "2..5",
+            "2-5",
+            r"row 1, column anomalies: '2-5' is not a frame range: write START\.\.STOP",
+        ),
         ("2..5", "5..2", r"row 1, a: anomalies .* are not sorted"),
         ("9..12", "9..21", r"row 1, a: an anomaly ends at frame 21"),
-        ("normal,0.0", "normal,x", r"row 3, column part_start: 'x' is no number"),
+        ("normal,0.0", "normal,x", r"row 3, column part_start: 'x' is not a number"),
         ("normal,0.0", "normal,1.0", r"row 3, c: part"),
         ("normal,0.0,1.0,,", "normal,0.0", r"row 3: has 9 cells, the header has 12"),
         ("normal,0.0,1.0,,", "normal,0.0,1.0,,,x", r"row 3: has 13 cells, the header has 12"),
         (",masks,", ",mask,", r"unknown or repeated columns: mask; missing columns: masks"),
         (",masks,", ",label,", r"unknown or repeated columns: label, label; missing .*: masks"),
-        ("#dataset,any", "any", r"has to start with the rows '#dataset,NAME'"),
+        ("#dataset,any", "any", r"must start with the rows '#dataset,NAME'"),
         ("#root,/data", "#root,", r"names no root: give root="),
         ("#dataset,any", "#dataset,a b", r"column dataset: data set name 'a b'"),
     ],

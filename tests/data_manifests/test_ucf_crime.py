@@ -86,14 +86,14 @@ def test_events_that_reach_the_end_are_clipped_with_and_without_frame_counts(roo
     assert by_id(build(root, subset=True))["Explosion033_x264"].anomalies == ((900, 3154),)
 
 
-def test_an_event_behind_the_end_is_an_error(root: Path) -> None:
+def test_an_event_after_the_end_is_an_error(root: Path) -> None:
     edit(root / ANNOTATIONS, ABUSE, ABUSE.replace("50  149", "1000  1200"))
     edit(
         root / "frames.txt",
         "Abuse901_x264.mp4 1000 Abuse 50 149",
         "Abuse901_x264.mp4 1000 Abuse 1000 1200",
     )
-    with pytest.raises(ManifestError, match="Abuse901_x264: all events lie behind its 1000 frames"):
+    with pytest.raises(ManifestError, match="Abuse901_x264: all events lie after its 1000 frames"):
         build(root, frame_counts="frames.txt")
 
 
@@ -118,7 +118,7 @@ def test_two_events_are_merged_where_they_touch(root: Path) -> None:
         ),
         (ANNOTATIONS, ABUSE, ABUSE.replace("50  149", "-1  -1"), "Abuse901_x264: .* do not fit"),
         (ANNOTATIONS, ABUSE, ABUSE.replace("  Abuse", "  Normal"), "Abuse901_x264: .* do not fit"),
-        (ANNOTATIONS, ABUSE, ABUSE.replace("  Abuse", "  Abuser"), "'Abuser' is no class"),
+        (ANNOTATIONS, ABUSE, ABUSE.replace("  Abuse", "  Abuser"), "'Abuser' is not a class"),
         (
             ANNOTATIONS,
             ABUSE,
@@ -134,21 +134,21 @@ def test_two_events_are_merged_where_they_touch(root: Path) -> None:
             "Anomaly_Train.txt",
             "Abuse/Abuse001",
             "Fun/Abuse001",
-            "'Fun/Abuse001_x264.mp4' is no line",
+            "'Fun/Abuse001_x264.mp4' is not a line",
         ),
-        ("Anomaly_Train.txt", "Abuse/Abuse001", "Abuse/../x", "is no line like"),
+        ("Anomaly_Train.txt", "Abuse/Abuse001", "Abuse/../x", "is not a line like"),
         (
             "frames.txt",
             "Abuse901_x264.mp4 1000",
             "Abuse901_x264.mp4 0",
-            "'0' is no number of frames",
+            "'0' is not a number of frames",
         ),
         ("frames.txt", "Abuse901_x264.mp4 1000", "Abuse901_x264.mp4 1001", "1,111,809"),
         (
             "frames.txt",
             "Abuse/Abuse901",
             "Abuse/Abuse900",
-            "Abuse900_x264 is listed twice, or is no",
+            "Abuse900_x264 is listed twice, or is not a",
         ),
         (
             "frames.txt",
@@ -212,7 +212,7 @@ def test_of_several_files_the_one_in_its_folder_is_taken(root: Path, tmp_path: P
     third = videos / "part 2/Testing_Normal_Videos_Anomaly/Normal_Videos_001_x264.mp4"
     third.parent.mkdir(parents=True)
     third.touch()
-    with pytest.raises(ManifestError, match="Normal_Videos_001_x264 is there more than once"):
+    with pytest.raises(ManifestError, match="Normal_Videos_001_x264 exists more than once"):
         build(root, footage=videos)
 
 
@@ -246,17 +246,17 @@ def test_another_split(root: Path, caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"train": ["Abuse/Abuse999_x264"]}, "'Abuse/Abuse999_x264' is no video of UCF-Crime"),
+        ({"train": ["Abuse/Abuse999_x264"]}, "'Abuse/Abuse999_x264' is not a video of UCF-Crime"),
         (
             {"train": ["Abuse001_x264"], "test": ["a/Abuse001_x264"]},
             "Abuse001_x264 is in two splits",
         ),
-        ({"dev": []}, "has to be of the form"),
-        ({"train": "Abuse001_x264"}, "has to be of the form"),
-        ({"train": [1]}, "has to be of the form"),
-        ([], "has to be of the form"),
-        ("{", "is no JSON"),
-        ("[" * 100_000, "is no JSON"),
+        ({"dev": []}, "must be of the form"),
+        ({"train": "Abuse001_x264"}, "must be of the form"),
+        ({"train": [1]}, "must be of the form"),
+        ([], "must be of the form"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
     ],
 )
 def test_a_bad_split_file_is_an_error(root: Path, values: Any, message: str) -> None:

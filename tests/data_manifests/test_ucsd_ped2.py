@@ -108,7 +108,7 @@ def test_a_missing_file_names_its_clip(small: Path, path: str, video_id: str, me
         build(small, subset=True)
 
 
-def test_files_that_the_archive_leaves_behind_are_no_frames(small: Path) -> None:
+def test_stray_files_of_the_archive_are_no_frames(small: Path) -> None:
     for name in ("._000.jpg", "Thumbs.db", ".DS_Store"):
         (small / "testing/frames/09" / name).touch()
     (small / "testing/frames/.DS_Store").touch()
@@ -118,7 +118,7 @@ def test_files_that_the_archive_leaves_behind_are_no_frames(small: Path) -> None
 def test_an_unknown_clip_is_an_error(small: Path) -> None:
     """UCSD Ped1 has 34 training clips in the same layout."""
     shutil.copytree(small / "training/frames/01", small / "training/frames/17")
-    with pytest.raises(ManifestError, match="17 is no clip of UCSD Ped2"):
+    with pytest.raises(ManifestError, match="17 is not a clip of UCSD Ped2"):
         build(small, subset=True)
 
 
@@ -169,7 +169,7 @@ def test_intervals_for_the_clips_that_are_there(small: Path, whole: Path, tmp_pa
 
 
 def test_another_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="is no UCSD Ped2"):
+    with pytest.raises(ManifestError, match="is not UCSD Ped2"):
         build(tmp_path)
 
 

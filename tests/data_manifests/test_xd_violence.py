@@ -146,7 +146,7 @@ def test_footage_and_lists_have_to_agree(small: Path, tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="is a training video in a test folder"):
         build(small, footage=videos, subset=True)
     videos = touch(tmp_path / "c", f"one/{FILM}", f"two/{FILM}")
-    with pytest.raises(ManifestError, match="is there more than once"):
+    with pytest.raises(ManifestError, match="exists more than once"):
         build(small, footage=videos, subset=True)
     videos = touch(tmp_path / "d", "other")
     with pytest.raises(ManifestError, match="holds no video of XD-Violence"):
@@ -163,9 +163,9 @@ def test_footage_and_lists_have_to_agree(small: Path, tmp_path: Path) -> None:
         (f"{FILM} 10 10", "10..9 ends before it starts"),
         (f"{FILM} 1 2\n{FILM}.mp4 1 2", "is listed twice"),
         (f"{CALM} 1 2", "its name says normal"),
-        ("City.of.God 1 2", "'City.of.God' is no name of XD-Violence"),
-        ("x_label_B3-0-0 1 2", "is no name of XD-Violence"),
-        ("x_label_A-B1-0 1 2", "is no name of XD-Violence"),
+        ("City.of.God 1 2", "'City.of.God' is not a name of XD-Violence"),
+        ("x_label_B3-0-0 1 2", "is not a name of XD-Violence"),
+        ("x_label_A-B1-0 1 2", "is not a name of XD-Violence"),
     ],
 )
 def test_a_bad_line_names_the_video(small: Path, line: str, message: str) -> None:
