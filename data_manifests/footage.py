@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from .natural_order import natural_key
 from .record import (
     ID_LENGTH,
     IMAGE_SUFFIXES,
@@ -29,7 +30,6 @@ from .record import (
     Manifest,
     ManifestError,
     VideoRecord,
-    natural_key,
 )
 
 VIDEO_SUFFIXES = (
@@ -250,7 +250,7 @@ def _holds(entries: list[Path], suffixes: tuple[str, ...]) -> int:
     return sum(p.suffix.lower() in suffixes and p.is_file() for p in entries if not p.is_symlink())
 
 
-def _by_parts(path: str) -> list[tuple[tuple[bool, int, str], ...]]:
+def _by_parts(path: str) -> list[tuple[list[tuple[int, str]], str]]:
     return [natural_key(part) for part in path.split("/")]
 
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -20,6 +19,7 @@ from pydantic import (
 )
 
 from .errors import VadpipeError
+from .natural_order import natural_key
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]+")
 ID_LENGTH = 200  # ids become file names: leaves room for a suffix within 255 bytes
@@ -31,12 +31,6 @@ IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 
 class ManifestError(VadpipeError, ValueError):
     """A data set is not what it should be; the message names the video and what to do next."""
-
-
-def natural_key(name: str) -> tuple[tuple[bool, int, str], ...]:
-    """Sort key by which "2_label" comes before "10_label", with or without leading zeros."""
-    parts = re.split(r"([0-9]+)", name)
-    return (*((p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts), (False, 0, name))
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -216,10 +210,6 @@ class Manifest(BaseModel):
 
     def __len__(self) -> int:
         return len(self.records)
-
-    def videos(self) -> Iterator[VideoRecord]:
-        """The records in order."""
-        return iter(self.records)
 
     def resolve(self, relative: str) -> Path:
         """The absolute path of a record's path, mask folder or track file.

@@ -138,7 +138,7 @@ class Bag:
 
 
 class BagSource(Protocol):
-    """Whole bags and random windows of one split."""
+    """The bags of one split."""
 
     def __len__(self) -> int:
         """Number of bags."""
@@ -150,12 +150,6 @@ class BagSource(Protocol):
 
     def __iter__(self) -> Iterator[Bag]:
         """All bags in manifest order."""
-        ...
-
-    def windows(
-        self, role: str, length: int, count: int, rng: np.random.Generator
-    ) -> list[tuple[Bag, int]]:
-        """`count` windows of `length` rows, uniform over all windows of all videos."""
         ...
 
     def subset(self, indices: Sequence[int]) -> BagSource:

@@ -117,27 +117,6 @@ class StoreBags:
         records = [self._records[i] for i in indices]
         return StoreBags(records, self._rows, self._stores, labels=self._labels)
 
-    def windows(
-        self, role: str, length: int, count: int, rng: np.random.Generator
-    ) -> list[tuple[Bag, int]]:
-        """`count` windows of `length` rows, uniform over all windows of all videos.
-
-        Returns:
-            (bag, first row) pairs; the caller slices only what it needs.
-
-        Raises:
-            DetectorError: no video has that many rows.
-        """
-        bags = list(self)
-        places = np.array([max(0, len(bag.tracks[role]) - length + 1) for bag in bags])
-        if not places.sum():
-            raise DetectorError(f"no video has {length} rows of {role!r}")
-        ends = np.cumsum(places)
-        drawn = rng.integers(0, ends[-1], size=count)
-        which = np.searchsorted(ends, drawn, side="right")
-        offsets = drawn - (ends[which] - places[which])
-        return [(bags[v], int(o)) for v, o in zip(which, offsets, strict=True)]
-
 
 def _inside(
     frame_start: NDArray[np.int64], frame_stop: NDArray[np.int64], part: tuple[int, int]

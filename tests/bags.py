@@ -29,11 +29,6 @@ class Bags:
     def subset(self, indices: Sequence[int]) -> Bags:
         return Bags([self.bags[i] for i in indices])
 
-    def windows(
-        self, role: str, length: int, count: int, rng: np.random.Generator
-    ) -> list[tuple[Bag, int]]:
-        return [(self.bags[0], 0)] * count
-
 
 def bag(
     name: str,

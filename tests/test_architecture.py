@@ -15,8 +15,9 @@ SOURCES = [path for room in ROOMS for path in sorted((REPOSITORY / room).rglob("
 PLACES = [path.relative_to(REPOSITORY).with_suffix("").as_posix() for path in SOURCES]
 
 # What a file or folder may import outside of itself, from the bottom up; a folder stands for all
-# that is in it. What is not listed is not allowed. Every room may import the one base error.
-ERRORS = "data_manifests/errors"
+# that is in it. What is not listed is not allowed. Every room may import the one base error, and
+# what has to be the same in all rooms although none of them may import another: the natural order.
+EVERYWHERE = {"data_manifests/errors", "data_manifests/natural_order"}
 FOOTAGE, WEIGHTS, NETWORKS = "extractors/footage", "extractors/weights", "extractors/networks"
 EXTRACTOR_PARTS = {"extractors/errors", "extractors/clips", "extractors/base", FOOTAGE, WEIGHTS}
 STORE, ENGINE, SCORES = "pipeline/store", "pipeline/engine", "pipeline/scores"
@@ -95,7 +96,7 @@ def rule_of(place: str) -> str:
 
 def forbidden(tree: ast.AST, place: str) -> list[str]:
     rule = rule_of(place)
-    allowed = ARROWS[rule] | {rule, ERRORS}
+    allowed = ARROWS[rule] | EVERYWHERE | {rule}
     return [name for name in imports(tree, place) if not any(inside(name, a) for a in allowed)]
 
 

@@ -102,7 +102,6 @@ def guarded_probe(
     hash_mode: HashMode = "sampled",
     decode: bool = False,
     image_fps: float = 25.0,
-    seek_check_frames: int = 0,
     limits: DecodeLimits | None = None,
 ) -> ProbeRow:
     """`probe_video` in another process; the content id is made in this one.
@@ -123,7 +122,6 @@ def guarded_probe(
                 "identity": identity,
                 "decode": decode,
                 "image_fps": image_fps,
-                "seek_check_frames": seek_check_frames,
                 "limits": limits.model_dump(),
             }
         )
@@ -464,7 +462,6 @@ class _Server:
             request["identity"],
             decode=request["decode"],
             image_fps=request["image_fps"],
-            seek_check_frames=request["seek_check_frames"],
             limits=limits,
             faults=Faults(beat=self._beat),
         )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from ...data_manifests.natural_order import natural_key
 from .errors import DecodeError, MissingFile, MixedSizes, NoFrames, UnreadableImage, UnsafeLink
 from .limits import DecodeLimits
 from .video import SHORT, Faults, Frame, ProbeRow, has_room
@@ -56,15 +57,7 @@ def list_images(folder: Path) -> list[Path]:
     for path in images:
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             raise UnsafeLink(f"{path}: a link that leads out of the folder; copy the image instead")
-    return sorted(images, key=lambda path: (_natural(path.name), path.name))
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort key: runs of digits by value, the rest by letters."""
-    return [
-        (int(part), "") if part.isdecimal() else (-1, part)
-        for part in re.split(r"([0-9]+)", name.lower())
-    ]
+    return sorted(images, key=lambda path: natural_key(path.name))
 
 
 def _has_gaps(images: list[Path]) -> bool:

@@ -50,7 +50,6 @@ def probe_video(
     hash_mode: HashMode = "sampled",
     decode: bool = False,
     image_fps: float = 25.0,
-    seek_check_frames: int = 0,
     limits: DecodeLimits | None = None,
 ) -> ProbeRow:
     """Probe one video file or folder of images; docs/probe.md explains the flags.
@@ -63,8 +62,6 @@ def probe_video(
         hash_mode: see `content_id`.
         decode: decode everything: an exact frame count, and the flags that need the pixels.
         image_fps: nominal frames per second of image folders.
-        seek_check_frames: nobody will seek in a video of at most this many frames (it is one span),
-            so it gets no seek check and no `key_frames`, and is read from its start.
         limits: what is refused; None takes the defaults.
 
     Raises:
@@ -76,7 +73,6 @@ def probe_video(
         content_id(path, hash_mode),
         decode=decode,
         image_fps=image_fps,
-        seek_check_frames=seek_check_frames,
         limits=limits or DecodeLimits(),
         faults=Faults(),
     )
@@ -88,7 +84,6 @@ def probe_content(
     *,
     decode: bool,
     image_fps: float,
-    seek_check_frames: int,
     limits: DecodeLimits,
     faults: Faults,
 ) -> ProbeRow:
@@ -101,7 +96,7 @@ def probe_content(
     if path.is_dir():
         row = probe_images(path, identity, decode, image_fps, limits, faults)
     else:
-        row = _probe_file(path, identity, decode, seek_check_frames, limits, faults)
+        row = _probe_file(path, identity, decode, limits, faults)
     limits.check(row)
     return row
 
@@ -110,7 +105,6 @@ def _probe_file(
     path: Path,
     identity: str,
     decode: bool,
-    seek_check_frames: int,
     limits: DecodeLimits,
     faults: Faults,
 ) -> ProbeRow:
@@ -156,8 +150,6 @@ def _probe_file(
     )
     if not timed or (decode and not np.array_equal(survey.decoded_pts, shown)):
         return in_order(row)
-    if n_frames <= seek_check_frames:
-        return row
     keys = _key_frames(survey, shown)
     if keys is None:
         return in_order(row)

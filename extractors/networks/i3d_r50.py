@@ -258,7 +258,6 @@ CARDS = (
         "Tushar-N/pytorch-resnet3d",
         mean=_MEAN,
         std=_STD,
-        classes="kinetics-400",
         convert=from_caffe2,
     ),
     Weights(
@@ -271,7 +270,6 @@ CARDS = (
         origin="i3d_r50.caffe2, converted by utils/convert_weights.py of Tushar-N/pytorch-resnet3d",
         mean=_MEAN,
         std=_STD,
-        classes="kinetics-400",
         convert=from_tushar_n,
     ),
 )
@@ -293,7 +291,6 @@ CARDS_PTV = (
         "frames, every eighth one; 73.27 % top-1",
         mean=_MEAN,
         std=_STD,
-        classes="kinetics-400",
         convert=from_pytorchvideo,
     ),
 )

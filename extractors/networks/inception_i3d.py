@@ -239,7 +239,6 @@ CARDS = (
         "not say whether training started from ImageNet",
         mean=(127.5, 127.5, 127.5),
         std=(127.5, 127.5, 127.5),
-        classes="kinetics-400",
         convert=from_flax,
     ),
     Weights(
@@ -258,7 +257,6 @@ CARDS = (
         "(kinetics-i3d rgb_imagenet), converted by AJ Piergiovanni",
         mean=(127.5, 127.5, 127.5),
         std=(127.5, 127.5, 127.5),
-        classes="kinetics-400",
         convert=from_piergiaj,
     ),
 )
@@ -295,8 +293,3 @@ def top_classes(logits: NDArray[np.floating[Any]], k: int = 5) -> list[list[tupl
 
 
 BACKBONE = Backbone("inception_i3d", InceptionI3d, FEATURES, CARDS)
-
-
-def network_flops(frames: int, height: int, width: int) -> float:
-    """Multiply-adds times two of one clip through the network."""
-    return BACKBONE.flops(frames, height, width)

@@ -60,7 +60,6 @@ class Weights:
         origin: who trained them, on what.
         mean: a channel, in units of pixels in 0..255.
         std: likewise.
-        classes: the label set of the classifier, if there is one.
         extra: further facts.
         convert: maps the arrays of the file (`read_arrays`) to the network's own keys; raises
             `LayoutError` for a file of another layout.
@@ -75,7 +74,6 @@ class Weights:
     origin: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    classes: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     convert: Converter = own_names
 

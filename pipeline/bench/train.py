@@ -85,11 +85,6 @@ class _Drawn:
     def subset(self, indices: Sequence[int]) -> BagSource:
         raise NotImplementedError("the bench fits on all videos")
 
-    def windows(
-        self, role: str, length: int, count: int, rng: np.random.Generator
-    ) -> list[tuple[Bag, int]]:
-        raise NotImplementedError("the bench fits on whole videos")
-
 
 def bench_train(
     *, steps: int = 2, device: str = "cpu", size: Size | None = None

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from ...data_manifests import pets2009
 from ...data_manifests.errors import VadpipeError
-from ...data_manifests.record import ManifestError, natural_key
+from ...data_manifests.natural_order import natural_key
+from ...data_manifests.record import ManifestError
 
 SUFFIXES = (".npy", ".npz", ".txt")
 MAX_ARRAY_BYTES = 8 << 30  # the longest video of UCF-Crime with ten crops in float32 has 5 GB

@@ -23,6 +23,7 @@ from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.i3d import I3DConfig
 from vadpipe.extractors.inception_i3d import InceptionI3DFeatures
 from vadpipe.extractors.networks.inception_i3d import (
+    BACKBONE,
     CARDS,
     InceptionI3d,
     Unit,
@@ -30,7 +31,6 @@ from vadpipe.extractors.networks.inception_i3d import (
     from_piergiaj,
     max_of_neighbours,
     max_pool,
-    network_flops,
     same_padding,
     top_classes,
 )
@@ -153,9 +153,9 @@ def test_flops() -> None:
     """Counted by hand for one frame of one pixel: every kernel meets one value, but padded."""
     weights = sum(p.numel() for p in InceptionI3d().parameters() if p.dim() == 5)
     head = 1024 * 400
-    assert network_flops(1, 1, 1) == 2 * (weights - head)
+    assert BACKBONE.flops(1, 1, 1) == 2 * (weights - head)
     # the count published for 79 frames (OpenVINO's model zoo) is 278.98e9
-    assert network_flops(79, 224, 224) == pytest.approx(278.98e9, rel=0.01)
+    assert BACKBONE.flops(79, 224, 224) == pytest.approx(278.98e9, rel=0.01)
 
 
 # -------------------------------------------------------------------------------- converters
@@ -338,7 +338,7 @@ def test_presets(preset: str) -> None:
     config = I3DConfig(**InceptionI3DFeatures.presets[preset])
     made = InceptionI3DFeatures(config, weights=RANDOM)
     size = {"native": (480, 640), "kinetics": (224, 224)}[preset]
-    assert made.flops(480, 640) == network_flops(16, *size)
+    assert made.flops(480, 640) == BACKBONE.flops(16, *size)
 
 
 def test_recipe_tells_what_happens_to_pixels() -> None:

@@ -212,7 +212,7 @@ def test_patches_of_one_size_are_one_batch(cubes: PatchCubes) -> None:
 
 
 def test_flops_add_up(cubes: PatchCubes) -> None:
-    flops = inception_i3d.network_flops
+    flops = inception_i3d.BACKBONE.flops
     assert cubes.flops(1080, 1920) == 6 * flops(8, 32, 32) + 2 * flops(8, 60, 40)
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from tests.footage import moving_picture
@@ -23,7 +21,8 @@ from vadpipe.extractors.footage.errors import (
     UnreadableImage,
     UnsafeLink,
 )
-from vadpipe.extractors.footage.image_folder import _natural, list_images
+from vadpipe.extractors.footage.identity import content_id
+from vadpipe.extractors.footage.image_folder import list_images
 from vadpipe.extractors.footage.limits import DecodeLimits
 from vadpipe.extractors.footage.probe_file import probe_video
 
@@ -65,12 +64,15 @@ def test_gaps_in_the_numbers(tmp_path: Path) -> None:
     assert probe_video(unnumbered).flags == ("short",)
 
 
-@given(st.lists(st.text("ab019_", min_size=1, max_size=6), min_size=1, max_size=8, unique=True))
-def test_natural_order_is_total_and_numeric(names: list[str]) -> None:
-    ordered = sorted(names, key=lambda name: (_natural(name), name))
-    assert sorted(reversed(names), key=lambda name: (_natural(name), name)) == ordered
-    numbers = [name for name in ordered if name.isdecimal()]
-    assert [int(name) for name in numbers] == sorted(int(name) for name in numbers)
+def test_the_order_is_part_of_the_content_id(tmp_path: Path) -> None:
+    """The id that version 0.1.0 gave: case and leading zeros do not decide."""
+    folder = tmp_path / "v"
+    folder.mkdir()
+    order = ["1.png", "a2.png", "B1.png", "img1_a.png", "img01_b.png", "img10.png"]
+    for name in reversed(order):
+        (folder / name).write_text(name)
+    assert [path.name for path in list_images(folder)] == order
+    assert content_id(folder) == "s1-65e88087f06c316828baf49a89db0b19c6aa1909"
 
 
 def test_images_of_two_sizes(tmp_path: Path) -> None:

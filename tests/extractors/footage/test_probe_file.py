@@ -59,8 +59,8 @@ def test_variable_rate(tmp_path: Path) -> None:
 
 def test_rounded_times_are_no_variable_rate(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mkv", frames=60, rate=30)  # 33, 34, 33 ms
-    row = probe_video(path, seek_check_frames=60)
-    assert row.flags == () and row.fps == pytest.approx(30, rel=1e-3)
+    row = probe_video(path)
+    assert "variable_rate" not in row.flags and row.fps == pytest.approx(30, rel=1e-3)
 
 
 @pytest.mark.parametrize(("rotate", "turns"), [(90, 1), (180, 2), (-90, 3)])
