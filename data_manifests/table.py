@@ -23,8 +23,8 @@ from __future__ import annotations
 
 import csv
 import re
-import uuid
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from .atomic import write_atomically
 from .record import Manifest, ManifestError, VideoRecord
 
 RANGE = pa.struct([pa.field("start", pa.int64(), False), pa.field("stop", pa.int64(), False)])
@@ -63,15 +64,10 @@ def write_manifest(manifest: Manifest, path: Path) -> Path:
 
     Raises:
         ManifestError: the suffix is another one, or a text is too long for a CSV cell.
+        CannotWrite: the disk is full or read-only.
     """
     write = {".parquet": _write_parquet, ".csv": _write_csv}[_suffix(path)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    try:
-        write(manifest, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, partial(write, manifest))
     return path
 
 

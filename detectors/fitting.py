@@ -7,10 +7,8 @@ that dropout draws, so a resumed fit ends with the same weights as one that was 
 
 from __future__ import annotations
 
-import os
 import pickle
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..data_manifests.atomic import write_atomically
 from .base import DetectorError, FitOptions, Row
 from .segments import ahead
 
@@ -40,16 +39,12 @@ class Checkpoint:
     rows: list[Row]
 
     def save(self, folder: Path) -> None:
-        """Write it; the file appears whole or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{CHECKPOINT}-{uuid.uuid4().hex}"
-        try:
-            torch.save(vars(self), temporary)
-            with temporary.open("rb") as handle:
-                os.fsync(handle.fileno())
-            temporary.replace(folder / CHECKPOINT)
-        finally:
-            temporary.unlink(missing_ok=True)
+        """Write it; the file appears whole or not at all.
+
+        Raises:
+            CannotWrite: the disk is full or read-only.
+        """
+        write_atomically(folder / CHECKPOINT, lambda path: torch.save(vars(self), path))
 
     @classmethod
     def load(cls, folder: Path | None) -> Checkpoint | None:

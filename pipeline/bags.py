@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..data_manifests.record import VideoRecord
 from ..detectors.base import ArrayLike, Bag, DetectorError, Track
 from ..extractors.footage.video import ProbeRow
-from .store.atomic import StoreError
+from .store.errors import StoreError
 from .store.feature_store import FeatureStore, list_stores
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..data_manifests.atomic import write_atomically
 from ..data_manifests.intervals import frame_labels
 from ..data_manifests.record import Manifest, VideoRecord
 from ..extractors.clips import SEGMENTS, segment_frames
 from .metrics.frame_level import Alignment, FrameMetrics, LabelledScores, frame_metrics, micro_auc
 from .scores.frames import MetricsError, expand_to_frames
-from .store.atomic import write_atomically
 
 Align = Literal["auto", "exact", "pad16"]
 PadLabel = Literal["last", "normal"]

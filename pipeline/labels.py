@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..data_manifests.counts import OFFICIAL, Counts, count, differences
 from ..data_manifests.record import Manifest, ManifestError, VideoRecord
 from ..extractors.footage.video import ProbeRow
-from .store.atomic import StoreError
+from .store.errors import StoreError
 from .store.feature_store import FeatureStore
 
 Verdict = Literal[

@@ -1,82 +1,155 @@
-"""Model folders: saving, loading, finding, and the features that a model needs."""
+"""Models: their folders on disk, and the features that they need."""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+import pyarrow as pa
+from safetensors.numpy import load_file, save
 
-from ..detectors.base import Detector, DetectorError, State
+from ..data_manifests.atomic import write_atomically, write_table, write_text
+from ..detectors.base import Detector, DetectorError, FitLog
 from ..extractors.errors import ExtractorError
 from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.kept import verify
 from .engine.extractor_spec import ExtractorSpec, resolve_extractor
 from .engine.settings import Engine
 from .registry import DETECTORS, EXTRACTORS
-from .store.atomic import StoreError
+from .store.errors import StoreError
 from .store.feature_store import FeatureStore, list_stores
-from .store.keys import canonical_json, differing_fields, key_of
+from .store.keys import canonical_json, differing_fields, folder_name, key_of
 
 
-def save_model(folder: Path, detector: Detector[Any], card: Mapping[str, Any]) -> None:
-    """Write a model folder: `config.json` and `weights.safetensors`.
+class ModelFolder:
+    """A trained detector on disk, the only owner of the files of a model folder.
 
-    The folder appears whole or not at all, and config.json is written last.
+    `config.json` is the card: settings, recipes of the features, training records, calibration. It
+    is written last, so a folder that has it is finished. `weights.safetensors` holds the arrays,
+    `log.parquet` the training log. The state of a training that was killed is kept beside the
+    folder, in `unfinished/<its name>`. Every file is written whole or not at all.
 
     Args:
-        folder:
-            Target; an existing model there is replaced file by file.
-        detector:
-            A fitted detector.
-        card:
-            What else the model has to know (feature recipes, training records, thresholds).
+        path:
+            The folder; it need not exist.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {k: np.asarray(v, order="C") for k, v in detector.state_dict().items()}
-    _replace(folder / "weights.safetensors", lambda path: save_file(state, str(path)))
-    config = {
-        **card,
-        "detector": detector.name,
-        "detector_version": detector.version,
-        "config": detector.config.model_dump(mode="json"),
-    }
-    text = json.dumps(config, indent=1, sort_keys=True)
-    _replace(folder / "config.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.unfinished = path.parent / "unfinished" / path.name
+        self._card = path / "config.json"
+        self._weights = path / "weights.safetensors"
+        self._log = path / "log.parquet"
+
+    @classmethod
+    def of_recipe(cls, cache: Path, recipe: Mapping[str, Any]) -> ModelFolder:
+        """The folder in a cache for a training: its name is a key of all that decides the model."""
+        return cls(cache / "models" / folder_name(recipe["detector"], recipe))
+
+    @classmethod
+    def find(cls, cache: Path, name: str) -> ModelFolder:
+        """A model by its folder, or by the beginning of its name in the cache.
+
+        Raises:
+            DetectorError: there is none, or several: the message lists them.
+        """
+        if cls(Path(name)).is_finished():
+            return cls(Path(name))
+        folders = [cls(path) for path in sorted((cache / "models").glob("*"))]
+        known = [folder.path for folder in folders if folder.is_finished()]
+        found = [path for path in known if path.name.startswith(name)]
+        if len(found) != 1:
+            listed = ", ".join(path.name for path in (found or known)) or "none"
+            raise DetectorError(
+                f"{'several models match' if found else 'no model'} {name!r}; in {cache}: {listed}"
+            )
+        return cls(found[0])
+
+    def is_finished(self) -> bool:
+        """Whether there is a model."""
+        return self._card.is_file()
+
+    def save(
+        self, detector: Detector[Any], card: Mapping[str, Any], log: FitLog | None = None
+    ) -> None:
+        """Write the model; one that is there already is replaced file by file.
+
+        Args:
+            detector:
+                A fitted detector.
+            card:
+                What else the model has to know (feature recipes, training records, thresholds).
+            log:
+                Of the training.
+
+        Raises:
+            CannotWrite: the disk is full or read-only.
+        """
+        if log is not None:
+            write_table(self._log, pa.Table.from_pylist(log.rows or [dict(log.summary)]))
+        state = {k: np.asarray(v, order="C") for k, v in detector.state_dict().items()}
+        data = save(state)  # in memory: a full disk is then an OSError with its number
+        write_atomically(self._weights, lambda path: path.write_bytes(data))
+        config = {
+            **card,
+            "detector": detector.name,
+            "detector_version": detector.version,
+            "config": detector.config.model_dump(mode="json"),
+        }
+        write_text(self._card, json.dumps(config, indent=1, sort_keys=True))
+
+    def card(self) -> dict[str, Any]:
+        """What `save` wrote beside the arrays.
+
+        Raises:
+            DetectorError: the folder holds no finished model.
+        """
+        if not self.is_finished():
+            raise DetectorError(
+                f"{self.path} is no model folder: it has no {self._card.name} (run train first)"
+            )
+        card: dict[str, Any] = json.loads(self._card.read_text(encoding="utf-8"))
+        return card
+
+    def describe(self) -> dict[str, Any]:
+        """The card without its long tables, for a report or a listing.
+
+        Raises:
+            DetectorError: the folder holds no finished model.
+        """
+        return {k: v for k, v in self.card().items() if k not in ("calibration", "contents")}
+
+    def load(self) -> tuple[Detector[Any], dict[str, Any]]:
+        """The fitted detector and its card.
+
+        Raises:
+            DetectorError: the folder holds no finished model, or one of another version.
+        """
+        card = self.card()
+        detector = make_detector(card["detector"], card["config"])
+        if detector.version != card["detector_version"]:
+            raise DetectorError(
+                f"{self.path} was trained by version {card['detector_version']} of "
+                f"{detector.name}, this is version {detector.version}: train it again"
+            )
+        detector.load_state_dict(load_file(str(self._weights)))
+        return detector, card
 
 
-def load_state(folder: Path) -> State:
-    """The arrays of a model folder."""
-    return load_file(str(folder / "weights.safetensors"))
-
-
-def load_card(folder: Path) -> dict[str, Any]:
-    """config.json of a model folder.
+def make_detector(name: str, settings: Mapping[str, Any] | None = None) -> Detector[Any]:
+    """A detector that has learned nothing yet.
 
     Raises:
-        DetectorError: the folder holds no finished model.
+        DetectorError: there is none of that name.
+        pydantic.ValidationError: a setting is wrong or unknown.
     """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise DetectorError(f"{folder} is no model folder: it has no config.json (run train first)")
-    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return card
-
-
-def _replace(path: Path, write: Any) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if name not in DETECTORS:
+        raise DetectorError(f"no detector {name!r}; there are: {', '.join(DETECTORS)}")
+    kind = DETECTORS[name]
+    return kind(kind.Config.model_validate(dict(settings or {})))
 
 
 def specs_of_model(
@@ -181,19 +254,6 @@ def _weights_spec(extractor: str, config: Mapping[str, Any], identity: str) -> s
     )
 
 
-def make_detector(name: str, settings: Mapping[str, Any] | None = None) -> Detector[Any]:
-    """A detector that has learned nothing yet.
-
-    Raises:
-        DetectorError: there is none of that name.
-        pydantic.ValidationError: a setting is wrong or unknown.
-    """
-    if name not in DETECTORS:
-        raise DetectorError(f"no detector {name!r}; there are: {', '.join(DETECTORS)}")
-    kind = DETECTORS[name]
-    return kind(kind.Config.model_validate(dict(settings or {})))
-
-
 def imported_contents(
     stores: Mapping[str, FeatureStore], rows: Mapping[str, ProbeRow]
 ) -> dict[str, Any]:
@@ -216,45 +276,3 @@ def imported_contents(
         if found
         else {}
     )
-
-
-def load_model(folder: Path) -> tuple[Detector[Any], dict[str, Any]]:
-    """A fitted detector and its card.
-
-    Raises:
-        DetectorError: the folder holds no finished model, or one of another version.
-    """
-    card = load_card(folder)
-    detector = make_detector(card["detector"], card["config"])
-    if detector.version != card["detector_version"]:
-        raise DetectorError(
-            f"{folder} was trained by version {card['detector_version']} of {detector.name}, this "
-            f"is version {detector.version}: train it again"
-        )
-    detector.load_state_dict(load_state(folder))
-    return detector, card
-
-
-def find_model(cache: Path, name: str) -> Path:
-    """A model by its folder, or by as much of its name in the cache as makes it unique.
-
-    Raises:
-        DetectorError: there is none, or several: the message lists them.
-    """
-    if (Path(name) / "config.json").is_file():
-        return Path(name)
-    known = [p.parent for p in sorted((cache / "models").glob("*/config.json"))]
-    found = [p for p in known if p.name.startswith(name)]
-    if len(found) != 1:
-        listed = ", ".join(p.name for p in (found or known)) or "none"
-        raise DetectorError(
-            f"{'several models match' if found else 'no model'} {name!r}; in {cache}: {listed}"
-        )
-    return found[0]
-
-
-def describe_card(card: Mapping[str, Any]) -> dict[str, Any]:
-    """What a report or a listing says of a model, without its long tables."""
-    text = json.dumps({k: v for k, v in card.items() if k not in ("calibration", "contents")})
-    short: dict[str, Any] = json.loads(text)
-    return short

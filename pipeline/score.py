@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..data_manifests.atomic import CannotWrite, write_atomically, write_table
 from ..data_manifests.errors import VadpipeError
 from ..data_manifests.record import Manifest, VideoRecord
 from ..detectors.base import Detector, Scores
@@ -29,11 +30,10 @@ from .engine.progress import console, progress_bar
 from .engine.settings import Engine
 from .extract import Extracted, extract_features
 from .models import (
+    ModelFolder,
     checksums_of,
-    describe_card,
     how_to_import,
     imported_stores,
-    load_model,
     specs_of_model,
 )
 from .scores.events import (
@@ -48,7 +48,7 @@ from .scores.events import (
 )
 from .scores.frames import MetricsError
 from .scores.maps import covered_by_grids, maps_stamp, remove_other_maps, write_maps
-from .store.atomic import CannotWrite, StoreError, write_atomically, write_table
+from .store.errors import StoreError
 from .store.failures import Failure, describe_failure, write_failures
 from .store.feature_store import FeatureStore
 from .store.keys import canonical_json
@@ -142,7 +142,7 @@ def score_footage(
     """
     engine, config = engine or Engine(), events or EventConfig()
     with _alone_in(out):
-        detector, card = load_model(model)
+        detector, card = ModelFolder(model).load()
         imported = imported_stores(card, cache)
         detector.to(engine.own_device())
         specs = specs_of_model(card, weights=weights, engine=engine)
@@ -178,7 +178,7 @@ def score_footage(
             "manifest_digest": manifest.digest,
             "videos": len(done.videos),
             "failures": len(done.failures),
-            "model": {"folder": str(model), **describe_card(card)},
+            "model": {"folder": str(model), **ModelFolder(model).describe()},
             "threshold": {**thresholds.to_json(), "calibration": _calibration_facts(card)},
             "events": config.model_dump(mode="json"),
             "device": engine.device,

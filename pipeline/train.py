@@ -11,21 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..data_manifests.record import Manifest, VideoRecord
 from ..detectors.base import BagSource, Detector, DetectorError, FitLog, FitOptions, Supervision
 from .bags import StoreBags, find_stores, missing_videos
 from .engine.progress import progress_bars
-from .models import imported_contents, load_card, make_detector, save_model
+from .models import ModelFolder, imported_contents, make_detector
 from .scores.events import Calibration
-from .store.atomic import StoreError, write_atomically
-from .store.keys import folder_name, key_of
+from .store.errors import StoreError
+from .store.keys import key_of
 from .store.probe_table import Probed
 
 HOLDOUT = 0.2  # share of the normal videos that calibrates a detector that cannot leave one out
-UNFINISHED = "unfinished"  # folder beside the model: the state of a fit that was killed
 
 
 @dataclass(frozen=True)
@@ -115,23 +112,20 @@ def train_detector(
         **({} if holdout == HOLDOUT else {"holdout": holdout}),
         **imported_contents(stores, rows),
     }
-    folder = cache / "models" / folder_name(detector.name, recipe)
-    if (folder / "config.json").is_file() and not force:
-        return Trained(folder, False, load_card(folder)["summary"])
+    folder = ModelFolder.of_recipe(cache, recipe)
+    if folder.is_finished() and not force:
+        return Trained(folder.path, False, folder.card()["summary"])
     unique = list({store.key: store for store in stores.values()}.values())
     labels = detector.supervision is Supervision.WEAK
     source = StoreBags(records, rows, unique, labels=labels)
-    unfinished = cache / "models" / UNFINISHED / folder.name
     if force:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True, exist_ok=True)
-    with _watched(FitOptions(folder=unfinished, memory=memory), tensorboard) as options:
+        shutil.rmtree(folder.unfinished, ignore_errors=True)
+    folder.unfinished.mkdir(parents=True, exist_ok=True)
+    with _watched(FitOptions(folder=folder.unfinished, memory=memory), tensorboard) as options:
         log, calibration = _fit_and_calibrate(
             detector, source, records, device=device, seed=seed, holdout=holdout, options=options
         )
-    _write_log(folder, log)
-    save_model(
-        folder,
+    folder.save(
         detector,
         {
             **recipe,
@@ -142,9 +136,10 @@ def train_detector(
             "summary": log.summary,
             "versions": {name: version(name) for name in ("vadpipe", "torch", "scikit-learn")},
         },
+        log,
     )
-    shutil.rmtree(unfinished, ignore_errors=True)
-    return Trained(folder, True, log.summary)
+    shutil.rmtree(folder.unfinished, ignore_errors=True)
+    return Trained(folder.path, True, log.summary)
 
 
 def training_records(manifest: Manifest, supervision: Supervision) -> list[VideoRecord]:
@@ -252,8 +247,3 @@ def _event_writer(folder: Path) -> Iterator[Any]:
         ) from error
     with SummaryWriter(str(folder)) as writer:
         yield writer
-
-
-def _write_log(folder: Path, log: FitLog) -> None:
-    table = pa.Table.from_pylist(log.rows or [dict(log.summary)])
-    write_atomically(folder / "log.parquet", lambda p: pq.write_table(table, p))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vadpipe.pipeline.models import load_model
+from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.scores.maps import open_maps, read_map
 from vadpipe.pipeline.store.feature_store import list_stores
 from vadpipe.pipeline.store.keys import canonical_json
@@ -67,7 +67,7 @@ def describe_models(cache: Path) -> dict[str, Any]:
     """Models by the name of their folder: key, and a hash of every learned array."""
     found: dict[Any, Any] = {}
     for config in sorted((cache / "models").glob("*/config.json")):
-        detector, card = load_model(config.parent)
+        detector, card = ModelFolder(config.parent).load()
         state = {name: describe_array(values) for name, values in detector.state_dict().items()}
         found[config.parent.name] = {
             "key": card["key"],

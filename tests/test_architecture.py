@@ -15,9 +15,13 @@ SOURCES = [path for room in ROOMS for path in sorted((REPOSITORY / room).rglob("
 PLACES = [path.relative_to(REPOSITORY).with_suffix("").as_posix() for path in SOURCES]
 
 # What a file or folder may import outside of itself, from the bottom up; a folder stands for all
-# that is in it. What is not listed is not allowed. Every room may import the one base error, and
-# what has to be the same in all rooms although none of them may import another: the natural order.
-EVERYWHERE = {"data_manifests/errors", "data_manifests/natural_order"}
+# that is in it. What is not listed is not allowed. Every room may import the one base error, the
+# one atomic write and the one natural order: none of the rooms may have its own.
+EVERYWHERE = {
+    "data_manifests/errors",
+    "data_manifests/atomic",
+    "data_manifests/natural_order",
+}
 FOOTAGE, WEIGHTS, NETWORKS = "extractors/footage", "extractors/weights", "extractors/networks"
 EXTRACTOR_PARTS = {"extractors/errors", "extractors/clips", "extractors/base", FOOTAGE, WEIGHTS}
 STORE, ENGINE, SCORES = "pipeline/store", "pipeline/engine", "pipeline/scores"
@@ -149,6 +153,38 @@ def test_no_bare_except_and_no_pickle(path: Path) -> None:
             if called == "torch.load":
                 safe = {k.arg: ast.unparse(k.value) for k in node.keywords}
                 assert safe.get("weights_only") == "True", f"{path}:{node.lineno}"
+
+
+# Who may rename what it has written: the atomic write itself, and one that finishes whole folders.
+RENAMING = {"data_manifests/atomic", "data_manifests/synthetic", "pipeline/score"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=PLACES)
+def test_files_are_moved_into_place_by_the_one_atomic_write(path: Path) -> None:
+    place = path.relative_to(REPOSITORY).with_suffix("").as_posix()
+    found = set(renames(ast.parse(path.read_text())))
+    assert not found or place in RENAMING, f"{place} uses {found}: call write_atomically"
+
+
+def renames(tree: ast.AST) -> Iterator[str]:
+    """Calls that rename or sync a file: `a.replace(b)` with one value is that of a path."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            called, one = ast.unparse(node.func), len(node.args) == 1 and not node.keywords
+            if node.func.attr in ("rename", "renames", "fsync", "mkstemp", "NamedTemporaryFile"):
+                yield called
+            if called == "os.replace" or (node.func.attr == "replace" and one):
+                yield called
+
+
+def test_the_check_above_sees_renames() -> None:
+    code = "os.replace(a, b); a.replace(b); t.replace('a', 'b'); os.fsync(f); tempfile.mkstemp()"
+    assert list(renames(ast.parse(code))) == [
+        "os.replace",
+        "a.replace",
+        "os.fsync",
+        "tempfile.mkstemp",
+    ]
 
 
 def test_every_folder_is_a_named_package() -> None:

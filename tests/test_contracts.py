@@ -17,7 +17,7 @@ from vadpipe.pipeline.bags import StoreBags
 from vadpipe.pipeline.engine.extractor_spec import ExtractorSpec, resolve_extractor
 from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.extract import extract_features
-from vadpipe.pipeline.models import load_model, make_detector
+from vadpipe.pipeline.models import ModelFolder, make_detector
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.registry import DETECTORS, EXTRACTORS
 from vadpipe.pipeline.store.feature_store import FeatureStore
@@ -194,10 +194,10 @@ def test_detectors_fit_save_load_and_repeat(name: str, scene: Manifest, tmp_path
     assert not fit(seed=3).fresh
     assert fit(seed=4).folder != first.folder
     bags = StoreBags(records, probed.rows, [store], labels=False)
-    loaded, card = load_model(first.folder)
+    loaded, card = ModelFolder(first.folder).load()
     before = [loaded.score(bag) for bag in bags]
     again = fit(seed=3, force=True)
-    reloaded, _ = load_model(again.folder)
+    reloaded, _ = ModelFolder(again.folder).load()
     for bag, scores in zip(bags, before, strict=True):
         other = reloaded.score(bag)
         assert np.array_equal(scores.columns["score"], other.columns["score"])

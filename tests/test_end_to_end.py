@@ -22,11 +22,11 @@ from vadpipe.extractors.weights.kept import weights_dir
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.engine import journal as journal_module
 from vadpipe.pipeline.engine import span_task
-from vadpipe.pipeline.models import load_model, specs_of_model
+from vadpipe.pipeline.models import ModelFolder, specs_of_model
 from vadpipe.pipeline.run.config import ConfigError, load_run, parse_settings
 from vadpipe.pipeline.run.stages import plan
 from vadpipe.pipeline.scores.events import Calibration
-from vadpipe.pipeline.store.atomic import StoreError
+from vadpipe.pipeline.store.errors import StoreError
 
 Run = Callable[..., str]
 
@@ -160,7 +160,7 @@ def test_models_refuse_other_features_and_name_the_field(run: Run, tmp_path: Pat
     run("manifest", "synthetic", "scene", "-o", "m.parquet")
     run("extract", "m.parquet", "-e", "null")
     model = Path(run("train", "knn", "m.parquet").strip())
-    _, card = load_model(model)
+    _, card = ModelFolder(model).load()
     card["features"]["snippet"]["version"] = 0
     with pytest.raises(ExtractorError, match="version: 1 != 0"):
         specs_of_model(card)
@@ -210,7 +210,7 @@ def test_the_threshold_gives_about_the_stated_alarm_rate(run: Run, tmp_path: Pat
     for ours, theirs in ("ab", "ba"):  # both ways: clips differ more than frames do
         model = run("train", "knn", f"{ours}.parquet").strip()
         run("score", model, f"{theirs}.parquet", "--split", "train", "-o", theirs)
-        calibration = Calibration.from_json(load_model(Path(model))[1]["calibration"])
+        calibration = Calibration.from_json(ModelFolder(Path(model)).load()[1]["calibration"])
         scores = np.asarray(pq.read_table(f"{theirs}/scores.parquet")["score"])
         for quantile, found in rates.items():
             found.append(float(np.mean(scores > calibration.threshold(quantile).value)))

@@ -31,6 +31,7 @@ import torch
 from tests.dask_cluster import cluster
 from tests.footage import moving_picture, repeat_video, write_coding, write_video
 from vadpipe.data_manifests import footage
+from vadpipe.data_manifests.atomic import CannotWrite
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.data_manifests.table import write_manifest
 from vadpipe.extractors.device.inference import VideoNetwork
@@ -43,7 +44,6 @@ from vadpipe.pipeline.engine.span_task import SpanJob, SpanResult, run_job
 from vadpipe.pipeline.extract import Extracted, extract_features
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.store import feature_store as store
-from vadpipe.pipeline.store.atomic import CannotWrite
 from vadpipe.pipeline.store.feature_store import list_stores
 from vadpipe.pipeline.train import train_detector
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from uuid import uuid4
 
 import torch
 from torch import Tensor
 
+from ...data_manifests.atomic import CannotWrite, write_text
 from ..errors import ExtractorError
 from ..weights.kept import weights_dir
 
@@ -87,12 +87,9 @@ class MicroBatches:
 
     def _write(self, key: str) -> None:
         known = self._read() | {key: self._sizes[key]}
-        temporary = self._path.with_name(f".{self._path.name}.{uuid4().hex[:8]}.tmp")
         # A cache that cannot be written to is no reason to stop: it is measured again next time.
-        with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(known, indent=1, sort_keys=True), encoding="utf-8")
-            temporary.replace(self._path)
+        with contextlib.suppress(OSError, CannotWrite):
+            write_text(self._path, json.dumps(known, indent=1, sort_keys=True))
 
     def _read(self) -> dict[str, int]:
         try:

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...data_manifests.atomic import write_atomically
 from .cards import COUNTER, Arrays, LayoutError, ResolvedWeights, Weights, WeightsError
 from .read import read_arrays
 
@@ -263,16 +263,7 @@ def _write_converted(target: Path, tensors: Arrays, record: Mapping[str, str]) -
     }
     record = {**record, "converter": CONVERTER_VERSION}
     data = save(kept, {**record, "content_sha256": _content_sha256(kept, record)})
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}-{uuid4().hex}")
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(target, lambda path: path.write_bytes(data))
 
 
 def read_converted(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from ...data_manifests import footage as footage_dataset
+from ...data_manifests.atomic import write_table
 from ..engine.extractor_spec import resolve_extractor
 from ..engine.settings import Engine
 from ..extract import extract_features
 from ..probe import probe_files
-from ..store.atomic import write_table
 from ..store.feature_store import FeatureStore
 from .race import hardware, heading
 

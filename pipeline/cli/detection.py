@@ -138,7 +138,7 @@ def score(
         vadpipe score MODEL some.mp4 -o out
         vadpipe score MODEL /archive -o out --discard-features
     """
-    from ..models import find_model
+    from ..models import ModelFolder
     from ..probe import probe_files
     from ..report.stage import write_report
     from ..run.stages import evaluate_if_labelled
@@ -149,7 +149,7 @@ def score(
     probed = probe_files(listed, cache, probing)
     release = min(EventConfig().release_quantile, quantile)
     done = score_footage(
-        find_model(cache, model),
+        ModelFolder.find(cache, model).path,
         listed,
         probed,
         out,

@@ -20,9 +20,9 @@ import psutil
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 from distributed.comm.core import CommClosedError
 
+from ...data_manifests.atomic import write_text
 from ...data_manifests.errors import VadpipeError
 from ...extractors.base import Precision, PrecisionRequest
-from ..store.atomic import write_atomically
 from .settings import Engine
 
 CONNECT_SECONDS = 30.0
@@ -223,7 +223,7 @@ def check_workers(client: Client, folders: Collection[Path]) -> None:
     tokens = [folder / f".seen-{uuid4().hex}" for folder in folders]
     try:
         for token in tokens:
-            write_atomically(token, lambda p: p.write_text("", encoding="utf-8"))
+            write_text(token, "")
         answers = client.run(_look, [str(token) for token in tokens], on_error="return")
     finally:
         for token in tokens:

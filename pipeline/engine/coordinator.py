@@ -13,11 +13,11 @@ from pathlib import Path
 
 from distributed import Client
 
+from ...data_manifests.atomic import CannotWrite, write_atomically
 from ...extractors.clips import clip_count
 from ...extractors.errors import ExtractorError
 from ...extractors.footage.errors import SeekMismatch
 from ...extractors.footage.video import ProbeRow, in_order
-from ..store.atomic import CannotWrite, write_atomically
 from ..store.failures import describe_failure
 from ..store.feature_store import FeatureStore
 from ..store.probe_table import Probed

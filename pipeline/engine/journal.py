@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import psutil
 
+from ...data_manifests.atomic import CannotWrite, write_text
 from ...extractors.device.lane import Usage
 from ..store.failures import Failure
 
@@ -222,11 +223,8 @@ def duration(seconds: float) -> str:
 
 def _write(cache: Path, state: RunState) -> None:
     path = cache / "runs" / f"{state.name}.json"
-    temporary = path.with_suffix(".tmp")
-    with suppress(OSError):  # not synced: it is about now
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(state)), encoding="utf-8")
-        temporary.replace(path)
+    with suppress(OSError, CannotWrite):  # what stops the run says so where it writes shards
+        write_text(path, json.dumps(asdict(state)))
 
 
 def _forget_old(cache: Path) -> None:

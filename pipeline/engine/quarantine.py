@@ -9,8 +9,8 @@ from pathlib import Path
 
 from distributed import KilledWorker
 
+from ...data_manifests.atomic import write_text
 from ...extractors.footage.errors import DecodeError, DecoderKilled, HostileVideo
-from ..store.atomic import write_atomically
 
 
 class Quarantined(DecodeError):
@@ -53,7 +53,7 @@ def add(cache: Path, key: str, path: str, error: BaseException) -> None:
     """Put a file into quarantine."""
     entry = Quarantine(key, path, type(error).__name__, str(error) or repr(error))
     text = json.dumps(asdict(entry), indent=1)
-    write_atomically(_place(cache, key), lambda p: p.write_text(text, encoding="utf-8"))
+    write_text(_place(cache, key), text)
 
 
 def entries(cache: Path) -> dict[str, Quarantine]:

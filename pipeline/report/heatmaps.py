@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ...data_manifests.atomic import write_atomically
 from ..scores.maps import ScoreMaps, Share, open_maps
-from ..store.atomic import StoreError, write_atomically
+from ..store.errors import StoreError
 
 SAMPLE_VALUES = 4_000_000  # most values behind one scale
 LONGEST_SIDE = 960  # pixels, of a picture file

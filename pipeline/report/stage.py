@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
+from ...data_manifests.atomic import write_text
 from ...data_manifests.record import Manifest
 from ...extractors.footage.decode_worker import guarded_probe
 from ...extractors.footage.video import ProbeRow
 from ..metrics.frame_level import FrameMetrics
 from ..scores.folder import ReportError, read_json, read_rows, read_scores
-from ..store.atomic import write_atomically
 from .curves import HEIGHT, WIDTH, Times, VideoView, draw, timecode
 from .heatmaps import (
     Heatmap,
@@ -176,7 +176,7 @@ def write_report(
         damaged_maps=maps.damaged,
         colours=jpeg(colour_bar(maps.style, (12, 200))) if painter.views else "",
     )
-    write_atomically(path, lambda p: p.write_text(page, encoding="utf-8"))
+    write_text(path, page)
     return path
 
 

@@ -19,8 +19,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ...data_manifests.atomic import write_atomically
 from ...detectors.base import Scores
-from ..store.atomic import StoreError, write_atomically
+from ..store.errors import StoreError
 from ..store.shard import CHUNK_BYTES, checked_dataset
 
 PREFIX = "map:"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from .atomic import write_table
+from ...data_manifests.atomic import write_table
 
 
 @dataclass(frozen=True)

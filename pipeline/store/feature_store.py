@@ -10,10 +10,8 @@ import json
 import os
 import re
 import shutil
-import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +23,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ...data_manifests.atomic import remove_stale, write_atomically, write_table, write_text
 from ...extractors.base import ArraySpec
 from ...extractors.clips import Span
-from .atomic import StoreError, write_atomically, write_table
+from .errors import StoreError
 from .keys import canonical_json, differing_fields, folder_name, key_of
 from .shard import (
     UNREADABLE,
@@ -43,7 +42,6 @@ from .shard import (
     verify_shard,
 )
 
-STALE_SECONDS = 24 * 3600
 _PART_NAME = re.compile(r"(\d{9,})-[0-9a-f]{32}\.parquet")
 _SHARD_NAME = re.compile(r"(\d{9,})-(\d{9,})\.h5")
 
@@ -129,7 +127,7 @@ class FeatureStore:
                 raise StoreError(f"{path} holds another recipe: {lines}")
             return
         text = json.dumps(self.recipe, indent=1, sort_keys=True, ensure_ascii=False)
-        write_atomically(path, lambda p: p.write_text(text, encoding="utf-8"))
+        write_text(path, text)
 
     # -- names ---------------------------------------------------------------------------------
 
@@ -233,14 +231,10 @@ class FeatureStore:
         )
 
     def _remove_stale(self, folder: Path) -> None:
-        """Delete temporary files that a killed process left behind, by age; once a folder."""
-        if folder in self._tidied or not folder.is_dir():
-            return
-        self._tidied.add(folder)
-        for path in folder.glob(".*.tmp"):
-            with suppress(FileNotFoundError):  # another process was faster
-                if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                    path.unlink(missing_ok=True)
+        """Delete temporary files of killed processes, once for each folder."""
+        if folder not in self._tidied and folder.is_dir():
+            self._tidied.add(folder)
+            remove_stale(folder)
 
     # -- reading -------------------------------------------------------------------------------
 

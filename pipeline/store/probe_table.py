@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ...data_manifests.atomic import write_table
 from ...extractors.footage.video import ProbeRow
-from .atomic import write_table
 from .failures import Failure
 
 MAX_PARTS = 64

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...extractors.base import ArraySpec
-from .atomic import StoreError
+from .errors import StoreError
 
 CHUNK_BYTES = 1 << 18
 

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from tests.bags import Bags, bag, weak_bags
 from vadpipe.detectors.base import Bag, DetectorError, FitOptions
 from vadpipe.detectors.mil import MILDetector, PairSampler
-from vadpipe.pipeline.models import load_state, save_model
+from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.registry import DETECTORS
 
 WEAK: dict[str, dict[str, Any]] = {
@@ -195,9 +195,8 @@ def test_a_model_folder_gives_back_every_bit(name: str, crops: int | None, tmp_p
     bags = weak(crops=crops)
     detector = make(name)
     detector.fit(bags, device="cpu", seed=0)
-    save_model(tmp_path, detector, {})
-    loaded = make(name)
-    loaded.load_state_dict(load_state(tmp_path))
+    ModelFolder(tmp_path).save(detector, {})
+    loaded, _ = ModelFolder(tmp_path).load()
     for b in bags:
         one, two = detector.score(b), loaded.score(b)
         for column in one.columns:

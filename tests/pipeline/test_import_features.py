@@ -30,7 +30,7 @@ from vadpipe.pipeline.importing.files import FeatureFileError
 from vadpipe.pipeline.importing.layouts import parse_grid
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.registry import DATASETS
-from vadpipe.pipeline.store.atomic import StoreError
+from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.feature_store import FeatureStore, list_stores
 
 WIDTH = 6

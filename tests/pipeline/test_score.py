@@ -18,6 +18,7 @@ import pytest
 
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import footage, synthetic
+from vadpipe.data_manifests.atomic import CannotWrite
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.detectors.base import DetectorError
 from vadpipe.detectors.knn import KNN
@@ -30,11 +31,10 @@ from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.engine.journal import read_runs
 from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.extract import extract_features
-from vadpipe.pipeline.models import load_model, specs_of_model
+from vadpipe.pipeline.models import ModelFolder, specs_of_model
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.score import SCRATCH, Scored, ScoreError, score_footage
 from vadpipe.pipeline.scores.events import Calibration, EventConfig, find_events
-from vadpipe.pipeline.store.atomic import CannotWrite
 from vadpipe.pipeline.store.keys import canonical_json, key_of
 from vadpipe.pipeline.store.probe_table import Probed
 from vadpipe.pipeline.train import train_detector
@@ -232,7 +232,7 @@ def test_tables_say_what_the_parts_say(archive: Archive, monkeypatch: pytest.Mon
     scores, videos, events = (table.to_pylist() for table in few[:3])
     listed = archive.manifest()
     assert [v["video_id"] for v in videos] == [r.video_id for r in listed.records] == done.videos
-    _, card = load_model(archive.model)
+    _, card = ModelFolder(archive.model).load()
     levels = Calibration.from_json(card["calibration"]).thresholds(config)
     expected_scores, expected_events = [], []
     for record in listed.records:
@@ -427,15 +427,15 @@ def picky(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
                 raise DetectorError(f"video {bag.video_id!r} is not to my taste")
             return super().score(bag)
 
-    real = score_stage.load_model
+    real = ModelFolder.load
 
-    def load(folder: Path) -> Any:
+    def load(folder: ModelFolder) -> Any:
         detector, card = real(folder)
         other = Picky(detector.config)
         other.load_state_dict(detector.state_dict())
         return other, card
 
-    monkeypatch.setattr(score_stage, "load_model", load)
+    monkeypatch.setattr(ModelFolder, "load", load)
     yield refused.append
 
 

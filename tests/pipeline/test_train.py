@@ -21,11 +21,11 @@ from vadpipe.detectors.mil_ranking import MILRanking
 from vadpipe.pipeline import train as train_module
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.extract import extract_features
-from vadpipe.pipeline.models import load_card, load_model
+from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.probe import probe_files
-from vadpipe.pipeline.store.atomic import StoreError
+from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.probe_table import Probed
-from vadpipe.pipeline.train import UNFINISHED, Trained, train_detector
+from vadpipe.pipeline.train import Trained, train_detector
 
 SETTINGS: dict[str, Any] = {"steps": 3, "batch_size": 2}
 
@@ -97,13 +97,13 @@ def test_footage_that_cannot_be_read_is_named(world: World) -> None:
 
 def test_held_back_videos_are_not_trained_on(world: World) -> None:
     normal = [r.video_id for r in world.manifest.records if r.label == 0]
-    card = load_card(world.train().folder)
+    card = ModelFolder(world.train().folder).card()
     method = card["calibration"]["method"]
     held = method.removeprefix("held back from training: ").split(", ")
     assert set(held) <= set(normal) and len(held) == int(np.ceil(0.2 * len(normal)))
     assert card["summary"]["videos"] == len(world.manifest) - len(held)
     other = world.train(holdout=0.0)
-    card = load_card(other.folder)
+    card = ModelFolder(other.folder).card()
     assert "training videos themselves" in card["calibration"]["method"]
     assert card["summary"]["videos"] == len(world.manifest)
     assert card["calibration"]["n_videos"] == len(normal)
@@ -115,7 +115,7 @@ def test_a_killed_training_goes_on_and_leaves_nothing_behind(
 ) -> None:
     options = {"settings": {"steps": 6}, "seed": 5}
     whole = world.train(**options)
-    expected = load_model(whole.folder)[0].state_dict()
+    expected = ModelFolder(whole.folder).load()[0].state_dict()
     for path in whole.folder.iterdir():
         path.unlink()
 
@@ -133,11 +133,11 @@ def test_a_killed_training_goes_on_and_leaves_nothing_behind(
     monkeypatch.setattr(train_module, "FitOptions", always)
     with pytest.raises(KeyboardInterrupt):
         world.train(**options)
-    unfinished = world.cache / "models" / UNFINISHED / whole.folder.name
+    unfinished = ModelFolder(whole.folder).unfinished
     assert list(unfinished.iterdir())
     done = world.train(**options)
     assert done.fresh and len(calls) == 7  # the fifth step twice, none of the others
-    state = load_model(done.folder)[0].state_dict()
+    state = ModelFolder(done.folder).load()[0].state_dict()
     assert all(np.array_equal(state[k], expected[k]) for k in expected)
     assert not unfinished.exists()
 

@@ -36,7 +36,7 @@ from vadpipe.pipeline.report.heatmaps import (
     write_picture,
 )
 from vadpipe.pipeline.scores.maps import maps_path, read_map, write_maps
-from vadpipe.pipeline.store.atomic import StoreError
+from vadpipe.pipeline.store.errors import StoreError
 
 WHOLE = (1.0, 1.0)
 

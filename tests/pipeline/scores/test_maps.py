@@ -22,9 +22,9 @@ from vadpipe.data_manifests.record import Manifest
 from vadpipe.detectors.base import Bag, Scores
 from vadpipe.detectors.knn import KNN
 from vadpipe.extractors.patch_cubes import PatchCubes, PatchCubesConfig, grid_of
-from vadpipe.pipeline import score as score_stage
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.extract import extract_features
+from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.score import score_footage
 from vadpipe.pipeline.scores.frames import expand_to_frames
@@ -37,7 +37,7 @@ from vadpipe.pipeline.scores.maps import (
     remove_other_maps,
     write_maps,
 )
-from vadpipe.pipeline.store.atomic import StoreError
+from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.probe_table import Probed
 from vadpipe.pipeline.train import train_detector
 
@@ -313,10 +313,10 @@ Again = Callable[..., int]
 def again(prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Again:
     """Score into tmp_path / "out"; gives how many videos were scored anew."""
     manifest, probed, cache, model = prepared
-    real = score_stage.load_model
+    real = ModelFolder.load
 
     def run(*, mapped: bool = True, keep_maps: bool = True, videos: int = 2) -> int:
-        def load(folder: Path) -> Any:
+        def load(folder: ModelFolder) -> Any:
             detector, card = real(folder)
             if not mapped:
                 return detector, {**card, "key": "other"}
@@ -324,7 +324,7 @@ def again(prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Again:
             other.load_state_dict(detector.state_dict())
             return other, card
 
-        monkeypatch.setattr(score_stage, "load_model", load)
+        monkeypatch.setattr(ModelFolder, "load", load)
         chosen = manifest.model_copy(update={"records": manifest.records[:videos]})
         ids = {r.video_id for r in chosen.records}
         rows = replace(probed, rows={v: r for v, r in probed.rows.items() if v in ids})

@@ -17,10 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vadpipe.data_manifests.atomic import CannotWrite
 from vadpipe.extractors.base import ArraySpec
 from vadpipe.extractors.clips import Span, plan_spans
 from vadpipe.pipeline.store import feature_store as store_module
-from vadpipe.pipeline.store.atomic import CannotWrite, StoreError, write_atomically, write_table
+from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.feature_store import FeatureStore, covers, list_stores
 from vadpipe.pipeline.store.shard import ShardRow, VideoFacts, row_of
 
@@ -117,7 +118,7 @@ def test_arrays_that_break_their_promise_are_refused(
     assert not store.has(span)
 
 
-@pytest.mark.parametrize("moment", ["fsync", "replace", "_verify_shard"])
+@pytest.mark.parametrize("moment", ["fsync", "replace", "verify_shard"])
 def test_a_crash_while_writing_leaves_no_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -128,7 +129,7 @@ def test_a_crash_while_writing_leaves_no_shard(
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        target = {"fsync": os, "replace": Path, "_verify_shard": store_module}[moment]
+        target = {"fsync": os, "replace": Path, "verify_shard": store_module}[moment]
         patch.setattr(target, moment, crash)
         with pytest.raises(OSError, match="disk full"):
             write(store, span, 8)
@@ -412,72 +413,6 @@ def fail_with(error: Exception) -> Callable[..., Any]:
     return fail
 
 
-UNWRITABLE = ["ENOSPC", "EDQUOT", "EROFS", "EFBIG", "EACCES", "EPERM"]
-
-
-def hdf5_error(number: int) -> str:
-    """What the library says of a write that went wrong."""
-    return (
-        "Can't synchronously write data (file write failed: time = Wed Nov 25 14:00:00 2026\n, "
-        f"filename = 'a.h5', file descriptor = 7, errno = {number}, error message = "
-        f"'{os.strerror(number)}', buf = 0x1, total write size = 4096)"
-    )
-
-
-@pytest.mark.parametrize("name", UNWRITABLE)
-@pytest.mark.parametrize(
-    "error",
-    [
-        lambda number: OSError(number, os.strerror(number)),
-        lambda number: RuntimeError(hdf5_error(number)),
-        lambda number: OSError(hdf5_error(number)),
-    ],
-    ids=["OSError", "RuntimeError", "OSError of HDF5"],
-)
-def test_what_no_repetition_cures_says_what_to_do(
-    tmp_path: Path, name: str, error: Callable[[int], Exception]
-) -> None:
-    number = getattr(errno, name)
-    cause = error(number)
-    with pytest.raises(CannotWrite) as caught:
-        write_atomically(tmp_path / "a.h5", fail_with(cause))
-    message = str(caught.value)
-    assert message.startswith(f"{tmp_path / 'a.h5'} cannot be written: {os.strerror(number)}.")
-    assert "run the same command again" in message
-    assert caught.value.__cause__ is cause
-    assert not list(tmp_path.iterdir())
-
-
-def test_file_too_large_is_27(tmp_path: Path) -> None:
-    """As HDF5 prints it on Linux."""
-    error = RuntimeError("Can't write data (file write failed: errno = 27, error message = '')")
-    with pytest.raises(CannotWrite, match="File too large"):
-        write_atomically(tmp_path / "a.h5", fail_with(error))
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.EIO, "Input/output error"),
-        OSError(errno.ESTALE, "Stale file handle"),
-        OSError("no number"),
-        RuntimeError("unable to create dataset"),
-        RuntimeError(hdf5_error(errno.EIO)),
-        ValueError("errno = 28"),
-        StoreError("arrays do not match the checksum"),
-    ],
-    ids=repr,
-)
-def test_other_errors_pass_unchanged(tmp_path: Path, error: Exception) -> None:
-    """What may pass has to stay recognisable."""
-    path = tmp_path / "a.h5"
-    path.write_text("before")
-    with pytest.raises(type(error)) as caught:
-        write_atomically(path, fail_with(error))
-    assert caught.value is error
-    assert [p.read_text() for p in tmp_path.iterdir()] == ["before"]
-
-
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
 def test_a_disk_that_is_full_in_the_last_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
@@ -489,30 +424,6 @@ def test_a_disk_that_is_full_in_the_last_moment(
         with pytest.raises(CannotWrite, match="No space left on device"):
             write(store, Span(CONTENT, 0, 8, True), 8)
     assert list(store.scan()) == [] and not list(store.video_folder(CONTENT).iterdir())
-
-
-def test_cannot_write_is_an_error_of_the_store() -> None:
-    """The command line knows it, and a run that is told so ends."""
-    assert issubclass(CannotWrite, StoreError)
-
-
-def test_a_table_is_written_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "new" / "a.parquet"
-    table = pa.table({"x": list(range(1000))})
-    write_table(path, table, compression="zstd", row_group_size=100)
-    file = pq.ParquetFile(path)
-    assert file.read() == table
-    assert file.metadata.num_row_groups == 10
-    assert file.metadata.row_group(0).column(0).compression == "ZSTD"
-    before = path.read_bytes()
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail_with(OSError(errno.EROFS, "Read-only file system")))
-        with pytest.raises(CannotWrite, match=r"a\.parquet cannot be written: Read-only"):
-            write_table(path, table.slice(0, 1))
-    assert path.read_bytes() == before
-    assert [p.name for p in path.parent.iterdir()] == ["a.parquet"]
 
 
 def test_old_temporary_files_go_when_the_index_is_rebuilt(tmp_path: Path) -> None:

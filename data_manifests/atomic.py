@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all: the only place that renames a file into place."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import errno
 import os
 import re
 import socket
+import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from .errors import VadpipeError
 
-from ...data_manifests.errors import VadpipeError
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-
-class StoreError(VadpipeError, RuntimeError):
-    """Something in the cache is missing or not what it should be."""
+STALE_SECONDS = 24 * 3600
 
 
-class CannotWrite(StoreError):
-    """The disk is full or read-only: no further span will do any better."""
+class CannotWrite(VadpipeError, RuntimeError):
+    """The disk is full or read-only: repeating the write does not help."""
 
 
-# What no repetition cures; HDF5 tells it within its message.
+# Errors that do not pass by themselves. HDF5 puts the number into its message.
 _UNWRITABLE = {
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EROFS", "EFBIG", "EACCES", "EPERM")
@@ -37,7 +37,14 @@ _ERRNO = re.compile(r"errno = (\d+)")
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` on a temporary file in the same folder, then move it to its final name.
 
-    The data and the folder are synced to disk, so the final name never shows half a file.
+    The folder is made if it is missing. The data and the folder are synced to disk, so the final
+    name never shows half a file, also after a power cut.
+
+    Args:
+        path:
+            The final name; a file that is there is replaced.
+        write:
+            Writes all of the content to the path that it is called with.
 
     Raises:
         CannotWrite: the disk is full or read-only.
@@ -68,13 +75,40 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         ) from error
 
 
-def write_table(path: Path, table: pa.Table, **options: Any) -> None:
-    """Write a Parquet file whole or not at all.
+def write_text(path: Path, text: str) -> None:
+    """Write a text file (UTF-8) whole or not at all.
 
     Raises:
         CannotWrite: the disk is full or read-only.
     """
+    write_atomically(path, lambda p: p.write_text(text, encoding="utf-8"))
+
+
+def write_table(path: Path, table: pa.Table, **options: Any) -> None:
+    """Write a Parquet file whole or not at all.
+
+    Args:
+        path:
+            The final name.
+        table:
+            All rows.
+        options:
+            Of `pyarrow.parquet.write_table`.
+
+    Raises:
+        CannotWrite: the disk is full or read-only.
+    """
+    import pyarrow.parquet as pq
+
     write_atomically(path, lambda p: pq.write_table(table, p, **options))
+
+
+def remove_stale(folder: Path) -> None:
+    """Delete temporary files that a killed process has left in a folder, by their age."""
+    for path in folder.glob(".*.tmp"):
+        with suppress(FileNotFoundError):  # another process was faster
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                path.unlink(missing_ok=True)
 
 
 def _errno_of(error: OSError | RuntimeError) -> int:

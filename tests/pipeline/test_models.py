@@ -1,0 +1,113 @@
+"""Model folders: what is written comes back, a full disk leaves no half model, names are found."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tests.bags import weak_bags
+from vadpipe.data_manifests.atomic import CannotWrite
+from vadpipe.detectors.base import DetectorError, FitLog
+from vadpipe.pipeline.models import ModelFolder, make_detector
+from vadpipe.pipeline.store.keys import folder_name
+
+CARD = {"features": {}, "calibration": {"levels": [1.0]}, "contents": ["c"], "summary": {"n": 1}}
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    detector = make_detector("knn")
+    detector.fit(weak_bags(4), device="cpu", seed=0)
+    return detector
+
+
+def test_what_is_saved_is_loaded(fitted, tmp_path: Path) -> None:
+    folder = ModelFolder(tmp_path / "models" / "knn-1")
+    assert not folder.is_finished()
+    folder.save(fitted, CARD, FitLog([{"step": 1}, {"step": 2}], {"n": 1}))
+    assert folder.is_finished()
+    detector, card = folder.load()
+    assert detector.config == fitted.config
+    state = fitted.state_dict()
+    assert all(np.array_equal(v, state[k]) for k, v in detector.state_dict().items())
+    assert card == {
+        **CARD,
+        "detector": "knn",
+        "detector_version": fitted.version,
+        "config": fitted.config.model_dump(mode="json"),
+    }
+    assert set(card) - set(folder.describe()) == {"calibration", "contents"}
+    assert pq.read_table(folder.path / "log.parquet")["step"].to_pylist() == [1, 2]
+    assert sorted(p.name for p in folder.path.iterdir()) == [
+        "config.json",
+        "log.parquet",
+        "weights.safetensors",
+    ]
+
+
+def test_a_log_without_steps_holds_the_summary(fitted, tmp_path: Path) -> None:
+    ModelFolder(tmp_path).save(fitted, CARD, FitLog([], {"rows": 7}))
+    assert pq.read_table(tmp_path / "log.parquet").to_pylist() == [{"rows": 7}]
+
+
+@pytest.mark.parametrize("writes", range(6))
+def test_a_full_disk_leaves_no_half_model(
+    fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """Every file is synced, then its folder; config.json, which makes it a model, is the last."""
+    folder, real, calls = ModelFolder(tmp_path / "knn-1"), os.fsync, []
+
+    def fsync(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) > writes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(CannotWrite, match="No space left on device"):
+            folder.save(fitted, CARD, FitLog([], {"n": 1}))
+    assert not list(folder.path.glob(".*"))
+    assert folder.is_finished() == (writes == 5)  # then only the last sync of the folder failed
+    folder.save(fitted, CARD, FitLog([], {"n": 1}))
+    assert folder.load()[1]["summary"] == {"n": 1}
+
+
+def test_models_are_found_by_folder_or_by_the_beginning_of_a_name(
+    fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DetectorError, match=r"no model 'knn'; in .*: none"):
+        ModelFolder.find(tmp_path, "knn")
+    first = ModelFolder.of_recipe(tmp_path, {"detector": "knn", "seed": 0})
+    second = ModelFolder.of_recipe(tmp_path, {"detector": "knn", "seed": 1})
+    for folder in (first, second):
+        folder.save(fitted, CARD)
+        folder.unfinished.mkdir(parents=True)
+    assert first.path.name == folder_name("knn", {"detector": "knn", "seed": 0})
+    assert first.unfinished == tmp_path / "models" / "unfinished" / first.path.name
+    assert ModelFolder.find(tmp_path, first.path.name[:8]).path == first.path
+    assert ModelFolder.find(tmp_path, str(second.path)).path == second.path
+    with pytest.raises(DetectorError, match="several models match 'knn'") as error:
+        ModelFolder.find(tmp_path, "knn")
+    assert first.path.name in str(error.value) and second.path.name in str(error.value)
+    with pytest.raises(DetectorError, match="no model 'rtfm'") as error:
+        ModelFolder.find(tmp_path, "rtfm")
+    assert first.path.name in str(error.value) and "unfinished" not in str(error.value)
+
+
+def test_what_is_no_model_is_refused(fitted, tmp_path: Path) -> None:
+    folder = ModelFolder(tmp_path)
+    for look in (folder.card, folder.describe, folder.load):
+        with pytest.raises(DetectorError, match=r"no model folder: it has no config\.json"):
+            look()
+    folder.save(fitted, CARD)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**folder.card(), "detector_version": 0}))
+    with pytest.raises(DetectorError, match=r"trained by version 0 of knn.*train it again"):
+        folder.load()
