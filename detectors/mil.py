@@ -35,7 +35,7 @@ from .fitting import (
     private_random,
 )
 from .segments import (
-    Layout,
+    FeatureLayout,
     Resampling,
     SegmentBank,
     build_bank,
@@ -63,7 +63,7 @@ class MILConfig(Config):
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrainingStage:
     """One stage of a fit: what joins the network, and for how many steps it learns."""
 
     name: str
@@ -117,12 +117,12 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
     def __init__(self, config: ConfigT) -> None:
         super().__init__(config)
         self.network: NetworkT | None = None
-        self.layout: Layout | None = None
+        self.layout: FeatureLayout | None = None
 
     # -- what a subclass says -------------------------------------------------------------------
 
     @abstractmethod
-    def make_network(self, layout: Layout) -> NetworkT:
+    def make_network(self, layout: FeatureLayout) -> NetworkT:
         """The network for features of this layout, initialised with torch's random numbers."""
 
     @abstractmethod
@@ -140,23 +140,23 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
         """Features (..., C, D) as the network takes them, (..., C, width)."""
         return narrow(np.asarray(rows, np.float32), self.config.width)
 
-    def stages(self, layout: Layout) -> list[Stage]:
+    def stages(self, layout: FeatureLayout) -> list[TrainingStage]:
         """The stages of a fit; one by default."""
-        return [Stage(self.name, self.config.steps, self.config.lr)]
+        return [TrainingStage(self.name, self.config.steps, self.config.lr)]
 
-    def roles(self, layout: Layout, stage: Stage) -> list[str]:
+    def roles(self, layout: FeatureLayout, stage: TrainingStage) -> list[str]:
         """The tracks that a batch of a stage holds."""
         return list(layout.positions)
 
     def begin_stage(
-        self, network: NetworkT, stages: Sequence[Stage], at: int
+        self, network: NetworkT, stages: Sequence[TrainingStage], at: int
     ) -> list[nn.Parameter]:
         """Get the network ready to train a stage; gives the parameters that learn in it."""
         network.train()
         return list(network.parameters())
 
     def end_stage(
-        self, network: NetworkT, stages: Sequence[Stage], at: int, bank: SegmentBank
+        self, network: NetworkT, stages: Sequence[TrainingStage], at: int, bank: SegmentBank
     ) -> None:
         """Compute once what later stages would compute again and again."""
 
@@ -216,8 +216,8 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
     def _fit_stages(
         self,
         bank: SegmentBank,
-        layout: Layout,
-        stages: Sequence[Stage],
+        layout: FeatureLayout,
+        stages: Sequence[TrainingStage],
         ids: Sequence[str],
         labels: Sequence[int],
         device: str,
@@ -286,7 +286,7 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
             {name: values.float().cpu().numpy() for name, values in maps.items()},
         )
 
-    def _tracks(self, bag: Bag, layout: Layout) -> dict[str, Track]:
+    def _tracks(self, bag: Bag, layout: FeatureLayout) -> dict[str, Track]:
         found = {name: t for role in self.needs for name, t in bag.role(role).items()}
         missing = sorted(set(layout.positions) - set(found))
         if missing:
@@ -329,7 +329,7 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
                 for name, value in state.items()
                 if name.startswith("layout.role.")
             }
-            layout = Layout(
+            layout = FeatureLayout(
                 int(state["layout.width"]),
                 {role: count for role, (count, _, _) in roles.items()},
                 {role: (rows, columns) for role, (_, rows, columns) in roles.items() if rows},

@@ -20,7 +20,7 @@ from .base import Config
 from .losses import ranking_hinge, smoothness, sparsity
 from .mil import MILConfig, MILDetector, OptimizerName, Terms
 from .relation import initialise
-from .segments import Layout, Resampling, l2_normalised
+from .segments import FeatureLayout, Resampling, l2_normalised
 
 
 class MILRankingConfig(MILConfig):
@@ -80,7 +80,7 @@ class MILRanking(MILDetector[MILRankingConfig, RankingNetwork]):
         rows = super().prepare_rows(rows)
         return l2_normalised(rows) if self.config.normalise else np.asarray(rows, np.float32)
 
-    def make_network(self, layout: Layout) -> RankingNetwork:
+    def make_network(self, layout: FeatureLayout) -> RankingNetwork:
         """Glorot-uniform weights, zero biases."""
         network = RankingNetwork(layout.width, self.config.dropout)
         initialise(network)

@@ -25,7 +25,7 @@ from .losses import (
 )
 from .mil import MILConfig, MILDetector, Terms
 from .relation import Attention, RelationNetwork, initialise
-from .segments import Layout
+from .segments import FeatureLayout
 
 ROWS_AT_ONCE = 8192  # crops x snippets that go through the network together
 
@@ -195,7 +195,7 @@ class RTFM(MILDetector[RTFMConfig, RTFMNetwork]):
         """Full-frame features of every snippet."""
         return ("snippet",)
 
-    def make_network(self, layout: Layout) -> RTFMNetwork:
+    def make_network(self, layout: FeatureLayout) -> RTFMNetwork:
         """See `MILDetector.make_network`."""
         network = RTFMNetwork(layout.width, self.config)
         initialise(network)

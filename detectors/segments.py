@@ -120,7 +120,7 @@ def with_crops(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 @dataclass(frozen=True)
-class Layout:
+class FeatureLayout:
     """What the bags of a source have in common.
 
     Attributes:
@@ -134,7 +134,7 @@ class Layout:
     grids: Mapping[str, tuple[int, int]]
 
 
-def layout_of(source: BagSource, roles: Sequence[str], width: int | None = None) -> Layout:
+def layout_of(source: BagSource, roles: Sequence[str], width: int | None = None) -> FeatureLayout:
     """Look at the shapes of all bags, read nothing.
 
     Args:
@@ -180,7 +180,7 @@ def layout_of(source: BagSource, roles: Sequence[str], width: int | None = None)
     columns = widths.pop()
     if width is not None and columns % width:
         raise DetectorError(f"{columns} columns cannot be averaged down to {width}")
-    return Layout(
+    return FeatureLayout(
         width or columns,
         {name: shape[0] if len(shape) == 2 else 1 for name, (shape, _) in expected.items()},
         {name: grid for name, (_, grid) in expected.items() if grid is not None},
@@ -264,7 +264,7 @@ class SegmentBank:
 
 def build_bank(
     source: BagSource,
-    layout: Layout,
+    layout: FeatureLayout,
     *,
     segments: int,
     resampling: Resampling,

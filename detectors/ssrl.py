@@ -16,10 +16,10 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from .base import Config, DetectorError, grid_of
-from .mil import MILDetector, Stage, Terms
+from .mil import MILDetector, Terms, TrainingStage
 from .relation import RelationNetwork, initialise
 from .rtfm import RTFMConfig, RTFMNetwork, magnitude_losses, score_snippets
-from .segments import Layout, SegmentBank
+from .segments import FeatureLayout, SegmentBank
 
 FULL_FRAME = "full"  # name of the branch of the full frame, with full_frame="psr"
 SNIPPETS_AT_ONCE = 256  # whose patches go through a branch together
@@ -227,7 +227,7 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
             return ("snippet", "patch")
         return ("snippet", *(_role(scale) for scale in scales))
 
-    def scales(self, layout: Layout) -> tuple[str, ...]:
+    def scales(self, layout: FeatureLayout) -> tuple[str, ...]:
         """The scales that take part, coarse to fine.
 
         Raises:
@@ -250,7 +250,7 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
             )
         return tuple(sorted(wanted, key=_patches))
 
-    def stages(self, layout: Layout) -> list[Stage]:
+    def stages(self, layout: FeatureLayout) -> list[TrainingStage]:
         """Sect. 4.2: the full frame first, then one scale after the other."""
         scales = self.scales(layout)
         plan = self.config.stages
@@ -261,7 +261,7 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
             raise DetectorError(f"stages have scales {named}, the features have {list(scales)}")
         steps, lr = self.config.steps, self.config.lr
         return [
-            Stage(
+            TrainingStage(
                 f"{number} {'+'.join(stage.scales) or 'full frame'}",
                 stage.steps or steps,
                 stage.lr or lr,
@@ -270,7 +270,7 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
             for number, stage in enumerate(plan, start=1)
         ]
 
-    def make_network(self, layout: Layout) -> SSRLNetwork:
+    def make_network(self, layout: FeatureLayout) -> SSRLNetwork:
         """See `MILDetector.make_network`."""
         network = SSRLNetwork(layout.width, self.scales(layout), self.config)
         initialise(network)
@@ -283,7 +283,7 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
     # -- step-by-step training ----------------------------------------------------------------
 
     def begin_stage(
-        self, network: SSRLNetwork, stages: Sequence[Stage], at: int
+        self, network: SSRLNetwork, stages: Sequence[TrainingStage], at: int
     ) -> list[nn.Parameter]:
         """Freeze what earlier stages have learned, batch norm statistics included.
 
@@ -307,7 +307,7 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
             part.requires_grad_(True)
         return [p for p in network.parameters() if p.requires_grad]
 
-    def _kept(self, scale: str, stages: Sequence[Stage], at: int) -> bool:
+    def _kept(self, scale: str, stages: Sequence[TrainingStage], at: int) -> bool:
         """True where an earlier stage has trained a branch, and its output is kept in the bank."""
         if not self.config.freeze:
             return False
@@ -315,7 +315,7 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
             return at > 0
         return any(scale in stage.scales for stage in stages[:at])
 
-    def roles(self, layout: Layout, stage: Stage) -> list[str]:
+    def roles(self, layout: FeatureLayout, stage: TrainingStage) -> list[str]:
         """The full frame (with all that is kept in it), and the scales that are active."""
         return ["snippet", *(_role(s) for s in self._active if s != FULL_FRAME)]
 
@@ -333,7 +333,7 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
         return x
 
     def end_stage(
-        self, network: SSRLNetwork, stages: Sequence[Stage], at: int, bank: SegmentBank
+        self, network: SSRLNetwork, stages: Sequence[TrainingStage], at: int, bank: SegmentBank
     ) -> None:
         """Add the output of the branches that are frozen from now on to the kept features."""
         if not self.config.freeze or at + 1 == len(stages):

@@ -56,7 +56,7 @@ class PatchCubesConfig(Config):
     def _grids_differ(self) -> Self:
         seen: dict[Size, Size] = {}
         for patch in self.patch_sizes:
-            rows, columns = grid_of(self.frame_size, patch)
+            rows, columns = patch_grid(self.frame_size, patch)
             if rows * columns == 0:
                 raise ValueError(f"a patch of {patch} does not fit into frames {self.frame_size}")
             if other := seen.get((rows, columns)):
@@ -65,7 +65,7 @@ class PatchCubesConfig(Config):
         return self
 
 
-def grid_of(frame: Size, patch: Size) -> Size:
+def patch_grid(frame: Size, patch: Size) -> Size:
     """(rows, columns) of whole patches in a frame."""
     return frame[0] // patch[0], frame[1] // patch[1]
 
@@ -83,7 +83,7 @@ def cut_patches(videos: Tensor, patch: Size) -> Tensor:
         (B * rows * columns, T, h, w, 3), the patches of a video next to each other.
     """
     count, frames, height, width, channels = videos.shape
-    (h, w), (rows, columns) = patch, grid_of((height, width), patch)
+    (h, w), (rows, columns) = patch, patch_grid((height, width), patch)
     whole = videos[:, :, : rows * h, : columns * w]
     tiles = whole.reshape(count, frames, rows, h, columns, w, channels)
     tiles = tiles.permute(0, 2, 4, 1, 3, 5, 6)  # (B, rows, columns, T, h, w, 3)
@@ -128,7 +128,7 @@ class PatchCubes(NetworkExtractor[PatchCubesConfig]):
         return tuple(self._array(patch) for patch in self.config.patch_sizes)
 
     def _array(self, patch: Size) -> ArraySpec:
-        rows, columns = grid = grid_of(self.config.frame_size, patch)
+        rows, columns = grid = patch_grid(self.config.frame_size, patch)
         return ArraySpec(
             f"grid_{rows}x{columns}",
             self.config.dtype,
@@ -163,5 +163,5 @@ class PatchCubes(NetworkExtractor[PatchCubesConfig]):
         return sum(
             rows * columns * self.backbone.flops(self.config.clip_length, *patch)
             for patch in self.config.patch_sizes
-            for rows, columns in [grid_of(self.config.frame_size, patch)]
+            for rows, columns in [patch_grid(self.config.frame_size, patch)]
         )

@@ -62,7 +62,7 @@ def extract_features(
     engine: Engine | None = None,
     max_bytes: int | None = None,
     when_done: Callable[[str], None] | None = None,
-    features: Path | None = None,
+    store_root: Path | None = None,
 ) -> Extracted:
     """Compute what is missing; one failing video never stops the run.
 
@@ -79,8 +79,8 @@ def extract_features(
             Where and how; None takes this process and its CPU.
         max_bytes:
             Refuse to write more than this.
-        features:
-            Where the features are kept instead of the cache, for one who will not keep them.
+        store_root:
+            Folder for the feature sets; None is the cache. For features that are deleted after use.
         when_done:
             Called with the content id of each video of this run whose features have become whole,
             while others are still at work. An error that it raises ends the run.
@@ -92,9 +92,9 @@ def extract_features(
         CannotWrite: the disk is full or read-only; what is finished is kept.
     """
     cache = cache.absolute()  # workers are at home elsewhere
-    place = cache if features is None else features.absolute()
+    store_root = cache if store_root is None else store_root.absolute()
     engine = engine_for(specs, engine or Engine())
-    stores = stores_of(specs, place)
+    stores = stores_of(specs, store_root)
     barred = barred_by_quarantine(probed, cache, engine)
     if engine.retry_quarantined:
         for row in probed.rows.values():
@@ -102,7 +102,7 @@ def extract_features(
     plans = plans_of(probed, barred, stores, engine)
     cost = estimate(plans, specs)
     check_size(cost, specs, max_bytes)
-    run = Coordinator(specs, stores, cache, place, engine, when_done)
+    run = Coordinator(specs, stores, cache, store_root, engine, when_done)
     if plans:
         for store in stores:
             store.create()

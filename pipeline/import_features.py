@@ -29,7 +29,7 @@ from ..extractors.base import ArraySpec
 from ..extractors.clips import SNIPPET_FRAMES, Span
 from .engine.progress import progress_bar
 from .importing.files import FeatureFileError, listing
-from .importing.layouts import Grid, Layout, Placed, alike, place
+from .importing.layouts import Grid, Placed, RowLayout, alike, place
 from .importing.names import match_files
 from .store.failures import Failure, describe_failure
 from .store.feature_store import FeatureStore
@@ -73,7 +73,7 @@ def import_features(
     *,
     name: str,
     origin: str | None = None,
-    layout: Layout | None = None,
+    layout: RowLayout | None = None,
     grid: Grid | None = None,
     snippet_frames: int = SNIPPET_FRAMES,
     fps: float | None = None,

@@ -184,8 +184,8 @@ class LabelCheck:
 def check_labels(
     manifest: Manifest,
     *,
-    features: FeatureStore | None = None,
-    rows: Mapping[str, ProbeRow] | None = None,
+    store: FeatureStore | None = None,
+    probe_rows: Mapping[str, ProbeRow] | None = None,
     scores: Path | None = None,
     split: str | None = None,
     subset: bool = False,
@@ -200,10 +200,10 @@ def check_labels(
     Args:
         manifest:
             The videos and their labels.
-        features:
+        store:
             A feature set.
-        rows:
-            video_id -> its file, as probed: whose features are whose. Needed with `features`.
+        probe_rows:
+            video_id -> its file, as probed: says whose features are whose. Needed with `store`.
         scores:
             A score folder; of a manifest with a test split, it is about that.
         split:
@@ -218,11 +218,10 @@ def check_labels(
     if not chosen.records:
         raise ManifestError(f"{manifest.dataset}: no videos of split {split!r}")
     sources = []
-    if features is not None:
-        found = {
-            r.video_id: _in_store(features, (rows or {}).get(r.video_id)) for r in chosen.records
-        }
-        sources.append(_compare(features.name, chosen.records, found))
+    if store is not None:
+        rows = probe_rows or {}
+        found = {r.video_id: _in_store(store, rows.get(r.video_id)) for r in chosen.records}
+        sources.append(_compare(store.name, chosen.records, found))
     if scores is not None:
         scored = _in_scores(scores)
         tested = chosen.select(split="test").records or chosen.records

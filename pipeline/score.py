@@ -310,7 +310,7 @@ def _extract_and_score(
 
     probed = Probed({r.video_id: rows[r.video_id] for r in records})
     extracted = extract_features(
-        manifest, probed, specs, cache, engine=engine, when_done=score_video, features=place
+        manifest, probed, specs, cache, engine=engine, when_done=score_video, store_root=place
     )
     # What a run that was killed has left behind was whole from the beginning.
     for content in {rows[v].content_id for v in extracted.rows} & waiting.keys():

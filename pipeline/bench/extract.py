@@ -130,7 +130,7 @@ def _once(
     manifest: Manifest, probed: Probed, spec: ExtractorSpec, cache: Path, engine: Engine
 ) -> dict[str, Any]:
     cost = estimate(plan_videos(probed, stores_of([spec], cache), engine.span_frames), [spec])
-    with peak_memory() as peak:
+    with watched_memory() as peak:
         done = extract_features(manifest, probed, [spec], cache, engine=engine)
     if done.failures:
         raise RuntimeError(f"{done.failures[0].video_id}: {done.failures[0].message}")
@@ -153,7 +153,7 @@ def _decode_rate(probed: Probed) -> float:
 
 
 @contextmanager
-def peak_memory() -> Iterator[Callable[[], int]]:
+def watched_memory() -> Iterator[Callable[[], int]]:
     """Most bytes that this process and those that it starts hold; what they share counts once.
 
     Resident sizes: the exact share of each page would be read at the expense of who is measured.

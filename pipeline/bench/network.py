@@ -24,7 +24,7 @@ from .race import Contestant, Rate, as_values, hardware, heading, matmul, race
 
 CLIP = (16, 224, 224)
 PLAIN = "plain inception_i3d fp32"
-Size = tuple[int, int, int]  # frames, height, width
+ItemShape = tuple[int, int, int]  # frames, height, width
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class _Subject:
     name: str
     build: Callable[[], nn.Module]
     weights: ResolvedWeights
-    item: Size
+    item: ItemShape
     flops: float
 
 

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ...data_manifests.record import VideoRecord
 from ...detectors.base import Bag, BagSource, Row, Track, grid_of
 from ...detectors.mil import MILDetector, count_parameters
-from ...detectors.segments import Layout
+from ...detectors.segments import FeatureLayout
 from ...extractors.base import ArraySpec
 from ...extractors.clips import Span
 from ...extractors.footage.video import ProbeRow
@@ -34,7 +34,7 @@ FIT = {"rtfm": ("snippet",), "ssrl": ("snippet", "patch")}
 
 
 @dataclass(frozen=True)
-class Size:
+class ProblemSize:
     """How large the problem is; the defaults are those of the SSRL paper.
 
     Attributes:
@@ -58,7 +58,7 @@ class Size:
 class _Drawn:
     """Videos of 32 snippets; every one is drawn when it is asked for."""
 
-    def __init__(self, size: Size, roles: Sequence[str]) -> None:
+    def __init__(self, size: ProblemSize, roles: Sequence[str]) -> None:
         self._shapes = {r: s for r, s in size.shapes().items() if r.split("/")[0] in roles}
         self._videos = 2 * size.pairs
 
@@ -87,7 +87,7 @@ class _Drawn:
 
 
 def bench_train(
-    *, steps: int = 2, device: str = "cpu", size: Size | None = None
+    *, steps: int = 2, device: str = "cpu", size: ProblemSize | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """Iterations/s of `rtfm` and of every stage of `ssrl`, where the time goes, and scoring.
 
@@ -96,7 +96,7 @@ def bench_train(
     Returns:
         Values for machines, and lines for people.
     """
-    size = size or Size()
+    size = size or ProblemSize()
     values: dict[str, Any] = {
         "hardware": hardware(device),
         "size": vars(size) | {"segments": SEGMENTS, "scales": [f"{r}x{c}" for r, c in SCALES]},
@@ -164,7 +164,7 @@ def _stages(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _forward_flops(detector: MILDetector[Any, Any], layout: Layout) -> float:
+def _forward_flops(detector: MILDetector[Any, Any], layout: FeatureLayout) -> float:
     """Multiplications and additions of a video of 32 segments, once through the network."""
     with torch.device("meta"):
         network = detector.make_network(layout).eval()
@@ -178,7 +178,11 @@ def _forward_flops(detector: MILDetector[Any, Any], layout: Layout) -> float:
 
 
 def _score_rate(
-    detector: MILDetector[Any, Any], cache: Path, size: Size, roles: Sequence[str], device: str
+    detector: MILDetector[Any, Any],
+    cache: Path,
+    size: ProblemSize,
+    roles: Sequence[str],
+    device: str,
 ) -> float:
     """Hours of video a second, read from a store with float16 features."""
     n = int(size.minutes * 60 * FPS) // SNIPPET

@@ -300,7 +300,7 @@ def labels_check(
         probed = probe_files(listed.select(split=split), cache, probing)
         rows = probed.rows
     done = check_labels(
-        listed, features=store, rows=rows, scores=scores, split=split, subset=subset
+        listed, store=store, probe_rows=rows, scores=scores, split=split, subset=subset
     )
     echo(done.lines(), done.to_json(), as_json)
     if not done.ok:

@@ -70,7 +70,7 @@ class Coordinator:
             Their feature sets.
         cache:
             Root of the cache: journal, quarantine, weights.
-        place:
+        store_root:
             Where the feature sets are: the cache, or a folder that is deleted afterwards.
         engine:
             Where and how.
@@ -93,17 +93,21 @@ class Coordinator:
         specs: Sequence[ExtractorSpec],
         stores: Sequence[FeatureStore],
         cache: Path,
-        place: Path,
+        store_root: Path,
         engine: Engine,
         when_done: Callable[[str], None] | None,
     ) -> None:
         self._specs = shared_weights(specs, cache) if engine.scheduler else list(specs)
         self._stores = {store.name: store for store in stores}
-        self._cache, self._place = cache, place
+        self._cache, self._store_root = cache, store_root
         self._engine = engine
         self._when_done = when_done or (lambda content: None)
         self._jobs_of = partial(
-            jobs_of, specs=self._specs, features=place, engine=engine, runtime=engine.runtime()
+            jobs_of,
+            specs=self._specs,
+            store_root=store_root,
+            engine=engine,
+            runtime=engine.runtime(),
         )
         self._queue: TaskQueue[SpanJob] = TaskQueue()
         self._at_work: dict[str, _Video] = {}
@@ -134,7 +138,7 @@ class Coordinator:
                 progress_bar("extract", cost.frames) as advance,
             ):
                 if self._engine.scheduler is not None:
-                    check_workers(client, {self._cache, self._place})
+                    check_workers(client, {self._cache, self._store_root})
                 try:
                     self._collect(client, kept, advance)
                 finally:  # before the client closes, which waits for threads at work
@@ -259,7 +263,7 @@ class Coordinator:
     def _keep_leftovers(self, content: str) -> None:
         """Of a video that has failed: a task that fails says nothing of what it wrote before."""
         for name, store in self._stores.items():
-            if self._place != self._cache:
+            if self._store_root != self._cache:
                 store.remove_video(content)
             for *_, path in store.shards(content):
                 with suppress(*UNREADABLE):

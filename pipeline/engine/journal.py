@@ -103,9 +103,9 @@ class RunState:
             f"{self.name}  {state}  {self.command}",
             f"  {self.videos_done:,} of {self.videos:,} videos, {self.spans_done:,} of "
             f"{self.spans:,} spans, {self.shards:,} shards written, {self.failed:,} videos failed",
-            f"  {duration(self.seconds)}, {self.frames_per_second:,.0f} frames/s"
+            f"  {elapsed(self.seconds)}, {self.frames_per_second:,.0f} frames/s"
             + ("" if self.waited is None else f", devices waited {100 * self.waited:.0f} % of it")
-            + ("" if self.seconds_left is None else f", about {duration(self.seconds_left)} left"),
+            + ("" if self.seconds_left is None else f", about {elapsed(self.seconds_left)} left"),
         ]
         if self.running and state == "running":
             lines.append(f"  running: {', '.join(self.running)}")
@@ -213,8 +213,8 @@ def read_runs(cache: Path, most: int = KEPT) -> list[RunState]:
     return found
 
 
-def duration(seconds: float) -> str:
-    """`2 d 03:04:05`."""
+def elapsed(seconds: float) -> str:
+    """A length of time on the clock, such as `2 d 03:04:05`."""
     whole = int(seconds)
     days, rest = divmod(whole, 86_400)
     clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"

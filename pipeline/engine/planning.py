@@ -132,7 +132,7 @@ def plan_videos(
 def jobs_of(
     plan: VideoPlan,
     specs: Sequence[ExtractorSpec],
-    features: Path,
+    store_root: Path,
     engine: Engine,
     runtime: Runtime,
 ) -> Iterator[SpanJob]:
@@ -146,7 +146,7 @@ def jobs_of(
     for group in plan.groups():
         spans = tuple(plan.spans[i] for i in group)
         yield SpanJob(
-            str(features),
+            str(store_root),
             _row_for(plan.row, spans, rules),
             spans,
             tuple(tuple(n for n, i in enumerate(group) if i in wanted) for wanted in missing),

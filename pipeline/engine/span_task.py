@@ -47,7 +47,7 @@ class SpanJob:
     """The spans of one video that one task decodes in order, with what each still lacks.
 
     Attributes:
-        features: the folder that holds `features/`: the cache, or one that is deleted afterwards.
+        store_root: the folder of the feature sets: the cache, or one that is deleted afterwards.
         row: the video.
         spans: in order of time.
         missing: for each extractor, which of the spans to compute.
@@ -57,7 +57,7 @@ class SpanJob:
         limits: what the file may cost.
     """
 
-    features: str
+    store_root: str
     row: ProbeRow
     spans: tuple[Span, ...]
     missing: tuple[tuple[int, ...], ...]
@@ -148,7 +148,7 @@ class _Run:
             if not missing:
                 continue
             extractor = prepared(spec, self._runtime, len(job.specs))
-            self._stores[number] = FeatureStore(Path(job.features), spec.recipe())
+            self._stores[number] = FeatureStore(Path(job.store_root), spec.recipe())
             for i in missing:
                 if self._is_there(number, job.spans[i]):
                     continue

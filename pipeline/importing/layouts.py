@@ -19,7 +19,7 @@ from .files import FeatureFile, FeatureFileError, Header, listing
 
 CROPS = (1, 5, 10)  # published: centre; corners and centre; the same and their mirror images
 
-Layout = Literal["snippets", "segments"]
+RowLayout = Literal["snippets", "segments"]
 Grid = tuple[int, int]
 
 
@@ -91,7 +91,7 @@ class Placed:
     """A file whose rows have their place in time: frames [frame_start, frame_stop) each."""
 
     file: VideoFile
-    layout: Layout
+    layout: RowLayout
     n_frames: int
     flags: tuple[str, ...]
     frame_start: NDArray[np.int64]
@@ -230,7 +230,7 @@ def alike(family: Sequence[Placed], failures: list[Failure]) -> Iterator[Placed]
 
 def place(
     found: Sequence[VideoFile],
-    layout: Layout | None,
+    layout: RowLayout | None,
     snippet_frames: int,
     failures: list[Failure],
 ) -> Iterator[Placed]:
@@ -282,7 +282,7 @@ class _Peers:
         # Videos differ in length: if most have 32 rows, these were made so (or all are equal).
         self.alike = {key for key in total if 2 * with_32[key] > total[key]}
 
-    def by_length(self, file: VideoFile) -> Layout | None:
+    def by_length(self, file: VideoFile) -> RowLayout | None:
         """What the rows are by the length of the video, where it is known."""
         n = file.row.n_frames
         if n == 0:
@@ -307,7 +307,7 @@ class _Peers:
         return file.rows != SEGMENTS and unknown and (file.role, file.split) in self.alike
 
 
-def _layout(file: VideoFile, peers: _Peers, layout: Layout | None) -> Layout | None:
+def _layout(file: VideoFile, peers: _Peers, layout: RowLayout | None) -> RowLayout | None:
     """What the rows of a file are; None where that cannot be told.
 
     32 rows can be segments. (crops, 32, D) and texts of 32 lines are published as segments. Else
@@ -330,7 +330,7 @@ def _counts(n_frames: int, snippet_frames: int) -> tuple[int, int]:
     return n_frames // snippet_frames, -(-n_frames // snippet_frames)
 
 
-def _placed(file: VideoFile, layout: Layout, snippet_frames: int) -> Placed:
+def _placed(file: VideoFile, layout: RowLayout, snippet_frames: int) -> Placed:
     n_frames, flags = file.row.n_frames, ["segments"] if layout == "segments" else []
     if n_frames == 0:
         n_frames = file.rows * snippet_frames

@@ -24,7 +24,7 @@ from vadpipe.extractors.patch_cubes import (
     PatchCubes,
     PatchCubesConfig,
     cut_patches,
-    grid_of,
+    patch_grid,
 )
 from vadpipe.extractors.weights.cards import ResolvedWeights
 from vadpipe.pipeline.registry import EXTRACTORS
@@ -75,7 +75,7 @@ def test_the_paper_s_grids() -> None:
 def test_small_footage_has_the_same_grids() -> None:
     small = PatchCubesConfig(**PatchCubes.presets["small"])
     paper = PatchCubesConfig()
-    grids = [[grid_of(c.frame_size, patch) for patch in c.patch_sizes] for c in (small, paper)]
+    grids = [[patch_grid(c.frame_size, patch) for patch in c.patch_sizes] for c in (small, paper)]
     assert grids[0] == grids[1]
 
 
@@ -88,7 +88,7 @@ def test_patches_are_row_major_from_the_top_left(
     frame: tuple[int, int], patch: tuple[int, int]
 ) -> None:
     videos = torch.randint(0, 256, (2, 3, *frame, 3), dtype=torch.uint8)
-    (rows, columns), (h, w) = grid_of(frame, patch), patch
+    (rows, columns), (h, w) = patch_grid(frame, patch), patch
     found = cut_patches(videos, patch)
     assert found.shape == (2 * rows * columns, 3, h, w, 3)
     places = [(b, r, c) for b in range(2) for r in range(rows) for c in range(columns)]

@@ -120,7 +120,7 @@ def test_features_without_footage(store: FeatureStore) -> None:
     put(store, "other", 32, 249, segments=True)
     put(store, "whole", 32, 250, segments=True)
     rows = {r.video_id: row(r.video_id) for r in videos.records}
-    done = check_labels(videos, features=store, rows=rows)
+    done = check_labels(videos, store=store, probe_rows=rows)
     (source,) = done.sources
     assert {v.video_id: (v.verdict, v.off) for v in source.videos} == {
         "same": ("same", 0),
@@ -151,7 +151,7 @@ def test_footage_has_to_have_exactly_the_stated_frames(store: FeatureStore) -> N
     put(store, "ceil", 16, 256)
     put(store, "whole", 32, 249, segments=True)
     rows = {r.video_id: row(r.video_id, "video") for r in videos.records}
-    (source,) = check_labels(videos, features=store, rows=rows).sources
+    (source,) = check_labels(videos, store=store, probe_rows=rows).sources
     assert [(v.verdict, v.off) for v in source.videos] == [
         ("same", 0),
         ("length", 6),
@@ -166,7 +166,7 @@ def test_a_part_of_the_shards_is_no_video(store: FeatureStore) -> None:
     span = Span("m1-a", 0, 64, last=False)
     store.write(span, {"x": x}, starts, starts + 16, [SPEC], facts, {"vadpipe": "0"})
     (source,) = check_labels(
-        manifest(record("a", 128)), features=store, rows={"a": row("a")}
+        manifest(record("a", 128)), store=store, probe_rows={"a": row("a")}
     ).sources
     assert source.videos[0].verdict == "missing"
 
@@ -175,7 +175,7 @@ def test_a_broken_shard_and_a_file_that_cannot_be_opened_are_named(store: Featur
     put(store, "a", 4, 64)
     next(store.scan()).write_bytes(b"no HDF5")
     videos = manifest(record("a", 64), record("b", 64))
-    done = check_labels(videos, features=store, rows={"a": row("a")})
+    done = check_labels(videos, store=store, probe_rows={"a": row("a")})
     assert [v.verdict for v in done.sources[0].wrong] == ["unreadable", "unreadable"]
     assert "b\ttest\tits file cannot be opened: see vadpipe probe" in done.lines()
 
@@ -195,7 +195,7 @@ def test_labels_must_not_reach_beyond_a_video_of_unstated_length(
 ) -> None:
     put(store, "a", rows, frames)
     videos = manifest(record("a", label=1, anomalies=((90, 100),)))
-    done = check_labels(videos, features=store, rows={"a": row("a", kind)})
+    done = check_labels(videos, store=store, probe_rows={"a": row("a", kind)})
     assert [(v.verdict, v.off) for v in done.sources[0].videos] == [(verdict, off)]
     if verdict == "length":
         assert done.lines()[-2] == f"a\ttest\tlabels up to 100, found {frames}\t{off:+d} frames"

@@ -10,13 +10,13 @@ import pytest
 from tests.footage import write_coding
 from vadpipe.pipeline.bench import extract as bench_extract
 from vadpipe.pipeline.bench import race as bench
-from vadpipe.pipeline.bench.extract import peak_memory
+from vadpipe.pipeline.bench.extract import watched_memory
 
 
 def test_peak_memory_sees_what_was_held() -> None:
-    with peak_memory() as before:
+    with watched_memory() as before:
         assert before() >= 0
-    with peak_memory() as peak:
+    with watched_memory() as peak:
         held = np.ones(100 << 20, np.uint8)
         import time
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from vadpipe.pipeline.bench.train import Size, bench_train
+from vadpipe.pipeline.bench.train import ProblemSize, bench_train
 
 
 def test_every_stage_is_measured_and_counts_are_those_of_the_layers() -> None:
-    values, lines = bench_train(steps=1, size=Size(pairs=2, crops=2, width=32, minutes=0.5))
+    values, lines = bench_train(steps=1, size=ProblemSize(pairs=2, crops=2, width=32, minutes=0.5))
     assert list(values["train"]["ssrl"]["stages"]) == [
         "1 full frame",
         "2 2x3",

@@ -167,7 +167,7 @@ def test_nothing_of_a_video_that_fails_stays_where_features_are_not_kept(
     monkeypatch.setattr(span_task, "guarded_frames", failing)
     engine = Engine(span_frames=16)
     place = tmp_path / "scratch"
-    done = extract_features(manifest, probed, [NULL], tmp_path, engine=engine, features=place)
+    done = extract_features(manifest, probed, [NULL], tmp_path, engine=engine, store_root=place)
     assert [failure.video_id for failure in done.failures] == ["a.mp4"]
     (store,) = done.stores
     assert not store.shards(probed.rows["a.mp4"].content_id)
@@ -183,7 +183,7 @@ def test_folders_may_be_named_from_here(
     real = span_task._Run.__init__
 
     def watching(run: Any, job: Any) -> None:
-        seen.append(job.features)
+        seen.append(job.store_root)
         real(run, job)
 
     monkeypatch.setattr(span_task._Run, "__init__", watching)

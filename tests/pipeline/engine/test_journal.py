@@ -24,7 +24,7 @@ from vadpipe.pipeline.engine.journal import (
     SILENT_SECONDS,
     Journal,
     RunState,
-    duration,
+    elapsed,
     journal,
     read_runs,
 )
@@ -334,4 +334,4 @@ def test_lines_for_people() -> None:
     ],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert elapsed(seconds) == text

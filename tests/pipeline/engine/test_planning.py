@@ -213,7 +213,7 @@ def test_a_job_is_one_span_and_says_who_lacks_it() -> None:
     assert [job.missing for job in made] == [((0,), ()), ((0,), (0,)), ((), (0,))]
     assert [job.frames for job in made] == [10, 10, 10]
     for job in made:
-        assert (job.features, job.specs, job.runtime) == (
+        assert (job.store_root, job.specs, job.runtime) == (
             "/cache",
             (NULL, OTHER),
             Runtime("cpu", 3, 7),

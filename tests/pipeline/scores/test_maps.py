@@ -21,7 +21,7 @@ from vadpipe.data_manifests import synthetic
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.detectors.base import Bag, Scores
 from vadpipe.detectors.knn import KNN
-from vadpipe.extractors.patch_cubes import PatchCubes, PatchCubesConfig, grid_of
+from vadpipe.extractors.patch_cubes import PatchCubes, PatchCubesConfig, patch_grid
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.models import ModelFolder
@@ -265,7 +265,7 @@ def test_covered_is_the_share_of_pixels_in_patches(preset: dict[str, Any]):
     found = covered_by_grids([recipe])
     height, width = config.frame_size
     for patch in config.patch_sizes:
-        grid = grid_of(config.frame_size, patch)
+        grid = patch_grid(config.frame_size, patch)
         share = (grid[0] * patch[0] / height, grid[1] * patch[1] / width)
         assert found.get(grid, (1.0, 1.0)) == share
     if not preset:
