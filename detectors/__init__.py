@@ -1,4 +1,4 @@
-"""arrays -> scores: small trainable networks."""
+"""Detectors: arrays of features -> scores, by small trainable networks."""
 
 # Name on the command line -> module and class.
 PLACES = {

@@ -1,4 +1,4 @@
-"""The contract of a detector: arrays in, scores out, and a model folder that keeps both honest."""
+"""The contract of a detector, and the types that it exchanges with the stages."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from ..data_manifests.errors import VadpipeError
 
 
 class DetectorError(VadpipeError, ValueError):
-    """Input that a detector cannot work with; the message names the culprits."""
+    """Input that a detector cannot work with; the message names the videos or values at fault."""
 
 
 def grid_of(scale: str) -> tuple[int, int]:
-    """ "2x3" -> (2, 3).
+    """Convert "2x3" to (2, 3): rows, columns.
 
     Raises:
-        ValueError: it is no grid.
+        ValueError: the text is not ROWSxCOLUMNS.
     """
     match = re.fullmatch(r"([1-9][0-9]?)x([1-9][0-9]?)", scale)
     if match is None:
-        raise ValueError(f"scale {scale!r} is no grid: write ROWSxCOLUMNS, for example 2x3")
+        raise ValueError(f"scale {scale!r} is not a grid: write ROWSxCOLUMNS, for example 2x3")
     return int(match[1]), int(match[2])
 
 
@@ -46,7 +46,7 @@ class Supervision(Enum):
     NORMAL_ONLY = "normal_only"
     """Normal videos only, no labels."""
     WEAK = "weak"
-    """Normal and abnormal videos with one label a video."""
+    """Normal and abnormal videos, with one label for each video."""
 
 
 class ArrayLike(Protocol):
@@ -72,11 +72,11 @@ class Track:
     """One array of a video at its own rate.
 
     Attributes:
-        array: (n, ...) sliced along the first axis without loading the video; for ragged data a
-            `pyarrow.Table`.
+        array: (n, ...), sliced along the first axis without loading the whole video; a
+            `pyarrow.Table` for ragged data.
         frame_start: (n,) int64, the first frame of each row.
-        frame_stop: (n,) int64, one past the last.
-        grid: (rows, columns) where axis 1 is a row-major grid of patches.
+        frame_stop: (n,) int64, one past the last frame of each row.
+        grid: (rows, columns) if axis 1 is a row-major grid of patches, else None.
     """
 
     array: ArrayLike | pa.Table
@@ -88,7 +88,7 @@ class Track:
         return len(self.frame_start)
 
     def rows(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Rows [start, stop) as an array in memory.
+        """Read rows [start, stop) into memory.
 
         Raises:
             TypeError: the track is a table.
@@ -100,14 +100,14 @@ class Track:
 
 @dataclass(frozen=True)
 class Bag:
-    """All that a detector sees of a video (or of the part of it that a record names).
+    """What a detector sees of a video, or of the part of it that a record names.
 
     Attributes:
         video_id: as in the manifest.
-        label: 1 abnormal, 0 normal, None where the detector may not know.
+        label: 1 abnormal, 0 normal, None if it is unknown or hidden from the detector.
         n_frames: frames of the whole video, by the decoder.
         fps: frames per second.
-        tracks: role -> Track; roles may have a variant behind a slash ("patch/2x3").
+        tracks: role -> Track; roles may have a variant after a slash ("patch/2x3").
         scene: the camera, where the manifest says so.
     """
 
@@ -159,14 +159,18 @@ class BagSource(Protocol):
 
 @dataclass(frozen=True)
 class Scores:
-    """What a detector says of a video, at its own rate; higher = more anomalous.
+    """The scores of a video at the rate of its features; higher = more anomalous.
 
     Attributes:
-        frame_start: (n,) int64.
-        frame_stop: (n,) int64.
-        columns: name -> (n,) float64; "score" is the raw score, comparable across videos.
+        frame_start: (n,) int64, the first frame of each row.
+        frame_stop: (n,) int64, one past the last frame of each row.
+        columns: name -> (n,) float64, finite; "score" is required: the raw score, comparable
+            across videos.
         maps: name -> (n, rows, columns) float32 over the frame, optional.
         regions: table with frame_start, frame_stop, x0, y0, x1, y1 (pixels), score; optional.
+
+    Raises:
+        DetectorError: "score" is missing, the lengths differ, or a column is not finite.
     """
 
     frame_start: NDArray[np.int64]
@@ -197,13 +201,13 @@ Row = dict[str, float | int | str]
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How a fit runs; nothing here changes what comes out of it.
+    """How a fit runs; no option changes its result.
 
     Attributes:
-        folder: where an unfinished fit keeps its state, and scratch files; None keeps nothing.
+        folder: where an unfinished fit keeps its state and scratch files; None keeps nothing.
         memory: bytes that training data may take on the device; None: half of what is free.
-        checkpoint_seconds: between two checkpoints.
-        prefetch: batches that are made ready beforehand where the data are not on the device.
+        checkpoint_seconds: seconds between two checkpoints.
+        prefetch: batches that are loaded ahead if the data are not on the device.
         on_step: called with the log row of every step ("stage", "step", "steps", ...).
         on_load: called with (videos read, videos in all) while the data are read.
     """
@@ -233,7 +237,7 @@ class Detector(ABC, Generic[ConfigT]):
 
     Class attributes:
         name: registry name.
-        version: raised whenever the same settings give other numbers; part of the key.
+        version: raised when the same settings start to compute other numbers; part of the key.
         Config: the pydantic config.
         supervision: which labels training may see.
     """
@@ -255,9 +259,19 @@ class Detector(ABC, Generic[ConfigT]):
     def fit(
         self, source: BagSource, *, device: str, seed: int, options: FitOptions | None = None
     ) -> FitLog:
-        """Train from nothing: a second fit forgets the first.
+        """Train from scratch: a second fit forgets the first.
 
-        A fit that was killed goes on where `options.folder` has kept its state.
+        A fit that was killed resumes from the state in `options.folder`.
+
+        Args:
+            source:
+                The training bags.
+            device:
+                Torch's name of the training device.
+            seed:
+                Decides everything that is drawn at random.
+            options:
+                How the fit runs; None takes the defaults.
 
         Raises:
             DetectorError: the source cannot be trained on.
@@ -265,24 +279,28 @@ class Detector(ABC, Generic[ConfigT]):
 
     @abstractmethod
     def score(self, bag: Bag) -> Scores:
-        """Score one video."""
+        """Score one video.
+
+        Raises:
+            DetectorError: the detector is not fitted, or the bag does not fit the model.
+        """
 
     def to(self, device: str) -> None:
-        """Score on this device from now on; does nothing where there is no network."""
+        """Score on this device from now on; does nothing for a detector without a network."""
         return None
 
     @abstractmethod
     def state_dict(self) -> State:
-        """All that was learned, as arrays."""
+        """Return everything that was learned, as arrays."""
 
     @abstractmethod
     def load_state_dict(self, state: State) -> None:
-        """Take what `state_dict` gave; scores are then bit-equal."""
+        """Restore what `state_dict` returned; scores are then bit-equal."""
 
     def held_out_scores(self, source: BagSource, *, seed: int) -> list[Scores] | None:
-        """Scores of the training videos, each as if it had not been trained on.
+        """Score the training videos, each as if it had not been used in training.
 
-        For detectors that can leave one out cheaply; None (the default) makes `train` hold back
-        some normal videos instead.
+        This is for detectors that can leave one video out cheaply. The default returns None, and
+        `train` holds back some normal videos instead.
         """
         return None

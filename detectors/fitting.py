@@ -1,8 +1,8 @@
 """The one training loop: seeded, logged, and resumable after a kill.
 
-A fit is a list of stages; each goes on from the last weights of the one before. What a batch holds
-is a function of (seed, stage, step) alone, and a checkpoint keeps the state of the random numbers
-that dropout draws, so a resumed fit ends with the same weights as one that was never stopped.
+A fit is a list of stages; each starts from the last weights of the one before. The content of a
+batch is a function of (seed, stage, step) only, and a checkpoint keeps the state of the random
+generators that dropout uses. So a resumed fit ends with the same weights as one never stopped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,16 @@ Batch = TypeVar("Batch")
 
 @dataclass
 class Checkpoint:
-    """The state of an unfinished fit."""
+    """The state of an unfinished fit.
+
+    Attributes:
+        stage: index of the stage.
+        step: steps of that stage that are done.
+        module: state of the network.
+        optimizer: state of the optimizer.
+        random: state of torch's random generators.
+        rows: log rows of all steps so far.
+    """
 
     stage: int
     step: int
@@ -39,7 +48,7 @@ class Checkpoint:
     rows: list[Row]
 
     def save(self, folder: Path) -> None:
-        """Write it; the file appears whole or not at all.
+        """Write the checkpoint; the file appears whole or not at all.
 
         Raises:
             CannotWrite: the disk is full or read-only.
@@ -48,10 +57,10 @@ class Checkpoint:
 
     @classmethod
     def load(cls, folder: Path | None) -> Checkpoint | None:
-        """The checkpoint of a folder, if there is one.
+        """Read the checkpoint of a folder; None if there is none.
 
         Raises:
-            DetectorError: the file is there and cannot be read.
+            DetectorError: the file exists and cannot be read.
         """
         if folder is None or not (folder / CHECKPOINT).is_file():
             return None
@@ -61,12 +70,12 @@ class Checkpoint:
             return cls(**values)
         except (OSError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
             raise DetectorError(
-                f"{path} cannot be read ({error}): delete it to start anew"
+                f"{path} cannot be read ({error}): delete it to start again"
             ) from error
 
 
 def discard_checkpoint(folder: Path | None) -> None:
-    """Delete what an unfinished fit has kept: it is finished."""
+    """Delete the checkpoint of a fit that is finished."""
     if folder is not None:
         (folder / CHECKPOINT).unlink(missing_ok=True)
 
@@ -76,14 +85,15 @@ class Fit(Generic[Batch]):
     """One stage of training.
 
     Attributes:
-        stage: its number.
-        name: as the log shows it.
-        steps: in all.
-        module: what is trained (and what is frozen in it).
-        optimizer: of the parameters that learn.
+        stage: index of the stage.
+        name: name of the stage in the log.
+        steps: number of steps.
+        module: the network, with its frozen parts.
+        optimizer: optimizer of the parameters that learn.
         batch: step -> batch on the device.
-        losses: batch -> terms; "total" is minimised.
-        prefetch: see `FitOptions`; 0 where the data are on the device.
+        losses: batch -> named terms; "total" is minimised.
+        prefetch: see `FitOptions`; 0 if the data are on the device.
+        rows: log rows of all stages so far.
     """
 
     stage: int
@@ -97,13 +107,13 @@ class Fit(Generic[Batch]):
     rows: list[Row] = field(default_factory=list)
 
     def run(self, seed: int, options: FitOptions, resumed: Checkpoint | None) -> list[Row]:
-        """Train to the last step; gives the log rows of all stages so far.
+        """Train to the last step and return the log rows of all stages so far.
 
-        A row holds stage, step, lr, every term of the loss, and seconds: waiting for data, forward,
-        backward with the step, and the step in all.
+        A row holds stage, step, steps, lr, every term of the loss, and four times in seconds: data
+        (waiting for the batch), forward, backward (with the optimizer), and the whole step.
 
         Raises:
-            DetectorError: the loss is no longer finite.
+            DetectorError: the loss is not finite.
         """
         start = 0
         if resumed is not None:
@@ -153,7 +163,7 @@ class Fit(Generic[Batch]):
         return self.rows
 
     def checkpoint(self, step: int) -> Checkpoint:
-        """The state after `step` steps of this stage."""
+        """Collect the state after `step` steps of this stage."""
         return Checkpoint(
             self.stage,
             step,
@@ -166,7 +176,7 @@ class Fit(Generic[Batch]):
 
 @contextmanager
 def private_random(device: str) -> Iterator[None]:
-    """Leave the caller's random numbers as they were."""
+    """Restore torch's random generators at the end, so that the caller's draws do not change."""
     target = torch.device(device)
     devices = [target] if target.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

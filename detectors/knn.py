@@ -1,8 +1,8 @@
 """Nearest normal neighbour: the baseline that every trained detector has to beat.
 
 The score of a snippet is the distance of its feature to the nearest features of normal training
-videos. With patches it is compared per position or against all positions, and the snippet takes
-its worst patch.
+videos. Patches are compared with training patches of the same position, or of all positions; the
+score of the snippet is that of its worst patch, or their mean.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .base import (
     Supervision,
 )
 
-BLOCKS = 5  # parts of a single training video that are left out in turn
+BLOCKS = 5  # parts that a single training video is cut into; each is left out in turn
 
 
 class KNNConfig(Config):
@@ -60,16 +60,17 @@ class KNN(Detector[KNNConfig]):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The role of the config."""
+        """The role that the config names."""
         return (self.config.role,)
 
     def fit(
         self, source: BagSource, *, device: str, seed: int, options: FitOptions | None = None
     ) -> FitLog:
-        """Keep the training features; more than `max_rows` are thinned at random.
+        """Keep the training features; of more than `max_rows`, a random choice is kept.
 
         Raises:
-            DetectorError: no training videos, or features of different widths or grids.
+            DetectorError: there are no training videos, or their features differ in width or grid
+                or are not finite.
         """
         banks, owner = _gather(source, self.config)
         kept = _thin(len(owner), self.config.max_rows, seed)
@@ -78,10 +79,10 @@ class KNN(Detector[KNNConfig]):
         return FitLog(summary={"videos": len(source), **rows})
 
     def score(self, bag: Bag) -> Scores:
-        """Score each snippet: (n,) distances, one column a grid, "score" their mean.
+        """Score each snippet: one column of (n,) distances for each grid; "score" is their mean.
 
         Raises:
-            DetectorError: the detector is not fitted, or the bag has other features.
+            DetectorError: the detector is not fitted, or the bag has other features than the model.
         """
         if not self._banks:
             raise DetectorError("knn is not fitted")
@@ -104,13 +105,13 @@ class KNN(Detector[KNNConfig]):
         return Scores(first.frame_start, first.frame_stop, columns, maps)
 
     def held_out_scores(self, source: BagSource, *, seed: int) -> list[Scores]:
-        """Leave one video out: each training video against the features of all others.
+        """Score each training video against the features of all others.
 
-        With a single training video its time is cut into five blocks, and each is compared with
-        the rows that share no frame with it.
+        A single training video is cut into five blocks of time. Each block is compared with the
+        rows that share no frame with it.
 
         Raises:
-            DetectorError: a single training video that is too short to be cut.
+            DetectorError: there is a single training video, and it is too short to be cut.
         """
         banks, owner = _gather(source, self.config)
         bags = list(source)
@@ -142,16 +143,16 @@ class KNN(Detector[KNNConfig]):
         return scores
 
     def _pool(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, P) -> (n,)."""
+        """Pool the distances over the patches: (n, P) -> (n,)."""
         pooled = distances.max(axis=1) if self.config.pool == "max" else distances.mean(axis=1)
         return np.asarray(pooled, np.float64)
 
     def state_dict(self) -> State:
-        """The kept features, by role."""
+        """Return the kept features: role -> (rows, P, D)."""
         return dict(self._banks)
 
     def load_state_dict(self, state: State) -> None:
-        """Take the features of `state_dict`."""
+        """Restore the features that `state_dict` returned."""
         self._banks = dict(state)
 
 
@@ -171,7 +172,7 @@ def _prepare(features: NDArray[Any], config: KNNConfig) -> NDArray[np.float32]:
 def _gather(
     source: BagSource, config: KNNConfig
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
-    """Features of all bags by role, (rows, P, D), and the bag that each row is from, (rows,)."""
+    """Collect role -> features of all bags, (rows, P, D), and the bag of each row, (rows,)."""
     pieces: dict[str, list[NDArray[np.float32]]] = {}
     lengths: list[int] = []
     for bag in source:
@@ -219,7 +220,7 @@ def _distances(
         x:
             (n, P, D).
         config:
-            k, and whether positions are compared with their own kind only.
+            k, and whether a position is compared with itself only or with all.
 
     Returns:
         (n, P).
@@ -238,7 +239,7 @@ def _distances(
 def _nearest(bank: NDArray[np.float32], x: NDArray[np.float32], k: int) -> NDArray[np.float64]:
     if len(bank) < k:
         raise DetectorError(f"there are {len(bank)} training rows, fewer than k = {k}")
-    # double precision: |a|^2 + |b|^2 - 2ab loses what is small in single
+    # float64, because |a|^2 + |b|^2 - 2ab loses small distances in float32
     index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(bank.astype(np.float64))
     distances, _ = index.kneighbors(x.astype(np.float64))
     return np.asarray(distances.mean(axis=1), np.float64)

@@ -1,6 +1,6 @@
 """Losses of multiple-instance learning: bag classification, magnitudes, ranking, regularisers.
 
-All take tensors of any float type and give a scalar; weights are applied by the caller.
+All take tensors of any float type and return a scalar. The caller applies the weights.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SparsityForm = Literal["l2", "l1"]
 
 
 def bag_cross_entropy(normal: Tensor, abnormal: Tensor) -> Tensor:
-    """Mean binary cross-entropy of bag scores: normal bags are 0, abnormal ones 1.
+    """Mean binary cross-entropy of bag scores; the target is 0 for normal bags, 1 for abnormal.
 
     Source: RTFM's training code; SSRL eq. 9 sums over the k snippets instead.
 
@@ -42,13 +42,13 @@ def feature_magnitude(
         normal:
             (M, k, D) selected features of normal bags.
         abnormal:
-            (M, k, D) of abnormal bags.
+            (M, k, D) selected features of abnormal bags.
         margin:
             epsilon, SSRL Sect. 4.2.
         form:
-            "squared": mean of (|margin - ||a||| + ||n||)^2 with a, n the means over k (RTFM's
-            code); "hinge": mean of max(0, margin - g(a) + g(n)) with g the mean of the k norms
-            (SSRL eq. 7 and 8).
+            "squared": mean of (|margin - ||a||| + ||n||)^2, where a and n are means over k (RTFM's
+            code). "hinge": mean of max(0, margin - g(a) + g(n)), where g is the mean of the k
+            norms (SSRL eq. 7 and 8).
     """
     if form == "hinge":
         g_normal = torch.linalg.vector_norm(normal, dim=-1).mean(dim=-1)
@@ -61,7 +61,7 @@ def feature_magnitude(
 
 
 def ranking_hinge(normal: Tensor, abnormal: Tensor) -> Tensor:
-    """Every abnormal bag should rank above every normal one: mean of max(0, 1 - a + n) over pairs.
+    """Rank every abnormal bag above every normal one: mean of max(0, 1 - a + n) over pairs.
 
     Source: Sultani et al. 2018, eq. 6, over all pairs of a batch as in their code.
 
@@ -75,13 +75,13 @@ def ranking_hinge(normal: Tensor, abnormal: Tensor) -> Tensor:
 
 
 def sparsity(scores: Tensor, form: SparsityForm = "l2") -> Tensor:
-    """Few segments of an abnormal video are abnormal.
+    """Penalise high scores: few segments of an abnormal video are abnormal.
 
     Args:
         scores:
-            (B, T) of abnormal bags.
+            (B, T) scores of abnormal bags.
         form:
-            "l2": norm of all scores of the batch as one vector (RTFM's code); "l1": sum over a
+            "l2": norm of all scores of the batch as one vector (RTFM's code). "l1": sum over each
             video, mean over videos (SSRL eq. 10, Sultani eq. 7).
     """
     if form == "l1":
@@ -91,14 +91,14 @@ def sparsity(scores: Tensor, form: SparsityForm = "l2") -> Tensor:
 
 
 def smoothness(scores: Tensor, *, across: bool) -> Tensor:
-    """Squared differences of successive scores.
+    """Penalise jumps: squared differences of successive scores.
 
     Args:
         scores:
-            (B, T) of abnormal bags.
+            (B, T) scores of abnormal bags.
         across:
-            True: sum over the batch as one vector, steps from video to video included (RTFM's
-            code); False: sum within each video, mean over videos (SSRL eq. 10, Sultani eq. 7).
+            True: sum over the batch as one vector, with the steps from video to video (RTFM's
+            code). False: sum within each video, mean over videos (SSRL eq. 10, Sultani eq. 7).
     """
     if across:
         return scores.flatten().diff().square().sum()

@@ -1,5 +1,8 @@
-"""What all detectors that learn from video-level labels share: bags of segments, pairs of a
-normal and an abnormal video, training in stages, scoring of every snippet."""
+"""The base of all detectors that learn from video-level labels.
+
+They share bags of segments, batches of normal and abnormal videos, training in stages, and the
+scoring of every snippet.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ OptimizerName = Literal["adam", "adagrad"]
 
 
 class MILConfig(Config):
-    """Settings of every detector trained on pairs of normal and abnormal videos."""
+    """Settings that all detectors trained from video-level labels share."""
 
     segments: int = Field(default=32, ge=2, description="T of a training video")
     batch_size: int = Field(default=32, ge=1, description="normal videos, and as many abnormal")
@@ -58,13 +61,20 @@ class MILConfig(Config):
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.005, ge=0)
     width: int | None = Field(
-        default=None, ge=8, description="average neighbouring feature columns down to so many"
+        default=None, ge=8, description="average neighbouring feature columns down to this many"
     )
 
 
 @dataclass(frozen=True)
 class TrainingStage:
-    """One stage of a fit: what joins the network, and for how many steps it learns."""
+    """One stage of a fit.
+
+    Attributes:
+        name: name in the log.
+        steps: batches to train.
+        lr: learning rate.
+        scales: patch grids whose branches join the network in this stage.
+    """
 
     name: str
     steps: int
@@ -73,11 +83,21 @@ class TrainingStage:
 
 
 class PairSampler:
-    """Which videos the batch of a step holds: without replacement in each class.
+    """Chooses the videos of each batch, without replacement in each class.
 
-    Each class is shuffled, cut into whole batches (a rest is left out) and shuffled again, as two
-    loaders would do it (RTFM's code); the draw depends on (seed, stage, step) and on the ids of the
-    videos, not on their order.
+    Each class is shuffled and cut into whole batches; the rest is left out. Then the class is
+    shuffled again, as by the two loaders of RTFM's code. The choice depends on (seed, stage, step)
+    and on the ids of the videos, not on their order.
+
+    Args:
+        ids:
+            Ids of the videos.
+        labels:
+            Their labels, 0 or 1.
+        batch_size:
+            Videos of each class in a batch; reduced to the size of the smaller class.
+        seed:
+            Seed of the draws.
     """
 
     def __init__(
@@ -90,7 +110,7 @@ class PairSampler:
         self._seed = seed
 
     def __call__(self, stage: int, step: int) -> NDArray[np.int64]:
-        """(2 B,) indices of videos: B normal, then B abnormal."""
+        """Draw the (2 B,) indices of the videos of a batch: B normal ones, then B abnormal ones."""
         drawn = []
         for label, members in enumerate(self.classes):
             batches = len(members) // self.size
@@ -106,9 +126,9 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
-    """A network trained on pairs of weakly labelled videos.
+    """A network trained on normal and abnormal videos with one label each.
 
-    A subclass says how the network is made, what a batch costs, and how a video is scored.
+    A subclass defines the network, the loss of a batch, and the scores of a video.
     """
 
     supervision: ClassVar[Supervision] = Supervision.WEAK
@@ -119,61 +139,63 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
         self.network: NetworkT | None = None
         self.layout: FeatureLayout | None = None
 
-    # -- what a subclass says -------------------------------------------------------------------
-
     @abstractmethod
     def make_network(self, layout: FeatureLayout) -> NetworkT:
-        """The network for features of this layout, initialised with torch's random numbers."""
+        """Make the network for features of this layout, initialised with torch's generator."""
 
     @abstractmethod
     def losses(self, network: NetworkT, batch: Mapping[str, Tensor]) -> Terms:
-        """Terms of the loss of a batch, role -> (2 B, T, C, D), normal videos first; "total" is
-        what is minimised."""
+        """Compute the named terms of the loss; "total" is minimised.
+
+        Args:
+            network:
+                The network in training.
+            batch:
+                Role -> (2 B, T, C, D), normal videos first.
+        """
 
     @abstractmethod
     def score_rows(
         self, network: NetworkT, features: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Columns (n,) and maps (n, rows, columns) of one video, role -> (n, C, D)."""
+        """Score one video, role -> (n, C, D): columns (n,) and maps (n, rows, columns) by name."""
 
     def prepare_rows(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Features (..., C, D) as the network takes them, (..., C, width)."""
+        """Convert features (..., C, D) to what the network takes, (..., C, width)."""
         return narrow(np.asarray(rows, np.float32), self.config.width)
 
     def stages(self, layout: FeatureLayout) -> list[TrainingStage]:
-        """The stages of a fit; one by default."""
+        """Plan the stages of a fit; one by default."""
         return [TrainingStage(self.name, self.config.steps, self.config.lr)]
 
     def roles(self, layout: FeatureLayout, stage: TrainingStage) -> list[str]:
-        """The tracks that a batch of a stage holds."""
+        """Name the tracks in a batch of a stage."""
         return list(layout.positions)
 
     def begin_stage(
         self, network: NetworkT, stages: Sequence[TrainingStage], at: int
     ) -> list[nn.Parameter]:
-        """Get the network ready to train a stage; gives the parameters that learn in it."""
+        """Prepare the network for a stage and return the parameters that learn in it."""
         network.train()
         return list(network.parameters())
 
     def end_stage(
         self, network: NetworkT, stages: Sequence[TrainingStage], at: int, bank: SegmentBank
     ) -> None:
-        """Compute once what later stages would compute again and again."""
+        """Compute once what later stages would compute for each batch; nothing by default."""
 
     def make_optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Adam with constant rate and betas of (0.9, 0.999)."""
+        """Make the optimizer: Adam with a constant rate and betas of (0.9, 0.999)."""
         return torch.optim.Adam(parameters, lr=lr, weight_decay=self.config.weight_decay)
-
-    # -- training -------------------------------------------------------------------------------
 
     def fit(
         self, source: BagSource, *, device: str, seed: int, options: FitOptions | None = None
     ) -> FitLog:
-        """Train from nothing, stage by stage; each stage goes on from the last weights before it.
+        """Train from scratch, stage by stage; each starts from the last weights of the one before.
 
         Raises:
-            DetectorError: one class only, or features that do not fit each other or are not finite;
-                every culprit is named.
+            DetectorError: there is one class only, or features differ in shape or are not finite;
+                the message names every such video.
         """
         options = options or FitOptions()
         ids, labels = labelled(source)
@@ -251,18 +273,17 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
         self.network, self.layout = network.eval(), layout
         return rows
 
-    # -- scoring --------------------------------------------------------------------------------
-
     def to(self, device: str) -> None:
-        """Move the network to where videos are to be scored."""
+        """Move the network to the device that scores."""
         if self.network is not None:
             self.network.to(device)
 
     def score(self, bag: Bag) -> Scores:
-        """Score every snippet of a video, whatever its length.
+        """Score every snippet of a video of any length.
 
         Raises:
-            DetectorError: the detector is not fitted, or the video has other features.
+            DetectorError: the detector is not fitted, or the features of the video do not fit the
+                model, are not finite or have no rows.
         """
         if self.network is None or self.layout is None:
             raise DetectorError(f"{self.name} is not fitted")
@@ -304,7 +325,7 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
         return tracks
 
     def state_dict(self) -> State:
-        """Weights and statistics of the network, and the layout of its features."""
+        """Return weights and statistics of the network, and the layout of its features."""
         if self.network is None or self.layout is None:
             raise DetectorError(f"{self.name} is not fitted")
         state = {
@@ -318,10 +339,10 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
         return state
 
     def load_state_dict(self, state: State) -> None:
-        """Take what `state_dict` gave.
+        """Restore what `state_dict` returned.
 
         Raises:
-            DetectorError: these are not the weights of this detector.
+            DetectorError: the arrays are not the weights of this detector.
         """
         try:
             roles = {
@@ -344,17 +365,18 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
                 }
             )
         except (KeyError, RuntimeError, ValueError) as error:
-            raise DetectorError(f"these are no weights of {self.name}: {error}") from error
+            raise DetectorError(f"these are not weights of {self.name}: {error}") from error
         self.network, self.layout = network.eval(), layout
 
 
 def labelled(source: BagSource) -> tuple[list[str], list[int]]:
-    """Ids and labels of all bags.
+    """Collect ids and labels of all bags.
 
     Raises:
-        DetectorError: a bag has no label, or all have the same: the culprits are named.
+        DetectorError: a bag has no label, or all have the same; the message names them.
     """
-    pairs = [(bag.video_id, bag.label) for bag in source]  # a bag opens files: once is enough
+    # One pass only, because each bag opens files.
+    pairs = [(bag.video_id, bag.label) for bag in source]
     ids = [video_id for video_id, _ in pairs]
     unknown = [video_id for video_id, label in pairs if label is None]
     if unknown:
@@ -370,5 +392,5 @@ def labelled(source: BagSource) -> tuple[list[str], list[int]]:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Trainable numbers of a network (Table 6); shared ones count once."""
+    """Count the parameters of a network (SSRL Table 6); shared ones count once."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -1,7 +1,8 @@
-"""MIL ranking of Sultani et al. 2018: the segment of highest score of an abnormal video should
-rank above that of a normal one.
+"""MIL ranking of Sultani et al. 2018.
 
-Sources: Sultani, Chen, Shah, "Real-world anomaly detection in surveillance videos", CVPR 2018,
+The highest score of the segments of an abnormal video should rank above that of a normal video.
+
+Source: Sultani, Chen, Shah, "Real-world anomaly detection in surveillance videos", CVPR 2018,
 eq. 6 and 7, Sect. 4; see docs/papers/mil_ranking.md.
 """
 
@@ -28,7 +29,7 @@ class MILRankingConfig(MILConfig):
 
     batch_size: int = Field(default=30, ge=1, description="Sect. 4: 30 positive, 30 negative bags")
     lr: float = Field(default=1e-3, gt=0, description="Sect. 4")
-    weight_decay: float = Field(default=1e-3, ge=0, description="L2 of the weights, their code")
+    weight_decay: float = Field(default=1e-3, ge=0, description="L2 of the weights, authors' code")
     optimizer: OptimizerName = Field(default="adagrad", description="Sect. 4")
     dropout: float = Field(default=0.6, ge=0, lt=1, description="Sect. 4")
     sparsity_weight: float = Field(default=8e-5, ge=0, description="lambda_2, Sect. 4")
@@ -42,7 +43,7 @@ class MILRankingConfig(MILConfig):
 
 
 class RankingNetwork(nn.Module):
-    """512 (ReLU), 32 (linear), 1 (sigmoid), dropout between them (Sect. 4)."""
+    """Layers of 512 (ReLU), 32 (linear) and 1 (sigmoid), with dropout between them (Sect. 4)."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -52,7 +53,7 @@ class RankingNetwork(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(M, T, C, D) -> scores (M, T), mean over crops."""
+        """(M, T, C, D) -> scores (M, T), the mean over crops."""
         x = self.dropout(torch.relu(self.fc1(x)))
         x = self.dropout(self.fc2(x))
         scores: Tensor = torch.sigmoid(self.fc3(x)[..., 0]).mean(dim=2)
@@ -60,7 +61,7 @@ class RankingNetwork(nn.Module):
 
 
 class MILRanking(MILDetector[MILRankingConfig, RankingNetwork]):
-    """Ranking hinge with sparsity and smoothness."""
+    """Ranking hinge loss with sparsity and smoothness."""
 
     name: ClassVar[str] = "mil_ranking"
     version: ClassVar[int] = 1
@@ -76,24 +77,24 @@ class MILRanking(MILDetector[MILRankingConfig, RankingNetwork]):
         return ("snippet",)
 
     def prepare_rows(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Every row at length 1, after pooling as in their feature files."""
+        """Divide each pooled row by its L2 norm, as the authors' feature files do."""
         rows = super().prepare_rows(rows)
         return l2_normalised(rows) if self.config.normalise else np.asarray(rows, np.float32)
 
     def make_network(self, layout: FeatureLayout) -> RankingNetwork:
-        """Glorot-uniform weights, zero biases."""
+        """Make the network with Glorot-uniform weights and zero biases."""
         network = RankingNetwork(layout.width, self.config.dropout)
         initialise(network)
         return network
 
     def make_optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Adagrad, or Adam."""
+        """Make Adagrad, or Adam if the config says so."""
         if self.config.optimizer == "adam":
             return super().make_optimizer(parameters, lr)
         return torch.optim.Adagrad(parameters, lr=lr, weight_decay=self.config.weight_decay)
 
     def losses(self, network: RankingNetwork, batch: Mapping[str, Tensor]) -> Terms:
-        """Eq. 7 of a batch: hinge over all pairs, mean; regularisers of the abnormal half."""
+        """Compute eq. 7: mean hinge over all pairs, and regularisers of the abnormal half."""
         scores = network(batch["snippet"])
         normal, abnormal = scores.chunk(2)
         terms = {
@@ -106,5 +107,5 @@ class MILRanking(MILDetector[MILRankingConfig, RankingNetwork]):
     def score_rows(
         self, network: RankingNetwork, features: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Score of every snippet."""
+        """Score every snippet, (n, C, D) -> (n,)."""
         return {"score": network(features["snippet"][None])[0]}, {}

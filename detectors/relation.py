@@ -1,7 +1,7 @@
 """The relation network: dilated convolutions and a non-local block over a sequence.
 
-SSRL Fig. 4 and eq. 1 to 6. Over the patches of a snippet it is the patch spatial relation (PSR),
-over the snippets of a video the video temporal relation (VTR).
+Source: SSRL Fig. 4 and eq. 1 to 6. Over the patches of a snippet it is the patch spatial relation
+(PSR); over the snippets of a video it is the video temporal relation (VTR).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ DILATIONS = (1, 2, 4)  # Sect. 3.2
 
 
 class NonLocal(nn.Module):
-    """Self-attention with a residual: eq. 1 and 2.
+    """Self-attention with a residual (eq. 1 and 2).
 
     Args:
         width:
             Channels.
         attention:
-            "scaled" divides the dot products by the length of the sequence (reference code),
+            "scaled" divides the dot products by the length of the sequence (reference code);
             "softmax" normalises every row (eq. 1).
     """
 
@@ -42,7 +42,7 @@ class NonLocal(nn.Module):
             y = nn.functional.scaled_dot_product_attention(theta.mT, phi.mT, g.mT, scale=1.0).mT
         elif x.shape[-1] <= theta.shape[1]:
             y = g @ (theta.mT @ phi).mT / x.shape[-1]
-        else:  # the same product from the other side: linear in the length of a video
+        else:  # the same product, associated so that the cost is linear in S
             y = (g @ phi.mT) @ theta / x.shape[-1]
         out: Tensor = self.out(y) + x
         return out
@@ -50,7 +50,8 @@ class NonLocal(nn.Module):
     def weights(self, x: Tensor) -> Tensor:
         """The attention map M for display, (b, S, S): rows sum to 1 (Sect. 4.5).
 
-        The reference's scaled products are no weights; for display its rows go through a softmax.
+        With "scaled", the network uses products that do not sum to 1. For display their rows go
+        through a softmax.
         """
         products = self.theta(x).mT @ self.phi(x)
         scale = 1.0 if self.attention == "softmax" else 1.0 / x.shape[-1]
@@ -58,7 +59,7 @@ class NonLocal(nn.Module):
 
 
 class RelationNetwork(nn.Module):
-    """Sequence to sequence of one shape: eq. 3 and 6.
+    """Relate the rows of a sequence; the shape stays the same (eq. 3 and 6).
 
     Args:
         width:
@@ -66,14 +67,14 @@ class RelationNetwork(nn.Module):
         attention:
             See `NonLocal`.
         fusion:
-            A convolution after the concatenation (reference code; not in eq. 3).
+            True adds a convolution after the concatenation (reference code; not in eq. 3).
         dilated:
             False leaves the dilated convolutions out (Table 5).
         non_local:
             False leaves the non-local network out (Table 5).
 
-    Without one of the two and without fusion the channels of the missing part are zero, so that
-    only the residual is left there.
+    Without fusion, the channels of a part that is left out are zero, so that only the residual
+    remains there.
     """
 
     def __init__(
@@ -124,9 +125,9 @@ class RelationNetwork(nn.Module):
         return joined.mT + x
 
     def attention_columns(self, x: Tensor) -> Tensor | None:
-        """Column sums of the attention map, (b, S, F) -> (b, S): they sum to S (Sect. 4.5).
+        """Column sums of the attention map, (b, S, F) -> (b, S); they sum to S (Sect. 4.5).
 
-        None where there is no non-local network.
+        Returns None without a non-local network.
         """
         if self.reduce is None or self.non_local is None:
             return None
@@ -134,8 +135,10 @@ class RelationNetwork(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Xavier-uniform weights and zero biases in every convolution and linear layer; the batch norm
-    of every non-local block starts at zero, so that the block starts as the identity.
+    """Set Xavier-uniform weights and zero biases in every convolution and linear layer.
+
+    The batch norm of every non-local block starts at zero, so that the block starts as the
+    identity.
 
     Source: reference code of RTFM and SSRL.
     """

@@ -1,7 +1,7 @@
 """RTFM: robust temporal feature magnitude learning on full-frame features (Tian et al. 2021).
 
-The baseline of SSRL, and its first stage. Layers, losses and defaults are those of the reference
-code, see docs/papers/ssrl.md.
+It is the baseline of SSRL, and its first stage. Layers, losses and defaults are those of the
+reference code; see docs/papers/ssrl.md.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class RTFMConfig(MILConfig):
 
 @dataclass(frozen=True)
 class Bags:
-    """What a network says of a batch of videos.
+    """The output of the network for a batch of M videos.
 
     Attributes:
-        scores: (M, T) mean over crops.
-        magnitudes: (M, T) L2 norm of the features, mean over crops.
-        features: (M, C, T, D).
+        scores: (M, T), mean over crops.
+        magnitudes: (M, T), L2 norm of the features, mean over crops.
+        features: (M, C, T, D), after VTR and dropout.
         logits: (M, C, T), before the sigmoid.
     """
 
@@ -76,11 +76,11 @@ class Bags:
 
 @dataclass(frozen=True)
 class Selected:
-    """The k snippets of largest magnitude of each bag.
+    """The k snippets of largest magnitude in each of B bags.
 
     Attributes:
-        index: (B, k).
-        score: (B,) mean of their scores.
+        index: (B, k), positions of the snippets.
+        score: (B,), mean of their scores.
         features: (C B, k, D), crop by crop.
     """
 
@@ -90,7 +90,7 @@ class Selected:
 
 
 class Classifier(nn.Module):
-    """Three linear layers, 512, 128 and 1 (SSRL Sect. 4.2); gives logits."""
+    """Three linear layers of 512, 128 and 1 (SSRL Sect. 4.2)."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Classifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (...)."""
+        """(..., D) -> logits (...)."""
         x = self.dropout(torch.relu(self.fc1(x)))
         x = self.dropout(torch.relu(self.fc2(x)))
         logits: Tensor = self.fc3(x)[..., 0]
@@ -126,7 +126,7 @@ class RTFMNetwork(nn.Module):
         return dropped
 
     def forward(self, x: Tensor) -> Bags:
-        """(M, T, C, D) -> scores of every snippet."""
+        """(M, T, C, D) -> scores and features of every snippet."""
         videos, length, crops, width = x.shape
         features = self.relate(x.transpose(1, 2).reshape(videos * crops, length, width))
         logits = self.classifier(features).view(videos, crops, length)
@@ -135,9 +135,9 @@ class RTFMNetwork(nn.Module):
         return Bags(torch.sigmoid(logits).mean(dim=1), magnitudes, features, logits)
 
     def select(self, bags: Bags, rows: slice, k: int) -> Selected:
-        """The k snippets of largest magnitude of some bags of a batch.
+        """Select the k snippets of largest magnitude in some bags of a batch.
 
-        While training, a dropout mask over the magnitudes varies the choice (reference code).
+        In training, a dropout mask over the magnitudes varies the choice (reference code).
         """
         magnitudes = bags.magnitudes[rows]
         mask = self.dropout(torch.ones_like(magnitudes))
@@ -149,9 +149,9 @@ class RTFMNetwork(nn.Module):
 
 
 def magnitude_losses(network: RTFMNetwork, bags: Bags, config: RTFMConfig) -> Terms:
-    """All terms of a batch, weights applied, and their sum: the first half of the bags is normal.
+    """Compute all weighted terms of a batch and their sum; the first half of the bags is normal.
 
-    Source: reference code of RTFM and SSRL; SSRL eq. 7 to 10 by config.
+    Source: reference code of RTFM and SSRL; the config can choose SSRL eq. 7 to 10.
     """
     half = len(bags.scores) // 2
     normal = network.select(bags, slice(0, half), config.top_k)
@@ -170,9 +170,9 @@ def magnitude_losses(network: RTFMNetwork, bags: Bags, config: RTFMConfig) -> Te
 
 
 def score_snippets(network: RTFMNetwork, x: Tensor) -> dict[str, Tensor]:
-    """Score and magnitude of every snippet of a video, (n, C, D) -> {name: (n,)}.
+    """Compute score and magnitude of every snippet of a video, (n, C, D) -> name -> (n,).
 
-    Crops of a long video go through the network one after the other, which bounds memory.
+    Crops of a long video go through the network one by one, to bound memory.
     """
     crops = x.shape[1]
     together = crops if crops * len(x) <= ROWS_AT_ONCE else 1
@@ -184,7 +184,7 @@ def score_snippets(network: RTFMNetwork, x: Tensor) -> dict[str, Tensor]:
 
 
 class RTFM(MILDetector[RTFMConfig, RTFMNetwork]):
-    """Temporal relations and feature magnitudes on full-frame features."""
+    """Relates snippets over time, and trains on the magnitudes of full-frame features."""
 
     name: ClassVar[str] = "rtfm"
     version: ClassVar[int] = 1

@@ -1,8 +1,8 @@
-"""Videos of any length as a fixed number of segments, and a bank of them to draw batches from.
+"""Pool videos of any length to a fixed number of segments, and keep them in a bank for batches.
 
-A weakly supervised detector trains on T = 32 segments a video: means over its snippets. They are
-pooled once, and then live where there is room: on the training device, in memory, or in a file.
-Wherever that is, a batch holds the same numbers.
+A weakly supervised detector trains on T = 32 segments a video; a segment is a mean over snippets.
+Segments are pooled once and kept where there is room: on the training device, in memory, or in a
+file. The place does not change the numbers of a batch.
 """
 
 from __future__ import annotations
@@ -26,27 +26,30 @@ Resampling = Literal["rtfm", "sultani"]
 Place = Literal["device", "memory", "disk"]
 
 BLOCK_BYTES = 256 << 20  # a longer video is read segment by segment
-SHARE = 0.5  # of the free memory that a bank may take where no budget is named
-LISTED = 20  # culprits named in an error
+SHARE = 0.5  # share of the free memory that a bank may take without a given budget
+LISTED = 20  # videos named in one error
 
 
 def segment_edges(n: int, segments: int = 32) -> NDArray[np.int64]:
-    """First row of each segment, and n: integers cut off from an even division of [0, n].
+    """Divide [0, n] evenly and round down: the first row of each segment, and n.
 
-    Source: RTFM and SSRL resample so; fewer rows than segments repeat rows.
+    With fewer rows than segments, rows repeat. Source: reference code of RTFM and SSRL.
 
     Returns:
-        (segments + 1,) int64; segment i is the rows [edge i, edge i + 1), or row edge i alone where
-        that is empty.
+        (segments + 1,) int64; segment i is the rows [edge i, edge i + 1), or row edge i alone if
+        that range is empty.
     """
     return np.linspace(0, n, segments + 1).astype(np.int64)
 
 
 def sultani_edges(n: int, segments: int = 32) -> NDArray[np.int64]:
-    """The same after Sultani et al.: [1, n] divided evenly and rounded, here counted from 0.
+    """Divide [1, n] evenly and round, as Sultani et al.; the result counts rows from 0.
 
-    The last edge is row n - 1, and a segment ends before the next edge: the last row of a video
-    is used by very short videos only.
+    The last edge is row n - 1 and a segment ends before the next edge, so only very short videos
+    use their last row.
+
+    Returns:
+        (segments + 1,) int64, as in `segment_edges`.
     """
     exact = np.linspace(1, n, segments + 1)
     return np.floor(exact + 0.5).astype(np.int64) - 1  # MATLAB rounds halves up
@@ -61,15 +64,15 @@ _EDGES: dict[Resampling, Callable[[int, int], NDArray[np.int64]]] = {
 def pool_segments(
     rows: Track | NDArray[Any], segments: int = 32, resampling: Resampling = "rtfm"
 ) -> NDArray[np.float32]:
-    """Mean of the rows of each segment.
+    """Compute the mean of the rows of each segment.
 
     Args:
         rows:
-            (n, ...) array, or a track that is read as it is needed.
+            (n, ...) array, or a track that is read in parts.
         segments:
             T.
         resampling:
-            How the edges fall, see `segment_edges` and `sultani_edges`.
+            How the edges are placed: see `segment_edges` and `sultani_edges`.
 
     Returns:
         (segments, ...) float32; sums are taken in float64.
@@ -108,14 +111,14 @@ def narrow(rows: NDArray[Any], width: int | None) -> NDArray[Any]:
 
 
 def l2_normalised(rows: NDArray[Any]) -> NDArray[np.float32]:
-    """Every row (last axis) divided by its L2 norm; zero rows stay zero."""
+    """Divide every row (last axis) by its L2 norm; zero rows stay zero."""
     values = np.asarray(rows, np.float32)
     norm = np.linalg.norm(values, axis=-1, keepdims=True)
     return np.asarray(values / np.where(norm > 0, norm, 1), np.float32)
 
 
 def with_crops(rows: NDArray[Any]) -> NDArray[Any]:
-    """(n, D) as (n, 1, D): one crop; (n, C, D) as it is."""
+    """Return (n, D) as (n, 1, D), one crop; return (n, C, D) unchanged."""
     return rows[:, None] if rows.ndim == 2 else rows
 
 
@@ -125,8 +128,8 @@ class FeatureLayout:
 
     Attributes:
         width: D, after narrowing.
-        positions: role -> crops (or patches) a row.
-        grids: role -> (rows, columns), of patch roles.
+        positions: role -> number of crops or patches in a row.
+        grids: role -> (rows, columns); patch roles only.
     """
 
     width: int
@@ -135,18 +138,18 @@ class FeatureLayout:
 
 
 def layout_of(source: BagSource, roles: Sequence[str], width: int | None = None) -> FeatureLayout:
-    """Look at the shapes of all bags, read nothing.
+    """Compare the shapes of all bags, without reading their arrays.
 
     Args:
         source:
             The training bags.
         roles:
-            Whole roles ("snippet"), or roles whose variants are all taken ("patch").
+            Roles; all variants of a role are used ("patch": "patch/2x3", ...).
         width:
             See `narrow`.
 
     Raises:
-        DetectorError: there are no bags, or bags differ from the first: all culprits are named.
+        DetectorError: there are no bags, or some differ from the first; the message names them.
     """
     expected: dict[str, tuple[tuple[int, ...], tuple[int, int] | None]] | None = None
     first_id, wrong = "", []
@@ -175,7 +178,7 @@ def layout_of(source: BagSource, roles: Sequence[str], width: int | None = None)
     if len(widths) > 1:
         said = ", ".join(f"{name} {_said(value)}" for name, value in expected.items())
         raise DetectorError(
-            f"all features of a video have to have one width, but there are: {said}"
+            f"all features of a video must have the same width, but they are: {said}"
         )
     columns = widths.pop()
     if width is not None and columns % width:
@@ -201,10 +204,10 @@ def _listing(lines: Sequence[str]) -> str:
 
 
 def same_times(bag: Bag, tracks: Mapping[str, Track]) -> Track:
-    """The first of some tracks, once all are known to have the same rows.
+    """Check that all tracks have the same rows, and return the first.
 
     Raises:
-        DetectorError: they differ; the message says where.
+        DetectorError: they differ; the message names the tracks.
     """
     names = list(tracks)
     first = tracks[names[0]]
@@ -222,17 +225,17 @@ def same_times(bag: Bag, tracks: Mapping[str, Track]) -> Track:
 
 
 class SegmentBank:
-    """Pooled features of all bags: role -> (V, T, C, D) float32, wherever there is room.
+    """Pooled features of all V bags, role -> (V, T, C, D) float32, in the place that has room.
 
     Args:
         arrays:
             role -> (V, T, C, D) tensors.
         place:
-            Where they are.
+            Where the tensors are.
         device:
-            Where batches go.
+            The device of batches.
         scratch:
-            The folder of the files, if any; deleted with the bank.
+            The folder of the files, if there are files; `close` deletes it.
     """
 
     def __init__(
@@ -248,7 +251,7 @@ class SegmentBank:
         self._scratch = scratch
 
     def gather(self, roles: Sequence[str], videos: NDArray[np.int64]) -> dict[str, Tensor]:
-        """role -> (len(videos), T, C, D) on the training device."""
+        """Collect a batch: role -> (len(videos), T, C, D) on the training device."""
         index = torch.from_numpy(videos)
         if self.place == "device":
             index = index.to(self.device)
@@ -256,7 +259,7 @@ class SegmentBank:
         return {role: values.to(self.device, non_blocking=True) for role, values in found.items()}
 
     def close(self) -> None:
-        """Give the memory (or the file) back."""
+        """Free the memory and delete the files."""
         self.arrays = {}
         if self._scratch is not None:
             self._scratch.cleanup()
@@ -274,7 +277,7 @@ def build_bank(
     scratch: Path | None,
     advance: Callable[[int, int], None] | None = None,
 ) -> SegmentBank:
-    """Pool every bag once.
+    """Pool every bag once, and keep the segments where there is room.
 
     Args:
         source:
@@ -288,17 +291,18 @@ def build_bank(
         prepare:
             Applied to the pooled rows, (T, C, D) -> (T, C, width).
         device:
-            Of training.
+            The training device.
         memory:
             Bytes that the bank may take on the device; None: half of what is free there.
         scratch:
-            Folder for the file, where neither the device nor memory has room.
+            Folder for the files, used if neither the device nor memory has room; None: the
+            system's folder for temporary files.
         advance:
             Called with (videos done, videos in all).
 
     Raises:
-        DetectorError: features are not finite, or the tracks of a video have other rows: all
-            culprits are named.
+        DetectorError: features are not finite, or the tracks of a video have different rows; the
+            message names every such video.
     """
     shapes = {
         role: (len(source), segments, count, layout.width)
@@ -364,9 +368,9 @@ def _place(size: int, device: str, memory: int | None) -> Place:
 
 
 def ahead(load: Callable[[int], Any], steps: Iterable[int], depth: int) -> Iterator[Any]:
-    """`load(step)` for every step in order; `depth` of them are loaded in a thread beforehand.
+    """Yield `load(step)` for every step in order; a thread loads `depth` of them ahead.
 
-    Depth 0 loads them when they are asked for.
+    With depth 0, each is loaded when it is needed.
     """
     if depth == 0:
         yield from map(load, steps)

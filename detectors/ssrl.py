@@ -1,8 +1,8 @@
 """SSRL: scale-aware spatio-temporal relation learning (Li et al., ECCV 2022).
 
-Patches of every scale are related to each other (PSR) and aggregated to one vector a snippet (MPA);
-these are added to the full-frame feature, and RTFM's network does the rest. Layers, losses and
-defaults are those of the reference code, see docs/papers/ssrl.md.
+Patches of every scale are related to each other (PSR) and aggregated to one vector a snippet (MPA).
+These vectors are added to the full-frame feature, which RTFM's network scores. Layers, losses and
+defaults are those of the reference code; see docs/papers/ssrl.md.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .rtfm import RTFMConfig, RTFMNetwork, magnitude_losses, score_snippets
 from .segments import FeatureLayout, SegmentBank
 
 FULL_FRAME = "full"  # name of the branch of the full frame, with full_frame="psr"
-SNIPPETS_AT_ONCE = 256  # whose patches go through a branch together
-VIDEOS_AT_ONCE = 8
+SNIPPETS_AT_ONCE = 256  # snippets whose patches go through a branch together
+VIDEOS_AT_ONCE = 8  # videos whose kept features are updated together
 
 
 class StageConfig(Config):
@@ -63,7 +63,7 @@ class SSRLConfig(RTFMConfig):
     full_frame: Literal["raw", "psr"] = Field(
         default="raw",
         description="raw: the full-frame feature as it is (reference code); psr: PSR and MPA of a "
-        "1x1 grid, as eq. 3 read for r = 1 has it",
+        "1x1 grid (eq. 3 with r = 1)",
     )
 
     @field_validator("scales")
@@ -72,26 +72,26 @@ class SSRLConfig(RTFMConfig):
         for scale in value or ():
             grid_of(scale)
         if value is not None and len(set(value)) < len(value):
-            raise ValueError(f"scales {value} name one twice")
+            raise ValueError(f"scales {value} repeat one: name each scale once")
         return value
 
     @model_validator(mode="after")
     def _stages_name_scales(self) -> SSRLConfig:
         named = [scale for stage in self.stages or () for scale in stage.scales]
         if len(set(named)) < len(named):
-            raise ValueError("stages: every scale joins in one stage only")
+            raise ValueError("stages repeat a scale: name each scale in one stage only")
         if self.stages is not None and self.scales is not None and set(named) != set(self.scales):
             raise ValueError(f"stages have scales {named}, but scales is {list(self.scales)}")
         if self.share_psr and self.psr and self.full_frame == "psr" and self.freeze:
             raise ValueError(
-                "a shared PSR that the full frame's stage has trained and frozen would never see a "
-                "patch: set freeze to false, or full_frame to raw"
+                "with share_psr, full_frame psr and freeze, the shared PSR is frozen before it "
+                "sees a patch: set freeze to false, or full_frame to raw"
             )
         return self
 
 
 class Aggregation(nn.Module):
-    """MPA of one scale: the grid of patches to one vector (Sect. 3.3).
+    """MPA of one scale: aggregates the grid of patches to one vector (Sect. 3.3).
 
     Args:
         width:
@@ -99,12 +99,12 @@ class Aggregation(nn.Module):
         grid:
             (rows, columns).
         stride:
-            Of the convolution.
+            Stride of the convolution.
         dropout:
-            After the linear layer; the reference has it at the finest scale only.
+            Dropout after the linear layer; the reference code has it at the finest scale only.
 
-    A 3x3 convolution to D / 2 channels, padded where a side of the grid is below 3 (stride 1) or
-    always (stride 2), then ReLU, batch norm, a linear layer and ReLU.
+    The layers are a 3x3 convolution to D / 2 channels, ReLU, batch norm, a linear layer and ReLU.
+    The convolution is padded with stride 2, and with stride 1 if a side of the grid is below 3.
     """
 
     def __init__(self, width: int, grid: tuple[int, int], stride: int, dropout: float) -> None:
@@ -121,14 +121,14 @@ class Aggregation(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """(M, N, D), row by row -> (M, D)."""
+        """(M, N, D), patches row by row -> (M, D)."""
         maps = patches.mT.reshape(len(patches), -1, *self.grid)
         vector: Tensor = self.dropout(torch.relu(self.linear(self.conv(maps).flatten(1))))
         return vector
 
 
 class MeanAggregation(nn.Module):
-    """The mean over the patches: the network without MPA."""
+    """The mean over the patches, for the network without MPA."""
 
     def forward(self, patches: Tensor) -> Tensor:
         """(M, N, D) -> (M, D)."""
@@ -136,7 +136,7 @@ class MeanAggregation(nn.Module):
 
 
 class SSRLNetwork(RTFMNetwork):
-    """RTFM's network behind one branch (PSR, MPA) a scale.
+    """RTFM's network after one branch (PSR and MPA) for each scale.
 
     Args:
         width:
@@ -144,7 +144,7 @@ class SSRLNetwork(RTFMNetwork):
         scales:
             Grids, coarse to fine.
         config:
-            The detector's.
+            Settings of the detector.
     """
 
     def __init__(self, width: int, scales: Sequence[str], config: SSRLConfig) -> None:
@@ -177,7 +177,7 @@ class SSRLNetwork(RTFMNetwork):
         )
 
     def relation(self, scale: str) -> RelationNetwork | None:
-        """The PSR of a scale; None without PSR."""
+        """Return the PSR of a scale; None without PSR."""
         if not len(self.psr):
             return None
         found = self.psr["shared" if "shared" in self.psr else scale]
@@ -191,13 +191,13 @@ class SSRLNetwork(RTFMNetwork):
         return vector
 
     def add(self, scale: str, x: Tensor, patches: Tensor | None) -> Tensor:
-        """Features with the branch of a scale added (or, for the full frame, put in place).
+        """Add the branch of a scale to the features; the full frame's branch replaces them.
 
         Args:
             scale:
-                Of the patches.
+                The scale of the patches, or `FULL_FRAME`.
             x:
-                (M, T, C, D).
+                Features, (M, T, C, D).
             patches:
                 (M, T, N, D); None for the full frame.
         """
@@ -207,17 +207,21 @@ class SSRLNetwork(RTFMNetwork):
         return x + vector.view(*x.shape[:2], 1, -1)
 
     def parts(self, scale: str) -> list[nn.Module]:
-        """The modules that learn when a scale joins."""
+        """Return the modules that learn when a scale joins."""
         relation = self.relation(scale)
         return [self.mpa[scale], *([] if relation is None else [relation])]
 
 
 class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
-    """Spatial relations within, and temporal relations between snippets."""
+    """Relates patches within a snippet, and snippets over time."""
 
     name: ClassVar[str] = "ssrl"
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = SSRLConfig
+
+    def __init__(self, config: SSRLConfig) -> None:
+        super().__init__(config)
+        self._active: list[str] = []  # branches that a batch goes through in the current stage
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -228,10 +232,10 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
         return ("snippet", *(_role(scale) for scale in scales))
 
     def scales(self, layout: FeatureLayout) -> tuple[str, ...]:
-        """The scales that take part, coarse to fine.
+        """Return the scales that are used, coarse to fine.
 
         Raises:
-            DetectorError: features of a scale are missing, or have another grid than their name.
+            DetectorError: features of a scale are missing, or their grid differs from their name.
         """
         there = {role.partition("/")[2]: grid for role, grid in layout.grids.items()}
         for scale, grid in there.items():
@@ -239,7 +243,7 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
             if f"{grid[0]}x{grid[1]}" != scale or count != grid[0] * grid[1]:
                 raise DetectorError(
                     f"features {_role(scale)!r} have {count} patches in a grid of {grid[0]} x "
-                    f"{grid[1]}: the role has to be patch/ROWSxCOLUMNS of its grid"
+                    f"{grid[1]}: the role must be patch/ROWSxCOLUMNS of its grid"
                 )
         wanted = tuple(there) if self.config.scales is None else self.config.scales
         missing = [scale for scale in wanted if scale not in there]
@@ -251,7 +255,7 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
         return tuple(sorted(wanted, key=_patches))
 
     def stages(self, layout: FeatureLayout) -> list[TrainingStage]:
-        """Sect. 4.2: the full frame first, then one scale after the other."""
+        """Plan the stages: the full frame first, then one scale after the other (Sect. 4.2)."""
         scales = self.scales(layout)
         plan = self.config.stages
         if plan is None:
@@ -275,12 +279,6 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
         network = SSRLNetwork(layout.width, self.scales(layout), self.config)
         initialise(network)
         return network
-
-    def __init__(self, config: SSRLConfig) -> None:
-        super().__init__(config)
-        self._active: list[str] = []  # branches that a batch goes through in the present stage
-
-    # -- step-by-step training ----------------------------------------------------------------
 
     def begin_stage(
         self, network: SSRLNetwork, stages: Sequence[TrainingStage], at: int
@@ -308,7 +306,7 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
         return [p for p in network.parameters() if p.requires_grad]
 
     def _kept(self, scale: str, stages: Sequence[TrainingStage], at: int) -> bool:
-        """True where an earlier stage has trained a branch, and its output is kept in the bank."""
+        """Tell whether an earlier stage trained a branch, so that the bank has its output."""
         if not self.config.freeze:
             return False
         if scale == FULL_FRAME:
@@ -316,7 +314,7 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
         return any(scale in stage.scales for stage in stages[:at])
 
     def roles(self, layout: FeatureLayout, stage: TrainingStage) -> list[str]:
-        """The full frame (with all that is kept in it), and the scales that are active."""
+        """Name the full frame, with the frozen branches added to it, and the active scales."""
         return ["snippet", *(_role(s) for s in self._active if s != FULL_FRAME)]
 
     def losses(self, network: SSRLNetwork, batch: Mapping[str, Tensor]) -> Terms:
@@ -335,7 +333,7 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
     def end_stage(
         self, network: SSRLNetwork, stages: Sequence[TrainingStage], at: int, bank: SegmentBank
     ) -> None:
-        """Add the output of the branches that are frozen from now on to the kept features."""
+        """Add the output of branches that are frozen from now on to the features in the bank."""
         if not self.config.freeze or at + 1 == len(stages):
             return
         scales = list(stages[at].scales)
@@ -354,14 +352,12 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
                     network, scales, batch["snippet"], batch
                 ).to(kept.device)
 
-    # -- scoring --------------------------------------------------------------------------------
-
     def score_rows(
         self, network: SSRLNetwork, features: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Scores, and for each scale the column sums of the attention map over the frame.
+        """Score a video; for each scale, map the column sums of the attention over the frame.
 
-        Map "attention/2x3" is (n, 2, 3) and sums to the number of patches (Sect. 4.5).
+        Map "attention/2x3" is (n, 2, 3); each row sums to the number of patches (Sect. 4.5).
         """
         x = features["snippet"]
         maps: dict[str, Tensor] = {}

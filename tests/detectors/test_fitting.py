@@ -65,14 +65,14 @@ def test_a_killed_fit_ends_with_the_same_weights(
     assert [(r["stage"], r["step"]) for r in log.rows] == [
         (stage, step) for stage in ("1 full frame", "2 2x3", "3 3x5") for step in range(1, 5)
     ]
-    if every == 0 and kills == [5]:  # really resumed, not begun anew
+    if every == 0 and kills == [5]:  # really resumed, not started from scratch
         assert seen.count(("1 full frame", 1)) == 1
     assert not list(tmp_path.iterdir())
 
 
 def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).write_bytes(b"not a checkpoint")
-    with pytest.raises(DetectorError, match="delete it to start anew"):
+    with pytest.raises(DetectorError, match="delete it to start again"):
         make().fit(BAGS, device="cpu", seed=0, options=FitOptions(folder=tmp_path))
 
 

@@ -153,7 +153,7 @@ def test_other_features_are_refused_when_scoring(name: str) -> None:
     broken["snippet"][3] = np.nan
     with pytest.raises(DetectorError, match="broken: snippet is not finite"):
         detector.score(bag("broken", broken))
-    with pytest.raises(DetectorError, match="no weights of"):
+    with pytest.raises(DetectorError, match="not weights of"):
         make(name).load_state_dict({"something": np.zeros(3)})
 
 

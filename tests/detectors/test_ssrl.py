@@ -130,7 +130,7 @@ def test_without_freezing_a_stage_trains_all_that_has_joined() -> None:
 
 
 def test_what_is_kept_of_a_stage_is_what_the_branch_gives() -> None:
-    """The features kept for stage 3 equal the sum computed anew from the footage's features."""
+    """The features kept for stage 3 equal the sum computed again from the video's features."""
     detector = make()
     layout = layout_of(BAGS, detector.needs)
     torch.manual_seed(0)
