@@ -1,4 +1,4 @@
-"""pixels -> arrays: frozen networks on the fastest device there is."""
+"""Extractors: pixels -> arrays of features, by frozen networks on the fastest device at hand."""
 
 # Name on the command line -> module and class.
 PLACES = {

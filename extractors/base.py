@@ -1,4 +1,4 @@
-"""The contract of an extractor: a frozen computation from clips to arrays."""
+"""The contract of an extractor: a fixed computation that turns clips into arrays."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ PrecisionRequest = Literal["auto", "fp32", "bf16", "fp16"]
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and how a network runs; nothing here changes more than the last bits.
+    """Where and how a network runs; no setting changes more than the last bits of a result.
 
     Attributes:
         device: "cpu", "cuda", "cuda:1", ...
-        threads: of a network on a CPU; None leaves torch's own number.
-        batch_size: clips that go through at once; None tries out what is fastest.
-        compile: let torch.compile rewrite the network first.
+        threads: threads of a network on a CPU; None keeps torch's own number.
+        batch_size: clips that go through the network at once; None finds the fastest number.
+        compile: True optimises the network with torch.compile first.
     """
 
     device: str = "cpu"
@@ -45,16 +45,16 @@ class Config(BaseModel):
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array that an extractor promises.
+    """The description of one array that an extractor computes.
 
     Attributes:
         name: data set name in the shard.
         dtype: numpy dtype in storage.
         dims: names of the axes; the first one is the row axis.
-        shape: sizes of the axes behind the first one.
+        shape: sizes of the axes after the first one.
         role: what a detector may ask for ("snippet", "patch/2x3", ...); None for extras.
         grid: (rows, columns) of a patch axis, row-major from the top left.
-        attrs: further facts to be kept with the array.
+        attrs: further facts that are stored with the array.
     """
 
     name: str
@@ -66,7 +66,7 @@ class ArraySpec:
     attrs: tuple[tuple[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The spec as plain JSON values, for recipes."""
+        """Return the spec as plain JSON values, for recipes."""
         return {
             "name": self.name,
             "dtype": self.dtype,
@@ -84,21 +84,22 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 class Extractor(ABC, Generic[ConfigT]):
     """A frozen network (or plain arithmetic) that turns clips into arrays.
 
-    `__init__` does no I/O; `load` puts the network on a device; `extract` takes a batch of clips
-    of one video and gives one row a clip for every array of `arrays` (a `pyarrow.Table` for ragged
-    output, with its own `frame_start` / `frame_stop` columns).
+    `__init__` does no I/O. `load` puts the network on a device. `extract` takes a batch of clips of
+    one video and returns one row a clip for every array of `arrays`. Ragged output is a
+    `pyarrow.Table` with its own `frame_start` and `frame_stop` columns.
 
     Class attributes:
         name: registry name.
-        version: raised whenever the same settings give other numbers; part of the key.
+        version: raised when the same settings start to compute other numbers; part of the key.
         Config: the pydantic config.
-        cards: pretrained weights that fit, the default first; empty for plain arithmetic. Where
-            they depend on the config, all of them, and `cards_for` tells which fit.
+        cards: pretrained weights that fit, the default first; empty for plain arithmetic. If they
+            depend on the config, these are all of them, and `cards_for` returns those that fit.
         presets: named settings, `NAME:PRESET` on the command line.
-        keeps_pixels: its arrays are decoded pictures, so large that nobody should get them unasked.
-        batch_size: clips that `extract` is given at once on a CPU, where nobody says otherwise.
-        gpu_batch_size: likewise on a GPU. How many of their crops or patches go through the network
-            together is the network's own choice.
+        keeps_pixels: True if the arrays are decoded pictures; they are so large that the user must
+            allow them.
+        batch_size: clips that `extract` gets at once on a CPU by default.
+        gpu_batch_size: clips that `extract` gets at once on a GPU by default. The network itself
+            decides how many of their crops or patches it computes together.
     """
 
     name: ClassVar[str]
@@ -132,13 +133,13 @@ class Extractor(ABC, Generic[ConfigT]):
 
     @classmethod
     def cards_for(cls, config: ConfigT) -> tuple[Weights, ...]:
-        """The cards that fit a config, the default first."""
+        """Return the cards that fit a config, the default first."""
         return cls.cards
 
     @property
     @abstractmethod
     def arrays(self) -> tuple[ArraySpec, ...]:
-        """The arrays that `extract` gives."""
+        """The arrays that `extract` returns."""
 
     @property
     @abstractmethod
@@ -147,18 +148,21 @@ class Extractor(ABC, Generic[ConfigT]):
 
     @abstractmethod
     def load(self, runtime: Runtime) -> None:
-        """Put what is needed on the device."""
+        """Load the network and put it on the device."""
 
     @abstractmethod
     def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
-        """Turn a batch of clips of one video into rows, one a clip (float32 before storage)."""
+        """Compute rows from a batch of clips of one video: name -> (n, ...), one row a clip.
+
+        Floats are float32; the store casts them to the type of the array.
+        """
 
     def flops(self, height: int, width: int) -> float:
-        """Multiply-adds times two for one clip of a video of this size, for estimates."""
+        """Estimate the work for one clip of a video of this size, as multiply-adds times two."""
         return 0.0
 
     def recipe(self) -> dict[str, Any]:
-        """Everything that decides the numbers, as plain JSON values: what the key is made of."""
+        """Return everything that decides the numbers, as plain JSON values; the key is its hash."""
         rule = self.clip_rule
         return {
             "extractor": self.name,
@@ -178,7 +182,7 @@ class Extractor(ABC, Generic[ConfigT]):
 
 
 def cast_checked(values: NDArray[Any], dtype: str, name: str) -> NDArray[Any]:
-    """Cast for storage; an overflow or a NaN is an error, never a silent infinity.
+    """Cast values for storage; an overflow or a NaN is an error.
 
     Raises:
         ExtractorError: the values are not finite after the cast.

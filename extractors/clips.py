@@ -1,4 +1,4 @@
-"""Spans, clips and tails: how frames become rows. All of that arithmetic lives here."""
+"""Spans, clips and tails: all arithmetic that decides which frames become which row."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ Tail = Literal["loop", "drop"]
 
 @dataclass(frozen=True)
 class Span:
-    """A bounded run of frames [frame_start, frame_stop) of one video; the last span of a video
-    goes on to wherever the decoder ends (`last`)."""
+    """A run of frames [frame_start, frame_stop) of one video, the unit of work.
+
+    The last span of a video (`last`) goes on to the frame where the decoder ends.
+    """
 
     content_id: str
     frame_start: int
@@ -30,17 +32,21 @@ class Span:
 class ClipRule:
     """How a video is cut into clips.
 
-    Clips start at 0, stride, 2 * stride, ...; a clip belongs to the span that holds its first
-    frame, so the size of a span changes nothing.
+    Clips start at 0, stride, 2 * stride, ... A clip belongs to the span that holds its first frame,
+    so the size of the spans does not change the clips.
 
     Attributes:
-        length: frames a clip.
+        length: frames of a clip, without context.
         stride: frames between the starts of two clips.
-        tail: "loop" emits clips until every frame is covered (ceil(N / 16) for 16 / 16) and repeats
-            the frames that are left cyclically; "drop" emits whole clips only (floor).
-        before: context frames in front of a clip, over span borders; the first frame of a video is
+        tail: "loop" makes clips until every frame is covered, and fills the last one by repeating
+            its frames cyclically; "drop" makes whole clips only.
+        before: context frames before a clip, over span borders; the first frame of a video is
             repeated where there are none.
-        after: context frames behind a clip, likewise.
+        after: context frames after a clip, over span borders; the last frame of a video is
+            repeated where there are none.
+
+    Raises:
+        ValueError: a number is too small, or the tail is unknown.
     """
 
     length: int = 16
@@ -58,15 +64,15 @@ class ClipRule:
 
 @dataclass(frozen=True)
 class Clip:
-    """Decoded pixels with their place in time.
+    """Decoded frames with their places in time.
 
     Attributes:
         frames: (before + length + after, H, W, 3) uint8 RGB.
-        index: the source frame number of each, int64.
-        pts: seconds of each, float64.
+        index: (n,) int64, the number of each frame in the video.
+        pts: (n,) float64, the time of each frame in seconds.
         frame_start: first frame of the clip proper, without context.
         frame_stop: one past the last real frame of the clip (not counting repeated tail frames).
-        damaged: how many of the frames, each counted once, the decoder marked as damaged.
+        damaged: number of frames that the decoder marked as damaged; a repeated frame counts once.
     """
 
     frames: NDArray[np.uint8]
@@ -93,7 +99,7 @@ def plan_spans(content_id: str, n_frames: int, span_frames: int) -> list[Span]:
 
 
 def clip_count(n_frames: int, rule: ClipRule) -> int:
-    """Clips of a video of that many frames, in closed form."""
+    """Compute the number of clips of a video with `n_frames` frames."""
     if rule.tail == "drop":
         return max(0, (n_frames - rule.length) // rule.stride + 1)
     if n_frames < 1:
@@ -104,10 +110,10 @@ def clip_count(n_frames: int, rule: ClipRule) -> int:
 
 
 class ClipAssembler:
-    """Cuts a stream of frames into the clips that a span owns: see docs/probe.md.
+    """Cuts a stream of frames into the clips that belong to a span; see docs/probe.md.
 
-    Push the frames from `first_frame` on, one after the other, until `done`; where the video ends
-    before that, call `finish`. It holds the frames of one clip and its context.
+    Push the frames from `first_frame` on, in order, until `done`. If the video ends before that,
+    call `finish`. The assembler holds the frames of one clip and its context.
     """
 
     def __init__(self, rule: ClipRule, span: Span) -> None:
@@ -126,14 +132,14 @@ class ClipAssembler:
 
     @property
     def done(self) -> bool:
-        """True once no further frame can add a clip."""
+        """True when no further frame can complete a clip of this span."""
         return self._finished or (self._stop is not None and self._start >= self._stop)
 
     def push(self, frame: Frame) -> list[Clip]:
-        """Take the next frame, give the clips that it completes.
+        """Add the next frame and return the clips that it completes.
 
         Raises:
-            FrameOrderError: it is not the next frame, or the video has been finished.
+            FrameOrderError: the frame is not the next one, or `finish` has been called.
         """
         if self._finished:
             raise FrameOrderError(f"frame {frame.index} comes after the end of the video")
@@ -150,7 +156,7 @@ class ClipAssembler:
         return clips
 
     def finish(self) -> list[Clip]:
-        """Tell that the video has ended: pads or drops the tail. A second call gives nothing."""
+        """Signal the end of the video; pads or drops the tail. A second call returns no clips."""
         clips = []
         total = self._next
         while not self.done and self._owned_at_end(total):
@@ -160,20 +166,20 @@ class ClipAssembler:
         return clips
 
     def _owned_at_end(self, total: int) -> bool:
-        """Whether a video of that many frames has the clip at `_start`."""
+        """Tell whether a video of `total` frames has the clip at `_start`."""
         if self._rule.tail == "drop":
             return self._start + self._rule.length <= total
         uncovered = self._start - self._rule.stride + self._rule.length
         return max(self._start, uncovered if self._start else 0) < total
 
     def _clip(self, total: int) -> Clip:
-        """The clip at `_start`, given that frames [.., total) are known; moves on to the next."""
+        """Make the clip at `_start` from the frames before `total`, and move on to the next."""
         rule, start = self._rule, self._start
         stop = min(start + rule.length, total)
         core = [start + i % (stop - start) for i in range(rule.length)]
         before = [max(0, i) for i in range(start - rule.before, start)]
-        behind = range(start + rule.length, start + rule.length + rule.after)
-        after = [min(i, total - 1) for i in behind]
+        end = start + rule.length
+        after = [min(i, total - 1) for i in range(end, end + rule.after)]
         oldest = self._buffer[0].index
         frames = [self._buffer[i - oldest] for i in [*before, *core, *after]]
         self._start += rule.stride
@@ -200,10 +206,10 @@ SNIPPET_FRAMES = 16
 def segment_frames(
     n_frames: int, segments: int = SEGMENTS
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Frames of the segments of a video: an even division of [0, n], integers cut off.
+    """Divide [0, n] evenly and round down: the frames of each segment of a video.
 
-    An empty segment is the one frame at its edge. Source: `process_feat` of RTFM and SSRL, which
-    divides snippets like that.
+    An empty segment becomes the one frame at its edge. Source: `process_feat` of RTFM and SSRL,
+    which divides snippets in this way.
 
     Returns:
         (segments,) first frames, (segments,) one past the last.

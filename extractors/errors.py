@@ -1,4 +1,4 @@
-"""The error of extractors: a setting or an input that cannot be used."""
+"""The error class of extractors: a setting or an input that cannot be used."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Decoded frames, resized: for detectors that look at pixels again and again.
+"""Extractor `frames`: resized pictures, for detectors that read pixels many times.
 
-197 kB a frame of 256 x 256: Ped2 is 0.9 GB, ShanghaiTech 62 GB, UCF-Crime 2.7 TB. Nothing else
-keeps pixels, and a run that would says how many bytes and wants them allowed.
+A frame of 256 x 256 takes 197 kB: Ped2 takes 0.9 GB, ShanghaiTech 62 GB and UCF-Crime 2.7 TB. No
+other extractor stores pixels. A run states the number of bytes first, and the user must allow it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class FramesConfig(Config):
     """Settings of `frames`.
 
     Attributes:
-        size: (height, width) that frames are resized to, whatever their aspect.
+        size: (height, width) that frames are resized to, without regard to their aspect.
         stride: frames from one row to the next.
-        interpolation: of the resizing.
+        interpolation: filter of the resizing.
     """
 
     size: tuple[PositiveInt, PositiveInt] = (256, 256)  # as LNTRA's code
@@ -44,7 +44,7 @@ class Frames(Extractor[FramesConfig]):
 
     @property
     def arrays(self) -> tuple[ArraySpec, ...]:
-        """The pictures."""
+        """One array of pictures."""
         dims = ("frame", "row", "column", "channel")
         return (ArraySpec("frames", "uint8", dims, (*self.config.size, 3), role="pixels"),)
 
@@ -54,11 +54,11 @@ class Frames(Extractor[FramesConfig]):
         return ClipRule(1, self.config.stride)
 
     def load(self, runtime: Runtime) -> None:
-        """Nothing to load: resizing is cheaper than the way to a device and back."""
+        """Do nothing: resizing on the CPU costs less than the transfer to a device."""
 
     def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
-        """Pictures (n, height, width, 3) uint8."""
-        import torch  # takes seconds
+        """Resize the clips of one frame each: "frames", (n, height, width, 3) uint8."""
+        import torch  # its import takes seconds
 
         frames = torch.from_numpy(np.concatenate([clip.frames for clip in clips]))
         return {
@@ -66,6 +66,6 @@ class Frames(Extractor[FramesConfig]):
         }
 
     def recipe(self) -> dict[str, Any]:
-        """Also what happens to the pixels."""
+        """Add to the recipe what happens to the pixels."""
         pixels = {"colour": "RGB", "resize": f"{self.config.interpolation}, antialias, uint8"}
         return {**super().recipe(), "pixels": pixels}

@@ -1,6 +1,6 @@
-"""What the I3D networks share: the network's outside, settings, crops, and the extractor around it.
+"""The base of the I3D extractors: settings, crops, and rows from a network's last map.
 
-A clip is resized, cut into one or ten crops, and every crop becomes one feature: the mean of the
+A clip is resized and cut into one or ten crops. Every crop becomes one feature: the mean of the
 network's last map over time and space.
 """
 
@@ -22,15 +22,12 @@ from .network_extractor import NetworkExtractor
 from .networks.i3d import CLASSES, Backbone, I3d
 from .weights.cards import ResolvedWeights
 
-# The order of torchvision's TenCrop, which the public extractors of such features follow.
+# The order of torchvision's TenCrop, which public extractors of these features follow.
 CROP_ORDER = "top left, top right, bottom left, bottom right, centre; then the same, mirrored"
 
 
-# ------------------------------------------------------------------------------------- crops
-
-
 def ten_crop(pictures: Tensor, size: Size) -> list[Tensor]:
-    """The four corners and the centre, then those of the mirror image, as torchvision's TenCrop.
+    """Cut the four corners and the centre, then the same of the mirror image (TenCrop).
 
     Args:
         pictures:
@@ -39,7 +36,7 @@ def ten_crop(pictures: Tensor, size: Size) -> list[Tensor]:
             (h, w) of a crop.
 
     Returns:
-        Ten views (..., h, w, C), the last five of one mirrored copy; see `CROP_ORDER`.
+        Ten views (..., h, w, C); the last five are views of one mirrored copy. See `CROP_ORDER`.
 
     Raises:
         ExtractorError: a crop does not fit.
@@ -56,7 +53,7 @@ def ten_crop(pictures: Tensor, size: Size) -> list[Tensor]:
 
 
 def centre_of(frame: Size, size: Size) -> Size:
-    """(y, x) where a centre crop starts; halves go to the even number, as in torchvision.
+    """Compute (y, x) where a centre crop starts; halves round to even, as in torchvision.
 
     Raises:
         ExtractorError: the crop does not fit.
@@ -69,21 +66,18 @@ def centre_of(frame: Size, size: Size) -> Size:
     return round((frame[0] - size[0]) / 2), round((frame[1] - size[1]) / 2)
 
 
-# --------------------------------------------------------------------------------- extractor
-
-
 class I3DConfig(Config):
     """Settings of all I3D extractors.
 
     Attributes:
-        clip_length: frames a clip.
+        clip_length: frames of a clip.
         stride: frames between the starts of two clips.
-        tail: "loop" covers every frame, "drop" leaves an incomplete clip out.
+        tail: "loop" covers every frame; "drop" leaves an incomplete clip out.
         resize: length of the short side, or exact (height, width); None keeps the video's size.
-        crops: 10 takes four corners and the centre, and the same mirrored; 1 takes the centre.
+        crops: 10 takes four corners, the centre and the same five mirrored; 1 takes the centre.
         crop_size: side of the square crops; None takes the whole frame (the networks are fully
             convolutional).
-        dtype: of the stored features.
+        dtype: type of the stored features.
         logits: also store the 400 Kinetics logits (float32).
     """
 
@@ -109,7 +103,7 @@ class I3DConfig(Config):
 
 
 class I3DFeatures(NetworkExtractor[I3DConfig]):
-    """The mean of a network's last map: (crops, D) a clip.
+    """The mean of a network's last map: (crops, D) for each clip.
 
     Class attributes:
         backbone: the network.
@@ -131,7 +125,7 @@ class I3DFeatures(NetworkExtractor[I3DConfig]):
 
     @property
     def arrays(self) -> tuple[ArraySpec, ...]:
-        """Features, and logits if asked for."""
+        """Features, and logits if the config asks for them."""
         crops = self.config.crops
         attrs = (("crop_order", CROP_ORDER),) if crops == 10 else ()
         features = ArraySpec(
@@ -153,14 +147,14 @@ class I3DFeatures(NetworkExtractor[I3DConfig]):
         return ClipRule(self.config.clip_length, self.config.stride, self.config.tail)
 
     def build(self) -> I3d:
-        """The backbone."""
+        """Build the backbone."""
         return self.backbone.build()
 
     def rows(self, network: VideoNetwork, videos: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Features (n, crops, D) and, if asked for, logits (n, crops, 400).
+        """Compute features (n, crops, D) and, if the config asks for them, logits (n, crops, 400).
 
         Raises:
-            ExtractorError: a frame is too small.
+            ExtractorError: the frames are too small for the crops or the network.
         """
         size = self._resized(videos[0].shape[1], videos[0].shape[2])
         crops = self._crops(resized(videos, size))  # (n, crops, T, h, w, 3)
@@ -172,7 +166,7 @@ class I3DFeatures(NetworkExtractor[I3DConfig]):
         return rows
 
     def _crops(self, videos: Tensor) -> Tensor:
-        """(n, T, H, W, 3) uint8 -> (n, crops, T, h, w, 3) uint8."""
+        """Cut the crops: (n, T, H, W, 3) uint8 -> (n, crops, T, h, w, 3) uint8."""
         if (side := self.config.crop_size) is None:
             return videos[:, None]
         size = (side, side)
@@ -191,7 +185,7 @@ class I3DFeatures(NetworkExtractor[I3DConfig]):
                 return size
 
     def flops(self, height: int, width: int) -> float:
-        """Multiply-adds times two for one clip of a video of this size."""
+        """Count multiply-adds times two for one clip of a video of this size."""
         side = self.config.crop_size
         size = self._resized(height, width) if side is None else (side, side)
         return self.config.crops * self.backbone.flops(self.config.clip_length, *size)

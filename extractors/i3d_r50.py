@@ -15,7 +15,7 @@ from .weights.cards import ResolvedWeights, Weights
 
 
 class I3DR50PtvConfig(I3DConfig):
-    """Settings of `i3d_r50_ptv`: ten crops of 224 by default, as RTFM and SSRL take them.
+    """Settings of `i3d_r50_ptv`: ten crops of 224 by default, as in RTFM and SSRL.
 
     Attributes:
         crops: see `I3DConfig`.
@@ -31,14 +31,14 @@ class I3DR50Config(I3DR50PtvConfig):
 
     Attributes:
         normalise: "card" takes mean and std of the weights; "minus_one_to_one" maps pixels to
-            [-1, 1], as an extractor does that many features in circulation come from.
+            [-1, 1], as in an extractor that made many of the published features.
     """
 
     normalise: Literal["card", "minus_one_to_one"] = "card"
 
 
 class I3DR50Features(I3DFeatures):
-    """The mean of the last map of I3D ResNet-50, caffe2 variant: (crops, 2048) a clip."""
+    """The mean of the last map of I3D ResNet-50, caffe2 variant: (crops, 2048) for each clip."""
 
     name: ClassVar[str] = "i3d_r50"
     version: ClassVar[int] = 1
@@ -49,7 +49,7 @@ class I3DR50Features(I3DFeatures):
         "native": {"resize": None, "crops": 1, "crop_size": None},
         # validation in Tushar-N/pytorch-resnet3d
         "tushar_n": {"crops": 1, "crop_size": 256},
-        # GowthamGottimukkala/I3D_Feature_Extraction_resnet, but for the order of the crops
+        # GowthamGottimukkala/I3D_Feature_Extraction_resnet, except for the order of the crops
         "gowtham": {"resize": (256, 340), "tail": "drop", "normalise": "minus_one_to_one"},
     }
 
@@ -76,6 +76,6 @@ class I3DR50PtvFeatures(I3DFeatures):
     backbone: ClassVar[Backbone] = BACKBONE_PTV
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "native": {"resize": None, "crops": 1, "crop_size": None},
-        # the model zoo's clips, but of consecutive frames
+        # the clips of the model zoo, but with consecutive frames
         "pytorchvideo": {"clip_length": 8, "stride": 8, "crops": 1, "crop_size": 256},
     }

@@ -13,8 +13,8 @@ from .weights.cards import Weights
 class InceptionI3DFeatures(I3DFeatures):
     """The mean of Inception-I3D's last map: (crops, 1024) a clip.
 
-    By default one crop, the whole frame: an event at the border of a surveillance picture must not
-    be cut away (our reading; the Kinetics protocol is the preset `kinetics`).
+    The default is one crop, the whole frame, so that no event at the border of a surveillance
+    picture is cut away (our reading). The Kinetics protocol is the preset `kinetics`.
     """
 
     name: ClassVar[str] = "inception_i3d"

@@ -1,4 +1,4 @@
-"""What all extractors around a network share: loading, and one turn on the device a batch."""
+"""The base of all extractors that run a network: loading, and one turn on the device per batch."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class NetworkExtractor(Extractor[ConfigT]):
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """The network without its weights: (B, 3, T, H, W) normalised -> (B, D) float32."""
+        """Build the network without its weights: (B, 3, T, H, W) normalised -> (B, D) float32."""
 
     @abstractmethod
     def rows(self, network: VideoNetwork, videos: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Rows of clips (T, H, W, 3) uint8 that lie on the device; runs in the device's lane."""
+        """Compute the rows of clips (T, H, W, 3) uint8 on the device; runs in the device's lane."""
 
     def load(self, runtime: Runtime) -> None:
         """Put the network on the device.
@@ -41,10 +41,10 @@ class NetworkExtractor(Extractor[ConfigT]):
         self._network = load_video_network(self.build, self.weights, self.precision, runtime)
 
     def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
-        """Rows of a batch of clips, float32.
+        """Compute the rows of a batch of clips, float32.
 
         Raises:
-            ExtractorError: `load` was not called, or the network does not take such clips.
+            ExtractorError: `load` was not called, or the network refuses the clips.
         """
         network = self._network
         if network is None:
@@ -54,7 +54,7 @@ class NetworkExtractor(Extractor[ConfigT]):
         except (RuntimeError, MemoryError) as error:
             if len(clips) < 2 or not is_out_of_memory(error):
                 raise
-        # The network halves its own batches; here the pictures around it were too many.
+        # The network halves its own batches. Here the pictures themselves took too much memory.
         middle = len(clips) // 2
         parts = [self.extract(clips[:middle]), self.extract(clips[middle:])]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -71,7 +71,7 @@ class NetworkExtractor(Extractor[ConfigT]):
         return network.turn(work)
 
     def recipe(self) -> dict[str, Any]:
-        """Also what happens to the pixels."""
+        """Add to the recipe what happens to the pixels."""
         assert self.weights is not None
         card = self.weights.card
         pixels = {

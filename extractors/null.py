@@ -1,4 +1,4 @@
-"""Colour and motion statistics without a network: what tests and benchmarks of the engine run."""
+"""Extractor `null`: statistics of colour and motion, for tests and benchmarks of the engine."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ class NullConfig(Config):
 
 
 class NullFeatures(Extractor[NullConfig]):
-    """Mean and deviation of each colour over a clip, and the change at its two ends.
+    """Mean and standard deviation of each colour over a clip, and the change at its two ends.
 
-    The change needs one frame of context on either side, so this extractor also proves that the
-    size of a span changes no value. Row: (8,) float32 = mean RGB, standard deviation RGB, mean
-    absolute difference of the first frame to the context before, of the last to the context after.
+    A row is (8,) float32: mean RGB, standard deviation RGB, mean absolute difference between the
+    first frame and the first context frame, and between the last frame and the last context frame.
+    The differences need context on both sides, so tests can prove with this extractor that the size
+    of a span changes no value.
     """
 
     name: ClassVar[str] = "null"
@@ -48,10 +49,10 @@ class NullFeatures(Extractor[NullConfig]):
         return ClipRule(c.clip_length, c.stride, c.tail, c.before, c.after)
 
     def load(self, runtime: Runtime) -> None:
-        """Nothing to load."""
+        """Do nothing: there is no network."""
 
     def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
-        """Statistics of each clip: (n, 8)."""
+        """Compute the statistics of each clip: "statistics", (n, 8) float32."""
         return {"statistics": np.stack([self._row(clip) for clip in clips])}
 
     def _row(self, clip: Clip) -> NDArray[np.float32]:

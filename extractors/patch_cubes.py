@@ -1,9 +1,9 @@
-"""Patch cubes: every clip cut into grids of patches of several sizes, each through a 3-D network.
+"""Extractor `patch_cubes`: grids of patches of several sizes, each through a 3-D network.
 
 Paper: SSRL, "Scale-aware Spatio-Temporal Relation Learning for Video Anomaly Detection", ECCV 2022,
-Sect. 3.1 and 4.2: frames of 480 x 840, patches of 240 x 280, 160 x 168 and 120 x 120, that is grids
-of 2 x 3, 3 x 5 and 4 x 7, from the top left, row by row. A patch goes through the network as it is,
-without a further resize.
+Sect. 3.1 and 4.2: frames of 480 x 840, patches of 240 x 280, 160 x 168 and 120 x 120, which are
+grids of 2 x 3, 3 x 5 and 4 x 7, from the top left, row by row. A patch goes through the network
+without another resize.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class PatchCubesConfig(Config):
     Attributes:
         frame_size: (height, width) that frames are resized to; a grid needs a fixed size.
         patch_sizes: (height, width) of the patches of each grid. Grids start at the top left;
-            what is left over at the bottom and on the right is not seen.
-        backbone: the network; weights are those of the extractor of that name.
-        clip_length: frames a clip.
+            the rest at the bottom and on the right is not used.
+        backbone: the network; it takes the weights of the extractor of that name.
+        clip_length: frames of a clip.
         stride: frames between the starts of two clips.
-        tail: "loop" covers every frame, "drop" leaves an incomplete clip out.
-        dtype: of the stored features.
+        tail: "loop" covers every frame; "drop" leaves an incomplete clip out.
+        dtype: type of the stored features.
     """
 
     frame_size: tuple[PositiveInt, PositiveInt] = (480, 840)  # SSRL, Sect. 4.2
@@ -60,7 +60,7 @@ class PatchCubesConfig(Config):
             if rows * columns == 0:
                 raise ValueError(f"a patch of {patch} does not fit into frames {self.frame_size}")
             if other := seen.get((rows, columns)):
-                raise ValueError(f"patches {other} and {patch} both give a {rows}x{columns} grid")
+                raise ValueError(f"patches {other} and {patch} both make a {rows}x{columns} grid")
             seen[rows, columns] = patch
         return self
 
@@ -80,7 +80,7 @@ def cut_patches(videos: Tensor, patch: Size) -> Tensor:
             (h, w).
 
     Returns:
-        (B * rows * columns, T, h, w, 3), the patches of a video next to each other.
+        (B * rows * columns, T, h, w, 3), the patches of a video one after the other.
     """
     count, frames, height, width, channels = videos.shape
     (h, w), (rows, columns) = patch, patch_grid((height, width), patch)
@@ -91,7 +91,7 @@ def cut_patches(videos: Tensor, patch: Size) -> Tensor:
 
 
 class PatchCubes(NetworkExtractor[PatchCubesConfig]):
-    """One array of patch features for each patch size: (patches, features) a clip."""
+    """One array of patch features for each patch size: (patches, features) for each clip."""
 
     name: ClassVar[str] = "patch_cubes"
     version: ClassVar[int] = 1
@@ -119,7 +119,7 @@ class PatchCubes(NetworkExtractor[PatchCubesConfig]):
 
     @classmethod
     def cards_for(cls, config: PatchCubesConfig) -> tuple[Weights, ...]:
-        """The cards of the backbone."""
+        """Return the cards of the backbone."""
         return BACKBONES[config.backbone].cards
 
     @property
@@ -145,11 +145,11 @@ class PatchCubes(NetworkExtractor[PatchCubesConfig]):
         return ClipRule(self.config.clip_length, self.config.stride, self.config.tail)
 
     def build(self) -> I3d:
-        """The backbone."""
+        """Build the backbone."""
         return self.backbone.build()
 
     def rows(self, network: VideoNetwork, videos: Sequence[Tensor]) -> dict[str, Tensor]:
-        """For each patch size (n, patches, features): one batch across clips."""
+        """Compute (n, patches, features) for each patch size, in one batch for all clips."""
         frames = resized(videos, self.config.frame_size)
         rows = {}
         for patch in self.config.patch_sizes:
@@ -159,7 +159,7 @@ class PatchCubes(NetworkExtractor[PatchCubesConfig]):
         return rows
 
     def flops(self, height: int, width: int) -> float:
-        """Multiply-adds times two for one clip; the size of the video does not matter."""
+        """Count multiply-adds times two for one clip; the size of the video does not matter."""
         return sum(
             rows * columns * self.backbone.flops(self.config.clip_length, *patch)
             for patch in self.config.patch_sizes

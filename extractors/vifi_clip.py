@@ -22,26 +22,26 @@ class ViFiClipConfig(Config):
     """Settings of `vifi_clip`.
 
     Attributes:
-        mode: "center_crop" is the test pipeline that belongs to the weights: short side 256,
-            bilinear (ViFi-CLIP) or 224, bicubic (OpenAI), then the middle 224 x 224. "squash"
-            resizes the whole frame to 224 x 224: surveillance frames are wide, and the crop keeps
-            about half of an 856 x 480 one.
-        via: (height, width) that frames are resized to first, ignoring their aspect: the size of
-            in-painted twins, so that their resolution does not tell them from real frames.
+        mode: "center_crop" is the test pipeline of the weights: short side 256, bilinear
+            (ViFi-CLIP), or 224, bicubic (OpenAI); then the middle 224 x 224. "squash" resizes the
+            whole frame to 224 x 224. Surveillance frames are wide: of 856 x 480 the crop keeps
+            about half.
+        via: (height, width) that frames are resized to first, without regard to their aspect. With
+            the size of the in-painted frames, real frames have the same resolution.
         normalise: "l2" scales every feature to length 1.
         stride: frames from one feature to the next.
-        dtype: of the stored features.
+        dtype: type of the stored features.
     """
 
     mode: Literal["center_crop", "squash"] = "center_crop"
     via: tuple[PositiveInt, PositiveInt] | None = None
-    normalise: Literal["raw", "l2"] = "raw"  # our reading: CLIP normalises behind the pooling
+    normalise: Literal["raw", "l2"] = "raw"  # our reading: CLIP normalises after the pooling
     stride: PositiveInt = 1  # "for every frame", Rai et al., suppl. 2.2
     dtype: Literal["float16", "float32"] = "float16"
 
 
 class ViFiClipFeatures(NetworkExtractor[ViFiClipConfig]):
-    """The projected class token of each frame: (512) a frame, blind to its neighbours."""
+    """The projected class token of each frame, (512), computed from that frame only."""
 
     name: ClassVar[str] = "vifi_clip"
     version: ClassVar[int] = 1
@@ -49,7 +49,7 @@ class ViFiClipFeatures(NetworkExtractor[ViFiClipConfig]):
     cards: ClassVar[tuple[Weights, ...]] = CARDS
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "squash": {"mode": "squash"},
-        # normal frames and in-painted ones (256 x 256) go the same way
+        # the same steps for normal frames and in-painted ones (256 x 256)
         "pseudo_anomaly": {"mode": "squash", "via": (256, 256)},
     }
     batch_size: ClassVar[int] = 64
@@ -67,18 +67,18 @@ class ViFiClipFeatures(NetworkExtractor[ViFiClipConfig]):
         return ClipRule(1, self.config.stride)
 
     def build(self) -> ClipTower:
-        """The image tower."""
+        """Build the image tower."""
         return ClipTower()
 
     def rows(self, network: VideoNetwork, videos: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Features (n, 512)."""
+        """Compute "features", (n, 512)."""
         features = network.features(self.pixels(videos))
         return {
             "features": normalize(features, dim=1) if self.config.normalise == "l2" else features
         }
 
     def pixels(self, videos: Sequence[Tensor]) -> Tensor:
-        """Clips (1, H, W, 3) uint8 -> (n, 1, 224, 224, 3) uint8, resized and cropped."""
+        """Resize and crop clips: (1, H, W, 3) uint8 -> (n, 1, 224, 224, 3) uint8."""
         if self.config.via is not None:
             videos = list(resized(videos, self.config.via))
         kind = self._card.extra["interpolation"]
@@ -94,5 +94,5 @@ class ViFiClipFeatures(NetworkExtractor[ViFiClipConfig]):
         return self.weights.card
 
     def flops(self, height: int, width: int) -> float:
-        """Multiply-adds times two for one frame; the size of the video does not matter."""
+        """Count multiply-adds times two for one frame; the size of the video does not matter."""
         return frame_flops()

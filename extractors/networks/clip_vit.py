@@ -2,10 +2,10 @@
 
 Papers: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision",
 ICML 2021 (CLIP); Rasheed et al., "Fine-tuned CLIP Models are Efficient Video Learners", CVPR 2023
-(ViFi-CLIP: the same network, fine-tuned on Kinetics-400); used frame by frame and without temporal
-pooling by Rai et al., CVPRW 2024, supplement 2.2. The network is timm's (Apache-2.0); key names are
-those of openai/CLIP and muzairkhattak/ViFi-CLIP (both MIT), so that their checkpoints fit. The
-licences of the weights stand on their cards.
+(ViFi-CLIP: the same network, fine-tuned on Kinetics-400). Rai et al., CVPRW 2024, supplement 2.2,
+use it frame by frame and without temporal pooling. The network is timm's (Apache-2.0). The
+converters read the key names of openai/CLIP and muzairkhattak/ViFi-CLIP (both MIT). The licences of
+the weights are on their cards.
 """
 
 from __future__ import annotations
@@ -23,22 +23,20 @@ FEATURES = 512
 WIDTH = 768
 BLOCKS = 12
 PATCH = 16
-SIDE = 224  # the positions are those of 14 x 14 patches: no other size
-
-# ----------------------------------------------------------------------------------- network
+SIDE = 224  # the only size: the positions are those of 14 x 14 patches
 
 
 class ClipTower(nn.Module):
     """The image tower of CLIP ViT-B/16, frame by frame: 86.2 million parameters.
 
-    Patches of 16 x 16 and a class token, layer norm, 12 pre-norm blocks of 12 heads with QuickGELU
-    (x * sigmoid(1.702 x), not GELU), layer norm of the class token, projection without bias. All
-    layer norms have epsilon 1e-5.
+    The layers are: patches of 16 x 16 and a class token, layer norm, 12 pre-norm blocks of 12 heads
+    with QuickGELU (x * sigmoid(1.702 x), not GELU), layer norm of the class token, projection
+    without bias. All layer norms have epsilon 1e-5.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        from timm.models.vision_transformer import VisionTransformer  # takes seconds to import
+        from timm.models.vision_transformer import VisionTransformer  # its import takes seconds
 
         self.tower = VisionTransformer(
             img_size=SIDE,
@@ -54,12 +52,12 @@ class ClipTower(nn.Module):
         self.tower.head = nn.Linear(WIDTH, FEATURES, bias=False)
 
     def forward(self, videos: Tensor) -> Tensor:
-        """(B, 3, 1, 224, 224) normalised -> (B, 512) float32, not of unit length."""
+        """(B, 3, 1, 224, 224) normalised -> (B, 512) float32, not scaled to length 1."""
         return cast(Tensor, self.tower(videos[:, :, 0])).float()
 
 
 def frame_flops() -> float:
-    """Multiply-adds times two of one frame through the tower."""
+    """Count multiply-adds times two of one frame through the tower."""
     patches = (SIDE // PATCH) ** 2
     tokens = patches + 1
     linear = tokens * WIDTH * (3 + 1 + 4 + 4) * WIDTH  # qkv, projection, the two of the MLP
@@ -68,14 +66,11 @@ def frame_flops() -> float:
     return 2.0 * (embed + BLOCKS * (linear + attention) + WIDTH * FEATURES)
 
 
-# ----------------------------------------------------------------------------------- weights
-
-
 def from_openai(arrays: Arrays) -> dict[str, NDArray[Any]]:
     """Take the image tower out of OpenAI's CLIP, archive or state dict: names `visual.*`.
 
     Raises:
-        LayoutError: it is not that network.
+        LayoutError: the file is not that network.
     """
     return _image_tower(arrays, "visual.")
 
@@ -84,13 +79,13 @@ def from_vifi_clip(arrays: Arrays) -> dict[str, NDArray[Any]]:
     """Take the image tower out of a ViFi-CLIP checkpoint: names `module.image_encoder.*`.
 
     Raises:
-        LayoutError: it is not that network, or has prompts beside its patches.
+        LayoutError: the file is not that network, or has visual prompts.
     """
     return _image_tower(arrays, "image_encoder.")
 
 
 def _image_tower(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
-    """The arrays below a prefix, by our names; text side, prompts of it and optimiser are left."""
+    """Select the arrays below a prefix and rename them; text tower and optimiser are left out."""
     names = {key: key.rpartition("/")[2].removeprefix("module.") for key in arrays}
     found = {name: arrays[key] for key, name in names.items() if name.startswith(prefix)}
     if not found:
@@ -107,7 +102,7 @@ def _image_tower(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
                 value = value[None, None]
             case "pos_embed":  # (197, 768) -> (1, 197, 768)
                 value = value[None]
-            case "head.weight":  # (768, 512), which multiplied from the right
+            case "head.weight":  # (768, 512), multiplied from the right
                 value = value.T
         tensors[f"tower.{ours}"] = value
     return tensors
@@ -147,7 +142,7 @@ _BLOCK_NAMES = {
 
 
 def _vifi_clip_card(name: str, file: str, origin: str) -> Weights:
-    # The authors share folders by links that have changed before, and state no hashes.
+    # No sources: the authors' links have changed before, and they state no hashes.
     return Weights(
         name=name,
         file=file,

@@ -1,4 +1,4 @@
-"""What the I3D networks share: their interface, and what must be known to use one."""
+"""The interface of the I3D networks, and the facts that are needed to use one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class I3d(nn.Module, ABC):
     @property
     @abstractmethod
     def classifier(self) -> nn.Linear | nn.Conv3d:
-        """The layer behind the mean, which features do not pass."""
+        """The layer after the mean; features are taken before it."""
 
     def classify(self, features: Tensor) -> Tensor:
         """(..., D) -> (..., classes) logits, float32."""
@@ -51,15 +51,15 @@ class I3d(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network, and what has to be known to use it.
+    """A network, and the facts that are needed to use it.
 
     Attributes:
-        name: of the extractor that is this network.
+        name: name of the extractor that runs this network.
         build: makes the network.
         features: D, the width of a row.
         cards: weights that fit, the default first.
-        min_frames: fewest frames that it takes.
-        min_side: fewest pixels a side that it takes.
+        min_frames: fewest frames of a clip.
+        min_side: fewest pixels of height and width.
     """
 
     name: str
@@ -70,14 +70,14 @@ class Backbone:
     min_side: int = 1
 
     def takes(self, frames: int, height: int, width: int) -> bool:
-        """Whether such a video does not vanish on its way through the network."""
+        """Tell whether a clip of this size leaves at least one position in the last map."""
         return frames >= self.min_frames and min(height, width) >= self.min_side
 
     def check(self, frames: int, height: int, width: int) -> None:
-        """Refuse what the network does not take.
+        """Refuse a clip that is too small for the network.
 
         Raises:
-            ExtractorError: too few frames or pixels.
+            ExtractorError: there are too few frames or pixels.
         """
         if not self.takes(frames, height, width):
             raise ExtractorError(
@@ -87,7 +87,7 @@ class Backbone:
             )
 
     def flops(self, frames: int, height: int, width: int) -> float:
-        """Multiply-adds times two of one clip; none for what the network does not take."""
+        """Count multiply-adds times two of one clip; 0 for a clip that is too small."""
         if not self.takes(frames, height, width):
             return 0.0
         return count_flops(self.build, frames, height, width)
@@ -95,7 +95,7 @@ class Backbone:
 
 @lru_cache
 def count_flops(build: Callable[[], I3d], frames: int, height: int, width: int) -> float:
-    """Multiply-adds times two of one clip through a network, counted on the meta device."""
+    """Count multiply-adds times two of one clip through a network, on the meta device."""
     with torch.device("meta"):
         network = build().eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -104,13 +104,13 @@ def count_flops(build: Callable[[], I3d], frames: int, height: int, width: int) 
 
 
 def from_state_dict(arrays: Arrays, *names: str) -> dict[str, NDArray[Any]]:
-    """Take a state dict with the network's own names, also one saved inside a dict.
+    """Take a state dict with the network's own names, also if it was saved inside a dict.
 
     Args:
         arrays:
-            As `read_arrays` gives them.
+            The arrays of a file, from `read_arrays`.
         names:
-            Some that tell this network from others.
+            Some names that only this network has.
 
     Raises:
         LayoutError: one of the names is missing.

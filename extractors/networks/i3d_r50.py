@@ -1,12 +1,12 @@
 """I3D ResNet-50: 2048 features a clip, in its two public variants.
 
-`i3d_r50` is the network of facebookresearch/video-nonlocal-net (caffe2) in the reading of its port
-Tushar-N/pytorch-resnet3d, without non-local blocks: what the features of RTFM and SSRL come from.
-`i3d_r50_ptv` is pytorchvideo's own `i3d_r50` (Apache-2.0). Their stems differ, so their weights are
-not interchangeable.
+`i3d_r50` is the network of facebookresearch/video-nonlocal-net (caffe2) as its port
+Tushar-N/pytorch-resnet3d reads it, without non-local blocks. The features of RTFM and SSRL come
+from it. `i3d_r50_ptv` is pytorchvideo's own `i3d_r50` (Apache-2.0). Their stems differ, so their
+weights cannot be exchanged.
 
 Papers: Carreira and Zisserman, CVPR 2017 (inflation); Wang et al., "Non-local Neural Networks",
-CVPR 2018, Table 1 (this ResNet-50). The licences of the weights stand on their cards.
+CVPR 2018, Table 1 (this ResNet-50). The licences of the weights are on their cards.
 """
 
 from __future__ import annotations
@@ -24,17 +24,15 @@ from .i3d import CLASSES, Backbone, I3d, from_state_dict
 
 FEATURES = 2048
 
-# ---------------------------------------------------------------------- network, caffe2 variant
-
 
 class I3dR50(I3d):
     """ResNet-50 inflated to three dimensions; total stride 8 in time and 32 in space.
 
-    The pools have no padding (224 pixels become 55 behind the first one, not 56) and the stem has
+    The pools have no padding (224 pixels become 55 after the first one, not 56) and the stem has
     stride 2 in time, as in the port that reaches the published accuracy with these weights.
 
     Args:
-        classes: of the classifier, which features do not pass.
+        classes: outputs of the classifier; features are taken before it.
     """
 
     norm_of: ClassVar[dict[str, str]] = {
@@ -70,17 +68,17 @@ class I3dR50(I3d):
 
 
 def layer(channels: int, width: int, *, temporal: Sequence[int], stride: int = 1) -> nn.Sequential:
-    """Bottlenecks one behind the other.
+    """Build a sequence of bottlenecks.
 
     Args:
         channels:
-            That come in; 4 * width go out.
+            Input channels; there are 4 * width output channels.
         width:
-            Of the bottlenecks.
+            Inner channels of the bottlenecks.
         temporal:
-            For each bottleneck, how many frames it sees on either side.
+            For each bottleneck, the number of frames that it sees on either side.
         stride:
-            In space, of the first one.
+            Stride of the first bottleneck in space.
     """
     first, *others = temporal
     return nn.Sequential(
@@ -90,7 +88,7 @@ def layer(channels: int, width: int, *, temporal: Sequence[int], stride: int = 1
 
 
 class Bottleneck(nn.Module):
-    """Convolutions over time, over space and over channels, added to what came in."""
+    """Convolutions over time, over space and over channels, added to the input."""
 
     def __init__(
         self, channels: int, width: int, *, temporal: int, stride: int = 1, project: bool = False
@@ -123,13 +121,10 @@ class Bottleneck(nn.Module):
         return cast(Tensor, self.bn3(self.conv3(x)).add_(shortcut).relu_())
 
 
-# ---------------------------------------------------------------- network, pytorchvideo variant
-
-
 class I3dR50Ptv(I3d):
-    """pytorchvideo's `i3d_r50`, whose head (a pool of fixed size) features do not pass.
+    """pytorchvideo's `i3d_r50`; features are taken before its head, a pool of fixed size.
 
-    Total stride 2 in time and 32 in space: the stem has none in time.
+    Total stride 2 in time and 32 in space: the stem has no stride in time.
     """
 
     norm_of: ClassVar[dict[str, str]] = {
@@ -142,7 +137,7 @@ class I3dR50Ptv(I3d):
 
     def __init__(self) -> None:
         super().__init__()
-        from pytorchvideo.models.hub import i3d_r50  # takes seconds
+        from pytorchvideo.models.hub import i3d_r50  # its import takes seconds
 
         self.blocks: nn.ModuleList = i3d_r50().blocks
 
@@ -159,11 +154,12 @@ class I3dR50Ptv(I3d):
         return cast(nn.Linear, self.blocks[-1].proj)
 
 
-# ----------------------------------------------------------------------------------- weights
-
-
 def caffe2_blob(name: str) -> str:
-    """The blob of video-nonlocal-net that holds a parameter of `I3dR50`."""
+    """Name the blob of video-nonlocal-net that holds a parameter of `I3dR50`.
+
+    Raises:
+        LayoutError: the network has no such parameter.
+    """
     *path, leaf = name.split(".")
     code = {"weight": "w", "bias": "b"}
     norm = {"weight": "s", "bias": "b", "running_mean": "rm", "running_var": "riv"}
@@ -190,9 +186,9 @@ def caffe2_blob(name: str) -> str:
 
 
 def from_caffe2(arrays: Arrays) -> dict[str, NDArray[Any]]:
-    """Convert the blobs of video-nonlocal-net; variances are stored as they are.
+    """Convert the blobs of video-nonlocal-net; its variances need no conversion.
 
-    The solver's blobs are left out: momenta, and single numbers such as the learning rate.
+    Blobs of the solver are left out: momenta, and single numbers such as the learning rate.
 
     Raises:
         LayoutError: a blob is missing, or there is one of another network (non-local blocks).
@@ -217,10 +213,10 @@ def from_caffe2(arrays: Arrays) -> dict[str, NDArray[Any]]:
 
 
 def from_tushar_n(arrays: Arrays) -> dict[str, NDArray[Any]]:
-    """Take a state dict of Tushar-N/pytorch-resnet3d (our own names), also one inside a dict.
+    """Take a state dict of Tushar-N/pytorch-resnet3d (our own names), also inside a dict.
 
     Raises:
-        LayoutError: it is not that network.
+        LayoutError: the file is not that network.
     """
     return from_state_dict(arrays, "conv1.weight", "layer4.2.bn3.running_var")
 
@@ -229,7 +225,7 @@ def from_pytorchvideo(arrays: Arrays) -> dict[str, NDArray[Any]]:
     """Take a checkpoint of pytorchvideo (state dict under `model_state`), or a bare state dict.
 
     Raises:
-        LayoutError: it is not that network.
+        LayoutError: the file is not that network.
     """
     state = {k: v for k, v in arrays.items() if k.startswith("model_state/") or "/" not in k}
     return from_state_dict(
@@ -263,7 +259,7 @@ CARDS = (
     Weights(
         name="i3d_r50.tushar_n",
         file="i3d_r50_kinetics.pth",
-        sha256=None,  # everybody converts his own
+        sha256=None,  # unknown: users convert the file themselves
         sources=(),
         layout="Tushar-N/pytorch-resnet3d (state dict)",
         licence="that of i3d_r50.caffe2, of which it is a conversion",

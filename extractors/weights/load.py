@@ -1,4 +1,4 @@
-"""Put weights into a network, or fill it with random ones."""
+"""Load the arrays of a network from converted weights, or draw random ones."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class HasShape(Protocol):
 def load_tensors(
     weights: ResolvedWeights, reference: Mapping[str, HasShape]
 ) -> dict[str, NDArray[Any]]:
-    """The arrays of a network, by its own key names.
+    """Load the arrays of a network, by its own key names.
 
     Args:
         weights:
-            What `resolve` gave.
+            The result of `resolve`.
         reference:
-            The network's `state_dict` (also on the meta device): keys and shapes are compared
-            strictly. Only the counters of batch norm may be absent from a file; they become 0.
+            The network's `state_dict`, also on the meta device. Keys and shapes must be equal. Only
+            the counters of batch norm may be missing in a file; they become 0.
 
     Returns:
-        One array for every key; the parameters and running statistics are float32.
+        One array for every key; parameters and running statistics are float32.
 
     Raises:
         WeightsError: the file is damaged or belongs to another network.
@@ -46,8 +46,8 @@ def load_tensors(
     wanted = {name: shape for name, shape in shapes.items() if name not in counters}
     if weights.path is None:
         warnings.warn(
-            f"{weights.card.name}: {weights.identity} are not trained weights; their features "
-            "are good for tests only",
+            f"{weights.card.name}: {weights.identity} are not trained weights: use their "
+            "features for tests only",
             stacklevel=2,
         )
         seed = seed_in(weights.identity)
@@ -56,7 +56,7 @@ def load_tensors(
         tensors, record = read_converted(weights.path)
         if record["source_sha256"] != weights.identity:
             raise WeightsError(
-                f"{weights.path} was made from another file than was asked for (sha256 "
+                f"{weights.path} was made from another file than the requested one (sha256 "
                 f"{record['source_sha256']}, not {weights.identity}): delete it, and fetch it again"
             )
         missing, extra = sorted(wanted.keys() - tensors), sorted(tensors.keys() - wanted)
@@ -79,10 +79,10 @@ def _some(title: str, names: Sequence[str]) -> str:
 
 
 def _random(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Values of one parameter: He-scaled weights, and norm layers near the identity.
+    """Draw the values of one parameter: He-scaled weights, and norm layers near the identity.
 
-    Every name has its own stream of raw bits, which numpy keeps stable between versions (its
-    distributions it does not), so the values depend on nothing but seed, name and shape.
+    Every name has its own stream of raw bits. numpy keeps raw bits stable between versions, but not
+    its distributions. So the values depend on seed, name and shape only.
     """
     words = np.frombuffer(hashlib.sha256(name.encode()).digest(), "<u4")
     bits = np.random.PCG64([seed, *words.tolist()]).random_raw(int(np.prod(shape)))

@@ -1,4 +1,4 @@
-"""Read the arrays of files from others without running anything that they contain."""
+"""Read arrays from files of other authors, without running code that the files contain."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .cards import WeightsError
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read a file from others without running anything that it contains.
+    """Read the arrays of a file without running code that it contains.
 
-    Takes safetensors, what `torch.save` writes (state dicts), the tensors of TorchScript archives
-    and pickles of numpy arrays. Nested dicts are flattened with "/"; floats become float32; what is
-    no array of numbers is left out.
+    The file may be safetensors, a state dict from `torch.save`, a TorchScript archive, or a pickle
+    of numpy arrays. Nested dicts are flattened with "/". Floats become float32. Everything that is
+    not an array of numbers is left out.
 
     Raises:
-        WeightsError: another kind of file, a damaged one, or one that asks for code to be run.
+        WeightsError: the file is of another kind, is damaged, or asks to run code.
     """
     with path.open("rb") as stream:
         head = stream.read(16)
@@ -33,21 +33,21 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             tree = _read_safetensors(path)
         elif head.startswith((b"PK\x03\x04", _TORCH_LEGACY[:16])):
             tree = _read_torch(path)
-        elif head.startswith((b"\x80", b"(", b"}")):  # the last two: dicts by Python 2
+        elif head.startswith((b"\x80", b"(", b"}")):  # the last two start dicts of Python 2
             with path.open("rb") as stream:
                 tree = _ArrayUnpickler(stream).load()
         else:
             raise WeightsError("it is neither safetensors, nor a torch file, nor a pickle")
         return dict(_flatten(tree))
-    except Exception as error:  # whatever a hostile or damaged file makes a parser raise
+    except Exception as error:  # parsers raise many kinds for a hostile or damaged file
         raise WeightsError(f"cannot read weights from {path}: {error}") from error
 
 
-_TORCH_LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # files of before 2020 start so
+_TORCH_LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # how files from before 2020 start
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
-    from safetensors.torch import load_file  # numpy knows no bfloat16
+    from safetensors.torch import load_file  # numpy has no bfloat16
 
     return dict(load_file(path))
 
@@ -59,7 +59,7 @@ def _read_torch(path: Path) -> Any:
 
     if zipfile.is_zipfile(path) and is_torchscript(path):
         return read_torchscript(path)
-    # Checkpoints of some trainers hold their settings: read as plain dicts, without that package.
+    # Checkpoints of some trainers hold settings, which are read as dicts without their package.
     with torch.serialization.safe_globals([(OrderedDict, "yacs.config.CfgNode")]):
         return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -76,10 +76,9 @@ def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 class _PickledType:
-    """Stands for a numpy dtype: the code ("f4") and byte order, and nothing else that it is told.
+    """Stands for a numpy dtype: keeps its code ("f4") and byte order, and ignores the rest.
 
-    numpy itself believes the flags in a pickled dtype, so that a forged one makes it take numbers
-    for pointers.
+    numpy trusts the flags in a pickled dtype, so a forged one makes it use numbers as pointers.
     """
 
     def __init__(self, code: str) -> None:
@@ -92,7 +91,7 @@ class _PickledType:
     def array(
         self, data: bytes | str, shape: tuple[int, ...], order: Literal["C", "F"]
     ) -> NDArray[Any] | None:
-        """Numbers as an array of their own; None for what is no number."""
+        """Copy numbers into an array; None if the type is not a number."""
         if not re.fullmatch(r"[fiu][1248]", self.code):
             return None
         if isinstance(data, str):  # Python 2
@@ -113,19 +112,19 @@ class _PickledArray:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds dicts, lists, text, numbers and arrays of numbers, and refuses all other classes.
+    """Builds dicts, lists, text, numbers and arrays of numbers; refuses all other classes.
 
-    What a file may call are methods of this object, so that it cannot change them either.
+    A file may call methods of this object only, so it cannot change what it calls.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__(stream, encoding="latin1")  # Python 2 wrote bytes for text
 
     def find_class(self, module: str, name: str) -> Any:
-        """Give a harmless stand-in, or refuse."""
+        """Return a harmless replacement of a class, or refuse it."""
         match module.replace("numpy._core", "numpy.core"), name:
             case "numpy", "ndarray":
-                return None  # only ever handed to _reconstruct, which does not look at it
+                return None  # passed to _reconstruct only, which ignores it
             case "numpy", "dtype":
                 return self._dtype
             case "numpy.core.multiarray", "_reconstruct":
@@ -146,10 +145,10 @@ class _ArrayUnpickler(pickle.Unpickler):
         return _PickledType(code)
 
     def _reconstruct(self, *_: Any) -> _PickledArray:
-        return _PickledArray()  # the state that follows says what is in it
+        return _PickledArray()  # the state that follows has the content
 
     def _scalar(self, *_: Any) -> None:
-        """A single number of numpy's is no weight."""
+        """Drop single numbers of numpy: they are not weights."""
 
     def _from_buffer(
         self,

@@ -1,8 +1,8 @@
-"""TorchScript archives: the tensors in them, and nothing of their code.
+"""Read the tensors of TorchScript archives, without their code.
 
 Such an archive is a zip file that holds a program and its data. `torch.jit.load` compiles the
-program, and `torch.load(weights_only=True)` refuses the file. Only the data is read here: an
-unpickler that knows tensors and objects without behaviour, and the raw numbers beside it.
+program, and `torch.load(weights_only=True)` refuses the file. This module reads the data only: the
+pickle, with an unpickler that knows tensors and objects without behaviour, and the raw numbers.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ _DTYPES = {
     "BoolStorage": torch.bool,
 }
 
-# Tensors may share a storage, but not so that a small file becomes a huge state.
+# Tensors may share a storage. This limit stops a small file from becoming a huge state.
 MAX_GROWTH = 4
 
 
 def is_torchscript(path: Path) -> bool:
-    """True for a zip file with the two pickles that make torch itself call it TorchScript."""
+    """Tell whether a zip file has the two pickles by which torch recognises TorchScript."""
     with zipfile.ZipFile(path) as archive:
         inside = {name.partition("/")[2] for name in archive.namelist()}
     return {"data.pkl", "constants.pkl"} <= inside
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:
-    """Parameters and buffers by their dotted names, as `torch.jit.load(path).state_dict()`.
+    """Read parameters and buffers by their dotted names, as `torch.jit.load(path).state_dict()`.
 
-    A module that is used in two places gives its tensors once, under the first name.
+    The tensors of a module that is used in two places are returned once, under the first name.
 
     Raises:
-        Exception: of many kinds, for a file that is damaged or asks for anything but tensors; the
-            caller (`weights.read_arrays`) makes one error of them.
+        Exception: of many kinds, if the file is damaged or asks for anything but tensors; the
+            caller (`read_arrays`) turns them into one `WeightsError`.
     """
     most = MAX_GROWTH * path.stat().st_size
     with zipfile.ZipFile(path) as archive:
@@ -80,7 +80,7 @@ def _tensors(value: _Object, prefix: str, seen: set[int]) -> Iterator[tuple[str,
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds tensors and objects without behaviour, and refuses all other classes."""
+    """Builds tensors and objects without behaviour; refuses all other classes."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(archive.open(f"{root}/data.pkl"))
@@ -92,7 +92,7 @@ class _Unpickler(pickle.Unpickler):
             raise pickle.UnpicklingError("it was written on a big-endian machine")
 
     def find_class(self, module: str, name: str) -> Any:
-        """Give a harmless stand-in, or refuse."""
+        """Return a harmless replacement of a class, or refuse it."""
         match module.partition(".")[0], module, name:
             case "__torch__", _, _:
                 return _Object
@@ -107,7 +107,7 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which weights do not need")
 
     def persistent_load(self, pid: Any) -> Tensor:
-        """The numbers of a storage, flat."""
+        """Read the numbers of a storage, flat."""
         _, dtype, key, _, _ = pid
         if key not in self._storages:
             entry = self._archive.getinfo(f"{self._root}/data/{key}")

@@ -99,8 +99,8 @@ def test_patches_are_row_major_from_the_top_left(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"patch_sizes": ((240, 280), (240, 280))}, "both give a 2x3 grid"),
-        ({"patch_sizes": ((240, 280), (230, 270))}, "both give a 2x3 grid"),
+        ({"patch_sizes": ((240, 280), (240, 280))}, "both make a 2x3 grid"),
+        ({"patch_sizes": ((240, 280), (230, 270))}, "both make a 2x3 grid"),
         ({"patch_sizes": ((481, 280),)}, "does not fit"),
         ({"patch_sizes": ((240, 841),)}, "does not fit"),
         ({"patch_sizes": ()}, "at least 1 item"),
