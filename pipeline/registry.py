@@ -39,6 +39,9 @@ class Registry(Mapping[str, T], Generic[T]):
         found: T = getattr(import_module(f"{self._room}.{module}"), attribute)
         return found
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._places  # without importing the value
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @click.group()
 def cache() -> None:
-    """Look after the feature sets of a cache."""
+    """List, verify, compare and delete the feature sets of a cache."""
 
 
 @cache.command("ls")
 @cache_option
 def cache_ls(cache: Path) -> None:
-    """List the feature sets with their size."""
+    """List the feature sets: videos, shards and bytes of each."""
     import pyarrow.compute as pc
 
     from ..store.feature_store import list_stores
@@ -37,7 +37,10 @@ def cache_ls(cache: Path) -> None:
 @click.argument("names", nargs=-1)
 @cache_option
 def cache_verify(names: tuple[str, ...], cache: Path) -> None:
-    """Read every shard and compare it with its checksum; exit code 1 on any problem."""
+    """Read every shard and compare it with its checksum; exit code 1 on any problem.
+
+    NAMES are full names of feature sets; without any, all are read.
+    """
     from ..store.feature_store import chosen_stores
 
     problems = [f"{s.name}: {line}" for s in chosen_stores(cache, names) for line in s.verify()]
@@ -52,7 +55,10 @@ def cache_verify(names: tuple[str, ...], cache: Path) -> None:
 @click.argument("names", nargs=-1)
 @cache_option
 def cache_rebuild(names: tuple[str, ...], cache: Path) -> None:
-    """Write the index anew from the shards."""
+    """Write the index again, from the shards.
+
+    NAMES are full names of feature sets; without any, all are rebuilt.
+    """
     from ..store.feature_store import chosen_stores
 
     for store in chosen_stores(cache, names):
@@ -60,10 +66,15 @@ def cache_rebuild(names: tuple[str, ...], cache: Path) -> None:
 
 
 @cache.command("quarantine")
-@click.option("--release", multiple=True, metavar="PATH", help="Let a file go (or `all`).")
+@click.option(
+    "--release",
+    multiple=True,
+    metavar="PATH",
+    help="Allow this file again, `all` for every file; may be repeated.",
+)
 @cache_option
 def cache_quarantine(release: tuple[str, ...], cache: Path) -> None:
-    """List the files that took a process down, or let them go."""
+    """List the files that took a process down and are refused since, or release them."""
     from ..engine import quarantine
 
     for entry in quarantine.entries(cache).values():
@@ -81,7 +92,7 @@ def cache_quarantine(release: tuple[str, ...], cache: Path) -> None:
     "--manifest",
     "manifest_path",
     type=ANY,
-    help="Names the videos; needed where A or B are files.",
+    help="Manifest that names the videos; needed if A or B are files.",
 )
 @probe_options
 @json_option
@@ -115,10 +126,10 @@ def cache_compare(
 
 @cache.command("rm")
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
 @cache_option
 def cache_rm(name: str, yes: bool, cache: Path) -> None:
-    """Delete a feature set by its full name."""
+    """Delete the feature set NAME; the name has to be the full one."""
     import shutil
 
     from ..store.feature_store import chosen_stores

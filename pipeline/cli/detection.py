@@ -13,12 +13,14 @@ from .options import (
     FOLDER,
     OUT,
     cache_option,
+    device_option,
     echo,
     engine_options,
     finish,
     json_option,
     open_target,
     probe_options,
+    seed_option,
     set_option,
 )
 
@@ -29,23 +31,43 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("detector")
 @click.argument("manifest_path", metavar="MANIFEST", type=ANY)
-@click.option("--features", multiple=True, metavar="ROLE=STORE", help="Where several would do.")
-@click.option("--config", type=ANY, help="TOML file.")
-@set_option
-@click.option("--seed", type=int, default=0)
 @click.option(
-    "--seeds", type=click.IntRange(1), default=1, help="Models: seed, seed + 1, ... one each."
+    "--features",
+    multiple=True,
+    metavar="ROLE=STORE",
+    help="Feature set for a role, by name or first letters; needed if several would fit. May be "
+    "repeated.",
 )
-@click.option("--device", default="cpu")
+@click.option("--config", type=ANY, help="TOML file with settings of the detector.")
+@set_option
+@seed_option
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=1,
+    metavar="K",
+    help="Train K models, with seeds N, N + 1, ...",
+)
+@device_option
 @click.option(
     "--holdout",
     type=click.FloatRange(0, 0.9),
     default=0.2,
-    help="Share of the normal videos that give the threshold instead of being trained on.",
+    metavar="SHARE",
+    help="Share of the normal videos that are held back to calibrate the threshold, 0 to 0.9.",
 )
-@click.option("--memory", type=click.IntRange(1), help="Bytes of training data on the device.")
-@click.option("--tensorboard", type=click.Path(file_okay=False, path_type=Path), help="Folder.")
-@click.option("--force", is_flag=True, help="Train again even if the model is there.")
+@click.option(
+    "--memory",
+    type=click.IntRange(1),
+    metavar="BYTES",
+    help="Most bytes of training data kept on the device. Without it half of what is free there.",
+)
+@click.option(
+    "--tensorboard",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write TensorBoard logs to this folder; needs vadpipe[tensorboard].",
+)
+@click.option("--force", is_flag=True, help="Train again even if the model exists.")
 @probe_options
 @cache_option
 def train(
@@ -65,6 +87,8 @@ def train(
     cache: Path,
 ) -> None:
     """Train a detector from the cache; prints the model folder.
+
+    DETECTOR is a name (docs/detectors), MANIFEST names the videos. Only the split train is used.
 
     \b
     Example:
@@ -105,13 +129,29 @@ def train(
 @click.command()
 @click.argument("model")
 @click.argument("target", type=ANY)
-@click.option("-o", "--out", type=OUT, required=True, help="Score folder.")
-@click.option("--split", help="Of a manifest; the test split if it has one.")
-@click.option("--quantile", type=float, default=0.99, help="Of normal scores: the threshold.")
-@click.option("--weights", help="One's own weights file, if the model was trained with one.")
-@click.option("--no-maps", is_flag=True, help="Store no score maps, so draw no heat-maps.")
+@click.option("-o", "--out", type=OUT, required=True, metavar="DIR", help="Score folder to write.")
 @click.option(
-    "--discard-features", is_flag=True, help="Delete the features of a video once it is scored."
+    "--split",
+    metavar="NAME",
+    help="Split of the manifest to score. Without it test if the manifest has that, else all.",
+)
+@click.option(
+    "--quantile",
+    type=float,
+    default=0.99,
+    metavar="Q",
+    help="The threshold is this quantile of the normal scores kept with the model.",
+)
+@click.option(
+    "--weights",
+    metavar="FILE",
+    help="Weights file of the extractor; needed if the model was trained with a file of yours.",
+)
+@click.option("--no-maps", is_flag=True, help="Write no score maps, so no heat-maps either.")
+@click.option(
+    "--discard-features",
+    is_flag=True,
+    help="Delete the features of a video as soon as it is scored.",
 )
 @engine_options
 @probe_options
@@ -130,6 +170,9 @@ def score(
     cache: Path,
 ) -> None:
     """Score a video, a folder or a manifest; what is missing is extracted first.
+
+    MODEL is a model folder, or the first letters of its name in the cache. TARGET is a manifest,
+    or footage: a video or a folder.
 
     Writes scores.parquet, events.parquet and report.html. A second run scores what is new.
 
@@ -177,18 +220,20 @@ def score(
     type=FOLDER,
 )
 @click.argument("manifest_path", metavar="MANIFEST", type=ANY)
-@click.option("--split", default="test")
+@click.option("--split", default="test", metavar="NAME", help="Split of the manifest.")
 @click.option(
     "--align",
     type=click.Choice(["auto", "exact", "pad16"]),
     default="auto",
-    help="Measure the frames of a video, or 16 for every snippet.",
+    help="Frames to measure: those that a video has (exact), or 16 for every snippet (pad16). auto "
+    "takes pad16 for weakly supervised models on 16-frame snippets.",
 )
 @click.option(
     "--bootstrap",
     type=click.IntRange(0, 100_000),
     default=1000,
-    help="Samples of videos for the intervals; 0 gives none.",
+    metavar="N",
+    help="Bootstrap samples of videos for the 95 % intervals; 0: no intervals.",
 )
 @json_option
 def evaluate(
@@ -201,7 +246,8 @@ def evaluate(
 ) -> None:
     """Compare scores with frame labels: micro and macro AUC, AP, per category and video.
 
-    Several score folders of the same videos (one a seed) give a line each, mean and spread.
+    SCORES are score folders. Several of the same videos (one for each seed) print a line each, then
+    mean and spread. MANIFEST states the labels.
 
     \b
     Example:
@@ -228,8 +274,16 @@ def evaluate(
     required=False,
     type=ANY,
 )
-@click.option("-o", "--out", type=OUT, help="HTML file or a folder for it.")
-@click.option("--heatmaps", is_flag=True, help="Write heat-maps as PNG files beside the page too.")
+@click.option(
+    "-o",
+    "--out",
+    type=OUT,
+    metavar="PATH",
+    help="HTML file, or a folder for it. Without it SCORES/report.html.",
+)
+@click.option(
+    "--heatmaps", is_flag=True, help="Also write the heat-maps as PNG files next to the page."
+)
 @set_option
 def report(
     scores: Path,
@@ -239,6 +293,9 @@ def report(
     settings: tuple[str, ...],
 ) -> None:
     """Write the page: curves, events with thumbnails and heat-maps, ROC, settings.
+
+    SCORES is a score folder. With MANIFEST, its labels are drawn. --set changes the style of the
+    heat-maps.
 
     \b
     Example:
@@ -260,15 +317,21 @@ def report(
 
 @click.group()
 def labels() -> None:
-    """Look after the labels of a manifest."""
+    """Check the labels of a manifest."""
 
 
 @labels.command("check")
 @click.argument("manifest_path", metavar="MANIFEST", type=ANY)
-@click.option("--features", metavar="STORE", help="A feature set of the cache, or its beginning.")
-@click.option("--scores", type=FOLDER)
-@click.option("--split", help="Compare videos of this split only.")
-@click.option("--subset", is_flag=True, help="Videos are missing on purpose: compare no totals.")
+@click.option(
+    "--features",
+    metavar="STORE",
+    help="Also compare with this feature set of the cache, by name or first letters.",
+)
+@click.option("--scores", type=FOLDER, help="Also compare with this score folder.")
+@click.option("--split", metavar="NAME", help="Compare videos of this split only.")
+@click.option(
+    "--subset", is_flag=True, help="Videos are missing on purpose: do not compare totals."
+)
 @probe_options
 @cache_option
 @json_option
@@ -282,7 +345,9 @@ def labels_check(
     cache: Path,
     as_json: bool,
 ) -> None:
-    """Compare labels with official totals, features and scores; exit code 1 if any differs.
+    """Compare the labels of MANIFEST with official totals, features and scores.
+
+    The exit code is 1 if anything differs.
 
     \b
     Example:

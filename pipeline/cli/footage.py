@@ -30,9 +30,26 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("dataset", type=click.Choice(sorted(DATASETS)))
 @click.argument("root", type=ANY)
-@click.option("-o", "--out", type=OUT, required=True, help=".parquet, .csv")
-@click.option("--split", type=click.Choice(["train", "test", "all"]), help="Footage only.")
-@click.option("--train-fraction", type=float, help="Footage only: the first part is normal.")
+@click.option(
+    "-o",
+    "--out",
+    type=OUT,
+    required=True,
+    metavar="FILE",
+    help="Manifest to write: .parquet or .csv.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "test", "all"]),
+    help="Split of all videos; data set footage only.",
+)
+@click.option(
+    "--train-fraction",
+    type=float,
+    metavar="SHARE",
+    help="Share of each video, from its start, that is known to be normal: that part is for "
+    "training, the rest for testing. Data set footage only; between 0 and 1.",
+)
 @set_option
 def manifest(
     dataset: str,
@@ -43,6 +60,9 @@ def manifest(
     settings: tuple[str, ...],
 ) -> None:
     """List the videos of a data set, or of a folder of footage, with splits and labels.
+
+    DATASET is a name, ROOT the folder of the data set (its page in docs/datasets says which), or
+    for the data set footage a folder or one video. With --set, options of the data set are changed.
 
     \b
     Example:
@@ -65,8 +85,10 @@ def manifest(
 
 @click.command()
 @click.argument("manifest_path", metavar="MANIFEST", type=ANY)
-@click.option("--decode", is_flag=True, help="Decode everything: exact counts, corrupt frames.")
-@click.option("--all", "list_all", is_flag=True, help="List the videos without fault as well.")
+@click.option(
+    "--decode", is_flag=True, help="Decode every frame: exact frame counts, damaged frames."
+)
+@click.option("--all", "list_all", is_flag=True, help="Also list the videos without fault.")
 @probe_options
 @limit_option
 @retry_option
@@ -80,6 +102,8 @@ def probe(
     as_json: bool,
 ) -> None:
     """Open every file once and say what is wrong with it, before any device time is spent.
+
+    MANIFEST is a file that `vadpipe manifest` wrote, or a table made by hand.
 
     \b
     Example:
@@ -96,13 +120,38 @@ def probe(
 
 @click.command()
 @click.argument("manifest_path", metavar="MANIFEST", type=ANY)
-@click.option("-e", "--extractor", "names", multiple=True, required=True, help="NAME[:PRESET].")
+@click.option(
+    "-e",
+    "--extractor",
+    "names",
+    multiple=True,
+    required=True,
+    metavar="NAME[:PRESET]",
+    help="Extractor, with a preset if wanted; may be repeated: all share one decoding.",
+)
 @set_option
-@click.option("--weights", help="A card's name, a file, or random:SEED.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto")
+@click.option(
+    "--weights",
+    metavar="SPEC",
+    help="Name of a weights card (`vadpipe weights ls`), a file, CARD=FILE, or random:SEED. "
+    "Without it the default card of the extractor.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    help="Precision of networks, part of the key. auto takes what the device does best.",
+)
 @corrupt_option
-@click.option("--max-bytes", type=int, help="Refuse to write more than this.")
-@click.option("--dry-run", is_flag=True, help="Print what would be done and what it costs.")
+@click.option(
+    "--max-bytes",
+    type=int,
+    metavar="N",
+    help="Refuse to run if the features would take more than N bytes.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Print what would be done and what it costs; write nothing."
+)
 @engine_options
 @probe_options
 @cache_option
@@ -121,6 +170,8 @@ def extract(
 ) -> None:
     """Turn footage into features, once; what is in the cache already is not done again.
 
+    MANIFEST names the videos. Prints the folder of each feature set.
+
     \b
     Example:
         vadpipe extract archive.parquet -e inception_i3d
@@ -133,6 +184,7 @@ def extract(
     from ..extract import barred_by_quarantine, engine_for, extract_features, plans_of
     from ..probe import probe_files
     from ..run.config import parse_settings
+    from ..tables.features import estimate_line, extracted_lines
 
     listed = read_manifest(manifest_path)
     config = parse_settings(settings)
@@ -155,21 +207,10 @@ def extract(
     if dry_run:
         barred = barred_by_quarantine(probed, cache, engine)
         cost = estimate(plans_of(probed, barred, stores, engine_for(specs, engine)), specs)
-        click.echo(
-            f"{cost.videos} videos, {cost.hours:,.2f} hours, {cost.spans} shards, "
-            f"{cost.frames:,} frames, {cost.rows:,} clips, {cost.bytes:,} bytes, "
-            f"{cost.flops / 1e12:,.1f} TFLOP"
-        )
+        click.echo(estimate_line(cost))
         return
     done = extract_features(listed, probed, specs, cache, engine=engine, max_bytes=max_bytes)
-    for store in done.stores:
-        click.echo(str(store.root))
-    what = f"{done.written} shards written" if done.written else "nothing to do"
-    click.echo(f"{what}: {len(done.rows)} videos are complete")
-    if done.damaged:
-        worst = sorted(done.damaged.items(), key=lambda item: -item[1])
-        named = ", ".join(f"{video_id} {n}" for video_id, n in worst[:10])
-        click.echo(f"damaged frames: {sum(done.damaged.values())} in {len(worst)} videos ({named})")
+    click.echo("\n".join(extracted_lines(done)))
     if done.waited is not None:
         console.print(f"{done.seconds:.1f} s; devices waited {100 * done.waited:.1f} % of it")
     failures = [*probed.failures, *done.failures]
@@ -185,15 +226,31 @@ def extract(
     required=True,
     type=ANY,
 )
-@click.option("--name", required=True, help="Of this import; part of its key.")
-@click.option("--origin", help="Where the features are from, in words; part of the key.")
+@click.option("--name", required=True, metavar="NAME", help="Name of this import; part of its key.")
 @click.option(
-    "--layout", type=click.Choice(["snippets", "segments"]), help="What exactly 32 rows are."
+    "--origin",
+    metavar="TEXT",
+    help="Where the features come from, in words; part of the key.",
 )
-@click.option("--grid", metavar="RxC", help="Files without a _patchRC tag are of this grid.")
-@click.option("--snippet-frames", type=click.IntRange(1), default=16, help="Frames a snippet.")
+@click.option(
+    "--layout",
+    type=click.Choice(["snippets", "segments"]),
+    help="What the rows of a file with exactly 32 rows are. Without it the other files decide.",
+)
+@click.option(
+    "--grid",
+    metavar="RxC",
+    help="Grid of files without a _patchRC tag in their name: rows x columns.",
+)
+@click.option(
+    "--snippet-frames",
+    type=click.IntRange(1),
+    default=16,
+    metavar="N",
+    help="Frames in a snippet.",
+)
 @click.option("--fps", type=float, help="Frames per second of videos without footage.")
-@click.option("--dry-run", is_flag=True, help="Look at names and headers, write nothing.")
+@click.option("--dry-run", is_flag=True, help="Read names and headers only; write nothing.")
 @probe_options
 @cache_option
 def import_command(
@@ -209,7 +266,9 @@ def import_command(
     probing: ProbeOptions,
     cache: Path,
 ) -> None:
-    """Take over features that others have extracted: npy, npz and text files, or folders of them.
+    """Import features that others have extracted: npy, npz and text files, or folders of them.
+
+    MANIFEST names the videos; each of FILES... is matched with one of them by its name.
 
     \b
     Example:
@@ -220,6 +279,7 @@ def import_command(
     from ..import_features import import_features
     from ..importing.layouts import parse_grid
     from ..probe import probe_files
+    from ..tables.features import imported_lines
 
     listed = read_manifest(manifest_path)
     probed = probe_files(listed, cache, probing)
@@ -240,19 +300,15 @@ def import_command(
         console.print(f"{line}: {videos} videos", markup=False, highlight=False)
     if done.missing:
         console.print(f"no file for {len(done.missing)} videos of the manifest")
-    for store in done.stores:
-        click.echo(str(store.root))
-    if dry_run:
-        click.echo(f"{len(done.videos)} videos, {done.bytes:,} bytes; nothing is written")
-    else:
-        what = f"{done.written} shards written" if done.written else "nothing to do"
-        click.echo(f"{what}: {len(done.videos)} videos are complete")
+    click.echo("\n".join(imported_lines(done, dry_run=dry_run)))
     finish(done.failures, cache / "failures" / f"{manifest_path.stem}-import.parquet")
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Print anew every two seconds until no run is left.")
-@click.option("--last", type=click.IntRange(1), default=5, help="Runs to show.")
+@click.option("--watch", is_flag=True, help="Print every two seconds until no run is left.")
+@click.option(
+    "--last", type=click.IntRange(1), default=5, metavar="N", help="Show the last N runs."
+)
 @json_option
 @cache_option
 def status(watch: bool, last: int, as_json: bool, cache: Path) -> None:

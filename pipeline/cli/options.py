@@ -1,8 +1,7 @@
-"""Options that commands share, and what every command does at its end."""
+"""Options that commands share, and how commands end: output, failures, exit code."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -15,6 +14,7 @@ from .. import registry
 if TYPE_CHECKING:
     from ...data_manifests.record import Manifest
     from ...extractors.footage.limits import DecodeLimits
+    from ..engine.settings import Engine
     from ..store.failures import Failure
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -39,26 +39,54 @@ def cache_option(command: Command) -> Command:
         type=OUT,
         default=_default_cache,
         show_default="$VADPIPE_CACHE or the user's cache folder",
-        help="Root of the cache.",
+        help="Root folder of the cache: features, models, journals.",
     )(command)
 
 
 def json_option(command: Command) -> Command:
     """`--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(command)
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print the result as JSON instead of lines."
+    )(command)
+
+
+def device_option(command: Command) -> Command:
+    """`--device NAME`, of a command that computes on one device."""
+    return click.option(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="Device that computes: cpu, cuda:0, ...",
+    )(command)
+
+
+def seed_option(command: Command) -> Command:
+    """`--seed N`."""
+    return click.option(
+        "--seed", type=int, default=0, metavar="N", help="Seed of everything random."
+    )(command)
 
 
 def probe_options(command: Command) -> Command:
-    """How files are opened; the command gets one `probing`. Put it outside of `engine_options`."""
+    """How files are opened. The command receives one `probing`.
+
+    Where both are used, `engine_options` stands above this decorator: `--limit` and
+    `--retry-quarantined` are parts of the engine then, and hold for the probe as well.
+    """
     options = (
         click.option(
             "--hash",
             "hash_mode",
             type=click.Choice(["sampled", "full"]),
             default="sampled",
-            help="Tell files apart by samples of their content or by all of it.",
+            help="Identify files by samples of their content (a few MiB) or by all of it.",
         ),
-        click.option("--image-fps", default=25.0, help="Frames per second of image folders."),
+        click.option(
+            "--image-fps",
+            default=25.0,
+            metavar="FPS",
+            help="Frames per second of image folders, which state none.",
+        ),
     )
 
     @wraps(command)
@@ -68,7 +96,11 @@ def probe_options(command: Command) -> Command:
         own = {name: values.pop(name) for name in ProbeOptions.model_fields if name in values}
         if "limits" in own:
             own["limits"] = limits_of(own["limits"])
-        return command(probing=ProbeOptions(**own), **values)
+        probing = ProbeOptions(**own)
+        engine: Engine | None = values.get("engine")
+        if engine is not None:
+            probing = engine.probing(probing)
+        return command(probing=probing, **values)
 
     for option in reversed(options):
         option(with_probing)
@@ -80,36 +112,76 @@ limit_option = click.option(
     "limits",
     multiple=True,
     metavar="KEY=VALUE",
-    help="What a file may cost: pixels, hours, bytes, seconds (without progress), memory.",
+    help="Limit for one file; may be repeated. Keys: pixels (of a frame), hours (of footage), "
+    "bytes (of the file), seconds (of decoding without progress), memory (bytes of the decoder).",
 )
 retry_option = click.option(
-    "--retry-quarantined", is_flag=True, help="Open files again that took a process down."
+    "--retry-quarantined",
+    is_flag=True,
+    help="Also open files that took a process down before.",
 )
 corrupt_option = click.option(
     "--on-corrupt",
     type=click.Choice(["keep", "skip", "fail"]),
     default="keep",
-    help="Clips with damaged frames: use them, leave them out, or refuse the video.",
+    help="Clips with damaged frames: keep them, skip them, or fail the whole video.",
 )
 
 
 def engine_options(command: Command) -> Command:
-    """Where and how fast; none of them changes a key. The command gets them as one `engine`."""
+    """Where and how fast; no option changes a key. The command receives one `engine`."""
     options = (
-        click.option("--device", default="cpu", help="cpu, cuda (all GPUs), cuda:0, cuda:0,cuda:1"),
-        click.option("--workers", type=click.IntRange(0), default=0, help="Local processes (CPU)."),
-        click.option("--scheduler", metavar="ADDR", help="An existing Dask cluster; tls://..."),
-        click.option("--tls-ca", type=FILE, help="Certificate authority of the cluster."),
-        click.option("--tls-cert", type=FILE, help="This side's certificate."),
-        click.option("--tls-key", type=FILE, help="Its key."),
-        click.option("--threads", type=click.IntRange(1), help="CPU threads of a network."),
-        click.option("--streams", type=click.IntRange(1), help="Videos at once in each process."),
-        click.option("--batch-size", type=click.IntRange(1), help="Clips a batch; else tuned."),
-        click.option("--compile", is_flag=True, help="Let torch.compile rewrite networks."),
+        click.option(
+            "--device",
+            default="cpu",
+            metavar="NAMES",
+            help="Where networks run: cpu, cuda (all GPUs), cuda:0, or several: cuda:0,cuda:1.",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(0),
+            default=0,
+            metavar="N",
+            help="Local worker processes on the CPU; 0 runs everything in this process.",
+        ),
+        click.option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Run on an existing Dask cluster; off this host the address starts with tls://.",
+        ),
+        click.option("--tls-ca", type=FILE, help="Certificate of the cluster's authority (PEM)."),
+        click.option("--tls-cert", type=FILE, help="Certificate of this process (PEM)."),
+        click.option("--tls-key", type=FILE, help="Key of that certificate (PEM)."),
+        click.option(
+            "--threads",
+            type=click.IntRange(1),
+            metavar="N",
+            help="CPU threads of a network. Without it the processes share the cores.",
+        ),
+        click.option(
+            "--streams",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Videos at once in each process. Without it 2 on a CPU; on a GPU one for each "
+            "core, at most 16.",
+        ),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Clips in a batch. Without it the fastest size is found once for each machine.",
+        ),
+        click.option(
+            "--compile",
+            is_flag=True,
+            help="Let torch.compile rewrite the networks; pays for long runs only.",
+        ),
         click.option(
             "--span-frames",
             type=click.IntRange(1),
-            help="Frames a span; else about ten minutes of footage.",
+            metavar="N",
+            help="Frames in a span, the unit of work and storage. Without it 16384, about ten "
+            "minutes.",
         ),
         limit_option,
         retry_option,
@@ -122,8 +194,6 @@ def engine_options(command: Command) -> Command:
         own = {name: values.pop(name) for name in Engine.model_fields if name in values}
         own["limits"] = limits_of(own["limits"])
         engine = Engine(**{name: value for name, value in own.items() if value is not None})
-        if "probing" in values:
-            values["probing"] = engine.probing(values["probing"])
         return command(engine=engine, **values)
 
     for option in reversed(options):
@@ -132,7 +202,7 @@ def engine_options(command: Command) -> Command:
 
 
 def limits_of(pairs: tuple[str, ...]) -> DecodeLimits:
-    """The limits that `--limit KEY=VALUE` options state."""
+    """The limits of the `--limit KEY=VALUE` options."""
     from ...extractors.footage.limits import DecodeLimits
     from ..run.config import parse_settings
 
@@ -140,12 +210,18 @@ def limits_of(pairs: tuple[str, ...]) -> DecodeLimits:
 
 
 set_option = click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting; may be repeated."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one setting; may be repeated. The value is TOML: 3, true, [1, 2]; or a word.",
 )
 
 
 def echo(lines: list[str], values: dict[str, Any], as_json: bool) -> None:
     """Print lines, or the same facts as JSON."""
+    import json
+
     click.echo(json.dumps(values, indent=1) if as_json else "\n".join(lines))
 
 
@@ -166,7 +242,7 @@ def finish(failures: list[Failure], path: Path) -> None:
 
 
 def open_target(target: Path, split: str | None) -> Manifest:
-    """A manifest file, or one's own footage: a file or a folder."""
+    """Open a manifest file, or build the manifest of a video file or a folder of footage."""
     from ...data_manifests.record import ManifestError
     from ...data_manifests.table import read_manifest
 

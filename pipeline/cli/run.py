@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import ANY, FILE, OUT, cache_option, echo, finish, json_option, set_option
+from .options import (
+    ANY,
+    FILE,
+    OUT,
+    cache_option,
+    device_option,
+    echo,
+    finish,
+    json_option,
+    seed_option,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from ..store.failures import Failure
@@ -16,9 +27,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run_file", type=FILE)
 @set_option
-@click.option("--dry-run", is_flag=True, help="Print the stages and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the stages with keys and targets; run none.")
 def run(run_file: Path, settings: tuple[str, ...], dry_run: bool) -> None:
     """Run everything that a TOML file describes, from manifest to report.
+
+    RUN_FILE is the TOML file; --set changes a key in it, as section.key=value.
 
     \b
     Example:
@@ -45,17 +58,27 @@ def run(run_file: Path, settings: tuple[str, ...], dry_run: bool) -> None:
 
 @click.command()
 @click.argument(
-    "what", type=click.Choice(["decode", "network", "extract", "engine", "index", "train"])
+    "what",
+    type=click.Choice(["decode", "network", "extract", "engine", "index", "train", "startup"]),
 )
 @click.option(
-    "--repeats", type=click.IntRange(1), help="Turns (3), runs (1), or training steps (2)."
+    "--repeats",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Repeats: turns of decode and network (3), runs of extract (1), steps of train (2), "
+    "starts of startup (20).",
 )
-@click.option("--count", type=click.IntRange(1), help="Spans of engine, shards of index.")
-@click.option("--device", default="cpu", help="Of networks.")
+@click.option(
+    "--count",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Spans of engine (10000), or shards of index (1000000).",
+)
+@device_option
 @click.option(
     "--footage",
     type=ANY,
-    help="Of decode and extract; else a scene is drawn.",
+    help="Video for decode, or video or folder for extract. Without it a scene is drawn.",
 )
 @json_option
 def bench(
@@ -66,42 +89,66 @@ def bench(
     footage: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure speed side by side in one run, and say how far it is from what the machine can do.
+    """Measure speed side by side in one run, against what the machine can do.
+
+    WHAT is one of:
 
     \b
     decode   frames/s out of a video
     network  clips/s of every network and precision, against plain code and matmul
     extract  end to end: waiting of the device, patch cubes, memory
-    engine   what a span costs beside its task (--count 10000)
-    index    an index of --count 1000000 shards
+    engine   what a span costs besides its task (--count spans)
+    index    an index of many shards (--count)
     train    the weakly supervised detectors at paper size
-    """
-    from ..bench.decode import bench_decode
-    from ..bench.engine import bench_engine, bench_index
-    from ..bench.extract import bench_extract
-    from ..bench.network import bench_network
-    from ..bench.train import bench_train
+    startup  CPU time of `vadpipe --help` and `--version`, against `python -c pass`
 
+    \b
+    Example:
+        vadpipe bench network --repeats 5
+    """
     match what:
+        case "startup":
+            from ..bench.startup import bench_startup
+
+            values, lines = bench_startup(repeats=repeats or 20)
         case "decode":
+            from ..bench.decode import bench_decode
+
             values, lines = bench_decode(footage, repeats=repeats or 3)
         case "network":
+            from ..bench.network import bench_network
+
             values, lines = bench_network(repeats=repeats or 3, device=device)
         case "extract":
+            from ..bench.extract import bench_extract
+
             values, lines = bench_extract(footage, repeats=repeats or 1, device=device)
         case "engine":
+            from ..bench.engine import bench_engine
+
             values, lines = bench_engine(spans=count or 10_000)
         case "index":
+            from ..bench.engine import bench_index
+
             values, lines = bench_index(shards=count or 1_000_000)
         case _:
+            from ..bench.train import bench_train
+
             values, lines = bench_train(steps=repeats or 2, device=device)
     echo(lines, values, as_json)
 
 
 @click.command()
-@click.option("-o", "--out", type=OUT, default=Path("demo"))
-@click.option("--seed", type=int, default=0)
-@click.option("--device", default="cpu")
+@click.option(
+    "-o",
+    "--out",
+    type=OUT,
+    default=Path("demo"),
+    metavar="DIR",
+    help="Folder of the drawn footage and of the results.",
+)
+@seed_option
+@device_option
 @cache_option
 def demo(out: Path, seed: int, device: str, cache: Path) -> None:
     """Draw a small surveillance scene, then run everything on it; prints AUC and the report."""

