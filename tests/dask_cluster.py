@@ -1,4 +1,4 @@
-"""A cluster that somebody else has started, for tests of what connects to one."""
+"""A cluster that runs already, for tests of what connects to one."""
 
 from __future__ import annotations
 

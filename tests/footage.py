@@ -116,7 +116,7 @@ def write_coding(name: str, folder: Path, frames: int = 120) -> Path:
 
 
 def repeat_video(source: Path, path: Path, times: int) -> Path:
-    """Play a video (constant rate, no B-frames) again and again, without encoding it anew."""
+    """Play a video (constant rate, no B-frames) again and again, without encoding it again."""
     with av.open(str(source)) as given, av.open(str(path), "w") as container:
         stream = given.streams.video[0]
         out = container.add_stream_from_template(stream)

@@ -2,7 +2,7 @@
 
 `tests/data/v0_1` is a cache with models and score folders as version 0.1.0 wrote them, and
 `expected.json` what that version read from them. The tests work on copies; the footage then lies
-at another path, so files are probed anew and everything has to be found by content.
+at another path, so files are probed again and everything must be found by content.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def test_nothing_is_scored_again_in_an_old_folder(run: Run, name: str) -> None:
 
 
 @pytest.mark.parametrize("step", EXTRACTED)
-def test_features_that_are_made_anew_are_equal(run: Run, step: str) -> None:
+def test_features_that_are_made_again_are_equal(run: Run, step: str) -> None:
     words = list(EXPECTED["commands"][step])
     if step == "extract_patches":
         words[1] = "frames.csv"  # one video of those: a network takes its time

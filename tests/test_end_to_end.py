@@ -150,7 +150,7 @@ def test_run_file_does_everything_and_a_second_run_nothing(run: Run, tmp_path: P
     assert (tmp_path / "result" / "report.html").is_file()
     again = run("run", "run.toml")
     assert "nothing to do" in again and "kept" in again
-    # another test setting changes the keys behind it and no key before it
+    # another test setting changes the keys after it and no key before it
     other = plan(load_run(Path("run.toml"), ["score.events.quantile=0.98"]))
     same = [a.key == b.key for a, b in zip(stages, other, strict=True)]
     assert same == [True] * 4 + [False] * 3

@@ -159,7 +159,7 @@ def check_kills(
     for i in range(caches):
         cache = tmp_path / f"killed{i}"
         for _ in range(kills):
-            # before the first shard, between two, in the middle of one, behind the last
+            # before the first shard, between two, in the middle of one, after the last
             there = shards(cache)
             wanted = there + rng.randrange(max(1, len(expected) - there))
             delay = rng.uniform(0, 0.05)
@@ -309,7 +309,7 @@ def test_a_worker_killed_on_a_cluster(
 def test_decoders_that_are_killed_are_replaced(
     scene: Manifest, expected: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the system does for want of memory: their spans are tried again, nobody is blamed."""
+    """As the system does for want of memory: their spans are tried again, no video is blamed."""
     monkeypatch.setattr(coordinator, "run_job", slow_job)
     killer = killing(lambda: children_named("decode_worker"), times=12 if SOAK else 4)
     done = run(scene, tmp_path)
@@ -361,7 +361,7 @@ def test_a_poisoned_video_goes_to_quarantine_and_no_other(
     again = run(scene, tmp_path)
     assert [(f.video_id, f.error) for f in again.failures] == [("b.mp4", "Quarantined")]
     assert again.written == 0
-    # ... until somebody says so, and then stays free
+    # ... until the user releases it, and then stays free
     check(scene, tmp_path, expected, Engine(span_frames=4, retry_quarantined=True))
     assert not quarantine.entries(tmp_path)
     check(scene, tmp_path, expected)

@@ -52,7 +52,7 @@ def test_the_manifest_says_what_was_drawn(scene: Path) -> None:
         assert record.anomalies is not None
         assert (record.masks is None) == (record.split == "train")
         share = frame_labels(record.anomalies, FRAMES).mean()
-        assert share < 0.9  # an anomaly comes in while somebody watches
+        assert share < 0.9  # an anomaly comes in while the camera watches
 
 
 def test_clips_decode_to_what_was_asked_for(scene: Path) -> None:

@@ -81,7 +81,7 @@ def test_steps_do_not_slip_into_the_ground() -> None:
 
 
 def test_legs_swing() -> None:
-    """A walker is wide at times and narrow at others; somebody who stands is not."""
+    """A walker is wide at times and narrow at others; a person who stands is not."""
 
     def widths(vx: float) -> list[int]:
         _, tracks = drawn(actor("walker", z=NEAR, vx=vx), frames=30)

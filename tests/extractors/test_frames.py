@@ -1,4 +1,4 @@
-"""Kept pixels: those of Pillow, and only where somebody has allowed for them."""
+"""Kept pixels: those of Pillow, and only if the user has allowed them."""
 
 from __future__ import annotations
 

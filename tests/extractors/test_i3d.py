@@ -164,7 +164,7 @@ def test_one_crop_is_the_centre_or_the_whole_frame() -> None:
     np.testing.assert_allclose(whole[0, 0], features.detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_crops_are_cut_behind_the_resize() -> None:
+def test_crops_are_cut_after_the_resize() -> None:
     clip = moving_clip(24, 32)
     found = extractor(resize=12, crops=10, crop_size=8).extract([clip])["features"]
     small = torch.nn.functional.interpolate(

@@ -196,4 +196,4 @@ def test_what_a_dry_run_counts_is_what_is_done(scene: Manifest, tmp_path: Path) 
         assert estimate(plans, [spec]).spans == done.written == len(scene) - 1
     again = Engine(retry_quarantined=True)
     assert barred_by_quarantine(probed, tmp_path, again) == {}
-    assert quarantine.entries(tmp_path), "who only asks lets nobody go"
+    assert quarantine.entries(tmp_path), "planning releases no video"

@@ -464,7 +464,7 @@ def test_copies_of_one_array_are_taken_once(take: Any, folder: Path) -> None:
     assert [f.video_id for f in done.failures] == ["b"]
 
 
-def test_a_number_behind_a_name(take: Any, folder: Path) -> None:
+def test_a_number_after_a_name(take: Any, folder: Path) -> None:
     """cam_1 is a video of that name, unless there is a crop 0 of cam."""
     for name in ("cam", "cam_1", "cam_2"):
         np.save(folder / f"{name}.npy", features(3, WIDTH, seed=len(name)))
@@ -628,7 +628,7 @@ def test_import_train_score_evaluate_without_footage(
 
 
 def test_scores_know_what_was_imported(run: Any, folder: Path, tmp_path: Path) -> None:
-    """A video without features fails by name; other features are scored anew."""
+    """A video without features fails by name; other features are scored again."""
     write_toy(folder, tmp_path / "m.parquet")
     (folder / "t1_i3d.npy").rename(tmp_path / "t1_i3d.npy")
     run("import", "m.parquet", "files", "--name", "toy")

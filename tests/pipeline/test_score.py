@@ -330,7 +330,7 @@ def test_only_the_features_of_videos_at_work_are_on_disk(
 
     monkeypatch.setattr(score_stage, "_write_part", counting)
     archive.score(discard_features=True, engine=Engine(streams=1))
-    assert 1 <= most <= 2, "the one that is scored, and the one behind it"
+    assert 1 <= most <= 2, "the one that is scored, and the one after it"
 
 
 def test_a_discarding_run_that_was_interrupted_goes_on(
@@ -478,7 +478,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
 
 
 def test_features_that_a_killed_run_has_left_are_listed(archive: Archive) -> None:
-    """They are whole, so nobody extracts them again."""
+    """They are whole, so they are not extracted again."""
     listed = archive.manifest()
     extract_features(listed, probe_files(listed, archive.cache), [NULL], archive.cache)
     (store,) = stores_of([NULL], archive.cache)

@@ -36,7 +36,7 @@ BUILD = Path("/tmp/vadpipe-0.1.0")  # its path is in the files; it is gone when 
 HEIGHT, WIDTH = 48, 64
 KEPT = ("footage", "features", "cache", "scores")
 
-# Everything the fixture is made with; the tests give the same settings again.
+# Everything the fixture is made with; the tests use the same settings again.
 STEPS = {
     "extract_null": "extract weak.csv -e null --span-frames 64",
     "extract_patches": (
@@ -150,7 +150,7 @@ def write_features(records: list[VideoRecord]) -> None:
 
 
 def run(arguments: list[str], code: int = 0) -> str:
-    """One command; gives what it prints."""
+    """Run one command and return what it prints."""
     sys.argv = ["vadpipe", *arguments]  # noted in run.json and in the journal
     result = CliRunner().invoke(cli, [*arguments, "--cache", "cache"], catch_exceptions=False)
     assert result.exit_code == code, result.output
@@ -158,7 +158,7 @@ def run(arguments: list[str], code: int = 0) -> str:
 
 
 def forget_the_machine() -> None:
-    """Take out what is about this machine and is read by nobody, and the large pages."""
+    """Remove facts about this machine that no command reads, and the large pages."""
     for path in Path("cache/runs").glob("*.json"):
         values = json.loads(path.read_text(encoding="utf-8"))
         values |= {"host": "example", "pid": 1}

@@ -96,7 +96,7 @@ def test_device_that_does_not_exist(device: str) -> None:
 
 
 class Block(nn.Module):
-    """Convolution and norm side by side, a sequence of them, and a norm behind something else."""
+    """Convolution and norm side by side, a sequence of them, and a norm after something else."""
 
     norm_of: ClassVar[dict[str, str]] = {"conv": "norm", "0": "1"}
 
@@ -131,12 +131,12 @@ def test_folding_keeps_the_numbers(block: Block) -> None:
     before = block(x)
     fold_batch_norms(block, block.norm_of)
     kinds = [type(module).__name__ for module in block.modules()]
-    assert kinds.count("BatchNorm3d") == 1  # the one behind the ReLU stays
+    assert kinds.count("BatchNorm3d") == 1  # the one after the ReLU stays
     torch.testing.assert_close(block(x), before, rtol=1e-5, atol=1e-6)
 
 
 class Misleading(nn.Module):
-    """The norm registered right behind `first` normalises something else."""
+    """The norm registered right after `first` normalises something else."""
 
     norm_of: ClassVar[dict[str, str]] = {"second": "norm"}
 
@@ -319,7 +319,7 @@ def clips(count: int) -> torch.Tensor:
 
 
 def test_networks_take_turns_in_one_thread(tmp_path: Path) -> None:
-    """Whoever calls: no two batches at once, always in the lane, with the threads told."""
+    """For all callers: no two batches at once, always in the lane, with the given threads."""
     seen: list[tuple[int, int]] = []
     inside = threading.Lock()
 
@@ -353,7 +353,7 @@ def test_convolutions_agree_in_both_layouts() -> None:
 
 @pytest.mark.slow
 def test_a_compiled_network_takes_the_batch_that_is_told(tmp_path: Path) -> None:
-    """Nothing is filled up to a size that nobody asked for."""
+    """Batches are not filled up unless a size is asked for."""
     seen: list[tuple[int, ...]] = []
 
     class Noting(nn.Module):

@@ -22,7 +22,7 @@ def test_work_is_done_in_one_thread_and_comes_back() -> None:
 
 def test_usage_counts_work_and_the_waiting_of_those_who_have_some() -> None:
     lane = Lane("test")
-    time.sleep(0.05)  # nobody wants it
+    time.sleep(0.05)  # no work wants the lane
     assert (lane.usage().busy, lane.usage().waited) == (0.0, 0.0)
     with lane.wanted():
         lane.run(lambda: time.sleep(0.05))

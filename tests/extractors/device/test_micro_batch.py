@@ -104,7 +104,7 @@ def test_what_was_shrunk_stays_so_when_another_shape_comes(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": "b"}', "\x00"])
-def test_a_damaged_file_is_measured_anew(text: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_measured_again(text: str, tmp_path: Path) -> None:
     path = tmp_path / "tuning.json"
     path.write_text(text)
     assert MicroBatches(path).size("net", "cpu", 2, lambda n: 1.0) == 2

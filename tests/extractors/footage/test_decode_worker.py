@@ -147,7 +147,7 @@ def test_it_runs_ahead_but_not_far(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         time.sleep(0.3)
         before = child.cpu_times().user
         time.sleep(0.3)
-        assert child.cpu_times().user - before < 0.1, "it decodes on although nobody reads"
+        assert child.cpu_times().user - before < 0.1, "it decodes on although no process reads"
         assert [f.index for f in frames] == list(range(1, 400))
 
 
@@ -279,7 +279,7 @@ def test_limits_at_the_limit_are_fine(video: Path) -> None:
     assert guarded_probe(video, limits=exact).n_frames == 120
 
 
-def test_an_error_that_nobody_has_thought_of_names_the_file(video: Path) -> None:
+def test_an_unexpected_error_names_the_file(video: Path) -> None:
     """A division by zero, here: no crash, and the process goes on."""
     row = probe_video(video)
     odd = replace(row, fps=0.0, flags=("no_timestamps", "sequential_only"), key_frames=None)

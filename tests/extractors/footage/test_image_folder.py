@@ -45,7 +45,7 @@ def test_images_are_a_video(tmp_path: Path) -> None:
     frames = list(read_frames(row, 4, 12))
     assert [f.index for f in frames] == list(range(4, 12))
     assert [f.pts for f in frames] == [i / 10 for i in range(4, 12)]
-    # Natural order: img10 comes behind img9.
+    # Natural order: img10 comes after img9.
     assert all(np.array_equal(f.image, moving_picture(f.index + 1)) for f in frames)
     reader = read_frames(row, 18)
     assert len(list(reader)) == 2 and reader.at_end

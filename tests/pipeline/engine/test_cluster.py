@@ -75,7 +75,7 @@ def test_an_existing_cluster_by_its_address(tmp_path: Path) -> None:
             open_client(Engine(scheduler=address, device="cuda")),
         ):
             pass
-        # the cluster is somebody else's: it is still there
+        # another process owns the cluster: it is still there
         with Client(address) as client:
             assert len(client.nthreads()) == 2
 
@@ -158,7 +158,7 @@ def test_an_encrypted_cluster(certificate: tuple[Path, Path], tmp_path: Path) ->
             pass
 
 
-def test_processes_can_be_started_anew() -> None:
+def test_processes_can_be_started_again() -> None:
     with open_client(Engine(workers=2)) as client:
         assert isinstance(client.cluster, Processes)
         before = client.run(os.getpid)
@@ -173,7 +173,7 @@ def test_processes_can_be_started_anew() -> None:
 
 
 def test_gpus_are_those_of_this_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch system hands out some of a machine's GPUs; the others are somebody else's."""
+    """A batch system hands out some of a machine's GPUs; other jobs use the others."""
     engine = Engine(device="cuda:0,cuda:1")
 
     def seen() -> list[str]:

@@ -67,7 +67,7 @@ def test_precision_is_asked_where_the_network_will_run(monkeypatch: pytest.Monke
     spec = resolve_extractor("inception_i3d", precision="auto", **options)
     assert spec.precision == "bf16" and asked == [(engine, "auto")]
     resolve_extractor("null", engine=engine)
-    assert len(asked) == 1, "nobody asks for what has no network"
+    assert len(asked) == 1, "no precision is resolved without a network"
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,7 @@ def test_the_share_of_waiting_is_that_of_all_processes_together(tmp_path: Path) 
     assert kept.state.waited == kept.waited()
 
 
-def test_without_a_network_nobody_has_waited(tmp_path: Path) -> None:
+def test_without_a_network_there_is_no_waiting_time(tmp_path: Path) -> None:
     kept = Journal(tmp_path, state())
     assert kept.waited() is None
     kept.note_usage(usage("a", 0.0, 1.0), usage("a", 0.0, 5.0))

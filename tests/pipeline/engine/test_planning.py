@@ -109,7 +109,7 @@ def test_a_shard_that_the_index_does_not_know_is_opened_once(
     assert opened == [] and len(index_parts(store)) == 1
 
 
-def test_a_shard_that_cannot_be_read_is_written_anew(
+def test_a_shard_that_cannot_be_read_is_written_again(
     scene: Manifest, held: tuple[Probed, FeatureStore], tmp_path: Path
 ) -> None:
     probed, store = held
@@ -126,7 +126,7 @@ def test_a_shard_that_cannot_be_read_is_written_anew(
     assert store.verify() == []
 
 
-def test_a_shard_that_is_gone_is_written_anew_whatever_the_index_says(
+def test_a_shard_that_is_gone_is_written_again_whatever_the_index_says(
     held: tuple[Probed, FeatureStore],
 ) -> None:
     probed, store = held

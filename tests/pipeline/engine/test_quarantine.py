@@ -1,4 +1,4 @@
-"""Quarantine: what has taken a process down is not opened again until somebody says so."""
+"""Quarantine: what has taken a process down is not opened again until the user releases it."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_only_what_takes_a_process_down_belongs_there() -> None:
     worker: Any = None
     killed = KilledWorker("task", worker, 1)
     assert all(map(belongs_there, [DecoderHang(), DecoderCrash(), DecoderMemory(), killed]))
-    assert not belongs_there(DecoderKilled()), "somebody else did it"
+    assert not belongs_there(DecoderKilled()), "another process killed it"
     others = [DecodeError(), OverLimit(), CorruptFrames(), MemoryError(), OSError(), ValueError()]
     assert not any(map(belongs_there, others))
     assert not belongs_there(Quarantined())

@@ -95,7 +95,7 @@ def test_a_cluster_has_its_own_cores(machine: Any) -> None:
 
 
 def test_a_cluster_has_its_own_gpus(machine: Any) -> None:
-    """Whoever starts the run needs none."""
+    """The process that starts the run needs none."""
     machine(gpus=0)
     engine = Engine(scheduler="tls://host:1", device="cuda")
     assert engine.runtime() == Runtime("cuda:0", None)

@@ -297,7 +297,7 @@ def test_a_task_that_finds_its_shards_there_counts_their_damage(
         assert sum(result.damaged for result in done.results) == len(bad)
 
 
-def test_damage_behind_the_end_that_the_header_promised_is_counted(tmp_path: Path) -> None:
+def test_damage_after_the_end_that_the_header_promised_is_counted(tmp_path: Path) -> None:
     done = run(tmp_path, drawing(50, {45}), video(40), [null()], 16)
     assert done.damaged() == [0, 0, 1]
 

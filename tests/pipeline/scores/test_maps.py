@@ -311,7 +311,7 @@ Again = Callable[..., int]
 
 @pytest.fixture
 def again(prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Again:
-    """Score into tmp_path / "out"; gives how many videos were scored anew."""
+    """Score into tmp_path / "out"; returns how many videos were scored again."""
     manifest, probed, cache, model = prepared
     real = ModelFolder.load
 

@@ -74,7 +74,7 @@ def test_write_and_read_back(tmp_path: Path) -> None:
 def test_shards_of_several_span_sizes_give_each_row_once(
     tmp_path_factory: pytest.TempPathFactory, n: int, sizes: list[int], keep: Any
 ) -> None:
-    """Whatever earlier runs with other span sizes left behind, reading gives every row once."""
+    """Whatever earlier runs with other span sizes left, reading returns every row once."""
     store = make_store(tmp_path_factory.mktemp("store"))
     for size in sizes[:-1]:
         for span in plan_spans(CONTENT, n, size):
@@ -328,7 +328,7 @@ def test_folding_keeps_all_rows(tmp_path: Path) -> None:
 
 
 def test_many_runs_fold_and_add_at_once(tmp_path: Path) -> None:
-    """Whoever reads meanwhile may see too little, but nothing is ever lost."""
+    """A reader may see too little meanwhile, but nothing is ever lost."""
     stores = [make_store(tmp_path) for _ in range(8)]
 
     def work(number: int) -> None:
