@@ -60,22 +60,7 @@ def bench_extract(
     with _manifest(footage) as (manifest, folder), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that random weights mean nothing
         probed = probe_files(manifest, folder)
-        specs = {
-            "whole frame": resolve_extractor(
-                "inception_i3d",
-                {"resize": FRAME},
-                weights="random:0",
-                precision=precision,
-                engine=engine,
-            ),
-            "patch cubes": resolve_extractor(
-                "patch_cubes",
-                {"frame_size": FRAME, "patch_sizes": PATCHES},
-                weights="random:0",
-                precision=precision,
-                engine=engine,
-            ),
-        }
+        specs = _specs(precision, engine)
         few = Probed(dict(list(probed.rows.items())[:1]))
         for spec in specs.values():  # batch sizes are tried out, libraries loaded
             _once(manifest, few, spec, folder / "warm", engine)
@@ -111,6 +96,20 @@ def bench_extract(
     lines += [_line(name, run) for name, run in best.items()]
     lines.append(f"a FLOP of patch cubes takes {ratio:.2f} x the time of one of the whole frame")
     return values, lines
+
+
+def _specs(precision: PrecisionRequest, engine: Engine) -> dict[str, ExtractorSpec]:
+    """The whole frame and its patches, through the same network."""
+    made = {
+        "whole frame": ("inception_i3d", {"resize": FRAME}),
+        "patch cubes": ("patch_cubes", {"frame_size": FRAME, "patch_sizes": PATCHES}),
+    }
+    return {
+        name: resolve_extractor(
+            extractor, settings, weights="random:0", precision=precision, engine=engine
+        )
+        for name, (extractor, settings) in made.items()
+    }
 
 
 def _line(name: str, run: dict[str, Any]) -> str:

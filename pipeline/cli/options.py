@@ -128,64 +128,65 @@ corrupt_option = click.option(
 )
 
 
+ENGINE_OPTIONS = (
+    click.option(
+        "--device",
+        default="cpu",
+        metavar="NAMES",
+        help="Where networks run: cpu, cuda (all GPUs), cuda:0, or several: cuda:0,cuda:1.",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(0),
+        default=0,
+        metavar="N",
+        help="Local worker processes on the CPU; 0 runs everything in this process.",
+    ),
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Run on an existing Dask cluster; off this host the address starts with tls://.",
+    ),
+    click.option("--tls-ca", type=FILE, help="Certificate of the cluster's authority (PEM)."),
+    click.option("--tls-cert", type=FILE, help="Certificate of this process (PEM)."),
+    click.option("--tls-key", type=FILE, help="Key of that certificate (PEM)."),
+    click.option(
+        "--threads",
+        type=click.IntRange(1),
+        metavar="N",
+        help="CPU threads of a network. Without it the processes share the cores.",
+    ),
+    click.option(
+        "--streams",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Videos at once in each process. Without it 2 on a CPU; on a GPU one for each "
+        "core, at most 16.",
+    ),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Clips in a batch. Without it the fastest size is found once for each machine.",
+    ),
+    click.option(
+        "--compile",
+        is_flag=True,
+        help="Let torch.compile rewrite the networks; pays for long runs only.",
+    ),
+    click.option(
+        "--span-frames",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Frames in a span, the unit of work and storage. Without it 16384, about ten minutes.",
+    ),
+    limit_option,
+    retry_option,
+)
+
+
 def engine_options(command: Command) -> Command:
     """Where and how fast; no option changes a key. The command receives one `engine`."""
-    options = (
-        click.option(
-            "--device",
-            default="cpu",
-            metavar="NAMES",
-            help="Where networks run: cpu, cuda (all GPUs), cuda:0, or several: cuda:0,cuda:1.",
-        ),
-        click.option(
-            "--workers",
-            type=click.IntRange(0),
-            default=0,
-            metavar="N",
-            help="Local worker processes on the CPU; 0 runs everything in this process.",
-        ),
-        click.option(
-            "--scheduler",
-            metavar="ADDRESS",
-            help="Run on an existing Dask cluster; off this host the address starts with tls://.",
-        ),
-        click.option("--tls-ca", type=FILE, help="Certificate of the cluster's authority (PEM)."),
-        click.option("--tls-cert", type=FILE, help="Certificate of this process (PEM)."),
-        click.option("--tls-key", type=FILE, help="Key of that certificate (PEM)."),
-        click.option(
-            "--threads",
-            type=click.IntRange(1),
-            metavar="N",
-            help="CPU threads of a network. Without it the processes share the cores.",
-        ),
-        click.option(
-            "--streams",
-            type=click.IntRange(1),
-            metavar="N",
-            help="Videos at once in each process. Without it 2 on a CPU; on a GPU one for each "
-            "core, at most 16.",
-        ),
-        click.option(
-            "--batch-size",
-            type=click.IntRange(1),
-            metavar="N",
-            help="Clips in a batch. Without it the fastest size is found once for each machine.",
-        ),
-        click.option(
-            "--compile",
-            is_flag=True,
-            help="Let torch.compile rewrite the networks; pays for long runs only.",
-        ),
-        click.option(
-            "--span-frames",
-            type=click.IntRange(1),
-            metavar="N",
-            help="Frames in a span, the unit of work and storage. Without it 16384, about ten "
-            "minutes.",
-        ),
-        limit_option,
-        retry_option,
-    )
 
     @wraps(command)
     def with_engine(**values: Any) -> Any:
@@ -196,7 +197,7 @@ def engine_options(command: Command) -> Command:
         engine = Engine(**{name: value for name, value in own.items() if value is not None})
         return command(engine=engine, **values)
 
-    for option in reversed(options):
+    for option in reversed(ENGINE_OPTIONS):
         option(with_engine)
     return cast(Command, with_engine)
 
