@@ -100,7 +100,7 @@ def bench_extract(
 
 def _specs(precision: PrecisionRequest, engine: Engine) -> dict[str, ExtractorSpec]:
     """The whole frame and its patches, through the same network."""
-    made = {
+    made: dict[str, tuple[str, dict[str, Any]]] = {
         "whole frame": ("inception_i3d", {"resize": FRAME}),
         "patch cubes": ("patch_cubes", {"frame_size": FRAME, "patch_sizes": PATCHES}),
     }
