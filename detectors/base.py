@@ -34,10 +34,31 @@ def grid_of(scale: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+@dataclass(frozen=True)
+class AddedLater:
+    """Marks an option that is newer than trained models: `Annotated[type, ADDED_LATER]`."""
+
+
+ADDED_LATER = AddedLater()
+
+
 class Config(BaseModel):
     """Base of all detector configs: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def for_key(self) -> dict[str, Any]:
+        """Return the settings that are part of a model's key, as JSON values.
+
+        Options marked `ADDED_LATER` are left out at their default, so that a model which was
+        trained before they came keeps its key. The default of such an option must never change.
+        """
+        left_out = {
+            name
+            for name, info in type(self).model_fields.items()
+            if ADDED_LATER in info.metadata and getattr(self, name) == info.default
+        }
+        return self.model_dump(mode="json", exclude=left_out)
 
 
 class Supervision(Enum):

@@ -1,198 +1,255 @@
 """The one training loop: seeded, logged, and resumable after a kill.
 
-A fit is a list of stages; each starts from the last weights of the one before. The content of a
-batch is a function of (seed, stage, step) only, and a checkpoint keeps the state of the random
-generators that dropout uses. So a resumed fit ends with the same weights as one never stopped.
+A fit is a list of stages; each starts from the weights that the one before has kept. The content of
+a batch is a function of (seed, stage, draw) only. A checkpoint keeps the state of the random
+generators that dropout uses, and the best weights so far. So a resumed fit ends with the same
+weights as one never stopped.
 """
 
 from __future__ import annotations
 
-import pickle
+import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ..data_manifests.atomic import write_atomically
 from .base import DetectorError, FitOptions, Row
+from .checkpoint import Checkpoint
+from .precision import Precision, all_widened, bfloat16
+from .pretrained import Arrays, load_state
+from .randomness import random_state, set_random_state, stage_seed
+from .schedule import Schedule
 from .segments import ahead
-
-CHECKPOINT = "unfinished.pt"
+from .validation import Best, Validation
 
 Batch = TypeVar("Batch")
+Output = TypeVar("Output")
 
 
-@dataclass
-class Checkpoint:
-    """The state of an unfinished fit.
-
-    Attributes:
-        stage: index of the stage.
-        step: steps of that stage that are done.
-        module: state of the network.
-        optimizer: state of the optimizer.
-        random: state of torch's random generators.
-        rows: log rows of all steps so far.
-    """
-
-    stage: int
-    step: int
-    module: dict[str, Any]
-    optimizer: dict[str, Any]
-    random: dict[str, Any]
-    rows: list[Row]
-
-    def save(self, folder: Path) -> None:
-        """Write the checkpoint; the file appears whole or not at all.
-
-        Raises:
-            CannotWrite: the disk is full or read-only.
-        """
-        write_atomically(folder / CHECKPOINT, lambda path: torch.save(vars(self), path))
-
-    @classmethod
-    def load(cls, folder: Path | None) -> Checkpoint | None:
-        """Read the checkpoint of a folder; None if there is none.
-
-        Raises:
-            DetectorError: the file exists and cannot be read.
-        """
-        if folder is None or not (folder / CHECKPOINT).is_file():
-            return None
-        path = folder / CHECKPOINT
-        try:
-            values = torch.load(path, map_location="cpu", weights_only=True)
-            return cls(**values)
-        except (OSError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
-            raise DetectorError(
-                f"{path} cannot be read ({error}): delete it to start again"
-            ) from error
-
-
-def discard_checkpoint(folder: Path | None) -> None:
-    """Delete the checkpoint of a fit that is finished."""
-    if folder is not None:
-        (folder / CHECKPOINT).unlink(missing_ok=True)
-
-
-@dataclass
-class Fit(Generic[Batch]):
+@dataclass(kw_only=True)
+class Fit(Generic[Batch, Output]):
     """One stage of training.
 
     Attributes:
         stage: index of the stage.
         name: name of the stage in the log.
-        steps: number of steps.
+        steps: number of steps of the optimizer.
         module: the network, with its frozen parts.
-        optimizer: optimizer of the parameters that learn.
-        batch: step -> batch on the device.
-        losses: batch -> named terms; "total" is minimised.
+        optimizer: optimizer of the parameters that learn, with the full learning rates.
+        batch: draw -> batch on the device; a step takes `accumulate` draws, counted from 0.
+        forward: batch -> outputs of the network: a tensor, or a mapping, sequence or dataclass of
+            tensors and plain values.
+        losses: outputs -> named terms, each a mean over the batch; "total" is minimised.
         prefetch: see `FitOptions`; 0 if the data are on the device.
+        schedule: schedule of the learning rates.
+        precision: "bf16" runs `forward` in bfloat16, but norms, losses, gradients and weights in
+            fp32; "fp32" runs everything as it is.
+        accumulate: number of batches whose gradients a step averages. If the loss is a mean over
+            samples, the gradient is that of one batch of all their samples. Batch norms and terms
+            that compare the samples of a batch see one batch at a time.
+        clip: largest L2 norm of all gradients together; larger ones are scaled down to it.
+        validation: values to measure between steps, and the choice of the kept weights.
+        pretrained: part of the module -> its first weights; see `load_state`. A resumed fit
+            ignores them.
+        strict: see `load_state`.
         rows: log rows of all stages so far.
+        best: the best weights so far, if the validation chooses.
     """
 
-    stage: int
+    stage: int = 0
     name: str
     steps: int
     module: nn.Module
     optimizer: torch.optim.Optimizer
     batch: Callable[[int], Batch]
-    losses: Callable[[Batch], dict[str, Tensor]]
+    forward: Callable[[Batch], Output]
+    losses: Callable[[Output], dict[str, Tensor]]
     prefetch: int = 0
+    schedule: Schedule = field(default_factory=Schedule)
+    precision: Precision = "fp32"
+    accumulate: int = 1
+    clip: float | None = None
+    validation: Validation | None = None
+    pretrained: Mapping[str, Arrays] = field(default_factory=dict)
+    strict: bool = True
     rows: list[Row] = field(default_factory=list)
+    best: Best | None = field(default=None, init=False)
 
-    def run(self, seed: int, options: FitOptions, resumed: Checkpoint | None) -> list[Row]:
-        """Train to the last step and return the log rows of all stages so far.
+    def __post_init__(self) -> None:
+        if self.accumulate < 1:
+            raise DetectorError(f"{self.name}: accumulate is {self.accumulate}, not 1 or more")
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise DetectorError(f"{self.name}: clip is {self.clip}, not a positive number")
+        self.schedule.check(self.steps, self.name)
+        # A checkpoint holds the scheduled rates; the full ones are those of the fresh optimizer.
+        self._rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self._device = next(self.module.parameters()).device
+        if self.precision == "bf16":
+            self._check_master_weights()
 
-        A row holds stage, step, steps, lr, every term of the loss, and four times in seconds: data
-        (waiting for the batch), forward, backward (with the optimizer), and the whole step.
+    @property
+    def kept_step(self) -> int:
+        """Number of the step whose weights a finished fit has kept, from 1."""
+        return self.steps if self.best is None else self.best.step
+
+    def run(
+        self, *, seed: int, options: FitOptions, resumed: Checkpoint | None = None
+    ) -> list[Row]:
+        """Train to the last step; return the log rows of all stages so far.
+
+        A row holds stage, step, steps, lr, every term of the loss, "grad_norm" before clipping (if
+        `clip` is set), and four times in seconds: data (waiting for the batches), forward (with
+        the losses), backward (with the optimizer), and the whole step. After a validation a row
+        also holds "validation/NAME" for every value, "validation_seconds", and, if the validation
+        chooses, "kept": 1 if these weights are the best so far.
+
+        Args:
+            seed:
+                Seed of the fit; each stage derives its own.
+            options:
+                Folder and interval of checkpoints, and the callback for every row.
+            resumed:
+                Checkpoint of this stage, if it was interrupted.
 
         Raises:
-            DetectorError: the loss is not finite.
+            DetectorError: a loss, a gradient or the value that chooses the weights is not finite,
+                or pretrained weights or the checkpoint do not fit.
         """
-        start = 0
-        if resumed is not None:
-            self.optimizer.load_state_dict(resumed.optimizer)
-            _set_random(resumed.random)
-            self.rows = list(resumed.rows)
-            start = resumed.step
-        else:
-            torch.manual_seed(_mixed(seed, self.stage))
+        start = self._begin(seed, resumed)
         saved = time.monotonic()
-        clock = time.perf_counter()
-        for step, batch in enumerate(
-            ahead(self.batch, range(start, self.steps), self.prefetch), start=start
-        ):
-            waited = time.perf_counter()
-            terms = self.losses(batch)
-            forward = time.perf_counter()
-            self.optimizer.zero_grad(set_to_none=True)
-            terms["total"].backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            values = torch.stack([term.detach() for term in terms.values()]).tolist()
-            done = time.perf_counter()
-            row: Row = {
-                "stage": self.name,
-                "step": step + 1,
-                "steps": self.steps,
-                "lr": float(self.optimizer.param_groups[0]["lr"]),
-                **dict(zip(terms, values, strict=True)),
-                "data_seconds": waited - clock,
-                "forward_seconds": forward - waited,
-                "backward_seconds": done - forward,
-                "seconds": done - clock,
-            }
-            if not all(value == value and abs(value) != float("inf") for value in values):
-                raise DetectorError(
-                    f"{self.name}: the loss is not finite at step {step + 1}: "
-                    f"{ {k: row[k] for k in terms} }; lower the learning rate"
-                )
-            self.rows.append(row)
-            if options.on_step is not None:
-                options.on_step(row)
-            late = time.monotonic() - saved >= options.checkpoint_seconds
-            if options.folder is not None and late and step + 1 < self.steps:
-                self.checkpoint(step + 1).save(options.folder)
-                saved = time.monotonic()
-            clock = time.perf_counter()
+        draws = range(start * self.accumulate, self.steps * self.accumulate)
+        with closing(ahead(self.batch, draws, self.prefetch)) as batches:
+            for step in range(start, self.steps):
+                row = self._step(step, batches)
+                self._validate(step + 1, seed, row)
+                self.rows.append(row)
+                if options.on_step is not None:
+                    options.on_step(row)
+                late = time.monotonic() - saved >= options.checkpoint_seconds
+                if options.folder is not None and late and step + 1 < self.steps:
+                    self.checkpoint(step + 1).save(options.folder)
+                    saved = time.monotonic()
+        if self.best is not None:
+            self.module.load_state_dict(self.best.module)
         return self.rows
 
     def checkpoint(self, step: int) -> Checkpoint:
         """Collect the state after `step` steps of this stage."""
         return Checkpoint(
-            self.stage,
-            step,
-            self.module.state_dict(),
-            self.optimizer.state_dict(),
-            _get_random(),
-            self.rows,
+            stage=self.stage,
+            step=step,
+            module=self.module.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            random=random_state(self._device),
+            rows=self.rows,
+            best=None if self.best is None else vars(self.best),
         )
 
+    def _begin(self, seed: int, resumed: Checkpoint | None) -> int:
+        """Set weights and random generators; return the number of steps that are done."""
+        if resumed is None:
+            load_state(self.module, self.pretrained, strict=self.strict)
+            torch.manual_seed(stage_seed(seed, self.stage))
+            return 0
+        resumed.restore(self.module)
+        self.optimizer.load_state_dict(resumed.optimizer)
+        set_random_state(resumed.random, self._device)
+        self.rows = list(resumed.rows)
+        self.best = None if resumed.best is None else Best(**resumed.best)
+        return resumed.step
 
-@contextmanager
-def private_random(device: str) -> Iterator[None]:
-    """Restore torch's random generators at the end, so that the caller's draws do not change."""
-    target = torch.device(device)
-    devices = [target] if target.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        yield
+    def _step(self, step: int, batches: Iterator[Batch]) -> Row:
+        """Make one step of the optimizer; return its row of the log."""
+        factor = self.schedule.factor(step, self.steps)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+        self.optimizer.zero_grad(set_to_none=True)
+        data = forward = backward = 0.0
+        summed: dict[str, Tensor] = {}
+        clock = time.perf_counter()
+        for _ in range(self.accumulate):
+            batch = next(batches)
+            waited = time.perf_counter()
+            terms = self._terms(batch)
+            computed = time.perf_counter()
+            total = terms["total"] if self.accumulate == 1 else terms["total"] / self.accumulate
+            total.backward()  # type: ignore[no-untyped-call]
+            for name, term in terms.items():
+                summed[name] = summed[name] + term.detach() if name in summed else term.detach()
+            data, forward = data + waited - clock, forward + computed - waited
+            clock = time.perf_counter()
+            backward += clock - computed
+        norm = None if self.clip is None else self._clip(self.clip)
+        self.optimizer.step()
+        means = torch.stack(list(summed.values()))
+        values = (means if self.accumulate == 1 else means / self.accumulate).tolist()
+        backward += time.perf_counter() - clock
+        row: Row = {
+            "stage": self.name,
+            "step": step + 1,
+            "steps": self.steps,
+            "lr": float(self.optimizer.param_groups[0]["lr"]),
+            **dict(zip(summed, values, strict=True)),
+            **({} if norm is None else {"grad_norm": float(norm)}),
+            "data_seconds": data,
+            "forward_seconds": forward,
+            "backward_seconds": backward,
+            "seconds": data + forward + backward,
+        }
+        self._check_finite(row, summed)
+        return row
 
+    def _terms(self, batch: Batch) -> dict[str, Tensor]:
+        if self.precision == "fp32":
+            return self.losses(self.forward(batch))
+        with bfloat16(self.module, self._device):
+            outputs = self.forward(batch)
+        return self.losses(all_widened(outputs))
 
-def _mixed(seed: int, stage: int) -> int:
-    return (seed * 1_000_003 + stage * 7_919 + 1) % (1 << 63)
+    def _clip(self, clip: float) -> Tensor:
+        """Scale the gradients down to a norm; return their norm before."""
+        learning = [p for group in self.optimizer.param_groups for p in group["params"]]
+        return nn.utils.clip_grad_norm_(learning, clip)
 
+    def _check_finite(self, row: Row, terms: Mapping[str, Tensor]) -> None:
+        if not all(math.isfinite(float(row[name])) for name in terms):
+            raise DetectorError(
+                f"{self.name}: the loss is not finite at step {row['step']}: "
+                f"{ {name: row[name] for name in terms} }; lower the learning rate"
+            )
+        if not math.isfinite(float(row.get("grad_norm", 0.0))):
+            raise DetectorError(
+                f"{self.name}: the gradient is not finite at step {row['step']}; lower the "
+                "learning rate"
+            )
 
-def _get_random() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+    def _check_master_weights(self) -> None:
+        learning = {p.dtype for group in self.optimizer.param_groups for p in group["params"]}
+        if learning != {torch.float32}:
+            raise DetectorError(
+                f"{self.name}: precision bf16 needs weights in fp32, these are "
+                f"{', '.join(sorted(str(dtype) for dtype in learning))}"
+            )
 
-
-def _set_random(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    def _validate(self, done: int, seed: int, row: Row) -> None:
+        """Measure where a validation is due, add the values to the row, keep the best weights."""
+        validation = self.validation
+        if validation is None or not validation.due(done, self.steps):
+            return
+        clock = time.perf_counter()
+        measured = validation.run(
+            self.module, done, stage_seed(seed, self.stage, done), self._device
+        )
+        row.update({f"validation/{name}": value for name, value in measured.items()})
+        if validation.best is not None:
+            value = float(measured[validation.best])
+            better = validation.better(value, self.best)
+            if better:
+                self.best = Best.of(self.module, done, value)
+            row["kept"] = int(better)
+        row["validation_seconds"] = time.perf_counter() - clock

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from .base import (
+    ADDED_LATER,
     Bag,
     BagSource,
     Config,
@@ -31,12 +32,11 @@ from .base import (
     Supervision,
     Track,
 )
-from .fitting import (
-    Checkpoint,
-    Fit,
-    discard_checkpoint,
-    private_random,
-)
+from .checkpoint import Checkpoint, discard_checkpoint
+from .fitting import Fit
+from .precision import Precision
+from .randomness import private_random
+from .schedule import Schedule, ScheduleName
 from .segments import (
     FeatureLayout,
     Resampling,
@@ -62,6 +62,21 @@ class MILConfig(Config):
     weight_decay: float = Field(default=0.005, ge=0)
     width: int | None = Field(
         default=None, ge=8, description="average neighbouring feature columns down to this many"
+    )
+    schedule: Annotated[ScheduleName, ADDED_LATER] = Field(
+        default="constant", description="of the learning rate in each stage: constant, cosine"
+    )
+    warmup: Annotated[int, ADDED_LATER] = Field(
+        default=0, ge=0, description="steps of each stage over which the rate rises linearly"
+    )
+    precision: Annotated[Precision, ADDED_LATER] = Field(
+        default="fp32", description="bf16: forward in bfloat16, losses, norms and weights in fp32"
+    )
+    accumulate: Annotated[int, ADDED_LATER] = Field(
+        default=1, ge=1, description="batches whose gradients a step averages"
+    )
+    clip: Annotated[float | None, ADDED_LATER] = Field(
+        default=None, gt=0, allow_inf_nan=False, description="largest L2 norm of the gradients"
     )
 
 
@@ -144,14 +159,28 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
         """Make the network for features of this layout, initialised with torch's generator."""
 
     @abstractmethod
-    def losses(self, network: NetworkT, batch: Mapping[str, Tensor]) -> Terms:
-        """Compute the named terms of the loss; "total" is minimised.
+    def forward(self, network: NetworkT, batch: Mapping[str, Tensor]) -> Any:
+        """Run the network on a batch.
 
         Args:
             network:
                 The network in training.
             batch:
                 Role -> (2 B, T, C, D), normal videos first.
+
+        Returns:
+            A tensor, or a mapping, sequence or dataclass of tensors: the input of `losses`.
+        """
+
+    @abstractmethod
+    def losses(self, network: NetworkT, outputs: Any) -> Terms:
+        """Compute the named terms of the loss in fp32; "total" is minimised.
+
+        Args:
+            network:
+                The network in training.
+            outputs:
+                What `forward` returned.
         """
 
     @abstractmethod
@@ -188,6 +217,11 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
         """Make the optimizer: Adam with a constant rate and betas of (0.9, 0.999)."""
         return torch.optim.Adam(parameters, lr=lr, weight_decay=self.config.weight_decay)
 
+    @property
+    def schedule(self) -> Schedule:
+        """Schedule of the learning rate in each stage."""
+        return Schedule(name=self.config.schedule, warmup=self.config.warmup)
+
     def fit(
         self, source: BagSource, *, device: str, seed: int, options: FitOptions | None = None
     ) -> FitLog:
@@ -201,6 +235,8 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
         ids, labels = labelled(source)
         layout = layout_of(source, self.needs, self.config.width)
         stages = self.stages(layout)
+        for stage in stages:  # before the first one is trained
+            self.schedule.check(stage.steps, stage.name)
         bank = build_bank(
             source,
             layout,
@@ -228,6 +264,7 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
                 "abnormal": sum(labels),
                 "batch_size": PairSampler(ids, labels, self.config.batch_size, seed).size,
                 "steps": sum(stage.steps for stage in stages),
+                "precision": self.config.precision,  # a device without bf16 was refused
                 "parameters": count_parameters(self.network),
                 "loss": float(last["total"]),
                 "seconds": round(sum(float(row["seconds"]) for row in rows), 1),
@@ -250,7 +287,7 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
         network = self.make_network(layout).to(device)
         resumed = Checkpoint.load(options.folder)
         if resumed is not None:
-            network.load_state_dict(resumed.module)
+            resumed.restore(network)
         sampler = PairSampler(ids, labels, self.config.batch_size, seed)
         rows: list[Row] = [] if resumed is None else list(resumed.rows)
         for at, stage in enumerate(stages):
@@ -258,17 +295,26 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
                 parameters = self.begin_stage(network, stages, at)
                 roles = self.roles(layout, stage)
                 fit = Fit(
-                    at,
-                    stage.name,
-                    stage.steps,
-                    network,
-                    self.make_optimizer(parameters, stage.lr),
-                    lambda step, at=at, roles=roles: bank.gather(roles, sampler(at, step)),  # type: ignore[misc]
-                    lambda batch: self.losses(network, batch),
-                    0 if bank.place == "device" else options.prefetch,
-                    rows,
+                    stage=at,
+                    name=stage.name,
+                    steps=stage.steps,
+                    module=network,
+                    optimizer=self.make_optimizer(parameters, stage.lr),
+                    batch=lambda draw, at=at, roles=roles: bank.gather(roles, sampler(at, draw)),  # type: ignore[misc]
+                    forward=lambda batch: self.forward(network, batch),
+                    losses=lambda outputs: self.losses(network, outputs),
+                    prefetch=0 if bank.place == "device" else options.prefetch,
+                    schedule=self.schedule,
+                    precision=self.config.precision,
+                    accumulate=self.config.accumulate,
+                    clip=self.config.clip,
+                    rows=rows,
                 )
-                rows = fit.run(seed, options, resumed if resumed and at == resumed.stage else None)
+                rows = fit.run(
+                    seed=seed,
+                    options=options,
+                    resumed=resumed if resumed and at == resumed.stage else None,
+                )
             self.end_stage(network, stages, at, bank)
         self.network, self.layout = network.eval(), layout
         return rows

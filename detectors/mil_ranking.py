@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .base import Config
 from .losses import ranking_hinge, smoothness, sparsity
 from .mil import MILConfig, MILDetector, OptimizerName, Terms
+from .precision import widened
 from .relation import initialise
 from .segments import FeatureLayout, Resampling, l2_normalised
 
@@ -56,7 +57,7 @@ class RankingNetwork(nn.Module):
         """(M, T, C, D) -> scores (M, T), the mean over crops."""
         x = self.dropout(torch.relu(self.fc1(x)))
         x = self.dropout(self.fc2(x))
-        scores: Tensor = torch.sigmoid(self.fc3(x)[..., 0]).mean(dim=2)
+        scores: Tensor = torch.sigmoid(widened(self.fc3(x))[..., 0]).mean(dim=2)
         return scores
 
 
@@ -93,10 +94,14 @@ class MILRanking(MILDetector[MILRankingConfig, RankingNetwork]):
             return super().make_optimizer(parameters, lr)
         return torch.optim.Adagrad(parameters, lr=lr, weight_decay=self.config.weight_decay)
 
-    def losses(self, network: RankingNetwork, batch: Mapping[str, Tensor]) -> Terms:
+    def forward(self, network: RankingNetwork, batch: Mapping[str, Tensor]) -> Tensor:
+        """Compute scores (2 B, T)."""
+        scores: Tensor = network(batch["snippet"])
+        return scores
+
+    def losses(self, network: RankingNetwork, outputs: Tensor) -> Terms:
         """Compute eq. 7: mean hinge over all pairs, and regularisers of the abnormal half."""
-        scores = network(batch["snippet"])
-        normal, abnormal = scores.chunk(2)
+        normal, abnormal = outputs.chunk(2)
         terms = {
             "ranking": ranking_hinge(normal.amax(dim=1), abnormal.amax(dim=1)),
             "sparsity": self.config.sparsity_weight * sparsity(abnormal, "l1"),

@@ -24,6 +24,7 @@ from .losses import (
     sparsity,
 )
 from .mil import MILConfig, MILDetector, Terms
+from .precision import widened
 from .relation import Attention, RelationNetwork, initialise
 from .segments import FeatureLayout
 
@@ -131,8 +132,9 @@ class RTFMNetwork(nn.Module):
         features = self.relate(x.transpose(1, 2).reshape(videos * crops, length, width))
         logits = self.classifier(features).view(videos, crops, length)
         features = features.view(videos, crops, length, width)
-        magnitudes = torch.linalg.vector_norm(features, dim=-1).mean(dim=1)
-        return Bags(torch.sigmoid(logits).mean(dim=1), magnitudes, features, logits)
+        magnitudes = torch.linalg.vector_norm(widened(features), dim=-1).mean(dim=1)
+        scores = torch.sigmoid(widened(logits)).mean(dim=1)
+        return Bags(scores, magnitudes, features, logits)
 
     def select(self, bags: Bags, rows: slice, k: int) -> Selected:
         """Select the k snippets of largest magnitude in some bags of a batch.
@@ -201,9 +203,14 @@ class RTFM(MILDetector[RTFMConfig, RTFMNetwork]):
         initialise(network)
         return network
 
-    def losses(self, network: RTFMNetwork, batch: Mapping[str, Tensor]) -> Terms:
+    def forward(self, network: RTFMNetwork, batch: Mapping[str, Tensor]) -> Bags:
+        """See `RTFMNetwork.forward`."""
+        bags: Bags = network(batch["snippet"])
+        return bags
+
+    def losses(self, network: RTFMNetwork, outputs: Bags) -> Terms:
         """See `magnitude_losses`."""
-        return magnitude_losses(network, network(batch["snippet"]), self.config)
+        return magnitude_losses(network, outputs, self.config)
 
     def score_rows(
         self, network: RTFMNetwork, features: Mapping[str, Tensor]

@@ -8,7 +8,7 @@ file. The place does not change the numbers of a batch.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -367,7 +367,9 @@ def _place(size: int, device: str, memory: int | None) -> Place:
     return "device" if size <= (SHARE * free if memory is None else memory) else "disk"
 
 
-def ahead(load: Callable[[int], Any], steps: Iterable[int], depth: int) -> Iterator[Any]:
+def ahead(
+    load: Callable[[int], Any], steps: Iterable[int], depth: int
+) -> Generator[Any, None, None]:
     """Yield `load(step)` for every step in order; a thread loads `depth` of them ahead.
 
     With depth 0, each is loaded when it is needed.

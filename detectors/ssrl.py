@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .base import Config, DetectorError, grid_of
 from .mil import MILDetector, Terms, TrainingStage
 from .relation import RelationNetwork, initialise
-from .rtfm import RTFMConfig, RTFMNetwork, magnitude_losses, score_snippets
+from .rtfm import Bags, RTFMConfig, RTFMNetwork, magnitude_losses, score_snippets
 from .segments import FeatureLayout, SegmentBank
 
 FULL_FRAME = "full"  # name of the branch of the full frame, with full_frame="psr"
@@ -317,10 +317,14 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
         """Name the full frame, with the frozen branches added to it, and the active scales."""
         return ["snippet", *(_role(s) for s in self._active if s != FULL_FRAME)]
 
-    def losses(self, network: SSRLNetwork, batch: Mapping[str, Tensor]) -> Terms:
+    def forward(self, network: SSRLNetwork, batch: Mapping[str, Tensor]) -> Bags:
+        """Add the active branches to the kept features; see `RTFMNetwork.forward`."""
+        bags: Bags = network(self._sum(network, self._active, batch["snippet"], batch))
+        return bags
+
+    def losses(self, network: SSRLNetwork, outputs: Bags) -> Terms:
         """See `magnitude_losses`."""
-        x = self._sum(network, self._active, batch["snippet"], batch)
-        return magnitude_losses(network, network(x), self.config)
+        return magnitude_losses(network, outputs, self.config)
 
     @staticmethod
     def _sum(

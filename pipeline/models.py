@@ -89,7 +89,11 @@ class ModelFolder:
             CannotWrite: the disk is full or read-only.
         """
         if log is not None:
-            write_table(self._log, pa.Table.from_pylist(log.rows or [dict(log.summary)]))
+            rows = log.rows or [log.summary]
+            # not every row has every value: validations follow some of the steps only
+            names = dict.fromkeys(name for row in rows for name in row)
+            table = pa.table({name: [row.get(name) for row in rows] for name in names})
+            write_table(self._log, table)
         state = {k: np.asarray(v, order="C") for k, v in detector.state_dict().items()}
         data = save(state)  # in memory: a full disk is then an OSError with its number
         write_atomically(self._weights, lambda path: path.write_bytes(data))

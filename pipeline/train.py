@@ -104,7 +104,7 @@ def train_detector(
     recipe = {
         "detector": detector.name,
         "detector_version": detector.version,
-        "config": detector.config.model_dump(mode="json"),
+        "config": detector.config.for_key(),
         "features": {role: store.recipe for role, store in stores.items()},
         "records": manifest.model_copy(update={"records": tuple(records)}).digest,
         "contents": [rows[r.video_id].content_id for r in records],

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
 from tests.bags import Bags, bag, weak_bags
@@ -122,6 +123,75 @@ def test_labels_of_videos_find_the_snippets_and_swapped_labels_lose_them(
         found.append(roc_auc_score(np.concatenate(truth), np.concatenate(scores)))
     assert found[0] > 0.9
     assert found[1] < 0.5
+
+
+# -- options of the loop -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", WEAK)
+def test_options_of_the_loop_reach_it(name: str) -> None:
+    bags = weak()
+    plain = make(name)
+    before = plain.fit(bags, device="cpu", seed=0)
+    assert before.summary["precision"] == "fp32"
+    for settings in (
+        {"schedule": "cosine"},
+        {"warmup": 2},
+        {"precision": "bf16"},
+        {"accumulate": 2},
+        {"clip": 1e-4},
+    ):
+        detector = make(name, **settings)
+        log = detector.fit(bags, device="cpu", seed=0)
+        assert log.summary["precision"] == settings.get("precision", "fp32")
+        assert len(log.rows) == len(before.rows)
+        state = detector.state_dict()
+        assert not equal(state, plain.state_dict()), settings
+        assert {v.dtype for v in state.values()} == {v.dtype for v in plain.state_dict().values()}
+        rates = [row["lr"] for row in log.rows[:4]]
+        lr = detector.config.lr
+        factors = [detector.schedule.factor(step, 4) for step in range(4)]
+        assert rates == [lr * factor for factor in factors]
+        assert (factors != [1.0] * 4) == ("schedule" in settings or "warmup" in settings)
+        assert ("grad_norm" in log.rows[0]) == ("clip" in settings)
+
+
+@pytest.mark.parametrize("name", WEAK)
+def test_bf16_learns_what_fp32_learns(name: str) -> None:
+    """The first losses are equal up to bf16's 8 bits: same draws, same dropout."""
+    bags = weak()
+    logs = [
+        make(name, precision=precision, dropout=0.0).fit(bags, device="cpu", seed=0)
+        for precision in ("fp32", "bf16")
+    ]
+    exact, fast = (float(log.rows[0]["total"]) for log in logs)
+    assert fast == pytest.approx(exact, rel=0.03) and fast != exact
+
+
+def test_a_warm_up_longer_than_a_stage_is_refused_before_training() -> None:
+    steps: list[Any] = []
+    settings = {"warmup": 3, "stages": [{}, {"scales": ["2x3"], "steps": 3}], "scales": ["2x3"]}
+    with pytest.raises(DetectorError, match=r"2 2x3: a warm-up of 3 steps .* within 3 steps"):
+        make("ssrl", **settings).fit(
+            weak(), device="cpu", seed=0, options=FitOptions(on_step=steps.append)
+        )
+    assert not steps
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"schedule": "linear"},
+        {"warmup": -1},
+        {"precision": "fp16"},
+        {"accumulate": 0},
+        {"clip": 0},
+        {"clip": float("inf")},
+    ],
+)
+def test_wrong_options_of_the_loop_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(settings))):
+        make("rtfm", **settings)
 
 
 # -- bad input -----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ def test_the_objective_against_loops() -> None:
     network = RankingNetwork(12, 0.0)
     detector = MILRanking(MILRankingConfig())
     x = 5 * torch.randn(6, 7, 2, 12)
-    terms = detector.losses(network, {"snippet": x})
+    terms = detector.losses(network, detector.forward(network, {"snippet": x}))
     scores = network(x).tolist()
     normal, abnormal = scores[:3], scores[3:]
     hinge = sum(max(0.0, 1 - max(a) + max(n)) for a in abnormal for n in normal) / 9

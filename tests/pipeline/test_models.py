@@ -13,7 +13,7 @@ import pytest
 
 from tests.bags import weak_bags
 from vadpipe.data_manifests.atomic import CannotWrite
-from vadpipe.detectors.base import DetectorError, FitLog
+from vadpipe.detectors.base import DetectorError, FitLog, Row
 from vadpipe.pipeline.models import ModelFolder, make_detector
 from vadpipe.pipeline.store.keys import folder_name
 
@@ -54,6 +54,16 @@ def test_what_is_saved_is_loaded(fitted, tmp_path: Path) -> None:
 def test_a_log_without_steps_holds_the_summary(fitted, tmp_path: Path) -> None:
     ModelFolder(tmp_path).save(fitted, CARD, FitLog([], {"rows": 7}))
     assert pq.read_table(tmp_path / "log.parquet").to_pylist() == [{"rows": 7}]
+
+
+def test_values_that_only_some_steps_have_stand_in_the_log(fitted, tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"step": 1, "total": 0.5},
+        {"step": 2, "total": 0.25, "validation/proxy": 0.75, "kept": 1},
+    ]
+    ModelFolder(tmp_path).save(fitted, CARD, FitLog(rows))
+    log = pq.read_table(tmp_path / "log.parquet").to_pylist()
+    assert log == [{**rows[0], "validation/proxy": None, "kept": None}, rows[1]]
 
 
 @pytest.mark.parametrize("writes", range(6))

@@ -149,6 +149,17 @@ def test_the_log_has_a_row_a_step(world: World) -> None:
     assert {"ranking", "sparsity", "smoothness", "total", "lr", "seconds"} <= set(log[0])
 
 
+def test_a_changed_option_of_the_loop_is_another_model(world: World) -> None:
+    plain = world.train()
+    assert world.train(settings={"precision": "fp32", "clip": None}).folder == plain.folder
+    other = world.train(settings={"precision": "bf16"})
+    assert other.folder != plain.folder
+    for done, precision in ((plain, "fp32"), (other, "bf16")):
+        detector, card = ModelFolder(done.folder).load()
+        assert card["summary"]["precision"] == card["config"]["precision"] == precision
+        assert detector.config.precision == precision
+
+
 def test_tensorboard_gets_every_term(world: World, tmp_path: Path) -> None:
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     world.train(tensorboard=tmp_path / "board")

@@ -1,0 +1,49 @@
+"""Configs: what stands in the key of a model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import pytest
+from pydantic import Field
+
+from vadpipe.detectors.base import ADDED_LATER, Config
+from vadpipe.pipeline.registry import DETECTORS
+
+
+class First(Config):
+    a: int = 1
+    b: tuple[int, ...] = (2,)
+
+
+class Second(First):
+    c: Annotated[float | None, ADDED_LATER] = Field(default=None, gt=0)
+    d: Annotated[str, ADDED_LATER] = "x"
+
+
+class Third(Second):
+    d: str = "y"  # a method of its own default, which has never been without it
+    e: int = 0
+
+
+def test_a_later_option_stands_in_the_key_only_where_it_is_changed() -> None:
+    assert First().for_key() == {"a": 1, "b": [2]}
+    assert Second().for_key() == Second(c=None, d="x").for_key() == {"a": 1, "b": [2]}
+    assert Second(c=0.5).for_key() == {"a": 1, "b": [2], "c": 0.5}
+    assert Second(a=3, d="z").for_key() == {"a": 3, "b": [2], "d": "z"}
+
+
+def test_a_subclass_inherits_the_mark_and_may_drop_it() -> None:
+    assert Third().for_key() == {"a": 1, "b": [2], "d": "y", "e": 0}
+    assert Third(d="x", c=2).for_key() == {"a": 1, "b": [2], "c": 2.0, "d": "x", "e": 0}
+
+
+LOOP = {"schedule": "cosine", "warmup": 1, "precision": "bf16", "accumulate": 2, "clip": 0.5}
+
+
+@pytest.mark.parametrize("name", ["mil_ranking", "rtfm", "ssrl"])
+def test_options_of_the_loop_leave_old_keys_alone(name: str) -> None:
+    kind = DETECTORS[name].Config
+    assert not set(kind().for_key()) & set(LOOP)
+    assert {k: v for k, v in kind.model_validate(LOOP).for_key().items() if k in LOOP} == LOOP
+    assert set(kind().model_dump()) == set(kind().for_key()) | set(LOOP)
