@@ -74,7 +74,7 @@ def _ways(row: ProbeRow, threads: int) -> dict[str, Callable[[], object]]:
 
 
 def decode_alone(path: Path, threads: int) -> int:
-    """Decode a video and look at nothing; gives the number of frames."""
+    """Decode a video without conversion to RGB; returns the number of frames."""
     count = 0
     with opened(path, threads) as (container, stream):
         for frame in container.decode(stream):

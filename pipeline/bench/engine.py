@@ -1,4 +1,4 @@
-"""What the engine itself costs: a span's way through the scheduler, and a large index."""
+"""What the engine itself costs: scheduling of a span, and a large index."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SIDE = 16
 def bench_engine(*, spans: int = 10_000) -> tuple[dict[str, Any], list[str]]:
     """Spans of almost no footage through the null extractor, one after another.
 
-    Scheduling is what a span costs beside its task: planning, submitting, the way to the worker
+    Scheduling is what a span costs besides its task: planning, submitting, the way to the worker
     and back, the index, the journal. One stream a process, so that tasks do not hide it.
 
     Args:
@@ -93,7 +93,7 @@ def _spans(count: int, engine: Engine) -> dict[str, float]:
 
 
 def bench_index(*, shards: int = 1_000_000) -> tuple[dict[str, Any], list[str]]:
-    """An index of many shards, in parts as an archive's runs leave them: opened and filtered.
+    """Open and filter an index of many shards, in parts as the runs over an archive leave them.
 
     Args:
         shards:

@@ -144,7 +144,7 @@ def _once(
 
 
 def _decode_rate(probed: Probed) -> float:
-    """Frames a second of the same footage with nothing behind the decoder."""
+    """Frames a second of the same footage, decoded and dropped."""
     begin, frames = time.perf_counter(), 0
     for row in probed.rows.values():
         frames += sum(1 for _ in guarded_frames(row))
@@ -153,9 +153,9 @@ def _decode_rate(probed: Probed) -> float:
 
 @contextmanager
 def watched_memory() -> Iterator[Callable[[], int]]:
-    """Most bytes that this process and those that it starts hold; what they share counts once.
+    """Most bytes held by this process and its children; shared pages count once.
 
-    Resident sizes: the exact share of each page would be read at the expense of who is measured.
+    Resident sizes: reading the exact share of each page would slow down what is measured.
     """
     most, ended = 0, threading.Event()
     me = psutil.Process()

@@ -143,7 +143,7 @@ def _plain_loop(device: str) -> Contestant:
             module.pool = _padded_max_pool
     video = torch.randint(0, 256, (*CLIP, 3), dtype=torch.uint8, device=device)
 
-    def loop() -> None:  # with TF32, as torch has it where nobody says otherwise
+    def loop() -> None:  # with TF32, the default of torch
         with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
             x = (video.permute(3, 0, 1, 2)[None].float() - 127.5) / 127.5
             plain(x.contiguous())

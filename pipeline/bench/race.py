@@ -1,4 +1,4 @@
-"""What all benches share: contestants take turns in one run, and say on what machine."""
+"""What all benches share: contestants that take turns in one run, and facts of the machine."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Rate:
 
 
 def race(contestants: Sequence[Contestant], repeats: int, device: str = "cpu") -> dict[str, Rate]:
-    """Let all take turns, so that the ratios hold whatever else the machine does.
+    """Let all take turns, so that other load on the machine changes all of them alike.
 
     Args:
         contestants:
@@ -78,7 +78,7 @@ def race(contestants: Sequence[Contestant], repeats: int, device: str = "cpu") -
 
 
 def wait_for(device: str) -> None:
-    """Until the device has done all that it was told to."""
+    """Wait until the device has finished all its work."""
     if device != "cpu":
         torch.cuda.synchronize(device)
 

@@ -78,9 +78,9 @@ class RunConfig(_Section):
         score: what to score.
         seed: of everything random.
         engine: where and how everything runs.
-        on_corrupt: what becomes of clips with damaged frames.
+        on_corrupt: what to do with clips that have damaged frames.
         max_bytes: refuse to extract more than this.
-        hash_mode: how files are told apart.
+        hash_mode: how files are identified.
         image_fps: nominal rate of image folders.
     """
 

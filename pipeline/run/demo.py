@@ -1,4 +1,4 @@
-"""The whole line on an embedded example: a drawn scene, real networks, a page to look at."""
+"""All stages on a drawn scene, with a real network: the example that needs no data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .stages import execute, plan
 
 
 def run_demo(out: Path, cache: Path, *, seed: int = 0, device: str = "cpu") -> Iterator[str]:
-    """Draw a scene under `out/footage`, run all stages on it, give what each has to say.
+    """Draw a scene under `out/footage`, run all stages on it, yield the lines of each.
 
     A scene that is there already is used again, so a second run does no work.
 
@@ -41,7 +41,7 @@ def run_demo(out: Path, cache: Path, *, seed: int = 0, device: str = "cpu") -> I
             "engine": {"device": device},
         }
     )
-    stages = plan(config)  # before anything is drawn: missing weights are told at once
+    stages = plan(config)  # before anything is drawn: missing weights are an error at once
     if not (footage / "scene.json").is_file():
         write_scene(footage, seed=seed)
     for stage, result in execute(stages):

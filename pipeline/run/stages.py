@@ -30,7 +30,7 @@ from .config import ExtractSection, RunConfig, default_cache
 
 @dataclass
 class Result:
-    """What a stage did, in words, and the videos that failed in it."""
+    """Lines that say what a stage did, and the videos that failed in it."""
 
     lines: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -73,7 +73,7 @@ def build_manifest(dataset: str, root: Path, options: dict[str, Any] | None = No
 
 
 def specs_of_run(run: RunConfig) -> list[ExtractorSpec]:
-    """The extractors of a run, every choice settled."""
+    """The extractors of a run, with every choice made."""
     return [_spec(section, run) for section in run.extract]
 
 
@@ -193,7 +193,7 @@ def _trained(run: RunConfig, path: Path) -> Any:
     cache = run.cache or default_cache()
     named = dict(run.train.features)
     stores = stores_of(specs_of_run(run), cache)
-    for store in stores:  # the run's own features come first, whatever else the cache holds
+    for store in stores:  # the run's own features, not others of the same role in the cache
         for spec in store.array_specs():
             if spec["role"] is not None:
                 named.setdefault(spec["role"].partition("/")[0], store.name)

@@ -1,4 +1,4 @@
-"""What a probe has found, as a table for people and as values for machines."""
+"""What `probe` prints: a table for people, values for machines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from ..store.probe_table import Probed, duplicates
 
-# What a flag means for whoever extracts next; docs/probe.md has the whole story.
+# What a flag means for the extraction that follows; details in docs/probe.md.
 MEANINGS = {
     "truncated": "cut off: what is there is used",
     "variable_rate": "frames are not evenly spaced: true times are kept",
@@ -30,7 +30,7 @@ def report_lines(probed: Probed, *, list_all: bool = False) -> list[str]:
 
     Args:
         probed:
-            What a probe gave.
+            Result of a probe.
         list_all:
             Also list videos without fault.
     """
