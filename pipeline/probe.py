@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data_manifests.record import Manifest, VideoRecord
-from ..extractors.footage.decode_worker import end_idle, guarded_probe
 from ..extractors.footage.errors import DecodeError
+from ..extractors.footage.guarded import end_idle, guarded_probe
 from ..extractors.footage.video import ProbeRow
 from .engine import quarantine
 from .engine.cluster import open_client

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vadpipe.extractors.footage.decode import FrameReader, read_frames
-from vadpipe.extractors.footage.video import Faults, Frame, ProbeRow
+from vadpipe.extractors.footage.video import Frame, ProbeRow, Reading
 
 WIDTH, HEIGHT, RATE = 96, 64, 25
 N = 120  # frames of each coding in tests of decoding
@@ -150,6 +150,6 @@ def marking(bad: Iterable[int]) -> Callable[..., FrameReader]:
                 for frame in reader:
                     yield replace(frame, corrupt=frame.index in damaged)
 
-        return FrameReader(row, frames(), Faults())
+        return FrameReader(row, frames(), Reading())
 
     return guarded_frames

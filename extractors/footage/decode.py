@@ -1,7 +1,7 @@
 """Open containers and decode spans of frames.
 
-Files are untrusted: formats and protocols are whitelisted, the decoder is believed over the header,
-frames are addressed by number and presentation time.
+Files are untrusted: formats and protocols are whitelisted, and what the decoder returns counts more
+than what the header states. Frames are addressed by number and presentation time.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from .errors import (
     SeekMismatch,
 )
 from .image_folder import image_frames
-from .video import UNTIMED, Faults, Frame, KeyFrames, ProbeRow, Room, has_room
+from .video import UNTIMED, Frame, KeyFrames, ProbeRow, Reading, Room, has_room
 
 # What a video file may be. No playlists (concat, hls, dash), no picture sequences, no devices.
 FORMATS = (
     "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,obu,ivf,mjpeg,flv,asf,ogg,"
     "gif,yuv4mpegpipe,mxf,dv,dhav,nut"
 )
-LEAD = 3  # key frames that decoding starts ahead of the key frame in front of the target
+LEAD = 3  # decoding starts this many key frames before the key frame at or before the target
 NO_TIME = -(1 << 63)  # FFmpeg's AV_NOPTS_VALUE, as int64
-# A tag in another encoding is no reason to refuse a file; PyAV 19 copes by itself.
+# A tag in another encoding is no reason to refuse a file; PyAV 19 ignores it by itself.
 METADATA: dict[str, Any] = (
     {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
@@ -61,7 +61,7 @@ PLAYLISTS = (
 
 @contextmanager
 def opened(path: Path, threads: int = 0) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a container by the whitelist, give its best video stream, close it in any case."""
+    """Open a container with the whitelists; yields it with its best video stream."""
     try:
         container = av.open(
             # Absolute: FFmpeg would take `concat:x` or `http:x` for a protocol.
@@ -93,13 +93,13 @@ def opened(path: Path, threads: int = 0) -> Iterator[tuple[InputContainer, Video
 
 
 def time_base(stream: VideoStream) -> Fraction:
-    """Seconds a tick, whatever rational type PyAV gives."""
+    """Seconds a tick, whatever rational type this version of PyAV has."""
     assert stream.time_base is not None  # every demuxer sets it
     return Fraction(stream.time_base.numerator, stream.time_base.denominator)
 
 
 def _refusal(path: Path, error: FFmpegError) -> DecodeError:
-    """Say why FFmpeg would not open a file, in words that help."""
+    """Why FFmpeg does not open a file, and what to do about it."""
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -120,68 +120,71 @@ def _refusal(path: Path, error: FFmpegError) -> DecodeError:
 
 
 def packets(
-    container: InputContainer, stream: VideoStream, faults: Faults
+    container: InputContainer, stream: VideoStream, reading: Reading
 ) -> Iterator[av.Packet[VideoStream]]:
-    """The stream's packets; a part that cannot be demuxed ends the file and is noted."""
-    most = container.size  # one byte a packet at least: more means that the demuxer goes in circles
+    """The stream's packets. A part that cannot be demuxed ends the file: `reading.cut_off`."""
+    most = container.size  # a packet has a byte at least: with more, the demuxer goes in circles
     try:
         for number, packet in enumerate(container.demux(stream)):
-            faults.beat()
+            reading.hooks.beat()
             if number > most > 0:
-                faults.container = True
+                reading.cut_off = True
                 return
-            if packet.size or packet.dts is not None:  # else PyAV's own flush packet
+            if packet.size or packet.dts is not None:  # else it is PyAV's own flush packet
                 yield packet
     except FFmpegError as error:
         _not_memory(error, most)  # no packet is larger than its file
-        faults.container = True
+        reading.cut_off = True
     except IndexError:
-        # All packets are read: PyAV stumbles over streams that have appeared on the way (MPEG-TS)
-        # when it ends with an empty packet for each.
+        # PyAV ends with an empty packet for each stream, and fails here where a stream appeared
+        # while it was reading (MPEG-TS). All packets have been read by then.
         return
 
 
 def decode_packet(
-    stream: VideoStream, packet: av.Packet[VideoStream] | None, faults: Faults
+    stream: VideoStream, packet: av.Packet[VideoStream] | None, reading: Reading
 ) -> list[av.VideoFrame]:
-    """The frames that a packet gives; a refused packet gives none and is counted."""
+    """The frames that come out of a packet; a refused packet has none and is counted."""
     try:
         return stream.decode(packet)
     except FFmpegError as error:
         _not_memory(error)
-        faults.packets += 1
-        faults.pending = True
+        reading.failed_packets += 1
+        reading.after_refused = True
         return []
 
 
 def _not_memory(error: FFmpegError, most: int | None = None) -> None:
-    """Want of memory is no damage: what comes behind it would be silently lost.
+    """Return if an error is damage of the file, raise if memory ran out.
+
+    What comes after a lack of memory would be lost silently if it passed for damage. FFmpeg reports
+    the same error for sizes beyond all reason, which are damage.
 
     Args:
         error: of FFmpeg.
-        most: bytes that a sound file can have asked for; None where nobody knows. While there is
-            room for so many, it is damage: FFmpeg says the same of sizes beyond all reason.
+        most: bytes that a sound file may ask for; None where that is not known. While the system
+            has that many, the error is damage.
 
     Raises:
-        MemoryError: that is what it was.
+        MemoryError: memory ran out.
     """
     if error.errno == ENOMEM and (most is None or not has_room(most)):
         raise MemoryError(f"decoding: {error.strerror}") from error
 
 
-def drain(stream: VideoStream, faults: Faults) -> Iterator[av.VideoFrame]:
+def drain(stream: VideoStream, reading: Reading) -> Iterator[av.VideoFrame]:
     """The frames that the decoder still holds at the end of the file."""
-    yield from decode_packet(stream, None, faults)
-    faults.at_end = True
+    yield from decode_packet(stream, None, reading)
+    reading.at_end = True
 
 
 def _pictures(
-    container: InputContainer, stream: VideoStream, faults: Faults
+    container: InputContainer, stream: VideoStream, reading: Reading
 ) -> Iterator[av.VideoFrame]:
     """Every frame from here to the end, in presentation order."""
-    for packet in packets(container, stream, faults):
-        yield from decode_packet(stream, packet, faults)
-    yield from drain(stream, faults)
+    for packet in packets(container, stream, reading):
+        yield from decode_packet(stream, packet, reading)
+    yield from drain(stream, reading)
 
 
 class FrameReader(Iterator[Frame]):
@@ -191,25 +194,25 @@ class FrameReader(Iterator[Frame]):
         row: what is read.
     """
 
-    def __init__(self, row: ProbeRow, frames: Generator[Frame, None, None], faults: Faults):
+    def __init__(self, row: ProbeRow, frames: Generator[Frame, None, None], reading: Reading):
         self.row = row
         self._frames = frames
-        self._faults = faults
+        self._reading = reading
 
     @property
     def failed_packets(self) -> int:
-        """Packets refused by the decoder so far; the frame behind one is marked `corrupt`."""
-        return self._faults.packets
+        """Packets refused by the decoder so far; the frame after one is marked `corrupt`."""
+        return self._reading.failed_packets
 
     @property
     def at_end(self) -> bool:
-        """True once the decoder has given its last frame: the video ends here."""
-        return self._faults.at_end
+        """True once the decoder has returned its last frame: the video ends here."""
+        return self._reading.at_end
 
     @property
     def cut_off(self) -> bool:
         """True where the container could not be read up to its end."""
-        return self._faults.container
+        return self._reading.cut_off
 
     def __next__(self) -> Frame:
         return next(self._frames)
@@ -221,7 +224,7 @@ class FrameReader(Iterator[Frame]):
         self.close()
 
     def close(self) -> None:
-        """Close the file; further frames are not given."""
+        """Close the file; no more frames come."""
         self._frames.close()
 
 
@@ -231,65 +234,65 @@ def read_frames(
     stop: int | None = None,
     *,
     threads: int = 0,
-    faults: Faults | None = None,
+    reading: Reading | None = None,
 ) -> FrameReader:
     """Decode frames [start, stop), in order, in constant memory.
 
-    Decoding starts at least `LEAD` key frames ahead and every key frame on the way is compared with
-    the probe's table; a row without `key_frames` is decoded from its start and not compared. Frames
-    are numbered in the order in which the decoder gives them.
+    Decoding starts at least `LEAD` key frames earlier. Every key frame on the way is compared with
+    the probe's table. A row without `key_frames` is decoded from its start and not compared. Frames
+    are numbered in the order in which the decoder returns them.
 
     Args:
         row: from `probe_video`.
         start: first frame.
-        stop: one past the last frame; None goes on to wherever the decoder ends, which need not be
+        stop: one past the last frame; None reads up to the decoder's end, which may differ from
             `row.n_frames`.
-        threads: of the decoder; 0 lets FFmpeg choose. They change nothing but speed, except in a
-            damaged file: one that is flagged `corrupt_frames` is decoded by one thread.
-        faults: filled while reading.
+        threads: of the decoder; 0 lets FFmpeg choose. They change speed only. A damaged file would
+            be an exception, so one that is flagged `corrupt_frames` is decoded by one thread.
+        reading: filled while frames are read.
 
     Returns:
         Frames of (row.height, row.width, 3) uint8 RGB, upright, `pts` in seconds since the first
         frame. Where fewer than `stop - start` come, `at_end` is True.
 
     Raises:
-        SeekMismatch: while reading; go on with `in_order(row)`, for all of the video.
-        DecodeError: likewise: the file is gone, or an image cannot be read.
+        SeekMismatch: while reading; read the whole video again with `in_order(row)`.
+        DecodeError: while reading: the file is gone, or an image cannot be read.
         ValueError: `start` is negative or `stop` lies before it.
     """
     if start < 0 or (stop is not None and stop < start):
         raise ValueError(f"no frames are [{start}, {stop})")
-    faults = faults or Faults()
+    reading = reading or Reading()
     if row.kind == "images":
-        return FrameReader(row, image_frames(row, start, stop, faults), faults)
+        return FrameReader(row, image_frames(row, start, stop, reading), reading)
     if "corrupt_frames" in row.flags:
         threads = 1
-    return FrameReader(row, video_frames(row, start, stop, threads, LEAD, faults), faults)
+    return FrameReader(row, video_frames(row, start, stop, threads, LEAD, reading), reading)
 
 
 def row_for_span(row: ProbeRow, start: int, stop: int) -> ProbeRow:
     """The row with only those key frames that reading [start, stop) looks at.
 
-    A day of footage has 100,000 key frames; what goes to another process should not carry them all.
+    A day of footage has 100,000 key frames: too many to send to another process for each span.
     """
     if row.key_frames is None:
         return row
     index = row.key_frames.index
     first = max(1, int(np.searchsorted(index, start, side="right")) - 1 - LEAD)
     last = int(np.searchsorted(index, stop, side="right"))
-    kept = np.r_[0, first:last]  # the first one of all: times count from it
+    kept = np.r_[0, first:last]  # the first of all, as times count from it
     keys = KeyFrames(*(a[kept] for a in vars(row.key_frames).values()))
     return replace(row, key_frames=keys)
 
 
 def video_frames(
-    row: ProbeRow, start: int, stop: int | None, threads: int, lead: int, faults: Faults
+    row: ProbeRow, start: int, stop: int | None, threads: int, lead: int, reading: Reading
 ) -> Generator[Frame, None, None]:
     """Frames of a video file, decoded from `lead` key frames back; see `read_frames`."""
     if start == stop:
         return
     with opened(Path(row.path), threads) as (container, stream):
-        pictures = _pictures(container, stream, faults)
+        pictures = _pictures(container, stream, reading)
         if row.key_frames is None:
             numbered: Iterator[tuple[int, av.VideoFrame]] = enumerate(pictures)
         else:
@@ -297,12 +300,12 @@ def video_frames(
             if first > 0:
                 _seek(row, container, stream, int(row.key_frames.dts[first]))
             numbered = _checked_numbers(row, row.key_frames, max(first, 0), pictures)
-        convert = _Converter(row, faults.room)
+        convert = _Converter(row, reading.hooks.room)
         clock = _Clock(row, time_base(stream))
         for number, picture in numbered:
             seconds = clock.seconds(number, picture.pts)
-            corrupt = bool(picture.is_corrupt) or faults.pending
-            faults.pending = False
+            corrupt = bool(picture.is_corrupt) or reading.after_refused
+            reading.after_refused = False
             if number >= start:
                 yield Frame(number, seconds, convert(picture), corrupt)
             if stop is not None and number + 1 >= stop:
@@ -336,7 +339,7 @@ def _checked_numbers(
         if number < 0:
             at = int(np.searchsorted(keys.pts, pts))
             if at < len(keys.pts) and keys.pts[at] == pts and at <= first:
-                number = int(keys.index[at])  # anchored; earlier frames may lack references
+                number = int(keys.index[at])  # known now; earlier frames may lack references
             elif first and pts < keys.pts[first]:
                 continue
             else:

@@ -1,4 +1,4 @@
-"""Why a file is refused: one class per reason."""
+"""Why a file is refused: one class for each reason."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class NoDecoder(DecodeError):
 
 
 class NoFrames(DecodeError):
-    """There is a video stream (or a folder), but not one frame comes out of it."""
+    """There is a video stream (or a folder), but it has no frame."""
 
 
 class UnreadableImage(DecodeError):
@@ -70,15 +70,15 @@ class OverLimit(DecodeError):
 
 
 class CorruptFrames(DecodeError):
-    """The video has damaged frames, and is not to be used then."""
+    """The video has damaged frames, and such videos are to be refused."""
 
 
 class HostileVideo(DecodeError):
-    """The file took the decoding process down; it is not opened again until somebody says so."""
+    """The file ended the decoding process; it is not opened again until a user asks for it."""
 
 
 class DecoderHang(HostileVideo):
-    """No packet and no picture came for too long: the decoding process was killed."""
+    """No packet and no picture came before the deadline: the decoding process was killed."""
 
 
 class DecoderCrash(HostileVideo):
@@ -86,8 +86,8 @@ class DecoderCrash(HostileVideo):
 
 
 class DecoderKilled(DecoderCrash):
-    """The decoding process was killed from outside: that may have nothing to do with the file."""
+    """The decoding process was killed from outside, perhaps not because of the file."""
 
 
 class DecoderMemory(HostileVideo):
-    """Decoding needed more memory than it may have."""
+    """Decoding needed more memory than the limit."""

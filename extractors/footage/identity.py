@@ -25,7 +25,7 @@ def content_id(path: Path, hash_mode: HashMode = "sampled") -> str:
 
     Returns:
         `s1-` or `f1-` and the first 40 hex digits of a sha256. A folder is the hash of the ids of
-        its images in their natural order; their names count only for that order.
+        its images in natural order; their names count for that order only.
 
     Raises:
         MissingFile: there is no such file, or it may not be read.
@@ -37,7 +37,7 @@ def content_id(path: Path, hash_mode: HashMode = "sampled") -> str:
     if path.is_dir():
         ids = "\n".join(content_id(image, hash_mode) for image in list_images(path))
         return prefix + hashlib.sha256(ids.encode()).hexdigest()[:40]
-    if not path.is_file():  # nor a pipe: opening one would wait for ever
+    if not path.is_file():  # not a pipe either: opening one would wait for ever
         raise MissingFile(f"{path}: there is no such file; check the path in the manifest")
     try:
         with path.open("rb") as file:
@@ -56,7 +56,7 @@ def _sampled_digest(file: BinaryIO, size: int) -> str:
     if size <= 2 * MIB + BLOCKS * BLOCK:
         digest.update(file.read())
         return digest.hexdigest()
-    room = size - 2 * MIB - BLOCK  # the blocks start somewhere in here, behind the first MiB
+    room = size - 2 * MIB - BLOCK  # where blocks may start, counted from the end of the first MiB
     parts = [(0, MIB), (size - MIB, MIB)]
     parts += [(MIB + room * i // (BLOCKS - 1), BLOCK) for i in range(BLOCKS)]
     for start, length in parts:

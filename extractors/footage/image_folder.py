@@ -16,14 +16,14 @@ from PIL import Image, ImageOps
 from ...data_manifests.natural_order import natural_key
 from .errors import DecodeError, MissingFile, MixedSizes, NoFrames, UnreadableImage, UnsafeLink
 from .limits import DecodeLimits
-from .video import SHORT, Faults, Frame, ProbeRow, has_room
+from .video import SHORT, Frame, Hooks, ProbeRow, Reading, has_room
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 EXIF_ORIENTATION = 0x0112
-PIXEL_BYTES = 20  # of memory at most, while an image becomes a frame
+PIXEL_BYTES = 20  # of memory a pixel at most, while an image becomes a frame
 
-# What Pillow raises over a broken file, by intent or not: offsets of a TIFF may be fractions.
+# What Pillow raises for a broken file, on purpose or not (offsets in a TIFF may be fractions).
 _BROKEN = (
     OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError,
     struct.error,
@@ -75,15 +75,20 @@ def probe_images(
     decode: bool,
     fps: float,
     limits: DecodeLimits,
-    faults: Faults,
+    hooks: Hooks,
 ) -> ProbeRow:
-    """The row of a folder whose content id is known; its headers are read, or all of it."""
+    """Probe a folder whose content id is known: the headers of its images, or all pixels.
+
+    Raises:
+        DecodeError: a subclass that names what is wrong with the folder or an image.
+        ValueError: `fps` is not positive.
+    """
     if not fps > 0:
         raise ValueError(f"image_fps must be positive, not {fps}")
     images = list_images(folder)
     sizes, formats = [], set()
     for path in images:
-        faults.beat()
+        hooks.beat()
         with _image(path) as image:
             formats.add(str(image.format).lower())
             quarter_turn = _exif_orientation(image) >= 5
@@ -117,32 +122,32 @@ def probe_images(
 
 
 def image_frames(
-    row: ProbeRow, start: int, stop: int | None, faults: Faults
+    row: ProbeRow, start: int, stop: int | None, reading: Reading
 ) -> Generator[Frame, None, None]:
-    """Frames of a folder; see `decode.read_frames`."""
+    """Frames of an image folder; see `decode.read_frames`."""
     images = list_images(Path(row.path))
     if len(images) != row.n_frames:
         raise DecodeError(
             f"{row.path}: {len(images)} images, but {row.n_frames} when it was probed; probe again"
         )
     for number, path in enumerate(images[start:stop], start):
-        faults.beat()
+        reading.hooks.beat()
         with _image(path) as image:
             pixels = _rgb(image)
         if pixels.shape[:2] != (row.height, row.width):
             raise MixedSizes(f"{path}: its size has changed since the folder was probed")
-        faults.at_end = number + 1 == len(images)
-        if faults.room is not None:
-            place = faults.room()
+        reading.at_end = number + 1 == len(images)
+        if reading.hooks.room is not None:
+            place = reading.hooks.room()
             place[...] = pixels
             pixels = place
         yield Frame(number, number / row.fps, pixels)
-    faults.at_end = stop is None or stop >= len(images)
+    reading.at_end = stop is None or stop >= len(images)
 
 
 @contextmanager
 def _image(path: Path) -> Iterator[Image.Image]:
-    """Open an image; whatever Pillow raises while it is in use names the file."""
+    """Open an image; errors of Pillow while it is in use are raised with the name of the file."""
     try:
         needed = path.stat().st_size
         with Image.open(path, formats=IMAGE_FORMATS) as image:
@@ -159,14 +164,14 @@ def _image(path: Path) -> Iterator[Image.Image]:
 
 
 def _exif_orientation(image: Image.Image) -> int:
-    """1 to 8, from 5 on with a quarter turn; 1 where the header states none."""
-    # The base class's getexif: that of PNG decodes the picture to look for EXIF data behind it.
+    """1 to 8; 5 and more include a quarter turn. 1 where the header states none."""
+    # The base class's getexif: that of PNG decodes the picture to find EXIF data after it.
     stated = Image.Image.getexif(image).get(EXIF_ORIENTATION, 1)
     return stated if stated in range(1, 9) else 1
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Upright (H, W, 3) uint8: 16-bit grey by its upper byte, no alpha, palettes looked up."""
+    """Upright (H, W, 3) uint8. 16-bit grey keeps its upper byte, alpha is dropped."""
     if _exif_orientation(image) > 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey; some Pillow versions open it as 32-bit

@@ -1,4 +1,4 @@
-"""How much a file from strangers may cost: what is refused, and when decoding is given up."""
+"""How much an untrusted file may cost: what is refused, and when decoding is given up."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from .errors import MissingFile, OverLimit
 from .video import ProbeRow
 
-# What becomes of clips with damaged frames: "keep" uses and flags them, "skip" gives no row for
-# them, "fail" refuses the video.
+# What happens to clips with damaged frames: "keep" uses and flags them, "skip" leaves their rows
+# out, "fail" refuses the video.
 CorruptPolicy = Literal["keep", "skip", "fail"]
 
 
@@ -22,7 +22,7 @@ class DecodeLimits(BaseModel):
         pixels: height x width of a frame.
         hours: of footage in one file.
         bytes: of the file.
-        seconds: of decoding without a packet or a picture; then the decoder hangs and is killed.
+        seconds: without a packet or a picture, after which the decoder is killed as hung.
         memory: bytes of the decoding process (on Linux).
     """
 
@@ -39,7 +39,7 @@ class DecodeLimits(BaseModel):
 
         Raises:
             OverLimit: it is too large.
-            MissingFile: it cannot be looked at.
+            MissingFile: its size cannot be read.
         """
         try:
             size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""Probe a video file or a folder of images: what it really is, without decoding it."""
+"""Probe a video file or a folder of images: what it really is, without decoding all of it."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from .errors import NoFrames, SeekMismatch
 from .identity import HashMode, content_id
 from .image_folder import probe_images
 from .limits import DecodeLimits
-from .video import SHORT, UNTIMED, Faults, Frame, KeyFrames, ProbeRow, in_order
+from .video import SHORT, UNTIMED, Frame, Hooks, KeyFrames, ProbeRow, Reading, in_order
 
-KEY_FRAMES, KEY_STEP = 10_000, 16  # more of them are thinned to one in so many frames
+KEY_FRAMES, KEY_STEP = 10_000, 16  # of more key frames, one in 16 frames is kept
 FAR_LEAD = 6  # key frames of lead for the reference of the seek check
 RUN_FRAMES = 8  # frames compared at each point of the seek check
 EARLY_FRAMES = 16  # decoded by every probe, for their size, orientation and order
-DEFAULT_FPS = 25.0  # where neither the packets nor the header know a rate
+DEFAULT_FPS = 25.0  # where neither the packets nor the header state a rate
 TS_PACKET = 188
 MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
 
@@ -54,8 +54,9 @@ def probe_video(
 ) -> ProbeRow:
     """Probe one video file or folder of images; docs/probe.md explains the flags.
 
-    The container is opened once and its packets are read without decoding them, but for the first
-    16 frames: their size, orientation and order count. The seek check decodes a few short runs.
+    The container is opened once and its packets are read without decoding them. Only the first 16
+    frames are decoded, for their size, orientation and order. The seek check decodes a few short
+    runs.
 
     Args:
         path: the file or folder.
@@ -74,7 +75,7 @@ def probe_video(
         decode=decode,
         image_fps=image_fps,
         limits=limits or DecodeLimits(),
-        faults=Faults(),
+        hooks=Hooks(),
     )
 
 
@@ -85,18 +86,18 @@ def probe_content(
     decode: bool,
     image_fps: float,
     limits: DecodeLimits,
-    faults: Faults,
+    hooks: Hooks,
 ) -> ProbeRow:
-    """Probe what is known by its content id already; see `probe_video`.
+    """Probe a file or folder whose content id is known; see `probe_video`.
 
     Raises:
         DecodeError: a subclass that names what is wrong with the file.
     """
     limits.check_file(path)
     if path.is_dir():
-        row = probe_images(path, identity, decode, image_fps, limits, faults)
+        row = probe_images(path, identity, decode, image_fps, limits, hooks)
     else:
-        row = _probe_file(path, identity, decode, limits, faults)
+        row = _probe_file(path, identity, decode, limits, hooks)
     limits.check(row)
     return row
 
@@ -106,19 +107,19 @@ def _probe_file(
     identity: str,
     decode: bool,
     limits: DecodeLimits,
-    faults: Faults,
+    hooks: Hooks,
 ) -> ProbeRow:
-    # One thread: with more of them, what FFmpeg makes of damaged frames is not reproducible.
+    # One thread: with more, what FFmpeg makes of damaged frames is not reproducible.
     with opened(path, threads=1) as (container, stream):
         context = stream.codec_context
         limits.check_picture(path, context.height, context.width)
-        survey = _survey(container, stream, decode, faults)
+        survey = _survey(container, stream, decode, hooks)
     picture = survey.picture
     shown = survey.shown_pts()
     if picture is None or not len(shown):
         raise NoFrames(
-            f"{path}: no frame comes out of its {len(survey.pts)} packets of {survey.codec} video "
-            f"({survey.faults.packets} refused by the decoder); the file is damaged, drop it"
+            f"{path}: no frame comes out of its {len(survey.pts)} packets of {survey.codec} video ("
+            f"{survey.reading.failed_packets} refused by the decoder); the file is damaged, drop it"
         )
 
     timing = set(_timing_flags(survey, shown))
@@ -145,7 +146,7 @@ def _probe_file(
         duration=n_frames / fps if seconds is None else seconds,
         codec=survey.codec,
         container=survey.container,
-        damaged=survey.damaged + survey.faults.packets,
+        damaged=survey.damaged + survey.reading.failed_packets,
         flags=tuple(sorted(flags)),
     )
     if not timed or (decode and not np.array_equal(survey.decoded_pts, shown)):
@@ -154,8 +155,7 @@ def _probe_file(
     if keys is None:
         return in_order(row)
     seekable = replace(row, key_frames=keys)
-    beating = Faults(beat=faults.beat)
-    return seekable if _seeking_works(seekable, shown, survey.time_base, beating) else in_order(row)
+    return seekable if _seeking_works(seekable, shown, survey.time_base, hooks) else in_order(row)
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class _Survey:
     header_frames: int
     header_duration: int | None
     decode: bool
-    faults: Faults
+    reading: Reading
     pts: array[int] = field(default_factory=lambda: array("q"))
     dts: array[int] = field(default_factory=lambda: array("q"))
     marks: bytearray = field(default_factory=bytearray)
@@ -200,9 +200,7 @@ class _Survey:
         return np.sort(np.frombuffer(self.pts, np.int64)[self.marked(SHOWN)])
 
 
-def _survey(
-    container: InputContainer, stream: VideoStream, decode: bool, faults: Faults
-) -> _Survey:
+def _survey(container: InputContainer, stream: VideoStream, decode: bool, hooks: Hooks) -> _Survey:
     rate = stream.average_rate or stream.guessed_rate
     survey = _Survey(
         codec=stream.codec_context.name,
@@ -212,18 +210,18 @@ def _survey(
         header_frames=stream.frames,
         header_duration=stream.duration,
         decode=decode,
-        faults=faults,
+        reading=Reading(hooks),
     )
-    for packet in packets(container, stream, survey.faults):
+    for packet in packets(container, stream, survey.reading):
         survey.pts.append(NO_TIME if packet.pts is None else packet.pts)
         survey.dts.append(NO_TIME if packet.dts is None else packet.dts)
         survey.marks.append(
             KEY * packet.is_keyframe + SHOWN * (not packet.is_discard) + CORRUPT * packet.is_corrupt
         )
         if decode or len(survey.decoded_pts) < EARLY_FRAMES:
-            _note_frames(survey, decode_packet(stream, packet, survey.faults))
+            _note_frames(survey, decode_packet(stream, packet, survey.reading))
     if decode or len(survey.decoded_pts) < EARLY_FRAMES:
-        _note_frames(survey, drain(stream, survey.faults))
+        _note_frames(survey, drain(stream, survey.reading))
     return survey
 
 
@@ -277,13 +275,13 @@ def _timing_flags(survey: _Survey, shown: NDArray[np.int64]) -> Iterator[str]:
 
 
 def _content_flags(survey: _Survey, shown: NDArray[np.int64]) -> Iterator[str]:
-    """What the header, the packets and (with `decode`) the frames say about one another."""
+    """Where the header, the packets and (with `decode`) the frames contradict each other."""
     corrupt = survey.marked(CORRUPT)
-    if survey.faults.container or corrupt[-1]:
+    if survey.reading.cut_off or corrupt[-1]:
         yield "truncated"  # the file ends inside the last packet
     if survey.header_frames and survey.header_frames != len(survey.pts):
         yield "header_mismatch"
-    if survey.damaged or survey.faults.packets or corrupt.any():
+    if survey.damaged or survey.reading.failed_packets or corrupt.any():
         yield "corrupt_frames"
     if survey.decode and len(survey.decoded_pts) != len(shown):
         yield "header_mismatch"
@@ -297,36 +295,36 @@ def _average_rate(survey: _Survey, shown: NDArray[np.int64], timed: bool) -> flo
     if not timed or len(shown) < 2:
         return header or DEFAULT_FPS
     measured = (len(shown) - 1) / float(int(shown[-1] - shown[0]) * survey.time_base)
-    # The header's 30000/1001 is nicer than what millisecond time stamps average to.
+    # The header's 30000/1001 is more exact than the average of millisecond time stamps.
     return header if header and abs(header / measured - 1) < 2e-3 else measured
 
 
 def _key_frames(survey: _Survey, shown: NDArray[np.int64]) -> KeyFrames | None:
-    """The table that seeking needs, or None where there is nothing to seek to or no trust."""
+    """The table that seeks need; None where there is nothing to seek to, or times are missing."""
     chosen = survey.marked(KEY) & survey.marked(SHOWN)
     pts = np.frombuffer(survey.pts, np.int64)[chosen]
     dts = np.frombuffer(survey.dts, np.int64)[chosen]
     order = np.argsort(pts)
     pts, dts = pts[order], dts[order]
-    # Nobody seeks to the first one; Matroska doesn't know its decoding time.
+    # No seek goes to the first one, and Matroska does not state its decoding time.
     dts[:1] = np.where(dts[:1] == NO_TIME, pts[:1], dts[:1])
     if len(pts) <= LEAD + 1 or pts[0] != shown[0] or (dts == NO_TIME).any():
         return None
     index = np.searchsorted(shown, pts).astype(np.int64)
-    if len(index) > KEY_FRAMES:  # in a day of MJPEG all of two million frames are
+    if len(index) > KEY_FRAMES:  # a day of MJPEG has two million
         kept = np.unique(index // KEY_STEP, return_index=True)[1]
         index, pts, dts = index[kept], pts[kept], dts[kept]
     return KeyFrames(index=index, pts=pts, dts=dts)
 
 
 def _seeking_works(
-    row: ProbeRow, shown: NDArray[np.int64], time_base: Fraction, faults: Faults
+    row: ProbeRow, shown: NDArray[np.int64], time_base: Fraction, hooks: Hooks
 ) -> bool:
     """Compare decoding from `LEAD` key frames back with decoding from further back.
 
-    Three points: the first key frame that a seek can serve (against the start of the file), the
-    middle and the last one. A run starts at its key frame, where the lead is shortest. The times
-    have to be those of the packets as well.
+    Three key frames are tried: the first that a seek can serve (against the start of the file), the
+    middle and the last one. Runs start at a key frame, where the lead is shortest. Their times have
+    to be those of the packets too.
     """
     assert row.key_frames is not None
     last = len(row.key_frames.index) - 1
@@ -335,7 +333,7 @@ def _seeking_works(
         times = [
             float((int(pts) - int(shown[0])) * time_base) for pts in shown[start:][:RUN_FRAMES]
         ]
-        near, far = (_run(row, start, lead, faults) for lead in (LEAD, FAR_LEAD))
+        near, far = (_run(row, start, lead, hooks) for lead in (LEAD, FAR_LEAD))
         if [frame.pts for frame in near] != times or [frame.pts for frame in far] != times:
             return False
         if any(not np.array_equal(a.image, b.image) for a, b in zip(near, far, strict=True)):
@@ -343,10 +341,10 @@ def _seeking_works(
     return True
 
 
-def _run(row: ProbeRow, start: int, lead: int, faults: Faults) -> list[Frame]:
-    """A few frames decoded from `lead` key frames back; none where the table does not fit."""
+def _run(row: ProbeRow, start: int, lead: int, hooks: Hooks) -> list[Frame]:
+    """`RUN_FRAMES` frames decoded from `lead` key frames back; none where the table is wrong."""
     try:
-        return list(video_frames(row, start, start + RUN_FRAMES, 0, lead, faults))
+        return list(video_frames(row, start, start + RUN_FRAMES, 0, lead, Reading(hooks)))
     except SeekMismatch:
         return []
 
@@ -355,7 +353,7 @@ def _run(row: ProbeRow, start: int, lead: int, faults: Faults) -> list[Frame]:
 
 
 def _declares_more(survey: _Survey, seconds: float | None) -> bool:
-    """True where the stream's header promises over a second (and over 1 %) more than there is."""
+    """True where the stream's header states over a second (and over 1 %) more than there is."""
     if seconds is None or survey.header_duration is None:
         return False
     declared = float(survey.header_duration * survey.time_base)
@@ -389,7 +387,7 @@ def _riff_end(file: BinaryIO, size: int) -> int:
             break
         length = int.from_bytes(head[4:], "little")
         if length == 0:
-            return size + 1  # filled in when a recording is finished: this one never was
+            return size + 1  # the length is filled in at the end of a recording, and this had none
         position += 8 + length
     return position
 
@@ -403,7 +401,7 @@ def _mp4_end(file: BinaryIO, size: int) -> int:
         length = int.from_bytes(head[:4], "big")
         if length == 1:
             length = int.from_bytes(head[8:], "big")
-        if length < 8:  # 0: up to the end of the file; the rest is no size
+        if length < 8:  # 0 means up to the end of the file; 2 to 7 are no sizes
             break
         position += length
     return position
@@ -431,5 +429,5 @@ def _matroska_end(file: BinaryIO, size: int) -> int:
 
 
 def _vint_length(head: bytes, at: int) -> int:
-    """Bytes of the variable-length number at that place: leading zero bits plus one; 0 if none."""
+    """Bytes of the variable-length number at a place: its leading zero bits plus one; 0 if none."""
     return 9 - head[at].bit_length() if at < len(head) and head[at] else 0

@@ -1,10 +1,10 @@
-"""What a video is to us: a probed file, its frames, and why it may be refused."""
+"""What a video is to the library: a probed file, its frames, and the state of reading them."""
 
 from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -71,7 +71,7 @@ class ProbeRow:
 
     @property
     def sequential_only(self) -> bool:
-        """True where seeking cannot be trusted and spans have to be decoded in order."""
+        """True where seeks are not exact, so that spans have to be decoded in order."""
         return "sequential_only" in self.flags
 
     def to_json(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class ProbeRow:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ProbeRow:
-        """The row that `to_json` gave."""
+        """The row that `to_json` returned these values for."""
         keys = values["key_frames"]
         return cls(
             **{
@@ -109,18 +109,18 @@ class Frame:
 
 
 def in_order(row: ProbeRow) -> ProbeRow:
-    """The row of the same video, never to be seeked in: what to use after a `SeekMismatch`."""
+    """The same video, marked as one without seeks: what to read after a `SeekMismatch`."""
     return replace(row, flags=tuple(sorted({*row.flags, "sequential_only"})), key_frames=None)
 
 
-# Gives the array (H, W, 3) uint8 that the next frame is written to.
+# Returns the array (H, W, 3) uint8 that the next frame is written to.
 Room = Callable[[], NDArray[np.uint8]]
 
 
 def has_room(size: int) -> bool:
-    """Whether so many bytes of memory could be had now; none of them is touched.
+    """Whether the system would hand out `size` bytes of memory now; none of them is touched.
 
-    If so, memory that ran out was asked for by a size that a damaged file states.
+    If it would, and memory has still run out, a damaged file stated a size beyond all reason.
     """
     try:
         mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
@@ -129,17 +129,37 @@ def has_room(size: int) -> bool:
     return True
 
 
-def _nothing() -> None:
-    """Nobody listens."""
+def _no_beat() -> None:
+    """For a reader without a deadline."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a reader of a file calls while it reads.
+
+    Attributes:
+        beat: called at every packet and picture, so that a deadline can be restarted.
+        room: returns the array that the next frame is written to; None makes a new one.
+    """
+
+    beat: Callable[[], None] = _no_beat
+    room: Room | None = None
 
 
 @dataclass
-class Faults:
-    """What went wrong while one file was read; told of all progress, for deadlines."""
+class Reading:
+    """The state of one pass over a file, filled while it is read.
 
-    packets: int = 0  # refused by the decoder
-    container: bool = False  # the demuxer gave up before the end of the file
-    pending: bool = False  # the next frame follows a refused packet
-    at_end: bool = False  # everything has been decoded
-    beat: Callable[[], None] = field(default=_nothing, repr=False)  # at every packet and picture
-    room: Room | None = field(default=None, repr=False)
+    Attributes:
+        hooks: what is called on the way.
+        failed_packets: how many packets the decoder has refused.
+        cut_off: the container could not be read up to its end.
+        after_refused: a packet was refused since the last frame; the next frame counts as damaged.
+        at_end: the decoder has returned its last frame.
+    """
+
+    hooks: Hooks = Hooks()
+    failed_packets: int = 0
+    cut_off: bool = False
+    after_refused: bool = False
+    at_end: bool = False

@@ -12,7 +12,7 @@ import av
 
 from ...data_manifests.synthetic import write_scene
 from ...extractors.footage.decode import opened, read_frames
-from ...extractors.footage.decode_worker import guarded_frames
+from ...extractors.footage.guarded import guarded_frames
 from ...extractors.footage.probe_file import probe_video
 from ...extractors.footage.video import ProbeRow
 from ..engine.settings import cpu_count

@@ -17,7 +17,7 @@ from ...data_manifests import footage as footage_dataset
 from ...data_manifests.record import Manifest
 from ...data_manifests.synthetic import write_scene
 from ...extractors.base import PrecisionRequest
-from ...extractors.footage.decode_worker import guarded_frames
+from ...extractors.footage.guarded import guarded_frames
 from ..engine.extractor_spec import ExtractorSpec, resolve_extractor, stores_of
 from ..engine.planning import estimate, plan_videos
 from ..engine.settings import Engine

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from ...extractors.base import Extractor, Runtime, cast_checked
 from ...extractors.clips import Clip, ClipAssembler, ClipRule, Span
 from ...extractors.device.lane import Usage, lane_of
-from ...extractors.footage.decode_worker import guarded_frames
 from ...extractors.footage.errors import CorruptFrames
+from ...extractors.footage.guarded import guarded_frames
 from ...extractors.footage.limits import CorruptPolicy, DecodeLimits
 from ...extractors.footage.video import Frame, ProbeRow
 from ..store.feature_store import FeatureStore

@@ -24,7 +24,7 @@ from jinja2 import Environment, StrictUndefined
 
 from ...data_manifests.atomic import write_text
 from ...data_manifests.record import Manifest
-from ...extractors.footage.decode_worker import guarded_probe
+from ...extractors.footage.guarded import guarded_probe
 from ...extractors.footage.video import ProbeRow
 from ..metrics.frame_level import FrameMetrics
 from ..scores.folder import ReportError, read_json, read_rows, read_scores

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...extractors.footage.decode_worker import guarded_frames, guarded_probe
 from ...extractors.footage.errors import DecodeError, SeekMismatch
+from ...extractors.footage.guarded import guarded_frames, guarded_probe
 from ...extractors.footage.video import ProbeRow, in_order
 
 THUMBNAIL = 256  # longest side, pixels

@@ -32,8 +32,8 @@ from vadpipe.data_manifests import footage
 from vadpipe.extractors.clips import ClipRule, clip_count
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.footage import probe_file, video
-from vadpipe.extractors.footage.decode_worker import end_idle, guarded_probe
 from vadpipe.extractors.footage.errors import DecodeError, FrameOrderError, NoFrames, SeekMismatch
+from vadpipe.extractors.footage.guarded import end_idle, guarded_probe
 from vadpipe.extractors.footage.image_folder import IMAGE_SUFFIXES, list_images
 from vadpipe.extractors.footage.limits import DecodeLimits
 from vadpipe.extractors.footage.video import KeyFrames, ProbeRow, in_order

@@ -83,8 +83,8 @@ def test_the_probe_finds_what_three_key_frames_of_lead_do_not_cure(
     assert not probe_video(path).sequential_only
     frames = decode.video_frames
 
-    def smeared(row, start, stop, threads, lead, faults):  # type: ignore[no-untyped-def]
-        for frame in frames(row, start, stop, threads, lead, faults):
+    def smeared(row, start, stop, threads, lead, reading):  # type: ignore[no-untyped-def]
+        for frame in frames(row, start, stop, threads, lead, reading):
             wrong = lead == decode.LEAD and frame.index == damaged
             yield replace(frame, image=frame.image ^ 1) if wrong else frame
 
@@ -120,13 +120,13 @@ def test_frames_that_the_decoder_drops_are_noticed(
     row = probe_video(footage("h264-closed-mp4"))
     refuse, seen = decode.decode_packet, 0
 
-    def dropping(stream, packet, faults):  # type: ignore[no-untyped-def]
+    def dropping(stream, packet, reading):  # type: ignore[no-untyped-def]
         nonlocal seen
         seen += 1
-        frames = refuse(stream, packet, faults)
+        frames = refuse(stream, packet, reading)
         if seen == 17:
-            faults.packets += 1
-            faults.pending = True
+            reading.failed_packets += 1
+            reading.after_refused = True
             return []
         return frames
 

@@ -12,7 +12,6 @@ from PIL import Image
 
 from tests.footage import moving_picture
 from vadpipe.extractors.footage.decode import read_frames
-from vadpipe.extractors.footage.decode_worker import guarded_probe
 from vadpipe.extractors.footage.errors import (
     DecodeError,
     MissingFile,
@@ -21,6 +20,7 @@ from vadpipe.extractors.footage.errors import (
     UnreadableImage,
     UnsafeLink,
 )
+from vadpipe.extractors.footage.guarded import guarded_probe
 from vadpipe.extractors.footage.identity import content_id
 from vadpipe.extractors.footage.image_folder import list_images
 from vadpipe.extractors.footage.limits import DecodeLimits

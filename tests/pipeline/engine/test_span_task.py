@@ -22,7 +22,7 @@ from vadpipe.extractors.clips import Clip, ClipAssembler, Span, plan_spans
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.footage.decode import FrameReader
 from vadpipe.extractors.footage.errors import CorruptFrames, SeekMismatch
-from vadpipe.extractors.footage.video import Faults, Frame, ProbeRow, in_order
+from vadpipe.extractors.footage.video import Frame, ProbeRow, Reading, in_order
 from vadpipe.extractors.null import NullConfig, NullFeatures
 from vadpipe.pipeline.engine import extractor_spec, span_task
 from vadpipe.pipeline.engine.extractor_spec import ExtractorSpec, resolve_extractor, stores_of
@@ -74,7 +74,7 @@ def drawing(n: int, bad: Iterable[int] = (), *, on_frame: Callable[[int], Any] =
                 on_frame(number)
                 yield replace(drawn(number), corrupt=number in damaged)
 
-        return FrameReader(row, frames(), Faults())
+        return FrameReader(row, frames(), Reading())
 
     return guarded_frames
 

@@ -1,0 +1,392 @@
+"""Decode in another process: a file that hangs, crashes or eats memory costs one video.
+
+`guarded_frames` and `guarded_probe` do what `read_frames` and `probe_video` do, in a child process
+(`decode_worker`). Pixels come back through shared memory, everything else as numbers and JSON over
+a pipe (`decode_messages`): the parent never unpickles what a process says that has opened untrusted
+files. A child waits for the next request after it has answered one, and is used again.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import math
+import mmap
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import errors
+from .decode import FrameReader, row_for_span
+from .decode_messages import (
+    ALIVE,
+    CREDIT,
+    FRAME,
+    FRAME_PAYLOAD,
+    HEAD,
+    MOST_JSON,
+    MOST_SLOTS,
+    REQUEST,
+    RESULT,
+    STOP,
+    message,
+    ring_slots,
+)
+from .errors import DecodeError, DecoderCrash, DecoderHang, DecoderKilled, HostileVideo
+from .identity import HashMode, content_id
+from .limits import DecodeLimits
+from .video import Frame, ProbeRow, Reading
+
+WORKER = f"{__package__}.decode_worker"
+QUEUE_BYTES = 128 << 20  # pixels that a child may decode before its reader takes them
+LEAST_SLOTS = 4
+GRACE = 15.0  # seconds after a child's own deadline; then the parent kills it
+STOP_SECONDS = 2.0  # for a child to end a request that is not wanted any more
+
+_ERRORS = {
+    kind.__name__: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, DecodeError)
+}
+
+
+def guarded_frames(
+    row: ProbeRow,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    threads: int = 0,
+    limits: DecodeLimits | None = None,
+) -> FrameReader:
+    """`read_frames` in another process. It begins at once and decodes ahead by `QUEUE_BYTES`.
+
+    The reader holds that process until it is exhausted or closed.
+
+    Args:
+        row: from a probe.
+        start: first frame.
+        stop: one past the last frame; None goes on to wherever the decoder ends.
+        threads: of the decoder; 0 lets FFmpeg choose.
+        limits: deadline and memory; None takes the defaults.
+
+    Raises:
+        HostileVideo: while reading: the process hung, crashed or needed too much memory.
+        DecodeError: while reading, as `read_frames` does.
+    """
+    limits = limits or DecodeLimits()
+    reading = Reading()
+    frames = _remote_frames(row, start, stop, threads, limits, reading)
+    next(frames)  # the request goes out now
+    return FrameReader(row, cast(Generator[Frame, None, None], frames), reading)
+
+
+def guarded_probe(
+    path: Path,
+    *,
+    hash_mode: HashMode = "sampled",
+    decode: bool = False,
+    image_fps: float = 25.0,
+    limits: DecodeLimits | None = None,
+) -> ProbeRow:
+    """`probe_video` in another process; this one computes the content id.
+
+    Raises:
+        HostileVideo: the process hung, crashed or needed too much memory.
+        DecodeError: a subclass that names what is wrong with the file.
+    """
+    limits = limits or DecodeLimits()
+    path = Path(path).absolute()
+    limits.check_file(path)
+    identity = content_id(path, hash_mode)
+    child = _borrow()
+    try:
+        child.ask(
+            {
+                "path": str(path),
+                "identity": identity,
+                "decode": decode,
+                "image_fps": image_fps,
+                "limits": limits.model_dump(),
+            }
+        )
+        _, values = child.answer(path, limits)
+        try:
+            row = ProbeRow.from_json(values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise child.nonsense(path) from error
+        return replace(row, path=str(path), content_id=identity)
+    finally:
+        _give_back(child)
+
+
+def _remote_frames(
+    row: ProbeRow,
+    start: int,
+    stop: int | None,
+    threads: int,
+    limits: DecodeLimits,
+    reading: Reading,
+) -> Generator[Frame | None, None, None]:
+    """Yield None once the request is sent, then the frames."""
+    path = Path(row.path)
+    until = row.n_frames if stop is None else stop
+    child = _borrow()
+    try:
+        child.ask(
+            {
+                "row": row_for_span(row, start, until).to_json(),
+                "start": start,
+                "stop": stop,
+                "threads": threads,
+                "slots": child.share(row.height, row.width),
+                "limits": limits.model_dump(),
+            }
+        )
+        yield None
+        while True:
+            frame, values = child.answer(path, limits)
+            if frame is None:
+                reading.failed_packets = int(values["failed_packets"])
+                reading.cut_off = bool(values["cut_off"])
+                reading.at_end = bool(values["at_end"])
+                return
+            yield frame
+    finally:
+        _give_back(child)
+
+
+class _Child:
+    """A decoding process as its parent sees it; one thread uses it at a time."""
+
+    def __init__(self) -> None:
+        self._ring_file = _anonymous_file()
+        self._ring: mmap.mmap | None = None
+        self._slots: list[NDArray[np.uint8]] = []
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", WORKER, str(self._ring_file)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # native libraries' complaints about the file
+                pass_fds=(self._ring_file,),
+                start_new_session=True,  # ctrl-C is for the parent to act on
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                bufsize=0,
+            )
+        except BaseException:
+            os.close(self._ring_file)
+            raise
+        self._said = bytearray()
+        self.busy = False  # an answer is still to come
+        self.usable = True
+
+    def share(self, height: int, width: int) -> int:
+        """Make the ring for frames of that size; returns its number of slots."""
+        size = height * width * 3
+        slots = max(LEAST_SLOTS, min(MOST_SLOTS, QUEUE_BYTES // size))
+        self._slots = []
+        os.ftruncate(self._ring_file, slots * size)
+        self._ring = mmap.mmap(self._ring_file, slots * size, access=mmap.ACCESS_READ)
+        self._slots = list(ring_slots(self._ring, slots, height, width))
+        return slots
+
+    def ask(self, request: Mapping[str, Any]) -> None:
+        """Send a request."""
+        data = json.dumps(request).encode()
+        self.busy = True
+        self._send(message(REQUEST, data))
+
+    def answer(self, path: Path, limits: DecodeLimits) -> tuple[Frame | None, dict[str, Any]]:
+        """The next frame, or the result of the request.
+
+        Raises:
+            DecodeError: the child says so, or it is gone.
+        """
+        kind, payload = self._receive(path, limits)
+        try:
+            if kind == FRAME:
+                number, seconds, damaged, slot = FRAME_PAYLOAD.unpack(payload)
+                image = self._slots[slot].copy()  # the slot is written again after the credit
+                self._send(CREDIT)
+                return Frame(number, seconds, image, damaged), {}
+            self.busy = False
+            values: dict[str, Any] = json.loads(payload)
+            if kind == RESULT:
+                return None, values
+            kind_of_error = _ERRORS.get(str(values["error"]), DecodeError)
+            error = kind_of_error(str(values["message"]))
+        except (ValueError, KeyError, IndexError, TypeError, struct.error) as problem:
+            raise self.nonsense(path) from problem
+        if isinstance(error, HostileVideo):
+            self.kill()
+        raise error
+
+    def nonsense(self, path: Path) -> DecoderCrash:
+        """Kill the child; returns the error for an answer that makes no sense."""
+        self.kill()
+        return DecoderCrash(
+            f"{path}: the decoding process sent an answer that means nothing: the file is damaged "
+            "or hostile; re-encode it, or leave it out"
+        )
+
+    def _receive(self, path: Path, limits: DecodeLimits) -> tuple[int, bytes]:
+        try:
+            # A quarter more: the last message may be that much older than the last packet.
+            return self._message(1.25 * limits.seconds + GRACE)
+        except TimeoutError:
+            self.kill()
+            raise DecoderHang(_hang(path, limits)) from None
+        except ValueError as error:
+            raise self.nonsense(path) from error
+        except (EOFError, OSError):
+            code = self.kill()
+            if code == -signal.SIGALRM:
+                raise DecoderHang(_hang(path, limits)) from None
+            if code == -signal.SIGKILL:
+                raise DecoderKilled(
+                    f"{path}: the decoding process was killed from outside, perhaps by the system "
+                    "because memory ran out"
+                ) from None
+            died = f"signal {-code}" if code < 0 else f"exit code {code}"
+            raise DecoderCrash(
+                f"{path}: the decoding process died ({died}): the file is damaged or hostile; "
+                "re-encode it, or leave it out"
+            ) from None
+
+    def _message(self, seconds: float, until: float = math.inf) -> tuple[int, bytes]:
+        """The child's next message; those that only say that it is alive are passed over.
+
+        Args:
+            seconds: to wait for each part of a message.
+            until: when to give up in any case, by `time.monotonic`.
+
+        Raises:
+            TimeoutError: nothing came in that time.
+            EOFError: the child is gone.
+            ValueError: the message is longer than any that makes sense.
+        """
+        while True:
+            if time.monotonic() > until:
+                raise TimeoutError
+            kind, length = HEAD.unpack(self._read(HEAD.size, seconds))
+            if length > MOST_JSON:
+                raise ValueError(f"a message of {length} bytes")
+            payload = self._read(length, seconds)
+            if kind != ALIVE:
+                return kind, payload
+
+    def _read(self, size: int, seconds: float) -> bytes:
+        assert self._process.stdout is not None
+        pipe = self._process.stdout.fileno()
+        while len(self._said) < size:
+            if not select.select([pipe], [], [], seconds)[0]:
+                raise TimeoutError
+            part = os.read(pipe, 1 << 16)
+            if not part:
+                raise EOFError
+            self._said += part
+        data = bytes(self._said[:size])
+        del self._said[:size]
+        return data
+
+    def _send(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        try:
+            while data:
+                data = data[os.write(self._process.stdin.fileno(), data) :]
+        except BrokenPipeError:
+            pass  # the child is dead; reading its next answer finds out how it died
+
+    def stop(self) -> None:
+        """End the request that is being answered; kill the child if it goes on."""
+        self._send(STOP)
+        until = time.monotonic() + STOP_SECONDS
+        try:
+            while self.busy:
+                kind, _ = self._message(STOP_SECONDS, until)
+                self.busy = kind == FRAME
+        except (EOFError, OSError, ValueError):  # a TimeoutError is an OSError
+            self.kill()
+
+    def kill(self) -> int:
+        """Kill the process; returns its exit code."""
+        self.usable = False
+        self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._slots = []
+        if self._ring_file >= 0:
+            os.close(self._ring_file)
+            self._ring_file = -1
+        try:
+            return self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:  # stuck in the kernel: a dead file server
+            return -signal.SIGKILL
+
+    def rest(self) -> bool:
+        """Get ready for the next request; False if the child cannot be used again."""
+        if self.usable and self.busy:
+            self.stop()
+        if self.usable and self._process.poll() is not None:
+            self.kill()
+        if self.usable and self._slots:
+            self._slots, self._ring = [], None
+            os.ftruncate(self._ring_file, 0)  # an idle child holds no pictures
+        return self.usable
+
+
+def _hang(path: Path, limits: DecodeLimits) -> str:
+    return (
+        f"{path}: nothing was decoded for {limits.seconds:g} seconds, so the decoder was killed; "
+        "the file is damaged, or its disk is very slow: then raise --limit seconds=N"
+    )
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("vadpipe")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+_idle: list[_Child] = []
+_idle_lock = threading.Lock()
+
+
+def _borrow() -> _Child:
+    """An idle child, or a new one."""
+    with _idle_lock:
+        while _idle:
+            child = _idle.pop()
+            if child.rest():
+                return child
+    return _Child()
+
+
+def _give_back(child: _Child) -> None:
+    if child.rest():
+        with _idle_lock:
+            _idle.append(child)
+
+
+@atexit.register
+def end_idle() -> None:
+    """End the idle children."""
+    with _idle_lock:
+        children, _idle[:] = list(_idle), []
+    for child in children:
+        child.kill()
