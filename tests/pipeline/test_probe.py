@@ -110,7 +110,7 @@ def test_other_ways_to_look_are_remembered_apart(scene: Manifest, tmp_path: Path
     assert probe_files(scene, tmp_path, ProbeOptions(decode=True)).fresh == 5
     assert probe_files(scene, tmp_path, ProbeOptions(hash_mode="full")).fresh == 5
     for options in ({}, {"decode": True}, {"hash_mode": "full"}):
-        again = probe_files(scene, tmp_path, **options)  # type: ignore[arg-type]
+        again = probe_files(scene, tmp_path, ProbeOptions.model_validate(options))
         assert again.fresh == 0
         assert all(row.decoded == bool(options.get("decode")) for row in again.rows.values())
     assert probe_files(scene, tmp_path, ProbeOptions(image_fps=3.0)).fresh == 0, (
