@@ -23,6 +23,7 @@ from vadpipe.pipeline.engine.settings import ProbeOptions
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.registry import DATASETS
+from vadpipe.pipeline.store import probe_table
 from vadpipe.pipeline.store.probe_table import duplicates
 
 A = VideoRecord(video_id="a", path=None, split="test", expected_frames=50)
@@ -145,7 +146,7 @@ def test_many_parts_are_folded_into_one(
     scene: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe_stage, "PART_ROWS", 1)
-    monkeypatch.setattr(probe_stage, "MAX_PARTS", 3)
+    monkeypatch.setattr(probe_table, "MAX_PARTS", 3)
     rows = probe_files(scene, tmp_path).rows
     assert len(parts(tmp_path)) <= 3
     again = probe_files(scene, tmp_path)
