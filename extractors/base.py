@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from .clips import Clip, ClipRule
 from .errors import ExtractorError
-from .weights.cards import ResolvedWeights, Weights
+from .weights.cards import ResolvedWeights
+from .weights.slots import Slots, misfit, recorded
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PrecisionRequest = Literal["auto", "fp32", "bf16", "fp16"]
@@ -92,8 +93,10 @@ class Extractor(ABC, Generic[ConfigT]):
         name: registry name.
         version: raised when the same settings start to compute other numbers; part of the key.
         Config: the pydantic config.
-        cards: pretrained weights that fit, the default first; empty for plain arithmetic. If they
-            depend on the config, these are all of them, and `cards_for` returns those that fit.
+        networks: slot -> pretrained weights that fit, the default first; empty for plain
+            arithmetic. An extractor with one network calls its slot "network". If slots or weights
+            depend on the config, these are all of them, and `networks_for` returns those of a
+            config.
         presets: named settings, `NAME:PRESET` on the command line.
         keeps_pixels: True if the arrays are decoded pictures; they are so large that the user must
             allow them.
@@ -105,7 +108,7 @@ class Extractor(ABC, Generic[ConfigT]):
     name: ClassVar[str]
     version: ClassVar[int]
     Config: ClassVar[type[Config]]
-    cards: ClassVar[tuple[Weights, ...]] = ()
+    networks: ClassVar[Slots] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     keeps_pixels: ClassVar[bool] = False
     batch_size: ClassVar[int] = 8
@@ -115,26 +118,20 @@ class Extractor(ABC, Generic[ConfigT]):
         self,
         config: ConfigT,
         *,
-        weights: ResolvedWeights | None = None,
+        weights: Mapping[str, ResolvedWeights] | None = None,
         precision: Precision = "fp32",
     ) -> None:
-        if bool(self.cards) != (weights is not None):
-            need = "needs weights" if self.cards else "takes no weights"
-            raise ExtractorError(f"{self.name} {need}")
-        fitting = [card.name for card in self.cards_for(config)]
-        if weights is not None and weights.card.name not in fitting:
-            raise ExtractorError(
-                f"weights {weights.card.name!r} do not fit these settings of {self.name}; "
-                f"these do: {', '.join(fitting)}"
-            )
+        given = dict(weights or {})
+        if wrong := misfit(self.name, self.networks_for(config), given):
+            raise ExtractorError(wrong)
         self.config = config
-        self.weights = weights
+        self.weights: Mapping[str, ResolvedWeights] = given
         self.precision: Precision = precision
 
     @classmethod
-    def cards_for(cls, config: ConfigT) -> tuple[Weights, ...]:
-        """Return the cards that fit a config, the default first."""
-        return cls.cards
+    def networks_for(cls, config: ConfigT) -> Slots:
+        """Return the networks of a config: slot -> the cards that fit, the default first."""
+        return cls.networks
 
     @property
     @abstractmethod
@@ -175,8 +172,8 @@ class Extractor(ABC, Generic[ConfigT]):
                 "before": rule.before,
                 "after": rule.after,
             },
-            "weights": None if self.weights is None else self.weights.identity,
-            "precision": self.precision if self.cards else None,
+            "weights": recorded(self.weights),
+            "precision": self.precision if self.weights else None,
             "arrays": [spec.to_json() for spec in self.arrays],
         }
 

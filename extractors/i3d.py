@@ -6,7 +6,7 @@ network's last map over time and space.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, Self, cast
 
 import torch
@@ -116,7 +116,7 @@ class I3DFeatures(NetworkExtractor[I3DConfig]):
         self,
         config: I3DConfig,
         *,
-        weights: ResolvedWeights | None = None,
+        weights: Mapping[str, ResolvedWeights] | None = None,
         precision: Precision = "fp32",
     ) -> None:
         super().__init__(config, weights=weights, precision=precision)

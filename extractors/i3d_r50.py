@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +12,8 @@ from .base import Config, Precision
 from .i3d import I3DConfig, I3DFeatures
 from .networks.i3d import Backbone
 from .networks.i3d_r50 import BACKBONE, BACKBONE_PTV, CARDS, CARDS_PTV
-from .weights.cards import ResolvedWeights, Weights
+from .weights.cards import ResolvedWeights
+from .weights.slots import NETWORK, Slots
 
 
 class I3DR50PtvConfig(I3DConfig):
@@ -43,7 +45,7 @@ class I3DR50Features(I3DFeatures):
     name: ClassVar[str] = "i3d_r50"
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = I3DR50Config
-    cards: ClassVar[tuple[Weights, ...]] = CARDS
+    networks: ClassVar[Slots] = {NETWORK: CARDS}
     backbone: ClassVar[Backbone] = BACKBONE
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "native": {"resize": None, "crops": 1, "crop_size": None},
@@ -57,12 +59,15 @@ class I3DR50Features(I3DFeatures):
         self,
         config: I3DR50Config,
         *,
-        weights: ResolvedWeights | None = None,
+        weights: Mapping[str, ResolvedWeights] | None = None,
         precision: Precision = "fp32",
     ) -> None:
         if weights is not None and config.normalise == "minus_one_to_one":
             half = (127.5, 127.5, 127.5)
-            weights = replace(weights, card=replace(weights.card, mean=half, std=half))
+            weights = {
+                slot: replace(each, card=replace(each.card, mean=half, std=half))
+                for slot, each in weights.items()
+            }
         super().__init__(config, weights=weights, precision=precision)
 
 
@@ -72,7 +77,7 @@ class I3DR50PtvFeatures(I3DFeatures):
     name: ClassVar[str] = "i3d_r50_ptv"
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = I3DR50PtvConfig
-    cards: ClassVar[tuple[Weights, ...]] = CARDS_PTV
+    networks: ClassVar[Slots] = {NETWORK: CARDS_PTV}
     backbone: ClassVar[Backbone] = BACKBONE_PTV
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "native": {"resize": None, "crops": 1, "crop_size": None},

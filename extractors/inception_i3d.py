@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from .i3d import I3DFeatures
 from .networks.i3d import Backbone
 from .networks.inception_i3d import BACKBONE, CARDS
-from .weights.cards import Weights
+from .weights.slots import NETWORK, Slots
 
 
 class InceptionI3DFeatures(I3DFeatures):
@@ -19,7 +19,7 @@ class InceptionI3DFeatures(I3DFeatures):
 
     name: ClassVar[str] = "inception_i3d"
     version: ClassVar[int] = 1
-    cards: ClassVar[tuple[Weights, ...]] = CARDS
+    networks: ClassVar[Slots] = {NETWORK: CARDS}
     backbone: ClassVar[Backbone] = BACKBONE
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "native": {"resize": None},

@@ -8,7 +8,7 @@ without another resize.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
@@ -21,7 +21,8 @@ from .device.resize import Size
 from .network_extractor import NetworkExtractor
 from .networks import i3d_r50, inception_i3d
 from .networks.i3d import Backbone, I3d
-from .weights.cards import ResolvedWeights, Weights
+from .weights.cards import ResolvedWeights
+from .weights.slots import NETWORK, Slots
 
 BACKBONES: dict[str, Backbone] = {
     each.name: each for each in (inception_i3d.BACKBONE, i3d_r50.BACKBONE, i3d_r50.BACKBONE_PTV)
@@ -96,7 +97,7 @@ class PatchCubes(NetworkExtractor[PatchCubesConfig]):
     name: ClassVar[str] = "patch_cubes"
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = PatchCubesConfig
-    cards: ClassVar[tuple[Weights, ...]] = tuple(c for b in BACKBONES.values() for c in b.cards)
+    networks: ClassVar[Slots] = {NETWORK: tuple(c for b in BACKBONES.values() for c in b.cards)}
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "ssrl": {"backbone": "i3d_r50"},  # the paper's 2048 features
         # the same three grids on frames of UCSD Ped2's size
@@ -109,7 +110,7 @@ class PatchCubes(NetworkExtractor[PatchCubesConfig]):
         self,
         config: PatchCubesConfig,
         *,
-        weights: ResolvedWeights | None = None,
+        weights: Mapping[str, ResolvedWeights] | None = None,
         precision: Precision = "fp32",
     ) -> None:
         super().__init__(config, weights=weights, precision=precision)
@@ -118,9 +119,9 @@ class PatchCubes(NetworkExtractor[PatchCubesConfig]):
             self.backbone.check(config.clip_length, *patch)
 
     @classmethod
-    def cards_for(cls, config: PatchCubesConfig) -> tuple[Weights, ...]:
+    def networks_for(cls, config: PatchCubesConfig) -> Slots:
         """Return the cards of the backbone."""
-        return BACKBONES[config.backbone].cards
+        return {NETWORK: BACKBONES[config.backbone].cards}
 
     @property
     def arrays(self) -> tuple[ArraySpec, ...]:

@@ -15,7 +15,7 @@ from .device.inference import VideoNetwork, resized
 from .device.resize import short_side
 from .network_extractor import NetworkExtractor
 from .networks.clip_vit import CARDS, FEATURES, SIDE, ClipTower, frame_flops
-from .weights.cards import Weights
+from .weights.slots import NETWORK, Slots
 
 
 class ViFiClipConfig(Config):
@@ -46,7 +46,7 @@ class ViFiClipFeatures(NetworkExtractor[ViFiClipConfig]):
     name: ClassVar[str] = "vifi_clip"
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = ViFiClipConfig
-    cards: ClassVar[tuple[Weights, ...]] = CARDS
+    networks: ClassVar[Slots] = {NETWORK: CARDS}
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "squash": {"mode": "squash"},
         # the same steps for normal frames and in-painted ones (256 x 256)
@@ -81,17 +81,12 @@ class ViFiClipFeatures(NetworkExtractor[ViFiClipConfig]):
         """Resize and crop clips: (1, H, W, 3) uint8 -> (n, 1, 224, 224, 3) uint8."""
         if self.config.via is not None:
             videos = list(resized(videos, self.config.via))
-        kind = self._card.extra["interpolation"]
+        kind = self.card.extra["interpolation"]
         if self.config.mode == "squash":
             return resized(videos, (SIDE, SIDE), kind)
-        size = short_side(videos[0].shape[1], videos[0].shape[2], self._card.extra["short_side"])
+        size = short_side(videos[0].shape[1], videos[0].shape[2], self.card.extra["short_side"])
         top, left = (round((length - SIDE) / 2) for length in size)  # halves as in torchvision
         return resized(videos, size, kind)[:, :, top : top + SIDE, left : left + SIDE]
-
-    @property
-    def _card(self) -> Weights:
-        assert self.weights is not None  # the base class has checked
-        return self.weights.card
 
     def flops(self, height: int, width: int) -> float:
         """Count multiply-adds times two for one frame; the size of the video does not matter."""

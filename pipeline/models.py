@@ -16,6 +16,7 @@ from ..detectors.base import Detector, DetectorError, FitLog
 from ..extractors.errors import ExtractorError
 from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.kept import verify
+from ..extractors.weights.slots import NETWORK, WeightsChoice, identities_in, share_out
 from .engine.extractor_spec import ExtractorSpec, resolve_extractor
 from .engine.settings import Engine
 from .registry import DETECTORS, EXTRACTORS
@@ -157,30 +158,57 @@ def make_detector(name: str, settings: Mapping[str, Any] | None = None) -> Detec
 
 
 def specs_of_model(
-    card: Mapping[str, Any], *, weights: str | None = None, engine: Engine | None = None
+    card: Mapping[str, Any],
+    *,
+    weights: WeightsChoice = None,
+    settled: Sequence[ExtractorSpec] = (),
+    engine: Engine | None = None,
 ) -> list[ExtractorSpec]:
     """The extractors that give exactly the features that a model was trained on.
 
     Imported features have none, see `imported_stores`.
 
+    Args:
+        card:
+            Of the model.
+        weights:
+            One's own weights files, where the model was trained with some; networks that are not
+            named take what the model was trained with.
+        settled:
+            Extractors of the same run: taken where they are those of the model.
+        engine:
+            Where they will run.
+
     Raises:
         ExtractorError: they cannot be had; the message names the fields that differ.
         WeightsError: the weights are missing.
     """
+    known = {key_of(spec.recipe()): spec for spec in settled}
+    owners = {role: f"{recipe['extractor']} ({role})" for role, recipe in card["features"].items()}
+    slots = {
+        owners[role]: identities_in(recipe["weights"])
+        for role, recipe in card["features"].items()
+        if recipe["extractor"] != "imported"
+    }
+    shares = share_out(weights, slots)
     specs: dict[str, ExtractorSpec] = {}
     for role, recipe in card["features"].items():
-        name, identity = recipe["extractor"], recipe["weights"]
+        name = recipe["extractor"]
         if name == "imported":
+            continue
+        if (found := known.get(key_of(recipe))) is not None:
+            specs[key_of(recipe)] = found
             continue
         if name not in EXTRACTORS:
             raise ExtractorError(
                 f"the model needs {role!r} features of {name!r}: no such extractor"
             )
-        chosen = weights
-        if identity is None:
-            chosen = None
-        elif chosen is None:
-            chosen = _weights_spec(name, recipe["config"], identity)
+        chosen = shares[owners[role]]
+        if not isinstance(chosen, str):
+            chosen = {
+                slot: (chosen or {}).get(slot) or _weights_spec(recipe, slot, identity)
+                for slot, identity in identities_in(recipe["weights"]).items()
+            }
         spec = resolve_extractor(
             name,
             recipe["config"],
@@ -243,18 +271,20 @@ def checksums_of(stores: Sequence[FeatureStore]) -> dict[str, list[str]]:
     return found
 
 
-def _weights_spec(extractor: str, config: Mapping[str, Any], identity: str) -> str:
-    """What to give `resolve` so that it finds the weights of a recipe."""
+def _weights_spec(recipe: Mapping[str, Any], slot: str, identity: str) -> str:
+    """What to give `resolve` so that it finds the weights of a network of a recipe."""
     if identity.startswith("random:"):
         return identity
+    extractor = recipe["extractor"]
     kind = EXTRACTORS[extractor]
-    for card in kind.cards_for(kind.Config.model_validate(config)):
+    for card in kind.networks_for(kind.Config.model_validate(recipe["config"])).get(slot, ()):
         # a card that states no hash stands for whatever was fetched for it
         if identity == (card.sha256 or verify(card).sha256):
             return card.name
+    option = "--weights FILE" if slot == NETWORK else f"--weights {slot}=FILE"
     raise ExtractorError(
         f"the model's features came from a weights file of sha256 {identity}, which no card of "
-        f"{extractor} stands for: give that file with --weights FILE"
+        f"{extractor} stands for: give that file with {option}"
     )
 
 

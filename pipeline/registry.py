@@ -7,6 +7,7 @@ which takes seconds; `vadpipe --help` needs only the names.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ..data_manifests.record import Manifest
     from ..detectors.base import Detector
     from ..extractors.base import Extractor
+    from ..extractors.weights.cards import Weights
 
 T = TypeVar("T")
 
@@ -54,3 +56,33 @@ DETECTORS: Registry[type[Detector[Any]]] = Registry(detectors.__name__, detector
 DATASETS: Registry[Callable[..., Manifest]] = Registry(
     data_manifests.__name__, data_manifests.PLACES
 )
+
+
+# ------------------------------------------------------------------------------------- weights
+
+
+@dataclass
+class CardUse:
+    """A weights card, and the networks that take it.
+
+    Attributes:
+        card: the card.
+        slots: (extractor, slot) pairs.
+    """
+
+    card: Weights
+    slots: list[tuple[str, str]] = field(default_factory=list)
+
+    def users(self) -> str:
+        """The networks in one line: `extractor inception_i3d (network), ...`."""
+        return ", ".join(f"{owner} ({slot})" for owner, slot in self.slots)
+
+
+def cards_in_use() -> dict[str, CardUse]:
+    """All weights cards by name. Every extractor is imported for it."""
+    uses: dict[str, CardUse] = {}
+    for name, kind in EXTRACTORS.items():
+        for slot, cards in kind.networks.items():
+            for card in cards:
+                uses.setdefault(card.name, CardUse(card)).slots.append((f"extractor {name}", slot))
+    return uses

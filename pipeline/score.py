@@ -23,6 +23,7 @@ from ..data_manifests.errors import VadpipeError
 from ..data_manifests.record import Manifest, VideoRecord
 from ..detectors.base import Detector, Scores
 from ..extractors.footage.video import ProbeRow
+from ..extractors.weights.slots import WeightsChoice
 from .bags import StoreBags
 from .engine.extractor_spec import ExtractorSpec, stores_of
 from .engine.planning import plan_videos
@@ -93,7 +94,8 @@ def score_footage(
     *,
     engine: Engine | None = None,
     events: EventConfig | None = None,
-    weights: str | None = None,
+    weights: WeightsChoice = None,
+    settled: Sequence[ExtractorSpec] = (),
     keep_maps: bool = True,
     discard_features: bool = False,
     command: str = "",
@@ -122,7 +124,10 @@ def score_footage(
         events:
             How scores become events.
         weights:
-            One's own weights file, where the model was trained with one.
+            One's own weights file, where the model's features came from one; slot -> file where
+            an extractor has several networks.
+        settled:
+            Extractors of the same run, taken where the model was trained on their features.
         keep_maps:
             Store the maps of videos that are scored.
         discard_features:
@@ -145,7 +150,7 @@ def score_footage(
         detector, card = ModelFolder(model).load()
         imported = imported_stores(card, cache)
         detector.to(engine.own_device())
-        specs = specs_of_model(card, weights=weights, engine=engine)
+        specs = specs_of_model(card, weights=weights, settled=settled, engine=engine)
         done = Scored(out, failures=list(probed.failures))
         scoring = _Scoring(detector, card, imported, out, keep_maps, done)
         records = [r for r in manifest.records if r.video_id in probed.rows]

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests import two_networks
+from tests.random_weights import random_weights
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.detectors.base import Supervision
 from vadpipe.pipeline.bags import StoreBags
@@ -38,7 +40,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "vifi_clip": {"stride": 8},
     "frames": {"size": [16, 24]},
     "null": {"clip_length": 8, "stride": 4, "before": 3, "after": 2},
+    two_networks.NAME: {},
 }
+NAMES = [*EXTRACTORS, two_networks.NAME]
 
 # Narrow features are averaged from the null extractor's, to be fitted in a moment.
 DETECTOR_SETTINGS: dict[str, dict[str, Any]] = {
@@ -50,6 +54,11 @@ DETECTOR_SETTINGS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(autouse=True)
+def with_two_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    two_networks.register(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -58,7 +67,7 @@ def one_thread() -> Iterator[None]:
 
 
 def spec_of(name: str) -> ExtractorSpec:
-    weights = "random:0" if EXTRACTORS[name].cards else None
+    weights = random_weights(name, SETTINGS[name])
     return resolve_extractor(name, SETTINGS[name], weights=weights, precision="fp32")
 
 
@@ -73,7 +82,7 @@ def run(manifest: Manifest, cache: Path, name: str, **options: Any) -> tuple[Fea
     return done.stores[0], probed
 
 
-@pytest.mark.parametrize("name", EXTRACTORS)
+@pytest.mark.parametrize("name", NAMES)
 def test_arrays_are_as_promised(name: str, scene: Manifest, tmp_path: Path) -> None:
     manifest = scene.model_copy(update={"records": scene.records[:1]})
     store, probed = run(manifest, tmp_path, name)
@@ -96,7 +105,7 @@ def test_arrays_are_as_promised(name: str, scene: Manifest, tmp_path: Path) -> N
     assert store.verify() == []
 
 
-@pytest.mark.parametrize("name", EXTRACTORS)
+@pytest.mark.parametrize("name", NAMES)
 def test_batch_and_span_size_change_nothing(name: str, scene: Manifest, tmp_path: Path) -> None:
     """Span size changes no value at equal batches; the batch size only the last bits."""
     manifest = scene.model_copy(update={"records": scene.records[:1]})
@@ -125,7 +134,7 @@ def test_batch_and_span_size_change_nothing(name: str, scene: Manifest, tmp_path
                 assert np.abs(a - b).max() <= tolerance * np.sqrt((b**2).mean())
 
 
-NETWORKS = [name for name in EXTRACTORS if EXTRACTORS[name].cards]
+NETWORKS = [name for name in EXTRACTORS if EXTRACTORS[name].networks] + [two_networks.NAME]
 
 
 @pytest.mark.gpu
@@ -138,7 +147,8 @@ def test_a_gpu_gives_the_features_of_a_cpu(name: str, scene: Manifest, tmp_path:
 
     def features(device: str, precision: Any, **options: Any) -> list[np.ndarray]:
         engine = Engine(device=device, **options)
-        weights, settings = "random:0", {**SETTINGS[name], "dtype": "float32"}
+        weights = random_weights(name, SETTINGS[name])
+        settings = {**SETTINGS[name], "dtype": "float32"}
         spec = resolve_extractor(
             name, settings, weights=weights, precision=precision, engine=engine
         )
@@ -167,13 +177,13 @@ def test_a_gpu_gives_the_features_of_a_cpu(name: str, scene: Manifest, tmp_path:
                 assert ((a * b).sum(1) / norms).min() >= cosine
 
 
-@pytest.mark.parametrize("name", EXTRACTORS)
+@pytest.mark.parametrize("name", NAMES)
 def test_presets_are_valid_and_have_keys_of_their_own(name: str) -> None:
     kind = EXTRACTORS[name]
     keys = set()
     for preset in ("", *kind.presets):
-        weights = "random:0" if kind.cards else None
-        spec = resolve_extractor(f"{name}:{preset}".rstrip(":"), weights=weights, precision="fp32")
+        chosen = f"{name}:{preset}".rstrip(":")
+        spec = resolve_extractor(chosen, weights=random_weights(chosen), precision="fp32")
         keys.add(canonical_json(spec.make().recipe()))
     assert len(keys) == 1 + len(kind.presets)
 

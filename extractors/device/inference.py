@@ -162,47 +162,18 @@ def fold_batch_norms(network: nn.Module, norm_of: Mapping[str, str]) -> None:
 # ------------------------------------------------------------------------------------ running
 
 
-class VideoNetwork:
-    """A prepared network that takes uint8 videos, in the lane of its device.
+class OnDevice:
+    """A device that networks run on: clips come to it, and work takes turns in its lane.
 
     Args:
-        network:
-            (B, 3, T, H, W) normalised -> (B, D) float32.
-        mean:
-            A channel, in units of pixels in 0..255.
-        std:
-            Likewise.
-        precision:
-            Of the network.
         runtime:
-            Where and how it runs.
-        sizes:
-            Where the best batch sizes are kept; None takes those of the process.
+            Where and how networks run.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
-        precision: Precision,
-        runtime: Runtime,
-        sizes: MicroBatches | None = None,
-    ) -> None:
-        self.network = network
-        self.precision = precision
+    def __init__(self, runtime: Runtime) -> None:
         self.device = runtime.device
-        self._name = type(network).__name__
-        self._run: Callable[[Tensor], Tensor] = network
-        self._mean = torch.tensor(mean, device=runtime.device)
-        self._std = torch.tensor(std, device=runtime.device)
         self._threads = runtime.threads or torch.get_num_threads()
-        self._whole = runtime.batch_size is not None
-        self._most = MOST_ITEMS  # of a whole batch, unless memory has run out
-        self._sizes = sizes or shared_sizes()
         self._compiled = runtime.compile
-        if runtime.compile:
-            self._run = torch.compile(network, dynamic=False)
 
     def stage(self, clips: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
         """Bring clips to the device: (T, H, W, 3) uint8 each.
@@ -230,6 +201,47 @@ class VideoNetwork:
                 return work()
 
         return lane_of(self.device).run(inside)
+
+
+class VideoNetwork(OnDevice):
+    """A prepared network that takes uint8 videos, in the lane of its device.
+
+    Args:
+        network:
+            (B, 3, T, H, W) normalised -> (B, D) float32.
+        mean:
+            A channel, in units of pixels in 0..255.
+        std:
+            Likewise.
+        precision:
+            Of the network.
+        runtime:
+            Where and how it runs.
+        sizes:
+            Where the best batch sizes are kept; None takes those of the process.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        precision: Precision,
+        runtime: Runtime,
+        sizes: MicroBatches | None = None,
+    ) -> None:
+        super().__init__(runtime)
+        self.network = network
+        self.precision = precision
+        self._name = type(network).__name__
+        self._run: Callable[[Tensor], Tensor] = network
+        self._mean = torch.tensor(mean, device=runtime.device)
+        self._std = torch.tensor(std, device=runtime.device)
+        self._whole = runtime.batch_size is not None
+        self._most = MOST_ITEMS  # of a whole batch, unless memory has run out
+        self._sizes = sizes or shared_sizes()
+        if runtime.compile:
+            self._run = torch.compile(network, dynamic=False)
 
     def __call__(self, videos: Tensor) -> Tensor:
         """(B, T, H, W, 3) uint8 -> (B, D) float32 on the device."""

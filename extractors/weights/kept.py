@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ...data_manifests.atomic import write_atomically
 from .cards import COUNTER, Arrays, LayoutError, ResolvedWeights, Weights, WeightsError
 from .read import read_arrays
+from .slots import Slots, WeightsChoice, specs_by_slot
 
 CONVERTER_VERSION = "1"  # raised when a conversion makes other tensors than before
 
@@ -104,6 +105,28 @@ def resolve(
             "nor a file"
         )
     return convert_file(path, file_sha256(path), cards, folder, prefix="own.")
+
+
+def resolve_slots(
+    owner: str, slots: Slots, choice: WeightsChoice, *, cache: Path | None = None
+) -> dict[str, ResolvedWeights]:
+    """Find the weights of all networks of an extractor or a detector; never downloads.
+
+    Args:
+        owner:
+            Its name, for messages.
+        slots:
+            Its networks.
+        choice:
+            What the user asks for; networks that are not named take their default cards.
+        cache:
+            Root of the cache, as in `weights_dir`.
+
+    Raises:
+        WeightsError: weights are missing or wrong, or the choice names no network of it.
+    """
+    specs = specs_by_slot(owner, slots, choice)
+    return {slot: resolve(cards, specs.get(slot), cache=cache) for slot, cards in slots.items()}
 
 
 def resolve_card(card: Weights, folder: Path) -> ResolvedWeights:

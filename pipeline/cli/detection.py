@@ -144,8 +144,10 @@ def train(
 )
 @click.option(
     "--weights",
-    metavar="FILE",
-    help="Weights file of the extractor; needed if the model was trained with a file of yours.",
+    multiple=True,
+    metavar="[SLOT=]FILE",
+    help="Weights file of the extractor; needed if the model was trained with a file of yours. "
+    "SLOT= says for which network if it has several.",
 )
 @click.option("--no-maps", is_flag=True, help="Write no score maps, so no heat-maps either.")
 @click.option(
@@ -162,7 +164,7 @@ def score(
     out: Path,
     split: str | None,
     quantile: float,
-    weights: str | None,
+    weights: tuple[str, ...],
     no_maps: bool,
     discard_features: bool,
     engine: Engine,
@@ -181,6 +183,7 @@ def score(
         vadpipe score MODEL some.mp4 -o out
         vadpipe score MODEL /archive -o out --discard-features
     """
+    from ...extractors.weights.slots import parse_choice
     from ..models import ModelFolder
     from ..probe import probe_files
     from ..report.stage import write_report
@@ -199,7 +202,7 @@ def score(
         cache,
         engine=engine,
         events=EventConfig(quantile=quantile, release_quantile=release),
-        weights=weights,
+        weights=parse_choice(weights),
         keep_maps=not no_maps,
         discard_features=discard_features,
         command=" ".join(sys.argv),

@@ -21,6 +21,7 @@ from .options import (
     probe_options,
     retry_option,
     set_option,
+    weights_option,
 )
 
 if TYPE_CHECKING:
@@ -130,12 +131,7 @@ def probe(
     help="Extractor, with a preset if wanted; may be repeated: all share one decoding.",
 )
 @set_option
-@click.option(
-    "--weights",
-    metavar="SPEC",
-    help="Name of a weights card (`vadpipe weights ls`), a file, CARD=FILE, or random:SEED. "
-    "Without it the default card of the extractor.",
-)
+@weights_option
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
@@ -159,7 +155,7 @@ def extract(
     manifest_path: Path,
     names: tuple[str, ...],
     settings: tuple[str, ...],
-    weights: str | None,
+    weights: tuple[str, ...],
     precision: Any,
     on_corrupt: Any,
     max_bytes: int | None,
@@ -170,15 +166,19 @@ def extract(
 ) -> None:
     """Turn footage into features, once; what is in the cache already is not done again.
 
-    MANIFEST names the videos. Prints the folder of each feature set.
+    MANIFEST names the videos. Prints the folder of each feature set. With several -e, --set goes to
+    all of them, --weights SPEC to all that have a network, and --weights SLOT=SPEC to all that have
+    a network of that name.
 
     \b
     Example:
         vadpipe extract archive.parquet -e inception_i3d
         vadpipe extract ped2.parquet -e patch_cubes:small --set stride=8
+        vadpipe extract ped2.parquet -e inception_i3d --weights rgb_charades.pt
     """
     from ...data_manifests.table import read_manifest
-    from ..engine.extractor_spec import resolve_extractor, stores_of
+    from ...extractors.weights.slots import parse_choice, shortened
+    from ..engine.extractor_spec import resolve_extractors, stores_of
     from ..engine.planning import estimate
     from ..engine.progress import console
     from ..extract import barred_by_quarantine, engine_for, extract_features, plans_of
@@ -188,22 +188,19 @@ def extract(
 
     listed = read_manifest(manifest_path)
     config = parse_settings(settings)
-    specs = [
-        resolve_extractor(
-            name,
-            config,
-            weights=weights,
-            precision=precision,
-            engine=engine,
-            on_corrupt=on_corrupt,
-        )
-        for name in names
-    ]
+    specs = resolve_extractors(
+        names,
+        config,
+        weights=parse_choice(weights),
+        precision=precision,
+        engine=engine,
+        on_corrupt=on_corrupt,
+    )
     probed = probe_files(listed, cache, probing)
     stores = stores_of(specs, cache)
     for spec, store in zip(specs, stores, strict=True):
-        identity = "none" if spec.weights is None else spec.weights.identity[:19]
-        console.print(f"{store.name}: precision {spec.precision}, weights {identity}")
+        used = shortened(spec.weights)
+        console.print(f"{store.name}: precision {spec.precision}, weights {used}", soft_wrap=True)
     if dry_run:
         barred = barred_by_quarantine(probed, cache, engine)
         cost = estimate(plans_of(probed, barred, stores, engine_for(specs, engine)), specs)

@@ -210,6 +210,13 @@ def limits_of(pairs: tuple[str, ...]) -> DecodeLimits:
     return DecodeLimits.model_validate(parse_settings(pairs))
 
 
+weights_option = click.option(
+    "--weights",
+    multiple=True,
+    metavar="[SLOT=]SPEC",
+    help="Name of a weights card (`vadpipe weights ls`), a file, CARD=FILE, or random:SEED. SLOT= "
+    "says for which network if there are several; may be repeated. Without it the default card.",
+)
 set_option = click.option(
     "--set",
     "settings",

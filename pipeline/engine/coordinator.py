@@ -293,11 +293,12 @@ def shared_weights(specs: Sequence[ExtractorSpec], cache: Path) -> list[Extracto
     """The specs with their weights in the cache, which all workers of a cluster see."""
     moved = []
     for spec in specs:
-        weights = spec.weights
-        if weights is not None and weights.path is not None:
-            path = cache / "weights" / weights.path.name
-            if not path.is_file():
-                write_atomically(path, partial(shutil.copyfile, weights.path))
-            spec = replace(spec, weights=replace(weights, path=path.absolute()))
-        moved.append(spec)
+        weights = dict(spec.weights)
+        for slot, each in weights.items():
+            if each.path is not None:
+                path = cache / "weights" / each.path.name
+                if not path.is_file():
+                    write_atomically(path, partial(shutil.copyfile, each.path))
+                weights[slot] = replace(each, path=path.absolute())
+        moved.append(replace(spec, weights=weights))
     return moved

@@ -11,7 +11,8 @@ from ...extractors.base import Extractor, Precision, PrecisionRequest
 from ...extractors.errors import ExtractorError
 from ...extractors.footage.limits import CorruptPolicy
 from ...extractors.weights.cards import ResolvedWeights
-from ...extractors.weights.kept import resolve
+from ...extractors.weights.kept import resolve_slots
+from ...extractors.weights.slots import WeightsChoice, share_out
 from ..registry import EXTRACTORS
 from ..store.feature_store import FeatureStore
 from .cluster import resolve_precision_of
@@ -24,7 +25,7 @@ class ExtractorSpec:
 
     name: str
     config: dict[str, Any]
-    weights: ResolvedWeights | None
+    weights: Mapping[str, ResolvedWeights]
     precision: Precision
     on_corrupt: CorruptPolicy = "keep"
 
@@ -51,7 +52,7 @@ def resolve_extractor(
     name: str,
     settings: Mapping[str, Any] | None = None,
     *,
-    weights: str | None = None,
+    weights: WeightsChoice = None,
     precision: PrecisionRequest = "auto",
     engine: Engine | None = None,
     on_corrupt: CorruptPolicy = "keep",
@@ -64,7 +65,8 @@ def resolve_extractor(
         settings:
             Config values that differ from the default (or the preset).
         weights:
-            A card's name, a file, or "random:SEED"; None takes the default card.
+            A card's name, a file, or "random:SEED"; slot -> such a spec where there are several
+            networks. A network that is not named takes its default card.
         precision:
             "auto" becomes what the device does best.
         engine:
@@ -78,6 +80,58 @@ def resolve_extractor(
         ClusterError: the cluster cannot be asked for its precision.
         pydantic.ValidationError: a setting is wrong or unknown.
     """
+    base, config = settings_of(name, settings)
+    kind = EXTRACTORS[base]
+    slots = kind.networks_for(kind.Config.model_validate(config))
+    if not slots and isinstance(weights, str):
+        raise ExtractorError(f"{base} has no network and takes no weights")
+    resolved = resolve_slots(base, slots, weights)
+    if not slots:
+        return ExtractorSpec(base, config, {}, "fp32", on_corrupt)
+    settled = resolve_precision_of(engine or Engine(), precision)
+    return ExtractorSpec(base, config, resolved, settled, on_corrupt)
+
+
+def resolve_extractors(
+    names: Sequence[str],
+    settings: Mapping[str, Any] | None = None,
+    *,
+    weights: WeightsChoice = None,
+    precision: PrecisionRequest = "auto",
+    engine: Engine | None = None,
+    on_corrupt: CorruptPolicy = "keep",
+) -> list[ExtractorSpec]:
+    """Several extractors with the same settings; each takes the weights of the networks it has.
+
+    Raises:
+        ExtractorError, WeightsError, ClusterError, pydantic.ValidationError: as
+            `resolve_extractor`; also where none of them has a network that is named.
+    """
+    slots = {}
+    for name in names:
+        base, config = settings_of(name, settings)
+        kind = EXTRACTORS[base]
+        slots[name] = kind.networks_for(kind.Config.model_validate(config))
+    shares = share_out(weights, slots)
+    return [
+        resolve_extractor(
+            name,
+            settings,
+            weights=shares[name],
+            precision=precision,
+            engine=engine,
+            on_corrupt=on_corrupt,
+        )
+        for name in names
+    ]
+
+
+def settings_of(name: str, settings: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    """Registry name and config values of `NAME` or `NAME:PRESET`.
+
+    Raises:
+        ExtractorError: unknown extractor or preset.
+    """
     base, _, preset = name.partition(":")
     if base not in EXTRACTORS:
         raise ExtractorError(f"no extractor {base!r}; there are: {', '.join(EXTRACTORS)}")
@@ -85,15 +139,7 @@ def resolve_extractor(
     if preset and preset not in kind.presets:
         known = ", ".join(kind.presets) or "none"
         raise ExtractorError(f"{base} has no preset {preset!r}; it has: {known}")
-    config = {**kind.presets.get(preset, {}), **(settings or {})}
-    cards = kind.cards_for(kind.Config.model_validate(config))
-    if not cards:
-        if weights is not None:
-            raise ExtractorError(f"{base} has no network and takes no weights")
-        return ExtractorSpec(base, config, None, "fp32", on_corrupt)
-    resolved = resolve(cards, weights)
-    settled = resolve_precision_of(engine or Engine(), precision)
-    return ExtractorSpec(base, config, resolved, settled, on_corrupt)
+    return base, {**kind.presets.get(preset, {}), **(settings or {})}
 
 
 def stores_of(specs: Sequence[ExtractorSpec], cache: Path) -> list[FeatureStore]:

@@ -392,7 +392,7 @@ def prepared(spec: ExtractorSpec, runtime: Runtime, together: int = 1) -> Extrac
     Raises:
         WeightsError: the weights are damaged.
     """
-    weights = None if spec.weights is None else spec.weights.identity
+    weights = {slot: each.identity for slot, each in spec.weights.items()}
     what = [spec.name, spec.config, spec.precision, weights]
     place = f"{json.dumps(what, sort_keys=True)} {runtime}"
     with _lock:

@@ -43,11 +43,18 @@ class ManifestSection(_Section):
 
 
 class ExtractSection(_Section):
-    """One extractor: `NAME` or `NAME:PRESET`, and what differs from it."""
+    """One extractor: `NAME` or `NAME:PRESET`, and what differs from it.
+
+    Attributes:
+        extractor: the name.
+        set: config values.
+        weights: of its network; a table slot -> weights where it has several.
+        precision: of its networks.
+    """
 
     extractor: str
     set: dict[str, Any] = Field(default_factory=dict)
-    weights: str | None = None
+    weights: str | dict[str, str] | None = None
     precision: PrecisionRequest = "auto"
 
 

@@ -213,7 +213,6 @@ def _score(run: RunConfig, path: Path) -> Result:
     manifest = read_manifest(path).select(split=run.score.split)
     if not manifest.records:
         raise ManifestError(f"{path} has no videos of split {run.score.split!r}")
-    weights = next((s.weights for s in run.extract if s.weights is not None), None)
     done = score_footage(
         _trained(run, path).folder,
         manifest,
@@ -221,7 +220,7 @@ def _score(run: RunConfig, path: Path) -> Result:
         run.out,
         run.cache or default_cache(),
         events=run.score.events,
-        weights=weights,
+        settled=specs_of_run(run),
         engine=run.engine,
         command="vadpipe run",
     )

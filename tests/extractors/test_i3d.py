@@ -20,6 +20,7 @@ from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.i3d import CROP_ORDER, I3DConfig, I3DFeatures, centre_of, ten_crop
 from vadpipe.extractors.networks.i3d import Backbone, I3d, from_state_dict
 from vadpipe.extractors.weights.cards import LayoutError, ResolvedWeights, Weights
+from vadpipe.extractors.weights.slots import NETWORK
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not trained")
 
@@ -60,12 +61,14 @@ class Toy(I3d):
 class ToyFeatures(I3DFeatures):
     name = "toy"
     version = 1
-    cards = (CARD,)
+    networks = {NETWORK: (CARD,)}  # noqa: RUF012
     backbone = Backbone("toy", Toy, 5, (CARD,), min_frames=2, min_side=3)
 
 
 def extractor(**config: Any) -> ToyFeatures:
-    made = ToyFeatures(I3DConfig(**{"clip_length": 4, "resize": None, **config}), weights=RANDOM)
+    made = ToyFeatures(
+        I3DConfig(**{"clip_length": 4, "resize": None, **config}), weights={NETWORK: RANDOM}
+    )
     made.load(Runtime(batch_size=8))
     return made
 

@@ -44,6 +44,7 @@ from vadpipe.extractors.networks.i3d_r50 import (
 )
 from vadpipe.extractors.weights.cards import LayoutError, ResolvedWeights, WeightsError
 from vadpipe.extractors.weights.kept import resolve
+from vadpipe.extractors.weights.slots import NETWORK
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*not trained", "ignore:.*torch.jit.script.*:FutureWarning"
@@ -392,7 +393,9 @@ def test_weights_are_not_interchangeable(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="fits no layout that this network knows"):
         resolve(CARDS, str(path))
     with pytest.raises(ExtractorError, match=r"'i3d_r50_ptv.kinetics' do not fit"):
-        I3DR50Features(I3DR50Config(), weights=ResolvedWeights(CARDS_PTV[0], "random:0", None))
+        I3DR50Features(
+            I3DR50Config(), weights={NETWORK: ResolvedWeights(CARDS_PTV[0], "random:0", None)}
+        )
 
 
 @pytest.mark.data
@@ -412,9 +415,13 @@ def extractor(name: str, precision: Precision = "fp32", **config: Any) -> I3DFea
     weights = random_weights(name)
     made: I3DFeatures
     if name == "i3d_r50":
-        made = I3DR50Features(I3DR50Config(**config), weights=weights, precision=precision)
+        made = I3DR50Features(
+            I3DR50Config(**config), weights={NETWORK: weights}, precision=precision
+        )
     else:
-        made = I3DR50PtvFeatures(I3DR50PtvConfig(**config), weights=weights, precision=precision)
+        made = I3DR50PtvFeatures(
+            I3DR50PtvConfig(**config), weights={NETWORK: weights}, precision=precision
+        )
     return made
 
 
@@ -447,8 +454,7 @@ def test_features_are_those_of_the_network(name: str, scale: Any) -> None:
     made.load(Runtime(batch_size=8))
     clip = moving_clip(8, 33, 36)
     rows = made.extract([clip])
-    assert made._network is not None
-    network = made._network.network
+    network = made._loaded[NETWORK].network
     assert isinstance(network, I3d)
     pictures = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
     crops = torch.stack([scale(crop.float()) for crop in vision.ten_crop(pictures, [24, 24])])

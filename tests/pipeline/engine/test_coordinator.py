@@ -13,6 +13,7 @@ from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.extractors.footage.errors import DecodeError
 from vadpipe.extractors.weights.cards import ResolvedWeights, Weights
+from vadpipe.extractors.weights.slots import NETWORK
 from vadpipe.pipeline.engine import coordinator, span_task
 from vadpipe.pipeline.engine.coordinator import shared_weights
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
@@ -110,14 +111,14 @@ def test_weights_go_where_all_workers_see_them(tmp_path: Path) -> None:
     original.parent.mkdir()
     original.write_bytes(b"tensors")
     card = Weights("net", "net.pt", None, (), "", "", "", (0.0,) * 3, (1.0,) * 3)  # type: ignore[arg-type]
-    own = replace(NULL, weights=ResolvedWeights(card, "0123", original))
-    drawn = replace(NULL, weights=ResolvedWeights(card, "random:0", None))
+    own = replace(NULL, weights={NETWORK: ResolvedWeights(card, "0123", original)})
+    drawn = replace(NULL, weights={NETWORK: ResolvedWeights(card, "random:0", None)})
     moved = shared_weights([own, drawn, NULL], tmp_path / "cache")
     assert moved[1:] == [drawn, NULL]
-    assert moved[0].weights is not None and moved[0].weights.path is not None
-    path = moved[0].weights.path
+    path = moved[0].weights[NETWORK].path
+    assert path is not None
     assert path == tmp_path / "cache" / "weights" / original.name
-    assert path.read_bytes() == b"tensors" and moved[0].weights.identity == "0123"
+    assert path.read_bytes() == b"tensors" and moved[0].weights[NETWORK].identity == "0123"
     path.write_bytes(b"kept")
     shared_weights([own], tmp_path / "cache")
     assert path.read_bytes() == b"kept", "it is copied once"

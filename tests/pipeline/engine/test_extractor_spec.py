@@ -9,10 +9,18 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from tests import two_networks
+from tests.random_weights import random_weights
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.patch_cubes import PatchCubes
+from vadpipe.extractors.weights.cards import WeightsError
 from vadpipe.pipeline.engine import extractor_spec
-from vadpipe.pipeline.engine.extractor_spec import ExtractorSpec, resolve_extractor, stores_of
+from vadpipe.pipeline.engine.extractor_spec import (
+    ExtractorSpec,
+    resolve_extractor,
+    resolve_extractors,
+    stores_of,
+)
 from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.registry import EXTRACTORS
 from vadpipe.pipeline.store.keys import key_of
@@ -50,7 +58,7 @@ def test_a_preset_gives_way_to_what_is_said() -> None:
 
 def test_without_a_network_there_are_no_weights_and_no_precision() -> None:
     spec = resolve_extractor("null", precision="bf16")
-    assert (spec.weights, spec.precision) == (None, "fp32")
+    assert (spec.weights, spec.precision) == ({}, "fp32")
     assert key(spec) == key(resolve_extractor("null"))
 
 
@@ -86,7 +94,7 @@ def test_what_does_not_exist_is_named(name: str, options: dict[str, Any], match:
 
 def test_an_unknown_setting_is_refused_by_name() -> None:
     with pytest.raises(ValidationError, match="strid"):
-        ExtractorSpec("null", {"strid": 3}, None, "fp32").make()
+        ExtractorSpec("null", {"strid": 3}, {}, "fp32").make()
     with pytest.raises(ValidationError, match="stride"):
         resolve_extractor("null", {"stride": 0}).make()
 
@@ -100,8 +108,43 @@ def test_feature_sets_are_named_by_their_keys_and_nothing_is_made(tmp_path: Path
 
 @pytest.mark.parametrize("name", sorted(EXTRACTORS))
 def test_a_spec_is_small_enough_to_be_sent_with_every_task(name: str) -> None:
-    weights = "random:0" if EXTRACTORS[name].cards else None
-    spec = resolve_extractor(name, weights=weights, precision="fp32")
+    spec = resolve_extractor(name, weights=random_weights(name), precision="fp32")
     sent = pickle.dumps(spec)
     assert len(sent) < 20_000
     assert key(pickle.loads(sent)) == key(spec)
+
+
+def test_weights_of_several_networks_are_part_of_the_key_by_slot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    two_networks.register(monkeypatch)
+
+    def resolved(settings: dict[str, Any], **weights: str) -> ExtractorSpec:
+        return resolve_extractor("two_networks", settings, weights=weights, precision="fp32")
+
+    both = resolved({}, reader="random:0", teacher="random:0")
+    assert both.recipe()["weights"] == {"reader": "random:0", "teacher": "random:0"}
+    assert both.recipe()["precision"] == "fp32"
+    assert [each.card.name for each in both.weights.values()] == ["reader.first", "teacher.only"]
+    alone = resolved({"teacher": False}, reader="random:0")
+    assert alone.recipe()["weights"] == {"reader": "random:0"}
+    others = [resolved({}, reader="random:1", teacher="random:0"), alone]
+    others.append(resolved({}, reader="random:0", teacher="random:1"))
+    assert len({key(spec) for spec in (both, *others)}) == 4
+    with pytest.raises(WeightsError, match=r"no network teacher with these settings; .* reader"):
+        resolved({"teacher": False}, reader="random:0", teacher="random:0")
+
+
+def test_extractors_together_take_the_weights_of_their_networks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    two_networks.register(monkeypatch)
+    names = ["two_networks:alone", "two_networks", "vifi_clip", "null"]
+    weights = {"reader": "random:1", "teacher": "random:2", "network": "random:3"}
+    specs = resolve_extractors(names, weights=weights, precision="fp32")
+    assert [spec.recipe()["weights"] for spec in specs] == [
+        {"reader": "random:1"},
+        {"reader": "random:1", "teacher": "random:2"},
+        "random:3",
+        None,
+    ]
