@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,14 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..data_manifests.atomic import write_atomically
 from ..data_manifests.intervals import frame_labels
 from ..data_manifests.record import Manifest, VideoRecord
 from ..extractors.clips import SEGMENTS, segment_frames
 from .metrics.frame_level import Alignment, FrameMetrics, LabelledScores, frame_metrics, micro_auc
+from .scores.folder import ScoreFolder
 from .scores.frames import MetricsError, expand_to_frames
 
 Align = Literal["auto", "exact", "pad16"]
@@ -121,31 +119,12 @@ def evaluate_scores(
     Raises:
         MetricsError: nothing to measure, a video's length is not the one that its labels are for,
             or "pad16" is asked for where rows are no snippets of 16 frames.
+        ScoreFolderError: the score folder is incomplete or damaged.
     """
-    run = _read_run(scores)
-    videos = {row["video_id"]: row for row in pq.read_table(scores / "videos.parquet").to_pylist()}
-    measured: list[_Rows] = []
-    unscored: list[str] = []
-    wrong: list[str] = []
-    for record in manifest.records:
-        if record.anomalies is None:
-            continue
-        if record.video_id not in videos:
-            unscored.append(record.video_id)
-            continue
-        video = videos.pop(record.video_id)
-        n = video["n_frames"]
-        needed = max([stop for _, stop in record.anomalies], default=0)
-        if needed > n or record.expected_frames not in (None, n):
-            expected = record.expected_frames or f"at least {needed}"
-            wrong.append(f"{record.video_id} (labels for {expected} frames, decoded {n})")
-            continue
-        measured.append(_read_rows(scores, record, video))
-    if wrong:
-        raise MetricsError("labels and footage differ in length: " + "; ".join(wrong))
-    if not measured:
-        raise MetricsError("no scored video has frame labels in this manifest")
-
+    folder = ScoreFolder(scores)
+    videos = {row["video_id"]: row for row in folder.videos()}
+    weak = (folder.run().get("model") or {}).get("supervision") == "weak"
+    measured, unscored = _labelled_rows(folder, videos, manifest)
     pad_label = PAD_LABELS.get(manifest.dataset, "normal")
     faults = [fault for rows in measured if (fault := rows.snippet_fault()) is not None]
     if align == "pad16" and faults:
@@ -155,11 +134,10 @@ def evaluate_scores(
         )
     exact = [rows.exact() for rows in measured]
     padded = None if faults else [rows.padded(pad_label) for rows in measured]
-    weak = (run.get("model") or {}).get("supervision") == "weak"
     used = exact if padded is None or align == "exact" or (align == "auto" and not weak) else padded
     metrics = frame_metrics(
         used,
-        threshold=_threshold(run),
+        threshold=folder.threshold(),
         replicates=replicates,
         seed=seed,
         alignment=Alignment(
@@ -171,10 +149,39 @@ def evaluate_scores(
             pad16_micro_auc=None if padded is None else micro_auc(padded),
         ),
     )
-    done = Evaluated(metrics, tuple(videos), tuple(unscored))
-    text = json.dumps(done.to_json(), indent=1)
-    write_atomically(scores / "metrics.json", lambda p: p.write_text(text, encoding="utf-8"))
+    labelled = {rows.record.video_id for rows in measured}
+    unlabelled = tuple(video_id for video_id in videos if video_id not in labelled)
+    done = Evaluated(metrics, unlabelled, unscored)
+    folder.write_metrics(done.to_json())
     return done
+
+
+def _labelled_rows(
+    folder: ScoreFolder, videos: Mapping[str, Mapping[str, Any]], manifest: Manifest
+) -> tuple[list[_Rows], tuple[str, ...]]:
+    """The scores of all labelled videos, and the ids of labelled videos without scores."""
+    measured: list[_Rows] = []
+    unscored: list[str] = []
+    wrong: list[str] = []
+    for record in manifest.records:
+        if record.anomalies is None:
+            continue
+        if record.video_id not in videos:
+            unscored.append(record.video_id)
+            continue
+        video = videos[record.video_id]
+        n = video["n_frames"]
+        needed = max([stop for _, stop in record.anomalies], default=0)
+        if needed > n or record.expected_frames not in (None, n):
+            expected = record.expected_frames or f"at least {needed}"
+            wrong.append(f"{record.video_id} (labels for {expected} frames, decoded {n})")
+            continue
+        measured.append(_read_rows(folder, record, video))
+    if wrong:
+        raise MetricsError("labels and footage differ in length: " + "; ".join(wrong))
+    if not measured:
+        raise MetricsError("no scored video has frame labels in this manifest")
+    return measured, tuple(unscored)
 
 
 def evaluate_runs(
@@ -306,29 +313,8 @@ def _kind_of_rows(measured: Sequence[_Rows], *, snippets: bool) -> str:
     return "rows of the detector"
 
 
-def _read_run(scores: Path) -> dict[str, Any]:
-    for name in ("videos.parquet", "run.json"):
-        if not (scores / name).is_file():
-            raise MetricsError(f"{scores} is no score folder: it has no {name} (run score)")
-    try:
-        run = json.loads((scores / "run.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MetricsError(
-            f"{scores / 'run.json'} is damaged ({error}): run score again"
-        ) from error
-    if not isinstance(run, dict):
-        raise MetricsError(f"{scores / 'run.json'} is no JSON object: run score again")
-    return run
-
-
-def _threshold(run: Mapping[str, Any]) -> float | None:
-    """The score above which frames start an event; None where the run has none."""
-    value = (run.get("threshold") or {}).get("high")
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _read_rows(scores: Path, record: VideoRecord, video: Mapping[str, Any]) -> _Rows:
-    part = pq.read_table(scores / "scores" / f"{record.video_id}.parquet")
+def _read_rows(folder: ScoreFolder, record: VideoRecord, video: Mapping[str, Any]) -> _Rows:
+    part = folder.scores(record.video_id)
     first = part["frame_start"].to_numpy()
     order = np.argsort(first, kind="stable")
     return _Rows(

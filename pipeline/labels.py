@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..data_manifests.counts import OFFICIAL, Counts, count, differences
 from ..data_manifests.record import Manifest, ManifestError, VideoRecord
 from ..extractors.footage.video import ProbeRow
+from .scores.folder import ScoreFolder, ScoreFolderError
 from .store.errors import StoreError
 from .store.feature_store import FeatureStore
 
@@ -212,7 +211,8 @@ def check_labels(
             Do not compare totals: videos are missing on purpose, or the split is one's own.
 
     Raises:
-        ManifestError: `scores` is no score folder, or there is no video to compare.
+        ManifestError: there is no video to compare.
+        ScoreFolderError: `scores` is not a score folder.
     """
     chosen = manifest.select(split=split)
     if not chosen.records:
@@ -223,7 +223,7 @@ def check_labels(
         found = {r.video_id: _in_store(store, rows.get(r.video_id)) for r in chosen.records}
         sources.append(_compare(store.name, chosen.records, found))
     if scores is not None:
-        scored = _in_scores(scores)
+        scored = _in_scores(ScoreFolder(scores))
         tested = chosen.select(split="test").records or chosen.records
         known = {record.video_id for record in manifest.records}
         unlisted = tuple(video_id for video_id in scored if video_id not in known)
@@ -289,15 +289,12 @@ def _in_store(store: FeatureStore, row: ProbeRow | None) -> Found | str | None:
     )
 
 
-def _in_scores(folder: Path) -> dict[str, Found | str | None]:
-    path = folder / "videos.parquet"
-    if not path.is_file():
-        raise ManifestError(f"{folder} is no score folder: it has no videos.parquet (run score)")
+def _in_scores(folder: ScoreFolder) -> dict[str, Found | str | None]:
     found: dict[str, Found | str | None] = {}
-    for video in pq.read_table(path).to_pylist():
+    for video in folder.videos():
         try:
-            part = pq.read_table(folder / "scores" / f"{video['video_id']}.parquet")
-        except (pa.ArrowInvalid, OSError) as error:
+            part = folder.scores(video["video_id"])
+        except ScoreFolderError as error:
             found[video["video_id"]] = f"{type(error).__name__}: {error}"
             continue
         rows = (part[name].to_numpy() for name in ("frame_start", "frame_stop"))

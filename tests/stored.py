@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vadpipe.pipeline.models import ModelFolder
-from vadpipe.pipeline.scores.maps import open_maps, read_map
+from vadpipe.pipeline.scores.folder import ScoreFolder
 from vadpipe.pipeline.store.feature_store import list_stores
 from vadpipe.pipeline.store.keys import canonical_json
 from vadpipe.pipeline.store.shard import ShardedArray
@@ -107,8 +107,8 @@ def describe_scores(out: Path) -> dict[str, Any]:
 
 def maps_of(out: Path, video_id: str) -> dict[str, NDArray[np.float32]]:
     """All maps of a video, whole."""
-    maps = open_maps(out, video_id)
-    return {} if maps is None else {name: read_map(out, video_id, name) for name in maps.maps}
+    maps = ScoreFolder(out).maps(video_id)
+    return {} if maps is None else {name: maps.read(name) for name in maps.maps}
 
 
 def describe_array(values: NDArray[Any]) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def test_no_bare_except_and_no_pickle(path: Path) -> None:
 
 
 # Who may rename what it has written: the atomic write itself, and one that finishes whole folders.
-RENAMING = {"data_manifests/atomic", "data_manifests/synthetic", "pipeline/score"}
+RENAMING = {"data_manifests/atomic", "data_manifests/synthetic", "pipeline/scores/folder"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=PLACES)
@@ -185,6 +185,38 @@ def test_the_check_above_sees_renames() -> None:
         "os.fsync",
         "tempfile.mkstemp",
     ]
+
+
+# Names of files that only one class may know, and where it stands.
+OWNED = {
+    "pipeline/scores/folder": (
+        *("run.json", "metrics.json", "report.html", ".lock", ".features", ".tables-"),
+        *("scores.parquet", "videos.parquet", "events.parquet", "failures.parquet"),
+    ),
+    "pipeline/models": ("config.json", "weights.safetensors", "log.parquet"),
+}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=PLACES)
+def test_files_of_a_folder_are_named_by_its_owner_only(path: Path) -> None:
+    place = path.relative_to(REPOSITORY).with_suffix("").as_posix()
+    tree = ast.parse(path.read_text())
+    for owner, names in OWNED.items():
+        found = [text for text in strings(tree) if text.endswith(names) and " " not in text]
+        assert bool(found) == (place == owner), f"{place} names files of {owner}: {found}"
+
+
+def strings(tree: ast.AST) -> Iterator[str]:
+    """Texts of the code, without docstrings."""
+    words = [node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in words:
+            yield node.value
+
+
+def test_the_check_above_sees_names() -> None:
+    code = '''def f(out):\n    """run.json"""\n    return out / "run.json", f"{out}/x.parquet"'''
+    assert list(strings(ast.parse(code))) == ["run.json", "/x.parquet"]
 
 
 def test_every_folder_is_a_named_package() -> None:

@@ -190,6 +190,7 @@ def score(
     from ..run.stages import evaluate_if_labelled
     from ..score import score_footage
     from ..scores.events import EventConfig
+    from ..scores.folder import ScoreFolder
 
     listed = open_target(target, split)
     probed = probe_files(listed, cache, probing)
@@ -211,8 +212,8 @@ def score(
     click.echo(f"{len(done.videos)} videos scored ({done.fresh} new), {done.events} events")
     for line in lines:
         click.echo(line)
-    click.echo(str(write_report(out, out / "report.html", manifest=listed)))
-    finish([*done.failures, *failures], out / "failures.parquet")
+    click.echo(str(write_report(out, manifest=listed)))
+    finish([*done.failures, *failures], ScoreFolder(out).failures_file)
 
 
 @click.command()
@@ -309,12 +310,9 @@ def report(
     from ..report.stage import write_report
     from ..run.config import parse_settings
 
-    target = scores / "report.html" if out is None else out
-    if target.suffix.lower() != ".html":
-        target = target / "report.html"
     listed = None if manifest_path is None else open_target(manifest_path, None)
     style = HeatmapStyle.model_validate(parse_settings(settings))
-    page = write_report(scores, target, manifest=listed, style=style, heatmap_files=heatmaps)
+    page = write_report(scores, out, manifest=listed, style=style, heatmap_files=heatmaps)
     click.echo(str(page))
 
 

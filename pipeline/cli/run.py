@@ -39,6 +39,7 @@ def run(run_file: Path, settings: tuple[str, ...], dry_run: bool) -> None:
     """
     from ..run.config import load_run
     from ..run.stages import execute, plan
+    from ..scores.folder import ScoreFolder
 
     config = load_run(run_file, settings)
     stages = plan(config)
@@ -53,7 +54,7 @@ def run(run_file: Path, settings: tuple[str, ...], dry_run: bool) -> None:
             click.echo(f"{stage.name}: {line}")
         failures += result.failures
     unique = list({(f.video_id, f.stage): f for f in failures}.values())
-    finish(unique, config.out / "failures.parquet")
+    finish(unique, ScoreFolder(config.out).failures_file)
 
 
 @click.command()

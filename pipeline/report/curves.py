@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..scores.folder import read_scores
+from ..scores.folder import ScoreFolder
 from ..scores.frames import expand_to_frames
 
 CURVE_POINTS = 1500  # most points of a drawn curve
@@ -56,7 +55,7 @@ class VideoView:
 
 
 def draw(
-    folder: Path,
+    folder: ScoreFolder,
     views: Sequence[VideoView],
     events: Sequence[Mapping[str, Any]],
     high: float | None,
@@ -64,7 +63,7 @@ def draw(
     """Add curves, all to one scale: raw scores are comparable across videos."""
     scores = []
     for view in views:
-        table = read_scores(folder, view.facts)
+        table = folder.scores(view.facts["video_id"])
         frames = expand_to_frames(
             table["frame_start"].to_numpy(),
             table["frame_stop"].to_numpy(),

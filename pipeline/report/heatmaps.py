@@ -20,7 +20,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ...data_manifests.atomic import write_atomically
-from ..scores.maps import ScoreMaps, Share, open_maps
+from ..scores.folder import ScoreFolder, ScoreFolderError
+from ..scores.maps import ScoreMaps, Share
 from ..store.errors import StoreError
 
 SAMPLE_VALUES = 4_000_000  # most values behind one scale
@@ -119,7 +120,7 @@ class Heatmaps:
     def __init__(self, folder: Path, videos: Sequence[str], style: HeatmapStyle) -> None:
         self.style = style
         self.damaged: dict[str, str] = {}
-        self._folder = folder
+        self._folder = ScoreFolder(folder)
         self._videos = tuple(videos)
         self._run: dict[str, tuple[float, float]] | None = None
 
@@ -129,7 +130,7 @@ class Heatmaps:
         Raises:
             StoreError: the video's file of maps is not what it should be.
         """
-        stored = open_maps(self._folder, video_id)
+        stored = self._folder.maps(video_id)
         if stored is None:
             return {frame: [] for frame in frames}
         scales: Mapping[str, tuple[float, float]] = {}
@@ -160,7 +161,7 @@ class Heatmaps:
         sizes: Counter[str] = Counter()
         for video_id in videos:
             try:
-                maps = open_maps(self._folder, video_id)
+                maps = self._folder.maps(video_id)
             except StoreError as error:
                 self.damaged[video_id] = str(error)
                 continue
@@ -302,10 +303,12 @@ def picture_path(folder: Path, video_id: str, frame: int, name: str) -> Path:
     """`<folder>/<video_id>/<frame>_<map>.png`; what a file name may not have becomes "-".
 
     Raises:
-        StoreError: the id is no folder name.
+        ScoreFolderError: the id is no folder name.
     """
     if Path(video_id).name != video_id or video_id == "..":
-        raise StoreError(f"video id {video_id!r} is no folder name: this folder is not by score")
+        raise ScoreFolderError(
+            f"video id {video_id!r} is not a folder name: this folder was not written by score"
+        )
     return folder / video_id / f"{frame:09d}_{re.sub('[^A-Za-z0-9._-]', '-', name)}.png"
 
 

@@ -27,7 +27,7 @@ from ...data_manifests.record import Manifest
 from ...extractors.footage.guarded import guarded_probe
 from ...extractors.footage.video import ProbeRow
 from ..metrics.frame_level import FrameMetrics
-from ..scores.folder import ReportError, read_json, read_rows, read_scores
+from ..scores.folder import PAGE, ScoreFolder, ScoreFolderError
 from .curves import HEIGHT, WIDTH, Times, VideoView, draw, timecode
 from .heatmaps import (
     Heatmap,
@@ -59,7 +59,7 @@ class HeatmapView:
 
 @dataclass(frozen=True)
 class EventView:
-    """One event: its row of events.parquet, pictures, and whether it meets a labelled anomaly.
+    """One event: its row in the table of events, pictures, and whether it meets a labelled anomaly.
 
     `maps_note` says why it has no heat-maps, or how many are left out.
     """
@@ -75,7 +75,7 @@ class EventView:
 
 def write_report(
     score_folder: Path,
-    out: Path,
+    out: Path | None = None,
     *,
     manifest: Manifest | None = None,
     max_videos: int = 100,
@@ -92,9 +92,9 @@ def write_report(
 
     Args:
         score_folder:
-            As the score stage wrote it; `metrics.json` is shown where evaluate has written one.
+            As the score stage wrote it; metrics are shown where evaluate has measured them.
         out:
-            The file to write, or a folder that gets a `report.html`.
+            The file to write (`*.html`), or a folder for it; None writes into the score folder.
         manifest:
             Where labelled anomalies come from.
         max_videos:
@@ -119,62 +119,52 @@ def write_report(
         The file written.
 
     Raises:
-        ReportError: the folder is incomplete.
-        MetricsError: metrics.json is not what evaluate writes.
+        ScoreFolderError: the folder is incomplete or damaged, or contradicts itself.
+        MetricsError: its metrics are not what evaluate writes.
     """
-    run = read_json(score_folder / "run.json")
-    rows = read_rows(score_folder / "videos.parquet")
-    events = read_rows(score_folder / "events.parquet")
-    failures = read_rows(score_folder / "failures.parquet")
-    metrics = extra = None
-    if (score_folder / "metrics.json").is_file():
-        extra = read_json(score_folder / "metrics.json")
-        metrics = FrameMetrics.from_json(extra)
+    folder, style = ScoreFolder(score_folder), style or HeatmapStyle()
+    run, rows, events, failures = folder.run(), folder.videos(), folder.events(), folder.failures()
+    high = folder.threshold()
+    extra = folder.metrics() or {}
+    metrics = FrameMetrics.from_json(extra) if folder.metrics_file.is_file() else None
     truth: dict[str, Times] = {}
     if manifest is not None:
         truth = {r.video_id: r.anomalies for r in manifest.records if r.anomalies is not None}
 
     events.sort(key=lambda e: (-e["peak_score"], e["video_id"], e["frame_start"]))
-    videos = _view_videos(score_folder, rows, events, truth, metrics)
-    high = run.get("threshold", {}).get("high")
-    drawn = draw(score_folder, videos[:max_videos], events, high)
+    videos = _view_videos(folder, rows, events, truth, metrics)
+    drawn = draw(folder, videos[:max_videos], events, high)
     anchors = {view.facts["video_id"]: view.anchor for view in drawn}
-    path = out if out.suffix == ".html" else out / "report.html"
-    maps = Heatmaps(score_folder, [row["video_id"] for row in rows], style or HeatmapStyle())
-    files_folder = path.parent / "heatmaps" if heatmap_files else None
-    painter = _Painter(maps, files_folder, max_heatmap_files)
+    path = folder.page if out is None else out
+    path = path if path.suffix.lower() == ".html" else path / PAGE
+    pictures = path.parent / "heatmaps" if heatmap_files else None
+    maps = Heatmaps(score_folder, [row["video_id"] for row in rows], style)
+    painter = _Painter(maps, pictures, max_heatmap_files)
     shown = _view_events(events[:max_events], videos, anchors, painter, probe)
-    if files_folder is not None:
-        remove_pictures(files_folder, painter.written)
-    template = _environment().from_string(_template())
-    page = template.render(
-        run={"dataset": "", "created": "", **run},
-        detector=run.get("model", {}).get("detector"),
-        package_version=version("vadpipe"),
-        settings=flatten(run),
-        folder=str(score_folder.absolute()),
-        videos=videos[:max_rows],
-        n_videos=len(videos),
-        drawn=drawn,
-        events=shown,
-        n_events=len(events),
-        failures=failures[:max_rows],
-        n_failures=len(failures),
-        failed=len({failure["video_id"] for failure in failures}),
-        seconds=sum(view.seconds for view in videos),
-        high=high,
-        warnings=run.get("threshold", {}).get("warnings", []),
-        metrics=metrics,
-        unlabelled=(extra or {}).get("unlabelled", []),
-        unscored=(extra or {}).get("unscored", []),
-        roc=None if metrics is None else _roc_points(metrics),
-        intervals=_intervals(metrics),
-        found=_count_found(videos, events),
-        width=WIDTH,
-        height=HEIGHT,
-        drawing=maps.style,
-        damaged_maps=maps.damaged,
-        colours=jpeg(colour_bar(maps.style, (12, 200))) if painter.views else "",
+    if pictures is not None:
+        remove_pictures(pictures, painter.written)
+    page = (
+        _environment()
+        .from_string(_template())
+        .render(
+            **_about_run(run, folder, high),
+            **_about_metrics(metrics, extra),
+            videos=videos[:max_rows],
+            n_videos=len(videos),
+            drawn=drawn,
+            events=shown,
+            n_events=len(events),
+            failures=failures[:max_rows],
+            n_failures=len(failures),
+            failed=len({failure["video_id"] for failure in failures}),
+            seconds=sum(view.seconds for view in videos),
+            found=_count_found(videos, events),
+            width=WIDTH,
+            height=HEIGHT,
+            drawing=style,
+            damaged_maps=maps.damaged,
+            colours=jpeg(colour_bar(style, (12, 200))) if painter.views else "",
+        )
     )
     write_text(path, page)
     return path
@@ -184,7 +174,7 @@ def write_report(
 
 
 def _view_videos(
-    folder: Path,
+    folder: ScoreFolder,
     rows: Sequence[Mapping[str, Any]],
     events: Sequence[Mapping[str, Any]],
     truth: Mapping[str, Times],
@@ -195,19 +185,23 @@ def _view_videos(
     measured = {} if metrics is None else {row.video_id: row for row in metrics.videos}
     frames = {row["video_id"]: row["frame_stop"] - row["frame_start"] for row in rows}
     if any(frames.get(video_id) != own.n_frames for video_id, own in measured.items()):
-        raise ReportError(f"metrics.json in {folder} is about other videos: run evaluate again")
+        raise ScoreFolderError(
+            f"{folder.metrics_file.name} in {folder.path} is about other videos: run evaluate again"
+        )
     views = []
     for number, row in enumerate(rows):
         fps, video_id = row["fps"], row["video_id"]
         if not (math.isfinite(fps) and fps > 0):
-            raise ReportError(f"video {video_id!r} has {fps} frames per second: run score again")
+            raise ScoreFolderError(
+                f"video {video_id!r} has {fps} frames per second: run score again"
+            )
         own = measured.get(video_id)
         views.append(
             VideoView(
                 anchor=f"v{number}",
                 facts=row,
                 seconds=(row["frame_stop"] - row["frame_start"]) / fps,
-                highest=float(np.max(read_scores(folder, row)["score"].to_numpy())),
+                highest=float(np.max(folder.scores(video_id)["score"].to_numpy())),
                 events=counts[video_id],
                 truth=truth.get(video_id),
                 auc=None if own is None else own.auc,
@@ -228,9 +222,9 @@ def _view_events(
     wanted: dict[str, set[int]] = {}
     for event in events:
         if event["video_id"] not in by_id:
-            raise ReportError(
-                f"events.parquet names {event['video_id']!r}, videos.parquet does not: run score "
-                "again"
+            raise ScoreFolderError(
+                f"the table of events names {event['video_id']!r}, the table of videos does not: "
+                "run score again"
             )
         wanted.setdefault(event["video_id"], set()).update(
             (event["frame_start"], event["peak_frame"])
@@ -316,6 +310,30 @@ class _Painter:
         for frame in self._wanted:
             if (self._video_id, frame) not in self.views:
                 self.paint(frame, np.zeros((*ALONE, 3), np.uint8), alone=True)
+
+
+def _about_run(run: Mapping[str, Any], folder: ScoreFolder, high: float | None) -> dict[str, Any]:
+    """What the page says of the run and its model."""
+    return {
+        "run": {"dataset": "", "created": "", **run},
+        "detector": (run.get("model") or {}).get("detector"),
+        "package_version": version("vadpipe"),
+        "settings": flatten(run),
+        "folder": str(folder.path.absolute()),
+        "high": high,
+        "warnings": (run.get("threshold") or {}).get("warnings", []),
+    }
+
+
+def _about_metrics(metrics: FrameMetrics | None, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page says of the metrics; `extra` names the videos that they leave out."""
+    return {
+        "metrics": metrics,
+        "unlabelled": extra.get("unlabelled", []),
+        "unscored": extra.get("unscored", []),
+        "roc": None if metrics is None else _roc_points(metrics),
+        "intervals": _intervals(metrics),
+    }
 
 
 def _meets(event: Mapping[str, Any], truth: Times | None) -> bool | None:

@@ -19,6 +19,7 @@ from ..probe import probe_files
 from ..registry import DATASETS
 from ..report.stage import write_report
 from ..score import score_footage
+from ..scores.folder import ScoreFolder
 from ..scores.frames import MetricsError
 from ..store.failures import Failure
 from ..store.keys import key_of
@@ -104,18 +105,19 @@ def plan(run: RunConfig) -> list[Stage]:
     trained = {"train": run.train.model_dump(mode="json"), "seed": run.seed}
     add("train", ("extract",), cache / "models", trained, partial(_train, run, manifest_path))
     scored = run.score.model_dump(mode="json")
-    add("score", ("train",), run.out / "run.json", scored, partial(_score, run, manifest_path))
+    scored_in = ScoreFolder(run.out)
+    add("score", ("train",), scored_in.run_file, scored, partial(_score, run, manifest_path))
     add(
         "evaluate",
         ("score",),
-        run.out / "metrics.json",
+        scored_in.metrics_file,
         None,
         partial(_evaluate, run, manifest_path),
     )
     add(
         "report",
         ("evaluate",),
-        run.out / "report.html",
+        scored_in.page,
         None,
         partial(_report, run, manifest_path),
     )
@@ -244,4 +246,4 @@ def _evaluate(run: RunConfig, path: Path) -> Result:
 
 def _report(run: RunConfig, path: Path) -> Result:
     manifest = read_manifest(path).select(split=run.score.split)
-    return Result([str(write_report(run.out, run.out / "report.html", manifest=manifest))])
+    return Result([str(write_report(run.out, manifest=manifest))])

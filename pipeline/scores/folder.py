@@ -1,64 +1,480 @@
-"""A score folder: the names, schemas and checks of its files."""
+"""A score folder: the only owner of its files, their names, schemas, lock and stamps.
+
+Nothing else in the library builds a path in a score folder. Files are written whole or not at all.
+A video is scored when its part is there with the right stamp; the tables over all videos are
+written from the parts at the end of a run.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Mapping
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from ...data_manifests.atomic import write_atomically, write_table, write_text
 from ...data_manifests.errors import VadpipeError
+from ...data_manifests.record import VideoRecord
+from ...detectors.base import Scores
+from ...extractors.footage.video import ProbeRow
+from ..store.errors import StoreError
+from ..store.failures import FAILURE_SCHEMA, Failure, write_failures
+from ..store.keys import canonical_json
+from .events import EVENT_SCHEMA
+from .maps import ScoreMaps, Share, maps_stamp, open_maps, write_maps
+
+SCORE_VERSION = 2
+PAGE = "report.html"
+_TABLES = ".tables-"  # prefix of the folders in which tables grow
+
+_ROW_FIELDS = ("path", "content_id", "kind", "height", "width")
+VIDEO_SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("path", pa.string()),
+        ("content_id", pa.string()),
+        ("kind", pa.string()),
+        ("n_frames", pa.int64()),
+        ("fps", pa.float64()),
+        ("height", pa.int64()),
+        ("width", pa.int64()),
+        ("frame_start", pa.int64()),
+        ("frame_stop", pa.int64()),
+        ("flags", pa.list_(pa.string())),
+    ]
+)
+SCORE_SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("frame_start", pa.int64()),
+        ("frame_stop", pa.int64()),
+        ("score", pa.float64()),
+    ]
+)
 
 
-class ReportError(VadpipeError, ValueError):
-    """A folder from which no report can be made; the message says what is missing."""
+class ScoreFolderError(VadpipeError, ValueError):
+    """A score folder is in use, incomplete or damaged; the message says what to do."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of a score folder.
+def stamp_of(key: str, record: VideoRecord, row: ProbeRow, imported: Sequence[str]) -> str:
+    """What the scores of a video are made of, as text; other scores have another stamp.
+
+    Args:
+        key:
+            Of the model.
+        record:
+            The video.
+        row:
+            Its file.
+        imported:
+            Checksums of its imported features: a recipe does not tell what these hold.
+    """
+    made_of: dict[str, Any] = {
+        "score_version": SCORE_VERSION,
+        "model": key,
+        "content_id": row.content_id,
+        "part": list(record.part),
+    }
+    return canonical_json(made_of | ({"imported": list(imported)} if imported else {}))
+
+
+class ScoreFolder:
+    """The scores of some videos by one model, with events, metrics and page.
+
+    Args:
+        path:
+            The folder; it need not exist.
+
+    Attributes:
+        path: the folder.
+        run_file: what `write_run` writes, the last file of a run.
+        metrics_file: what `write_metrics` writes.
+        failures_file: videos without scores, and why.
+        page: where the report goes by default.
+        scratch: for features that are kept only until their video is scored.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_file = path / "run.json"
+        self.metrics_file = path / "metrics.json"
+        self.failures_file = path / "failures.parquet"
+        self.page = path / PAGE
+        self.scratch = path / ".features"
+        self._lock = path / ".lock"
+        self._scores = path / "scores.parquet"
+        self._videos = path / "videos.parquet"
+        self._events = path / "events.parquet"
+        self._parts = path / "scores"
+        self._maps = path / "maps"
+
+    @contextmanager
+    def locked(self) -> Iterator[str | None]:
+        """Make the folder and lock it, so that no other run writes to it.
+
+        The lock ends with the process, so a killed run needs no cleaning by hand. Tables that it
+        left half-written are deleted.
+
+        Yields:
+            None, or why the folder could not be locked (a file server without locks).
+
+        Raises:
+            ScoreFolderError: another run holds the lock.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        problem = None
+        with self._lock.open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ScoreFolderError(
+                    f"another run is at work in {self.path}: wait until it ends (vadpipe status), "
+                    "or take another folder"
+                ) from None
+            except OSError as error:
+                problem = f"{self.path} cannot be locked ({error}): see that no other run uses it"
+            for leftover in self.path.glob(f"{_TABLES}*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            yield problem
+
+    # -- videos --------------------------------------------------------------------------------
+
+    def is_current(self, video_id: str, stamp: str, *, keep_maps: bool) -> bool:
+        """Whether the part has this stamp, and its maps as well where some are or should be there.
+
+        Args:
+            video_id:
+                As in the manifest.
+            stamp:
+                See `stamp_of`.
+            keep_maps:
+                Maps should be there if the detector makes any.
+        """
+        part = self._part_path(video_id)
+        if not part.is_file():
+            return False
+        try:
+            metadata = pq.read_schema(part).metadata or {}
+        except (pa.ArrowException, OSError):
+            return False  # damaged: it is written again
+        if metadata.get(b"vadpipe") != stamp.encode():
+            return False
+        stored = maps_stamp(self._maps_path(video_id))
+        if stored is None:  # parts of older versions do not say how many maps there were
+            return not keep_maps or metadata.get(b"maps") == b"0"
+        return stored == stamp
+
+    def write_scores(
+        self,
+        video_id: str,
+        scores: Scores,
+        stamp: str,
+        facts: Mapping[str, Any],
+        *,
+        keep_maps: bool = True,
+        covered: Mapping[tuple[int, int], Share] | None = None,
+    ) -> None:
+        """Write the maps of a video and then its part, which says that all is done.
+
+        Args:
+            video_id:
+                As in the manifest.
+            scores:
+                Of the detector.
+            stamp:
+                See `stamp_of`.
+            facts:
+                n_frames, fps and flags: the features may be deleted before the tables are written.
+            keep_maps:
+                Write the maps too.
+            covered:
+                What grids cover, see `write_maps`.
+
+        Raises:
+            StoreError: a map is not (n, rows, columns).
+            CannotWrite: the disk is full or read-only.
+        """
+        kept = scores if keep_maps else replace(scores, maps={})
+        write_maps(self._maps_path(video_id), kept, stamp, covered or {})
+        columns: dict[str, Any] = {
+            "video_id": pa.array([video_id] * len(scores.frame_start), pa.string()),
+            "frame_start": np.asarray(scores.frame_start, np.int64),
+            "frame_stop": np.asarray(scores.frame_stop, np.int64),
+            **{name: np.asarray(values, np.float64) for name, values in scores.columns.items()},
+        }
+        metadata = {"vadpipe": stamp, "maps": str(len(scores.maps)), "video": json.dumps(facts)}
+        table = pa.table(columns).replace_schema_metadata(metadata)
+        write_table(self._part_path(video_id), table)
+
+    def keep_only(self, videos: Iterable[str]) -> None:
+        """Delete parts and maps of all other videos: they would be read as results."""
+        kept = set(videos)
+        for path in (*self._parts.glob("*.parquet"), *self._maps.glob("*.h5")):
+            if path.stem not in kept:
+                path.unlink()
+
+    def scores(self, video_id: str) -> pa.Table:
+        """The rows of a video: frame_start, frame_stop, score, further columns of the detector.
+
+        Raises:
+            ScoreFolderError: they are missing or damaged, or the id is no file name.
+        """
+        path = self._part_path(video_id)
+        if not path.is_file():
+            raise ScoreFolderError(f"{path} is missing: run score again")
+        cure = "delete it and run score again"  # its stamp may be right
+        table = _read_table(path, ("frame_start", "frame_stop", "score"), cure)
+        if not table.num_rows:
+            raise ScoreFolderError(f"{path} has no scores: {cure}")
+        return table
+
+    def maps(self, video_id: str) -> ScoreMaps | None:
+        """The maps of a video; None where it has none.
+
+        Raises:
+            StoreError: the file is damaged, or is not what `write_scores` writes.
+            ScoreFolderError: the id is no file name.
+        """
+        return open_maps(self._maps_path(video_id))
+
+    def read_map(
+        self, video_id: str, name: str, start: int = 0, stop: int | None = None
+    ) -> NDArray[np.float32]:
+        """Rows [start, stop) of one map of a video, without reading the others.
+
+        Args:
+            video_id:
+                As in the manifest.
+            name:
+                Of the map, as the detector named it ("patch/2x3").
+            start:
+                First row; rows are those of `scores`.
+            stop:
+                One past the last row.
+
+        Returns:
+            (stop - start, rows, columns) float32.
+
+        Raises:
+            StoreError: the video has no maps, or none of this name; the message lists what it has.
+            ScoreFolderError: the id is no file name.
+        """
+        maps = self.maps(video_id)
+        if maps is None:
+            raise StoreError(
+                f"{self.path} has no maps of {video_id!r}: its detector makes none, or score ran "
+                "with --no-maps"
+            )
+        return maps.read(name, start, stop)
+
+    def _part_path(self, video_id: str) -> Path:
+        return _inside(self._parts, video_id, ".parquet")
+
+    def _maps_path(self, video_id: str) -> Path:
+        return _inside(self._maps, video_id, ".h5")
+
+    # -- tables over all videos ----------------------------------------------------------------
+
+    @contextmanager
+    def tables(self, detector: str) -> Iterator[Tables]:
+        """Write the tables of scores, videos and events; they get their names at the end.
+
+        Raises:
+            CannotWrite: the disk is full or read-only.
+        """
+        schema = SCORE_SCHEMA.with_metadata({"detector": detector})
+        with ExitStack() as files:
+            yield Tables(
+                files.enter_context(_growing(self._scores, schema)),
+                files.enter_context(_growing(self._videos, VIDEO_SCHEMA)),
+                files.enter_context(_growing(self._events, EVENT_SCHEMA)),
+                detector,
+            )
+
+    def videos(self) -> list[dict[str, Any]]:
+        """One row for each scored video, with the columns of `VIDEO_SCHEMA`.
+
+        Raises:
+            ScoreFolderError: the table is missing or damaged.
+        """
+        return self._rows(self._videos, VIDEO_SCHEMA)
+
+    def events(self) -> list[dict[str, Any]]:
+        """One row for each event, with the columns of `EVENT_SCHEMA`.
+
+        Raises:
+            ScoreFolderError: the table is missing or damaged.
+        """
+        return self._rows(self._events, EVENT_SCHEMA)
+
+    def failures(self) -> list[dict[str, Any]]:
+        """One row for each failure, with the columns of `FAILURE_SCHEMA`.
+
+        Raises:
+            ScoreFolderError: the table is missing or damaged.
+        """
+        return self._rows(self.failures_file, FAILURE_SCHEMA)
+
+    def write_failures(self, failures: Iterable[Failure]) -> None:
+        """Write the table of failures, also when there are none."""
+        write_failures(self.failures_file, failures)
+
+    def _rows(self, path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+        self._needs(path)
+        rows: list[dict[str, Any]] = _read_table(path, schema.names).to_pylist()
+        return rows
+
+    # -- run and metrics -----------------------------------------------------------------------
+
+    def write_run(self, run: Mapping[str, Any]) -> None:
+        """Write what was run: model, thresholds, versions."""
+        write_text(self.run_file, json.dumps(run, indent=1))
+
+    def run(self) -> dict[str, Any]:
+        """What `write_run` wrote; `model` and `threshold` are objects where they are there.
+
+        Raises:
+            ScoreFolderError: it is missing or damaged.
+        """
+        run = self._json(self.run_file, "run score again")
+        for name in ("model", "threshold"):
+            if not isinstance(run.get(name) or {}, dict):
+                raise ScoreFolderError(f"{self.run_file}: {name} is not an object: run score again")
+        return run
+
+    def threshold(self) -> float | None:
+        """The score above which frames start an event; None where the run has none.
+
+        Raises:
+            ScoreFolderError: there is no run, or it is damaged.
+        """
+        value = (self.run().get("threshold") or {}).get("high")
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+    def write_metrics(self, values: Mapping[str, Any]) -> None:
+        """Write what evaluate measured."""
+        write_text(self.metrics_file, json.dumps(values, indent=1))
+
+    def remove_metrics(self) -> None:
+        """Delete the metrics: the scores are others now."""
+        self.metrics_file.unlink(missing_ok=True)
+
+    def metrics(self) -> dict[str, Any] | None:
+        """What `write_metrics` wrote; None before the scores were evaluated.
+
+        Raises:
+            ScoreFolderError: it is damaged.
+        """
+        if not self.metrics_file.is_file():
+            return None
+        return self._json(self.metrics_file, "run evaluate again")
+
+    def _json(self, path: Path, cure: str) -> dict[str, Any]:
+        self._needs(path)
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ScoreFolderError(f"{path} is damaged ({error}): {cure}") from error
+        if not isinstance(values, dict):
+            raise ScoreFolderError(f"{path} is not a JSON object: {cure}")
+        return values
+
+    def _needs(self, path: Path) -> None:
+        if not path.is_file():
+            raise ScoreFolderError(
+                f"{self.path} is not a score folder: it has no {path.name} (run score)"
+            )
+
+
+class Tables:
+    """The tables of all videos of a run, written piece by piece: memory stays bounded."""
+
+    def __init__(
+        self,
+        scores: Callable[[pa.Table], None],
+        videos: Callable[[pa.Table], None],
+        events: Callable[[pa.Table], None],
+        detector: str,
+    ) -> None:
+        self._scores, self._videos, self._events = scores, videos, events
+        self._detector = detector
+
+    def add_scores(self, part: pa.Table) -> None:
+        """Add the rows of one video, see `ScoreFolder.scores`."""
+        self._scores(part.replace_schema_metadata({"detector": self._detector}))
+
+    def add(self, videos: Sequence[Mapping[str, Any]], events: pa.Table) -> None:
+        """Add the rows of `video_row` and the events of many videos."""
+        self._videos(pa.Table.from_pylist(list(videos), schema=VIDEO_SCHEMA))
+        self._events(events)
+
+
+def video_row(record: VideoRecord, row: ProbeRow, part: pa.Table) -> dict[str, Any]:
+    """The row of a video in the table of videos, from its part (see `ScoreFolder.scores`)."""
+    facts = json.loads(part.schema.metadata[b"video"])
+    start, stop = record.frame_range(facts["n_frames"])
+    return {
+        **{name: getattr(row, name) for name in _ROW_FIELDS},
+        **facts,
+        "video_id": record.video_id,
+        "frame_start": start,
+        "frame_stop": stop,
+    }
+
+
+@contextmanager
+def _growing(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    """A table of many pieces; the value adds one. Without any it is empty, of this schema."""
+    with tempfile.TemporaryDirectory(prefix=_TABLES, dir=path.parent) as folder:
+        writer: pq.ParquetWriter | None = None
+        temporary = Path(folder) / path.name
+
+        def add(table: pa.Table) -> None:
+            nonlocal writer
+            writer = writer or pq.ParquetWriter(temporary, table.schema)
+            writer.write_table(table)
+
+        yield add
+        if writer is None:
+            add(schema.empty_table())
+        assert writer is not None
+        writer.close()
+        write_atomically(path, lambda p: temporary.rename(p))
+
+
+def _inside(folder: Path, video_id: str, suffix: str) -> Path:
+    """A file of a video; its id may come from a table that anyone can have written."""
+    path = folder / f"{video_id}{suffix}"
+    if path.parent != folder:
+        raise ScoreFolderError(
+            f"video id {video_id!r} is not a file name: this folder was not written by score"
+        )
+    return path
+
+
+def _read_table(path: Path, columns: Sequence[str], cure: str = "run score again") -> pa.Table:
+    """A table with at least these columns.
 
     Raises:
-        ReportError: the file is missing or damaged.
+        ScoreFolderError: the file cannot be read, or has other columns.
     """
-    if not path.is_file():
-        raise ReportError(f"{path.parent} is no score folder: it has no {path.name} (run score)")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ReportError(f"{path} is damaged ({error}): run score and evaluate again") from error
-    if not isinstance(values, dict):
-        raise ReportError(f"{path} is not a JSON object: run score and evaluate again")
-    return values
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a table of a score folder.
-
-    Raises:
-        ReportError: the file is missing.
-    """
-    if not path.is_file():
-        raise ReportError(f"{path.parent} is no score folder: it has no {path.name} (run score)")
-    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    return rows
-
-
-def read_scores(folder: Path, video: Mapping[str, Any]) -> pa.Table:
-    """The scores of one video: frame_start, frame_stop, score.
-
-    Raises:
-        ReportError: they are missing, or the video id is no file name.
-    """
-    video_id = video["video_id"]
-    path = folder / "scores" / f"{video_id}.parquet"
-    if path.parent != folder / "scores":
-        raise ReportError(f"video id {video_id!r} is no file name: this folder is not by score")
-    if not path.is_file():
-        raise ReportError(f"{path} is missing: run score again")
-    table = pq.read_table(path, columns=["frame_start", "frame_stop", "score"])
-    if not table.num_rows:
-        raise ReportError(f"{path} has no scores: run score again")
+        table = pq.ParquetFile(path).read()  # a file, never a data set: folder names are no columns
+    except (pa.ArrowException, OSError) as error:
+        raise ScoreFolderError(f"{path} is damaged ({error}): {cure}") from error
+    missing = [name for name in columns if name not in table.column_names]
+    if missing:
+        raise ScoreFolderError(f"{path} has no column {', '.join(missing)}: {cure}")
     return table

@@ -1,14 +1,13 @@
-"""Score maps: where in the frame a detector saw something, one HDF5 file a video.
+"""Score maps: where in the frame a detector saw something, one HDF5 file for each video.
 
-`maps/<video_id>.h5` in a score folder has `frame_start` and `frame_stop` (n,) and one data set
-`map:<name>` (n, rows, columns) float32 for each map; the name is percent-encoded, so a slash in it
-makes no group. Rows are those of `scores/<video_id>.parquet`. A file is written whole or not at
-all, and carries the stamp of the scores that it belongs to.
+A file has `frame_start` and `frame_stop` (n,) and one data set `map:<name>` (n, rows, columns)
+float32 for each map; the name is percent-encoded, so a slash in it makes no group. Rows are those
+of the video's scores. The file carries the stamp of the scores that it belongs to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,30 +93,16 @@ class ScoreMaps:
         return np.asarray(values[rows - rows[0]].mean(axis=0), dtype=np.float32)
 
 
-def maps_path(out: Path, video_id: str) -> Path:
-    """The maps file of a video.
-
-    Raises:
-        StoreError: the id is no file name.
-    """
-    path = out / "maps" / f"{video_id}.h5"
-    if path.parent != out / "maps":
-        raise StoreError(f"video id {video_id!r} is no file name: this folder is not by score")
-    return path
-
-
 def write_maps(
-    out: Path, video_id: str, scores: Scores, stamp: str, covered: Mapping[tuple[int, int], Share]
+    path: Path, scores: Scores, stamp: str, covered: Mapping[tuple[int, int], Share]
 ) -> None:
     """Write the maps of a video; scores without maps leave no file.
 
     Args:
-        out:
-            Score folder.
-        video_id:
-            As in the manifest.
+        path:
+            The file, named after the video.
         scores:
-            What the detector gave.
+            What the detector returned.
         stamp:
             What the scores were made of.
         covered:
@@ -127,14 +112,13 @@ def write_maps(
     Raises:
         StoreError: a map is not (n, rows, columns).
     """
-    path = maps_path(out, video_id)
     if not scores.maps:
         path.unlink(missing_ok=True)
         return
     for name, values in scores.maps.items():
         if values.ndim != 3 or 0 in values.shape[1:]:
             raise StoreError(
-                f"video {video_id!r}: map {name!r} is {values.shape}, not (n, rows, columns)"
+                f"video {path.stem!r}: map {name!r} is {values.shape}, not (n, rows, columns)"
             )
 
     def write(temporary: Path) -> None:
@@ -155,9 +139,8 @@ def write_maps(
     write_atomically(path, write)
 
 
-def maps_stamp(out: Path, video_id: str) -> str | None:
-    """What the stored maps of a video were made of; None without a file, "" where it is damaged."""
-    path = maps_path(out, video_id)
+def maps_stamp(path: Path) -> str | None:
+    """What the maps in a file were made of; None without a file, "" where it is damaged."""
     if not path.is_file():
         return None
     try:
@@ -167,21 +150,12 @@ def maps_stamp(out: Path, video_id: str) -> str | None:
         return ""
 
 
-def remove_other_maps(out: Path, videos: Collection[str]) -> None:
-    """Delete the maps of all videos but these."""
-    kept = set(videos)
-    for path in (out / "maps").glob("*.h5"):
-        if path.stem not in kept:
-            path.unlink()
-
-
-def open_maps(out: Path, video_id: str) -> ScoreMaps | None:
-    """The maps of a video; None where it has none.
+def open_maps(path: Path) -> ScoreMaps | None:
+    """The maps in a file; None without a file.
 
     Raises:
         StoreError: the file is damaged, or is not what `write_maps` writes.
     """
-    path = maps_path(out, video_id)
     if not path.is_file():
         return None
     with _opened(path) as file:
@@ -196,38 +170,6 @@ def open_maps(out: Path, video_id: str) -> ScoreMaps | None:
     if len(lengths) > 1:
         raise StoreError(f"{path}: frames and maps differ in length: run score again")
     return ScoreMaps(path, maps)
-
-
-def read_map(
-    out: Path, video_id: str, name: str, start: int = 0, stop: int | None = None
-) -> NDArray[np.float32]:
-    """Rows [start, stop) of one map of a video, without reading the others.
-
-    Args:
-        out:
-            Score folder.
-        video_id:
-            As in the manifest.
-        name:
-            Of the map, as the detector named it ("patch/2x3").
-        start:
-            First row; rows are those of `scores/<video_id>.parquet`.
-        stop:
-            One past the last row.
-
-    Returns:
-        (stop - start, rows, columns) float32.
-
-    Raises:
-        StoreError: the video has no maps, or none of this name; the message lists what it has.
-    """
-    maps = open_maps(out, video_id)
-    if maps is None:
-        raise StoreError(
-            f"{out} has no maps of {video_id!r}: its detector makes none, or score ran with "
-            "--no-maps"
-        )
-    return maps.read(name, start, stop)
 
 
 def covered_by_grids(recipes: Iterable[Mapping[str, Any]]) -> dict[tuple[int, int], Share]:

@@ -24,7 +24,7 @@ from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.evaluate import evaluate_runs, evaluate_scores
 from vadpipe.pipeline.metrics.frame_level import FrameMetrics
 from vadpipe.pipeline.run.stages import evaluate_if_labelled
-from vadpipe.pipeline.score import VIDEO_SCHEMA
+from vadpipe.pipeline.scores.folder import VIDEO_SCHEMA, ScoreFolderError
 from vadpipe.pipeline.scores.frames import MetricsError
 from vadpipe.pipeline.tables.metrics import detail_lines, metrics_lines, runs_lines
 
@@ -218,7 +218,7 @@ def test_a_broken_folder_says_what_is_missing(run: Run):
     run.write()
     for name, text, message in (
         ("run.json", "[1", "damaged"),
-        ("run.json", "[1]", "no JSON object"),
+        ("run.json", "[1]", "not a JSON object"),
         ("run.json", None, "has no run.json"),
         ("videos.parquet", None, "has no videos.parquet"),
     ):
@@ -226,7 +226,7 @@ def test_a_broken_folder_says_what_is_missing(run: Run):
             (run.path / name).unlink()
         else:
             (run.path / name).write_text(text)
-        with pytest.raises(MetricsError, match=message):
+        with pytest.raises(ScoreFolderError, match=message):
             evaluate_scores(run.path, run.manifest)
 
 

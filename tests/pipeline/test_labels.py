@@ -23,6 +23,7 @@ from vadpipe.extractors.footage.video import ProbeRow
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.labels import Found, _verdict, check_labels
 from vadpipe.pipeline.probe import probe_files
+from vadpipe.pipeline.scores.folder import VIDEO_SCHEMA, ScoreFolderError
 from vadpipe.pipeline.store.feature_store import FeatureStore
 from vadpipe.pipeline.store.shard import VideoFacts
 
@@ -84,7 +85,7 @@ def score_folder(folder: Path, **videos: tuple[int, str, list[tuple[int, int]]])
         {"video_id": v, "n_frames": n, "kind": kind, "flags": []}
         for v, (n, kind, _) in videos.items()
     ]
-    pq.write_table(pa.Table.from_pylist(listed), folder / "videos.parquet")
+    pq.write_table(pa.Table.from_pylist(listed, schema=VIDEO_SCHEMA), folder / "videos.parquet")
     for video_id, (_, _, rows) in videos.items():
         start, stop = zip(*rows, strict=True)
         part = pa.table({"frame_start": start, "frame_stop": stop, "score": [0.5] * len(rows)})
@@ -247,7 +248,7 @@ def test_scores(tmp_path: Path) -> None:
         c=(256, "features", snippets(16)),
     )
     assert check_labels(only, scores=fixed).ok
-    with pytest.raises(ManifestError, match=r"no score folder: it has no videos\.parquet"):
+    with pytest.raises(ScoreFolderError, match=r"not a score folder: it has no videos\.parquet"):
         check_labels(only, scores=tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import pickle
 import shutil
@@ -34,8 +35,9 @@ from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.models import ModelFolder, specs_of_model
 from vadpipe.pipeline.probe import probe_files
-from vadpipe.pipeline.score import SCRATCH, Scored, ScoreError, score_footage
+from vadpipe.pipeline.score import Scored, score_footage
 from vadpipe.pipeline.scores.events import Calibration, EventConfig, find_events
+from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError
 from vadpipe.pipeline.store.keys import canonical_json, key_of
 from vadpipe.pipeline.store.probe_table import Probed
 from vadpipe.pipeline.train import train_detector
@@ -269,7 +271,7 @@ def test_a_row_group_is_a_video_or_many(archive: Archive, monkeypatch: pytest.Mo
         for name in ("scores", "videos")
     }
     assert groups == {"scores": N, "videos": 3}
-    assert [p.name for p in archive.out.iterdir() if p.name.startswith(".")] == [score_stage.LOCK]
+    assert [p.name for p in archive.out.iterdir() if p.name.startswith(".")] == [".lock"]
 
 
 def test_nothing_to_score_gives_empty_tables(archive: Archive) -> None:
@@ -295,10 +297,10 @@ def test_discarded_features_give_the_same_scores_and_are_gone(
     assert (done.fresh, done.extracted, done.videos) == (N, N, kept.videos)
     assert tables(archive.out) == tables(tmp_path / "kept")
     assert not shards(archive.cache) and not (archive.cache / "features").exists()
-    assert not (archive.out / SCRATCH).exists() and not shards(archive.out)
+    assert not (ScoreFolder(archive.out).scratch).exists() and not shards(archive.out)
     again = archive.score(discard_features=True)
     assert (again.fresh, again.extracted) == (0, 0)
-    assert not (archive.out / SCRATCH).exists()
+    assert not (ScoreFolder(archive.out).scratch).exists()
 
 
 def test_features_that_are_in_the_cache_are_used_and_kept(
@@ -316,21 +318,21 @@ def test_features_that_are_in_the_cache_are_used_and_kept(
     decoded = {name for kind, name in log if kind == "decoded"}
     assert decoded == {s.name for s in archive.sources} - set(there)
     assert {path: path.stat().st_mtime_ns for path in shards(archive.cache)} == before
-    assert not (archive.out / SCRATCH).exists()
+    assert not (ScoreFolder(archive.out).scratch).exists()
 
 
 def test_only_the_features_of_videos_at_work_are_on_disk(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most = 0
-    real = score_stage._write_part
+    real = ScoreFolder.write_scores
 
-    def counting(*args: Any) -> None:
+    def counting(*args: Any, **options: Any) -> None:
         nonlocal most
-        most = max(most, len(shards(archive.out / SCRATCH)))
-        real(*args)
+        most = max(most, len(shards(ScoreFolder(archive.out).scratch)))
+        real(*args, **options)
 
-    monkeypatch.setattr(score_stage, "_write_part", counting)
+    monkeypatch.setattr(ScoreFolder, "write_scores", counting)
     archive.score(discard_features=True, engine=Engine(streams=1))
     assert 1 <= most <= 2, "the one that is scored, and the one after it"
 
@@ -340,24 +342,24 @@ def test_a_discarding_run_that_was_interrupted_goes_on(
 ) -> None:
     archive.score(tmp_path / "whole")
     shutil.rmtree(archive.cache / "features")
-    real, calls = score_stage._write_part, 0
+    real, calls = ScoreFolder.write_scores, 0
 
-    def interrupted(*args: Any) -> None:
+    def interrupted(*args: Any, **options: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == 3:
             raise KeyboardInterrupt
-        real(*args)
+        real(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(score_stage, "_write_part", interrupted)
+        patch.setattr(ScoreFolder, "write_scores", interrupted)
         with pytest.raises(KeyboardInterrupt):
             archive.score(discard_features=True)
-    assert shards(archive.out / SCRATCH), "what was extracted is not lost"
+    assert shards(ScoreFolder(archive.out).scratch), "what was extracted is not lost"
     done = archive.score(discard_features=True)
     assert (done.fresh, len(done.videos)) == (N - 2, N) and done.extracted < N - 2
     assert tables(archive.out) == tables(tmp_path / "whole")
-    assert not (archive.out / SCRATCH).exists()
+    assert not (ScoreFolder(archive.out).scratch).exists()
 
 
 @pytest.mark.parametrize("discard", [False, True])
@@ -458,17 +460,17 @@ def test_a_video_that_cannot_be_scored_costs_only_itself(
 def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = score_stage._write_part, 0
+    real, calls = ScoreFolder.write_scores, 0
 
-    def full(*args: Any) -> None:
+    def full(*args: Any, **options: Any) -> None:
         nonlocal calls
         calls += 1
         if calls > 2:
             raise CannotWrite("the disk is full")
-        real(*args)
+        real(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(score_stage, "_write_part", full)
+        patch.setattr(ScoreFolder, "write_scores", full)
         with pytest.raises(CannotWrite, match="disk is full"):
             archive.score()
     assert calls == 3 and len(archive.parts()) == 2
@@ -493,16 +495,16 @@ def test_features_that_a_killed_run_has_left_are_listed(archive: Archive) -> Non
 def test_two_runs_in_one_folder_do_not_mix(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, refused = score_stage._write_part, []
+    real, refused = ScoreFolder.write_scores, []
 
-    def meanwhile(*args: Any) -> None:
-        with pytest.raises(ScoreError, match="another run is at work"):
+    def meanwhile(*args: Any, **options: Any) -> None:
+        with pytest.raises(ScoreFolderError, match="another run is at work"):
             archive.score()
         refused.append(True)
-        real(*args)
+        real(*args, **options)
 
-    monkeypatch.setattr(score_stage, "_write_part", meanwhile)
-    leftover = archive.out / f"{score_stage.TABLES}old"
+    monkeypatch.setattr(ScoreFolder, "write_scores", meanwhile)
+    leftover = archive.out / ".tables-old"
     leftover.mkdir(parents=True)
     assert archive.score(discard_features=True).fresh == N == len(refused)
     assert not leftover.exists()
@@ -516,6 +518,6 @@ def test_a_folder_that_cannot_be_locked_is_used_all_the_same(
     def no_locks(*_: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(score_stage.fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     assert archive.score().fresh == N
     assert "cannot be locked" in " ".join(capsys.readouterr().err.split())

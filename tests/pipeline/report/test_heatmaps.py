@@ -35,7 +35,8 @@ from vadpipe.pipeline.report.heatmaps import (
     upsample,
     write_picture,
 )
-from vadpipe.pipeline.scores.maps import maps_path, read_map, write_maps
+from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError
+from vadpipe.pipeline.scores.maps import write_maps
 from vadpipe.pipeline.store.errors import StoreError
 
 WHOLE = (1.0, 1.0)
@@ -155,7 +156,8 @@ def test_wrong_styles_are_refused(settings: dict[str, Any], match: str):
 def store(out: Path, video_id: str, **maps: np.ndarray) -> None:
     n = len(next(iter(maps.values())))
     start = np.arange(n) * 16
-    write_maps(out, video_id, Scores(start, start + 16, {"score": np.zeros(n)}, maps), "", {})
+    scores = Scores(start, start + 16, {"score": np.zeros(n)}, maps)
+    write_maps(out / "maps" / f"{video_id}.h5", scores, "", {})
 
 
 @pytest.fixture
@@ -217,7 +219,7 @@ def test_values_that_are_not_finite_are_in_no_scale(tmp_path: Path):
 
 
 def test_a_damaged_video_is_named_and_stops_no_other(folder: Path):
-    maps_path(folder, "a").write_bytes(b"nothing")
+    (folder / "maps" / "a.h5").write_bytes(b"nothing")
     maps = Heatmaps(folder, ["a", "b"], HeatmapStyle(low_quantile=0.0, high_quantile=1.0))
     own = values_of("b")
     assert ends(maps, "b") == {"m": (own.min(), own.max())}
@@ -264,7 +266,7 @@ def test_big_pictures_are_reduced_and_small_ones_have_room_for_words(tmp_path: P
 
 @pytest.mark.parametrize("video_id", ["../x", "a/b", "..", "/x"])
 def test_ids_that_lead_elsewhere_are_refused(tmp_path: Path, video_id: str):
-    with pytest.raises(StoreError, match="no folder name"):
+    with pytest.raises(ScoreFolderError, match="not a folder name"):
         picture_path(tmp_path, video_id, 1, "m")
 
 
@@ -309,7 +311,7 @@ def test_patch_distances_of_knn_end_to_end(tmp_path: Path, monkeypatch: pytest.M
 
     part = pq.read_table("out/scores/test_01.parquet")
     for name, grid in (("patch/2x2", (2, 2)), ("patch/2x3", (2, 3))):
-        values = read_map(Path("out"), "test_01", name)
+        values = ScoreFolder(Path("out")).read_map("test_01", name)
         assert values.shape == (part.num_rows, *grid)
         worst = values.reshape(len(values), -1).max(axis=1)  # what knn pools to a score
         np.testing.assert_allclose(worst, np.asarray(part[name]), rtol=1e-6)

@@ -34,8 +34,8 @@ from vadpipe.extractors.footage.identity import HashMode
 from vadpipe.extractors.footage.probe_file import probe_video
 from vadpipe.extractors.footage.video import ProbeRow, in_order
 from vadpipe.pipeline.metrics.frame_level import Alignment, LabelledScores, frame_metrics
-from vadpipe.pipeline.report import stage as report
-from vadpipe.pipeline.report.curves import decimate, timecode
+from vadpipe.pipeline.report import thumbnails
+from vadpipe.pipeline.report.curves import CURVE_POINTS, decimate, timecode
 from vadpipe.pipeline.report.heatmaps import (
     LONGEST_SIDE,
     Heatmaps,
@@ -44,12 +44,12 @@ from vadpipe.pipeline.report.heatmaps import (
     shrink,
     write_picture,
 )
-from vadpipe.pipeline.report.stage import duration, flatten, write_report
+from vadpipe.pipeline.report.stage import MAPS, duration, flatten, write_report
 from vadpipe.pipeline.report.thumbnails import event_thumbnails
 from vadpipe.pipeline.scores.events import Event, EventConfig, events_table, find_events
-from vadpipe.pipeline.scores.folder import ReportError
+from vadpipe.pipeline.scores.folder import VIDEO_SCHEMA, ScoreFolderError
 from vadpipe.pipeline.scores.frames import MetricsError, expand_to_frames
-from vadpipe.pipeline.scores.maps import maps_path, write_maps
+from vadpipe.pipeline.scores.maps import write_maps
 
 FPS = 25.0
 HIGH, LOW = 2.0, 1.0
@@ -105,7 +105,8 @@ class ScoreFolder:
         )
         rng = np.random.default_rng(0)
         values = {name: rng.random((len(score), 2, 3), np.float32) for name in maps}
-        write_maps(self.path, video_id, Scores(start, stop, {"score": score}, values), "", {})
+        place = self.path / "maps" / f"{video_id}.h5"
+        write_maps(place, Scores(start, stop, {"score": score}, values), "", {})
         if truth is not None:
             frames = np.arange(first, stop[-1])
             label = np.any([(frames >= a) & (frames < b) for a, b in truth] or [frames < 0], axis=0)
@@ -116,7 +117,7 @@ class ScoreFolder:
             )
 
     def write(self, **run: Any) -> Path:
-        videos = pa.Table.from_pylist(self.videos) if self.videos else pa.table({"video_id": []})
+        videos = pa.Table.from_pylist(self.videos, schema=VIDEO_SCHEMA)
         failures = {k: [f[k] for f in self.failures] for k in ("video_id", "stage", "error")}
         failures["message"] = [f["message"] for f in self.failures]
         pq.write_table(videos, self.path / "videos.parquet")
@@ -317,7 +318,7 @@ def test_a_day_of_video_is_a_small_picture(folder: ScoreFolder, tmp_path: Path):
     page = Page(out)
     (curve,) = page.all("polyline", **{"class": "score"})
     points = np.array([p.split(",") for p in curve["points"].split()], dtype=float)
-    assert len(points) <= report.CURVE_POINTS + 2
+    assert len(points) <= CURVE_POINTS + 2
     peaks = points[points[:, 1] < 8, 0]  # both spikes are drawn, in their place
     assert np.unique(peaks.round()).tolist() == [463, 810]
     assert "24:00:00" in page.text and out.stat().st_size < 100_000
@@ -356,7 +357,7 @@ def test_events_too_close_to_tell_apart_become_one_band(folder: ScoreFolder, tmp
 def test_an_incomplete_folder_is_refused(folder: ScoreFolder, tmp_path: Path, name: str):
     path = folder.write()
     (path / name).unlink()
-    with pytest.raises(ReportError, match=f"no {name} \\(run score\\)"):
+    with pytest.raises(ScoreFolderError, match=f"no {name} \\(run score\\)"):
         write_report(path, tmp_path)
 
 
@@ -366,25 +367,25 @@ def test_contradictions_are_refused(folder: ScoreFolder, tmp_path: Path):
     path = folder.write()
     other = frame_metrics([replace(folder.labelled[0], video_id="cam7")]).to_json()
     (path / "metrics.json").write_text(json.dumps(other))
-    with pytest.raises(ReportError, match="about other videos"):
+    with pytest.raises(ScoreFolderError, match="about other videos"):
         write_report(path, tmp_path)
     (path / "metrics.json").write_text("{}")
     with pytest.raises(MetricsError, match="run it again"):
         write_report(path, tmp_path)
     (path / "metrics.json").write_text("[1")
-    with pytest.raises(ReportError, match="damaged"):
+    with pytest.raises(ScoreFolderError, match="damaged"):
         write_report(path, tmp_path)
     (path / "metrics.json").unlink()
     (path / "scores" / "cam2.parquet").unlink()
-    with pytest.raises(ReportError, match=r"cam2.parquet is missing"):
+    with pytest.raises(ScoreFolderError, match=r"cam2.parquet is missing"):
         write_report(path, tmp_path)
     folder.videos = folder.videos[:1]
-    with pytest.raises(ReportError, match="names 'cam2'"):
+    with pytest.raises(ScoreFolderError, match="names 'cam2'"):
         write_report(folder.write(), tmp_path)
     (path / "metrics.json").unlink()
     folder.labelled = []
     folder.videos[0]["video_id"] = "../cam1"
-    with pytest.raises(ReportError, match="no file name"):
+    with pytest.raises(ScoreFolderError, match="not a file name"):
         write_report(folder.write(), tmp_path)
     assert not (tmp_path / "report.html").exists()
 
@@ -429,7 +430,7 @@ def counted_reads(monkeypatch) -> list[tuple[int, int]]:
         reads.append((start, stop))
         return read_frames(row, start, stop)
 
-    monkeypatch.setattr(report, "guarded_frames", counting)
+    monkeypatch.setattr(thumbnails, "guarded_frames", counting)
     return reads
 
 
@@ -438,7 +439,7 @@ def probe_in_order(path: Path, hash_mode: HashMode) -> ProbeRow:
 
 
 def test_one_seek_an_event_and_one_pass_where_seeking_fails(films: Path, monkeypatch):
-    monkeypatch.setattr(report, "SAME_SEEK", 20)
+    monkeypatch.setattr(thumbnails, "SAME_SEEK", 20)
     reads = counted_reads(monkeypatch)
     row = probe_video(films / "h264-closed-mp4.mp4")
     assert row.key_frames is not None
@@ -503,7 +504,7 @@ def test_a_page_with_missing_pictures(folder: ScoreFolder, tmp_path: Path):
 
 
 def test_a_big_picture_becomes_small():
-    source = report._jpeg(np.zeros((1080, 1920, 3), np.uint8))
+    source = thumbnails.jpeg(np.zeros((1080, 1920, 3), np.uint8))
     with Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))) as image:
         assert image.size == (256, 144)
 
@@ -538,7 +539,7 @@ def test_every_map_lies_over_the_peak_frame(folder: ScoreFolder, tmp_path: Path,
     expected = Heatmaps(path, ["cam1", "cam2"], HeatmapStyle()).of("cam1", [peak])[peak]
     assert [h.name for h in expected] == list(SCALES)
     pixels = frame_of(film, peak)
-    drawn = [report._jpeg(draw_heatmap(pixels, h, HeatmapStyle())) for h in expected]
+    drawn = [thumbnails.jpeg(draw_heatmap(pixels, h, HeatmapStyle())) for h in expected]
     assert heatmaps_of(page) == drawn
     for heatmap in expected:
         assert f"{heatmap.name}: {heatmap.low:.4g} to {heatmap.high:.4g}" in page.text
@@ -554,7 +555,7 @@ def test_the_style_is_that_asked_for(folder: ScoreFolder, tmp_path: Path, film):
     page = Page(write_report(folder.write(), tmp_path, style=style))
     peak = folder.events["cam1"][0].peak_frame
     (expected,) = Heatmaps(folder.path, ["cam1"], style).of("cam1", [peak])[peak]
-    drawn = report._jpeg(draw_heatmap(frame_of(film, peak), expected, style))
+    drawn = thumbnails.jpeg(draw_heatmap(frame_of(film, peak), expected, style))
     assert heatmaps_of(page) == [drawn]
     assert "interpolated" in page.text and "of the picture itself" in page.text
 
@@ -623,7 +624,7 @@ def test_maps_without_footage_are_drawn_alone(folder: ScoreFolder, tmp_path: Pat
         peak
     ]
     picture = draw_heatmap(np.zeros((144, 256, 3), np.uint8), heatmap, HeatmapStyle(alpha=1.0))
-    assert heatmaps_of(page)[0] == report._jpeg(picture) and len(heatmaps_of(page)) == 2
+    assert heatmaps_of(page)[0] == thumbnails.jpeg(picture) and len(heatmaps_of(page)) == 2
     assert not (tmp_path / "heatmaps").exists()
 
 
@@ -638,7 +639,7 @@ def test_features_without_footage_or_maps(folder: ScoreFolder, tmp_path: Path, p
 def test_damaged_maps_cost_no_page(folder: ScoreFolder, tmp_path: Path, film):
     folder.add("cam1", spiky(7, 3), maps=["m"], **film)
     folder.add("cam2", spiky(7, 2), maps=["m"], **film)
-    maps_path(folder.path, "cam1").write_bytes(b"nothing")
+    (folder.path / "maps" / "cam1.h5").write_bytes(b"nothing")
     page = Page(write_report(folder.write(), tmp_path))
     assert len(page.all("img")) == 4 + 1 + 1
     assert "left out of the scale of heat-maps" in page.text
@@ -648,11 +649,11 @@ def test_damaged_maps_cost_no_page(folder: ScoreFolder, tmp_path: Path, film):
 def test_many_maps_are_counted_and_hostile_names_escaped(folder: ScoreFolder, tmp_path: Path, film):
     folder.add("cam1", spiky(7, 3), maps=[NASTY, *(f"m{k}" for k in range(8))], **film)
     page = Page(write_report(folder.write(), tmp_path, heatmap_files=True))
-    assert len(heatmaps_of(page)) == report.MAPS
+    assert len(heatmaps_of(page)) == MAPS
     assert "Maps that are not drawn: 3 (the first 6 are)" in page.text
     assert len(page.all("script")) == 1 and NASTY in page.text and NASTY not in page.source
     names = [p.name for p in (tmp_path / "heatmaps" / "cam1").iterdir()]
-    assert len(names) == report.MAPS and all(set("<>&'\"").isdisjoint(n) for n in names)
+    assert len(names) == MAPS and all(set("<>&'\"").isdisjoint(n) for n in names)
 
 
 def test_a_big_frame_is_reduced_for_page_and_file(folder: ScoreFolder, tmp_path: Path):

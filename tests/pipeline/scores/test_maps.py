@@ -27,14 +27,11 @@ from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.score import score_footage
+from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError
 from vadpipe.pipeline.scores.frames import expand_to_frames
 from vadpipe.pipeline.scores.maps import (
     covered_by_grids,
-    maps_path,
     maps_stamp,
-    open_maps,
-    read_map,
-    remove_other_maps,
     write_maps,
 )
 from vadpipe.pipeline.store.errors import StoreError
@@ -57,17 +54,22 @@ def some_maps(n: int = 40) -> dict[str, np.ndarray]:
     }
 
 
+def maps_of(folder: Path, video_id: str) -> Path:
+    """Where a score folder has the maps of a video."""
+    return folder / "maps" / f"{video_id}.h5"
+
+
 # --- files -----------------------------------------------------------------------------------
 
 
 def test_a_round_trip_is_exact_and_slices(tmp_path: Path):
     maps = some_maps()
-    write_maps(tmp_path, "01", scores_with(maps), "stamp", {(4, 7): (1.0, 0.75)})
+    write_maps(maps_of(tmp_path, "01"), scores_with(maps), "stamp", {(4, 7): (1.0, 0.75)})
     for name, values in maps.items():
-        assert read_map(tmp_path, "01", name).tobytes() == values.tobytes()
-        assert read_map(tmp_path, "01", name, 7, 11).tobytes() == values[7:11].tobytes()
-        assert read_map(tmp_path, "01", name, 38).tobytes() == values[38:].tobytes()
-    opened = open_maps(tmp_path, "01")
+        assert ScoreFolder(tmp_path).read_map("01", name).tobytes() == values.tobytes()
+        assert ScoreFolder(tmp_path).read_map("01", name, 7, 11).tobytes() == values[7:11].tobytes()
+        assert ScoreFolder(tmp_path).read_map("01", name, 38).tobytes() == values[38:].tobytes()
+    opened = ScoreFolder(tmp_path).maps("01")
     assert opened is not None
     assert {n: (m.shape, m.covered) for n, m in opened.maps.items()} == {
         "patch/4x7": ((40, 4, 7), (1.0, 0.75)),
@@ -77,15 +79,18 @@ def test_a_round_trip_is_exact_and_slices(tmp_path: Path):
         list(range(0, 640, 16)),
         list(range(16, 656, 16)),
     ]
-    assert maps_stamp(tmp_path, "01") == "stamp" and maps_stamp(tmp_path, "02") is None
+    assert (
+        maps_stamp(maps_of(tmp_path, "01")) == "stamp"
+        and maps_stamp(maps_of(tmp_path, "02")) is None
+    )
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["01.h5"]
-    assert open_maps(tmp_path, "02") is None
+    assert ScoreFolder(tmp_path).maps("02") is None
 
 
 def test_a_map_is_one_plain_data_set_chunked_by_rows(tmp_path: Path):
     values = np.zeros((5000, 4, 7), np.float32)
-    write_maps(tmp_path, "01", scores_with({"attention/4x7": values}), "", {})
-    with h5py.File(maps_path(tmp_path, "01")) as file:
+    write_maps(maps_of(tmp_path, "01"), scores_with({"attention/4x7": values}), "", {})
+    with h5py.File(maps_of(tmp_path, "01")) as file:
         assert sorted(file) == ["frame_start", "frame_stop", "map:attention%2F4x7"]
         dataset = file["map:attention%2F4x7"]
         assert dataset.chunks[1:] == (4, 7) and dataset.chunks[0] * 4 * 28 <= 1 << 18
@@ -101,16 +106,16 @@ def test_a_map_is_one_plain_data_set_chunked_by_rows(tmp_path: Path):
 @settings(max_examples=50, deadline=None)
 def test_any_map_of_any_name_comes_back(tmp_path_factory, values: np.ndarray, name: str):
     out = tmp_path_factory.mktemp("out")
-    write_maps(out, "v", scores_with({name: values, "b": values}), "", {})
-    assert read_map(out, "v", name).tobytes() == values.tobytes()
-    opened = open_maps(out, "v")
+    write_maps(maps_of(out, "v"), scores_with({name: values, "b": values}), "", {})
+    assert ScoreFolder(out).read_map("v", name).tobytes() == values.tobytes()
+    opened = ScoreFolder(out).maps("v")
     assert opened is not None and set(opened.maps) == {name, "b"}
 
 
 def test_a_video_without_rows(tmp_path: Path):
-    write_maps(tmp_path, "v", scores_with({"m": np.zeros((0, 2, 3), np.float32)}), "", {})
-    assert read_map(tmp_path, "v", "m").shape == (0, 2, 3)
-    opened = open_maps(tmp_path, "v")
+    write_maps(maps_of(tmp_path, "v"), scores_with({"m": np.zeros((0, 2, 3), np.float32)}), "", {})
+    assert ScoreFolder(tmp_path).read_map("v", "m").shape == (0, 2, 3)
+    opened = ScoreFolder(tmp_path).maps("v")
     assert opened is not None
     with pytest.raises(StoreError, match="no rows"):
         opened.at("m", 0)
@@ -127,8 +132,8 @@ def test_a_video_without_rows(tmp_path: Path):
 def test_at_a_frame_a_map_is_what_expanding_to_frames_gives(tmp_path: Path, starts, stops):
     rng = np.random.default_rng(1)
     values = rng.normal(size=(3, 2, 2)).astype(np.float32)
-    write_maps(tmp_path, "v", scores_with({"m": values}, starts, stops), "", {})
-    opened = open_maps(tmp_path, "v")
+    write_maps(maps_of(tmp_path, "v"), scores_with({"m": values}, starts, stops), "", {})
+    opened = ScoreFolder(tmp_path).maps("v")
     assert opened is not None
     for i, j in np.ndindex(2, 2):
         frames = expand_to_frames(starts, stops, values[:, i, j], 0, 50)
@@ -137,36 +142,38 @@ def test_at_a_frame_a_map_is_what_expanding_to_frames_gives(tmp_path: Path, star
 
 
 def test_scores_without_maps_leave_no_file(tmp_path: Path):
-    write_maps(tmp_path, "01", scores_with({}), "", {})
+    write_maps(maps_of(tmp_path, "01"), scores_with({}), "", {})
     assert not (tmp_path / "maps").exists()
-    write_maps(tmp_path, "01", scores_with(some_maps()), "old", {})
-    write_maps(tmp_path, "01", scores_with({}), "new", {})
-    assert not maps_path(tmp_path, "01").exists()
+    write_maps(maps_of(tmp_path, "01"), scores_with(some_maps()), "old", {})
+    write_maps(maps_of(tmp_path, "01"), scores_with({}), "new", {})
+    assert not maps_of(tmp_path, "01").exists()
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (3, 2, 2, 2), (3, 0, 2)])
 def test_what_is_no_map_is_refused_and_the_old_file_stays(tmp_path: Path, shape):
-    write_maps(tmp_path, "01", scores_with(some_maps()), "old", {})
+    write_maps(maps_of(tmp_path, "01"), scores_with(some_maps()), "old", {})
     with pytest.raises(StoreError, match="video '01': map 'm'"):
-        write_maps(tmp_path, "01", scores_with({"m": np.zeros(shape, np.float32)}), "new", {})
-    assert maps_stamp(tmp_path, "01") == "old"
+        write_maps(
+            maps_of(tmp_path, "01"), scores_with({"m": np.zeros(shape, np.float32)}), "new", {}
+        )
+    assert maps_stamp(maps_of(tmp_path, "01")) == "old"
 
 
 def test_other_videos_are_removed(tmp_path: Path):
     for video_id in ("01", "02", "03"):
-        write_maps(tmp_path, video_id, scores_with(some_maps()), "", {})
-    remove_other_maps(tmp_path, ["02"])
+        write_maps(maps_of(tmp_path, video_id), scores_with(some_maps()), "", {})
+    ScoreFolder(tmp_path).keep_only(["02"])
     assert [p.name for p in (tmp_path / "maps").iterdir()] == ["02.h5"]
 
 
 def test_missing_maps_say_what_there_is(tmp_path: Path):
     with pytest.raises(StoreError, match=r"no maps of '01'.*--no-maps"):
-        read_map(tmp_path, "01", "m")
-    write_maps(tmp_path, "01", scores_with(some_maps()), "", {})
+        ScoreFolder(tmp_path).read_map("01", "m")
+    write_maps(maps_of(tmp_path, "01"), scores_with(some_maps()), "", {})
     with pytest.raises(StoreError, match=r"no map 'm'; it has: patch/[24]x[37], patch/[24]x[37]"):
-        read_map(tmp_path, "01", "m")
-    with pytest.raises(StoreError, match="no file name"):
-        read_map(tmp_path, "../01", "m")
+        ScoreFolder(tmp_path).read_map("01", "m")
+    with pytest.raises(ScoreFolderError, match="not a file name"):
+        ScoreFolder(tmp_path).read_map("../01", "m")
 
 
 def external(file: h5py.File, secret: Path) -> None:
@@ -237,21 +244,21 @@ def share_gone(file: h5py.File, secret: Path) -> None:
 def test_files_of_others_are_not_trusted(tmp_path: Path, harm: Callable[[h5py.File, Path], None]):
     values = np.ones((3, 2, 2), np.float32)
     for video_id in ("secret", "v"):
-        write_maps(tmp_path, video_id, scores_with({"m": values}), "", {})
-    assert read_map(tmp_path, "v", "m").shape == (3, 2, 2)
-    with h5py.File(maps_path(tmp_path, "v"), "a") as file:
-        harm(file, maps_path(tmp_path, "secret"))
+        write_maps(maps_of(tmp_path, video_id), scores_with({"m": values}), "", {})
+    assert ScoreFolder(tmp_path).read_map("v", "m").shape == (3, 2, 2)
+    with h5py.File(maps_of(tmp_path, "v"), "a") as file:
+        harm(file, maps_of(tmp_path, "secret"))
     with pytest.raises(StoreError, match=r"v\.h5"):
-        read_map(tmp_path, "v", "m")
+        ScoreFolder(tmp_path).read_map("v", "m")
 
 
 def test_a_damaged_file_is_an_error_and_never_current(tmp_path: Path):
-    write_maps(tmp_path, "v", scores_with(some_maps()), "stamp", {})
-    path = maps_path(tmp_path, "v")
+    write_maps(maps_of(tmp_path, "v"), scores_with(some_maps()), "stamp", {})
+    path = maps_of(tmp_path, "v")
     path.write_bytes(path.read_bytes()[:3000])
-    assert maps_stamp(tmp_path, "v") == ""
+    assert maps_stamp(maps_of(tmp_path, "v")) == ""
     with pytest.raises(StoreError, match=r"damaged.*run score again"):
-        open_maps(tmp_path, "v")
+        ScoreFolder(tmp_path).maps("v")
 
 
 # --- what a grid covers ----------------------------------------------------------------------
@@ -344,13 +351,13 @@ def test_score_keeps_maps_beside_the_parts(again: Again, tmp_path: Path):
     assert again() == 2 and stored(out) == ["test_01.h5", "test_02.h5"]
     for video_id in ("test_01", "test_02"):
         part = pq.read_table(out / "scores" / f"{video_id}.parquet")
-        values = read_map(out, video_id, "patch/2x3")
+        values = ScoreFolder(out).read_map(video_id, "patch/2x3")
         expected = np.asarray(part["score"]).astype(np.float32)
         assert (values == expected[:, None, None]).all() and values.shape[1:] == (2, 3)
-        opened = open_maps(out, video_id)
+        opened = ScoreFolder(out).maps(video_id)
         assert opened is not None
         assert opened.frames()[0].tolist() == part["frame_start"].to_pylist()
-        assert maps_stamp(out, video_id) == part.schema.metadata[b"vadpipe"].decode()
+        assert maps_stamp(maps_of(out, video_id)) == part.schema.metadata[b"vadpipe"].decode()
     assert {p.suffix for p in (out / "scores").iterdir()} == {".parquet"}
     assert pq.read_table(out / "scores.parquet").schema.metadata == {b"detector": b"knn"}
 
@@ -366,11 +373,11 @@ def test_a_second_run_scores_nothing_and_keeps_maps(again: Again, tmp_path: Path
 def test_maps_that_are_gone_or_damaged_are_made_again(again: Again, tmp_path: Path):
     out = tmp_path / "out"
     again()
-    maps_path(out, "test_01").unlink()
+    maps_of(out, "test_01").unlink()
     assert again() == 1 and stored(out) == ["test_01.h5", "test_02.h5"]
-    maps_path(out, "test_02").write_bytes(b"broken")
+    maps_of(out, "test_02").write_bytes(b"broken")
     assert again() == 1
-    assert read_map(out, "test_02", "patch/2x3").shape[1:] == (2, 3)
+    assert ScoreFolder(out).read_map("test_02", "patch/2x3").shape[1:] == (2, 3)
 
 
 def test_no_maps_stores_none_and_a_later_run_can_add_them(again: Again, tmp_path: Path):
@@ -388,7 +395,7 @@ def test_maps_of_another_model_or_another_manifest_go(again: Again, tmp_path: Pa
     assert again(mapped=False) == 2 and stored(out) == []
     assert again(mapped=False) == 0  # a detector without maps is not asked again
     again()
-    maps = maps_path(out, "test_01").read_bytes()
+    maps = maps_of(out, "test_01").read_bytes()
     again(mapped=False)
-    maps_path(out, "test_01").write_bytes(maps)  # a run that died between maps and part
+    maps_of(out, "test_01").write_bytes(maps)  # a run that died between maps and part
     assert again(mapped=False, keep_maps=False) == 1 and stored(out) == []
