@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ..data_manifests.intervals import frame_labels
 from ..data_manifests.record import Manifest, VideoRecord
 from ..extractors.clips import SEGMENTS, segment_frames
-from .metrics.frame_level import Alignment, FrameMetrics, LabelledScores, frame_metrics, micro_auc
+from .metrics.frame_level import LabelledScores, frame_metrics, micro_auc
+from .metrics.results import Alignment, FrameMetrics
 from .scores.folder import ScoreFolder
 from .scores.frames import MetricsError, expand_to_frames
 

@@ -1,8 +1,9 @@
-"""Probe stage: every file of a manifest as it really is, remembered by path, size and time."""
+"""Probe stage: every file of a manifest as it really is; known files are not opened again."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def probe_files(
     *,
     threads: int | None = None,
 ) -> Probed:
-    """Probe the files of a manifest; those seen before at the same size and time are not opened.
+    """Probe the files of a manifest. Those known with the same size and time are not opened again.
 
     A record without footage gets a row of kind "features", made from the manifest alone.
 
@@ -51,9 +52,30 @@ def probe_files(
         options:
             How files are opened; None takes the defaults.
         threads:
-            Files at once.
+            Files at once; None takes one for each core.
     """
     options = options or ProbeOptions()
+    rows, failures, tasks = _known_and_new(manifest, cache, options)
+    n_fresh = 0
+    if tasks:
+        n_fresh = _probe_new(tasks, cache, options, threads or cpu_count(), rows, failures)
+        end_idle()  # extraction needs fewer processes
+    order = {r.video_id: i for i, r in enumerate(manifest.records)}
+    return Probed(
+        dict(sorted(rows.items(), key=lambda item: order[item[0]])),
+        sorted(failures, key=lambda f: order[f.video_id]),
+        n_fresh,
+    )
+
+
+def _known_and_new(
+    manifest: Manifest, cache: Path, options: ProbeOptions
+) -> tuple[dict[str, ProbeRow], list[Failure], dict[str, list[ProbeTask]]]:
+    """What the cache and the manifest tell, and what has to be opened.
+
+    Returns:
+        video_id -> row; refused files; signature -> tasks of the videos that share one file.
+    """
     known = load_probes(cache)
     barred = {} if options.retry_quarantined else quarantine.entries(cache)
     rows: dict[str, ProbeRow] = {}
@@ -69,6 +91,7 @@ def probe_files(
             if task.signature in barred:
                 raise barred[task.signature].refusal()
             if task.signature in known:
+                # The limits of this run may be stricter than those the file was probed with.
                 options.limits.check_file(path)
                 options.limits.check(known[task.signature])
         except (OSError, ValueError, DecodeError) as error:
@@ -78,43 +101,49 @@ def probe_files(
             rows[record.video_id] = known[task.signature]
         else:
             tasks.setdefault(task.signature, []).append(task)
+    return rows, failures, tasks
+
+
+def _probe_new(
+    tasks: Mapping[str, Sequence[ProbeTask]],
+    cache: Path,
+    options: ProbeOptions,
+    threads: int,
+    rows: dict[str, ProbeRow],
+    failures: list[Failure],
+) -> int:
+    """Open files; adds to `rows` and `failures`. Returns how many files were probed.
+
+    Rows are saved in parts on the way, so that a killed run does not open all files again.
+    """
     fresh: list[tuple[str, ProbeRow]] = []
-    opened = 0
-    if tasks:
-        first = [group[0] for group in tasks.values()]
-        with (
-            open_client(threads=threads or cpu_count()) as client,
-            progress_bar("probe", len(first)) as advance,
-        ):
-            for outcome in run_tasks(client, _probe_one, first):
-                group = tasks[outcome.task.signature]
-                if outcome.value is None:
-                    assert outcome.error is not None
-                    if quarantine.belongs_there(outcome.error):
-                        task = outcome.task
-                        quarantine.add(cache, task.signature, task.path, outcome.error)
-                    failures += [
-                        describe_failure(t.video_id, "probe", outcome.error) for t in group
-                    ]
-                else:
-                    rows |= {t.video_id: outcome.value for t in group}
-                    fresh.append((outcome.task.signature, outcome.value))
-                    opened += 1
-                    if len(fresh) >= PART_ROWS:
-                        save_probes(cache, fresh)
-                        fresh = []
-                    if options.retry_quarantined:
-                        quarantine.release(cache, outcome.task.signature)
-                advance(1)
-        if fresh:
-            save_probes(cache, fresh)
-        end_idle()  # extraction needs fewer
-    order = {r.video_id: i for i, r in enumerate(manifest.records)}
-    return Probed(
-        dict(sorted(rows.items(), key=lambda item: order[item[0]])),
-        sorted(failures, key=lambda f: order[f.video_id]),
-        opened,
-    )
+    n_fresh = 0
+    first = [group[0] for group in tasks.values()]
+    with (
+        open_client(threads=threads) as client,
+        progress_bar("probe", len(first)) as advance,
+    ):
+        for outcome in run_tasks(client, _probe_one, first):
+            task, row = outcome.task, outcome.value
+            group = tasks[task.signature]
+            if row is None:
+                assert outcome.error is not None
+                if quarantine.belongs_there(outcome.error):
+                    quarantine.add(cache, task.signature, task.path, outcome.error)
+                failures += [describe_failure(t.video_id, "probe", outcome.error) for t in group]
+            else:
+                rows |= {t.video_id: row for t in group}
+                fresh.append((task.signature, row))
+                n_fresh += 1
+                if len(fresh) >= PART_ROWS:
+                    save_probes(cache, fresh)
+                    fresh = []
+                if options.retry_quarantined:
+                    quarantine.release(cache, task.signature)
+            advance(1)
+    if fresh:
+        save_probes(cache, fresh)
+    return n_fresh
 
 
 def _probe_one(task: ProbeTask) -> ProbeRow:
@@ -128,10 +157,10 @@ def _probe_one(task: ProbeTask) -> ProbeRow:
 
 
 def _without_footage(dataset: str, record: VideoRecord, fps: float) -> ProbeRow:
-    """What a manifest says of a video whose features alone are at hand.
+    """The row of a video without footage, as its manifest states it.
 
-    Its identity is the data set's name and the video's: feature sets imported for one manifest
-    belong together.
+    Its content id is made of the names of data set and video, so that all feature sets imported for
+    one manifest belong together.
     """
     name = canonical_json([dataset, record.video_id])
     n_frames = record.expected_frames or 0

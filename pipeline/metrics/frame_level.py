@@ -1,26 +1,34 @@
-"""Frame-level metrics: rows of scores to frames, micro and macro AUC, AP, categories, intervals.
+"""Frame-level metrics: micro and macro AUC, AP, categories, false alarms, intervals.
 
 Everything here is arithmetic on arrays: no files, no data sets. Conventions and their sources are
-in docs/evaluation.md.
+in docs/evaluation.md; `results` holds what comes out.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy import sparse
 
 from ..scores.frames import MetricsError
-
-Padding = Literal["extreme", "literal"]
+from .results import (
+    Alignment,
+    Bootstrap,
+    CategoryMetrics,
+    FalseAlarms,
+    FrameMetrics,
+    Padding,
+    RocCurve,
+    VideoMetrics,
+)
 
 ROC_POINTS = 1000  # enough for a drawn curve, see `thin_curve`
+CURVE_NAMES = ("micro_auc", "average_precision", "pr_auc", "score_gap")
 LEVEL = 0.95  # of the bootstrap intervals
 CELLS = 2_000_000  # numbers in memory at once while many rankings are measured
 
@@ -67,198 +75,6 @@ class LabelledScores:
         return slice(len(self.score) - self.n_padding)
 
 
-class _Measured(BaseModel):
-    # Extra keys are ignored: `evaluate` may keep further facts in the same file.
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class VideoMetrics(_Measured):
-    """One video.
-
-    Attributes:
-        video_id: as in the manifest.
-        n_frames: frames that the video has.
-        n_abnormal: those labelled abnormal.
-        n_padding: frames that were measured beside them.
-        auc: None where all frames have one label.
-        auc_padded: with a normal frame of the lowest and an abnormal one of the highest score.
-        category: the data set's own class of anomaly.
-    """
-
-    video_id: str
-    n_frames: int
-    n_abnormal: int
-    n_padding: int = 0
-    auc: float | None
-    auc_padded: float
-    category: str | None = None
-
-
-class CategoryMetrics(_Measured):
-    """The abnormal videos of one category, ranked together with all normal videos.
-
-    Attributes:
-        category: its name in the manifest.
-        n_videos: videos of the category that have abnormal frames.
-        n_frames: frames that these videos have.
-        n_abnormal: those labelled abnormal.
-        micro_auc: over the frames of these and of all normal videos; None where all have one label.
-        average_precision: likewise.
-    """
-
-    category: str
-    n_videos: int
-    n_frames: int
-    n_abnormal: int
-    micro_auc: float | None
-    average_precision: float | None
-
-
-class FalseAlarms(_Measured):
-    """How much of what is normal lies above a threshold; padding is not counted.
-
-    Attributes:
-        threshold: raw score; "above" is strict.
-        n_videos: normal videos.
-        n_frames_of_videos: their frames.
-        n_frames: normal frames of all videos.
-        rate_of_videos: share of the frames of normal videos; None where there are none.
-        rate: share of all normal frames; None where there are none.
-    """
-
-    threshold: float
-    n_videos: int
-    n_frames_of_videos: int
-    n_frames: int
-    rate_of_videos: float | None
-    rate: float | None
-
-
-class Bootstrap(_Measured):
-    """Percentile intervals from videos drawn again and again, with replacement.
-
-    As many videos with abnormal frames, and as many without, are drawn as there are: every
-    replicate has both kinds.
-
-    Attributes:
-        replicates: drawings.
-        n_undefined: how many of them had frames of one class only, and were left out.
-        seed: of the drawings.
-        level: share of the replicates inside an interval.
-        n_abnormal_videos: videos with abnormal frames.
-        n_normal_videos: videos without.
-        micro_auc: lower and upper end.
-        average_precision: lower and upper end.
-    """
-
-    replicates: int
-    n_undefined: int
-    seed: int
-    level: float
-    n_abnormal_videos: int
-    n_normal_videos: int
-    micro_auc: tuple[float, float]
-    average_precision: tuple[float, float]
-
-
-class Alignment(_Measured):
-    """How rows of scores were put on frames, see docs/evaluation.md.
-
-    Attributes:
-        used: "exact" cuts to the frames that a video has; "pad16" repeats the score of every
-            snippet 16 times and pads the labels.
-        asked: what was asked for.
-        rows: what the rows are, in words.
-        pad_label: what "pad16" gives the frames behind the end: the "last" label or "normal".
-        exact_micro_auc: of "exact"; None where it is undefined.
-        pad16_micro_auc: of "pad16"; None where it is undefined or the rows are no snippets.
-    """
-
-    used: Literal["exact", "pad16"]
-    asked: Literal["auto", "exact", "pad16"]
-    rows: str
-    pad_label: Literal["last", "normal"]
-    exact_micro_auc: float | None
-    pad16_micro_auc: float | None
-
-
-class RocCurve(_Measured):
-    """Points of the micro ROC curve from (0, 0) to (1, 1), thinned for drawing."""
-
-    fpr: tuple[float, ...]
-    tpr: tuple[float, ...]
-
-
-class FrameMetrics(_Measured):
-    """Frame-level metrics of a data set; None where a number is undefined, see `undefined`.
-
-    Attributes:
-        n_videos: videos measured.
-        n_frames: frames that these videos have.
-        n_abnormal: those labelled abnormal.
-        n_padding: frames that were measured beside them.
-        n_padding_abnormal: those labelled abnormal.
-        micro_auc: area under one ROC curve over the frames of all videos.
-        macro_auc_padded: mean of the padded AUC of every video, as most papers report it; one-class
-            videos add a free 1.
-        macro_auc_valid: mean AUC of the videos that have both classes.
-        n_valid: number of those videos.
-        average_precision: sum of precision times steps of recall, over the frames of all videos.
-        pr_auc: trapezoids under the precision-recall points, over the frames of all videos; not the
-            same number as average_precision.
-        score_gap: mean score of abnormal frames minus that of normal ones, in units of the score.
-        abnormal_videos_auc: like micro_auc, over the videos that have abnormal frames.
-        categories: in order of their names; () where the manifest has none.
-        false_alarms: None where no threshold is known.
-        bootstrap: None where none was asked for.
-        alignment: None where the caller put the scores on frames.
-        padding: "extreme" or "literal", see `frame_metrics`.
-        undefined: name of a metric that is None -> why.
-        roc: None where micro_auc is.
-        videos: one row a video, in the given order.
-    """
-
-    n_videos: int
-    n_frames: int
-    n_abnormal: int
-    n_padding: int = 0
-    n_padding_abnormal: int = 0
-    micro_auc: float | None
-    macro_auc_padded: float
-    macro_auc_valid: float | None
-    n_valid: int
-    average_precision: float | None
-    pr_auc: float | None
-    score_gap: float | None
-    abnormal_videos_auc: float | None = None
-    categories: tuple[CategoryMetrics, ...] = ()
-    false_alarms: FalseAlarms | None = None
-    bootstrap: Bootstrap | None = None
-    alignment: Alignment | None = None
-    padding: Padding
-    undefined: Mapping[str, str]
-    roc: RocCurve | None
-    videos: tuple[VideoMetrics, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values: what `metrics.json` holds at its top level."""
-        return self.model_dump(mode="json")
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> FrameMetrics:
-        """Read what `to_json` gave, of this version or an earlier one; further keys are ignored.
-
-        Raises:
-            MetricsError: a value is missing or is not what it should be.
-        """
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise MetricsError(
-                f"these are not the metrics that evaluate writes (run it again): {error}"
-            ) from error
-
-
 def frame_metrics(
     videos: Sequence[LabelledScores],
     *,
@@ -274,14 +90,14 @@ def frame_metrics(
         videos:
             At least one, ids unique.
         padding:
-            What the padded macro AUC adds to every video. The literature's code prepends (label 0,
-            score 0) and appends (label 1, score 1), which presumes scores in [0, 1]. "extreme" does
-            the same while all scores lie in [0, 1], else it pads below the lowest and above the
-            highest score of all videos; "literal" always pads with 0 and 1.
+            What the padded macro AUC adds to every video. The code of the literature prepends
+            (label 0, score 0) and appends (label 1, score 1), which is right for scores in [0, 1].
+            "extreme" does the same while all scores lie in [0, 1]; else it pads below the lowest
+            and above the highest score of all videos. "literal" always pads with 0 and 1.
         threshold:
             Raw score at which false alarms are counted.
         replicates:
-            Of the bootstrap; 0 gives no intervals.
+            Of the bootstrap; 0 computes no intervals.
         seed:
             Of the bootstrap.
         alignment:
@@ -290,64 +106,29 @@ def frame_metrics(
     Raises:
         MetricsError: no videos, or an id is used twice.
     """
-    if not videos:
-        raise MetricsError("there are no labelled scores to measure")
-    twice = [k for k, n in Counter(video.video_id for video in videos).items() if n > 1]
-    if twice:
-        raise MetricsError(f"videos are given twice: {', '.join(sorted(twice)[:10])}")
+    _check_ids(videos)
     score = np.concatenate([video.score for video in videos]).astype(np.float64)
     label = np.concatenate([video.label for video in videos]).astype(bool)
-    low, high = 0.0, 1.0
-    if padding == "extreme" and not (score.min() >= 0.0 and score.max() <= 1.0):
-        # Only the order counts; the size of the step keeps it one at any magnitude.
-        low = float(score.min() - 1.0 - abs(score.min()))
-        high = float(score.max() + 1.0 + abs(score.max()))
-
+    low, high = _padding_scores(score, padding)
     rows = tuple(_measure_video(video, low, high) for video in videos)
     valid = [row.auc for row in rows if row.auc is not None]
     undefined = {}
     if not valid:
         undefined["macro_auc_valid"] = "no video has both normal and abnormal frames"
-    micro = average_precision = pr_auc = gap = roc = None
+    curves = _Curves()
     if label.all() or not label.any():
         reason = f"all {len(label)} frames are {'abnormal' if label.all() else 'normal'}"
-        for name in ("micro_auc", "average_precision", "pr_auc", "score_gap"):
-            undefined[name] = reason
+        undefined |= dict.fromkeys(CURVE_NAMES, reason)
     else:
-        from sklearn.metrics import (  # here, as it takes seconds to import
-            auc,
-            average_precision_score,
-            precision_recall_curve,
-            roc_curve,
-        )
-
-        fpr, tpr, _ = roc_curve(label, score)
-        micro = float(auc(fpr, tpr))
-        fpr, tpr = thin_curve(fpr, tpr, ROC_POINTS)
-        roc = RocCurve(fpr=tuple(fpr.tolist()), tpr=tuple(tpr.tolist()))
-        precision, recall, _ = precision_recall_curve(label, score)
-        pr_auc = float(auc(recall, precision))
-        average_precision = float(average_precision_score(label, score))
-        gap = float(score[label].mean() - score[~label].mean())
+        curves = _measure_curves(label, score)
 
     counts = VideoCounts(videos)
-    abnormal = counts.n_abnormal > 0  # (videos,)
-    of_abnormal = _or_none(counts.areas(abnormal[:, None])[0][0])
-    if of_abnormal is None:
-        undefined["abnormal_videos_auc"] = (
-            "the videos with abnormal frames have no normal frames"
-            if abnormal.any()
-            else "no video has abnormal frames"
-        )
+    of_abnormal, why = _abnormal_videos_auc(counts)
+    undefined |= {} if why is None else {"abnormal_videos_auc": why}
     bootstrap = None
-    if replicates and micro is None:
-        undefined["bootstrap"] = reason
-    elif replicates and max(abnormal.sum(), (~abnormal).sum()) < 2:
-        undefined["bootstrap"] = "too few videos to draw from"
-    elif replicates:
-        bootstrap = _bootstrap(counts, replicates, seed)
-        if bootstrap is None:
-            undefined["bootstrap"] = f"none of {replicates} replicates has frames of both classes"
+    if replicates:
+        bootstrap, why = _bootstrap(counts, replicates, seed, undefined.get("micro_auc"))
+        undefined |= {} if why is None else {"bootstrap": why}
     n_abnormal = sum(row.n_abnormal for row in rows)
     n_padding = sum(row.n_padding for row in rows)
     return FrameMetrics(
@@ -356,13 +137,13 @@ def frame_metrics(
         n_abnormal=n_abnormal,
         n_padding=n_padding,
         n_padding_abnormal=int(label.sum()) - n_abnormal,
-        micro_auc=micro,
+        micro_auc=curves.micro_auc,
         macro_auc_padded=float(np.mean([row.auc_padded for row in rows])),
         macro_auc_valid=float(np.mean(valid)) if valid else None,
         n_valid=len(valid),
-        average_precision=average_precision,
-        pr_auc=pr_auc,
-        score_gap=gap,
+        average_precision=curves.average_precision,
+        pr_auc=curves.pr_auc,
+        score_gap=curves.score_gap,
         abnormal_videos_auc=of_abnormal,
         categories=_measure_categories(videos, counts),
         false_alarms=None if threshold is None else _false_alarms(videos, threshold),
@@ -370,8 +151,70 @@ def frame_metrics(
         alignment=alignment,
         padding=padding,
         undefined=undefined,
-        roc=roc,
+        roc=curves.roc,
         videos=rows,
+    )
+
+
+def _abnormal_videos_auc(counts: VideoCounts) -> tuple[float | None, str | None]:
+    """Micro AUC over the videos that have abnormal frames, or why there is none."""
+    abnormal = counts.n_abnormal > 0  # (videos,)
+    area = _or_none(counts.areas(abnormal[:, None])[0][0])
+    if area is not None:
+        return area, None
+    if abnormal.any():
+        return None, "the videos with abnormal frames have no normal frames"
+    return None, "no video has abnormal frames"
+
+
+def _check_ids(videos: Sequence[LabelledScores]) -> None:
+    if not videos:
+        raise MetricsError("there are no labelled scores to measure")
+    twice = [k for k, n in Counter(video.video_id for video in videos).items() if n > 1]
+    if twice:
+        raise MetricsError(f"videos are given twice: {', '.join(sorted(twice)[:10])}")
+
+
+def _padding_scores(score: NDArray[np.float64], padding: Padding) -> tuple[float, float]:
+    """The scores of the normal and of the abnormal frame that the padded AUC adds to a video."""
+    if padding == "literal" or (score.min() >= 0.0 and score.max() <= 1.0):
+        return 0.0, 1.0
+    # Only the order counts. A step as large as the scores keeps the order at any magnitude.
+    return (
+        float(score.min() - 1.0 - abs(score.min())),
+        float(score.max() + 1.0 + abs(score.max())),
+    )
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """The numbers of `FrameMetrics` that need frames of both classes."""
+
+    micro_auc: float | None = None
+    average_precision: float | None = None
+    pr_auc: float | None = None
+    score_gap: float | None = None
+    roc: RocCurve | None = None
+
+
+def _measure_curves(label: NDArray[np.bool_], score: NDArray[np.float64]) -> _Curves:
+    from sklearn.metrics import (  # here, as it takes seconds to import
+        auc,
+        average_precision_score,
+        precision_recall_curve,
+        roc_curve,
+    )
+
+    fpr, tpr, _ = roc_curve(label, score)
+    micro = float(auc(fpr, tpr))
+    fpr, tpr = thin_curve(fpr, tpr, ROC_POINTS)
+    precision, recall, _ = precision_recall_curve(label, score)
+    return _Curves(
+        micro_auc=micro,
+        average_precision=float(average_precision_score(label, score)),
+        pr_auc=float(auc(recall, precision)),
+        score_gap=float(score[label].mean() - score[~label].mean()),
+        roc=RocCurve(fpr=tuple(fpr.tolist()), tpr=tuple(tpr.tolist())),
     )
 
 
@@ -401,11 +244,11 @@ def thin_curve(
 
 
 class VideoCounts:
-    """The frames of each video, counted so that any choice of videos is ranked without sorting.
+    """The frames of each video, counted so that any choice of videos is ranked without a sort.
 
-    Only the scores of abnormal frames matter: between two of them the order of normal frames
+    Only the scores of abnormal frames matter: the order of normal frames between two of them
     changes neither the ROC area nor average precision. So the normal frames of a video are counted
-    in the intervals between these scores, and a choice of videos is a sum of columns.
+    in the intervals between these scores. A choice of videos is a sum of columns.
 
     Args:
         videos:
@@ -473,7 +316,7 @@ def micro_auc(videos: Sequence[LabelledScores]) -> float | None:
 
 
 def _from_above(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums of each row and all behind it."""
+    """Sums of each row and all after it."""
     return np.cumsum(rows[::-1], axis=0)[::-1]
 
 
@@ -481,11 +324,18 @@ def _or_none(value: np.float64) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _bootstrap(counts: VideoCounts, replicates: int, seed: int) -> Bootstrap | None:
+def _bootstrap(
+    counts: VideoCounts, replicates: int, seed: int, one_class: str | None
+) -> tuple[Bootstrap | None, str | None]:
+    """The intervals, or why there are none; `one_class` says why there is no micro AUC."""
+    if one_class is not None:
+        return None, one_class
     rng = np.random.default_rng(seed)
     times = np.zeros((len(counts.n_abnormal), replicates), dtype=np.int64)
     abnormal = np.flatnonzero(counts.n_abnormal)
     normal = np.flatnonzero(counts.n_abnormal == 0)
+    if max(len(abnormal), len(normal)) < 2:
+        return None, "too few videos to draw from"
     for kind in (abnormal, normal):
         if len(kind):
             even = np.full(len(kind), 1.0 / len(kind))
@@ -493,14 +343,14 @@ def _bootstrap(counts: VideoCounts, replicates: int, seed: int) -> Bootstrap | N
     auc, precision = counts.areas(times)
     undefined = int(np.isnan(auc).sum())
     if undefined == replicates:
-        return None
+        return None, f"none of {replicates} replicates has frames of both classes"
     ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
 
     def interval(values: NDArray[np.float64]) -> tuple[float, float]:
         low, high = np.quantile(values[~np.isnan(values)], ends)
         return float(low), float(high)
 
-    return Bootstrap(
+    bootstrap = Bootstrap(
         replicates=replicates,
         n_undefined=undefined,
         seed=seed,
@@ -510,6 +360,7 @@ def _bootstrap(counts: VideoCounts, replicates: int, seed: int) -> Bootstrap | N
         micro_auc=interval(auc),
         average_precision=interval(precision),
     )
+    return bootstrap, None
 
 
 def _measure_categories(

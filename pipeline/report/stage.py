@@ -26,7 +26,7 @@ from ...data_manifests.atomic import write_text
 from ...data_manifests.record import Manifest
 from ...extractors.footage.guarded import guarded_probe
 from ...extractors.footage.video import ProbeRow
-from ..metrics.frame_level import FrameMetrics
+from ..metrics.results import FrameMetrics
 from ..scores.folder import PAGE, ScoreFolder, ScoreFolderError
 from .curves import HEIGHT, WIDTH, Times, VideoView, draw, timecode
 from .heatmaps import (

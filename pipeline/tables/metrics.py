@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..evaluate import Evaluated, EvaluatedRuns
-from ..metrics.frame_level import Alignment, FrameMetrics
+from ..metrics.results import Alignment, FrameMetrics
 
 
 def metrics_lines(done: Evaluated) -> list[str]:

@@ -22,7 +22,7 @@ from vadpipe.data_manifests.intervals import from_inclusive, from_labels
 from vadpipe.data_manifests.record import Manifest, VideoRecord
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.evaluate import evaluate_runs, evaluate_scores
-from vadpipe.pipeline.metrics.frame_level import FrameMetrics
+from vadpipe.pipeline.metrics.results import FrameMetrics
 from vadpipe.pipeline.run.stages import evaluate_if_labelled
 from vadpipe.pipeline.scores.folder import VIDEO_SCHEMA, ScoreFolderError
 from vadpipe.pipeline.scores.frames import MetricsError

@@ -33,7 +33,8 @@ from vadpipe.extractors.footage.errors import SeekMismatch
 from vadpipe.extractors.footage.identity import HashMode
 from vadpipe.extractors.footage.probe_file import probe_video
 from vadpipe.extractors.footage.video import ProbeRow, in_order
-from vadpipe.pipeline.metrics.frame_level import Alignment, LabelledScores, frame_metrics
+from vadpipe.pipeline.metrics.frame_level import LabelledScores, frame_metrics
+from vadpipe.pipeline.metrics.results import Alignment
 from vadpipe.pipeline.report import thumbnails
 from vadpipe.pipeline.report.curves import CURVE_POINTS, decimate, timecode
 from vadpipe.pipeline.report.heatmaps import (

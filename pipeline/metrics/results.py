@@ -1,0 +1,203 @@
+"""What a measurement returns, and what `metrics.json` holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..scores.frames import MetricsError
+
+Padding = Literal["extreme", "literal"]
+
+
+class _Measured(BaseModel):
+    # Extra keys are ignored: `evaluate` may keep further facts in the same file.
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class VideoMetrics(_Measured):
+    """One video.
+
+    Attributes:
+        video_id: as in the manifest.
+        n_frames: frames that the video has.
+        n_abnormal: those labelled abnormal.
+        n_padding: frames that were measured in addition.
+        auc: None where all frames have one label.
+        auc_padded: with a normal frame of the lowest and an abnormal one of the highest score.
+        category: the data set's own class of anomaly.
+    """
+
+    video_id: str
+    n_frames: int
+    n_abnormal: int
+    n_padding: int = 0
+    auc: float | None
+    auc_padded: float
+    category: str | None = None
+
+
+class CategoryMetrics(_Measured):
+    """The abnormal videos of one category, ranked together with all normal videos.
+
+    Attributes:
+        category: its name in the manifest.
+        n_videos: videos of the category that have abnormal frames.
+        n_frames: frames that these videos have.
+        n_abnormal: those labelled abnormal.
+        micro_auc: over the frames of these and of all normal videos; None where all have one label.
+        average_precision: over the same frames; None where all have one label.
+    """
+
+    category: str
+    n_videos: int
+    n_frames: int
+    n_abnormal: int
+    micro_auc: float | None
+    average_precision: float | None
+
+
+class FalseAlarms(_Measured):
+    """How much of what is normal lies above a threshold; padding is not counted.
+
+    Attributes:
+        threshold: raw score; "above" is strict.
+        n_videos: normal videos.
+        n_frames_of_videos: their frames.
+        n_frames: normal frames of all videos.
+        rate_of_videos: share of the frames of normal videos; None where there are none.
+        rate: share of all normal frames; None where there are none.
+    """
+
+    threshold: float
+    n_videos: int
+    n_frames_of_videos: int
+    n_frames: int
+    rate_of_videos: float | None
+    rate: float | None
+
+
+class Bootstrap(_Measured):
+    """Percentile intervals from many draws of videos, with replacement.
+
+    Each replicate draws as many videos with abnormal frames, and as many without, as there are.
+
+    Attributes:
+        replicates: drawings.
+        n_undefined: how many of them had frames of one class only and were left out.
+        seed: of the drawings.
+        level: share of the replicates inside an interval.
+        n_abnormal_videos: videos with abnormal frames.
+        n_normal_videos: videos without.
+        micro_auc: lower and upper end.
+        average_precision: lower and upper end.
+    """
+
+    replicates: int
+    n_undefined: int
+    seed: int
+    level: float
+    n_abnormal_videos: int
+    n_normal_videos: int
+    micro_auc: tuple[float, float]
+    average_precision: tuple[float, float]
+
+
+class Alignment(_Measured):
+    """How rows of scores were put on frames, see docs/evaluation.md.
+
+    Attributes:
+        used: "exact" cuts to the frames that a video has; "pad16" repeats the score of every
+            snippet 16 times and pads the labels.
+        asked: what was asked for.
+        rows: what the rows are, in words.
+        pad_label: the label of the frames that "pad16" adds after the end: the "last" or "normal".
+        exact_micro_auc: of "exact"; None where it is undefined.
+        pad16_micro_auc: of "pad16"; None where it is undefined or the rows are no snippets.
+    """
+
+    used: Literal["exact", "pad16"]
+    asked: Literal["auto", "exact", "pad16"]
+    rows: str
+    pad_label: Literal["last", "normal"]
+    exact_micro_auc: float | None
+    pad16_micro_auc: float | None
+
+
+class RocCurve(_Measured):
+    """Points of the micro ROC curve from (0, 0) to (1, 1), thinned for drawing."""
+
+    fpr: tuple[float, ...]
+    tpr: tuple[float, ...]
+
+
+class FrameMetrics(_Measured):
+    """Frame-level metrics of a data set; None where a number is undefined, see `undefined`.
+
+    Attributes:
+        n_videos: videos measured.
+        n_frames: frames that these videos have.
+        n_abnormal: those labelled abnormal.
+        n_padding: frames that were measured in addition.
+        n_padding_abnormal: those labelled abnormal.
+        micro_auc: area under one ROC curve over the frames of all videos.
+        macro_auc_padded: mean of the padded AUC of every video, as most papers report it; one-class
+            videos add a free 1.
+        macro_auc_valid: mean AUC of the videos that have both classes.
+        n_valid: number of those videos.
+        average_precision: sum of precision times steps of recall, over the frames of all videos.
+        pr_auc: trapezoids under the precision-recall points, over the frames of all videos; not the
+            same number as average_precision.
+        score_gap: mean score of abnormal frames minus that of normal ones, in units of the score.
+        abnormal_videos_auc: like micro_auc, over the videos that have abnormal frames.
+        categories: in order of their names; () where the manifest has none.
+        false_alarms: None where no threshold is known.
+        bootstrap: None where none was asked for.
+        alignment: None where the caller put the scores on frames.
+        padding: "extreme" or "literal", see `frame_metrics`.
+        undefined: name of a metric that is None -> why.
+        roc: None where micro_auc is.
+        videos: one row a video, in the given order.
+    """
+
+    n_videos: int
+    n_frames: int
+    n_abnormal: int
+    n_padding: int = 0
+    n_padding_abnormal: int = 0
+    micro_auc: float | None
+    macro_auc_padded: float
+    macro_auc_valid: float | None
+    n_valid: int
+    average_precision: float | None
+    pr_auc: float | None
+    score_gap: float | None
+    abnormal_videos_auc: float | None = None
+    categories: tuple[CategoryMetrics, ...] = ()
+    false_alarms: FalseAlarms | None = None
+    bootstrap: Bootstrap | None = None
+    alignment: Alignment | None = None
+    padding: Padding
+    undefined: Mapping[str, str]
+    roc: RocCurve | None
+    videos: tuple[VideoMetrics, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values: what `metrics.json` holds at its top level."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> FrameMetrics:
+        """Read what `to_json` returned, in this version or an earlier one. Other keys are ignored.
+
+        Raises:
+            MetricsError: a value is missing or is not what it should be.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise MetricsError(
+                f"these are not the metrics that evaluate writes (run it again): {error}"
+            ) from error
