@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from .weights.slots import Slots, misfit, recorded
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PrecisionRequest = Literal["auto", "fp32", "bf16", "fp16"]
+TUNING = "tuning.json"  # the file of batch sizes in the root of a cache
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Runtime:
         threads: threads of a network on a CPU; None keeps torch's own number.
         batch_size: clips that go through the network at once; None finds the fastest number.
         compile: True optimises the network with torch.compile first.
+        tuning: file of the batch sizes that were found; None takes that of the default cache.
     """
 
     device: str = "cpu"
     threads: int | None = None
     batch_size: int | None = None
     compile: bool = False
+    tuning: Path | None = None
 
 
 class Config(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,7 @@ def specs_of_model(
     *,
     weights: WeightsChoice = None,
     settled: Sequence[ExtractorSpec] = (),
+    cache: Path | None = None,
     engine: Engine | None = None,
 ) -> list[ExtractorSpec]:
     """The extractors that give exactly the features that a model was trained on.
@@ -176,6 +178,8 @@ def specs_of_model(
             named take what the model was trained with.
         settled:
             Extractors of the same run: taken where they are those of the model.
+        cache:
+            Root of the cache, where weights are looked for; None is the default one.
         engine:
             Where they will run.
 
@@ -197,7 +201,9 @@ def specs_of_model(
         if name == "imported":
             continue
         if (found := known.get(key_of(recipe))) is not None:
-            specs[key_of(recipe)] = found
+            # A damaged video that extraction refuses has a score all the same.
+            policy = recipe.get("on_corrupt", "keep")
+            specs[key_of(recipe)] = replace(found, on_corrupt=policy)
             continue
         if name not in EXTRACTORS:
             raise ExtractorError(
@@ -206,7 +212,7 @@ def specs_of_model(
         chosen = shares[owners[role]]
         if not isinstance(chosen, str):
             chosen = {
-                slot: (chosen or {}).get(slot) or _weights_spec(recipe, slot, identity)
+                slot: (chosen or {}).get(slot) or _weights_spec(recipe, slot, identity, cache)
                 for slot, identity in identities_in(recipe["weights"]).items()
             }
         spec = resolve_extractor(
@@ -216,6 +222,7 @@ def specs_of_model(
             precision=recipe["precision"] or "auto",
             engine=engine,
             on_corrupt=recipe.get("on_corrupt", "keep"),
+            cache=cache,
         )
         ours = json.loads(canonical_json(spec.recipe()))
         if key_of(ours) != key_of(recipe):
@@ -271,7 +278,7 @@ def checksums_of(stores: Sequence[FeatureStore]) -> dict[str, list[str]]:
     return found
 
 
-def _weights_spec(recipe: Mapping[str, Any], slot: str, identity: str) -> str:
+def _weights_spec(recipe: Mapping[str, Any], slot: str, identity: str, cache: Path | None) -> str:
     """What to give `resolve` so that it finds the weights of a network of a recipe."""
     if identity.startswith("random:"):
         return identity
@@ -279,7 +286,7 @@ def _weights_spec(recipe: Mapping[str, Any], slot: str, identity: str) -> str:
     kind = EXTRACTORS[extractor]
     for card in kind.networks_for(kind.Config.model_validate(recipe["config"])).get(slot, ()):
         # a card that states no hash stands for whatever was fetched for it
-        if identity == (card.sha256 or verify(card).sha256):
+        if identity == (card.sha256 or verify(card, cache).sha256):
             return card.name
     option = "--weights FILE" if slot == NETWORK else f"--weights {slot}=FILE"
     raise ExtractorError(

@@ -137,7 +137,7 @@ def score_footage(
         detector, card = ModelFolder(model).load()
         imported = imported_stores(card, cache)
         detector.to(engine.own_device())
-        specs = specs_of_model(card, weights=weights, settled=settled, engine=engine)
+        specs = specs_of_model(card, weights=weights, settled=settled, cache=cache, engine=engine)
         done = Scored(out, failures=list(probed.failures))
         scoring = _Scoring(detector, card, imported, folder, keep_maps, done)
         records = [r for r in manifest.records if r.video_id in probed.rows]

@@ -59,5 +59,5 @@ def own_batch_sizes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     sizes = MicroBatches(tmp_path_factory.mktemp("tuning") / "tuning.json")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "shared_sizes", lambda: sizes)
+        patch.setattr(inference, "shared_sizes", lambda _: sizes)
         yield

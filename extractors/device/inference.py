@@ -239,7 +239,7 @@ class VideoNetwork(OnDevice):
         self._std = torch.tensor(std, device=runtime.device)
         self._whole = runtime.batch_size is not None
         self._most = MOST_ITEMS  # of a whole batch, unless memory has run out
-        self._sizes = sizes or shared_sizes()
+        self._sizes = sizes or shared_sizes(runtime.tuning)
         if runtime.compile:
             self._run = torch.compile(network, dynamic=False)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ...data_manifests.atomic import CannotWrite, write_text
+from ..base import TUNING
 from ..errors import ExtractorError
 from ..weights.kept import weights_dir
 
@@ -193,8 +194,13 @@ _shared: dict[Path, MicroBatches] = {}
 _shared_lock = threading.Lock()
 
 
-def shared_sizes() -> MicroBatches:
-    """The sizes of this process, in the cache's file."""
+def shared_sizes(path: Path | None = None) -> MicroBatches:
+    """Return the sizes of this process that are kept in a file.
+
+    Args:
+        path:
+            The file; None takes `TUNING` in the default cache.
+    """
+    path = path or weights_dir().parent / TUNING
     with _shared_lock:
-        path = weights_dir().parent / "tuning.json"
         return _shared.setdefault(path, MicroBatches(path))

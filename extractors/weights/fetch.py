@@ -12,11 +12,20 @@ import zipfile
 from pathlib import Path
 
 from .cards import ArchiveSource, UrlSource, Weights, WeightsError
-from .kept import convert_file, file_sha256, resolve_card, verify, weights_dir
+from .kept import (
+    convert_file,
+    copy_converted,
+    file_sha256,
+    folders,
+    resolve_card,
+    verify,
+)
 
 
 def fetch(card: Weights, cache: Path | None = None, *, sha256: str | None = None) -> Path:
     """Download, verify and convert the weights of a card.
+
+    Weights that lie in the default cache are copied to a cache that lacks them.
 
     Args:
         card:
@@ -35,11 +44,16 @@ def fetch(card: Weights, cache: Path | None = None, *, sha256: str | None = None
     """
     if card.sha256 is not None and sha256 not in (None, card.sha256):
         raise WeightsError(f"{card.name!r} has sha256 {card.sha256} on its card, not {sha256}")
-    folder = weights_dir(cache)
-    if verify(card, cache).state == "present":
-        path = resolve_card(card, folder).path
+    folder = folders(cache)[0]
+    if verify(card, cache, anywhere=False).state == "present":
+        path = resolve_card(card, cache).path
         assert path is not None  # a card is never random
         return path
+    elsewhere = verify(card, cache)
+    if elsewhere.state == "present" and sha256 in (None, elsewhere.sha256):
+        path = resolve_card(card, cache).path
+        assert path is not None
+        return path if path.parent == folder else copy_converted(path, folder)
     expected = card.sha256 or sha256
     folder.mkdir(parents=True, exist_ok=True)
     failures = []

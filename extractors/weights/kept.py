@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,14 +69,28 @@ def weights_dir(cache: Path | None = None) -> Path:
     return cache / "weights"
 
 
+def folders(cache: Path | None = None) -> list[Path]:
+    """Return the folders that are searched for weights, in order.
+
+    The default cache comes after another one that is given: weights are large and always checked
+    by their hash, so they are kept once for many caches.
+
+    Args:
+        cache:
+            Root of the cache, as in `weights_dir`.
+    """
+    own, default = weights_dir(cache).absolute(), weights_dir().absolute()
+    return [own] if own == default else [own, default]
+
+
 def resolve(
     card: Weights | Sequence[Weights], spec: str | None, *, cache: Path | None = None
 ) -> ResolvedWeights:
     """Find the weights that a user names.
 
-    For a card, `$VADPIPE_WEIGHTS/<file>` is tried first, then the cache, for a converted or an
-    original file. A user's own file is read with the first card whose layout fits; `NAME=FILE`
-    names the card.
+    For a card, `$VADPIPE_WEIGHTS/<file>` is tried first, then the cache, then the default cache,
+    for a converted or an original file. A user's own file is read with the first card whose layout
+    fits; `NAME=FILE` names the card. What is converted is written to the given cache.
 
     Args:
         card:
@@ -90,9 +105,8 @@ def resolve(
     """
     cards = (card,) if isinstance(card, Weights) else tuple(card)
     names = {each.name: each for each in cards}
-    folder = weights_dir(cache)
     if spec is None or spec in names:
-        return resolve_card(cards[0] if spec is None else names[spec], folder)
+        return resolve_card(cards[0] if spec is None else names[spec], cache)
     if spec.startswith("random:"):
         return ResolvedWeights(cards[0], f"random:{seed_in(spec)}", None)
     name, _, stated = spec.partition("=")
@@ -104,7 +118,7 @@ def resolve(
             f"no weights {spec!r}: it is neither a card ({', '.join(names)}), nor random:SEED, "
             "nor a file"
         )
-    return convert_file(path, file_sha256(path), cards, folder, prefix="own.")
+    return convert_file(path, file_sha256(path), cards, weights_dir(cache), prefix="own.")
 
 
 def resolve_slots(
@@ -129,17 +143,25 @@ def resolve_slots(
     return {slot: resolve(cards, specs.get(slot), cache=cache) for slot, cards in slots.items()}
 
 
-def resolve_card(card: Weights, folder: Path) -> ResolvedWeights:
+def resolve_card(card: Weights, cache: Path | None = None) -> ResolvedWeights:
     """Find the weights of a card on this machine, check them and convert them if needed.
+
+    Args:
+        card:
+            The card.
+        cache:
+            Root of the cache, as in `weights_dir`.
 
     Raises:
         WeightsError: they are missing or wrong; the message says which command helps.
     """
-    found = _find(card, folder)
+    places = folders(cache)
+    found = _find(card, places)
     if found is None:
-        places = [str(Path(told) / card.file)] if (told := _own_folder()) else []
+        by_hand = [str(Path(told) / card.file)] if (told := _own_folder()) else []
+        looked = ", ".join([*by_hand, *map(str, places)])
         raise WeightsError(
-            f"weights {card.name!r} are missing (looked for {', '.join([*places, str(folder)])}). "
+            f"weights {card.name!r} are missing (looked for {looked}). "
             f"Type `vadpipe weights fetch {card.name}`, or give a file (--weights FILE), or test "
             "with random weights (--weights random:0)"
         )
@@ -147,13 +169,17 @@ def resolve_card(card: Weights, folder: Path) -> ResolvedWeights:
     digest = _check(card, path, converted)
     if converted:
         return ResolvedWeights(card, digest, path)
-    return convert_file(path, digest, (card,), folder)
+    return convert_file(path, digest, (card,), places[0])
 
 
-def _find(card: Weights, folder: Path) -> tuple[Path, bool] | None:
+def _find(card: Weights, places: Sequence[Path]) -> tuple[Path, bool] | None:
     """Find the file of a card, and whether it is a converted one."""
     if (told := _own_folder()) and (Path(told) / card.file).is_file():
         return Path(told) / card.file, False
+    return next((found for folder in places if (found := _find_in(card, folder))), None)
+
+
+def _find_in(card: Weights, folder: Path) -> tuple[Path, bool] | None:
     tag = "*" if card.sha256 is None else card.sha256[:12]
     converted = sorted(folder.glob(f"{card.name}-{tag}.safetensors"))
     if len(converted) > 1:
@@ -200,11 +226,20 @@ def seed_in(spec: str) -> int:
     return int(seed)
 
 
-def verify(card: Weights, cache: Path | None = None) -> WeightsRow:
-    """Hash the stored file of a card and report its state; a bad file does not raise."""
+def verify(card: Weights, cache: Path | None = None, *, anywhere: bool = True) -> WeightsRow:
+    """Hash the stored file of a card and report its state; a bad file does not raise.
+
+    Args:
+        card:
+            The card.
+        cache:
+            Root of the cache, as in `weights_dir`.
+        anywhere:
+            False does not look in the default cache after the given one.
+    """
     found, problem, digest = None, None, card.sha256
     try:
-        found = _find(card, weights_dir(cache))
+        found = _find(card, folders(cache) if anywhere else folders(cache)[:1])
         if found is not None:
             digest = _check(card, *found)
     except WeightsError as error:
@@ -265,6 +300,13 @@ def convert_file(
         return ResolvedWeights(card, digest, target)
     reasons = "; ".join(f"{layout}: {reason}" for layout, reason in misfits.items())
     raise WeightsError(f"{path} fits no layout that this network knows ({reasons})")
+
+
+def copy_converted(path: Path, folder: Path) -> Path:
+    """Copy a converted file to another folder of weights, and return the copy."""
+    target = folder / path.name
+    write_atomically(target, lambda temporary: shutil.copyfile(path, temporary))
+    return target
 
 
 def _is_converted(target: Path, digest: str) -> bool:

@@ -126,11 +126,13 @@ def _line(name: str, run: dict[str, Any]) -> str:
 
 
 def _once(
-    manifest: Manifest, probed: Probed, spec: ExtractorSpec, cache: Path, engine: Engine
+    manifest: Manifest, probed: Probed, spec: ExtractorSpec, place: Path, engine: Engine
 ) -> dict[str, Any]:
-    cost = estimate(plan_videos(probed, stores_of([spec], cache), engine.span_frames), [spec])
+    """Extract into a folder of its own; the batch sizes that were found are common to all."""
+    cost = estimate(plan_videos(probed, stores_of([spec], place), engine.span_frames), [spec])
+    cache = place.parent
     with watched_memory() as peak:
-        done = extract_features(manifest, probed, [spec], cache, engine=engine)
+        done = extract_features(manifest, probed, [spec], cache, engine=engine, store_root=place)
     if done.failures:
         raise RuntimeError(f"{done.failures[0].video_id}: {done.failures[0].message}")
     return {

@@ -195,6 +195,7 @@ def extract(
         precision=precision,
         engine=engine,
         on_corrupt=on_corrupt,
+        cache=cache,
     )
     probed = probe_files(listed, cache, probing)
     stores = stores_of(specs, cache)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ..registry import cards_in_use
+from .options import cache_option
 
 if TYPE_CHECKING:
+    from ...extractors.weights.kept import WeightsRow
     from ..registry import CardUse
 
 
@@ -26,14 +29,25 @@ def _use(name: str) -> CardUse:
     return uses[name]
 
 
+def _state(row: WeightsRow, cache: Path) -> str:
+    """The state, and the folder if it is not that of the cache."""
+    from ...extractors.weights.kept import folders
+
+    if row.file is None or row.file.absolute().parent == folders(cache)[0]:
+        return row.state
+    return f"{row.state} in {row.file.parent}"
+
+
 @weights.command("ls")
-def weights_ls() -> None:
+@cache_option
+def weights_ls(cache: Path) -> None:
     """List the cards of all weights: state on this machine, networks that take it, origin."""
     from ...extractors.weights.kept import ls
 
     uses = list(cards_in_use().values())
-    for use, row in zip(uses, ls([use.card for use in uses]), strict=True):
-        click.echo(f"{row.name}\t{row.state}\t{use.users()}\t{row.licence}\t{row.origin}")
+    for use, row in zip(uses, ls([use.card for use in uses], cache), strict=True):
+        state = _state(row, cache)
+        click.echo(f"{row.name}\t{state}\t{use.users()}\t{row.licence}\t{row.origin}")
 
 
 @weights.command("fetch")
@@ -43,8 +57,11 @@ def weights_ls() -> None:
     metavar="HEX",
     help="Expected hash of the download; needed only if the card states none.",
 )
-def weights_fetch(name: str, sha256: str | None) -> None:
+@cache_option
+def weights_fetch(name: str, sha256: str | None, cache: Path) -> None:
     """Download the weights of card NAME, check their hash, convert them to safetensors.
+
+    Weights that the default cache has are copied to the one that is given.
 
     \b
     Example:
@@ -54,13 +71,14 @@ def weights_fetch(name: str, sha256: str | None) -> None:
     from ..engine.progress import console
 
     use = _use(name)
-    click.echo(str(fetch(use.card, sha256=sha256)))
+    click.echo(str(fetch(use.card, cache, sha256=sha256)))
     console.print(f"{name} is for {use.users()}", markup=False, highlight=False)
 
 
 @weights.command("verify")
 @click.argument("names", nargs=-1)
-def weights_verify(names: tuple[str, ...]) -> None:
+@cache_option
+def weights_verify(names: tuple[str, ...], cache: Path) -> None:
     """Hash weights again; exit code 1 if one is broken or missing.
 
     NAMES are cards. Without any, all are hashed, and missing ones are no error.
@@ -68,9 +86,9 @@ def weights_verify(names: tuple[str, ...]) -> None:
     from ...extractors.weights.kept import verify
 
     uses = [_use(name) for name in names] if names else list(cards_in_use().values())
-    rows = [verify(use.card) for use in uses]
+    rows = [verify(use.card, cache) for use in uses]
     for use, row in zip(uses, rows, strict=True):
-        click.echo(f"{row.name}\t{row.state}\t{use.users()}")
+        click.echo(f"{row.name}\t{_state(row, cache)}\t{use.users()}")
     wrong = {"broken", "missing"} if names else {"broken"}
     if any(row.state in wrong for row in rows):
         raise click.exceptions.Exit(1)

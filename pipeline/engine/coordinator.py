@@ -14,6 +14,7 @@ from pathlib import Path
 from distributed import Client
 
 from ...data_manifests.atomic import CannotWrite, write_atomically
+from ...extractors.base import TUNING
 from ...extractors.clips import clip_count
 from ...extractors.errors import ExtractorError
 from ...extractors.footage.errors import SeekMismatch
@@ -107,7 +108,7 @@ class Coordinator:
             specs=self._specs,
             store_root=store_root,
             engine=engine,
-            runtime=engine.runtime(),
+            runtime=replace(engine.runtime(), tuning=cache / TUNING),
         )
         self._queue: TaskQueue[SpanJob] = TaskQueue()
         self._at_work: dict[str, _Video] = {}

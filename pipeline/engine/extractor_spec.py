@@ -11,12 +11,12 @@ from ...extractors.base import Extractor, Precision, PrecisionRequest
 from ...extractors.errors import ExtractorError
 from ...extractors.footage.limits import CorruptPolicy
 from ...extractors.weights.cards import ResolvedWeights
-from ...extractors.weights.kept import resolve_slots
 from ...extractors.weights.slots import WeightsChoice, share_out
 from ..registry import EXTRACTORS
 from ..store.feature_store import FeatureStore
 from .cluster import resolve_precision_of
 from .settings import Engine
+from .weights import find_weights
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def resolve_extractor(
     precision: PrecisionRequest = "auto",
     engine: Engine | None = None,
     on_corrupt: CorruptPolicy = "keep",
+    cache: Path | None = None,
 ) -> ExtractorSpec:
     """Settle every choice that decides the numbers, before a key is made.
 
@@ -73,6 +74,8 @@ def resolve_extractor(
             Where it will run.
         on_corrupt:
             What becomes of clips with damaged frames.
+        cache:
+            Root of the cache, where weights are looked for; None is the default one.
 
     Raises:
         ExtractorError: unknown extractor or preset, or a precision that the device lacks.
@@ -85,7 +88,7 @@ def resolve_extractor(
     slots = kind.networks_for(kind.Config.model_validate(config))
     if not slots and isinstance(weights, str):
         raise ExtractorError(f"{base} has no network and takes no weights")
-    resolved = resolve_slots(base, slots, weights)
+    resolved = find_weights(base, slots, weights, cache)
     if not slots:
         return ExtractorSpec(base, config, {}, "fp32", on_corrupt)
     settled = resolve_precision_of(engine or Engine(), precision)
@@ -100,6 +103,7 @@ def resolve_extractors(
     precision: PrecisionRequest = "auto",
     engine: Engine | None = None,
     on_corrupt: CorruptPolicy = "keep",
+    cache: Path | None = None,
 ) -> list[ExtractorSpec]:
     """Several extractors with the same settings; each takes the weights of the networks it has.
 
@@ -121,6 +125,7 @@ def resolve_extractors(
             precision=precision,
             engine=engine,
             on_corrupt=on_corrupt,
+            cache=cache,
         )
         for name in names
     ]

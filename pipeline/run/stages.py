@@ -151,6 +151,7 @@ def _spec(section: ExtractSection, run: RunConfig) -> ExtractorSpec:
         precision=section.precision,
         engine=run.engine,
         on_corrupt=run.on_corrupt,
+        cache=run.cache or default_cache(),
     )
 
 

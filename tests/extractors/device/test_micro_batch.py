@@ -10,7 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vadpipe.extractors.device.micro_batch import MicroBatches, even_parts, fastest, most_items
+from vadpipe.extractors.base import TUNING
+from vadpipe.extractors.device.micro_batch import (
+    MicroBatches,
+    even_parts,
+    fastest,
+    most_items,
+    shared_sizes,
+)
 from vadpipe.extractors.errors import ExtractorError
 
 
@@ -121,3 +128,13 @@ def test_large_items_are_not_tried_in_large_batches() -> None:
     assert most_items(torch.empty(16, 224, 224, 3, dtype=torch.uint8), "cpu") == 12
     assert most_items(torch.empty(64, 1080, 1920, 3, dtype=torch.uint8), "cpu") == 1
     assert most_items(torch.empty(1, 2, 2, 3, dtype=torch.uint8), "cpu") == 1024
+
+
+def test_each_cache_has_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VADPIPE_CACHE", str(tmp_path / "default"))
+    own = shared_sizes(tmp_path / "own" / TUNING)
+    assert own is shared_sizes(tmp_path / "own" / TUNING) and own is not shared_sizes()
+    assert own.size("net fp32", "cpu", 4, lambda n: 1.0) == 4
+    assert (tmp_path / "own" / TUNING).is_file() and not (tmp_path / "default").exists()
+    assert shared_sizes().size("net fp32", "cpu", 1, lambda n: 1.0) == 1
+    assert (tmp_path / "default" / TUNING).is_file()

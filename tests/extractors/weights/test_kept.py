@@ -37,7 +37,7 @@ from vadpipe.extractors.weights.cards import (
     WeightsError,
 )
 from vadpipe.extractors.weights.fetch import fetch
-from vadpipe.extractors.weights.kept import ls, resolve, verify, weights_dir
+from vadpipe.extractors.weights.kept import folders, ls, resolve, verify, weights_dir
 from vadpipe.extractors.weights.load import load_tensors
 from vadpipe.extractors.weights.read import read_arrays
 
@@ -105,6 +105,36 @@ def test_default_folder_is_in_the_cache(cache: Path, monkeypatch: pytest.MonkeyP
     assert weights_dir(Path("/elsewhere")) == Path("/elsewhere/weights")
     monkeypatch.delenv("VADPIPE_CACHE")
     assert weights_dir().parts[-2:] == ("vadpipe", "weights")
+
+
+def test_a_given_cache_comes_before_the_default_one(
+    card: Weights, original: Path, cache: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    assert folders(own) == [own / "weights", cache / "weights"]
+    assert folders(cache) == folders() == [cache / "weights"]
+    with pytest.raises(WeightsError, match=f"{own / 'weights'}, {cache / 'weights'}"):
+        resolve(card, None, cache=own)
+    in_default = resolve(card, str(original))  # with a prefix: no file of the card
+    assert verify(card, own).state == "missing"
+    (cache / "weights" / card.file).write_bytes(original.read_bytes())
+    found = resolve(card, None, cache=own)  # an original is converted into the given cache
+    assert found.path is not None and found.path.parent == own / "weights"
+    assert found.identity == in_default.identity == card.sha256
+    found.path.unlink()
+    kept = resolve(card, None)
+    (cache / "weights" / card.file).unlink()
+    assert kept.path is not None and resolve(card, None, cache=own).path == kept.path
+    assert verify(card, own).file == kept.path and verify(card, own).state == "present"
+    assert verify(card, own, anywhere=False).state == "missing"
+    assert not list(own.rglob("*.safetensors")), "looking copies nothing"
+    copy = fetch(card, own)  # its card has no source: nothing is downloaded
+    assert copy == own / "weights" / kept.path.name
+    assert copy.read_bytes() == kept.path.read_bytes()
+    assert resolve(card, None, cache=own).path == fetch(card, own) == copy
+    copy.write_bytes(b"damaged")
+    with pytest.raises(WeightsError, match="damaged"):
+        resolve(card, None, cache=own)
 
 
 @pytest.mark.parametrize("spec", [None, "toy.tree"])

@@ -137,3 +137,43 @@ def test_a_run_file_takes_a_table(run: Run, scene: Manifest, tmp_path: Path) -> 
     assert "(2 new)" in run(*target, "--weights", "reader=own.pt").stdout
     with pytest.raises(ExtractorError, match=r"(?s)other 'snippet' features.*weights.teacher"):
         run(*target, "--weights", "reader=own.pt", "--weights", "teacher=random:1")
+
+
+def test_a_given_cache_governs_weights(run: Run, scene: Manifest, tmp_path: Path) -> None:
+    """They are looked for there first; what the default cache has is taken, and said once."""
+    write_manifest(scene, tmp_path / "m.parquet")
+    default, own = tmp_path / "cache" / "weights", tmp_path / "own" / "weights"
+    default.mkdir(parents=True)
+    for cards in two_networks.TwoNetworks.networks.values():
+        slot = cards[0].name.partition(".")[0]
+        write_own(default / cards[0].file, slot, 3)
+        run("weights", "verify", cards[0].name)
+    command = ["extract", "m.parquet", "-e", "two_networks", "--cache", "own"]
+    done = run(*command)  # originals are converted into the given cache
+    assert "taken from" not in done.stderr
+    assert sorted(path.name.split("-")[0] for path in own.iterdir()) == [
+        "reader.first",
+        "teacher.only",
+    ]
+    identity = sets_in(tmp_path / "own")["two_networks"].recipe["weights"]
+    (kept,) = own.glob("teacher.only-*")
+    (default / "teacher.only.pt").unlink()
+    kept.rename(default / kept.name)
+    done = run(*command)
+    assert done.stderr.count(f"weights teacher.only are taken from {default}, as {own} lacks") == 1
+    assert "nothing to do" in done.stdout
+    assert sets_in(tmp_path / "own")["two_networks"].recipe["weights"] == identity
+    options = ["teacher.only", "--cache", "own"]
+    users = "extractor two_networks (teacher)"
+    shown = run("weights", "verify", *options).stdout
+    assert shown == f"teacher.only\tpresent in {default}\t{users}\n"
+    assert f"teacher.only\tpresent in {default}\t" in run("weights", "ls", "--cache", "own").stdout
+    fetched = run("weights", "fetch", *options)
+    assert fetched.stdout.strip() == str(own / kept.name) and users in fetched.stderr
+    assert run("weights", "verify", *options).stdout == f"teacher.only\tpresent\t{users}\n"
+    model = run("train", "knn", "m.parquet", "--cache", "own").stdout.strip()
+    (default / kept.name).unlink()
+    target = ["score", model, "m.parquet", "-o", "out", "--cache"]
+    assert "2 videos scored (2 new)" in run(*target, "own").stdout
+    with pytest.raises(ExtractorError, match="which no card of"):
+        run(*target, "empty")

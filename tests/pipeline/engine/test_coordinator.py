@@ -11,6 +11,9 @@ import pytest
 from tests.footage import moving_picture, write_video
 from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest
+from vadpipe.extractors.base import TUNING
+from vadpipe.extractors.device import inference
+from vadpipe.extractors.device.micro_batch import shared_sizes
 from vadpipe.extractors.footage.errors import DecodeError
 from vadpipe.extractors.weights.cards import ResolvedWeights, Weights
 from vadpipe.extractors.weights.slots import NETWORK
@@ -104,6 +107,21 @@ def test_an_index_part_every_so_many_shards(
     (store,) = done.stores
     parts = list((store.root / "index").glob("*.parquet"))
     assert len(parts) == 3 and len(store.index()) == done.written == 12
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batch_sizes_are_kept_in_the_cache_of_the_run(
+    workers: int, scene: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VADPIPE_CACHE", str(tmp_path / "default"))
+    monkeypatch.setattr(inference, "shared_sizes", shared_sizes)
+    manifest = scene.model_copy(update={"records": scene.records[:1]})
+    settings = {"resize": 32, "clip_length": 8, "stride": 40, "tail": "drop"}
+    spec = resolve_extractor("inception_i3d", settings, weights="random:0", precision="fp32")
+    own, engine = tmp_path / "own", Engine(workers=workers, threads=1)
+    done = extract_features(manifest, probe_files(manifest, own), [spec], own, engine=engine)
+    assert not done.failures
+    assert (own / TUNING).is_file() and not (tmp_path / "default").exists()
 
 
 def test_weights_go_where_all_workers_see_them(tmp_path: Path) -> None:
