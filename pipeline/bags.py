@@ -16,6 +16,7 @@ from ..detectors.base import ArrayLike, Bag, DetectorError, Track
 from ..extractors.footage.video import ProbeRow
 from .store.errors import StoreError
 from .store.feature_store import FeatureStore, list_stores
+from .store.holdings import whole_videos
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,8 @@ def find_stores(
                 s for s in candidates if s.name.startswith(wanted) or import_name(s) == wanted
             ]
         else:  # what a run was started for but never finished is no candidate
-            whole = [s for s in candidates if all(s.complete(r.content_id) for r in rows.values())]
+            contents = {row.content_id for row in rows.values()}
+            whole = [s for s in candidates if whole_videos(s, contents) == contents]
             candidates = whole or candidates
         family = _one_import(candidates)
         if family is not None:
@@ -189,11 +191,14 @@ def missing_videos(
     stores: Mapping[str, FeatureStore], rows: Mapping[str, ProbeRow]
 ) -> dict[str, list[str]]:
     """role -> ids of the videos whose features are not whole."""
-    gaps = {
-        role: [v for v, row in rows.items() if not store.complete(row.content_id)]
-        for role, store in stores.items()
-    }
-    return {role: videos for role, videos in gaps.items() if videos}
+    contents = {row.content_id for row in rows.values()}
+    gaps: dict[str, list[str]] = {}
+    for role, store in stores.items():
+        whole = whole_videos(store, contents)
+        videos = [v for v, row in rows.items() if row.content_id not in whole]
+        if videos:
+            gaps[role] = videos
+    return gaps
 
 
 def _has_role(store: FeatureStore, role: str) -> bool:

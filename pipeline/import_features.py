@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +33,7 @@ from .importing.layouts import Grid, Placed, RowLayout, alike, place
 from .importing.names import match_files
 from .store.failures import Failure, describe_failure
 from .store.feature_store import FeatureStore
+from .store.holdings import whole_videos
 from .store.probe_table import Probed
 from .store.shard import ShardRow, VideoFacts
 
@@ -188,12 +189,14 @@ def _write_family(
     store.create()
     written: list[ShardRow] = []
     hashes: dict[Path, str] = {}
+    whole = whole_videos(store, {placed.file.row.content_id for placed in family})
     try:
         for placed in family:
             try:
-                shard = _write(store, spec, placed, fps, hashes)
+                shard = _write(store, spec, placed, fps, hashes, whole)
                 if shard is not None:
                     written.append(shard)
+                    whole.add(shard.content_id)
             except Exception as error:  # one bad file never stops a run
                 done.failures += [
                     describe_failure(v, "import", error) for v in placed.file.video_ids
@@ -210,6 +213,7 @@ def _write(
     placed: Placed,
     fps: float | None,
     hashes: dict[Path, str],
+    whole: Collection[str],
 ) -> ShardRow | None:
     """Write the shard of a video; None if the same is there.
 
@@ -218,7 +222,7 @@ def _write(
     """
     file, row = placed.file, placed.file.row
     values = file.read().astype(spec.dtype, copy=False)
-    if store.complete(row.content_id):
+    if row.content_id in whole:
         kept = store.read(row.content_id)
         array = kept.arrays[spec.name]
         if not (

@@ -22,6 +22,7 @@ from ..extractors.footage.video import ProbeRow
 from .scores.folder import ScoreFolder, ScoreFolderError
 from .store.errors import StoreError
 from .store.feature_store import FeatureStore
+from .store.holdings import whole_videos
 
 Verdict = Literal[
     "same", "ceil", "floor", "segments", "unstated", "length", "missing", "unreadable"
@@ -219,8 +220,7 @@ def check_labels(
         raise ManifestError(f"{manifest.dataset}: no videos of split {split!r}")
     sources = []
     if store is not None:
-        rows = probe_rows or {}
-        found = {r.video_id: _in_store(store, rows.get(r.video_id)) for r in chosen.records}
+        found = _in_store(store, chosen.records, probe_rows or {})
         sources.append(_compare(store.name, chosen.records, found))
     if scores is not None:
         scored = _in_scores(ScoreFolder(scores))
@@ -275,12 +275,22 @@ def _verdict(stated: int | None, labelled: int, found: Found) -> tuple[Verdict, 
     return "length", off
 
 
-def _in_store(store: FeatureStore, row: ProbeRow | None) -> Found | str | None:
-    if row is None:
-        return "its file cannot be opened: see vadpipe probe"
+def _in_store(
+    store: FeatureStore, records: Sequence[VideoRecord], rows: Mapping[str, ProbeRow]
+) -> dict[str, Found | str | None]:
+    whole = whole_videos(store, {row.content_id for row in rows.values()})
+    found: dict[str, Found | str | None] = {}
+    for record in records:
+        row = rows.get(record.video_id)
+        if row is None:
+            found[record.video_id] = "its file cannot be opened: see vadpipe probe"
+        elif row.content_id in whole:
+            found[record.video_id] = _read_from(store, row)
+    return found
+
+
+def _read_from(store: FeatureStore, row: ProbeRow) -> Found | str:
     try:
-        if not store.complete(row.content_id):
-            return None
         features = store.read(row.content_id)
     except (StoreError, OSError, KeyError) as error:
         return f"{type(error).__name__}: {error}"

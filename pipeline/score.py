@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -43,6 +43,7 @@ from .scores.maps import covered_by_grids
 from .store.errors import StoreError
 from .store.failures import Failure, describe_failure
 from .store.feature_store import FeatureStore
+from .store.holdings import whole_videos
 from .store.probe_table import Probed
 
 ROW_GROUP = 1000  # videos whose rows and events are written together
@@ -139,7 +140,8 @@ def score_footage(
         detector.to(engine.own_device())
         specs = specs_of_model(card, weights=weights, settled=settled, cache=cache, engine=engine)
         done = Scored(out, failures=list(probed.failures))
-        scoring = _Scoring(detector, card, imported, folder, keep_maps, done)
+        contents = {row.content_id for row in probed.rows.values()}
+        scoring = _Scoring(detector, card, imported, contents, folder, keep_maps, done)
         records = [r for r in manifest.records if r.video_id in probed.rows]
         rows = probed.rows
         missing = [r for r in records if not scoring.is_current(r, rows[r.video_id])]
@@ -206,6 +208,7 @@ class _Scoring:
         detector: Detector[Any],
         card: Mapping[str, Any],
         imported: Sequence[FeatureStore],
+        contents: Collection[str],
         folder: ScoreFolder,
         keep_maps: bool,
         done: Scored,
@@ -214,6 +217,7 @@ class _Scoring:
         self._key = card["key"]
         self._imported = imported
         self.checksums_of = checksums_of(imported)
+        self._whole = {store.key: whole_videos(store, contents) for store in imported}
         self._covered = covered_by_grids(card["features"].values())
         self._folder = folder
         self._keep_maps = keep_maps
@@ -250,7 +254,7 @@ class _Scoring:
         video_id = record.video_id
         try:
             for store in self._imported:
-                if not store.complete(row.content_id):
+                if row.content_id not in self._whole[store.key]:
                     raise StoreError(f"{store.name} lacks it: {how_to_import(store)}")
             sources = [*stores, *self._imported]
             bag = StoreBags([record], {video_id: row}, sources, labels=False)[0]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.scores.folder import ScoreFolder
 from vadpipe.pipeline.store.feature_store import list_stores
+from vadpipe.pipeline.store.holdings import whole_videos
 from vadpipe.pipeline.store.keys import canonical_json
 from vadpipe.pipeline.store.shard import ShardedArray
 
@@ -47,7 +48,7 @@ def _describe_video(store: Any, content_id: str) -> dict[str, Any]:
         "flags": list(features.flags),
         "damaged": features.damaged,
         "spans": [[start, stop] for start, stop, _ in store.shards(content_id)],
-        "complete": store.complete(content_id),
+        "complete": bool(whole_videos(store, [content_id])),
     }
 
 

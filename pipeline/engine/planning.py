@@ -12,9 +12,9 @@ from ...extractors.base import ArraySpec, Runtime
 from ...extractors.clips import ClipRule, Span, clip_count, plan_spans
 from ...extractors.footage.decode import row_for_span
 from ...extractors.footage.video import ProbeRow
-from ..store.feature_store import FeatureStore, covers
+from ..store.feature_store import FeatureStore
+from ..store.holdings import Holdings
 from ..store.probe_table import Probed
-from ..store.shard import UNREADABLE, ShardRow, row_of
 from .extractor_spec import ExtractorSpec
 from .settings import SPAN_FRAMES, Engine, cpu_count
 from .span_task import SpanJob, first_frame
@@ -63,52 +63,6 @@ class Estimate:
     hours: float
 
 
-class Holdings:
-    """What a store holds of some videos: the folders say it, the index saves opening shards.
-
-    A shard that the index does not know (its run was killed) is opened once and kept in
-    `unlisted`; one that cannot be read counts as missing, so that it is written anew.
-
-    Args:
-        store:
-            The feature set.
-        contents:
-            Content ids of the videos.
-    """
-
-    def __init__(self, store: FeatureStore, contents: Iterable[str]) -> None:
-        self.store = store
-        self.unlisted: list[ShardRow] = []
-        self._known: dict[str, dict[tuple[int, int], bool | None]] = {}
-        index = store.index(list(contents))
-        names = ("content_id", "frame_start", "frame_stop", "last")
-        for content, start, stop, last in zip(
-            *(index[name].to_pylist() for name in names), strict=True
-        ):
-            self._known.setdefault(content, {})[start, stop] = last
-
-    def missing(self, content_id: str, spans: Sequence[Span]) -> tuple[int, ...]:
-        """Which of the spans are not there; none if the video is whole, whatever its length."""
-        known = self._known.get(content_id, {})
-        shards: list[tuple[int, int]] = []
-        at, ends = 0, False
-        for start, stop, path in self.store.shards(content_id):
-            last = known.get((start, stop))
-            if last is None:
-                try:
-                    row = row_of(path)
-                except UNREADABLE:
-                    continue
-                self.unlisted.append(row)
-                last = bool(row.last)
-            shards.append((start, stop))
-            if start <= at < stop:
-                at, ends = stop, last
-        if ends:
-            return ()
-        return tuple(i for i, span in enumerate(spans) if not covers(shards, span))
-
-
 def plan_videos(
     probed: Probed, stores: Sequence[FeatureStore], span_frames: int = SPAN_FRAMES
 ) -> list[VideoPlan]:
@@ -125,7 +79,7 @@ def plan_videos(
         if any(missing):
             plans.append(VideoPlan(row, spans, missing))
     for held in holdings:
-        held.store.add_index_part(held.unlisted)
+        held.list_unlisted()
     return plans
 
 

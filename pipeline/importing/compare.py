@@ -21,6 +21,7 @@ from ...data_manifests.errors import VadpipeError
 from ...data_manifests.record import Manifest
 from ..bags import import_name
 from ..store.feature_store import FeatureStore, list_stores
+from ..store.holdings import whole_videos
 from ..store.probe_table import Probed
 from ..store.shard import ShardedArray
 from .names import match_files
@@ -452,8 +453,8 @@ def _open_side(cache: Path, name: str, manifest: Manifest | None, probed: Probed
 
 def _stored(store: FeatureStore) -> dict[tuple[str, str], Reader]:
     """The arrays with a role of all whole videos of a feature set; tables are not compared."""
-    contents = dict.fromkeys(path.parent.name for path in store.scan())
-    whole = [content for content in contents if store.complete(content)]
+    contents = {path.parent.name for path in store.scan()}
+    whole = sorted(whole_videos(store, contents))
     names: dict[str, str] = {}
     if whole:
         arrays = store.read(whole[0]).arrays

@@ -150,10 +150,6 @@ class FeatureStore:
             return []
         return sorted((int(m[1]), int(m[2]), folder / m[0]) for m in matches)
 
-    def has(self, span: Span) -> bool:
-        """True if finished shards hold all frames of the span."""
-        return covers([(a, b) for a, b, _ in self.shards(span.content_id)], span)
-
     # -- writing -------------------------------------------------------------------------------
 
     def write(
@@ -298,18 +294,6 @@ class FeatureStore:
             damaged,
         )
 
-    def complete(self, content_id: str) -> bool:
-        """True if the shards of a video hold all of it, up to where the decoder ended."""
-        end = None
-        at = 0
-        for start, stop, path in self.shards(content_id):
-            if start <= at < stop:
-                at, end = stop, path
-        if end is None:
-            return False
-        with h5py.File(end, "r") as file:
-            return bool(file.attrs["last"])
-
     def scan(self) -> Iterator[Path]:
         """All finished shards on disk, sorted by name."""
         for path in sorted((self.root / "shards").glob("*/*/*.h5")):
@@ -448,17 +432,6 @@ def _part_number(path: Path) -> int:
     """0 for parts of older versions, which had none."""
     match = _PART_NAME.fullmatch(path.name)
     return int(match[1]) if match else 0
-
-
-def covers(shards: Sequence[tuple[int, int]], span: Span) -> bool:
-    """True if (frame_start, frame_stop) of sorted shards hold all frames of a span."""
-    at = span.frame_start
-    for start, stop in shards:
-        if start <= at < stop:
-            at = stop
-        if at >= span.frame_stop:
-            return True
-    return False
 
 
 def list_stores(cache: Path) -> list[FeatureStore]:

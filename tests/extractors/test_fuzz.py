@@ -45,6 +45,7 @@ from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.store.failures import Failure, describe_failure
 from vadpipe.pipeline.store.feature_store import FeatureStore
+from vadpipe.pipeline.store.holdings import whole_videos
 from vadpipe.pipeline.store.probe_table import Probed
 
 pytestmark = pytest.mark.slow
@@ -262,10 +263,10 @@ def check_ending(path: Path, cache: Path, run: Run, decode: bool) -> str:
     if failure is not None:
         assert failure.error in TYPED, f"{failure.error}: {failure.message}"
         assert str(path) in failure.message, f"{failure.error} names no file: {failure.message}"
-        assert row is None or not store.complete(row.content_id)
+        assert row is None or not whole_videos(store, [row.content_id])
         return failure.error
 
-    assert row is not None and store.complete(row.content_id)
+    assert row is not None and whole_videos(store, [row.content_id])
     features = store.read(row.content_id)
     n = features.n_frames
     starts = np.arange(clip_count(n, ClipRule())) * 16

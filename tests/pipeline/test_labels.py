@@ -68,7 +68,8 @@ def put(
     facts = VideoFacts(25.0, n_frames, flags)
     span = Span(f"m1-{video_id}", 0, n_frames, last=True)
     x = np.zeros((rows, 2), np.float16)
-    store.write(span, {"x": x}, starts, stops, [SPEC], facts, {"vadpipe": "0"})
+    shard = store.write(span, {"x": x}, starts, stops, [SPEC], facts, {"vadpipe": "0"})
+    store.add_index_part([shard])
 
 
 @pytest.fixture
@@ -297,7 +298,8 @@ def test_the_command(tmp_path: Path) -> None:
         x = np.zeros((len(starts), 2), np.float16)
         facts = VideoFacts(25.0, n)
         stops = np.minimum(starts + 16, n)
-        store.write(span, {"x": x}, starts, stops, [SPEC], facts, {"vadpipe": "0"})
+        shard = store.write(span, {"x": x}, starts, stops, [SPEC], facts, {"vadpipe": "0"})
+        store.add_index_part([shard])
     path = write_manifest(listed, tmp_path / "ped2.csv")
     common = (path, "--features", "toy", "--cache", cache)
     code, text = run(*common)

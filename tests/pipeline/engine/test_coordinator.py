@@ -23,6 +23,7 @@ from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.probe import probe_files
+from vadpipe.pipeline.store.holdings import whole_videos
 
 NULL = resolve_extractor("null")
 
@@ -44,8 +45,8 @@ def test_videos_are_told_of_one_by_one_while_others_run(manifest: Manifest, tmp_
     seen: list[tuple[str, int]] = []
 
     def note(content: str) -> None:
-        whole = sum(store.complete(row.content_id) for row in probed.rows.values())
-        assert store.complete(content)
+        whole = len(whole_videos(store, {row.content_id for row in probed.rows.values()}))
+        assert whole_videos(store, [content])
         seen.append((content, whole))
 
     (store,) = stores_of([NULL], tmp_path)
@@ -95,7 +96,7 @@ def test_shards_of_a_video_that_fails_are_listed(
     assert 0 < there < 6 and store.verify() == []
     again = extract_features(manifest, probed, [NULL], tmp_path, engine=engine)
     assert not again.failures and again.written == 6 - there
-    assert store.complete(content) and store.verify() == []
+    assert whole_videos(store, [content]) and store.verify() == []
 
 
 def test_an_index_part_every_so_many_shards(
@@ -152,7 +153,7 @@ def test_a_damaged_shard_of_another_set_ends_no_run(manifest: Manifest, tmp_path
         path.write_bytes(b"no shard")
     done = extract_features(manifest, probed, [NULL, other], tmp_path, engine=engine)
     assert not done.failures and len(done.rows) == 2
-    assert all(done.stores[1].complete(row.content_id) for row in probed.rows.values())
+    assert all(whole_videos(done.stores[1], [row.content_id]) for row in probed.rows.values())
 
 
 def test_shards_that_another_run_has_written_meanwhile_are_not_counted(
@@ -190,7 +191,8 @@ def test_nothing_of_a_video_that_fails_stays_where_features_are_not_kept(
     assert [failure.video_id for failure in done.failures] == ["a.mp4"]
     (store,) = done.stores
     assert not store.shards(probed.rows["a.mp4"].content_id)
-    assert store.complete(probed.rows["b.mp4"].content_id) and not (tmp_path / "features").exists()
+    assert whole_videos(store, [probed.rows["b.mp4"].content_id])
+    assert not (tmp_path / "features").exists()
 
 
 def test_folders_may_be_named_from_here(

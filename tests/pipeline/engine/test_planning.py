@@ -25,7 +25,6 @@ from vadpipe.pipeline.engine import planning
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.engine.planning import (
     Estimate,
-    Holdings,
     VideoPlan,
     estimate,
     jobs_of,
@@ -34,7 +33,9 @@ from vadpipe.pipeline.engine.planning import (
 from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.probe import probe_files
+from vadpipe.pipeline.store import holdings as holdings_module
 from vadpipe.pipeline.store.feature_store import FeatureStore
+from vadpipe.pipeline.store.holdings import Holdings
 from vadpipe.pipeline.store.probe_table import Probed
 
 NULL = resolve_extractor("null")
@@ -54,13 +55,13 @@ def held(scene: Manifest, tmp_path: Path) -> tuple[Probed, FeatureStore]:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Shards that are opened while planning."""
     paths: list[Path] = []
-    real = planning.row_of
+    real = holdings_module.row_of
 
     def counting(path: Path) -> Any:
         paths.append(path)
         return real(path)
 
-    monkeypatch.setattr(planning, "row_of", counting)
+    monkeypatch.setattr(holdings_module, "row_of", counting)
     return paths
 
 

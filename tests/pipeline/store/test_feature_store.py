@@ -22,7 +22,8 @@ from vadpipe.extractors.base import ArraySpec
 from vadpipe.extractors.clips import Span, plan_spans
 from vadpipe.pipeline.store import feature_store as store_module
 from vadpipe.pipeline.store.errors import StoreError
-from vadpipe.pipeline.store.feature_store import FeatureStore, covers, list_stores
+from vadpipe.pipeline.store.feature_store import FeatureStore, list_stores
+from vadpipe.pipeline.store.holdings import Holdings, whole_videos
 from vadpipe.pipeline.store.shard import ShardRow, VideoFacts, row_of
 
 CONTENT = "s1-" + "ab" * 20
@@ -48,12 +49,16 @@ def write(store: FeatureStore, span: Span, n_frames: int, stride: int = 4) -> An
     return store.write(span, {"x": x}, starts, stops, [SPEC], facts, PROVENANCE)
 
 
+def has(store: FeatureStore, span: Span) -> bool:
+    return not Holdings(store, [span.content_id]).missing(span.content_id, [span])
+
+
 def test_write_and_read_back(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     for span in plan_spans(CONTENT, 50, 20):
-        assert not store.has(span)
+        assert not has(store, span)
         write(store, span, 50)
-        assert store.has(span)
+        assert has(store, span)
     features = store.read(CONTENT)
     assert features.frame_start.tolist() == list(range(0, 50, 4))
     assert features.frame_stop.tolist() == [*range(4, 50, 4), 50]
@@ -62,7 +67,7 @@ def test_write_and_read_back(tmp_path: Path) -> None:
     assert x[3:7][:, 0].tolist() == [12, 16, 20, 24]  # over a border of shards
     assert x[5:5].shape == (0, 3)
     assert (features.n_frames, features.fps, features.flags) == (50, 25.0, ("rotated",))
-    assert store.complete(CONTENT)
+    assert whole_videos(store, [CONTENT])
 
 
 @settings(max_examples=60, deadline=None)
@@ -78,10 +83,10 @@ def test_shards_of_several_span_sizes_give_each_row_once(
     store = make_store(tmp_path_factory.mktemp("store"))
     for size in sizes[:-1]:
         for span in plan_spans(CONTENT, n, size):
-            if keep.random() < 0.5 and not store.has(span):
+            if keep.random() < 0.5 and not has(store, span):
                 write(store, span, n)
     for span in plan_spans(CONTENT, n, sizes[-1]):
-        if not store.has(span):
+        if not has(store, span):
             write(store, span, n)
     features = store.read(CONTENT)
     assert features.frame_start.tolist() == list(range(0, n, 4))
@@ -93,7 +98,7 @@ def test_an_unfinished_video_is_an_error_that_says_what_to_do(tmp_path: Path) ->
     with pytest.raises(StoreError, match="run vadpipe extract"):
         store.read(CONTENT)
     write(store, plan_spans(CONTENT, 50, 20)[0], 50)
-    assert not store.complete(CONTENT)
+    assert not whole_videos(store, [CONTENT])
     with pytest.raises(StoreError, match="frames up to 20"):
         store.read(CONTENT)
 
@@ -115,7 +120,7 @@ def test_arrays_that_break_their_promise_are_refused(
         store.write(
             span, {"x": x}, np.arange(2), np.arange(2) + 1, [SPEC], VideoFacts(1.0, 8), PROVENANCE
         )
-    assert not store.has(span)
+    assert not has(store, span)
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace", "verify_shard"])
@@ -133,7 +138,7 @@ def test_a_crash_while_writing_leaves_no_shard(
         patch.setattr(target, moment, crash)
         with pytest.raises(OSError, match="disk full"):
             write(store, span, 8)
-    assert not store.has(span)
+    assert not has(store, span)
     assert not list(store.video_folder(CONTENT).iterdir()), "temporary files are left"
     write(store, span, 8)
     store.rebuild_index()
@@ -227,43 +232,6 @@ def test_same_features_twice_are_equal_byte_by_byte(tmp_path: Path) -> None:
     span = Span(CONTENT, 0, 8, True)
     rows = [write(make_store(tmp_path / name), span, 8) for name in "ab"]
     assert rows[0].checksum == rows[1].checksum
-
-
-# --------------------------------------------------------------------------------------- covering
-
-
-@given(
-    borders=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 20)), max_size=8),
-    start=st.integers(0, 40),
-    length=st.integers(1, 30),
-)
-def test_shards_cover_a_span_if_they_hold_all_of_its_frames(
-    borders: list[tuple[int, int]], start: int, length: int
-) -> None:
-    """Whatever sizes they have, and however they overlap."""
-    shards = sorted((first, first + size) for first, size in borders)
-    held = {frame for first, stop in shards for frame in range(first, stop)}
-    span = Span(CONTENT, start, start + length, False)
-    assert covers(shards, span) == (set(range(start, start + length)) <= held)
-
-
-def test_the_store_has_what_its_shards_cover(tmp_path: Path) -> None:
-    store = make_store(tmp_path)
-    for start, stop in ((0, 12), (8, 20), (24, 40)):
-        write(store, Span(CONTENT, start, stop, False), 60)
-    for start, stop, there in [
-        (0, 20, True),
-        (10, 14, True),
-        (8, 21, False),
-        (20, 24, False),
-        (22, 30, False),
-        (24, 40, True),
-        (30, 41, False),
-    ]:
-        assert store.has(Span(CONTENT, start, stop, False)) == there, (start, stop)
-        assert not store.has(Span("s1-" + "cd" * 20, start, stop, False))
-    (store.video_folder(CONTENT) / "000000020-000000024.h5.tmp").touch()
-    assert not store.has(Span(CONTENT, 20, 24, False)), "another name is no shard"
 
 
 # --------------------------------------------------------------------------------------- index
