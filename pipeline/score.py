@@ -166,8 +166,7 @@ def score_footage(
                 "manifest_digest": manifest.digest,
                 "videos": len(done.videos),
                 "failures": len(done.failures),
-                "model": {"folder": str(model), **ModelFolder(model).describe()},
-                "threshold": {**thresholds.to_json(), "calibration": _calibration_facts(card)},
+                **_about_model(model, card, thresholds),
                 "events": config.model_dump(mode="json"),
                 "device": engine.device,
                 "versions": {n: version(n) for n in ("vadpipe", "torch", "av", "numpy", "h5py")},
@@ -353,5 +352,12 @@ def _write_tables(
             done.events += sum(map(len, found.values()))
 
 
-def _calibration_facts(card: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: card["calibration"][k] for k in ("n_rows", "n_videos", "method")}
+def _about_model(
+    model: Path, card: Mapping[str, Any], thresholds: EventThresholds
+) -> dict[str, Any]:
+    """What run.json says of the model and its thresholds."""
+    calibration = {k: card["calibration"][k] for k in ("n_rows", "n_videos", "method")}
+    return {
+        "model": {"folder": str(model), **ModelFolder(model).describe()},
+        "threshold": {**thresholds.to_json(), "calibration": calibration},
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -14,11 +14,13 @@ import numpy as np
 
 from ..data_manifests.record import Manifest, VideoRecord
 from ..detectors.base import BagSource, Detector, DetectorError, FitLog, FitOptions, Supervision
+from ..extractors.footage.video import ProbeRow
 from .bags import StoreBags, find_stores, missing_videos
 from .engine.progress import progress_bars
 from .models import ModelFolder, imported_contents, make_detector
 from .scores.events import Calibration
 from .store.errors import StoreError
+from .store.feature_store import FeatureStore
 from .store.keys import key_of
 from .store.probe_table import Probed
 
@@ -88,19 +90,7 @@ def train_detector(
     """
     detector = make_detector(detector_name, settings)
     records = training_records(manifest, detector.supervision)
-    lost = [r.video_id for r in records if r.video_id not in probed.rows]
-    if lost:
-        raise DetectorError(
-            f"{len(lost)} training videos cannot be read: {', '.join(lost[:10])}; "
-            "run vadpipe probe, then mend them or take them out of the manifest"
-        )
-    rows = {r.video_id: probed.rows[r.video_id] for r in records}
-    stores = find_stores(cache, detector.needs, rows, features)
-    for role, videos in missing_videos(stores, rows).items():
-        raise StoreError(
-            f"{stores[role].name} lacks {len(videos)} training videos: {', '.join(videos[:10])}; "
-            "run vadpipe extract with the settings of that feature set, or vadpipe import"
-        )
+    rows, stores = _features_of(detector, records, probed, cache, features)
     recipe = {
         "detector": detector.name,
         "detector_version": detector.version,
@@ -140,6 +130,35 @@ def train_detector(
     )
     shutil.rmtree(folder.unfinished, ignore_errors=True)
     return Trained(folder.path, True, log.summary)
+
+
+def _features_of(
+    detector: Detector[Any],
+    records: Sequence[VideoRecord],
+    probed: Probed,
+    cache: Path,
+    named: Mapping[str, str] | None,
+) -> tuple[dict[str, ProbeRow], dict[str, FeatureStore]]:
+    """video_id -> file, and role -> feature set, in which every training video is whole.
+
+    Raises:
+        DetectorError: a training video cannot be read.
+        StoreError: features are missing or ambiguous.
+    """
+    lost = [r.video_id for r in records if r.video_id not in probed.rows]
+    if lost:
+        raise DetectorError(
+            f"{len(lost)} training videos cannot be read: {', '.join(lost[:10])}; "
+            "run vadpipe probe, then mend them or take them out of the manifest"
+        )
+    rows = {r.video_id: probed.rows[r.video_id] for r in records}
+    stores = find_stores(cache, detector.needs, rows, named)
+    for role, videos in missing_videos(stores, rows).items():
+        raise StoreError(
+            f"{stores[role].name} lacks {len(videos)} training videos: {', '.join(videos[:10])}; "
+            "run vadpipe extract with the settings of that feature set, or vadpipe import"
+        )
+    return rows, stores
 
 
 def training_records(manifest: Manifest, supervision: Supervision) -> list[VideoRecord]:

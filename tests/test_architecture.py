@@ -219,6 +219,41 @@ def test_the_check_above_sees_names() -> None:
     assert list(strings(ast.parse(code))) == ["run.json", "/x.parquet"]
 
 
+MOST_LINES, MOST_CODE = 500, 60  # of a file in all; of a function without docstring and comments
+LONGER: dict[str, int] = {}  # a file or file:function that docs/decisions.md gives a reason for
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=PLACES)
+def test_files_and_functions_are_short(path: Path) -> None:
+    place = path.relative_to(REPOSITORY).with_suffix("").as_posix()
+    lines = path.read_text().splitlines()
+    assert len(lines) <= LONGER.get(place, MOST_LINES), f"{place} has {len(lines)} lines: split it"
+    for name, size in sizes("\n".join(lines)).items():
+        most = LONGER.get(f"{place}:{name}", MOST_CODE)
+        assert size <= most, f"{place}: {name} has {size} lines of code: split it"
+
+
+def sizes(source: str) -> dict[str, int]:
+    """Name of a function -> its lines, without docstring, comments and empty lines."""
+    lines, found = source.splitlines(), {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            skipped: set[int] = set()
+            if ast.get_docstring(node) is not None:
+                skipped = set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+            rest = set(range(node.lineno, (node.end_lineno or 0) + 1)) - skipped
+            code = [line for i in rest if (line := lines[i - 1].strip()) and line[0] != "#"]
+            found[node.name] = max(len(code), found.get(node.name, 0))
+    return found
+
+
+def test_the_check_above_counts_code() -> None:
+    source = (
+        '''def f(\n    a,\n):\n    """Doc.\n\n    More.\n    """\n\n    # why\n    return a\n'''
+    )
+    assert sizes(source) == {"f": 4}
+
+
 def test_every_folder_is_a_named_package() -> None:
     setup = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = {path.parent.relative_to(REPOSITORY) for path in SOURCES}
