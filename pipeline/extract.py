@@ -82,8 +82,8 @@ def extract_features(
         store_root:
             Folder for the feature sets; None is the cache. For features that are deleted after use.
         when_done:
-            Called with the content id of each video of this run whose features have become whole,
-            while others are still at work. An error that it raises ends the run.
+            Called with the content id of each video of this run as soon as its features are
+            complete. An error that it raises ends the run.
 
     Raises:
         ExtractorError: the estimate is above `max_bytes`, or an extractor that keeps pixels was
@@ -91,7 +91,7 @@ def extract_features(
         ClusterError: the cluster cannot be used.
         CannotWrite: the disk is full or read-only; what is finished is kept.
     """
-    cache = cache.absolute()  # workers are at home elsewhere
+    cache = cache.absolute()  # workers may have another working directory
     store_root = cache if store_root is None else store_root.absolute()
     engine = engine_for(specs, engine or Engine())
     stores = stores_of(specs, store_root)
@@ -140,12 +140,12 @@ def check_size(cost: Estimate, specs: Sequence[ExtractorSpec], max_bytes: int | 
     """Refuse a run that would write too much, before anything is written.
 
     Raises:
-        ExtractorError: it would; or pixels are to be kept and nobody has said how many.
+        ExtractorError: it would; or pixels are to be kept and no limit was given.
     """
     pixels = [spec.name for spec in specs if EXTRACTORS[spec.name].keeps_pixels]
     if pixels and max_bytes is None and cost.bytes:
         raise ExtractorError(
-            f"{', '.join(pixels)} keeps pixels: about {cost.bytes:,} bytes. Say that you mean it: "
+            f"{', '.join(pixels)} keeps pixels: about {cost.bytes:,} bytes. To confirm, say "
             f"--max-bytes {cost.bytes}"
         )
     if max_bytes is not None and cost.bytes > max_bytes:
@@ -164,13 +164,13 @@ def engine_for(specs: Sequence[ExtractorSpec], engine: Engine) -> Engine:
 def plans_of(
     probed: Probed, barred: Collection[str], stores: Sequence[FeatureStore], engine: Engine
 ) -> list[VideoPlan]:
-    """What a run has to do, without the videos that are not opened."""
+    """What a run has to do, without the videos in quarantine."""
     usable = {v: row for v, row in probed.rows.items() if row.content_id not in barred}
     return plan_videos(Probed(usable), stores, engine.span_frames)
 
 
 def barred_by_quarantine(probed: Probed, cache: Path, engine: Engine) -> dict[str, Exception]:
-    """content id -> why it is not opened."""
+    """content id -> why the video is not opened."""
     if engine.retry_quarantined:
         return {}
     known = quarantine.entries(cache)
@@ -184,7 +184,7 @@ def _damaged_before(
     rows: Iterable[ProbeRow],
     plans: Sequence[VideoPlan],
 ) -> dict[str, Exception]:
-    """Videos that an earlier run has kept although they are damaged, where that is refused now."""
+    """Damaged videos that an earlier run has kept, where this run refuses them."""
     planned = {plan.row.content_id for plan in plans}
     paths = {row.content_id: row.path for row in rows if row.content_id not in planned}
     errors: dict[str, Exception] = {}

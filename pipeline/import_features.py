@@ -1,7 +1,7 @@
-"""Import stage: features that others have extracted -> feature sets, with where they came from.
+"""Import stage: features that others have extracted -> feature sets, with their origin.
 
-A file is matched to a video by its name, its layout is told by its shape, and every video becomes
-one shard of the feature set of its family: the full frame, or one grid of patches.
+The name of a file says which video it belongs to, its shape says which layout it has. Every video
+becomes one shard of the feature set of its family: the full frame, or one grid of patches.
 
 Layouts (n snippets, D numbers each; 32 segments are means over equal parts of a video):
 
@@ -51,8 +51,8 @@ class Imported:
         layouts: role and layout in words -> number of videos.
         missing: ids of the manifest for which there was no file that could be opened.
         failures: files and videos that failed.
-        unmatched: files that no video is called like; also in `failures`, but for texts that were
-            found by searching a folder.
+        unmatched: files without a video of their name; also in `failures`, except text files that
+            were found in a folder.
         bytes: of the arrays of this import.
     """
 
@@ -80,7 +80,7 @@ def import_features(
     fps: float | None = None,
     dry_run: bool = False,
 ) -> Imported:
-    """Put features from files into the cache; what is there already is not written again.
+    """Put features from files into the cache; equal features that are there are not written again.
 
     All files of a family go into one feature set: give the training and the test files together.
     float16 and float32 are kept as they are (float32 where a family has both); float64 becomes
@@ -100,8 +100,8 @@ def import_features(
         origin:
             Where the features are from, in words; part of the key.
         layout:
-            What files with exactly 32 rows are, where neither shapes nor lengths tell. "segments"
-            also takes odd files among them (33 rows) as that many equal parts of their video.
+            What files with exactly 32 rows are, where neither shapes nor lengths decide. With
+            "segments", odd files among them (33 rows) are that many equal parts of their video.
         grid:
             (rows, columns): axis 1 of all files without a `_patchRC` tag is this grid of patches.
         snippet_frames:
@@ -158,7 +158,7 @@ def import_features(
 
 
 def _recipe(spec: ArraySpec, name: str, origin: str | None, snippet_frames: int) -> dict[str, Any]:
-    """What makes the key. Not in it: what differs from video to video (files, layout, length)."""
+    """What the key is made of: nothing that differs between videos (files, layout, length)."""
     crops = spec.shape[0] if len(spec.shape) > 1 else 1
     positions = {"crops": crops} if spec.grid is None else {"grid": list(spec.grid)}
     return {
@@ -215,7 +215,7 @@ def _write(
     hashes: dict[Path, str],
     whole: Collection[str],
 ) -> ShardRow | None:
-    """Write the shard of a video; None if the same is there.
+    """Write the shard of a video; None if the store has the same features.
 
     Raises:
         FeatureFileError: the file cannot be read, or the store holds other features of the video.

@@ -1,4 +1,4 @@
-"""What there is by name: extractors, detectors and data sets, imported when they are asked for.
+"""Extractors, detectors and data sets by their names, imported on first use.
 
 The names stand in literal tables, `PLACES` of each room. Importing a class imports torch or scipy,
 which takes seconds; `vadpipe --help` needs only the names.

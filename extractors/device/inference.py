@@ -46,7 +46,7 @@ R = TypeVar("R")
 
 
 def resolve_precision(request: PrecisionRequest, device: str) -> Precision:
-    """Settle the precision before a key is made.
+    """Decide the precision, before a key is made.
 
     "auto" is bf16 where the hardware multiplies in it (CUDA, CPUs with AVX512-BF16 or AMX), else
     fp16 on CUDA, else fp32.
@@ -66,7 +66,7 @@ def resolve_precision(request: PrecisionRequest, device: str) -> Precision:
 
 
 def available_precisions(device: str) -> tuple[Precision, ...]:
-    """What a device does, the best first.
+    """The precisions of a device, the best first.
 
     Raises:
         ExtractorError: there is no such device.
@@ -137,8 +137,8 @@ def fold_batch_norms(network: nn.Module, norm_of: Mapping[str, str]) -> None:
             In evaluation mode.
         norm_of:
             In any of its modules: name of a convolution -> name of the batch norm beside it that
-            alone reads the convolution's output. A pair of which one is something else there is
-            left as it is.
+            alone reads the convolution's output. A pair in which one is something else is left as
+            it is.
 
     Raises:
         ExtractorError: the network has no such pair at all.
@@ -190,7 +190,7 @@ class OnDevice:
         return there
 
     def turn(self, work: Callable[[], R]) -> R:
-        """Do something in the lane of the device, without gradients."""
+        """Run work in the lane of the device, without gradients."""
 
         def inside() -> R:
             if self.device == "cpu" and torch.get_num_threads() != self._threads:
@@ -212,7 +212,7 @@ class VideoNetwork(OnDevice):
         mean:
             A channel, in units of pixels in 0..255.
         std:
-            Likewise.
+            A channel, in units of pixels in 0..255.
         precision:
             Of the network.
         runtime:
@@ -251,7 +251,7 @@ class VideoNetwork(OnDevice):
         """The same, in micro-batches; to be called in a `turn`.
 
         Raises:
-            ExtractorError: a single item is too much for the memory of the device.
+            ExtractorError: not even one item fits into the memory of the device.
         """
         what = self._what(videos[0])
         size = self._size(videos[0], what)
@@ -272,7 +272,7 @@ class VideoNetwork(OnDevice):
     def _forward(self, videos: Tensor, size: int) -> Tensor:
         count = len(videos)
         if self._compiled and not self._whole and count < size:
-            # Every other shape would be compiled anew.
+            # A new shape would be compiled again, so the batch is filled up.
             videos = torch.cat([videos, videos[-1:].expand(size - count, *videos.shape[1:])])
         return self._run(self.normalise(videos))[:count]
 
@@ -280,7 +280,7 @@ class VideoNetwork(OnDevice):
         if self._whole:
             return self._most
 
-        def measure(count: int) -> float:  # as it is: to compile every size would take minutes
+        def measure(count: int) -> float:  # not compiled: every size would take minutes
             batch = torch.zeros((count, *item.shape), dtype=torch.uint8, device=item.device)
             return seconds_of(lambda: self.network(self.normalise(batch)), self.device)
 
@@ -298,7 +298,7 @@ class VideoNetwork(OnDevice):
         return f"{self._name} {self.precision} {shape}{threads}"
 
     def batch_size(self, shape: tuple[int, int, int]) -> int:
-        """Items (T, H, W, 3) of this shape that go through at once."""
+        """How many items (T, H, W, 3) of this shape go through at once."""
         item = torch.zeros((*shape, 3), dtype=torch.uint8, device=self.device)
         return self.turn(lambda: self._size(item, self._what(item)))
 

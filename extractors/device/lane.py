@@ -16,12 +16,12 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Usage:
-    """How much a device has worked in this process.
+    """How long a device has worked in this process.
 
     Attributes:
-        process: host, process and device, to tell many of them apart.
+        process: host, process and device, which name one lane among many.
         busy: seconds of work since the process began.
-        waited: seconds without work while somebody had some to come (`Lane.wanted`).
+        waited: seconds without work while a caller was preparing some (`Lane.wanted`).
     """
 
     process: str
@@ -32,9 +32,9 @@ class Usage:
 class Lane:
     """The thread of one device.
 
-    Videos are decoded at the same time, and each hands its batches over and waits for them. So
-    two batches never share a device, a CPU has one pool of threads for its networks, and one can
-    tell how long the device had nothing to do.
+    Several videos are decoded at the same time; each hands its batches over to the lane and waits
+    for them. So two batches never share a device, a CPU has one pool of threads for its networks,
+    and the lane knows how long the device had nothing to do.
     """
 
     def __init__(self, device: str) -> None:
@@ -43,12 +43,15 @@ class Lane:
         self._thread: int | None = None
         self._lock = threading.Lock()
         self._busy = self._waited = 0.0
-        self._since = time.monotonic()  # when it last began or ended to work or to be wanted
+        self._since = time.monotonic()  # last change of `_working` or `_wanted`
         self._working = False
         self._wanted = 0
 
     def run(self, work: Callable[[], R]) -> R:
-        """Do a piece of work in the thread of the device; gives its value or raises its error."""
+        """Do a piece of work in the thread of the device; returns its value or raises its error.
+
+        From inside the lane it runs at once: waiting for its own thread would never end.
+        """
         if threading.get_ident() == self._thread:
             return work()
         return self._executor.submit(self._measure, work).result()
@@ -71,7 +74,7 @@ class Lane:
             self._turn(wanted=-1)
 
     def _turn(self, *, working: bool | None = None, wanted: int = 0) -> None:
-        """Settle the time until now, then change."""
+        """Count the time since the last change, then change the state."""
         with self._lock:
             now = time.monotonic()
             if self._working:
@@ -94,7 +97,7 @@ _lock = threading.Lock()
 
 
 def lane_of(device: str) -> Lane:
-    """The lane of a device, one a process."""
+    """The lane of a device; each process has one."""
     with _lock:
         if device not in _lanes:
             _lanes[device] = Lane(device)

@@ -1,4 +1,4 @@
-"""How many items go through a network at once: tried out once a machine, then remembered."""
+"""How many items go through a network at once: measured once on each machine, then remembered."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from ..base import TUNING
 from ..errors import ExtractorError
 from ..weights.kept import weights_dir
 
-BETTER = 1.03  # a larger batch has to be that much faster: small ones need less memory
-MISSES = 2  # larger sizes that are no better before the search ends
+BETTER = 1.03  # a larger batch has to be this much faster: smaller ones need less memory
+MISSES = 2  # the search ends after this many larger sizes that are no better
 MOST_ITEMS = 1024
 QUICK_SECONDS = 0.3
 # Pixels (frames x height x width) of the largest batch that is tried.
 MOST_PIXELS = {"cpu": 12 * 16 * 224 * 224, "cuda": 512 * 16 * 224 * 224}
-# What allocators say: torch's own class on CUDA, words in a RuntimeError on a CPU.
+# Errors of allocators: torch's own class on CUDA; on a CPU a RuntimeError with these words.
 CPU_WORDS = ("not enough memory", "can't allocate memory")
 
 
 class MicroBatches:
     """Batch sizes by network, precision and shape of an item, kept in a JSON file of the machine.
 
-    What was found while memory was short is kept in this process only.
+    Sizes that were found while memory was short are kept in this process only.
 
     Args:
         path:
@@ -47,7 +47,7 @@ class MicroBatches:
         self._lock = threading.RLock()
 
     def size(self, what: str, device: str, items: int, measure: Callable[[int], float]) -> int:
-        """The batch size for something; measured if nobody knows it yet.
+        """The batch size for something; measured if it is not known yet.
 
         Args:
             what:
@@ -57,15 +57,15 @@ class MicroBatches:
             items:
                 Most items to try.
             measure:
-                Seconds that a batch of n takes; raises on want of memory.
+                Seconds that a batch of n takes; raises if memory runs out.
 
         Raises:
-            ExtractorError: one item alone is too much.
+            ExtractorError: not even one item fits.
         """
         key = f"{processor(device)} {what}"
         with self._lock:
             if key not in self._sizes:
-                self._sizes = self._read() | self._sizes  # what was shrunk stays so
+                self._sizes = self._read() | self._sizes  # sizes that were shrunk stay
             if key not in self._sizes:
                 size, enough = fastest(measure, items)
                 if not size:
@@ -76,10 +76,10 @@ class MicroBatches:
             return self._sizes[key]
 
     def shrink(self, what: str, device: str, size: int) -> int:
-        """Note that `size` items need too much memory; gives half of it.
+        """Note that `size` items need too much memory; returns half of it.
 
         Raises:
-            ExtractorError: one item alone is too much.
+            ExtractorError: not even one item fits.
         """
         less = half(size, what, device)
         with self._lock:
@@ -88,7 +88,7 @@ class MicroBatches:
 
     def _write(self, key: str) -> None:
         known = self._read() | {key: self._sizes[key]}
-        # A cache that cannot be written to is no reason to stop: it is measured again next time.
+        # If the file cannot be written, the next process measures again; the run goes on.
         with contextlib.suppress(OSError, CannotWrite):
             write_text(self._path, json.dumps(known, indent=1, sort_keys=True))
 
@@ -108,7 +108,7 @@ def half(size: int, what: str, device: str) -> int:
     """
     if size <= 1:
         raise ExtractorError(
-            f"{device} has not enough memory for a single item of {what}: resize to less, or take "
+            f"{device} has not enough memory for a single item of {what}: resize to less, or use "
             "another device"
         )
     return size // 2
@@ -119,13 +119,13 @@ def fastest(measure: Callable[[int], float], items: int) -> tuple[int, bool]:
 
     Args:
         measure:
-            Seconds that a batch of n takes; raises on want of memory.
+            Seconds that a batch of n takes; raises if memory runs out.
         items:
             Most items to try.
 
     Returns:
-        The size: 1 if nothing larger is at least 3 % faster, 0 if nothing fits into memory; and
-        whether there was memory for all that was tried.
+        The size (1 if nothing larger is at least 3 % faster, 0 if nothing fits into memory), and
+        whether there was enough memory for all sizes that were tried.
     """
     best, best_rate, missed, size = 0, 0.0, 0, 1
     while size <= max(1, items) and missed < MISSES:
@@ -144,7 +144,7 @@ def fastest(measure: Callable[[int], float], items: int) -> tuple[int, bool]:
 
 
 def seconds_of(run: Callable[[], object], device: str) -> float:
-    """Seconds of one run, after one to warm up; the better of two where that is quick."""
+    """Seconds of a run, after one to warm up; of quick ones the better of two."""
     times: list[float] = []
     while len(times) < 2 or (len(times) < 3 and times[-1] < QUICK_SECONDS):
         begin = time.perf_counter()
@@ -162,7 +162,7 @@ def most_items(item: Tensor, device: str) -> int:
 
 
 def even_parts(items: int, size: int) -> Iterator[slice]:
-    """Split a batch into parts of at most `size` items that differ by one at the most."""
+    """Split a batch into parts of at most `size` items; their lengths differ by one at most."""
     parts = -(-items // size)
     edges = [items * i // parts for i in range(parts + 1)] if parts else []
     return (slice(a, b) for a, b in pairwise(edges))
@@ -177,7 +177,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @cache
 def processor(device: str) -> str:
-    """The name of what computes: a GPU, or a CPU with its number of cores."""
+    """The name of the GPU, or of the CPU with its number of cores."""
     if device != "cpu":
         return torch.cuda.get_device_name(torch.device(device))
     name = platform.processor() or platform.machine()

@@ -19,11 +19,11 @@ from torch.nn.functional import interpolate
 Size = tuple[int, int]  # height, width
 Interpolation = Literal["bilinear", "bicubic"]
 
-MOST_BITS = 22  # of a weight's fractional part, if it would still fit into 16 bits
+MOST_BITS = 22  # at most, of the fractional part of a weight that fits into 16 bits
 
 
 def short_side(height: int, width: int, side: int) -> Size:
-    """The size with the shorter side as told; the longer one is rounded down (torchvision)."""
+    """The size whose shorter side is `side`; the longer one is rounded down, as in torchvision."""
     if height <= width:
         return side, int(side * width / height)
     return int(side * height / width), side
@@ -80,7 +80,8 @@ def _taps(
 
     Returns:
         (length_out,) int64 first input pixel; (length_out, k) int32 weights in units of 2^-bits,
-        zero where there are fewer than k; bits, as many as let every weight fit into 16 bits.
+        zero where there are fewer than k; the largest number of bits with which every weight fits
+        into 16 bits.
     """
     scale = length_in / length_out
     radius = (1.0 if kind == "bilinear" else 2.0) * max(scale, 1.0)
@@ -99,7 +100,7 @@ def _taps(
 
 
 def _filter(x: np.ndarray, kind: Interpolation) -> np.ndarray:
-    """The interpolation's weight at a distance of x >= 0 pixels; bicubic with a = -0.5."""
+    """The weight of a pixel at a distance of x >= 0 pixels; bicubic with a = -0.5."""
     if kind == "bilinear":
         return np.maximum(1.0 - x, 0.0)
     near = (1.5 * x - 2.5) * x * x + 1.0

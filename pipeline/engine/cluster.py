@@ -1,4 +1,4 @@
-"""Where tasks run: threads of this process, processes of this host, or a cluster by its address."""
+"""Where tasks run: threads of this process, processes of this host, or a cluster."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .settings import Engine
 
 CONNECT_SECONDS = 30.0
 
-# Run in each worker process: a terminal sends ctrl-C to them too, but their end is ours to say.
+# Run in each worker process: a terminal sends ctrl-C to them too, but this process ends them.
 _QUIET = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
@@ -43,7 +43,7 @@ def open_client(engine: Engine | None = None, *, threads: int | None = None) -> 
 
     Args:
         engine:
-            Where tasks run; None is in this process.
+            Where tasks run; None takes this process.
         threads:
             Tasks at once in each process; None takes the engine's streams.
 
@@ -61,7 +61,7 @@ def open_client(engine: Engine | None = None, *, threads: int | None = None) -> 
     settings = {
         "distributed.worker.daemon": False,
         "distributed.scheduler.allowed-failures": 1,
-        # What it would note of every task for its dashboard grows with the number of tasks.
+        # Records of every task, for a dashboard, would grow with the number of tasks.
         "distributed.worker.profile.enabled": False,
         "distributed.admin.system-monitor.gil.enabled": False,
         "distributed.admin.log-length": 100,
@@ -113,18 +113,18 @@ class Processes(SpecCluster):
         )
 
     def new_worker_spec(self) -> dict[int, dict[str, Any]]:
-        """What `scale` starts next: in place of one of the first, under a name of its own."""
+        """What `scale` starts next: a copy of one of the first workers, with a new name."""
         number = next(self._numbers)
         return {number: self._specs[number % len(self._specs)]}
 
     def revive(self) -> None:
-        """Start all anew: a process that dies while it starts takes its watcher with it."""
+        """Start all workers again. A process that dies while it starts ends its watcher too."""
         self.scale(0)
         self.scale(len(self._specs))
 
 
 def worker_specs(engine: Engine, threads: int) -> list[dict[str, Any]]:
-    """The watchers of the processes; that of a GPU lets its process see no other."""
+    """The watchers of the worker processes. On GPUs, each process sees one GPU only."""
     options: dict[str, Any] = {
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
@@ -135,7 +135,7 @@ def worker_specs(engine: Engine, threads: int) -> list[dict[str, Any]]:
     }
     if not engine.on_gpu:
         return [{"cls": Nanny, "options": options} for _ in range(engine.processes())]
-    # Numbers count what this process sees, which may be a part of the machine.
+    # cuda:N counts the GPUs that this process sees, which may be a part of those of the machine.
     ours = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     seen = [name.strip() for name in ours.split(",") if name.strip()]
     numbers = [int(name.partition(":")[2] or 0) for name in engine.devices()]
@@ -185,13 +185,13 @@ def _resources(dask_scheduler: Scheduler) -> list[dict[str, float]]:
 
 
 def check_address(address: str) -> None:
-    """A scheduler that is not on this host is reached by TLS only.
+    """Check that a scheduler on another host is reached by TLS.
 
-    Who can talk to a scheduler can run anything on its workers, and on the way can read and change
-    what is said.
+    Anyone who can talk to a scheduler can run any code on its workers. Without TLS, anyone on the
+    way can also read and change what is sent.
 
     Raises:
-        ClusterError: it is not.
+        ClusterError: the scheduler is on another host and the address is not encrypted.
     """
     parts = urlsplit(address if "://" in address else f"tcp://{address}")
     if parts.scheme in ("tls", "inproc"):
@@ -215,10 +215,10 @@ def check_address(address: str) -> None:
 
 
 def check_workers(client: Client, folders: Collection[Path]) -> None:
-    """See that all workers of a cluster have this version and see the same folders.
+    """Check that all workers of a cluster have this version and see the same folders.
 
     Raises:
-        ClusterError: one has not.
+        ClusterError: a worker has another version, or does not see a folder.
     """
     tokens = [folder / f".seen-{uuid4().hex}" for folder in folders]
     try:
@@ -231,7 +231,7 @@ def check_workers(client: Client, folders: Collection[Path]) -> None:
     problems = []
     for worker, answer in answers.items():
         if isinstance(answer, CommClosedError):
-            continue  # it has just died: its tasks go to others
+            continue  # it has just died, and its tasks go to other workers
         if isinstance(answer, BaseException):
             problems.append(f"{worker} cannot run vadpipe: {answer}")
             continue
@@ -240,7 +240,7 @@ def check_workers(client: Client, folders: Collection[Path]) -> None:
             problems.append(f"{worker} has vadpipe {theirs}, not {version('vadpipe')}")
         for token in unseen:
             folder = Path(token).parent
-            problems.append(f"{worker} does not see {folder}: all need the same folder there")
+            problems.append(f"{worker} does not see {folder}: all need the same folder")
     if problems:
         raise ClusterError("the cluster cannot be used:\n  " + "\n  ".join(problems))
 
@@ -269,8 +269,8 @@ def resolve_precision_of(engine: Engine, request: PrecisionRequest) -> Precision
 
 
 def share_of(engine: Engine) -> dict[str, float] | None:
-    """What a task asks of a worker's resources: as many tasks at once as there are streams.
+    """What a task asks of a worker's resources, so that as many run at once as there are streams.
 
-    Rounded down: the scheduler adds and takes away, and must not lack the last share by a bit.
+    Rounded down: the scheduler adds and subtracts shares, and rounding must not cost the last one.
     """
     return {"GPU": int(1e6 / engine.streams_each()) / 1e6} if engine.on_gpu else None

@@ -38,13 +38,13 @@ INDEX_ROWS = 4096  # shards between two index parts: what a killed run leaves un
 
 @dataclass
 class _Video:
-    """A video at work, and what its tasks have said so far.
+    """A video with tasks in flight, and what they have reported so far.
 
     Attributes:
         row: as probed.
-        left: tasks that are not back yet.
+        left: tasks without an outcome yet.
         error: why it failed.
-        seek_failed: it has to be decoded in order, all of it.
+        seek_failed: the whole video has to be decoded again, in order.
         shards: (feature set, shard) pairs.
         n_frames: where its end was reached.
         flags: what decoding noticed.
@@ -62,7 +62,7 @@ class _Video:
 
 
 class Coordinator:
-    """One run.
+    """One run of an extraction.
 
     Args:
         specs:
@@ -74,9 +74,9 @@ class Coordinator:
         store_root:
             Where the feature sets are: the cache, or a folder that is deleted afterwards.
         engine:
-            Where and how.
+            Where and how networks run.
         when_done:
-            See `extract`.
+            See `extract_features`.
 
     Attributes:
         n_written: shards.
@@ -123,7 +123,12 @@ class Coordinator:
         self.write_seconds = 0.0
 
     def go(self, plans: Sequence[VideoPlan], cost: Estimate) -> None:
-        """Do all of it."""
+        """Run all tasks of the plans.
+
+        Raises:
+            CannotWrite: the disk is full or read-only.
+            ClusterError: the cluster cannot be used, or no worker is left.
+        """
         STOP.clear()
         totals = {
             "videos": len(plans),
@@ -142,7 +147,7 @@ class Coordinator:
                     check_workers(client, {self._cache, self._store_root})
                 try:
                     self._collect(client, kept, advance)
-                finally:  # before the client closes, which waits for threads at work
+                finally:  # before the client closes: that waits for the threads, which look at STOP
                     STOP.set()
                 if self._at_work:
                     raise RuntimeError(f"tasks never came back: {', '.join(self._at_work)}")
@@ -155,7 +160,7 @@ class Coordinator:
                 store.fold_index()
 
     def _all_jobs(self, plans: Sequence[VideoPlan]) -> Iterator[SpanJob]:
-        """Made when they are wanted: an archive has more spans than fit into memory."""
+        """The tasks of all videos, made one by one: an archive has more than fit into memory."""
         for plan in plans:
             yield from self._begin(plan)
 
@@ -208,7 +213,7 @@ class Coordinator:
             quarantine.add(self._cache, video.row.content_id, video.row.path, error)
 
     def _end(self, video: _Video, kept: Journal) -> bool:
-        """All tasks of a video are back; False where it has to be done once more."""
+        """After the last task of a video; False if the video has to be decoded again."""
         content = video.row.content_id
         del self._at_work[content]
         if video.seek_failed and video.error is None:
@@ -229,7 +234,11 @@ class Coordinator:
         return True
 
     def _do_again(self, row: ProbeRow, kept: Journal) -> None:
-        """Every span in order: numbers that were found by seeking may be wrong too."""
+        """Decode a whole video again, in order.
+
+        Spans that were read before the mismatch may have wrong frame numbers too, so their shards
+        are deleted.
+        """
         for store in self._stores.values():
             store.remove_video(row.content_id)
         again = Probed({row.content_id: in_order(row)})
@@ -243,7 +252,7 @@ class Coordinator:
                 )
 
     def _refuse_empty(self, video: _Video) -> ExtractorError | None:
-        """A video without one row is a failure, whatever the spans."""
+        """The error of a video without a single row; None if there are rows."""
         content = video.row.content_id
         for spec, store in zip(self._specs, self._stores.values(), strict=True):
             if any(name == store.name and shard.rows for name, shard in video.shards):
@@ -262,7 +271,10 @@ class Coordinator:
         return None
 
     def _keep_leftovers(self, content: str) -> None:
-        """Of a video that has failed: a task that fails says nothing of what it wrote before."""
+        """List the shards of a failed video that are on disk.
+
+        A task that fails does not report what it has written before.
+        """
         for name, store in self._stores.items():
             if self._store_root != self._cache:
                 store.remove_video(content)
@@ -271,7 +283,7 @@ class Coordinator:
                     self._list([(name, row_of(path))])
 
     def _list(self, shards: Sequence[tuple[str, ShardRow]]) -> None:
-        """Have them listed in the index: many at once."""
+        """Put shards into the index, many in one part."""
         for name, row in shards:
             self._unlisted[name].append(row)
             if len(self._unlisted[name]) >= INDEX_ROWS:
@@ -280,7 +292,7 @@ class Coordinator:
 
 
 def _is_empty(store: FeatureStore, content: str) -> bool:
-    """Whether no shard of a video has a row; one that cannot be read says nothing."""
+    """Whether all shards of a video are without rows; False if one cannot be read."""
     for *_, path in store.shards(content):
         try:
             if row_of(path).rows:

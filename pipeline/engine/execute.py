@@ -1,5 +1,4 @@
-"""Run tasks on whatever a client leads to; results come one by one, and one that fails costs only
-itself."""
+"""Run tasks on the workers of a client. Results come one by one; a failing task fails alone."""
 
 from __future__ import annotations
 
@@ -20,13 +19,13 @@ from .cluster import ClusterError, Processes
 
 T = TypeVar("T")
 R = TypeVar("R")
-AHEAD = 2  # tasks in flight for each thread: the coordinator's memory stays flat
-ATTEMPTS = 3  # at a task that fails for a reason that may pass
-PAUSE_SECONDS = 0.5  # before the second; twice that before the third
+AHEAD = 2  # tasks in flight for each thread; few, so that the memory of this process stays flat
+ATTEMPTS = 3  # of a task that fails for a reason that may pass
+PAUSE_SECONDS = 0.5  # before the second attempt; twice that before the third
 RECOUNT_SECONDS = 10.0  # workers of a cluster come and go
-LONELY_SECONDS = 120.0  # without any worker; a new one takes a while to start
+LONELY_SECONDS = 120.0  # without any worker, then the run ends; a new one takes time to start
 
-# What a file server, a network or another process may be over with in a moment.
+# Errors of a file server, a network or another process that may be over in a moment.
 _PASSING = {
     getattr(errno, name)
     for name in (
@@ -39,7 +38,7 @@ _PASSING = {
 
 @dataclass(frozen=True)
 class Outcome(Generic[T, R]):
-    """What became of one task: a value or an error."""
+    """The end of one task: a value or an error."""
 
     task: T
     value: R | None
@@ -47,18 +46,18 @@ class Outcome(Generic[T, R]):
 
 
 class TaskQueue(Generic[T]):
-    """Tasks that are made when they are wanted; more may be added while others run."""
+    """Tasks that are made when they are taken; more may be added while others run."""
 
     def __init__(self, tasks: Iterable[T] = ()) -> None:
         self._tasks = iter(tasks)
         self._added: deque[T] = deque()
 
     def add(self, task: T) -> None:
-        """One more, behind all that was added before."""
+        """Add a task after all others."""
         self._added.append(task)
 
     def take(self) -> T | None:
-        """The next one; None if there is none now."""
+        """The next task; None if there is none now."""
         task = next(self._tasks, None)
         if task is None and self._added:
             task = self._added.popleft()
@@ -73,25 +72,26 @@ def run_tasks(
     resources: Mapping[str, float] | None = None,
     group: Callable[[T], Hashable] | None = None,
 ) -> Generator[Outcome[T, R], None, None]:
-    """Run every task, give each outcome as it comes.
+    """Run every task and yield each outcome as it comes.
 
-    A task that fails for a reason that may pass is tried again, behind the others. One whose
-    worker process dies is tried once more by the scheduler, then it is a suspect: the scheduler
-    also blames tasks that merely shared the dead worker. Suspects are run at the end, one by one.
-    Where the caller stops early, what has not begun is cancelled.
+    A task that fails for a reason that may pass is tried again, after the others. If its worker
+    process dies, the scheduler tries it once more. If that worker dies too, the task is a suspect,
+    and no more than that: the scheduler also blames tasks that only shared the dead worker.
+    Suspects are run at the end, one by one; what kills its worker then is the cause. If the caller
+    stops early, tasks that have not begun are cancelled.
 
     Args:
         client:
-            Where to.
+            The client whose workers run the tasks.
         run:
             The function.
         tasks:
-            Its arguments; taken when they are wanted.
+            Its arguments, taken when there is room.
         resources:
-            What each asks of its worker.
+            What each task asks of its worker.
         group:
-            Tasks that share a fate (the spans of a video): once one is a suspect all are, and once
-            one of them has taken down a worker alone, none is run any more.
+            Names tasks that belong together (the spans of a video). If one is a suspect, all are.
+            If one has killed a worker alone, the others are not run any more.
 
     Raises:
         ClusterError: no worker is left.
@@ -99,7 +99,7 @@ def run_tasks(
     queue = tasks if isinstance(tasks, TaskQueue) else TaskQueue(tasks)
     guilty: dict[Hashable, BaseException] = {}
     suspects = True
-    while suspects:  # what becomes of them may add tasks
+    while suspects:  # the outcome of a suspect may add tasks to the queue
         together = _Runner(client, run, queue, resources, group)
         yield from together.outcomes()
         suspects = bool(together.suspects)
@@ -117,7 +117,12 @@ def run_tasks(
 
 
 class _Runner(Generic[T, R]):
-    """Tasks that run together; those that may have killed a worker are left in `suspects`."""
+    """Tasks that run together; those that may have killed a worker end up in `suspects`.
+
+    It keeps a bounded number of futures in flight: `_running` holds them with the number of the
+    attempt, `_again` the tasks that wait for another attempt. Futures put themselves into `_ready`
+    when they are done, from a thread of the client; all else happens in the caller's thread.
+    """
 
     def __init__(
         self,
@@ -133,7 +138,7 @@ class _Runner(Generic[T, R]):
         self._resources = resources
         self._group = group
         self._running: dict[Future[R], tuple[T, int]] = {}
-        self._again: deque[tuple[T, int, float]] = deque()  # with the time not to begin before
+        self._again: deque[tuple[T, int, float]] = deque()  # task, attempt, earliest time
         self._ready: SimpleQueue[Future[R]] = SimpleQueue()
         self._room = self._count()
         self._counted = time.monotonic()
@@ -142,7 +147,7 @@ class _Runner(Generic[T, R]):
         self.suspects: list[tuple[T, BaseException]] = []
 
     def outcomes(self) -> Generator[Outcome[T, R], None, None]:
-        """As they come; whatever a video does to us is an outcome."""
+        """Outcomes as they come."""
         try:
             while self._fill():
                 outcome = self._next()
@@ -154,7 +159,7 @@ class _Runner(Generic[T, R]):
                 self._client.cancel(list(self._running), force=True)
 
     def _fill(self) -> bool:
-        """Submit until all workers have some ahead; False once nothing is left."""
+        """Submit tasks until all workers have some ahead; False once nothing is left."""
         while len(self._running) < max(1, self._room):
             task, attempt = self._queue.take(), 1
             if task is None:
@@ -171,7 +176,7 @@ class _Runner(Generic[T, R]):
         return bool(self._running or self._again)
 
     def _pause(self) -> float:
-        """Seconds until the next task that is tried again."""
+        """Seconds until the next waiting task may be tried again."""
         return self._again[0][2] - time.monotonic() if self._again else 0.0
 
     def _connected(self) -> bool:
@@ -185,8 +190,8 @@ class _Runner(Generic[T, R]):
             )
 
     def _next(self) -> Outcome[T, R] | None:
-        """The next outcome that is final; None if there is none for now."""
-        pause = self._pause()  # over, if the next one waits for room
+        """The next final outcome; None if none came in time."""
+        pause = self._pause()  # 0 or less where the next attempt only waits for room
         timeout = RECOUNT_SECONDS
         if self._again and (pause > 0 or not self._running):
             timeout = max(0.0, min(pause, RECOUNT_SECONDS))
@@ -195,7 +200,7 @@ class _Runner(Generic[T, R]):
         except Empty:
             return None
         if done not in self._running:
-            return None  # it was cancelled
+            return None  # cancelled with its group
         task, attempt = self._running.pop(done)
         try:
             return Outcome(task, done.result(), None)
@@ -211,7 +216,7 @@ class _Runner(Generic[T, R]):
         return None
 
     def _suspect(self, task: T, error: BaseException) -> None:
-        """Keep a task for later, and those of its group: each would cost a worker."""
+        """Keep a task for the end, and all of its group: each could kill another worker."""
         self.suspects.append((task, error))
         if self._group is None:
             return
@@ -223,13 +228,16 @@ class _Runner(Generic[T, R]):
             self._client.cancel(held, force=True)
 
     def _count(self) -> int:
-        if self._client.status != "running":  # it tries to connect again
+        if self._client.status != "running":  # the client is connecting again
             return 0
         threads: int = sum(self._client.nthreads().values())
         return AHEAD * threads
 
     def _recount(self) -> None:
-        """Workers of a cluster come and go; those of this host are started again."""
+        """Count the workers now and then: those of a cluster come and go.
+
+        Where none is left, those of this host are started again; for others it waits.
+        """
         now = time.monotonic()
         if now - self._counted < RECOUNT_SECONDS:
             return

@@ -42,7 +42,7 @@ class ExtractorSpec:
     def recipe(self) -> dict[str, Any]:
         """What the key is made of: the extractor's recipe, and which clips have no row.
 
-        "fail" leaves no features behind that "keep" would not give, so it is no part of it.
+        "fail" writes the same features as "keep" or none, so it is no part of the recipe.
         """
         recipe = self.make().recipe()
         return recipe | ({"on_corrupt": "skip"} if self.on_corrupt == "skip" else {})
@@ -73,7 +73,7 @@ def resolve_extractor(
         engine:
             Where it will run.
         on_corrupt:
-            What becomes of clips with damaged frames.
+            What happens to clips with damaged frames.
         cache:
             Root of the cache, where weights are looked for; None is the default one.
 
@@ -148,5 +148,5 @@ def settings_of(name: str, settings: Mapping[str, Any] | None = None) -> tuple[s
 
 
 def stores_of(specs: Sequence[ExtractorSpec], cache: Path) -> list[FeatureStore]:
-    """The feature set that each extractor writes; nothing is made on disk."""
+    """The feature set that each extractor writes; nothing is created on disk."""
     return [FeatureStore(cache, spec.recipe()) for spec in specs]

@@ -1,4 +1,4 @@
-"""What a run is doing, for whoever asks while it runs and after: `vadpipe status`."""
+"""What a run is doing, for `vadpipe status`, while it runs and after."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class RunState:
         host: where the coordinator runs.
         pid: its process.
         started: UTC, ISO 8601.
-        updated: likewise.
-        state: "running" until it says otherwise.
+        updated: UTC, ISO 8601.
+        state: "running" until the run ends.
         videos: with something to do.
         spans: to be decoded.
         frames: to be decoded.
-        videos_done: finished, well or not.
-        spans_done: likewise.
-        frames_done: likewise.
+        videos_done: finished or failed.
+        spans_done: of finished or failed tasks.
+        frames_done: of finished or failed tasks.
         shards: written.
         failed: videos.
         seconds: since the start, by a clock that never goes back.
@@ -76,19 +76,19 @@ class RunState:
 
     @property
     def frames_per_second(self) -> float:
-        """Decoded so far."""
+        """Decoded frames per second so far."""
         return self.frames_done / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """At the rate so far; None where nothing is done yet, or nothing left."""
+        """At the rate so far; None where nothing is done yet or nothing is left."""
         left = self.frames - self.frames_done
         if self.state != "running" or left <= 0 or self.frames_per_second <= 0:
             return None
         return left / self.frames_per_second
 
     def lost(self) -> bool:
-        """Whether it says that it runs, but its process is gone."""
+        """Whether the file says "running" but the process is gone."""
         if self.state != "running":
             return False
         if self.host == socket.gethostname():
@@ -115,7 +115,7 @@ class RunState:
 
 @dataclass
 class Journal:
-    """Keeps the file of a run up to date; a disk that cannot be written to stops no run."""
+    """Keeps the file of a run up to date. If it cannot be written, the run goes on."""
 
     cache: Path
     state: RunState
@@ -124,7 +124,7 @@ class Journal:
     _usage: dict[str, tuple[Usage, Usage]] = field(default_factory=dict)
 
     def note_usage(self, before: Usage, after: Usage) -> None:
-        """What a device had done when a task began, and when it ended."""
+        """Take in what a device had done when a task began, and when it ended."""
         first, last = self._usage.get(after.process, (before, after))
         self._usage[after.process] = (
             min(first, before, key=lambda usage: usage.busy),
@@ -138,7 +138,7 @@ class Journal:
         return waited / (busy + waited) if busy else None
 
     def update(self, *, now: bool = False, **changes: object) -> None:
-        """Change fields; the file follows once a second at most."""
+        """Change fields; the file is written once a second at most, or `now`."""
         seconds = time.monotonic() - self._begin
         self.state = replace(
             self.state,
@@ -159,7 +159,7 @@ class Journal:
 
 @contextmanager
 def journal(cache: Path, command: str, totals: Mapping[str, int]) -> Iterator[Journal]:
-    """The journal of a run; whatever ends the run is what its file says in the end.
+    """The journal of a run. At the end its file says how the run ended.
 
     Args:
         cache:

@@ -1,4 +1,4 @@
-"""What a run has to do: which spans of which videos, by what is on disk already."""
+"""What a run has to do: the spans of videos that are not on disk yet."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def jobs_of(
 ) -> Iterator[SpanJob]:
     """The tasks of a video, one for each of its groups."""
     rules = [spec.make().clip_rule for spec in specs]
-    decode_threads = 1  # on a cluster, where cores are its workers' to share
+    decode_threads = 1  # on a cluster, whose workers share out their cores themselves
     if engine.scheduler is None:
         streams = max(1, engine.processes()) * engine.streams_each()
         decode_threads = max(1, cpu_count() // streams)
@@ -139,12 +139,12 @@ def estimate(plans: Iterable[VideoPlan], specs: Sequence[ExtractorSpec]) -> Esti
 
 
 def _bytes_a_row(spec: ArraySpec) -> int:
-    """Of one array; tables have no size beforehand."""
+    """Bytes of a row of one array; 0 for tables, whose size is not known before."""
     return 0 if spec.dtype == "table" else int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
 
 
 def _clips(span: Span, row: ProbeRow, rule: ClipRule) -> int:
-    """Clips that a span owns: starts before its end, less those before its beginning."""
+    """Clips that start in a span: those that start before its end less those before its start."""
     whole = clip_count(row.n_frames, rule)
     stop = whole if span.last else min(whole, -(-span.frame_stop // rule.stride))
     return stop - min(stop, -(-span.frame_start // rule.stride))

@@ -1,4 +1,4 @@
-"""What people see while something runs: on stderr, so that results alone are on stdout."""
+"""What people see while something runs. It goes to stderr, so that stdout has results only."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ console = Console(stderr=True)
 
 @contextmanager
 def progress_bar(title: str, total: float) -> Iterator[Callable[[float], None]]:
-    """A progress bar on stderr; the value is a function that advances it."""
+    """A progress bar on stderr; yields the function that advances it."""
     with progress_bars() as add:
         yield add(title, total)
 
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, float], Callable[[float], None]]]:
-    """Several progress bars; the value adds one and gives the function that advances it."""
+    """Several progress bars; yields a function that adds one and returns how to advance it."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

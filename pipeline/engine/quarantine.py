@@ -1,4 +1,4 @@
-"""Files that took a process down are not opened again until somebody says so."""
+"""Files that ended a process are not opened again until a user releases them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Quarantine:
     """One file that is not opened, and why.
 
     Attributes:
-        key: content id, or what the probe knows a file by.
+        key: content id, or the signature by which the probe knows a file.
         path: where it was.
         error: class of the error.
         message: of the error.
@@ -37,14 +37,14 @@ class Quarantine:
         """The error that stands for it in a run."""
         return Quarantined(
             f"{self.path}: in quarantine since it ended with {self.error} ({self.message}). Once "
-            "it is mended or trusted: vadpipe cache quarantine --release, or --retry-quarantined"
+            "it is repaired or trusted: vadpipe cache quarantine --release, or --retry-quarantined"
         )
 
 
 def belongs_there(error: BaseException) -> bool:
-    """Whether an error took a process down, so that the next one would go the same way.
+    """Whether an error ended a process, so that the file would end the next one too.
 
-    A decoder that was killed from outside says nothing of its file.
+    A decoder that was killed from outside says nothing about its file.
     """
     return isinstance(error, HostileVideo | KilledWorker) and not isinstance(error, DecoderKilled)
 
@@ -69,7 +69,7 @@ def entries(cache: Path) -> dict[str, Quarantine]:
 
 
 def release(cache: Path, key: str) -> None:
-    """Let a file go; nothing happens if it is not there."""
+    """Release a file; nothing happens if it is not in quarantine."""
     _place(cache, key).unlink(missing_ok=True)
 
 

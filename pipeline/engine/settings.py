@@ -28,7 +28,7 @@ class ProbeOptions(BaseModel):
         image_fps: nominal frames per second of image folders, and of videos without footage.
         decode: decode everything: exact frame counts and corrupt frames.
         limits: what a file may cost.
-        retry_quarantined: open files again that have taken a process down.
+        retry_quarantined: open files again that have ended a process.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,12 +41,12 @@ class ProbeOptions(BaseModel):
 
 
 class Engine(BaseModel):
-    """Settings of a run; values change by the last bits at the most.
+    """Settings of a run. They change results by the last bits of a number at most.
 
     Attributes:
-        device: "cpu", "cuda" (all GPUs), "cuda:1" or several with commas between.
-        workers: local processes on the CPU; 0 runs in this process. GPUs get one each if there are
-            several.
+        device: "cpu", "cuda" (all GPUs), "cuda:1", or several joined with commas.
+        workers: local processes on the CPU; 0 runs in this process. Of several GPUs, each gets one
+            process.
         scheduler: address of an existing Dask cluster.
         tls_ca: file of the certificate authority, for a scheduler at tls://.
         tls_cert: file of this side's certificate.
@@ -57,7 +57,7 @@ class Engine(BaseModel):
         compile: let torch.compile rewrite networks.
         span_frames: frames a span.
         limits: what a file may cost.
-        retry_quarantined: open files again that have taken a process down.
+        retry_quarantined: open files again that have ended a process.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -114,7 +114,7 @@ class Engine(BaseModel):
         return [f"cuda:{number}" for number in range(count)]
 
     def own_device(self) -> str:
-        """Where this process itself computes: a detector. GPUs of a cluster are elsewhere.
+        """Where this process itself computes (a detector): the CPU where a cluster has the GPUs.
 
         Raises:
             ExtractorError: there is no such device.
@@ -133,7 +133,7 @@ class Engine(BaseModel):
         if not self.on_gpu:
             return CPU_STREAMS
         if self.scheduler is not None:
-            return MOST_STREAMS  # the threads of its workers are fewer
+            return MOST_STREAMS  # an upper bound; the threads of its workers are fewer
         return max(CPU_STREAMS, min(MOST_STREAMS, cpu_count() // len(self.devices())))
 
     def runtime(self) -> Runtime:

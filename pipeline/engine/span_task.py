@@ -35,24 +35,24 @@ CALL_BYTES = 512 << 20  # of decoded clips that an extractor is given at once
 
 
 class Stopped(RuntimeError):
-    """The run was ended while the task was at work."""
+    """The run ended while the task was running."""
 
 
 STOP = threading.Event()
-"""Set in the process of a run that ends early, so that its threads do too."""
+"""Set in the process of a run that ends early, so that its threads end too."""
 
 
 @dataclass(frozen=True)
 class SpanJob:
-    """The spans of one video that one task decodes in order, with what each still lacks.
+    """The spans of one video that one task decodes in order, and what is missing of each.
 
     Attributes:
         store_root: the folder of the feature sets: the cache, or one that is deleted afterwards.
         row: the video.
-        spans: in order of time.
+        spans: in temporal order.
         missing: for each extractor, which of the spans to compute.
         specs: the extractors.
-        runtime: where and how networks run; threads None takes those of the worker.
+        runtime: where and how networks run; with threads None, on those of the worker.
         decode_threads: of the decoder.
         limits: what the file may cost.
     """
@@ -74,18 +74,18 @@ class SpanJob:
 
 @dataclass(frozen=True)
 class SpanResult:
-    """What one task has done; small, as it goes through the scheduler.
+    """What one task has done. It is small, as it goes through the scheduler.
 
     Attributes:
         written: (feature set, its shard) pairs.
-        found: likewise, of what an earlier attempt or another run had written meanwhile.
+        found: the same for shards that an earlier attempt or another run had written before.
         n_frames: of the video, where its end was reached.
         flags: of the video, and what decoding noticed.
         damaged: frames of the spans that the decoder marked as damaged.
         seconds: of the task.
         write_seconds: of durable writing.
         before: what the device of this process had done when the task began.
-        after: and when it ended.
+        after: what it had done when the task ended.
     """
 
     written: tuple[tuple[str, ShardRow], ...]
@@ -103,10 +103,10 @@ def run_job(job: SpanJob) -> SpanResult:
     """Decode the spans of a job once and write a shard for each extractor and span.
 
     Raises:
-        SeekMismatch: the file has to be decoded in order; the caller does that.
+        SeekMismatch: the file has to be decoded in order; the caller sees to that.
         DecodeError, ExtractorError, StoreError: this video fails, others go on.
-        CannotWrite: no video will do better.
-        Stopped: the run was ended.
+        CannotWrite: the disk is full or read-only, so every other video would fail too.
+        Stopped: the run has ended.
     """
     return _Run(job).finish()
 
@@ -114,7 +114,11 @@ def run_job(job: SpanJob) -> SpanResult:
 class _Run:
     """One pass over the frames of a job.
 
-    Batches are computed in a second thread, while this one reads the frames of the next.
+    A piece of work is one span for one extractor (`_SpanWork`). All pieces wait in the order of the
+    first frame that they need, become active when that frame comes, and are written and dropped
+    when their last one has come. So each frame is decoded once, whatever the number of extractors,
+    and memory holds the active pieces only. Batches are computed in a second thread, while this one
+    reads the frames of the next.
     """
 
     def __init__(self, job: SpanJob) -> None:
@@ -129,20 +133,20 @@ class _Run:
         self._written: list[tuple[str, ShardRow]] = []
         self._found: list[tuple[str, ShardRow]] = []
         self._damaged: Counter[int] = Counter()  # by the first frame of a span
-        self._damaged_before: Counter[int] = Counter()  # likewise, by shards that are there
+        self._damaged_before: Counter[int] = Counter()  # the same, as shards on disk state it
         self._write_seconds = 0.0
         self._starts = [span.frame_start for span in job.spans]
         rules = [
             spec.make().clip_rule for spec, todo in zip(job.specs, job.missing, strict=True) if todo
         ]
         self._start = first_frame(rules, job.spans[0])
-        # It decodes while the networks are loaded.
+        # Opened before the networks are loaded: it decodes in the meantime.
         threads, limits = job.decode_threads, job.limits
         self._reader = guarded_frames(job.row, self._start, threads=threads, limits=limits)
         self._side = ThreadPoolExecutor(1, thread_name_prefix="batches")
 
     def _prepare(self) -> None:
-        """Load the networks and say what each span needs."""
+        """Load the networks and line up the pieces of work."""
         job = self._job
         for number, (spec, missing) in enumerate(zip(job.specs, job.missing, strict=True)):
             if not missing:
@@ -159,7 +163,7 @@ class _Run:
         self._waiting.sort(key=lambda item: item[1].assembler.first_frame)
 
     def _is_there(self, number: int, span: Span) -> bool:
-        """Whether an earlier attempt, or another run, has written the shard meanwhile."""
+        """Whether an earlier attempt or another run has written the shard since the plan."""
         store = self._stores[number]
         path = store.shard_path(span)
         if not path.is_file():
@@ -167,7 +171,7 @@ class _Run:
         try:
             row = row_of(path)
         except UNREADABLE:
-            return False  # damaged: it is written anew
+            return False  # damaged: it is written again
         self._found.append((store.name, row))
         self._damaged_before[span.frame_start] = row.damaged or 0
         return True
@@ -224,10 +228,10 @@ class _Run:
                 self._write(number, work, None)
 
     def _end(self, at: int) -> int:
-        """The decoder has ended: the spans that are left end with it. Gives the video's length."""
-        if (
-            at == self._start > 0
-        ):  # the header promised frames that are not there: count the real ones
+        """The decoder has ended, and all pieces left end with it; returns the video's length."""
+        # Not one frame came after a seek: the header promised frames that do not exist. The length
+        # is then found by counting from the start.
+        if at == self._start > 0:
             at = sum(1 for _ in guarded_frames(self._job.row, limits=self._job.limits))
         for number, work in self._active + self._waiting:
             work.finish()
@@ -280,7 +284,11 @@ class _Run:
 
 
 class _SpanWork:
-    """Clips, batches and rows of one span for one extractor."""
+    """Clips, batches and rows of one span for one extractor.
+
+    Frames become clips, clips wait for a batch, and a batch goes to the second thread. At most two
+    batches are in memory: the one that is computed and the one that fills up.
+    """
 
     def __init__(
         self,
@@ -304,15 +312,15 @@ class _SpanWork:
         self._pieces: dict[str, list[Any]] = {spec.name: [] for spec in extractor.arrays}
 
     def push(self, frame: Frame) -> None:
-        """The next frame."""
+        """Take the next frame."""
         self._take(self.assembler.push(frame))
 
     def ends_with(self, frame: Frame) -> bool:
-        """Whether no later frame is in the span or in one of its clips."""
+        """Whether no later frame belongs to the span or to one of its clips."""
         return self.assembler.done and frame.index + 1 >= self.span.frame_stop
 
     def finish(self) -> None:
-        """No frames are left."""
+        """Signal the end of the video."""
         self._take(self.assembler.finish())
 
     def _take(self, clips: Sequence[Clip]) -> None:
@@ -325,13 +333,13 @@ class _SpanWork:
                 self._size = min(2 * self._size, self._most(clip))
 
     def _most(self, clip: Clip) -> int:
-        """Clips that the extractor is given at once; batches grow, so that it can begin early."""
+        """Clips in a full batch. Batches start at one clip and double, so work begins early."""
         on_cpu = self._runtime.device == "cpu"
         most = self.extractor.batch_size if on_cpu else self.extractor.gpu_batch_size
         return max(1, min(most, CALL_BYTES // clip.frames.nbytes))
 
     def _flush(self) -> None:
-        """Hand the batch over, once the one before it is done: never more than two in memory."""
+        """Hand the batch over once the one before it is done: two are in memory at most."""
         self._take_batch()
         if self._clips:
             self.starts += [clip.frame_start for clip in self._clips]
@@ -370,9 +378,9 @@ _NO_ROWS = pa.table({n: pa.array([], pa.int64()) for n in ("frame_start", "frame
 
 
 def first_frame(rules: Iterable[ClipRule], span: Span) -> int:
-    """The first frame to read for a span: of its clips with their context, and of itself.
+    """The first frame to read for a span and for its clips with their context.
 
-    A frame that none of its clips needs is read as well: its damage is counted.
+    Frames of the span that no clip needs are read too, so that their damage is counted.
     """
     return min(span.frame_start, *(ClipAssembler(rule, span).first_frame for rule in rules))
 
@@ -380,14 +388,22 @@ def first_frame(rules: Iterable[ClipRule], span: Span) -> int:
 # ------------------------------------------------------------------------- once in each process
 
 
-MOST_PREPARED = 8  # networks that a process keeps: workers of a cluster outlive many runs
+MOST_PREPARED = 8  # networks that a process keeps; workers of a cluster live longer than a run
 
 _lock = threading.Lock()
-_prepared: dict[str, Extractor[Any]] = {}  # the one that was asked for last is the last
+_prepared: dict[str, Extractor[Any]] = {}  # in order of their last use
 
 
 def prepared(spec: ExtractorSpec, runtime: Runtime, together: int = 1) -> Extractor[Any]:
-    """The extractor of a spec on its device, loaded once a process, with others of its run.
+    """The extractor of a spec on its device, loaded once in a process.
+
+    Args:
+        spec:
+            The extractor.
+        runtime:
+            Where and how it runs.
+        together:
+            Extractors of the run: as many are kept at least.
 
     Raises:
         WeightsError: the weights are damaged.
@@ -407,7 +423,7 @@ def prepared(spec: ExtractorSpec, runtime: Runtime, together: int = 1) -> Extrac
 
 
 def _with_threads(runtime: Runtime) -> Runtime:
-    """On a cluster, a network takes as many threads as its worker was given cores."""
+    """The runtime with a number of threads: on a cluster, those of the worker."""
     if runtime.threads is not None:
         return runtime
     from distributed import get_worker

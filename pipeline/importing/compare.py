@@ -1,7 +1,7 @@
 """Compare two feature sets video by video, and say in words what differs.
 
-Made for features that somebody else has extracted: are they of the same network, shifted, in
-another order of crops, normalised? Both sides may be feature sets of the cache or files.
+For features that others have extracted: are they of the same network, shifted, in another order of
+crops, normalised? Both sides may be feature sets of the cache or files.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from ..store.shard import ShardedArray
 from .names import match_files
 
 MAX_ROWS = 2048  # of a video that are compared
-SHIFTS = (0, -1, 1, -2, 2, -3, 3)  # rows; of equals the first counts
-SAME = 0.9999  # cosine: equal but for rounding and the last bits of another machine
+SHIFTS = (0, -1, 1, -2, 2, -3, 3)  # rows; of equally good ones the first counts
+SAME = 0.9999  # cosine: equal except for rounding
 CLOSE = 0.99  # cosine: another decoder, resize or precision
-GAIN = 0.5  # a shift or an order counts if it takes away this share of 1 - cosine
-UNIT = 0.01  # norms this near to 1 are normalised (float16 rounds by 0.001)
+GAIN = 0.5  # a shift or an order counts if it reduces 1 - cosine by this share
+UNIT = 0.01  # rows are normalised if all norms are this near to 1 (float16 rounds by 0.001)
 SCALED = 0.02  # smaller differences of scale are not worth a line
 FLIPS_SWAPPED = (5, 6, 7, 8, 9, 0, 1, 2, 3, 4)
 
@@ -55,13 +55,13 @@ class VideoDifference:
         dtype_b: of B.
         equal: bit by bit.
         cosine_mean: over rows and positions as they stand; None where widths differ.
-        cosine_min: likewise.
+        cosine_min: the lowest of them; None where widths differ.
         shift: row i of A is row i + shift of B, by the best mean cosine.
         order: position i of A is position order[i] of B; None as they stand.
         best_mean: mean cosine with that shift and order.
-        best_min: likewise, the lowest.
-        unrelated: mean cosine of A with another video of B, where there is one: what "nothing in
-            common" gives for such features.
+        best_min: lowest cosine with that shift and order.
+        unrelated: mean cosine of A with another video of B, where there is one: the level of
+            features that have nothing in common.
         norm_a: mean L2 norm of the rows of A.
         norm_b: of B.
         unit_a: True if all rows of A have norm 1.
@@ -98,7 +98,7 @@ class Compared:
         videos: one row a video and role.
         only_a: how many videos (and roles) B lacks.
         only_b: how many A lacks.
-        summary: role -> what differs, in words, the most telling first.
+        summary: role -> what differs, in words, the most important first.
     """
 
     a: str
@@ -159,7 +159,7 @@ def compare_features(
             A feature set of the cache (its name, as much of its beginning as makes it unique, or
             the name that it was imported under), or a file or folder as for `import_features`.
         b:
-            Likewise.
+            As `a`.
         manifest:
             Names the videos; needed for files.
         probed:
@@ -213,7 +213,7 @@ def difference(
         a:
             (n, D) or (n, positions, D).
         b:
-            Likewise. Sides with different numbers of positions are compared by their means.
+            (m, D) or (m, positions, D). Other numbers of positions are compared by their means.
         other:
             B's features of another video.
     """
@@ -227,7 +227,7 @@ def difference(
         x, y = x.mean(axis=1, keepdims=True), y.mean(axis=1, keepdims=True)
     plain = _cosines(x, y, 0)
     mean = float(plain.mean())
-    # A mean over positions does not know their order: the shift first, then the order.
+    # A mean over positions does not depend on their order, so the shift is found first.
     flat_x, flat_y = x.mean(axis=1, keepdims=True), y.mean(axis=1, keepdims=True)
     possible = [
         s for s in SHIFTS if _overlap(len(x), len(y), s)[0] < _overlap(len(x), len(y), s)[1]
@@ -292,7 +292,7 @@ def _network(videos: Sequence[VideoDifference]) -> str:
         return f"same features up to rounding: cosine {cosine:.6f}"
     if cosine >= CLOSE:
         return (
-            f"close: cosine {cosine:.4f}{chance}: the same network most likely, with another "
+            f"close: cosine {cosine:.4f}{chance}: most likely the same network, with another "
             "decoder, resize or precision"
         )
     return f"different network or preprocessing: cosine {round(cosine, 2) + 0.0:.2f}{chance}"

@@ -1,7 +1,7 @@
 """Feature files that others have written (npy, npz, text), read without trusting them.
 
-Nothing is unpickled, a header is believed only where the size of the file agrees with it, and every
-size is bounded before memory is taken.
+Nothing is unpickled. A header counts only if the size of the file agrees with it. Every size is
+checked against a limit before memory is allocated.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ SUFFIXES = (".npy", ".npz", ".txt")
 MAX_ARRAY_BYTES = 8 << 30  # the longest video of UCF-Crime with ten crops in float32 has 5 GB
 MAX_TEXT_BYTES = 256 << 20
 MAX_MEMBERS = 100_000  # of one archive
-CHECK_BYTES = 64 << 20  # looked through for NaN at a time
+CHECK_BYTES = 64 << 20  # searched for NaN at a time
 LISTED = 5
 
 
 class FeatureFileError(VadpipeError, ValueError):
-    """A feature file that cannot be used; the message names it and says what to do."""
+    """A feature file that cannot be used; the message names it and says what to do next."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class FeatureFile:
 
     Attributes:
         path: the file.
-        name: what the video is recognised by, without folders and suffix.
+        name: what names the video, without folders and suffix.
         member: the array's name in an archive; None where the file is the array.
     """
 
@@ -85,7 +85,7 @@ class FeatureFile:
             needed = stream.tell() + math.prod(header.shape) * header.dtype.itemsize
             if needed != size:
                 raise FeatureFileError(
-                    f"{self.label}: has {size:,} bytes, its header promises {needed:,}: it is cut "
+                    f"{self.label}: has {size:,} bytes, its header states {needed:,}: it is cut "
                     "off or damaged; copy it again"
                 )
         return header
@@ -93,10 +93,10 @@ class FeatureFile:
     def read(self) -> NDArray[Any]:
         """The array, float16 or float32 in the byte order of this machine.
 
-        float64 becomes float32. A large `.npy` stays on disk until it is looked at.
+        float64 becomes float32. An `.npy` is memory-mapped.
 
         Raises:
-            FeatureFileError: as `header`; or a value is not finite.
+            FeatureFileError: as `header` raises it; or a value is not finite.
         """
         header = self.header()
         try:
@@ -108,7 +108,7 @@ class FeatureFile:
         if values.shape != header.shape:
             raise FeatureFileError(f"{self.label}: changed while it was read; try again")
         kind = np.float16 if header.dtype.itemsize == 2 else np.float32
-        with np.errstate(over="ignore"):  # what float32 cannot hold is found below
+        with np.errstate(over="ignore"):  # values too large for float32 become inf, found below
             values = values.astype(kind, copy=False)
         step = max(1, CHECK_BYTES // max(1, values[:1].nbytes))
         for start in range(0, len(values), step):
@@ -138,7 +138,7 @@ class FeatureFile:
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[BinaryIO, int]]:
-        """The npy stream and how many bytes it has."""
+        """The npy stream and its size in bytes."""
         if self.member is None:
             with self.path.open("rb") as file:
                 yield file, self.path.stat().st_size
@@ -148,7 +148,7 @@ class FeatureFile:
             archive = _archive(self.path, stats.st_size, stats.st_mtime_ns)
             info = archive.getinfo(self.member)
             member = archive.open(info)
-        except Exception as error:  # zip has an error for every way to be damaged
+        except Exception as error:  # a damaged zip can raise almost any error
             raise FeatureFileError(f"{self.label}: cannot be unpacked: {error}") from error
         with member:
             yield cast(BinaryIO, member), info.file_size
@@ -173,7 +173,7 @@ class FeatureFile:
                     f"{self.label}, line {number + 1}: is not {header.shape[1]} numbers as in the "
                     "first line"
                 )
-            with np.errstate(over="ignore"):  # `read` finds it
+            with np.errstate(over="ignore"):  # becomes inf, which `read` refuses
                 rows[number] = values
         return rows
 
@@ -183,7 +183,7 @@ def find_files(
 ) -> tuple[list[FeatureFile], dict[Path, FeatureFileError]]:
     """The arrays in files and folders, and the archives that cannot be opened.
 
-    Folders are searched through (hidden files are passed over); only names are looked at. In an
+    Folders are searched with all below them, except hidden files; only names are read. In an
     archive with `NNN_x` and `NNN_yf` (PETS 2009) the arrays `_x` are features, named as
     `data_manifests.pets2009` names the videos.
 
@@ -222,7 +222,7 @@ def listing(names: Sequence[str]) -> str:
 
 @lru_cache(maxsize=4)
 def _archive(path: Path, size: int, modified: int) -> zipfile.ZipFile:
-    """An archive that stays open: its directory is read once, not once for each member."""
+    """An archive that stays open, so that its directory is read once for all members."""
     return zipfile.ZipFile(path)
 
 
@@ -234,7 +234,7 @@ def _members(path: Path) -> list[FeatureFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [info.filename for info in archive.infolist()]
-    except Exception as error:  # zip has an error for every way to be damaged
+    except Exception as error:  # a damaged zip can raise almost any error
         raise FeatureFileError(f"{path.name}: is no npz archive: {error}") from error
     if len(members) > MAX_MEMBERS:
         raise FeatureFileError(f"{path.name}: has {len(members):,} members; refused")
@@ -257,13 +257,13 @@ def _read_header(file: FeatureFile, stream: BinaryIO) -> Header:
             shape, _, dtype = npy.read_array_header_2_0(stream)
         else:
             raise ValueError(f"format {version}, not 1.0 or 2.0")
-    except Exception as error:  # whatever a hostile header does to the parser
+    except Exception as error:  # a hostile header can make the parser raise anything
         raise FeatureFileError(f"{file.label}: is no npy array: {error}") from error
     return _checked(file, Header(shape, dtype))
 
 
 def _checked(file: FeatureFile, header: Header) -> Header:
-    """The header, if it is one of features.
+    """The header, if it is one of a feature array.
 
     Raises:
         FeatureFileError: another dtype, an empty array, or too large.

@@ -53,7 +53,7 @@ class VideoFile:
 
     @property
     def label(self) -> str:
-        """For messages: the file's name."""
+        """For messages: the name of the first file, and how many more there are."""
         more = f" and {len(self.files) - 1} more" if len(self.files) > 1 else ""
         return self.files[0].label + more
 
@@ -88,7 +88,7 @@ class VideoFile:
 
 @dataclass(frozen=True)
 class Placed:
-    """A file whose rows have their place in time: frames [frame_start, frame_stop) each."""
+    """A file whose rows cover known frames, [frame_start, frame_stop) each."""
 
     file: VideoFile
     layout: RowLayout
@@ -133,16 +133,16 @@ def open_files(
     """The headers of a video's files as one array.
 
     Raises:
-        FeatureFileError: files are missing, twice there, or of shapes that fit no layout.
+        FeatureFileError: files are missing or there twice, or their shapes fit no layout.
     """
     pieces = sorted(pieces, key=lambda piece: -1 if piece[1] is None else piece[1])
     files = tuple(file for file, _ in pieces)
     crops = [crop for _, crop in pieces]
     names = listing([file.label for file in files])
     if len(crops) > 1 and set(crops) == {None} and _equal(files):
-        files, crops = files[:1], crops[:1]  # copies: releases list some videos in two folders
+        files, crops = files[:1], crops[:1]  # copies: some releases have a video in two folders
     if len(set(crops)) < len(crops) or (None in crops and len(crops) > 1):
-        raise FeatureFileError(f"{names}: several files of one video: take away all but one")
+        raise FeatureFileError(f"{names}: several files of one video: remove all but one")
     headers = {file: file.header() for file in files}
     header = headers[files[0]]
     if len({h.shape for h in headers.values()}) > 1:
@@ -196,7 +196,7 @@ def _axes(file: FeatureFile, header: Header, grid: Grid | None) -> tuple[int, in
     wanted = f"a grid of {grid[0]}x{grid[1]} has {patches} patches"
     if len(shape) == 3 and shape[:2] == (patches, patches) == (SEGMENTS, SEGMENTS):
         raise FeatureFileError(
-            f"{file.label}: {shape}: {wanted}, and which axis they are cannot be told"
+            f"{file.label}: {shape}: {wanted}, and both axes could be the patches"
         )
     if len(shape) == 3 and shape[1] == patches:
         return shape[0], patches, shape[2], True
@@ -209,7 +209,7 @@ def _axes(file: FeatureFile, header: Header, grid: Grid | None) -> tuple[int, in
 
 
 def alike(family: Sequence[Placed], failures: list[Failure]) -> Iterator[Placed]:
-    """Those of the most common number of crops and width; others fail."""
+    """The files with the most common number of crops and width; others become failures."""
     shapes = Counter((p.file.positions, p.file.width) for p in family)
     (usual, _), *_ = shapes.most_common(1)
     for p in family:
@@ -234,10 +234,10 @@ def place(
     snippet_frames: int,
     failures: list[Failure],
 ) -> Iterator[Placed]:
-    """Settle what rows are, and which frames they cover.
+    """Decide what rows are, and which frames they cover.
 
     Raises:
-        FeatureFileError: files of 32 rows that may be either.
+        FeatureFileError: files of 32 rows may be segments or snippets.
     """
     peers = _Peers(found, snippet_frames)
     settled = [(file, _layout(file, peers, layout)) for file in found]
@@ -279,7 +279,7 @@ class _Peers:
                     with_32.update(keys)
                     if file.files[0].is_text or self.by_length(file) == "segments":
                         self._segments.update(keys)
-        # Videos differ in length: if most have 32 rows, these were made so (or all are equal).
+        # Videos differ in length. If most files have 32 rows, they were resampled to that.
         self.alike = {key for key in total if 2 * with_32[key] > total[key]}
 
     def by_length(self, file: VideoFile) -> RowLayout | None:
@@ -308,10 +308,10 @@ class _Peers:
 
 
 def _layout(file: VideoFile, peers: _Peers, layout: RowLayout | None) -> RowLayout | None:
-    """What the rows of a file are; None where that cannot be told.
+    """What the rows of a file are; None where nothing decides it.
 
-    32 rows can be segments. (crops, 32, D) and texts of 32 lines are published as segments. Else
-    the length of the video tells, or what most files of its split look like.
+    32 rows can be segments. (crops, 32, D) and texts of 32 lines are published as segments.
+    For others the length of the video decides, or else what most files of its split are.
     """
     if file.rows != SEGMENTS:
         return "segments" if layout == "segments" and peers.odd_one(file) else "snippets"
@@ -326,7 +326,7 @@ def _layout(file: VideoFile, peers: _Peers, layout: RowLayout | None) -> RowLayo
 
 
 def _counts(n_frames: int, snippet_frames: int) -> tuple[int, int]:
-    """Snippets of a video: the tail dropped, or covered."""
+    """Snippets of a video: with the tail dropped, and with the tail covered."""
     return n_frames // snippet_frames, -(-n_frames // snippet_frames)
 
 

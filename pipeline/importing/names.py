@@ -26,7 +26,7 @@ class Matched:
     Attributes:
         found: one entry a video and family, in the order of the manifest.
         failures: files that cannot be used, and why.
-        unmatched: files that no video of the manifest is called like.
+        unmatched: files without a video of their name in the manifest.
     """
 
     found: list[VideoFile] = field(default_factory=list)
@@ -39,16 +39,16 @@ def match_files(
 ) -> Matched:
     """Find the video of every file by its name, and look at the headers.
 
-    A file is called like a video if its name, with known endings (`_i3d`, `_c3d`, `_clip`, `_rgb`,
-    `_patchRC`, the number of a crop) taken off, is the video's id or the name of its footage.
-    Folders count for nothing. Characters that no id can have stand for "_"; names of XD-Violence
-    become ids as in its manifest.
+    A file belongs to a video if its name without known endings (`_i3d`, `_c3d`, `_clip`, `_rgb`,
+    `_patchRC`, the number of a crop) is the video's id or the name of its footage. Folders do not
+    count. Characters that an id cannot have become "_"; names of XD-Violence become ids as in its
+    manifest.
 
     Args:
         manifest:
             The videos.
         probed:
-            What they are.
+            Their files.
         sources:
             Files and folders.
         grid:
@@ -65,7 +65,8 @@ def match_files(
     with_first = {(c.content, c.grid) for cs in choices.values() for c in cs if c.crop == 0}
     groups: dict[tuple[str, Grid | None], list[tuple[FeatureFile, int | None]]] = {}
     for file, found in choices.items():
-        if len(found) > 1:  # "cam_1" is crop 1 of "cam" only if there is a crop 0
+        # "cam_1" may be a video, or crop 1 of "cam"; it is a crop only if there is a crop 0.
+        if len(found) > 1:
             found = [c for c in found if c.crop is None or (c.content, c.grid) in with_first]
         try:
             choice = index.only(file, found)
@@ -77,7 +78,7 @@ def match_files(
             continue
         matched.unmatched.append(file.label)
         if not file.is_text or file.path in sources:  # a folder may have a README.txt
-            unknown = f"{file.label}: no video of {manifest.dataset} is called like that"
+            unknown = f"{file.label}: no video of {manifest.dataset} has that name"
             matched.failures.append(Failure(file.label, "import", "UnknownVideo", unknown))
     for (content, patches), pieces in groups.items():
         records = index.records[content]
@@ -94,7 +95,7 @@ def match_files(
 
 @dataclass(frozen=True)
 class _Choice:
-    """What a file may be: the features of a content, of a grid, of one crop."""
+    """One meaning of a file name: features of a content, of a grid, of one crop."""
 
     content: str
     grid: Grid | None
@@ -123,7 +124,7 @@ class _Names:
                 self._footage.setdefault(stem, set()).add(row.content_id)
 
     def choices(self, file: FeatureFile, grid: Grid | None) -> Iterator[_Choice]:
-        """All that the name may mean, each once."""
+        """All meanings of a file name, each once."""
         seen = set()
         for stem, tagged, crop in _readings(file.name):
             contents = self._contents.get(self._id_of(stem)) or self._footage.get(stem) or ()
@@ -134,10 +135,10 @@ class _Names:
                     yield choice
 
     def only(self, file: FeatureFile, found: Sequence[_Choice]) -> _Choice | None:
-        """The one choice, or None.
+        """The one meaning, or None.
 
         Raises:
-            FeatureFileError: there are several, or the video's footage cannot be read.
+            FeatureFileError: there are several, or the footage of the video cannot be read.
         """
         if len(found) > 1:
             said = listing([self._said(choice) for choice in found])
@@ -149,7 +150,7 @@ class _Names:
             if lost is not None:
                 raise FeatureFileError(
                     f"{file.label}: the footage of {lost} cannot be read (see vadpipe "
-                    "probe): mend it, or build the manifest without footage"
+                    "probe): repair it, or build the manifest without footage"
                 )
         return None
 
@@ -166,7 +167,7 @@ _ID_OF: Mapping[str, Callable[[str], str]] = {"xd_violence": xd_violence.video_i
 
 
 def _readings(name: str) -> list[tuple[str, Grid | None, int | None]]:
-    """All ways to take known endings off a name: (stem, grid, crop)."""
+    """All ways to remove known endings from a name: (stem, grid, crop)."""
     found: list[tuple[str, Grid | None, int | None]] = [(name, None, None)]
     for stem, grid, crop in found:  # grows while endings are left
         if m := _SUFFIX.search(stem):

@@ -412,7 +412,7 @@ def test_snippets_of_other_lengths(take: Any, folder: Path, tmp_path: Path) -> N
         ({"a_patch23": (3, 15, 6)}, r"a grid of 2x3 has 6 patches, but \(3, 15, 6\)"),
         ({"a_patch35": (6, 32, 6)}, "a grid of 3x5 has 15 patches"),
         ({"a_patch23": (3, 6)}, "a grid of 2x3 has 6 patches"),
-        ({"a_patch48": (32, 32, 6)}, "which axis they are cannot be told"),
+        ({"a_patch48": (32, 32, 6)}, "both axes could be the patches"),
     ],
 )
 def test_files_that_do_not_fit(
@@ -447,7 +447,7 @@ def test_values_and_widths_that_do_not_fit(take: Any, folder: Path) -> None:
     assert "has 1 crops of 7 numbers, most others have 1 of 6" in messages["wide"]
     assert "has 10 crops of 6 numbers, most others have 1 of 6" in messages["crops"]
     assert "never loaded" in messages["object"]
-    assert "no video of toy is called like that" in messages["stranger.npy"]
+    assert "no video of toy has that name" in messages["stranger.npy"]
     assert "is no npz archive" in messages["cut.npz"]
     assert (done.videos, done.missing) == (["a", "b", "c"], ["object", "d"])
     assert done.unmatched == ["stranger.npy"]
