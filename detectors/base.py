@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from ..data_manifests.errors import VadpipeError
+from ..extractors.weights.cards import ResolvedWeights
+from ..extractors.weights.slots import Slots, misfit
 
 
 class DetectorError(VadpipeError, ValueError):
@@ -261,15 +263,53 @@ class Detector(ABC, Generic[ConfigT]):
         version: raised when the same settings start to compute other numbers; part of the key.
         Config: the pydantic config.
         supervision: which labels training may see.
+        networks: slot -> pretrained weights that a part of the network can start from, the default
+            first; empty if everything is trained from scratch. If slots or weights depend on the
+            config, these are all of them, and `networks_for` returns those of a config.
+
+    Attributes:
+        weights: slot -> pretrained weights, what `take_weights` got. A model that was loaded has
+            none: its state holds all that it learned.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
     Config: ClassVar[type[Config]]
     supervision: ClassVar[Supervision]
+    networks: ClassVar[Slots] = {}
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config
+        self.weights: Mapping[str, ResolvedWeights] = {}
+
+    @classmethod
+    def networks_for(cls, config: ConfigT) -> Slots:
+        """Return the networks of a config: slot -> the cards that fit, the default first."""
+        return cls.networks
+
+    def take_weights(self, weights: Mapping[str, ResolvedWeights]) -> None:
+        """Keep the pretrained weights that `fit` starts from; nothing is read yet.
+
+        Args:
+            weights:
+                One for each slot of `networks_for(config)`.
+
+        Raises:
+            DetectorError: a slot has no weights, or weights that do not fit.
+        """
+        if wrong := misfit(self.name, self.networks_for(self.config), weights):
+            raise DetectorError(wrong)
+        self.weights = dict(weights)
+
+    def pretrained(self, slot: str) -> ResolvedWeights:
+        """Return the weights of a slot, for `fit`.
+
+        Raises:
+            DetectorError: `take_weights` was not called.
+        """
+        if slot not in self.weights:
+            raise DetectorError(f"{self.name} needs weights for {slot}: call take_weights first")
+        return self.weights[slot]
 
     @property
     @abstractmethod

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..detectors.base import Detector
     from ..extractors.base import Extractor
     from ..extractors.weights.cards import Weights
+    from ..extractors.weights.slots import Slots
 
 T = TypeVar("T")
 
@@ -67,7 +68,7 @@ class CardUse:
 
     Attributes:
         card: the card.
-        slots: (extractor, slot) pairs.
+        slots: (extractor or detector, slot) pairs.
     """
 
     card: Weights
@@ -79,10 +80,14 @@ class CardUse:
 
 
 def cards_in_use() -> dict[str, CardUse]:
-    """All weights cards by name. Every extractor is imported for it."""
+    """All weights cards by name. Every extractor and every detector is imported for it."""
+    owners: list[tuple[str, Slots]] = [
+        *((f"extractor {name}", kind.networks) for name, kind in EXTRACTORS.items()),
+        *((f"detector {name}", kind.networks) for name, kind in DETECTORS.items()),
+    ]
     uses: dict[str, CardUse] = {}
-    for name, kind in EXTRACTORS.items():
-        for slot, cards in kind.networks.items():
+    for owner, slots in owners:
+        for slot, cards in slots.items():
             for card in cards:
-                uses.setdefault(card.name, CardUse(card)).slots.append((f"extractor {name}", slot))
+                uses.setdefault(card.name, CardUse(card)).slots.append((owner, slot))
     return uses

@@ -15,8 +15,10 @@ import numpy as np
 from ..data_manifests.record import Manifest, VideoRecord
 from ..detectors.base import BagSource, Detector, DetectorError, FitLog, FitOptions, Supervision
 from ..extractors.footage.video import ProbeRow
+from ..extractors.weights.slots import WeightsChoice, recorded
 from .bags import StoreBags, find_stores, missing_videos
 from .engine.progress import progress_bars
+from .engine.weights import find_weights
 from .models import ModelFolder, imported_contents, make_detector
 from .scores.events import Calibration
 from .store.errors import StoreError
@@ -44,6 +46,7 @@ def train_detector(
     *,
     features: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
+    weights: WeightsChoice = None,
     seed: int = 0,
     device: str = "cpu",
     holdout: float = HOLDOUT,
@@ -68,6 +71,10 @@ def train_detector(
             role -> feature set, where several would do.
         settings:
             Config values that differ from the defaults.
+        weights:
+            Pretrained weights that a part of the detector starts from: a card's name, a file, or
+            "random:SEED"; slot -> such a spec where there are several. A network that is not named
+            takes its default card.
         seed:
             Of everything random.
         device:
@@ -87,8 +94,9 @@ def train_detector(
         DetectorError: videos or labels that this detector may not be trained on, or TensorBoard is
             not installed.
         StoreError: features are missing or ambiguous.
+        WeightsError: pretrained weights are missing or wrong, or the detector takes none.
     """
-    detector = make_detector(detector_name, settings)
+    detector = _with_weights(make_detector(detector_name, settings), weights, cache)
     records = training_records(manifest, detector.supervision)
     rows, stores = _features_of(detector, records, probed, cache, features)
     recipe = {
@@ -101,13 +109,14 @@ def train_detector(
         "seed": seed,
         **({} if holdout == HOLDOUT else {"holdout": holdout}),
         **imported_contents(stores, rows),
+        **({"weights": recorded(detector.weights)} if detector.weights else {}),
     }
     folder = ModelFolder.of_recipe(cache, recipe)
     if folder.is_finished() and not force:
         return Trained(folder.path, False, folder.card()["summary"])
-    unique = list({store.key: store for store in stores.values()}.values())
     labels = detector.supervision is Supervision.WEAK
-    source = StoreBags(records, rows, unique, labels=labels)
+    unique = {store.key: store for store in stores.values()}
+    source = StoreBags(records, rows, list(unique.values()), labels=labels)
     if force:
         shutil.rmtree(folder.unfinished, ignore_errors=True)
     folder.unfinished.mkdir(parents=True, exist_ok=True)
@@ -130,6 +139,13 @@ def train_detector(
     )
     shutil.rmtree(folder.unfinished, ignore_errors=True)
     return Trained(folder.path, True, log.summary)
+
+
+def _with_weights(detector: Detector[Any], choice: WeightsChoice, cache: Path) -> Detector[Any]:
+    """Hand a detector the pretrained weights that it starts from, if it takes any."""
+    slots = detector.networks_for(detector.config)
+    detector.take_weights(find_weights(detector.name, slots, choice, cache))
+    return detector
 
 
 def _features_of(

@@ -39,7 +39,8 @@ STAGES = {
 }
 ARROWS: dict[str, set[str]] = {
     "data_manifests": set(),
-    "detectors": {NETWORKS, f"{WEIGHTS}/cards"},
+    # A trained network may start from pretrained weights, which the pipeline finds.
+    "detectors": {NETWORKS, f"{WEIGHTS}/cards", f"{WEIGHTS}/slots", f"{WEIGHTS}/load"},
     "extractors/errors": set(),
     FOOTAGE: {"extractors/errors"},
     WEIGHTS: {"extractors/errors"},

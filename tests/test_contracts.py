@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests import two_networks
-from tests.random_weights import random_weights
+from tests import pretrained_detector, two_networks
+from tests.random_weights import random_start, random_weights
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.detectors.base import Supervision
 from vadpipe.pipeline.bags import StoreBags
@@ -50,12 +50,14 @@ DETECTOR_SETTINGS: dict[str, dict[str, Any]] = {
     "mil_ranking": {"steps": 3},
     "rtfm": {"steps": 3},
     "ssrl": {"steps": 2, "scales": []},
+    pretrained_detector.NAME: {"critic": True},
 }
 
 
 @pytest.fixture(autouse=True)
-def with_two_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+def with_test_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     two_networks.register(monkeypatch)
+    pretrained_detector.register(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -188,7 +190,7 @@ def test_presets_are_valid_and_have_keys_of_their_own(name: str) -> None:
     assert len(keys) == 1 + len(kind.presets)
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", [*DETECTORS, pretrained_detector.NAME])
 def test_detectors_fit_save_load_and_repeat(name: str, scene: Manifest, tmp_path: Path) -> None:
     settings = DETECTOR_SETTINGS[name]
     detector = make_detector(name, settings)
@@ -198,7 +200,9 @@ def test_detectors_fit_save_load_and_repeat(name: str, scene: Manifest, tmp_path
         records = [r.model_copy(update={"split": "train", "anomalies": None}) for r in records]
     manifest = scene.model_copy(update={"records": tuple(records)})
     store, probed = run(manifest, tmp_path, "null")
-    fit = partial(train_detector, name, manifest, probed, tmp_path, settings=settings)
+    weights = random_start(name, settings)
+    options: dict[str, Any] = {"settings": settings, "weights": weights}
+    fit = partial(train_detector, name, manifest, probed, tmp_path, **options)
     first = fit(seed=3)
     assert first.fresh
     assert not fit(seed=3).fresh

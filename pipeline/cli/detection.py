@@ -22,6 +22,7 @@ from .options import (
     probe_options,
     seed_option,
     set_option,
+    weights_option,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option("--config", type=ANY, help="TOML file with settings of the detector.")
 @set_option
+@weights_option
 @seed_option
 @click.option(
     "--seeds",
@@ -76,6 +78,7 @@ def train(
     features: tuple[str, ...],
     config: Path | None,
     settings: tuple[str, ...],
+    weights: tuple[str, ...],
     seed: int,
     seeds: int,
     device: str,
@@ -89,6 +92,7 @@ def train(
     """Train a detector from the cache; prints the model folder.
 
     DETECTOR is a name (docs/detectors), MANIFEST names the videos. Only the split train is used.
+    --weights is for detectors that start from a pretrained network.
 
     \b
     Example:
@@ -98,6 +102,7 @@ def train(
     import tomllib
 
     from ...data_manifests.table import read_manifest
+    from ...extractors.weights.slots import parse_choice
     from ..engine.progress import console
     from ..probe import probe_files
     from ..run.config import parse_settings
@@ -114,6 +119,7 @@ def train(
             cache,
             features=parse_settings(features),
             settings={**chosen, **parse_settings(settings)},
+            weights=parse_choice(weights),
             seed=drawn,
             device=device,
             holdout=holdout,

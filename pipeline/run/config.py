@@ -59,10 +59,18 @@ class ExtractSection(_Section):
 
 
 class TrainSection(_Section):
-    """One detector."""
+    """One detector.
+
+    Attributes:
+        detector: the name.
+        set: config values.
+        weights: that its network starts from; a table slot -> weights where it has several.
+        features: role -> feature set, where several would do.
+    """
 
     detector: str
     set: dict[str, Any] = Field(default_factory=dict)
+    weights: str | dict[str, str] | None = None
     features: dict[str, str] = Field(default_factory=dict)
 
 

@@ -102,7 +102,8 @@ def plan(run: RunConfig) -> list[Stage]:
         [store.key for store in stores],
         partial(_extract, run, manifest_path),
     )
-    trained = {"train": run.train.model_dump(mode="json"), "seed": run.seed}
+    unset = {"weights"} if run.train.weights is None else set()  # keys of older run files stay
+    trained = {"train": run.train.model_dump(mode="json", exclude=unset), "seed": run.seed}
     add("train", ("extract",), cache / "models", trained, partial(_train, run, manifest_path))
     scored = run.score.model_dump(mode="json")
     scored_in = ScoreFolder(run.out)
@@ -207,6 +208,7 @@ def _trained(run: RunConfig, path: Path) -> Any:
         cache,
         features=named,
         settings=run.train.set,
+        weights=run.train.weights,
         seed=run.seed,
         device=run.engine.own_device(),
     )

