@@ -95,14 +95,14 @@ class Track:
     """One array of a video at its own rate.
 
     Attributes:
-        array: (n, ...), sliced along the first axis without loading the whole video; a
-            `pyarrow.Table` for ragged data.
+        array: (n, ...), sliced along the first axis without loading the whole video; n may be 0
+            where rows are ragged (frames without objects).
         frame_start: (n,) int64, the first frame of each row.
         frame_stop: (n,) int64, one past the last frame of each row.
         grid: (rows, columns) if axis 1 is a row-major grid of patches, else None.
     """
 
-    array: ArrayLike | pa.Table
+    array: ArrayLike
     frame_start: NDArray[np.int64]
     frame_stop: NDArray[np.int64]
     grid: tuple[int, int] | None = None
@@ -111,13 +111,7 @@ class Track:
         return len(self.frame_start)
 
     def rows(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Read rows [start, stop) into memory.
-
-        Raises:
-            TypeError: the track is a table.
-        """
-        if isinstance(self.array, pa.Table):
-            raise TypeError("this track is a table: use its columns")
+        """Read rows [start, stop) into memory."""
         return np.asarray(self.array[slice(start, len(self) if stop is None else stop)])
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
@@ -55,11 +54,12 @@ class ArraySpec:
     Attributes:
         name: data set name in the shard.
         dtype: numpy dtype in storage.
-        dims: names of the axes; the first one is the row axis.
+        dims: names of the axes; the first one names the row axis ("snippet", "frame", "object").
         shape: sizes of the axes after the first one.
         role: what a detector may ask for ("snippet", "patch/2x3", ...); None for extras.
         grid: (rows, columns) of a patch axis, row-major from the top left.
         attrs: further facts that are stored with the array.
+        ragged: a clip may have any number of rows, none included; else it has exactly one.
     """
 
     name: str
@@ -69,10 +69,16 @@ class ArraySpec:
     role: str | None = None
     grid: tuple[int, int] | None = None
     attrs: tuple[tuple[str, Any], ...] = ()
+    ragged: bool = False
+
+    @property
+    def axis(self) -> str:
+        """The row axis."""
+        return self.dims[0]
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain JSON values, for recipes."""
-        return {
+        facts = {
             "name": self.name,
             "dtype": self.dtype,
             "dims": list(self.dims),
@@ -81,6 +87,37 @@ class ArraySpec:
             "grid": None if self.grid is None else list(self.grid),
             "attrs": dict(self.attrs),
         }
+        return facts | ({"ragged": True} if self.ragged else {})
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one axis: what an extractor makes of a batch of clips, and what a shard keeps.
+
+    Attributes:
+        frame_start: (n,) int64, the first frame of each row; never decreases.
+        frame_stop: (n,) int64, one past the last frame; never decreases.
+        arrays: name -> (n, ...); all arrays of one axis have the same n.
+        clip_start: (n,) int64, the first frame of the clip that each row is from; never decreases.
+            None where every clip has exactly one row, whose frames are those of the clip.
+    """
+
+    frame_start: NDArray[np.int64]
+    frame_stop: NDArray[np.int64]
+    arrays: Mapping[str, NDArray[Any]]
+    clip_start: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.frame_start)
+
+
+def one_row_each(clips: Sequence[Clip], arrays: Mapping[str, NDArray[Any]]) -> Rows:
+    """Rows where each clip has exactly one: its frames are those of the clip."""
+    return Rows(
+        np.array([clip.frame_start for clip in clips], np.int64),
+        np.array([clip.frame_stop for clip in clips], np.int64),
+        arrays,
+    )
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -90,8 +127,8 @@ class Extractor(ABC, Generic[ConfigT]):
     """A frozen network (or plain arithmetic) that turns clips into arrays.
 
     `__init__` does no I/O. `load` puts the network on a device. `extract` takes a batch of clips of
-    one video and returns one row a clip for every array of `arrays`. Ragged output is a
-    `pyarrow.Table` with its own `frame_start` and `frame_stop` columns.
+    one video and returns rows for every axis of `arrays`: one row a clip (`one_row_each`), or any
+    number of rows where the arrays of the axis are `ragged`.
 
     Class attributes:
         name: registry name.
@@ -152,11 +189,15 @@ class Extractor(ABC, Generic[ConfigT]):
         """Load the network and put it on the device."""
 
     @abstractmethod
-    def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
-        """Compute rows from a batch of clips of one video: name -> (n, ...), one row a clip.
+    def extract(self, clips: Sequence[Clip]) -> dict[str, Rows]:
+        """Compute the rows of a batch of clips of one video, by axis.
 
-        Floats are float32; the store casts them to the type of the array.
+        Floats are float32; the engine casts them to the type of the array.
         """
+
+    def rows_a_clip(self, axis: str) -> float:
+        """Rows of an axis that a clip is expected to have, for estimates."""
+        return 1.0
 
     def flops(self, height: int, width: int) -> float:
         """Estimate the work for one clip of a video of this size, as multiply-adds times two."""

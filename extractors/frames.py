@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from .base import ArraySpec, Config, Extractor, Runtime
+from .base import ArraySpec, Config, Extractor, Rows, Runtime, one_row_each
 from .clips import Clip, ClipRule
 from .device.resize import Interpolation, resize_frames
 
@@ -56,14 +54,13 @@ class Frames(Extractor[FramesConfig]):
     def load(self, runtime: Runtime) -> None:
         """Do nothing: resizing on the CPU costs less than the transfer to a device."""
 
-    def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
+    def extract(self, clips: Sequence[Clip]) -> dict[str, Rows]:
         """Resize the clips of one frame each: "frames", (n, height, width, 3) uint8."""
         import torch  # its import takes seconds
 
         frames = torch.from_numpy(np.concatenate([clip.frames for clip in clips]))
-        return {
-            "frames": resize_frames(frames, self.config.size, self.config.interpolation).numpy()
-        }
+        resized = resize_frames(frames, self.config.size, self.config.interpolation)
+        return {"frame": one_row_each(clips, {"frames": resized.numpy()})}
 
     def recipe(self) -> dict[str, Any]:
         """Add to the recipe what happens to the pixels."""

@@ -8,11 +8,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .base import ConfigT, Extractor, Runtime
+from .base import ConfigT, Extractor, Rows, Runtime, one_row_each
 from .clips import Clip
 from .device.inference import OnDevice, VideoNetwork, load_video_network
 from .device.micro_batch import is_out_of_memory
@@ -63,12 +62,22 @@ class NetworksExtractor(Extractor[ConfigT]):
         self._loaded = {slot: self.load_network(slot, runtime) for slot in self.weights}
         self._place = OnDevice(runtime)
 
-    def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
-        """Compute the rows of a batch of clips, float32.
+    def extract(self, clips: Sequence[Clip]) -> dict[str, Rows]:
+        """Compute the rows of a batch of clips, one a clip, float32.
 
         Raises:
             ExtractorError: `load` was not called, or a network refuses the clips.
         """
+        arrays = self._arrays(clips)
+        axes = dict.fromkeys(spec.axis for spec in self.arrays)
+        return {
+            axis: one_row_each(
+                clips, {spec.name: arrays[spec.name] for spec in self.arrays if spec.axis == axis}
+            )
+            for axis in axes
+        }
+
+    def _arrays(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any]]:
         place = self._place
         if place is None:
             raise ExtractorError(f"{self.name}: call load(runtime) first")
@@ -79,13 +88,13 @@ class NetworksExtractor(Extractor[ConfigT]):
                 raise
         # A network halves its own batches. Here the pictures themselves took too much memory.
         middle = len(clips) // 2
-        parts = [self.extract(clips[:middle]), self.extract(clips[middle:])]
+        parts = [self._arrays(clips[:middle]), self._arrays(clips[middle:])]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _batch(self, place: OnDevice, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
+    def _batch(self, place: OnDevice, clips: Sequence[Clip]) -> dict[str, NDArray[Any]]:
         videos = place.stage([clip.frames for clip in clips])
 
-        def work() -> dict[str, NDArray[Any] | pa.Table]:
+        def work() -> dict[str, NDArray[Any]]:
             rows = self.rows_of(self._loaded, videos)
             return {name: values.cpu().numpy() for name, values in rows.items()}
 

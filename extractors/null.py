@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from .base import ArraySpec, Config, Extractor, Runtime
+from .base import ArraySpec, Config, Extractor, Rows, Runtime, one_row_each
 from .clips import Clip, ClipRule
 
 
@@ -51,9 +50,10 @@ class NullFeatures(Extractor[NullConfig]):
     def load(self, runtime: Runtime) -> None:
         """Do nothing: there is no network."""
 
-    def extract(self, clips: Sequence[Clip]) -> dict[str, NDArray[Any] | pa.Table]:
+    def extract(self, clips: Sequence[Clip]) -> dict[str, Rows]:
         """Compute the statistics of each clip: "statistics", (n, 8) float32."""
-        return {"statistics": np.stack([self._row(clip) for clip in clips])}
+        statistics = np.stack([self._row(clip) for clip in clips])
+        return {"snippet": one_row_each(clips, {"statistics": statistics})}
 
     def _row(self, clip: Clip) -> NDArray[np.float32]:
         frames = clip.frames.astype(np.float32)  # (before + T + after, H, W, 3)

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..data_manifests.record import VideoRecord
 from ..detectors.base import ArrayLike, Bag, DetectorError, Track
 from ..extractors.footage.video import ProbeRow
 from .store.errors import StoreError
-from .store.feature_store import FeatureStore, list_stores
+from .store.feature_store import FeatureStore, RowTimes, VideoFeatures, list_stores
 from .store.holdings import whole_videos
 
 
@@ -91,27 +89,33 @@ class StoreBags:
         for store in self._stores:
             features = store.read(row.content_id)
             n_frames, fps = features.n_frames, features.fps
-            part = record.frame_range(n_frames)
-            first, stop = _inside(features.frame_start, features.frame_stop, part)
-            if first == stop:
-                raise DetectorError(
-                    f"{record.video_id}: no whole clip lies in its part {record.part} of "
-                    f"{n_frames} frames"
-                )
-            for spec in store.array_specs():
-                array = features.arrays[spec["name"]]
-                if spec["role"] is None:
-                    continue
-                tracks[spec["role"]] = Track(
-                    _table_inside(array, part)
-                    if isinstance(array, pa.Table)
-                    else RowSlice(array, first, stop),
-                    features.frame_start[first:stop],
-                    features.frame_stop[first:stop],
-                    None if spec["grid"] is None else (spec["grid"][0], spec["grid"][1]),
-                )
+            tracks |= self._tracks(record, store, features)
         label = record.label if self._labels else None
         return Bag(record.video_id, label, n_frames, fps, tracks, record.scene)
+
+    def _tracks(
+        self, record: VideoRecord, store: FeatureStore, features: VideoFeatures
+    ) -> dict[str, Track]:
+        """The arrays with a role, cut to the part of the video that the record names."""
+        part = record.frame_range(features.n_frames)
+        inside = {axis: _inside(times, part) for axis, times in features.times.items()}
+        tracks: dict[str, Track] = {}
+        for spec in store.array_specs():
+            axis = spec["dims"][0]
+            first, stop = inside[axis]
+            if first == stop and not spec.get("ragged", False):
+                raise DetectorError(
+                    f"{record.video_id}: no whole clip lies in its part {record.part} of "
+                    f"{features.n_frames} frames"
+                )
+            if spec["role"] is not None:
+                tracks[spec["role"]] = Track(
+                    RowSlice(features.arrays[spec["name"]], first, stop),
+                    features.times[axis].frame_start[first:stop],
+                    features.times[axis].frame_stop[first:stop],
+                    None if spec["grid"] is None else (spec["grid"][0], spec["grid"][1]),
+                )
+        return tracks
 
     def subset(self, indices: Sequence[int]) -> StoreBags:
         """The bags of these indices only."""
@@ -119,18 +123,11 @@ class StoreBags:
         return StoreBags(records, self._rows, self._stores, labels=self._labels)
 
 
-def _inside(
-    frame_start: NDArray[np.int64], frame_stop: NDArray[np.int64], part: tuple[int, int]
-) -> tuple[int, int]:
-    """Rows whose clips lie wholly in the frames [part): no pixel of the other part is seen."""
-    first = int(np.searchsorted(frame_start, part[0]))
-    stop = int(np.searchsorted(frame_stop, part[1], side="right"))
+def _inside(times: RowTimes, part: tuple[int, int]) -> tuple[int, int]:
+    """Rows whose frames lie wholly in the frames [part): no pixel of the other part is seen."""
+    first = int(np.searchsorted(times.frame_start, part[0]))
+    stop = int(np.searchsorted(times.frame_stop, part[1], side="right"))
     return first, max(first, stop)
-
-
-def _table_inside(table: pa.Table, part: tuple[int, int]) -> pa.Table:
-    inside = (pc.field("frame_start") >= part[0]) & (pc.field("frame_stop") <= part[1])
-    return table.filter(inside)
 
 
 def find_stores(

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from ..data_manifests.record import ID_PATTERN, Manifest
-from ..extractors.base import ArraySpec
+from ..extractors.base import ArraySpec, Rows
 from ..extractors.clips import SNIPPET_FRAMES, Span
 from .engine.progress import progress_bar
 from .importing.files import FeatureFileError, listing
@@ -242,9 +242,7 @@ def _write(
             hashes[part.path] = part.sha256()
     return store.write(
         Span(row.content_id, 0, placed.n_frames, last=True),
-        {spec.name: values},
-        placed.frame_start,
-        placed.frame_stop,
+        {spec.axis: Rows(placed.frame_start, placed.frame_stop, {spec.name: values})},
         [spec],
         VideoFacts(
             fps if fps and row.kind == "features" else row.fps, placed.n_frames, placed.flags

@@ -17,7 +17,7 @@ from vadpipe.pipeline.scores.folder import ScoreFolder
 from vadpipe.pipeline.store.feature_store import list_stores
 from vadpipe.pipeline.store.holdings import whole_videos
 from vadpipe.pipeline.store.keys import canonical_json
-from vadpipe.pipeline.store.shard import ShardedArray
+from vadpipe.pipeline.store.sharded_array import ShardedArray
 
 
 def describe_stores(cache: Path) -> dict[str, Any]:

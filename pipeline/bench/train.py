@@ -19,7 +19,7 @@ from ...data_manifests.record import VideoRecord
 from ...detectors.base import Bag, BagSource, Row, Track, grid_of
 from ...detectors.mil import MILDetector, count_parameters
 from ...detectors.segments import FeatureLayout
-from ...extractors.base import ArraySpec
+from ...extractors.base import ArraySpec, Rows
 from ...extractors.clips import Span
 from ...extractors.footage.video import ProbeRow
 from ..bags import StoreBags
@@ -214,7 +214,7 @@ def _score_rate(
     content = "m1-" + "0" * 40
     span = Span(content, 0, n * SNIPPET, last=True)
     facts = VideoFacts(FPS, n * SNIPPET)
-    store.write(span, arrays, start, start + SNIPPET, specs, facts, {})
+    store.write(span, {"snippet": Rows(start, start + SNIPPET, arrays)}, specs, facts, {})
     row = ProbeRow(
         "", content, "features", n * SNIPPET, False, FPS, 0, 0, 0, size.minutes * 60, "", ""
     )

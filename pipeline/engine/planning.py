@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ...extractors.base import ArraySpec, Runtime
+from ...extractors.base import Extractor, Runtime
 from ...extractors.clips import ClipRule, Span, clip_count, plan_spans
 from ...extractors.footage.decode import row_for_span
 from ...extractors.footage.video import ProbeRow
@@ -120,7 +121,7 @@ def _row_for(row: ProbeRow, spans: Sequence[Span], rules: Sequence[ClipRule]) ->
 def estimate(plans: Iterable[VideoPlan], specs: Sequence[ExtractorSpec]) -> Estimate:
     """Rows, bytes, FLOPs and frames of plans, from the probe alone."""
     extractors = [spec.make() for spec in specs]
-    row_bytes = [16 + sum(map(_bytes_a_row, extractor.arrays)) for extractor in extractors]
+    clip_bytes = [_bytes_a_clip(extractor) for extractor in extractors]
     rows = size = frames = shards = videos = 0
     flops = hours = 0.0
     for plan in plans:
@@ -129,18 +130,23 @@ def estimate(plans: Iterable[VideoPlan], specs: Sequence[ExtractorSpec]) -> Esti
         decoded = sum(span.frame_stop - span.frame_start for span in wanted)
         frames += decoded
         hours += decoded / plan.row.fps / 3600
-        for extractor, each, missing in zip(extractors, row_bytes, plan.missing, strict=True):
+        for extractor, each, missing in zip(extractors, clip_bytes, plan.missing, strict=True):
             clips = sum(_clips(plan.spans[i], plan.row, extractor.clip_rule) for i in missing)
             rows += clips
-            size += clips * each
+            size += round(clips * each)
             flops += clips * extractor.flops(plan.row.height, plan.row.width)
             shards += len(missing)
     return Estimate(videos, shards, rows, size, flops, frames, hours)
 
 
-def _bytes_a_row(spec: ArraySpec) -> int:
-    """Bytes of a row of one array; 0 for tables, whose size is not known before."""
-    return 0 if spec.dtype == "table" else int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
+def _bytes_a_clip(extractor: Extractor[Any]) -> float:
+    """Of all its rows, with their first and last frames."""
+    axes = dict.fromkeys(spec.axis for spec in extractor.arrays)
+    frames = sum(16 * extractor.rows_a_clip(axis) for axis in axes)
+    return frames + sum(
+        int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize * extractor.rows_a_clip(spec.axis)
+        for spec in extractor.arrays
+    )
 
 
 def _clips(span: Span, row: ProbeRow, rule: ClipRule) -> int:

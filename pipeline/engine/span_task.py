@@ -16,11 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-
-from ...extractors.base import Extractor, Runtime, cast_checked
+from ...extractors.base import Extractor, Rows, Runtime
 from ...extractors.clips import Clip, ClipAssembler, ClipRule, Span
 from ...extractors.device.lane import Usage, lane_of
 from ...extractors.footage.errors import CorruptFrames
@@ -30,6 +26,7 @@ from ...extractors.footage.video import Frame, ProbeRow
 from ..store.feature_store import FeatureStore
 from ..store.shard import UNREADABLE, ShardRow, VideoFacts, row_of
 from .extractor_spec import ExtractorSpec
+from .rows import checked_rows, joined
 
 CALL_BYTES = 512 << 20  # of decoded clips that an extractor is given at once
 
@@ -257,17 +254,11 @@ class _Run:
             self._flags(n_frames),
             self._damaged[work.span.frame_start],
         )
-        arrays = work.arrays()
+        rows = work.rows()
         begin = time.monotonic()
         store = self._stores[number]
         row = store.write(
-            work.span,
-            arrays,
-            np.asarray(work.starts, np.int64),
-            np.asarray(work.stops, np.int64),
-            work.extractor.arrays,
-            facts,
-            _provenance(self._runtime.device),
+            work.span, rows, work.extractor.arrays, facts, _provenance(self._runtime.device)
         )
         self._write_seconds += time.monotonic() - begin
         self._written.append((store.name, row))
@@ -302,14 +293,12 @@ class _SpanWork:
         self.span = span
         self.policy = policy
         self.assembler = ClipAssembler(extractor.clip_rule, span)
-        self.starts: list[int] = []
-        self.stops: list[int] = []
         self._runtime = runtime
         self._side = side
         self._clips: list[Clip] = []
         self._size = 1
-        self._batch_ahead: Future[dict[str, Any]] | None = None
-        self._pieces: dict[str, list[Any]] = {spec.name: [] for spec in extractor.arrays}
+        self._batch_ahead: tuple[Sequence[Clip], Future[dict[str, Rows]]] | None = None
+        self._pieces: dict[str, list[Rows]] = {spec.axis: [] for spec in extractor.arrays}
 
     def push(self, frame: Frame) -> None:
         """Take the next frame."""
@@ -342,39 +331,26 @@ class _SpanWork:
         """Hand the batch over once the one before it is done: two are in memory at most."""
         self._take_batch()
         if self._clips:
-            self.starts += [clip.frame_start for clip in self._clips]
-            self.stops += [clip.frame_stop for clip in self._clips]
-            self._batch_ahead = self._side.submit(self.extractor.extract, self._clips)
+            batch = self._side.submit(self.extractor.extract, self._clips)
+            self._batch_ahead = (self._clips, batch)
             self._clips = []
 
     def _take_batch(self) -> None:
         if self._batch_ahead is None:
             return
-        arrays = self._batch_ahead.result()
+        clips, batch = self._batch_ahead
         self._batch_ahead = None
-        for spec in self.extractor.arrays:
-            values = arrays[spec.name]
-            if not isinstance(values, pa.Table):
-                values = cast_checked(values, spec.dtype, spec.name)
-            self._pieces[spec.name].append(values)
+        for axis, rows in checked_rows(self.extractor, clips, batch.result()).items():
+            self._pieces[axis].append(rows)
 
-    def arrays(self) -> dict[str, NDArray[Any] | pa.Table]:
-        """All rows of the span; there may be none."""
+    def rows(self) -> dict[str, Rows]:
+        """All rows of the span by axis; there may be none."""
         self._flush()
         self._take_batch()
-        arrays: dict[str, NDArray[Any] | pa.Table] = {}
-        for spec in self.extractor.arrays:
-            pieces = self._pieces[spec.name]
-            if spec.dtype == "table":
-                arrays[spec.name] = pa.concat_tables(pieces) if pieces else _NO_ROWS
-            else:
-                arrays[spec.name] = np.concatenate(
-                    [np.empty((0, *spec.shape), spec.dtype), *pieces]
-                )
-        return arrays
-
-
-_NO_ROWS = pa.table({n: pa.array([], pa.int64()) for n in ("frame_start", "frame_stop")})
+        return {
+            axis: joined(pieces, [spec for spec in self.extractor.arrays if spec.axis == axis])
+            for axis, pieces in self._pieces.items()
+        }
 
 
 def first_frame(rules: Iterable[ClipRule], span: Span) -> int:

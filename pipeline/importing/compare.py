@@ -23,7 +23,6 @@ from ..bags import import_name
 from ..store.feature_store import FeatureStore, list_stores
 from ..store.holdings import whole_videos
 from ..store.probe_table import Probed
-from ..store.shard import ShardedArray
 from .names import match_files
 
 MAX_ROWS = 2048  # of a video that are compared
@@ -452,22 +451,15 @@ def _open_side(cache: Path, name: str, manifest: Manifest | None, probed: Probed
 
 
 def _stored(store: FeatureStore) -> dict[tuple[str, str], Reader]:
-    """The arrays with a role of all whole videos of a feature set; tables are not compared."""
+    """The arrays with a role of all whole videos of a feature set."""
     contents = {path.parent.name for path in store.scan()}
     whole = sorted(whole_videos(store, contents))
     names: dict[str, str] = {}
     if whole:
-        arrays = store.read(whole[0]).arrays
-        names = {
-            spec["role"]: spec["name"]
-            for spec in store.array_specs()
-            if spec["role"] and isinstance(arrays[spec["name"]], ShardedArray)
-        }
+        names = {spec["role"]: spec["name"] for spec in store.array_specs() if spec["role"]}
 
     def read(content: str, name: str) -> NDArray[Any]:
-        array = store.read(content).arrays[name]
-        assert isinstance(array, ShardedArray)
-        return array[:MAX_ROWS]
+        return store.read(content).arrays[name][:MAX_ROWS]
 
     return {
         (content, role): partial(read, content, name)

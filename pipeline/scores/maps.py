@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from ...data_manifests.atomic import write_atomically
 from ...detectors.base import Scores
 from ..store.errors import StoreError
-from ..store.shard import CHUNK_BYTES, checked_dataset
+from ..store.shard import checked_dataset
 
 PREFIX = "map:"
+CHUNK_BYTES = 1 << 18
 
 Share = tuple[float, float]
 

@@ -24,26 +24,41 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ...data_manifests.atomic import remove_stale, write_atomically, write_table, write_text
-from ...extractors.base import ArraySpec
+from ...extractors.base import ArraySpec, Rows
 from ...extractors.clips import Span
 from .errors import StoreError
 from .keys import canonical_json, differing_fields, folder_name, key_of
 from .shard import (
     UNREADABLE,
-    ShardedArray,
     ShardRow,
     VideoFacts,
-    check_arrays,
+    check_rows,
     checked_dataset,
     checksum_of,
+    clip_starts,
+    datasets_of,
     file_image,
+    place_of,
     row_of,
-    table_path,
     verify_shard,
 )
+from .sharded_array import Part, ShardedArray
 
 _PART_NAME = re.compile(r"(\d{9,})-[0-9a-f]{32}\.parquet")
 _SHARD_NAME = re.compile(r"(\d{9,})-(\d{9,})\.h5")
+
+
+@dataclass(frozen=True)
+class RowTimes:
+    """The frames of the rows of one axis.
+
+    Attributes:
+        frame_start: (n,) int64.
+        frame_stop: (n,) int64.
+    """
+
+    frame_start: NDArray[np.int64]
+    frame_stop: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -51,22 +66,30 @@ class VideoFeatures:
     """All arrays of one video in one feature set.
 
     Attributes:
-        arrays: name -> (n, ...) array sliced from disk, or a table for ragged ones.
-        frame_start: (n,) int64.
-        frame_stop: (n,) int64.
+        arrays: name -> (n, ...) array, sliced from disk.
+        times: axis -> the frames of its rows, in the order of the recipe.
         n_frames: of the video, by the decoder.
         fps: frames per second.
         flags: what decoding noticed.
         damaged: frames that the decoder marked as damaged.
     """
 
-    arrays: Mapping[str, ShardedArray | pa.Table]
-    frame_start: NDArray[np.int64]
-    frame_stop: NDArray[np.int64]
+    arrays: Mapping[str, ShardedArray]
+    times: Mapping[str, RowTimes]
     n_frames: int
     fps: float
     flags: tuple[str, ...]
     damaged: int = 0
+
+    @property
+    def frame_start(self) -> NDArray[np.int64]:
+        """(n,) of the first axis."""
+        return next(iter(self.times.values())).frame_start
+
+    @property
+    def frame_stop(self) -> NDArray[np.int64]:
+        """(n,) of the first axis."""
+        return next(iter(self.times.values())).frame_stop
 
 
 class FeatureStore:
@@ -155,9 +178,7 @@ class FeatureStore:
     def write(
         self,
         span: Span,
-        arrays: Mapping[str, NDArray[Any] | pa.Table],
-        frame_start: NDArray[np.int64],
-        frame_stop: NDArray[np.int64],
+        rows: Mapping[str, Rows],
         specs: Sequence[ArraySpec],
         facts: VideoFacts,
         provenance: Mapping[str, str],
@@ -167,12 +188,8 @@ class FeatureStore:
         Args:
             span:
                 The span, as planned.
-            arrays:
-                Name -> array (rows, ...) or table; exactly those of `specs`.
-            frame_start:
-                (rows,) first frame of each row.
-            frame_stop:
-                (rows,) one past the last frame.
+            rows:
+                Axis -> its rows; exactly the axes and arrays of `specs`.
             specs:
                 What the arrays have to look like.
             facts:
@@ -183,17 +200,14 @@ class FeatureStore:
         Raises:
             StoreError: an array is not what its spec promises, or reading back failed.
         """
-        check_arrays(arrays, specs, len(frame_start))
+        check_rows(rows, specs)
         path = self.shard_path(span)
         self._remove_stale(path.parent)
-        tables = {n: a for n, a in arrays.items() if isinstance(a, pa.Table)}
-        plain = {n: np.asarray(a) for n, a in arrays.items() if n not in tables}
-        plain |= {"frame_start": frame_start, "frame_stop": frame_stop}
-        for name, table in tables.items():  # first: the shard's name says that all is done
-            part = table_path(path, name)
-            write_table(part, table)
-        checksum = checksum_of(plain, {n: table_path(path, n) for n in tables})
+        axes = list(dict.fromkeys(spec.axis for spec in specs))
+        datasets = datasets_of({axis: rows[axis] for axis in axes})
+        checksum = checksum_of(datasets)
         attrs = {
+            "axes": " ".join(axes),
             "content_id": span.content_id,
             "frame_start": span.frame_start,
             "frame_stop": span.frame_stop,
@@ -206,12 +220,11 @@ class FeatureStore:
             "checksum": checksum,
             **provenance,
         }
-
-        image = file_image(plain, attrs, specs)
+        image = file_image(datasets, attrs, specs)
 
         def write(temporary: Path) -> None:
             temporary.write_bytes(image)
-            verify_shard(temporary, {n: table_path(path, n) for n in tables})
+            verify_shard(temporary)
 
         write_atomically(path, write)
         size = path.stat().st_size
@@ -219,7 +232,7 @@ class FeatureStore:
             span.content_id,
             span.frame_start,
             span.frame_stop,
-            len(frame_start),
+            len(rows[axes[0]]),
             size,
             checksum,
             span.last,
@@ -242,10 +255,10 @@ class FeatureStore:
         Raises:
             StoreError: the video is not there, or not whole.
         """
-        parts: list[tuple[Path, int, int]] = []
-        cuts: list[int] = []  # rows of a shard before its cut are in the shard before it
-        starts: list[NDArray[np.int64]] = []
-        stops: list[NDArray[np.int64]] = []
+        axes = list(dict.fromkeys(spec["dims"][0] for spec in self.array_specs()))
+        parts: dict[str, list[Part]] = {axis: [] for axis in axes}
+        starts: dict[str, list[NDArray[np.int64]]] = {axis: [] for axis in axes}
+        stops: dict[str, list[NDArray[np.int64]]] = {axis: [] for axis in axes}
         at, n_frames, fps, flags, damaged = 0, -1, 0.0, set[str](), 0
         for start, stop, path in self.shards(content_id):
             if stop <= at:
@@ -253,12 +266,14 @@ class FeatureStore:
             if start > at:
                 break
             with h5py.File(path, "r") as file:
-                begin = checked_dataset(file, "frame_start")[:]
-                first = int(np.searchsorted(begin, at))
-                parts.append((path, first, len(begin)))
-                cuts.append(at)
-                starts.append(begin[first:])
-                stops.append(checked_dataset(file, "frame_stop")[first:])
+                for axis in axes:
+                    # Rows of clips that begin before `at` are in the shard before this one.
+                    first = int(np.searchsorted(clip_starts(file, axis), at))
+                    begin = checked_dataset(file, place_of(file, axis, "frame_start"))[:]
+                    parts[axis].append(Part(path, first, len(begin)))
+                    starts[axis].append(begin[first:])
+                    end = checked_dataset(file, place_of(file, axis, "frame_stop"))
+                    stops[axis].append(end[first:])
                 fps = float(file.attrs["fps"])
                 flags |= set(str(file.attrs["flags"]).split())
                 damaged += int(file.attrs.get("damaged", 0))
@@ -270,24 +285,15 @@ class FeatureStore:
                 f"{self.name} has no whole features of {content_id} "
                 f"(frames up to {at}); run vadpipe extract"
             )
-        arrays: dict[str, ShardedArray | pa.Table] = {}
-        for spec in self.array_specs():
-            name = spec["name"]
-            if table_path(parts[0][0], name).is_file():
-                tables = [pq.read_table(table_path(p, name)) for p, _, _ in parts]
-                arrays[name] = pa.concat_tables(
-                    (
-                        table.filter(pc.field("frame_start") >= cut)
-                        for table, cut in zip(tables, cuts, strict=True)
-                    ),
-                    promote_options="default",  # a span without clips knows no further columns
-                )
-            else:
-                arrays[name] = ShardedArray(parts, name)
         return VideoFeatures(
-            arrays,
-            np.concatenate(starts),
-            np.concatenate(stops),
+            {
+                spec["name"]: ShardedArray(parts[spec["dims"][0]], spec["dims"][0], spec["name"])
+                for spec in self.array_specs()
+            },
+            {
+                axis: RowTimes(np.concatenate(starts[axis]), np.concatenate(stops[axis]))
+                for axis in axes
+            },
             n_frames,
             fps,
             tuple(sorted(flags)),
@@ -396,7 +402,7 @@ class FeatureStore:
         listed = set(zip(*(index[name].to_pylist() for name in names), strict=True))
         for path in self.scan():
             try:
-                attrs = verify_shard(path, None)
+                attrs = verify_shard(path)
             except (StoreError, OSError, KeyError) as error:
                 problems.append(f"broken: {path}: {error}")
                 continue

@@ -1,4 +1,10 @@
-"""One shard: an HDF5 file with the arrays of a span, its attributes and its checksum."""
+"""One shard: an HDF5 file with the arrays of a span, its attributes and its checksum.
+
+Format 2 has one group per axis ("snippet", "frame", "object", ...) with `frame_start`,
+`frame_stop`, for ragged axes `clip_start`, and the arrays. Data sets are contiguous: nothing is
+compressed or appended, and a contiguous one can be mapped into memory. Format 1 (version 0.1) has
+the same data sets at the root, in chunks; it is still read.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +17,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from ...extractors.base import ArraySpec
+from ...extractors.base import ArraySpec, Rows
 from .errors import StoreError
 
-CHUNK_BYTES = 1 << 18
+FORMAT = 2
+ALIGNMENT = 64  # bytes: of data sets within the file, so that mapped values lie well
 
 
 UNREADABLE = (OSError, KeyError, StoreError)
@@ -33,7 +39,7 @@ class ShardRow:
         frame_start: first frame, as planned.
         frame_stop: one past the last, as planned by the probe (the shard's own attributes say
             what the decoder really gave).
-        rows: rows of each array.
+        rows: of its first axis.
         size: bytes on disk.
         checksum: sha256 over the arrays.
         last: the video ends in it; None in index parts of older versions.
@@ -62,108 +68,95 @@ class VideoFacts:
     """Frames of this span that the decoder marked as damaged."""
 
 
-class ShardedArray:
-    """One array of one video, read slice by slice from its shards."""
-
-    def __init__(self, parts: Sequence[tuple[Path, int, int]], name: str) -> None:
-        """Join rows [start, stop) of each part's data set `name`."""
-        self._parts = [p for p in parts if p[2] > p[1]] or list(parts[:1])
-        self._name = name
-        self._offsets = np.cumsum([0] + [stop - start for _, start, stop in self._parts])
-        with h5py.File(self._parts[0][0], "r") as file:
-            dataset = checked_dataset(file, name)
-            self._tail: tuple[int, ...] = dataset.shape[1:]
-            self._dtype: np.dtype[Any] = dataset.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(rows, ...)."""
-        return (int(self._offsets[-1]), *self._tail)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """As stored."""
-        return self._dtype
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice) -> NDArray[Any]:
-        start, stop, step = rows.indices(len(self))
-        if step != 1:
-            raise IndexError("shards are sliced with step 1")
-        pieces = [np.empty((0, *self._tail), self._dtype)]
-        for (path, first, _), low, high in zip(
-            self._parts, self._offsets[:-1], self._offsets[1:], strict=True
-        ):
-            a, b = max(start, int(low)), min(stop, int(high))
-            if a < b:
-                with h5py.File(path, "r") as file:
-                    at = first - int(low)
-                    pieces.append(checked_dataset(file, self._name)[a + at : b + at])
-        return np.concatenate(pieces)
-
-
 def checked_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """A plain data set of this very file.
+    """A plain data set of this very file, at the root or in a group.
 
     Raises:
         StoreError: it is absent, a link elsewhere, external or virtual.
     """
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise StoreError(f"{file.filename}: no data set {name!r}")
-    dataset = file[name]
-    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+    at: Any = file
+    for part in name.split("/"):
+        if not isinstance(at, h5py.Group) or not isinstance(
+            at.get(part, getlink=True), h5py.HardLink
+        ):
+            raise StoreError(f"{file.filename}: no data set {name!r}")
+        at = at[part]
+    if not isinstance(at, h5py.Dataset) or at.external or at.is_virtual:
         raise StoreError(f"{file.filename}: {name!r} is not a plain data set; refused")
-    return dataset
+    return at
 
 
-def check_arrays(
-    arrays: Mapping[str, NDArray[Any] | pa.Table], specs: Sequence[ArraySpec], rows: int
-) -> None:
-    """Compare arrays with what their specs promise.
+def place_of(file: h5py.File, axis: str, name: str) -> str:
+    """Where a data set of an axis lies in a shard of either format."""
+    return name if file.attrs.get("format", 1) == 1 else f"{axis}/{name}"
+
+
+def clip_starts(file: h5py.File, axis: str) -> NDArray[np.int64]:
+    """(n,) first frame of the clip that each row of an axis is from.
 
     Raises:
-        StoreError: an array is missing, unexpected, or of another shape or type.
+        StoreError: the shard has no such axis.
     """
-    wanted = {spec.name: spec for spec in specs}
-    if set(arrays) != set(wanted):
-        raise StoreError(f"arrays {sorted(arrays)} are not the promised {sorted(wanted)}")
-    for name, values in arrays.items():
-        spec = wanted[name]
-        if isinstance(values, pa.Table):
-            if not {"frame_start", "frame_stop"} <= set(values.column_names):
-                raise StoreError(f"table {name!r} lacks frame_start / frame_stop columns")
-        elif values.shape != (rows, *spec.shape) or values.dtype != np.dtype(spec.dtype):
+    ragged = place_of(file, axis, "clip_start")
+    name = ragged if ragged in file else place_of(file, axis, "frame_start")
+    return np.asarray(checked_dataset(file, name)[:], np.int64)
+
+
+def check_rows(rows: Mapping[str, Rows], specs: Sequence[ArraySpec]) -> None:
+    """Compare rows with what the specs promise.
+
+    Raises:
+        StoreError: an axis or array is missing, unexpected, or of another shape or type.
+    """
+    wanted = {(spec.axis, spec.name): spec for spec in specs}
+    found = {(axis, name): v for axis, own in rows.items() for name, v in own.arrays.items()}
+    if set(found) != set(wanted):
+        names = [sorted("/".join(key) for key in keys) for keys in (found, wanted)]
+        raise StoreError(f"arrays {names[0]} are not the promised {names[1]}")
+    for (axis, name), values in found.items():
+        spec, n = wanted[axis, name], len(rows[axis])
+        if values.shape != (n, *spec.shape) or values.dtype != np.dtype(spec.dtype):
             raise StoreError(
                 f"array {name!r} is {values.dtype} {values.shape}, "
-                f"promised {spec.dtype} {(rows, *spec.shape)}"
+                f"promised {spec.dtype} {(n, *spec.shape)}"
             )
 
 
+def datasets_of(rows: Mapping[str, Rows]) -> dict[str, NDArray[Any]]:
+    """The data sets of a shard, "axis/name" -> values."""
+    found: dict[str, NDArray[Any]] = {}
+    for axis, own in rows.items():
+        times = {"frame_start": own.frame_start, "frame_stop": own.frame_stop}
+        if own.clip_start is not None:
+            times["clip_start"] = own.clip_start
+        for name, values in {**times, **own.arrays}.items():
+            found[f"{axis}/{name}"] = np.ascontiguousarray(values)
+    return found
+
+
 def file_image(
-    plain: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any], specs: Sequence[ArraySpec]
+    datasets: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any], specs: Sequence[ArraySpec]
 ) -> bytes:
     """An HDF5 file made in memory: a full disk then meets a plain write, and not the library,
     which would leave a file open that it cannot close."""
-    size = sum(values.nbytes for values in plain.values()) + (1 << 16)
-    with h5py.File(uuid.uuid4().hex, "w", driver="core", backing_store=False, block_size=size) as f:
-        f.attrs.update(attrs)
-        for name, values in plain.items():
-            _write_dataset(f, name, values)
+    size = sum(values.nbytes for values in datasets.values()) + (1 << 16)
+    with h5py.File(
+        uuid.uuid4().hex,
+        "w",
+        driver="core",
+        backing_store=False,
+        block_size=size,
+        alignment_threshold=ALIGNMENT,
+        alignment_interval=ALIGNMENT,
+    ) as f:
+        f.attrs.update({"format": FORMAT, **attrs})
+        for name, values in datasets.items():
+            f.create_dataset(name, data=values)
         for spec in specs:
-            if spec.name in plain:
-                _describe(f[spec.name], spec)
+            _describe(f[f"{spec.axis}/{spec.name}"], spec)
         f.flush()
         image: bytes = f.id.get_file_image()
     return image
-
-
-def _write_dataset(file: h5py.File, name: str, values: NDArray[Any]) -> None:
-    row_bytes = max(1, values[:1].nbytes)
-    rows = max(1, min(len(values), CHUNK_BYTES // row_bytes))
-    chunks = (rows, *values.shape[1:]) if len(values) else None
-    file.create_dataset(name, data=values, chunks=chunks)
 
 
 def _describe(dataset: h5py.Dataset, spec: ArraySpec) -> None:
@@ -176,32 +169,61 @@ def _describe(dataset: h5py.Dataset, spec: ArraySpec) -> None:
         dataset.attrs[name] = value
 
 
-def table_path(shard: Path, name: str) -> Path:
-    """Where a table of a shard lies: beside it."""
-    return shard.with_suffix(f".{name}.parquet")
+def checksum_of(datasets: Mapping[str, NDArray[Any]]) -> str:
+    """sha256 over names, dtypes, shapes and values of the data sets.
 
-
-def checksum_of(plain: Mapping[str, NDArray[Any]], tables: Mapping[str, Path]) -> str:
-    """sha256 over names, dtypes, shapes and values of the arrays, and over the tables."""
+    The names of a shard with one axis count without it, so that the same rows have the same
+    checksum in both formats: keys of models that were trained on imported features hold it.
+    """
+    axes = {name.partition("/")[0] for name in datasets}
+    plain = {
+        name.partition("/")[2] if len(axes) == 1 and "/" in name else name: values
+        for name, values in datasets.items()
+    }
     digest = hashlib.sha256()
     for name, values in sorted(plain.items()):
         digest.update(f"{name} {values.dtype.str} {values.shape};".encode())
         digest.update(np.ascontiguousarray(values).data)
-    for name, path in sorted(tables.items()):
-        digest.update(f"{name};".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def verify_shard(path: Path, tables: Mapping[str, Path] | None) -> dict[str, Any]:
-    """Attributes of a shard whose arrays match its checksum; raises StoreError otherwise."""
+def verify_shard(path: Path) -> dict[str, Any]:
+    """Attributes of a shard whose arrays match its checksum.
+
+    Raises:
+        StoreError: they do not match, or the file holds something else.
+        OSError, KeyError: the file is damaged.
+    """
     with h5py.File(path, "r") as file:
-        plain = {name: checked_dataset(file, name)[:] for name in file}
         attrs = dict(file.attrs)
-    if tables is None:
-        tables = {p.name.split(".")[1]: p for p in path.parent.glob(f"{path.stem}.*.parquet")}
-    if checksum_of(plain, tables) != attrs["checksum"]:
+        names = list(file)
+        if attrs.get("format", 1) != 1:
+            names = [f"{axis}/{name}" for axis in file for name in _group(file, axis)]
+        datasets = {name: checked_dataset(file, name)[:] for name in names}
+    if checksum_of(datasets) != attrs["checksum"]:
         raise StoreError("arrays do not match the checksum")
     return attrs
+
+
+def _group(file: h5py.File, axis: str) -> h5py.Group:
+    group = file[axis] if isinstance(file.get(axis, getlink=True), h5py.HardLink) else None
+    if not isinstance(group, h5py.Group):
+        raise StoreError(f"{file.filename}: {axis!r} is not a plain group; refused")
+    return group
+
+
+def first_axis(file: h5py.File) -> str:
+    """The axis whose rows the index counts.
+
+    Raises:
+        StoreError: the shard has none.
+    """
+    if file.attrs.get("format", 1) == 1:
+        return ""
+    axes = str(file.attrs["axes"]).split()
+    if not axes:
+        raise StoreError(f"{file.filename}: it has no axis")
+    return axes[0]
 
 
 def row_of(path: Path) -> ShardRow:
@@ -216,7 +238,7 @@ def row_of(path: Path) -> ShardRow:
             str(a["content_id"]),
             int(a["frame_start"]),
             int(a["frame_stop"]),
-            len(checked_dataset(file, "frame_start")),
+            len(checked_dataset(file, place_of(file, first_axis(file), "frame_start"))),
             path.stat().st_size,
             str(a["checksum"]),
             bool(a["last"]),

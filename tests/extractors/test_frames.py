@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.rows import arrays_of
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import synthetic
 from vadpipe.data_manifests.record import Manifest
@@ -34,7 +35,7 @@ def clip(seed: int) -> Clip:
 
 def test_pictures_are_those_of_pillow() -> None:
     clips = [clip(seed) for seed in range(3)]
-    found = Frames(FramesConfig(size=(20, 30))).extract(clips)["frames"]
+    found = arrays_of(Frames(FramesConfig(size=(20, 30))), clips)["frames"]
     assert isinstance(found, np.ndarray) and found.shape == (3, 20, 30, 3)
     for one, picture in zip(clips, found, strict=True):
         image = Image.fromarray(one.frames[0]).resize((30, 20), Image.Resampling.BILINEAR)

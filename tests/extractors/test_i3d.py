@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torchvision.transforms import functional as vision
 
+from tests.rows import arrays_of
 from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.errors import ExtractorError
@@ -134,7 +135,7 @@ def by_hand(picture: Tensor) -> tuple[Tensor, Tensor]:
 def test_a_row_of_ten_crops_is_the_network_on_each_of_them() -> None:
     clips = [moving_clip(11, 14, seed) for seed in range(2)]
     made = extractor(crops=10, crop_size=6, logits=True)
-    rows = made.extract(clips)
+    rows = arrays_of(made, clips)
     for spec in made.arrays:
         assert spec.dims[:2] == ("snippet", "crop") and dict(spec.attrs)["crop_order"] == CROP_ORDER
         assert rows[spec.name].shape == (2, *spec.shape) and rows[spec.name].dtype == np.float32
@@ -150,31 +151,31 @@ def test_a_row_of_ten_crops_is_the_network_on_each_of_them() -> None:
 def test_a_mirrored_video_swaps_the_halves_of_the_crops() -> None:
     frames = moving_clip(11, 14).frames
     made = extractor(crops=10, crop_size=6)
-    straight = made.extract([as_clip(frames)])["features"][0]
-    mirrored = made.extract([as_clip(frames[:, :, ::-1])])["features"][0]
+    straight = arrays_of(made, [as_clip(frames)])["features"][0]
+    mirrored = arrays_of(made, [as_clip(frames[:, :, ::-1])])["features"][0]
     np.testing.assert_array_equal(mirrored, np.concatenate([straight[5:], straight[:5]]))
     assert np.abs(straight[0] - straight[5]).max() > 0
 
 
 def test_one_crop_is_the_centre_or_the_whole_frame() -> None:
     clip = moving_clip(11, 14)
-    ten = extractor(crops=10, crop_size=6).extract([clip])["features"]
+    ten = arrays_of(extractor(crops=10, crop_size=6), [clip])["features"]
     one = extractor(crop_size=6)
     assert one.arrays[0].attrs == ()
-    np.testing.assert_allclose(one.extract([clip])["features"], ten[:, 4:5], rtol=1e-5)
-    whole = extractor().extract([clip])["features"]
+    np.testing.assert_allclose(arrays_of(one, [clip])["features"], ten[:, 4:5], rtol=1e-5)
+    whole = arrays_of(extractor(), [clip])["features"]
     features, _ = by_hand(torch.from_numpy(clip.frames))
     np.testing.assert_allclose(whole[0, 0], features.detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_crops_are_cut_after_the_resize() -> None:
     clip = moving_clip(24, 32)
-    found = extractor(resize=12, crops=10, crop_size=8).extract([clip])["features"]
+    found = arrays_of(extractor(resize=12, crops=10, crop_size=8), [clip])["features"]
     small = torch.nn.functional.interpolate(
         torch.from_numpy(clip.frames).permute(0, 3, 1, 2), (12, 16), mode="bilinear", antialias=True
     )
     pixels = as_clip(small.permute(0, 2, 3, 1).numpy())
-    expected = extractor(crops=10, crop_size=8).extract([pixels])["features"]
+    expected = arrays_of(extractor(crops=10, crop_size=8), [pixels])["features"]
     np.testing.assert_array_equal(found, expected)
 
 

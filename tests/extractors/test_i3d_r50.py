@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 from torchvision.transforms import functional as vision
 
+from tests.rows import arrays_of
 from vadpipe.extractors.base import Precision, Runtime
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.device.inference import load_video_network, prepare, resolve_precision
@@ -453,7 +454,7 @@ def test_features_are_those_of_the_network(name: str, scale: Any) -> None:
     made = extractor(name, logits=True, **config)
     made.load(Runtime(batch_size=8))
     clip = moving_clip(8, 33, 36)
-    rows = made.extract([clip])
+    rows = arrays_of(made, [clip])
     network = made._loaded[NETWORK].network
     assert isinstance(network, I3d)
     pictures = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
@@ -506,7 +507,7 @@ def test_bf16_is_close_to_fp32(name: str) -> None:
     for precision in ("fp32", "bf16"):
         made = extractor(name, precision, resize=None, clip_length=8, crops=1, crop_size=None)  # type: ignore[arg-type]
         made.load(Runtime(batch_size=8))
-        rows[precision] = made.extract(clips)["features"][:, 0]
+        rows[precision] = arrays_of(made, clips)["features"][:, 0]
         assert rows[precision].dtype == np.float32
     exact, rough = rows["fp32"], rows["bf16"]
     cosines = (exact * rough).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rough, axis=1)
@@ -526,7 +527,7 @@ def test_a_gpu_agrees_with_the_cpu(name: str, precision: Precision) -> None:
     for device, kind in (("cpu", "fp32"), ("cuda:0", precision)):
         made = extractor(name, kind, resize=None, clip_length=8, crop_size=32)  # type: ignore[arg-type]
         made.load(Runtime(device, batch_size=8))
-        rows[device] = made.extract(clips)["features"]
+        rows[device] = arrays_of(made, clips)["features"]
     a, b = rows["cpu"].ravel(), rows["cuda:0"].ravel()
     cosine = float((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b))
     assert cosine > (0.99999 if precision == "fp32" else 0.999)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch.nn import functional
 
+from tests.rows import arrays_of
 from vadpipe.extractors.base import Precision, Runtime
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.device.inference import load_video_network, resolve_precision
@@ -252,7 +253,7 @@ def test_checkpoint_of_another_task_is_refused(
 
 def test_rows_keep_their_promise() -> None:
     made = extractor(resize=None, clip_length=8, stride=4, logits=True)
-    rows = made.extract([moving_clip(8, 40, 50, seed) for seed in range(3)])
+    rows = arrays_of(made, [moving_clip(8, 40, 50, seed) for seed in range(3)])
     assert made.clip_rule.length == 8 and made.clip_rule.stride == 4
     assert [spec.name for spec in made.arrays] == list(rows)
     for spec in made.arrays:
@@ -264,7 +265,11 @@ def test_rows_keep_their_promise() -> None:
 def test_features_are_those_of_the_network() -> None:
     """By hand: resize, crop, scale to [-1, 1], mean of the last map, linear classifier."""
     frames = moving_clip(9, 90, 120)
-    rows = extractor(resize=70, crop_size=64, clip_length=9, logits=True).extract([frames])
+    rows = (
+        extractor(resize=70, crop_size=64, clip_length=9, logits=True)
+        .extract([frames])["snippet"]
+        .arrays
+    )
     image = torch.from_numpy(frames.frames).permute(0, 3, 1, 2)
     image = functional.interpolate(image, (70, 93), mode="bilinear", antialias=True)
     image = image[:, :, 3:67, 14:78]  # (93 - 64) / 2 = 14.5 goes to the even number
@@ -284,8 +289,8 @@ def test_features_are_those_of_the_network() -> None:
 def test_batch_size_changes_nothing() -> None:
     made = extractor(resize=None, clip_length=8)
     clips = [moving_clip(8, 48, 48, seed) for seed in range(3)]
-    together = made.extract(clips)["features"]
-    alone = np.concatenate([made.extract([each])["features"] for each in clips])
+    together = arrays_of(made, clips)["features"]
+    alone = np.concatenate([arrays_of(made, [each])["features"] for each in clips])
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5 * np.abs(alone).max())
     assert np.abs(alone[0] - alone[1]).max() > 0.01 * np.abs(alone).max()
 
@@ -301,8 +306,8 @@ def test_bf16_is_close_to_fp32() -> None:
     if resolve_precision("auto", "cpu") != "bf16":
         pytest.skip("this CPU does not multiply in bf16")
     frames = moving_clip(16, 64, 64)
-    exact = extractor(resize=None).extract([frames])["features"]
-    rough = extractor(resize=None, precision="bf16").extract([frames])["features"]
+    exact = arrays_of(extractor(resize=None), [frames])["features"]
+    rough = arrays_of(extractor(resize=None, precision="bf16"), [frames])["features"]
     assert rough.dtype == np.float32
     assert 0.999 <= cosine(exact, rough) < 1
 
@@ -310,7 +315,7 @@ def test_bf16_is_close_to_fp32() -> None:
 def test_random_weights_give_features_that_tell_videos_apart() -> None:
     made = extractor(resize=None, clip_length=8)
     flat = clip(np.full((8, 48, 48, 3), 90, np.uint8))
-    rows = made.extract([moving_clip(8, 48, 48), flat])["features"][:, 0]
+    rows = arrays_of(made, [moving_clip(8, 48, 48), flat])["features"][:, 0]
     assert (rows > 0).mean() > 0.5 and np.isfinite(rows.astype(np.float16)).all()
     assert cosine(rows[0], rows[1]) < 0.99
 
@@ -428,11 +433,14 @@ def test_real_weights_meet_the_statistics_that_they_remember(
 def test_real_weights_see_people_in_motion(real_weights: ResolvedWeights, street: Clip) -> None:
     parts = [clip(street.frames[start : start + 16]) for start in range(0, 64, 16)]
     made = extractor(real_weights, resize=256, crop_size=224, logits=True)
-    rows = made.extract(parts)
+    rows = arrays_of(made, parts)
     for row in top_classes(rows["logits"][:, 0], 3):
         assert 0.05 < row[0][1] < 0.95  # Kinetics has no class for walking over a street
-    shifted = made.extract([clip(street.frames[:, :, ::-1].copy()[:16])])["features"][0, 0]
-    same, other = rows["features"][0, 0], made.extract([moving_clip(16, 256, 256)])["features"]
+    shifted = arrays_of(made, [clip(street.frames[:, :, ::-1].copy()[:16])])["features"][0, 0]
+    same, other = (
+        rows["features"][0, 0],
+        arrays_of(made, [moving_clip(16, 256, 256)])["features"],
+    )
     assert cosine(same, shifted) > 0.9 > cosine(same, other[0, 0])
     neighbours = cosine(same, rows["features"][1, 0])
     assert neighbours > 0.9
@@ -444,8 +452,8 @@ def test_real_weights_in_bf16(real_weights: ResolvedWeights, street: Clip) -> No
     if resolve_precision("auto", "cpu") != "bf16":
         pytest.skip("this CPU does not multiply in bf16")
     part = clip(street.frames[:16])
-    exact = extractor(real_weights, resize=128).extract([part])["features"]
-    rough = extractor(real_weights, "bf16", resize=128).extract([part])["features"]
+    exact = arrays_of(extractor(real_weights, resize=128), [part])["features"]
+    rough = arrays_of(extractor(real_weights, "bf16", resize=128), [part])["features"]
     assert cosine(exact, rough) >= 0.999
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.rows import arrays_of
 from tests.two_networks import WIDTHS, Tiny, TwoNetworks, TwoNetworksConfig
 from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.clips import Clip
@@ -59,7 +60,7 @@ def test_a_batch_that_is_too_much_is_halved(
     shades: Shades, most: int, error: type[BaseException]
 ) -> None:
     shades.most, shades.error, shades.batches = most, error, []
-    rows = shades.extract(clips(8))["features"]
+    rows = arrays_of(shades, clips(8))["features"]
     assert np.asarray(rows)[:, 0].tolist() == list(range(8)), "each row once, in order"
     assert max(shades.batches) <= most and sum(shades.batches) == 8
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from tests.rows import arrays_of
 from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.device.inference import VideoNetwork
@@ -158,7 +159,7 @@ def test_a_patch_is_the_network_run_on_that_crop(backbone: str) -> None:
     weights = ResolvedWeights(kind.networks[NETWORK][0], "random:0", None)
     cubes = PatchCubes(PatchCubesConfig(**SMALL, backbone=backbone), weights={NETWORK: weights})  # type: ignore[arg-type]
     cubes.load(Runtime(batch_size=8))
-    rows = cubes.extract([clip(noise(1)), clip(frames)])
+    rows = arrays_of(cubes, [clip(noise(1)), clip(frames)])
     whole = {"resize": None, "clip_length": 8, "crops": 1, "crop_size": None}
     alone = kind(kind.Config.model_validate(whole), weights={NETWORK: weights})
     alone.load(Runtime(batch_size=8))
@@ -167,7 +168,7 @@ def test_a_patch_is_the_network_run_on_that_crop(backbone: str) -> None:
         assert spec.grid is not None
         for i, (r, c) in enumerate(np.ndindex(spec.grid)):
             crop = np.ascontiguousarray(frames[:, r * h : (r + 1) * h, c * w : (c + 1) * w])
-            features = alone.extract([clip(crop)])["features"]
+            features = arrays_of(alone, [clip(crop)])["features"]
             assert isinstance(features, np.ndarray)
             expected = features[0, 0]
             found = rows[spec.name][1, i]
@@ -208,7 +209,7 @@ def test_patches_of_one_size_are_one_batch(cubes: PatchCubes) -> None:
     runtime = Runtime(batch_size=3)
     network = VideoNetwork(Note(), (0.0,) * 3, (1.0,) * 3, "fp32", runtime)
     silent._loaded, silent._place = {NETWORK: network}, network
-    rows = silent.extract([clip(noise(seed)) for seed in range(3)])
+    rows = arrays_of(silent, [clip(noise(seed)) for seed in range(3)])
     assert sizes == [(3 * 6, 8, 32, 32, 3), (3 * 2, 8, 60, 40, 3)]
     assert [len(array) for array in rows.values()] == [3, 3]
 

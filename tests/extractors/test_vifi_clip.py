@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.rows import arrays_of
 from vadpipe.extractors.base import Precision, Runtime
 from vadpipe.extractors.clips import Clip, ClipRule
 from vadpipe.extractors.errors import ExtractorError
@@ -306,7 +307,7 @@ def test_two_layouts_of_equal_weights_give_bit_equal_features(
     for weights in found:
         made = extractor(replace(weights, card=VIFI))
         made.load(Runtime(batch_size=8))
-        rows.append(made.extract(clips)["features"])
+        rows.append(arrays_of(made, clips)["features"])
     assert np.ptp(rows[0]) > 1
     assert np.array_equal(rows[0], rows[1])
 
@@ -464,29 +465,29 @@ def test_a_row_is_the_network_on_normalised_pixels(loaded: ViFiClipFeatures) -> 
     image = torch.from_numpy(values).float().permute(2, 0, 1)
     with torch.inference_mode():
         expected = network(image[None, :, None]).numpy()
-    found = loaded.extract([clip(frame)])["features"]
+    found = arrays_of(loaded, [clip(frame)])["features"]
     assert np.abs(found - expected).max() < 1e-4 * np.sqrt((expected**2).mean())
 
 
 def test_rows_know_nothing_of_their_neighbours(loaded: ViFiClipFeatures) -> None:
     clips = [clip(frame) for frame in frames(3, 240, 360)]
-    whole = np.asarray(loaded.extract(clips)["features"])
+    whole = np.asarray(arrays_of(loaded, clips)["features"])
     assert whole.shape == (3, 512) and whole.dtype == np.float32
     scale = np.sqrt((whole**2).mean())
     assert np.abs(whole[:1] - whole[1:]).max(axis=1).min() > 0.1 * scale
     order = [2, 0, 1]
-    shuffled = loaded.extract([clips[i] for i in order])["features"]
+    shuffled = arrays_of(loaded, [clips[i] for i in order])["features"]
     assert np.abs(shuffled - whole[order]).max() < 1e-5 * scale
-    single = np.concatenate([np.asarray(loaded.extract([one])["features"]) for one in clips])
+    single = np.concatenate([np.asarray(arrays_of(loaded, [one])["features"]) for one in clips])
     assert np.abs(single - whole).max() < 1e-5 * scale
 
 
 def test_l2_scales_and_does_nothing_else(loaded: ViFiClipFeatures) -> None:
     clips = [clip(frame) for frame in frames(2, 240, 360)]
-    raw = np.asarray(loaded.extract(clips)["features"])
+    raw = np.asarray(arrays_of(loaded, clips)["features"])
     made = extractor(normalise="l2")
     made._loaded, made._place = loaded._loaded, loaded._place
-    unit = np.asarray(made.extract(clips)["features"])
+    unit = np.asarray(arrays_of(made, clips)["features"])
     assert np.linalg.norm(raw, axis=1).min() > 2
     np.testing.assert_allclose(unit, raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=1e-6)
 
@@ -495,8 +496,8 @@ def test_bf16_agrees_with_fp32(loaded: ViFiClipFeatures) -> None:
     clips = [clip(frame) for frame in frames(4, 240, 360)]
     made = extractor(precision="bf16")
     made.load(Runtime(batch_size=8))
-    found = np.asarray(made.extract(clips)["features"])
-    expected = np.asarray(loaded.extract(clips)["features"])
+    found = np.asarray(arrays_of(made, clips)["features"])
+    expected = np.asarray(arrays_of(loaded, clips)["features"])
     assert found.dtype == np.float32
     assert cosine(found, expected).min() > 0.9998  # measured: 0.9999
     assert not np.array_equal(found, expected)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.synthetic import write_ucf_crime, write_ucsd_ped2
 from vadpipe.data_manifests import ucf_crime, ucsd_ped2, write_manifest
 from vadpipe.data_manifests.record import Manifest, ManifestError, VideoRecord
-from vadpipe.extractors.base import ArraySpec
+from vadpipe.extractors.base import ArraySpec, Rows
 from vadpipe.extractors.clips import Span
 from vadpipe.extractors.footage.video import ProbeRow
 from vadpipe.pipeline.cli.main import cli
@@ -68,8 +68,8 @@ def put(
     facts = VideoFacts(25.0, n_frames, flags)
     span = Span(f"m1-{video_id}", 0, n_frames, last=True)
     x = np.zeros((rows, 2), np.float16)
-    shard = store.write(span, {"x": x}, starts, stops, [SPEC], facts, {"vadpipe": "0"})
-    store.add_index_part([shard])
+    rows = {"snippet": Rows(starts, stops, {"x": x})}
+    store.add_index_part([store.write(span, rows, [SPEC], facts, {"vadpipe": "0"})])
 
 
 @pytest.fixture
@@ -166,7 +166,9 @@ def test_a_part_of_the_shards_is_no_video(store: FeatureStore) -> None:
     starts = np.arange(0, 64, 16)
     x = np.zeros((4, 2), np.float16)
     span = Span("m1-a", 0, 64, last=False)
-    store.write(span, {"x": x}, starts, starts + 16, [SPEC], facts, {"vadpipe": "0"})
+    store.write(
+        span, {"snippet": Rows(starts, starts + 16, {"x": x})}, [SPEC], facts, {"vadpipe": "0"}
+    )
     (source,) = check_labels(
         manifest(record("a", 128)), store=store, probe_rows={"a": row("a")}
     ).sources
@@ -298,8 +300,8 @@ def test_the_command(tmp_path: Path) -> None:
         x = np.zeros((len(starts), 2), np.float16)
         facts = VideoFacts(25.0, n)
         stops = np.minimum(starts + 16, n)
-        shard = store.write(span, {"x": x}, starts, stops, [SPEC], facts, {"vadpipe": "0"})
-        store.add_index_part([shard])
+        rows = {"snippet": Rows(starts, stops, {"x": x})}
+        store.add_index_part([store.write(span, rows, [SPEC], facts, {"vadpipe": "0"})])
     path = write_manifest(listed, tmp_path / "ped2.csv")
     common = (path, "--features", "toy", "--cache", cache)
     code, text = run(*common)

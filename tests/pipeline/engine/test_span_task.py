@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import h5py
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from tests.footage import marking, write_coding
 from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest
-from vadpipe.extractors.base import ArraySpec, Runtime
+from vadpipe.extractors.base import ArraySpec, Rows, Runtime
 from vadpipe.extractors.clips import Clip, ClipAssembler, Span, plan_spans
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.footage.decode import FrameReader
@@ -134,7 +133,7 @@ def clips_of(spec: ExtractorSpec, n: int) -> list[Clip]:
 
 def expected_rows(spec: ExtractorSpec, clips: list[Clip]) -> Any:
     extractor = NullFeatures(NullConfig.model_validate(spec.config))
-    return extractor.extract(clips)["statistics"]
+    return extractor.extract(clips)["snippet"].arrays["statistics"]
 
 
 configs = st.fixed_dictionaries(
@@ -457,18 +456,11 @@ class Ragged(NullFeatures):
 
     @property
     def arrays(self) -> tuple[ArraySpec, ...]:
-        return (ArraySpec("objects", "table", ("object",), (), role="object"),)
+        return (ArraySpec("at", "int64", ("object",), (), role="object", ragged=True),)
 
     def extract(self, clips: Any) -> Any:
-        frames = [clip.frame_start for clip in clips for _ in range(clip.frame_start % 3)]
-        return {
-            "objects": pa.table(
-                {
-                    "frame_start": pa.array(frames, pa.int64()),
-                    "frame_stop": pa.array([f + 1 for f in frames], pa.int64()),
-                }
-            )
-        }
+        of = np.array([c.frame_start for c in clips for _ in range(c.frame_start % 3)], np.int64)
+        return {"object": Rows(of, of + 1, {"at": 10 * of}, clip_start=of)}
 
 
 @pytest.fixture
@@ -542,13 +534,13 @@ def test_numbers_that_are_not_finite_leave_no_shard(tmp_path: Path, fakes: list[
 
 
 @pytest.mark.parametrize("span_frames", [1000, 12, 5])
-def test_tables_come_back_whole(tmp_path: Path, fakes: list[int], span_frames: int) -> None:
+def test_ragged_rows_come_back_whole(tmp_path: Path, fakes: list[int], span_frames: int) -> None:
     """Also where a span has no clip: with 5 frames a span, and clips every 8."""
     spec = resolve_extractor("ragged", {"clip_length": 4, "stride": 8})
     done = run(tmp_path, drawing(40), video(40), [spec], span_frames)
-    table = done.features().arrays["objects"]
-    assert isinstance(table, pa.Table)
-    assert table["frame_start"].to_pylist() == [8, 8, 16, 32, 32]
+    features = done.features()
+    assert features.arrays["at"][:].tolist() == [80, 80, 160, 320, 320]
+    assert features.times["object"].frame_start.tolist() == [8, 8, 16, 32, 32]
 
 
 # --------------------------------------------------------------------------------------- the end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,20 +12,19 @@ from typing import Any
 
 import h5py
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vadpipe.data_manifests.atomic import CannotWrite
-from vadpipe.extractors.base import ArraySpec
+from vadpipe.extractors.base import ArraySpec, Rows
 from vadpipe.extractors.clips import Span, plan_spans
 from vadpipe.pipeline.store import feature_store as store_module
 from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.feature_store import FeatureStore, list_stores
 from vadpipe.pipeline.store.holdings import Holdings, whole_videos
-from vadpipe.pipeline.store.shard import ShardRow, VideoFacts, row_of
+from vadpipe.pipeline.store.shard import ShardRow, VideoFacts, row_of, verify_shard
 
 CONTENT = "s1-" + "ab" * 20
 SPEC = ArraySpec("x", "float16", ("snippet", "feature"), (3,), role="snippet")
@@ -46,7 +46,7 @@ def write(store: FeatureStore, span: Span, n_frames: int, stride: int = 4) -> An
     x = np.repeat(starts[:, None], 3, axis=1).astype(np.float16)
     facts = VideoFacts(25.0, n_frames if span.last else None, ("rotated",))
     stops = np.minimum(starts + stride, n_frames)
-    return store.write(span, {"x": x}, starts, stops, [SPEC], facts, PROVENANCE)
+    return store.write(span, {"snippet": Rows(starts, stops, {"x": x})}, [SPEC], facts, PROVENANCE)
 
 
 def has(store: FeatureStore, span: Span) -> bool:
@@ -118,7 +118,11 @@ def test_arrays_that_break_their_promise_are_refused(
     span = Span(CONTENT, 0, 8, True)
     with pytest.raises(StoreError, match=match):
         store.write(
-            span, {"x": x}, np.arange(2), np.arange(2) + 1, [SPEC], VideoFacts(1.0, 8), PROVENANCE
+            span,
+            {"snippet": Rows(np.arange(2), np.arange(2) + 1, {"x": x})},
+            [SPEC],
+            VideoFacts(1.0, 8),
+            PROVENANCE,
         )
     assert not has(store, span)
 
@@ -187,34 +191,88 @@ def test_links_and_external_data_are_refused(tmp_path: Path) -> None:
     write(store, Span(CONTENT, 0, 8, True), 8)
     (path,) = store.scan()
     with h5py.File(path, "r+") as file:
-        del file["x"]
-        file["x"] = h5py.ExternalLink("/etc/passwd", "/x")
+        del file["snippet/x"]
+        file["snippet/x"] = h5py.ExternalLink("/etc/passwd", "/x")
     with pytest.raises(StoreError, match="no data set"):
         store.read(CONTENT)
     with h5py.File(path, "r+") as file:
-        del file["x"]
-        file.create_dataset("x", (2, 3), "f2", external=[(str(tmp_path / "raw"), 0, 12)])
+        del file["snippet/x"]
+        file.create_dataset("snippet/x", (2, 3), "f2", external=[(str(tmp_path / "raw"), 0, 12)])
     with pytest.raises(StoreError, match="not a plain data set"):
         store.read(CONTENT)
 
 
-def test_tables_lie_beside_the_shard_and_are_checked(tmp_path: Path) -> None:
-    spec = ArraySpec("boxes", "table", ("object",), (), role="object")
-    store = make_store(tmp_path, arrays=[SPEC.to_json(), spec.to_json()])
-    for span in plan_spans(CONTENT, 12, 6):
-        frames = list(range(span.frame_start, span.frame_stop))
-        table = pa.table({"frame_start": frames, "frame_stop": [f + 1 for f in frames]})
-        x = np.zeros((len(frames), 3), np.float16)
-        facts = VideoFacts(25.0, 12 if span.last else None)
-        starts = np.array(frames)
-        arrays = {"x": x, "boxes": table}
-        store.write(span, arrays, starts, starts + 1, [SPEC, spec], facts, PROVENANCE)
-    boxes = store.read(CONTENT).arrays["boxes"]
-    assert boxes["frame_start"].to_pylist() == list(range(12))
+def test_a_group_that_is_a_link_elsewhere_is_refused(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    write(store, Span(CONTENT, 0, 8, True), 8)
+    (path,) = store.scan()
+    other = tmp_path / "other.h5"
+    other.write_bytes(path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        del file["snippet"]
+        file["snippet"] = h5py.ExternalLink(str(other), "/snippet")
+    with pytest.raises(StoreError, match="no data set"):
+        store.read(CONTENT)
+    with pytest.raises(StoreError, match="not a plain group"):
+        verify_shard(path)
+    with h5py.File(path, "r+") as file:
+        del file["snippet"]
+        file["away"] = h5py.SoftLink("/snippet")
+    assert len(store.verify()) == 1
+
+
+BOX = ArraySpec("boxes", "float32", ("object", "side"), (4,), role="object", ragged=True)
+
+
+def write_objects(store: FeatureStore, span: Span, n_frames: int) -> None:
+    """Frames of 0, 1, 2, 0, ... objects, and a row of the other axis every four frames."""
+    frames = np.arange(span.frame_start, span.frame_stop)
+    counts = frames % 3
+    of = np.repeat(frames, counts)
+    boxes = np.repeat(of[:, None], 4, axis=1).astype(np.float32)
+    starts = frames[frames % 4 == 0]
+    x = np.repeat(starts[:, None], 3, axis=1).astype(np.float16)
+    rows = {
+        "snippet": Rows(starts, np.minimum(starts + 4, n_frames), {"x": x}),
+        # objects are seen up to two frames after their clip began
+        "object": Rows(of + 2, of + 3, {"boxes": boxes}, clip_start=of),
+    }
+    facts = VideoFacts(25.0, n_frames if span.last else None)
+    store.write(span, rows, [SPEC, BOX], facts, PROVENANCE)
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(1, 40), sizes=st.lists(st.integers(1, 45), min_size=1, max_size=3))
+def test_axes_have_rows_of_their_own(
+    tmp_path_factory: pytest.TempPathFactory, n: int, sizes: list[int]
+) -> None:
+    """Any number of rows a clip, over any spans: each comes back once, in order."""
+    store = make_store(tmp_path_factory.mktemp("store"), arrays=[SPEC.to_json(), BOX.to_json()])
+    for size in sizes:
+        for span in plan_spans(CONTENT, n, size):
+            if not store.shard_path(span).is_file():
+                write_objects(store, span, n)
+    features = store.read(CONTENT)
+    frames = np.arange(n)
+    of = np.repeat(frames, frames % 3)
+    assert features.times["object"].frame_start.tolist() == (of + 2).tolist()
+    assert features.times["snippet"].frame_start.tolist() == list(range(0, n, 4))
+    assert features.arrays["boxes"].shape == (len(of), 4)
+    assert features.arrays["boxes"][:][:, 0].tolist() == of.tolist()
+    assert features.arrays["x"][:][:, 0].tolist() == list(range(0, n, 4))
     store.rebuild_index()
     assert store.verify() == []
-    next(store.video_folder(CONTENT).glob("*.boxes.parquet")).write_bytes(b"other")
-    assert len(store.verify()) == 1
+
+
+def test_a_shard_of_one_axis_has_the_checksum_of_format_1(tmp_path: Path) -> None:
+    """Models that were trained on imported features have it in their keys."""
+    row = write(make_store(tmp_path), Span(CONTENT, 0, 8, True), 8)
+    digest = hashlib.sha256()
+    x = np.array([[0] * 3, [4] * 3], np.float16)
+    times = {"frame_start": np.array([0, 4]), "frame_stop": np.array([4, 8])}
+    for name, values in sorted({"x": x, **times}.items()):
+        digest.update(f"{name} {values.dtype.str} {values.shape};".encode() + values.tobytes())
+    assert row.checksum == digest.hexdigest()
 
 
 def test_a_spec_that_was_edited_is_noticed(tmp_path: Path) -> None:

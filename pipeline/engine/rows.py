@@ -1,0 +1,88 @@
+"""What an extractor returns for a batch: checked, cast for storage, joined to a span's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...extractors.base import ArraySpec, Extractor, Rows, cast_checked
+from ...extractors.clips import Clip
+from ...extractors.errors import ExtractorError
+
+
+def checked_rows(
+    extractor: Extractor[Any], clips: Sequence[Clip], found: Mapping[str, Rows]
+) -> dict[str, Rows]:
+    """Rows of a batch as the specs of an extractor promise them, in storage precision.
+
+    Raises:
+        ExtractorError: an axis or array is missing or unexpected, lengths differ, values are not
+            finite, a clip of an axis that is not ragged has no row or several, or rows are not in
+            the order of their clips.
+    """
+    specs: dict[str, list[ArraySpec]] = {}
+    for spec in extractor.arrays:
+        specs.setdefault(spec.axis, []).append(spec)
+    if set(found) != set(specs):
+        raise ExtractorError(
+            f"{extractor.name} returned rows of {sorted(found)}, it promises {sorted(specs)}"
+        )
+    return {
+        axis: _checked_axis(f"{extractor.name}: axis {axis!r}", own, clips, found[axis])
+        for axis, own in specs.items()
+    }
+
+
+def _checked_axis(what: str, specs: Sequence[ArraySpec], clips: Sequence[Clip], rows: Rows) -> Rows:
+    promised = sorted(spec.name for spec in specs)
+    if sorted(rows.arrays) != promised:
+        raise ExtractorError(f"{what} has arrays {sorted(rows.arrays)}, promised are {promised}")
+    n = len(rows)
+    lengths = {"frame_stop": len(rows.frame_stop), **{k: len(v) for k, v in rows.arrays.items()}}
+    if rows.clip_start is not None:
+        lengths["clip_start"] = len(rows.clip_start)
+    wrong = {name: length for name, length in lengths.items() if length != n}
+    if wrong:
+        raise ExtractorError(f"{what} has {n} rows, but {wrong}")
+    starts = [clip.frame_start for clip in clips]
+    if not any(spec.ragged for spec in specs):
+        if n != len(clips):
+            raise ExtractorError(f"{what} has {n} rows for {len(clips)} clips; it is not ragged")
+    elif rows.clip_start is None or not np.isin(rows.clip_start, starts).all():
+        raise ExtractorError(f"{what}: clip_start must name a clip of the batch for every row")
+    for name in ("frame_start", "frame_stop", "clip_start"):
+        values = getattr(rows, name)
+        if values is not None and (np.diff(values) < 0).any():
+            raise ExtractorError(f"{what}: {name} goes back: rows must be in order of time")
+    return replace(
+        rows,
+        frame_start=np.asarray(rows.frame_start, np.int64),
+        frame_stop=np.asarray(rows.frame_stop, np.int64),
+        arrays={s.name: cast_checked(rows.arrays[s.name], s.dtype, s.name) for s in specs},
+        clip_start=None if rows.clip_start is None else np.asarray(rows.clip_start, np.int64),
+    )
+
+
+def joined(pieces: Sequence[Rows], specs: Sequence[ArraySpec]) -> Rows:
+    """The rows of one axis, batch after batch; none where there was no clip."""
+    nothing = np.empty(0, np.int64)
+    arrays: dict[str, NDArray[Any]] = {
+        spec.name: np.concatenate(
+            [np.empty((0, *spec.shape), spec.dtype), *(p.arrays[spec.name] for p in pieces)]
+        )
+        for spec in specs
+    }
+    clip_start = None
+    if any(spec.ragged for spec in specs):
+        own = (p.clip_start for p in pieces)
+        clip_start = np.concatenate([nothing, *(c for c in own if c is not None)])
+    return Rows(
+        np.concatenate([nothing, *(p.frame_start for p in pieces)]),
+        np.concatenate([nothing, *(p.frame_stop for p in pieces)]),
+        arrays,
+        clip_start,
+    )

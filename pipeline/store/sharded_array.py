@@ -1,0 +1,145 @@
+"""One array of one video, read row by row from its shards without loading the video.
+
+Contiguous data sets (format 2) are mapped into memory; a map is checked once and stays open while
+it is among those used last. Chunked ones (format 1) are read through HDF5.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import StoreError
+from .shard import checked_dataset, place_of
+
+MOST_OPEN = 512  # maps; each is one mapping of the process, and no open file
+
+_lock = threading.Lock()
+_open: OrderedDict[tuple[str, str, int, int, int], NDArray[Any] | None] = OrderedDict()
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows [start, stop) of one shard."""
+
+    path: Path
+    start: int
+    stop: int
+
+
+class ShardedArray:
+    """Rows of one array, joined over the shards of a video.
+
+    Args:
+        parts:
+            Which rows of which shards, in order of time.
+        axis:
+            The row axis.
+        name:
+            Of the array.
+    """
+
+    def __init__(self, parts: Sequence[Part], axis: str, name: str) -> None:
+        self._parts = [p for p in parts if p.stop > p.start] or list(parts[:1])
+        self._axis = axis
+        self._name = name
+        self._offsets = np.cumsum([0] + [p.stop - p.start for p in self._parts])
+        with h5py.File(self._parts[0].path, "r") as file:
+            dataset = checked_dataset(file, place_of(file, axis, name))
+            self._tail: tuple[int, ...] = dataset.shape[1:]
+            self._dtype: np.dtype[Any] = dataset.dtype
+
+    @property
+    def axis(self) -> str:
+        """The row axis."""
+        return self._axis
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, ...)."""
+        return (int(self._offsets[-1]), *self._tail)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As stored."""
+        return self._dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        start, stop, step = rows.indices(len(self))
+        if step != 1:
+            raise IndexError("shards are sliced with step 1")
+        out = np.empty((max(0, stop - start), *self._tail), self._dtype)
+        self.read_into(out, start)
+        return out
+
+    def read_into(self, out: NDArray[Any], start: int) -> None:
+        """Copy rows [start, start + len(out)) into `out`.
+
+        Raises:
+            StoreError: a shard is damaged or was replaced by something else.
+        """
+        stop = start + len(out)
+        first = int(np.searchsorted(self._offsets, start, side="right")) - 1
+        for part, low, high in zip(
+            self._parts[first:], self._offsets[first:-1], self._offsets[first + 1 :], strict=True
+        ):
+            a, b = max(start, int(low)), min(stop, int(high))
+            if a >= b:
+                break
+            at = part.start - int(low)
+            self._copy(part.path, a + at, b + at, out[a - start : b - start])
+
+    def _copy(self, path: Path, start: int, stop: int, out: NDArray[Any]) -> None:
+        values = mapped(path, self._axis, self._name)
+        if values is None:
+            with h5py.File(path, "r") as file:
+                values = checked_dataset(file, place_of(file, self._axis, self._name))[start:stop]
+            start, stop = 0, len(values)
+        if values.shape[1:] != out.shape[1:] or values.dtype != out.dtype or stop > len(values):
+            raise StoreError(f"{path}: {self._name!r} is not what the other shards hold")
+        out[...] = values[start:stop]
+
+
+def mapped(path: Path, axis: str, name: str) -> NDArray[Any] | None:
+    """A contiguous data set of a shard as a read-only map of the file; None for a chunked one.
+
+    The map is checked when it is opened, and again only if another file has taken its place.
+
+    Raises:
+        StoreError: it is no plain data set of this file, or the file is too short for it.
+        OSError: the file cannot be read.
+    """
+    stat = path.stat()
+    key = (str(path), f"{axis}/{name}", stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    with _lock:
+        if key in _open:
+            _open.move_to_end(key)
+            return _open[key]
+    values = _mapped(path, axis, name, stat.st_size)
+    with _lock:
+        _open[key] = values
+        while len(_open) > MOST_OPEN:
+            _open.popitem(last=False)
+    return values
+
+
+def _mapped(path: Path, axis: str, name: str, size: int) -> NDArray[Any] | None:
+    with h5py.File(path, "r") as file:
+        dataset = checked_dataset(file, place_of(file, axis, name))
+        if dataset.chunks is not None or dataset.size == 0:
+            return None
+        offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype
+    if offset is None or offset + dtype.itemsize * int(np.prod(shape)) > size:
+        raise StoreError(f"{path}: {name!r} is not wholly in the file")
+    return np.memmap(path, dtype, "r", offset, shape)
