@@ -170,7 +170,7 @@ def test_verify_finds_what_is_wrong(tmp_path: Path) -> None:
     assert store.rebuild_index() == 3
     assert store.verify() == []
     with h5py.File(first, "r+") as file:
-        file["x"][0, 0] = 7
+        file["snippet/x"][0, 0] = 7
     second.write_bytes(second.read_bytes()[:100])
     problems = store.verify()
     assert len(problems) == 2 and all(p.startswith("broken") for p in problems)
