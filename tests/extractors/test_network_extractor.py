@@ -89,7 +89,7 @@ def test_several_networks_each_with_its_weights_and_pixels() -> None:
     with pytest.raises(ExtractorError, match="call load"):
         made.extract(clips(1))
     made.load(Runtime(batch_size=8))
-    rows = made.extract(clips(3))
+    rows = arrays_of(made, clips(3))
     for slot, weights in given.items():
         network = Tiny(WIDTHS[slot])
         tensors = load_tensors(weights, network.state_dict())
@@ -116,5 +116,5 @@ def test_a_network_of_another_kind_runs_in_the_same_lane() -> None:
     given = {"reader": ResolvedWeights(TwoNetworks.networks["reader"][0], "random:0", None)}
     made = Counting(TwoNetworksConfig(teacher=False), weights=given)
     made.load(Runtime())
-    rows = made.extract(clips(2))
+    rows = arrays_of(made, clips(2))
     assert set(rows) == {"reader"} and np.asarray(rows["reader"]).tolist() == [[7.0] * 5] * 2

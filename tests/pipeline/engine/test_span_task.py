@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.footage import marking, write_coding
 from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest
-from vadpipe.extractors.base import ArraySpec, Rows, Runtime
+from vadpipe.extractors.base import ArraySpec, Rows, Runtime, one_row_each
 from vadpipe.extractors.clips import Clip, ClipAssembler, Span, plan_spans
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.footage.decode import FrameReader
@@ -446,11 +446,11 @@ class Infinite(NullFeatures):
     name: ClassVar[str] = "infinite"
 
     def extract(self, clips: Any) -> Any:
-        return {"statistics": np.full((len(clips), 8), np.inf, np.float32)}
+        return {"snippet": one_row_each(clips, {"statistics": np.full((len(clips), 8), np.inf)})}
 
 
 class Ragged(NullFeatures):
-    """A table: frame f has f % 3 rows."""
+    """The clip at frame f has f % 3 rows."""
 
     name: ClassVar[str] = "ragged"
 

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from vadpipe.extractors.base import ArraySpec, Rows, one_row_each
+from vadpipe.extractors.clips import Clip
+from vadpipe.extractors.errors import ExtractorError
+from vadpipe.extractors.null import NullConfig, NullFeatures
+from vadpipe.pipeline.engine.rows import checked_rows, joined
+
+MEAN = ArraySpec("mean", "float16", ("snippet", "feature"), (2,), role="snippet")
+BOX = ArraySpec("box", "float32", ("object", "side"), (4,), role="object", ragged=True)
+KIND = ArraySpec("kind", "int64", ("object",), (), ragged=True)
+
+
+class Both(NullFeatures):
+    """One row a clip on one axis, any number on the other."""
+
+    name: ClassVar[str] = "both"
+
+    @property
+    def arrays(self) -> tuple[ArraySpec, ...]:
+        return (MEAN, BOX, KIND)
+
+
+BOTH = Both(NullConfig())
+
+
+def clips(*starts: int) -> list[Clip]:
+    pixels = np.zeros((4, 2, 2, 3), np.uint8)
+    return [Clip(pixels, np.arange(s, s + 4), np.arange(4.0), s, s + 4) for s in starts]
+
+
+def found(*starts: int, counts: tuple[int, ...]) -> dict[str, Rows]:
+    of = np.repeat(np.array(starts, np.int64), counts)
+    boxes = {"box": np.ones((len(of), 4)), "kind": np.arange(len(of))}
+    return {
+        "snippet": one_row_each(clips(*starts), {"mean": np.zeros((len(starts), 2))}),
+        "object": Rows(of, of + 1, boxes, clip_start=of),
+    }
+
+
+def test_rows_are_cast_for_storage() -> None:
+    rows = checked_rows(BOTH, clips(0, 8), found(0, 8, counts=(2, 0)))
+    assert rows["snippet"].arrays["mean"].dtype == np.float16
+    assert rows["object"].arrays["box"].shape == (2, 4) and len(rows["object"]) == 2
+
+
+def test_batches_are_joined_in_order() -> None:
+    pieces = [
+        checked_rows(BOTH, clips(*s), found(*s, counts=c))["object"]
+        for s, c in (((0, 8), (2, 1)), ((16,), (0,)), ((24,), (3,)))
+    ]
+    whole = joined(pieces, [BOX, KIND])
+    assert whole.frame_start.tolist() == [0, 0, 8, 24, 24, 24]
+    assert whole.clip_start is not None and whole.clip_start.tolist() == [0, 0, 8, 24, 24, 24]
+    assert whole.arrays["kind"].tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_no_batch_is_no_row_of_the_promised_shape() -> None:
+    nothing = joined([], [BOX, KIND])
+    assert nothing.arrays["box"].shape == (0, 4) and nothing.arrays["kind"].dtype == np.int64
+    assert nothing.clip_start is not None and len(nothing.clip_start) == 0
+    assert joined([], [MEAN]).clip_start is None
+
+
+def changed(axis: str, **values: Any) -> dict[str, Rows]:
+    rows = found(0, 8, counts=(1, 1))
+    return rows | {axis: replace(rows[axis], **values)}
+
+
+@pytest.mark.parametrize(
+    ("rows", "match"),
+    [
+        ({"snippet": found(0, counts=(1,))["snippet"]}, "it promises"),
+        (changed("object", arrays={"box": np.ones((2, 4))}), "promised are"),
+        (changed("object", frame_stop=np.array([1])), "has 2 rows, but"),
+        (changed("object", arrays={"box": np.ones((3, 4)), "kind": np.arange(2)}), "but .*box"),
+        (changed("object", clip_start=None), "clip_start must name a clip"),
+        (changed("object", clip_start=np.array([0, 7])), "clip_start must name a clip"),
+        (changed("object", clip_start=np.array([8, 0])), "clip_start goes back"),
+        (changed("object", frame_start=np.array([8, 0])), "frame_start goes back"),
+        (changed("object", frame_stop=np.array([9, 1])), "frame_stop goes back"),
+        (changed("snippet", arrays={"mean": np.full((2, 2), 1e9)}), "not finite in float16"),
+        ({**found(0, 8, counts=(1, 1)), "snippet": found(0, counts=(1,))["snippet"]}, "not ragged"),
+    ],
+)
+def test_what_breaks_the_promise_is_named(rows: dict[str, Rows], match: str) -> None:
+    with pytest.raises(ExtractorError, match=match):
+        checked_rows(BOTH, clips(0, 8), rows)

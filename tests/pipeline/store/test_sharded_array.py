@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vadpipe.pipeline.store import sharded_array
+from vadpipe.pipeline.store.errors import StoreError
+from vadpipe.pipeline.store.sharded_array import Part, ShardedArray, mapped
+
+ROWS = np.arange(60, dtype=np.float32).reshape(20, 3)
+
+
+def shards(folder: Path, borders: list[int], chunked: bool = False) -> list[Part]:
+    parts = []
+    for number, (start, stop) in enumerate(pairwise(borders)):
+        path = folder / f"{number}.h5"
+        with h5py.File(path, "w") as file:
+            if chunked:
+                file.create_dataset(
+                    "x", data=ROWS[start:stop], chunks=(1, 3) if stop > start else None
+                )
+            else:
+                file.attrs["format"] = 2
+                file.create_dataset("snippet/x", data=ROWS[start:stop])
+        parts.append(Part(path, 0, stop - start))
+    return parts
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@settings(max_examples=25, deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, 20), max_size=3),
+    rows=st.tuples(st.integers(0, 20), st.integers(0, 20)),
+)
+def test_slices_cross_shards(
+    tmp_path_factory: pytest.TempPathFactory,
+    chunked: bool,
+    cuts: list[int],
+    rows: tuple[int, int],
+) -> None:
+    """Of both formats, also where a shard has no rows."""
+    parts = shards(tmp_path_factory.mktemp("x"), sorted([0, *cuts, 20]), chunked)
+    array = ShardedArray(parts, "snippet", "x")
+    assert array.shape == (20, 3) and array.dtype == np.float32
+    assert np.array_equal(array[slice(*rows)], ROWS[slice(*rows)])
+
+
+def test_part_of_a_shard(tmp_path: Path) -> None:
+    (part,) = shards(tmp_path, [0, 20])
+    array = ShardedArray([Part(part.path, 5, 9)], "snippet", "x")
+    assert np.array_equal(array[1:3], ROWS[6:8]) and len(array) == 4
+    with pytest.raises(IndexError, match="step 1"):
+        array[::2]
+
+
+def test_a_map_is_opened_once_until_another_file_takes_its_place(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    real = sharded_array._mapped
+    monkeypatch.setattr(
+        sharded_array, "_mapped", lambda path, *rest: opened.append(path) or real(path, *rest)
+    )
+    (part,) = shards(tmp_path, [0, 20])
+    for _ in range(3):
+        values = mapped(part.path, "snippet", "x")
+        assert values is not None and not values.flags.writeable
+    assert len(opened) == 1
+    (other,) = shards(tmp_path_factory.mktemp("other"), [0, 10])
+    other.path.replace(part.path)
+    values = mapped(part.path, "snippet", "x")
+    assert values is not None and len(values) == 10 and len(opened) == 2
+
+
+def test_few_maps_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharded_array, "MOST_OPEN", 2)
+    for part in shards(tmp_path, [0, 5, 10, 15, 20]):
+        mapped(part.path, "snippet", "x")
+    assert len(sharded_array._open) == 2
+
+
+def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
+    """Reading beyond the end of a mapped file would kill the process."""
+    (part,) = shards(tmp_path, [0, 20])
+    with h5py.File(part.path) as file:
+        offset = file["snippet/x"].id.get_offset()
+    with part.path.open("r+b") as handle:
+        handle.truncate(offset + 10)
+    with pytest.raises((StoreError, OSError)):
+        mapped(part.path, "snippet", "x")
+
+
+def test_shards_that_differ_are_refused(tmp_path: Path) -> None:
+    parts = shards(tmp_path, [0, 10, 20])
+    with h5py.File(parts[1].path, "w") as file:
+        file.attrs["format"] = 2
+        file.create_dataset("snippet/x", data=np.zeros((10, 4), np.float32))
+    with pytest.raises(StoreError, match="not what the other shards hold"):
+        ShardedArray(parts, "snippet", "x")[5:15]
