@@ -300,8 +300,8 @@ def test_the_command(tmp_path: Path) -> None:
         x = np.zeros((len(starts), 2), np.float16)
         facts = VideoFacts(25.0, n)
         stops = np.minimum(starts + 16, n)
-        rows = {"snippet": Rows(starts, stops, {"x": x})}
-        store.add_index_part([store.write(span, rows, [SPEC], facts, {"vadpipe": "0"})])
+        made = {"snippet": Rows(starts, stops, {"x": x})}
+        store.add_index_part([store.write(span, made, [SPEC], facts, {"vadpipe": "0"})])
     path = write_manifest(listed, tmp_path / "ped2.csv")
     common = (path, "--features", "toy", "--cache", cache)
     code, text = run(*common)

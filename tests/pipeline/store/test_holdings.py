@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vadpipe.extractors.base import ArraySpec
+from vadpipe.extractors.base import ArraySpec, Rows
 from vadpipe.extractors.clips import Span
 from vadpipe.pipeline.store.feature_store import FeatureStore
 from vadpipe.pipeline.store.holdings import Holdings, covers, whole_videos
@@ -35,8 +35,8 @@ def write(store: FeatureStore, start: int, stop: int, *, last: bool = False) -> 
     n = (stop - start) // 4
     begin = start + 4 * np.arange(n)
     facts = VideoFacts(25.0, stop if last else None)
-    x = {"x": np.zeros((n, 3), np.float16)}
-    return store.write(Span(CONTENT, start, stop, last), x, begin, begin + 4, [SPEC], facts, {})
+    rows = {"snippet": Rows(begin, begin + 4, {"x": np.zeros((n, 3), np.float16)})}
+    return store.write(Span(CONTENT, start, stop, last), rows, [SPEC], facts, {})
 
 
 def has(store: FeatureStore, span: Span) -> bool:
