@@ -165,7 +165,7 @@ def find_stores(
             candidates = [
                 s for s in candidates if s.name.startswith(wanted) or import_name(s) == wanted
             ]
-        else:  # what a run was started for but never finished is no candidate
+        else:  # prefer sets that are whole to those of a run that never finished
             contents = {row.content_id for row in rows.values()}
             whole = [s for s in candidates if whole_videos(s, contents) == contents]
             candidates = whole or candidates

@@ -26,8 +26,8 @@ SNIPPET = 16  # frames
 REPLICATES = 1000  # of the bootstrap
 SPREAD_OF = ("micro_auc", "average_precision")  # what is compared between runs
 
-# What the reference ground truth of the weakly supervised methods gives the frames that pad a video
-# to whole snippets; "normal" where a data set is not named.
+# Label of the frames that pad a video to whole snippets, as in the reference ground truth of the
+# weakly supervised methods; "normal" where a data set is not named.
 PAD_LABELS: Mapping[str, PadLabel] = {"shanghaitech": "last"}
 
 
@@ -113,13 +113,13 @@ def evaluate_scores(
             snippet of 16, as the reference code of the weakly supervised methods does. "auto" is
             "pad16" where the detector is weakly supervised and all rows are such snippets.
         replicates:
-            Of the bootstrap; 0 gives no intervals.
+            Of the bootstrap; 0 measures no intervals.
         seed:
             Of the bootstrap.
 
     Raises:
         MetricsError: nothing to measure, a video's length is not the one that its labels are for,
-            or "pad16" is asked for where rows are no snippets of 16 frames.
+            or "pad16" is asked for and rows are not snippets of 16 frames.
         ScoreFolderError: the score folder is incomplete or damaged.
     """
     folder = ScoreFolder(scores)
@@ -199,17 +199,18 @@ def evaluate_runs(
         folders:
             Score folders, such as one for every seed of a training.
         manifest:
-            As in `evaluate`.
+            As in `evaluate_scores`.
         align:
-            As in `evaluate`.
+            As in `evaluate_scores`.
         replicates:
-            As in `evaluate`.
+            As in `evaluate_scores`.
         seed:
-            As in `evaluate`.
+            As in `evaluate_scores`.
 
     Raises:
-        MetricsError: as `evaluate`; or a folder is given twice, is about other videos than the
-            first, or was aligned otherwise: a mean over these would mean nothing.
+        MetricsError: as in `evaluate_scores`; or a folder is given twice, is about other videos
+            than the first, or was aligned in another way: their mean has no meaning.
+        ScoreFolderError: a score folder is incomplete or damaged.
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise MetricsError("a score folder is given twice: every run counts once")

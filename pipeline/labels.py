@@ -1,8 +1,8 @@
-"""Labels check: does what a manifest states fit the features, or the scores, that are at hand?
+"""Labels check: do the labels of a manifest fit the features or the scores?
 
 Weakly supervised data sets come in pieces: lists and frame labels from one place, features from
-another, footage from a third. A video that is missing, or that is longer or shorter than its labels
-say, moves every number without an error; here it is named, and by how much it is off.
+another, footage from a third. A video that is missing, longer or shorter than its labels say
+changes every metric without an error. This check names it and says by how many frames it is off.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Found:
         frames: by the decoder; of snippets without footage, up to where the rows reach.
         rows: of its features or scores.
         snippet: frames of the first row of those; 0 where the length is exact.
-        open: True if rows divide the whole video, and nobody knows its length.
+        open: True if rows divide the whole video and its length is unknown.
     """
 
     frames: int
@@ -59,15 +59,15 @@ class Found:
 
 @dataclass(frozen=True)
 class VideoCheck:
-    """One video, its labels beside what was found.
+    """One video: its labels, and what was found.
 
     Attributes:
         video_id: as in the manifest.
-        split: likewise.
+        split: as in the manifest.
         stated: frames as the data set states them, or None.
         labelled: one past the last abnormal frame; 0 where there is none.
         frames: that the features or scores are about; None where there are none.
-        rows: likewise.
+        rows: of the features or scores; None where there are none.
         verdict: see `MEANING`.
         off: frames that are too many (positive) or too few.
         message: what went wrong in reading.
@@ -148,7 +148,7 @@ class LabelCheck:
         if self.stated and not self.differences:
             lines.append(f"these are the totals of {self.dataset}")
         elif self.stated:
-            lines.append("a subset, or a split of one's own, is checked with --subset")
+            lines.append("a subset, or a split of your own, is checked with --subset")
         else:
             lines.append("totals are not compared")
         for source in self.sources:
@@ -209,7 +209,7 @@ def check_labels(
         split:
             Compare videos of this split only.
         subset:
-            Do not compare totals: videos are missing on purpose, or the split is one's own.
+            Do not compare totals: videos are missing on purpose, or the split is your own.
 
     Raises:
         ManifestError: there is no video to compare.

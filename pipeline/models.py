@@ -31,8 +31,8 @@ class ModelFolder:
 
     `config.json` is the card: settings, recipes of the features, training records, calibration. It
     is written last, so a folder that has it is finished. `weights.safetensors` holds the arrays,
-    `log.parquet` the training log. The state of a training that was killed is kept beside the
-    folder, in `unfinished/<its name>`. Every file is written whole or not at all.
+    `log.parquet` the training log. The state of a training that was killed is kept next
+    to the folder, in `unfinished/<its name>`. Every file is written whole or not at all.
 
     Args:
         path:
@@ -108,14 +108,14 @@ class ModelFolder:
         write_text(self._card, json.dumps(config, indent=1, sort_keys=True))
 
     def card(self) -> dict[str, Any]:
-        """What `save` wrote beside the arrays.
+        """What `save` wrote besides the arrays.
 
         Raises:
             DetectorError: the folder holds no finished model.
         """
         if not self.is_finished():
             raise DetectorError(
-                f"{self.path} is no model folder: it has no {self._card.name} (run train first)"
+                f"{self.path} is not a model folder: it has no {self._card.name} (run train first)"
             )
         card: dict[str, Any] = json.loads(self._card.read_text(encoding="utf-8"))
         return card
@@ -166,7 +166,7 @@ def specs_of_model(
     cache: Path | None = None,
     engine: Engine | None = None,
 ) -> list[ExtractorSpec]:
-    """The extractors that give exactly the features that a model was trained on.
+    """The extractors of exactly those features that a model was trained on.
 
     Imported features have none, see `imported_stores`.
 
@@ -174,7 +174,7 @@ def specs_of_model(
         card:
             Of the model.
         weights:
-            One's own weights files, where the model was trained with some; networks that are not
+            Weights files of your own, if the model was trained with some; networks that are not
             named take what the model was trained with.
         settled:
             Extractors of the same run: taken where they are those of the model.
@@ -184,7 +184,7 @@ def specs_of_model(
             Where they will run.
 
     Raises:
-        ExtractorError: they cannot be had; the message names the fields that differ.
+        ExtractorError: there are no such extractors; the message names the fields that differ.
         WeightsError: the weights are missing.
     """
     known = {key_of(spec.recipe()): spec for spec in settled}
@@ -270,7 +270,7 @@ def how_to_import(store: FeatureStore) -> str:
 
 
 def checksums_of(stores: Sequence[FeatureStore]) -> dict[str, list[str]]:
-    """content_id -> what its imported features are; a recipe does not tell that."""
+    """content_id -> checksums of its imported features, which no recipe decides."""
     found: dict[str, list[str]] = {}
     for store in stores:
         for row in store.index().select(["content_id", "checksum"]).to_pylist():
@@ -279,13 +279,13 @@ def checksums_of(stores: Sequence[FeatureStore]) -> dict[str, list[str]]:
 
 
 def _weights_spec(recipe: Mapping[str, Any], slot: str, identity: str, cache: Path | None) -> str:
-    """What to give `resolve` so that it finds the weights of a network of a recipe."""
+    """The `--weights` value that stands for the weights of a network of a recipe."""
     if identity.startswith("random:"):
         return identity
     extractor = recipe["extractor"]
     kind = EXTRACTORS[extractor]
     for card in kind.networks_for(kind.Config.model_validate(recipe["config"])).get(slot, ()):
-        # a card that states no hash stands for whatever was fetched for it
+        # a card that states no hash stands for the file that was fetched for it
         if identity == (card.sha256 or verify(card, cache).sha256):
             return card.name
     option = "--weights FILE" if slot == NETWORK else f"--weights {slot}=FILE"
@@ -300,7 +300,7 @@ def imported_contents(
 ) -> dict[str, Any]:
     """What stands for the numbers of imported features in a model's key: their checksums.
 
-    A recipe decides what an extractor gives, but says nothing of what others have extracted.
+    A recipe decides what an extractor returns, but not what others have extracted.
     """
     wanted = {row.content_id for row in rows.values()}
     found = {

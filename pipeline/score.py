@@ -1,4 +1,4 @@
-"""Score stage: a model and some footage -> a score folder; what is missing is extracted first."""
+"""Score stage: a model and footage -> a score folder; missing features are extracted first."""
 
 from __future__ import annotations
 
@@ -87,11 +87,10 @@ def score_footage(
 ) -> Scored:
     """Score the videos of a manifest with a trained model.
 
-    Writes `run.json`, `videos.parquet`, `scores/<video_id>.parquet` (one part a video, at the
-    detector's rate), `maps/<video_id>.h5` where the detector gives maps, `scores.parquet` (all
-    parts in one), `events.parquet` and `failures.parquet` under `out`. A video is scored as soon as
-    its features are whole. Parts and maps of the same model and footage are kept, and need no
-    features any more.
+    Writes one part for each video (at the detector's rate), its maps where the detector makes any,
+    and at the end the tables of scores, videos, events and failures and the facts of the run, see
+    `ScoreFolder`. A video is scored as soon as its features are whole. Parts and maps of the same
+    model and footage are kept; their features are not needed any more.
 
     Args:
         model:
@@ -109,15 +108,15 @@ def score_footage(
         events:
             How scores become events.
         weights:
-            One's own weights file, where the model's features came from one; slot -> file where
+            Weights file of your own, if the model's features came from one; slot -> file where
             an extractor has several networks.
         settled:
             Extractors of the same run, taken where the model was trained on their features.
         keep_maps:
             Store the maps of videos that are scored.
         discard_features:
-            Keep the features of a video only until it is scored, in the score folder: those of the
-            videos at work are all that is on disk at a time. Features in the cache are used and
+            Keep the features of a video in the score folder, and only until it is scored: the disk
+            holds no more than those of the videos in progress. Features in the cache are used and
             kept.
         command:
             Noted in run.json.
@@ -127,7 +126,7 @@ def score_footage(
         ExtractorError: this version extracts other features than the model was trained on.
         StoreError: the model was trained on imported features that the cache does not have.
         ClusterError: the cluster cannot be used.
-        CannotWrite: the disk is full or read-only; what is finished is kept.
+        CannotWrite: the disk is full or read-only; finished videos and shards are kept.
         ScoreFolderError: another run writes to the same score folder.
     """
     engine, config = engine or Engine(), events or EventConfig()
@@ -285,9 +284,9 @@ def _extract_and_score(
     place: Path,
     engine: Engine,
 ) -> Extracted:
-    """Extract what is missing into `place`; a video is scored as soon as its features are whole.
+    """Extract missing features into `place`; score each video as soon as its features are whole.
 
-    Where that is not the cache, they are deleted then.
+    If `place` is not the cache, the features of a video are deleted after it is scored.
     """
     stores = stores_of(specs, place)
     waiting: dict[str, list[VideoRecord]] = {}
@@ -305,7 +304,7 @@ def _extract_and_score(
     extracted = extract_features(
         manifest, probed, specs, cache, engine=engine, when_done=score_video, store_root=place
     )
-    # What a run that was killed has left behind was whole from the beginning.
+    # Features that a killed run has finished: no task of this run reports them.
     for content in {rows[v].content_id for v in extracted.rows} & waiting.keys():
         score_video(content)
     return extracted
@@ -320,10 +319,10 @@ def _write_tables(
     config: EventConfig,
     done: Scored,
 ) -> None:
-    """scores.parquet, videos.parquet and events.parquet in one pass over the parts.
+    """Write the tables of scores, videos and events in one pass over the parts.
 
-    In manifest order, a row group a video in the first and one for many in the others: memory does
-    not grow with the number of videos.
+    Rows are in manifest order. Scores get a row group for each video, the others one for
+    `ROW_GROUP` videos, so memory does not grow with the number of videos.
     """
     with folder.tables(detector.name) as tables:
         for first in range(0, len(records), ROW_GROUP):

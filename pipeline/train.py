@@ -54,9 +54,9 @@ def train_detector(
     tensorboard: Path | None = None,
     force: bool = False,
 ) -> Trained:
-    """Train on the manifest's train split; an equal model that is there already is kept.
+    """Train on the manifest's train split, unless the cache has a model of the same recipe.
 
-    A training that was killed goes on from its last checkpoint.
+    A training that was killed continues from its last checkpoint.
 
     Args:
         detector_name:
@@ -68,7 +68,7 @@ def train_detector(
         cache:
             Root of the cache.
         features:
-            role -> feature set, where several would do.
+            role -> feature set, where several fit.
         settings:
             Config values that differ from the defaults.
         weights:
@@ -76,15 +76,15 @@ def train_detector(
             "random:SEED"; slot -> such a spec where there are several. A network that is not named
             takes its default card.
         seed:
-            Of everything random.
+            Of all random numbers.
         device:
             Where to train.
         holdout:
-            Share of the normal videos that are not trained on and give the threshold, for detectors
-            that cannot score a training video as if it were new. 0 trains on all of them, and the
-            threshold comes from the training videos themselves, which is too low for new ones.
+            Share of the normal videos that are held back from training to set the threshold, for
+            detectors that cannot score a training video as if it were new. 0 trains on all videos;
+            the threshold then comes from the training videos and is too low for new ones.
         memory:
-            Bytes of training data on the device; None: half of what is free there.
+            Bytes of training data on the device; None takes half of the free memory.
         tensorboard:
             Folder for TensorBoard's event files.
         force:
@@ -187,7 +187,7 @@ def training_records(manifest: Manifest, supervision: Supervision) -> list[Video
     if not records:
         splits = ", ".join(sorted({r.split for r in manifest.records})) or "nothing"
         raise DetectorError(
-            f"the manifest has no training videos (it has: {splits}); for one's own footage make "
+            f"the manifest has no training videos (it has: {splits}); for footage of your own make "
             "it with --split train or --train-fraction"
         )
     abnormal = [r.video_id for r in records if r.label == 1]
@@ -218,7 +218,7 @@ def _fit_and_calibrate(
     holdout: float,
     options: FitOptions,
 ) -> tuple[FitLog, Calibration]:
-    """Fit, and take the quantiles of raw scores on normal videos that were held back."""
+    """Fit, then take the quantiles of the raw scores of normal videos that were held back."""
     held_out = detector.held_out_scores(source, seed=seed)
     if held_out is not None:
         log = detector.fit(source, device=device, seed=seed, options=options)

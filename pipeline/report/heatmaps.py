@@ -24,7 +24,7 @@ from ..scores.folder import ScoreFolder, ScoreFolderError
 from ..scores.maps import ScoreMaps, Share
 from ..store.errors import StoreError
 
-SAMPLE_VALUES = 4_000_000  # most values behind one scale
+SAMPLE_VALUES = 4_000_000  # most values that one scale is taken from
 LONGEST_SIDE = 960  # pixels, of a picture file
 BAR, BAR_COLOURS, TEXT_WIDTH = 34, 10, 420  # pixels below a picture file: in all, colours; its text
 PICTURE_NAME = re.compile(r"\d{9,}_.+\.png")
@@ -303,7 +303,7 @@ def picture_path(folder: Path, video_id: str, frame: int, name: str) -> Path:
     """`<folder>/<video_id>/<frame>_<map>.png`; what a file name may not have becomes "-".
 
     Raises:
-        ScoreFolderError: the id is no folder name.
+        ScoreFolderError: the id is not a folder name.
     """
     if Path(video_id).name != video_id or video_id == "..":
         raise ScoreFolderError(

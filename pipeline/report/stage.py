@@ -107,7 +107,7 @@ def write_report(
             How score maps are drawn.
         heatmap_files:
             Write the heat-maps of the shown events also as
-            `heatmaps/<video_id>/<frame>_<map>.png` beside the page, and delete those of an earlier
+            `heatmaps/<video_id>/<frame>_<map>.png` next to the page, and delete those of an earlier
             page there.
         max_heatmap_files:
             Events of a video that get such files, highest peaks first.
@@ -281,7 +281,7 @@ class _Painter:
         self._files = set(frames[: self._max_files])
         try:
             self._wanted = self._maps.of(video_id, frames)
-        except Exception as error:  # whatever is wrong with one file, the page shows it
+        except Exception as error:  # a damaged file must not stop the page: it shows the error
             self.notes[video_id] = f"No heat-maps. {type(error).__name__}: {error}"
         left_out = max([len(found) - MAPS for found in self._wanted.values()], default=0)
         if left_out > 0:

@@ -49,14 +49,14 @@ def event_thumbnails(
 ) -> dict[int, Thumbnail]:
     """Small pictures of some frames of a video, decoding little more than these.
 
-    Footage raises nothing: it may have moved or be damaged since it was scored, and the report has
-    to say so and go on.
+    Footage that has moved or been damaged since it was scored raises nothing: the thumbnail says
+    so, and the report goes on.
 
     Args:
         path:
             File or image folder; None where there is no footage.
         content_id:
-            Of the footage that was scored; another one at this path gives no pictures.
+            Of the footage that was scored; if another file is at this path, there are no pictures.
         frames:
             Frame numbers.
         probe:
@@ -92,7 +92,7 @@ def _decode(
     if path is None:
         yield from ((frame, "There is no footage, only imported features") for frame in wanted)
         return
-    given: set[int] = set()
+    done: set[int] = set()
     reason = "the file ends before this frame"
     try:
         row = probe(path, hash_mode="full" if content_id.startswith("f1-") else "sampled")
@@ -100,15 +100,15 @@ def _decode(
             raise DecodeError("this is not the file that was scored: it has changed since")
         try:
             for frame, pixels in _fetch(row, wanted, in_order_frames):
-                given.add(frame)
+                done.add(frame)
                 yield frame, pixels
         except SeekMismatch:
             for frame, pixels in _fetch(in_order(row), wanted, in_order_frames):
-                given.add(frame)
+                done.add(frame)
                 yield frame, pixels
-    except Exception as error:  # whatever is wrong with one file, the page shows it
+    except Exception as error:  # a damaged file must not stop the page: it shows the error
         reason = f"{type(error).__name__}: {error}"
-    yield from ((frame, reason) for frame in wanted if frame not in given)
+    yield from ((frame, reason) for frame in wanted if frame not in done)
 
 
 def _fetch(

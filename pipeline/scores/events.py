@@ -60,7 +60,7 @@ class EventConfig(BaseModel):
         quantile: an event needs a frame above this quantile of normal scores; 0.99 lets about 1 %
             of normal rows through.
         release_quantile: an event goes on while scores stay above this quantile (hysteresis), so
-            that a score that hovers at the threshold gives one event.
+            that a score that hovers at the threshold makes one event.
         merge_seconds: events with no more than this between them become one.
         min_seconds: shorter events are dropped, after merging. Half a second is below one snippet
             of 16 frames at 25 fps: it drops flicker of frame-wise detectors only.
@@ -92,7 +92,7 @@ class Threshold:
     Attributes:
         quantile: as asked.
         value: raw score.
-        warnings: why the value deserves little trust; () where it is sound.
+        warnings: why the value may be wrong for new footage; () where there is no reason.
     """
 
     quantile: float
@@ -125,8 +125,8 @@ class Calibration:
     Attributes:
         levels: ascending from 0 to 1.
         values: the raw score at each level, ascending.
-        n_rows: score rows behind them; neighbouring rows of a video are not independent.
-        n_videos: videos behind them.
+        n_rows: score rows they were taken from; neighbouring rows of a video are not independent.
+        n_videos: videos they were taken from.
         method: how the rows were held back, for the reader of the model ("leave one video out").
     """
 
@@ -157,8 +157,8 @@ class Calibration:
         """Take the quantiles of the rows of all videos together.
 
         The q-quantile is the order statistic number q (n + 1) (Weibull's). A new row that is
-        exchangeable with the n lies above it with probability 1 - q, whatever the distribution;
-        the more usual q (n - 1) + 1 lets more through when rows are few.
+        exchangeable with the n lies above it with probability 1 - q under any distribution; the
+        more usual q (n - 1) + 1 lets more through when rows are few.
 
         Args:
             scores:
@@ -225,7 +225,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Calibration:
-        """Read what `to_json` gave.
+        """Read what `to_json` wrote.
 
         Raises:
             EventError: a value is missing or is not what it should be.
@@ -238,15 +238,15 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Event:
-    """A stretch of a video that deserves a look.
+    """A stretch of a video with unusually high scores.
 
     Attributes:
         frame_start: first frame.
         frame_stop: one past the last frame.
         start_s: seconds from the start of the file, frame_start / fps.
-        end_s: likewise of frame_stop.
+        end_s: frame_stop / fps.
         peak_frame: middle of the first run of frames that have the highest score.
-        peak_s: likewise in seconds.
+        peak_s: peak_frame / fps.
         peak_score: the highest score.
         mean_score: mean over the frames of the event.
     """
@@ -297,8 +297,8 @@ def find_events(
         Disjoint events in order of time.
 
     Raises:
-        EventError: fps or the thresholds make no sense.
-        MetricsError: the rows make no sense.
+        EventError: fps is not positive, or the thresholds are not ordered.
+        MetricsError: the rows are no windows of frames with finite scores.
     """
     if not (math.isfinite(fps) and fps > 0):
         raise EventError(f"fps {fps} is not a positive number")
@@ -314,7 +314,7 @@ def find_events(
     shortest = math.ceil(config.min_seconds * fps - 1e-6)
     pad = round(config.pad_seconds * fps)
     runs = np.flatnonzero(np.diff(frames > low, prepend=False, append=False)).reshape(-1, 2)
-    alarms = np.concatenate([[0], np.cumsum(frames > high)])  # alarms in front of each frame
+    alarms = np.concatenate([[0], np.cumsum(frames > high)])  # alarms before each frame
     runs = runs[alarms[runs[:, 1]] > alarms[runs[:, 0]]]
     runs = _merge(runs, gap)
     runs = runs[runs[:, 1] - runs[:, 0] >= shortest]

@@ -229,7 +229,7 @@ class ScoreFolder:
         """The rows of a video: frame_start, frame_stop, score, further columns of the detector.
 
         Raises:
-            ScoreFolderError: they are missing or damaged, or the id is no file name.
+            ScoreFolderError: they are missing or damaged, or the id is not a file name.
         """
         path = self._part_path(video_id)
         if not path.is_file():
@@ -245,7 +245,7 @@ class ScoreFolder:
 
         Raises:
             StoreError: the file is damaged, or is not what `write_scores` writes.
-            ScoreFolderError: the id is no file name.
+            ScoreFolderError: the id is not a file name.
         """
         return open_maps(self._maps_path(video_id))
 
@@ -269,7 +269,7 @@ class ScoreFolder:
 
         Raises:
             StoreError: the video has no maps, or none of this name; the message lists what it has.
-            ScoreFolderError: the id is no file name.
+            ScoreFolderError: the id is not a file name.
         """
         maps = self.maps(video_id)
         if maps is None:

@@ -53,7 +53,7 @@ def expand_to_frames(
     if not np.isfinite(values).all():
         raise MetricsError("scores are not finite")
     if (first >= last).any():
-        raise MetricsError("a window is empty: frame_stop has to be behind frame_start")
+        raise MetricsError("a window is empty: frame_stop has to be after frame_start")
     if start >= stop:
         raise MetricsError(f"the frame range [{start}, {stop}) is empty")
 
@@ -73,21 +73,21 @@ def expand_to_frames(
         return np.cumsum(steps[:-1])
 
     count = covering_sum(np.ones(len(values), dtype=np.int64))  # (frames,)
-    # Sums of floats leave rounding behind; sums of row numbers do not. Where one window covers a
+    # Sums of floats round; sums of row numbers do not. Where one window covers a
     # frame, the sum of numbers is that window's number.
     row = covering_sum(np.arange(len(values)))
     result = values[np.where(count == 1, row, 0)]
     if count.max() > 1:
         many = count > 1
         mean = covering_sum(values)[many] / count[many]
-        result[many] = np.clip(mean, values.min(), values.max())  # rounding leads out of no range
+        result[many] = np.clip(mean, values.min(), values.max())  # despite rounding
 
     covered = np.flatnonzero(count)
     bare = np.flatnonzero(count == 0)
     if len(bare):
         place = np.searchsorted(covered, bare)
         before = covered[np.maximum(place - 1, 0)]
-        behind = covered[np.minimum(place, len(covered) - 1)]
-        earlier = np.abs(bare - before) <= np.abs(behind - bare)
-        result[bare] = result[np.where(earlier, before, behind)]
+        after = covered[np.minimum(place, len(covered) - 1)]
+        earlier = np.abs(bare - before) <= np.abs(after - bare)
+        result[bare] = result[np.where(earlier, before, after)]
     return result

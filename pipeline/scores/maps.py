@@ -176,7 +176,7 @@ def open_maps(path: Path) -> ScoreMaps | None:
 def covered_by_grids(recipes: Iterable[Mapping[str, Any]]) -> dict[tuple[int, int], Share]:
     """What share of the frame the patch grids of feature recipes cover, where it is not all of it.
 
-    Grids start at the top left; what is left over at the bottom and on the right is in no patch.
+    Grids start at the top left; pixels that remain at the bottom and on the right are in no patch.
 
     Args:
         recipes:
@@ -203,7 +203,7 @@ def covered_by_grids(recipes: Iterable[Mapping[str, Any]]) -> dict[tuple[int, in
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """The file; whatever HDF5 has to say against it becomes one kind of error."""
+    """The file; every error of HDF5 becomes one of ours."""
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -214,7 +214,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 def _checked_frames(file: h5py.File, name: str) -> h5py.Dataset:
     dataset = _held(checked_dataset(file, name))
     if dataset.ndim != 1 or dataset.dtype != np.int64:
-        raise StoreError(f"{file.filename}: {name} is no vector of frame numbers; refused")
+        raise StoreError(f"{file.filename}: {name} is not a vector of frame numbers; refused")
     return dataset
 
 
@@ -226,7 +226,7 @@ def _checked_map(file: h5py.File, name: str) -> h5py.Dataset:
     dataset = _held(checked_dataset(file, key))
     if dataset.ndim != 3 or dataset.dtype.kind != "f" or 0 in dataset.shape[1:]:
         raise StoreError(
-            f"{file.filename}: {name!r} is {dataset.dtype} {dataset.shape}, no map; refused"
+            f"{file.filename}: {name!r} is {dataset.dtype} {dataset.shape}, not a map; refused"
         )
     return dataset
 
@@ -242,5 +242,5 @@ def _held(dataset: h5py.Dataset) -> h5py.Dataset:
 def _checked_share(dataset: h5py.Dataset) -> Share:
     share = np.asarray(dataset.attrs["covered"], dtype=np.float64)
     if share.shape != (2,) or not ((share > 0) & (share <= 1)).all():
-        raise StoreError(f"{dataset.file.filename}: covered {share} is no share of a frame")
+        raise StoreError(f"{dataset.file.filename}: covered {share} is not a share of a frame")
     return float(share[0]), float(share[1])

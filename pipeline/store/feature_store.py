@@ -117,7 +117,7 @@ class FeatureStore:
         """
         path = folder / "spec.json"
         if not path.is_file():
-            raise StoreError(f"{folder} is no feature set: it has no spec.json")
+            raise StoreError(f"{folder} is not a feature set: it has no spec.json")
         recipe = json.loads(path.read_text(encoding="utf-8"))
         store = cls(folder.parent.parent, recipe)
         if store.root.name != folder.name:
@@ -309,12 +309,12 @@ class FeatureStore:
     # -- index ---------------------------------------------------------------------------------
 
     def add_index_part(self, rows: Sequence[ShardRow]) -> None:
-        """Note the shards that a run has written."""
+        """List shards that a run has written."""
         if rows:
             self._add_part(_index_table(rows))
 
     def _add_part(self, table: pa.Table, number: int | None = None) -> None:
-        """Under a name behind all others, as what comes later counts; or under a number."""
+        """Write a part that is read after all others, or with a given number: later rows count."""
         if number is None:
             number = max(map(_part_number, self._parts()), default=0) + 1
         write_table(self.root / "index" / f"{number:09d}-{uuid.uuid4().hex}.parquet", table)
@@ -329,7 +329,7 @@ class FeatureStore:
 
         Args:
             contents:
-                Only the shards of these videos; None gives all.
+                Only the shards of these videos; None reads all.
         """
         tables = []
         for path in self._parts():
@@ -355,7 +355,7 @@ class FeatureStore:
         )
 
     def rebuild_index(self) -> int:
-        """Write the index anew from the shards; gives their number.
+        """Write the index again from the shards; returns their number.
 
         A shard that cannot be read is left out: `verify` names it. Old temporary files are deleted.
         """
@@ -381,7 +381,7 @@ class FeatureStore:
         """Make one index part of many; other processes may read and add meanwhile."""
         old = self._parts()
         if len(old) > most:
-            # What another process adds meanwhile comes behind it.
+            # It gets the number of the last part, so parts that others add meanwhile sort after it.
             self._add_part(self.index(), _part_number(old[-1]))
             for part in old:
                 part.unlink(missing_ok=True)

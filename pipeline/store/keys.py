@@ -15,7 +15,7 @@ def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no blanks.
 
     Raises:
-        TypeError: a value is no plain JSON value.
+        TypeError: a value is not a plain JSON value.
         ValueError: a number is not finite.
     """
     return json.dumps(

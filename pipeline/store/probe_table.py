@@ -1,4 +1,4 @@
-"""The probe table: what is known of files, by path, size and time."""
+"""The probe table: facts of files, found by path, size and time."""
 
 from __future__ import annotations
 

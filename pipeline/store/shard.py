@@ -27,7 +27,7 @@ ALIGNMENT = 64  # bytes: of data sets within the file, so that mapped values lie
 
 
 UNREADABLE = (OSError, KeyError, StoreError)
-"""What reading a shard raises that is not whole (see `row_of`)."""
+"""What reading a broken shard raises (see `row_of`)."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ShardRow:
         size: bytes on disk.
         checksum: sha256 over the arrays.
         last: the video ends in it; None in index parts of older versions.
-        damaged: frames that the decoder marked as damaged; None likewise.
+        damaged: frames that the decoder marked as damaged; None in index parts of older versions.
     """
 
     content_id: str
@@ -58,7 +58,7 @@ class ShardRow:
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What a span's shard says of its video beside the arrays."""
+    """What a span's shard says of its video besides the arrays."""
 
     fps: float
     n_frames: int | None
@@ -230,7 +230,7 @@ def row_of(path: Path) -> ShardRow:
     """The index row of a shard on disk.
 
     Raises:
-        StoreError, OSError, KeyError: it is no whole shard (`UNREADABLE`).
+        StoreError, OSError, KeyError: it is not a whole shard (`UNREADABLE`).
     """
     with h5py.File(path, "r") as file:
         a = file.attrs

@@ -271,7 +271,7 @@ def test_totals(tmp_path: Path) -> None:
         "train: abnormal videos: found 809, the data set has 810",
         "train: videos of Abuse: found 47, the data set has 48",
     )
-    assert done.lines()[-1] == "a subset, or a split of one's own, is checked with --subset"
+    assert done.lines()[-1] == "a subset, or a split of your own, is checked with --subset"
     assert check_labels(less, subset=True).ok
     assert check_labels(less, split="test").ok
     assert check_labels(less, subset=True).lines()[-1] == "totals are not compared"

@@ -114,7 +114,7 @@ def test_models_are_found_by_folder_or_by_the_beginning_of_a_name(
 def test_what_is_no_model_is_refused(fitted, tmp_path: Path) -> None:
     folder = ModelFolder(tmp_path)
     for look in (folder.card, folder.describe, folder.load):
-        with pytest.raises(DetectorError, match=r"no model folder: it has no config\.json"):
+        with pytest.raises(DetectorError, match=r"not a model folder: it has no config\.json"):
             look()
     folder.save(fitted, CARD)
     path = tmp_path / "config.json"

@@ -700,7 +700,7 @@ def test_all_metrics_are_on_the_page(folder: ScoreFolder, tmp_path: Path):
     for part in (
         "95 % interval",
         "160 of them labelled abnormal",
-        "7 frames behind the ends",
+        "7 frames after the ends",
         "Scores are snippets of 16 frames, put on frames with pad16 (asked: auto)",
         "with exact : 50.00 %, with pad16 : 62.50 %",
         f"Micro AUC, abnormal videos {100 * (measured.abnormal_videos_auc or 0):.2f} %",
