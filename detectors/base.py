@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
+from ..data_manifests.choices import choices
 from ..data_manifests.errors import VadpipeError
+from ..data_manifests.settings import Settings
 from ..extractors.weights.cards import ResolvedWeights
 from ..extractors.weights.slots import Slots, misfit
 
@@ -44,10 +45,8 @@ class AddedLater:
 ADDED_LATER = AddedLater()
 
 
-class Config(BaseModel):
+class Config(Settings):
     """Base of all detector configs: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     def for_key(self) -> dict[str, Any]:
         """Return the settings that are part of a model's key, as JSON values.
@@ -149,7 +148,7 @@ class Bag:
         if not found:
             raise DetectorError(
                 f"video {self.video_id!r} has no {role!r} features; it has: "
-                f"{', '.join(sorted(self.tracks)) or 'none'}"
+                f"{choices(sorted(self.tracks), role)}"
             )
         return found
 

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
+from ..data_manifests.settings import Settings
 from .clips import Clip, ClipRule
 from .errors import ExtractorError
 from .weights.cards import ResolvedWeights
@@ -41,10 +41,8 @@ class Runtime:
     tuning: Path | None = None
 
 
-class Config(BaseModel):
+class Config(Settings):
     """Base of all extractor configs: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from safetensors.numpy import load_file, save
 
 from ..data_manifests.atomic import write_atomically, write_table, write_text
+from ..data_manifests.choices import choices
 from ..detectors.base import Detector, DetectorError, FitLog
 from ..extractors.errors import ExtractorError
 from ..extractors.footage.video import ProbeRow
@@ -153,7 +154,7 @@ def make_detector(name: str, settings: Mapping[str, Any] | None = None) -> Detec
         pydantic.ValidationError: a setting is wrong or unknown.
     """
     if name not in DETECTORS:
-        raise DetectorError(f"no detector {name!r}; there are: {', '.join(DETECTORS)}")
+        raise DetectorError(f"no detector {name!r}; there are: {choices(DETECTORS, name)}")
     kind = DETECTORS[name]
     return kind(kind.Config.model_validate(dict(settings or {})))
 
@@ -207,7 +208,8 @@ def specs_of_model(
             continue
         if name not in EXTRACTORS:
             raise ExtractorError(
-                f"the model needs {role!r} features of {name!r}: no such extractor"
+                f"the model needs {role!r} features of {name!r}: no such extractor here; "
+                f"there are: {choices(EXTRACTORS, name)}"
             )
         chosen = shares[owners[role]]
         if not isinstance(chosen, str):

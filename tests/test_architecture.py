@@ -16,11 +16,14 @@ PLACES = [path.relative_to(REPOSITORY).with_suffix("").as_posix() for path in SO
 
 # What a file or folder may import outside of itself, from the bottom up; a folder stands for all
 # that is in it. What is not listed is not allowed. Every room may import the one base error, the
-# one atomic write and the one natural order: none of the rooms may have its own.
+# one atomic write, the one natural order, the one base of settings and the one answer to a name
+# that does not exist: none of the rooms may have its own.
 EVERYWHERE = {
     "data_manifests/errors",
     "data_manifests/atomic",
+    "data_manifests/choices",
     "data_manifests/natural_order",
+    "data_manifests/settings",
 }
 FOOTAGE, WEIGHTS, NETWORKS = "extractors/footage", "extractors/weights", "extractors/networks"
 EXTRACTOR_PARTS = {"extractors/errors", "extractors/clips", "extractors/base", FOOTAGE, WEIGHTS}

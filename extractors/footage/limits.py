@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from ...data_manifests.settings import Settings
 from .errors import MissingFile, OverLimit
 from .video import ProbeRow
 
@@ -15,7 +16,7 @@ from .video import ProbeRow
 CorruptPolicy = Literal["keep", "skip", "fail"]
 
 
-class DecodeLimits(BaseModel):
+class DecodeLimits(Settings):
     """Limits for one file; none of them changes a value.
 
     Attributes:
@@ -25,8 +26,6 @@ class DecodeLimits(BaseModel):
         seconds: without a packet or a picture, after which the decoder is killed as hung.
         memory: bytes of the decoding process (on Linux).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     pixels: int = Field(default=1 << 26, ge=1)  # 8192 x 8192
     hours: float = Field(default=24.0 * 31, gt=0)

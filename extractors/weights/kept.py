@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data_manifests.atomic import write_atomically
+from ...data_manifests.choices import likely
 from .cards import COUNTER, Arrays, LayoutError, ResolvedWeights, Weights, WeightsError
 from .read import read_arrays
 from .slots import Slots, WeightsChoice, specs_by_slot
@@ -116,7 +117,7 @@ def resolve(
     if not path.is_file():
         raise WeightsError(
             f"no weights {spec!r}: it is neither a card ({', '.join(names)}), nor random:SEED, "
-            "nor a file"
+            f"nor a file{likely(names, spec)}"
         )
     return convert_file(path, file_sha256(path), cards, weights_dir(cache), prefix="own.")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 
+from ...data_manifests.choices import choices, likely
 from .cards import ResolvedWeights, Weights, WeightsError
 
 NETWORK = "network"
@@ -44,7 +45,7 @@ def misfit(owner: str, slots: Slots, weights: Mapping[str, ResolvedWeights]) -> 
     if unknown := sorted(weights.keys() - slots.keys()):
         if not slots:
             return f"{owner} takes no weights"
-        return f"{owner} has no network {', '.join(unknown)}; it has: {', '.join(slots)}"
+        return f"{owner} has no network {', '.join(unknown)}; it has: {choices(slots, *unknown)}"
     if missing := [slot for slot in slots if slot not in weights]:
         return f"{owner} needs weights" + ("" if plain else f" for {', '.join(missing)}")
     for slot, cards in slots.items():
@@ -147,7 +148,9 @@ def share_out(
     known = {slot for slots in owners.values() for slot in slots}
     if unknown := sorted(choice.keys() - known):
         lines = "; ".join(f"{name}: {', '.join(slots) or 'none'}" for name, slots in owners.items())
-        raise WeightsError(f"no network {', '.join(unknown)}; there are: {lines}")
+        raise WeightsError(
+            f"no network {', '.join(unknown)}; there are: {lines}{likely(known, *unknown)}"
+        )
     return {
         name: {slot: choice[slot] for slot in slots if slot in choice} or None
         for name, slots in owners.items()
@@ -174,6 +177,6 @@ def specs_by_slot(owner: str, slots: Slots, choice: WeightsChoice) -> dict[str, 
     if unknown := sorted(choice.keys() - slots.keys()):
         raise WeightsError(
             f"{owner} has no network {', '.join(unknown)} with these settings; it has: "
-            f"{', '.join(slots) or 'none'}"
+            f"{choices(slots, *unknown)}"
         )
     return dict(choice)

@@ -66,17 +66,21 @@ def main() -> None:
         _say("stopped; run the same command again to go on")
         sys.exit(130)
     except Exception as error:
-        if not _is_known(error):
+        if (message := _message(error)) is None:
             raise
-        _say(f"Error: {error}", style="bold red")
+        _say(f"Error: {message}", style="bold red")
         sys.exit(1)
 
 
-def _is_known(error: Exception) -> bool:
-    """Whether the message of an error is enough: a setting that does not validate is as well."""
+def _message(error: Exception) -> str | None:
+    """What an error tells the user; None where it is a fault of the program."""
     from pydantic import ValidationError
 
-    return isinstance(error, VadpipeError | ValidationError | OSError)
+    from ...data_manifests.settings import in_words
+
+    if isinstance(error, ValidationError):
+        return in_words(error)
+    return str(error) if isinstance(error, VadpipeError | OSError) else None
 
 
 def _say(text: str, **style: Any) -> None:

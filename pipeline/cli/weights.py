@@ -21,11 +21,12 @@ def weights() -> None:
 
 
 def _use(name: str) -> CardUse:
+    from ...data_manifests.choices import choices
     from ...extractors.weights.cards import WeightsError
 
     uses = cards_in_use()
     if name not in uses:
-        raise WeightsError(f"no weights {name!r}; there are: {', '.join(uses)}")
+        raise WeightsError(f"no weights {name!r}; there are: {choices(uses, name)}")
     return uses[name]
 
 

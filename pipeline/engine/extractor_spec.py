@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...data_manifests.choices import choices
 from ...extractors.base import Extractor, Precision, PrecisionRequest
 from ...extractors.errors import ExtractorError
 from ...extractors.footage.limits import CorruptPolicy
@@ -139,11 +140,12 @@ def settings_of(name: str, settings: Mapping[str, Any] | None = None) -> tuple[s
     """
     base, _, preset = name.partition(":")
     if base not in EXTRACTORS:
-        raise ExtractorError(f"no extractor {base!r}; there are: {', '.join(EXTRACTORS)}")
+        raise ExtractorError(f"no extractor {base!r}; there are: {choices(EXTRACTORS, base)}")
     kind = EXTRACTORS[base]
     if preset and preset not in kind.presets:
-        known = ", ".join(kind.presets) or "none"
-        raise ExtractorError(f"{base} has no preset {preset!r}; it has: {known}")
+        raise ExtractorError(
+            f"{base} has no preset {preset!r}; it has: {choices(kind.presets, preset)}"
+        )
     return base, {**kind.presets.get(preset, {}), **(settings or {})}
 
 

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from ...data_manifests.settings import Settings
 from ...extractors.base import Runtime
 from ...extractors.errors import ExtractorError
 from ...extractors.footage.identity import HashMode
@@ -20,7 +21,7 @@ CPU_STREAMS = 2  # one video is decoded and written while the network works on a
 MOST_STREAMS = 16
 
 
-class ProbeOptions(BaseModel):
+class ProbeOptions(Settings):
     """How files are opened.
 
     Attributes:
@@ -31,8 +32,6 @@ class ProbeOptions(BaseModel):
         retry_quarantined: open files again that have ended a process.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     hash_mode: HashMode = "sampled"
     image_fps: float = Field(default=25.0, gt=0)
     decode: bool = False
@@ -40,7 +39,7 @@ class ProbeOptions(BaseModel):
     retry_quarantined: bool = False
 
 
-class Engine(BaseModel):
+class Engine(Settings):
     """Settings of a run. They change results by the last bits of a number at most.
 
     Attributes:
@@ -59,8 +58,6 @@ class Engine(BaseModel):
         limits: what a file may cost.
         retry_quarantined: open files again that have ended a process.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: str = "cpu"
     workers: int = Field(default=0, ge=0)

@@ -17,9 +17,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ...data_manifests.atomic import write_atomically
+from ...data_manifests.settings import Settings
 from ..scores.folder import ScoreFolder, ScoreFolderError
 from ..scores.maps import ScoreMaps, Share
 from ..store.errors import StoreError
@@ -30,7 +31,7 @@ BAR, BAR_COLOURS, TEXT_WIDTH = 34, 10, 420  # pixels below a picture file: in al
 PICTURE_NAME = re.compile(r"\d{9,}_.+\.png")
 
 
-class HeatmapStyle(BaseModel):
+class HeatmapStyle(Settings):
     """How maps are drawn.
 
     Attributes:
@@ -46,8 +47,6 @@ class HeatmapStyle(BaseModel):
         high_quantile: of the values, for the last colour: robust against a few odd values, and far
             up because anomalies are rare.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     upsample: Literal["nearest", "bilinear"] = "nearest"
     colours: str = "inferno"

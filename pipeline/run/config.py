@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pooch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ...data_manifests.errors import VadpipeError
+from ...data_manifests.settings import Settings
 from ...extractors.base import PrecisionRequest
 from ...extractors.footage.identity import HashMode
 from ...extractors.footage.limits import CorruptPolicy
@@ -23,11 +24,7 @@ class ConfigError(VadpipeError, ValueError):
     """A setting that cannot be read."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ManifestSection(_Section):
+class ManifestSection(Settings):
     """Which videos: a manifest file, or a data set to build it from."""
 
     file: Path | None = None
@@ -42,7 +39,7 @@ class ManifestSection(_Section):
         return self
 
 
-class ExtractSection(_Section):
+class ExtractSection(Settings):
     """One extractor: `NAME` or `NAME:PRESET`, and what differs from it.
 
     Attributes:
@@ -58,7 +55,7 @@ class ExtractSection(_Section):
     precision: PrecisionRequest = "auto"
 
 
-class TrainSection(_Section):
+class TrainSection(Settings):
     """One detector.
 
     Attributes:
@@ -74,14 +71,14 @@ class TrainSection(_Section):
     features: dict[str, str] = Field(default_factory=dict)
 
 
-class ScoreSection(_Section):
+class ScoreSection(Settings):
     """What to score, and how scores become events."""
 
     split: str = "test"
     events: EventConfig = EventConfig()
 
 
-class RunConfig(_Section):
+class RunConfig(Settings):
     """A whole run, as `vadpipe run` reads it.
 
     Attributes:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from ...data_manifests.errors import VadpipeError
+from ...data_manifests.settings import Settings
 from .frames import expand_to_frames
 
 # Quantile levels that a model keeps: ten times finer with every 9, where thresholds are.
@@ -53,7 +54,7 @@ class EventError(VadpipeError, ValueError):
     """Scores or settings from which no events can be made."""
 
 
-class EventConfig(BaseModel):
+class EventConfig(Settings):
     """How scores become events.
 
     Attributes:
@@ -66,8 +67,6 @@ class EventConfig(BaseModel):
             of 16 frames at 25 fps: it drops flicker of frame-wise detectors only.
         pad_seconds: added on both sides for the viewer; 0 keeps the borders as measured.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     quantile: float = Field(default=0.99, gt=0.0, lt=1.0)
     release_quantile: float = Field(default=0.95, ge=0.0, lt=1.0)

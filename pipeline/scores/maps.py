@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data_manifests.atomic import write_atomically
+from ...data_manifests.choices import choices
 from ...detectors.base import Scores
 from ..store.errors import StoreError
 from ..store.shard import checked_dataset
@@ -222,7 +223,7 @@ def _checked_map(file: h5py.File, name: str) -> h5py.Dataset:
     key = PREFIX + quote(name, safe="")
     if key not in file:
         names = [unquote(k.removeprefix(PREFIX)) for k in file if k.startswith(PREFIX)]
-        raise StoreError(f"{file.filename} has no map {name!r}; it has: {', '.join(names)}")
+        raise StoreError(f"{file.filename} has no map {name!r}; it has: {choices(names, name)}")
     dataset = _held(checked_dataset(file, key))
     if dataset.ndim != 3 or dataset.dtype.kind != "f" or 0 in dataset.shape[1:]:
         raise StoreError(

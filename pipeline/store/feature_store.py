@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ...data_manifests.atomic import remove_stale, write_atomically, write_table, write_text
+from ...data_manifests.choices import choices
 from ...extractors.base import ArraySpec, Rows
 from ...extractors.clips import Span
 from .errors import StoreError
@@ -464,9 +465,13 @@ def store_like(cache: Path, name: str) -> FeatureStore:
     Raises:
         StoreError: there is none, or several: the message lists them.
     """
-    found = [store for store in list_stores(cache) if store.name.startswith(name)]
-    if len(found) != 1:
-        names = ", ".join(store.name for store in found) or "none"
+    known = list_stores(cache)
+    found = [store for store in known if store.name.startswith(name)]
+    if not found:
+        there = choices([store.name for store in known], name)
+        raise StoreError(f"{cache} needs one feature set {name!r}, has none; there are: {there}")
+    if len(found) > 1:
+        names = ", ".join(store.name for store in found)
         raise StoreError(f"{cache} needs one feature set {name!r}, has {names}")
     return found[0]
 
