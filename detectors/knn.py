@@ -134,11 +134,11 @@ class KNN(Detector[KNNConfig]):
                 (owner != owner[rows[0]]) if len(bags) > 1 else (stop <= first) | (start >= last)
             )
             others = kept[apart[kept]]
-            distances = [
-                self._pool(_distances(bank[others], bank[rows], self.config))
-                for bank in banks.values()
-            ]
-            columns = {"score": np.mean(distances, axis=0)}
+            distances = {
+                role: self._pool(_distances(bank[others], bank[rows], self.config))
+                for role, bank in banks.items()
+            }
+            columns = {"score": np.mean(list(distances.values()), axis=0), **distances}
             scores.append(Scores(start[rows], stop[rows], columns))
         return scores
 

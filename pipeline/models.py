@@ -22,6 +22,7 @@ from ..extractors.weights.slots import NETWORK, WeightsChoice, identities_in, sh
 from .engine.extractor_spec import ExtractorSpec, resolve_extractor
 from .engine.settings import Engine
 from .registry import DETECTORS, EXTRACTORS
+from .scores.held_out import FILE, HeldOut
 from .store.errors import StoreError
 from .store.feature_store import FeatureStore, list_stores
 from .store.keys import canonical_json, differing_fields, folder_name, key_of
@@ -32,8 +33,9 @@ class ModelFolder:
 
     `config.json` is the card: settings, recipes of the features, training records, calibration. It
     is written last, so a folder that has it is finished. `weights.safetensors` holds the arrays,
-    `log.parquet` the training log. The state of a training that was killed is kept next
-    to the folder, in `unfinished/<its name>`. Every file is written whole or not at all.
+    `log.parquet` the training log, `calibration.parquet` the held-out rows that the quantiles of
+    the card come from (models of version 0.1 have none). The state of a training that was killed is
+    kept next to the folder, in `unfinished/<its name>`. Every file is written whole or not at all.
 
     Args:
         path:
@@ -46,6 +48,7 @@ class ModelFolder:
         self._card = path / "config.json"
         self._weights = path / "weights.safetensors"
         self._log = path / "log.parquet"
+        self._held_out = path / FILE
 
     @classmethod
     def of_recipe(cls, cache: Path, recipe: Mapping[str, Any]) -> ModelFolder:
@@ -76,7 +79,11 @@ class ModelFolder:
         return self._card.is_file()
 
     def save(
-        self, detector: Detector[Any], card: Mapping[str, Any], log: FitLog | None = None
+        self,
+        detector: Detector[Any],
+        card: Mapping[str, Any],
+        log: FitLog | None = None,
+        held_out: HeldOut | None = None,
     ) -> None:
         """Write the model; one that is there already is replaced file by file.
 
@@ -87,6 +94,8 @@ class ModelFolder:
                 What else the model has to know (feature recipes, training records, thresholds).
             log:
                 Of the training.
+            held_out:
+                The rows that the card's calibration comes from.
 
         Raises:
             CannotWrite: the disk is full or read-only.
@@ -97,6 +106,8 @@ class ModelFolder:
             names = dict.fromkeys(name for row in rows for name in row)
             table = pa.table({name: [row.get(name) for row in rows] for name in names})
             write_table(self._log, table)
+        if held_out is not None:
+            held_out.write(self._held_out)
         state = {k: np.asarray(v, order="C") for k, v in detector.state_dict().items()}
         data = save(state)  # in memory: a full disk is then an OSError with its number
         write_atomically(self._weights, lambda path: path.write_bytes(data))
@@ -120,6 +131,14 @@ class ModelFolder:
             )
         card: dict[str, Any] = json.loads(self._card.read_text(encoding="utf-8"))
         return card
+
+    def held_out(self) -> HeldOut | None:
+        """The held-out rows that the card's calibration comes from; None in models of version 0.1.
+
+        Raises:
+            HeldOutError: the file is damaged.
+        """
+        return HeldOut.read(self._held_out)
 
     def describe(self) -> dict[str, Any]:
         """The card without its long tables, for a report or a listing.

@@ -158,6 +158,7 @@ def score_footage(
         folder.remove_metrics()  # they are those of earlier scores
         folder.keep_only(r.video_id for r in manifest.records)
         _write_tables(folder, scored, rows, detector, thresholds, config, done)
+        folder.write_held_out(ModelFolder(model).held_out())
         folder.write_failures(done.failures)
         folder.write_run(
             {

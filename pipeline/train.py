@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 
 from ..data_manifests.record import Manifest, VideoRecord
-from ..detectors.base import BagSource, Detector, DetectorError, FitLog, FitOptions, Supervision
+from ..detectors.base import (
+    BagSource,
+    Detector,
+    DetectorError,
+    FitLog,
+    FitOptions,
+    Scores,
+    Supervision,
+)
 from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.slots import WeightsChoice, recorded
 from .bags import StoreBags, find_stores, missing_videos
@@ -21,6 +29,7 @@ from .engine.progress import progress_bars
 from .engine.weights import find_weights
 from .models import ModelFolder, imported_contents, make_detector
 from .scores.events import Calibration
+from .scores.held_out import HeldOut
 from .store.errors import StoreError
 from .store.feature_store import FeatureStore
 from .store.keys import key_of
@@ -121,7 +130,7 @@ def train_detector(
         shutil.rmtree(folder.unfinished, ignore_errors=True)
     folder.unfinished.mkdir(parents=True, exist_ok=True)
     with _watched(FitOptions(folder=folder.unfinished, memory=memory), tensorboard) as options:
-        log, calibration = _fit_and_calibrate(
+        log, calibration, held_out = _fit_and_calibrate(
             detector, source, records, device=device, seed=seed, holdout=holdout, options=options
         )
     folder.save(
@@ -136,6 +145,7 @@ def train_detector(
             "versions": {name: version(name) for name in ("vadpipe", "torch", "scikit-learn")},
         },
         log,
+        held_out,
     )
     shutil.rmtree(folder.unfinished, ignore_errors=True)
     return Trained(folder.path, True, log.summary)
@@ -217,14 +227,15 @@ def _fit_and_calibrate(
     seed: int,
     holdout: float,
     options: FitOptions,
-) -> tuple[FitLog, Calibration]:
-    """Fit, then take the quantiles of the raw scores of normal videos that were held back."""
-    held_out = detector.held_out_scores(source, seed=seed)
-    if held_out is not None:
+) -> tuple[FitLog, Calibration, HeldOut]:
+    """Fit, and score normal videos that were held back: quantiles of these rows, and the rows."""
+    scored = detector.held_out_scores(source, seed=seed)
+    if scored is not None:
         log = detector.fit(source, device=device, seed=seed, options=options)
-        scores = [s.columns["score"] for s in held_out]
         method = "leave one video out" if len(records) > 1 else "leave one fifth of the video out"
-        return log, Calibration.from_scores(scores, method=method)
+        # one entry a video, but a single video comes in blocks of time
+        videos = [r.video_id for r in records] * (len(scored) if len(records) == 1 else 1)
+        return log, *_calibrate(videos, scored, method)
     normal = sorted(
         (i for i, r in enumerate(records) if r.label != 1), key=lambda i: records[i].video_id
     )
@@ -241,8 +252,15 @@ def _fit_and_calibrate(
     if drawn:
         names = ", ".join(sorted(records[i].video_id for i in drawn))
         method = f"held back from training: {names}"
-    scores = [detector.score(bag).columns["score"] for bag in source.subset(drawn or normal)]
-    return log, Calibration.from_scores(scores, method=method)
+    scored = [detector.score(bag) for bag in source.subset(drawn or normal)]
+    return log, *_calibrate([records[i].video_id for i in drawn or normal], scored, method)
+
+
+def _calibrate(
+    video_ids: list[str], scored: list[Scores], method: str
+) -> tuple[Calibration, HeldOut]:
+    calibration = Calibration.from_scores([s.columns["score"] for s in scored], method=method)
+    return calibration, HeldOut.from_scores(video_ids, scored)
 
 
 @contextmanager

@@ -36,6 +36,7 @@ STAGES = {
     "pipeline/import_features",
     "pipeline/train",
     "pipeline/score",
+    "pipeline/fuse",
     "pipeline/evaluate",
     "pipeline/labels",
     "pipeline/report",
@@ -65,6 +66,7 @@ ARROWS: dict[str, set[str]] = {
     "pipeline/import_features": OTHER_ROOMS | SHARED | {"pipeline/importing"},
     "pipeline/train": OTHER_ROOMS | SHARED,
     "pipeline/score": OTHER_ROOMS | SHARED | {"pipeline/extract"},  # what is missing
+    "pipeline/fuse": OTHER_ROOMS | SHARED,
     "pipeline/evaluate": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
     "pipeline/labels": OTHER_ROOMS | SHARED,
     "pipeline/report": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
@@ -197,6 +199,7 @@ OWNED = {
         *("run.json", "metrics.json", "report.html", ".lock", ".features", ".tables-"),
         *("scores.parquet", "videos.parquet", "events.parquet", "failures.parquet"),
     ),
+    "pipeline/scores/held_out": ("calibration.parquet",),
     "pipeline/models": ("config.json", "weights.safetensors", "log.parquet"),
 }
 

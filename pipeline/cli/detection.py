@@ -1,4 +1,4 @@
-"""Commands about detectors: train, score, evaluate, report, labels."""
+"""Commands about detectors: train, score, fuse, evaluate, report, labels."""
 
 from __future__ import annotations
 
@@ -220,6 +220,96 @@ def score(
         click.echo(line)
     click.echo(str(write_report(out, manifest=listed)))
     finish([*done.failures, *failures], ScoreFolder(out).failures_file)
+
+
+@click.command()
+@click.argument("scores", nargs=-1, required=True, type=FOLDER)
+@click.option("-o", "--out", type=OUT, required=True, metavar="DIR", help="Score folder to write.")
+@click.option(
+    "--weight",
+    "weights",
+    multiple=True,
+    metavar="NAME=W",
+    help="Weight of a score folder in the sum, by the last name of its path; 1 without it. May be "
+    "repeated.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["sum", "max"]),
+    default="sum",
+    help="sum: the weighted mean of the quantiles; max: the largest of them.",
+)
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="NAME=COLUMN",
+    help="Score column of a score folder that is used instead of score. May be repeated.",
+)
+@click.option(
+    "--quantile",
+    type=float,
+    default=0.99,
+    metavar="Q",
+    help="The threshold is this quantile of the combined normal scores.",
+)
+def fuse(
+    scores: tuple[Path, ...],
+    out: Path,
+    weights: tuple[str, ...],
+    method: Any,
+    columns: tuple[str, ...],
+    quantile: float,
+) -> None:
+    """Combine score folders of the same footage into one.
+
+    SCORES are score folders, one for each model. Every score is replaced by its quantile among the
+    normal scores that its model held out, so that scales do not matter.
+
+    \b
+    Example:
+        vadpipe fuse out-knn out-rtfm -o out-both --weight out-knn=2
+        vadpipe evaluate out-both ped2.parquet
+    """
+    from ..fuse import fuse_scores
+    from ..report.stage import write_report
+    from ..scores.events import EventConfig
+    from ..scores.folder import ScoreFolder
+
+    done = fuse_scores(
+        scores,
+        out,
+        weights={name: _number(name, value) for name, value in _pairs(weights).items()},
+        method=method,
+        columns=_pairs(columns),
+        events=EventConfig(
+            quantile=quantile, release_quantile=min(EventConfig().release_quantile, quantile)
+        ),
+        command=" ".join(sys.argv),
+    )
+    click.echo(f"{len(done.videos)} videos fused, {done.events} events")
+    for warning in done.warnings:
+        click.echo(f"threshold: {warning}")
+    click.echo(str(write_report(out)))
+    finish(done.failures, ScoreFolder(out).failures_file)
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    """NAME=VALUE texts as a table."""
+    pairs = {}
+    for text in texts:
+        name, sign, value = text.rpartition("=")
+        if not (sign and name and value):
+            raise click.UsageError(f"{text!r} is not NAME=VALUE")
+        pairs[name] = value
+    return pairs
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise click.UsageError(f"the weight of {name} is {text!r}, not a number") from None
 
 
 @click.command()

@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": "run:demo",
     "evaluate": "detection:evaluate",
     "extract": "footage:extract",
+    "fuse": "detection:fuse",
     "import": "footage:import_command",
     "labels": "detection:labels",
     "manifest": "footage:manifest",

@@ -32,6 +32,7 @@ from ..store.errors import StoreError
 from ..store.failures import FAILURE_SCHEMA, Failure, write_failures
 from ..store.keys import canonical_json
 from .events import EVENT_SCHEMA
+from .held_out import FILE, HeldOut
 from .maps import ScoreMaps, Share, maps_stamp, open_maps, write_maps
 
 SCORE_VERSION = 2
@@ -119,6 +120,7 @@ class ScoreFolder:
         self._events = path / "events.parquet"
         self._parts = path / "scores"
         self._maps = path / "maps"
+        self._held_out = path / FILE
 
     @contextmanager
     def locked(self) -> Iterator[str | None]:
@@ -362,6 +364,26 @@ class ScoreFolder:
         """
         value = (self.run().get("threshold") or {}).get("high")
         return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+    def write_held_out(self, held_out: HeldOut | None) -> None:
+        """Write the held-out rows of the model, so that the folder can do without the model.
+
+        Args:
+            held_out:
+                None where the model has none; rows of an earlier model are deleted then.
+        """
+        if held_out is None:
+            self._held_out.unlink(missing_ok=True)
+        else:
+            held_out.write(self._held_out)
+
+    def held_out(self) -> HeldOut | None:
+        """What `write_held_out` wrote; None where there is none.
+
+        Raises:
+            HeldOutError: it is damaged.
+        """
+        return HeldOut.read(self._held_out)
 
     def write_metrics(self, values: Mapping[str, Any]) -> None:
         """Write what evaluate measured."""

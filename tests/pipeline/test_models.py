@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.bags import weak_bags
+from tests.score_folders import rows
 from vadpipe.data_manifests.atomic import CannotWrite
 from vadpipe.detectors.base import DetectorError, FitLog, Row
 from vadpipe.pipeline.models import ModelFolder, make_detector
+from vadpipe.pipeline.scores.held_out import HeldOut
 from vadpipe.pipeline.store.keys import folder_name
 
 CARD = {"features": {}, "calibration": {"levels": [1.0]}, "contents": ["c"], "summary": {"n": 1}}
@@ -30,8 +32,11 @@ def fitted():
 def test_what_is_saved_is_loaded(fitted, tmp_path: Path) -> None:
     folder = ModelFolder(tmp_path / "models" / "knn-1")
     assert not folder.is_finished()
-    folder.save(fitted, CARD, FitLog([{"step": 1}, {"step": 2}], {"n": 1}))
+    held_out = HeldOut.from_scores(["v"], [rows([0.5, 0.25])])
+    folder.save(fitted, CARD, FitLog([{"step": 1}, {"step": 2}], {"n": 1}), held_out)
     assert folder.is_finished()
+    read = folder.held_out()
+    assert read is not None and read.table.equals(held_out.table)
     detector, card = folder.load()
     assert detector.config == fitted.config
     state = fitted.state_dict()
@@ -45,6 +50,7 @@ def test_what_is_saved_is_loaded(fitted, tmp_path: Path) -> None:
     assert set(card) - set(folder.describe()) == {"calibration", "contents"}
     assert pq.read_table(folder.path / "log.parquet")["step"].to_pylist() == [1, 2]
     assert sorted(p.name for p in folder.path.iterdir()) == [
+        "calibration.parquet",
         "config.json",
         "log.parquet",
         "weights.safetensors",
@@ -53,17 +59,18 @@ def test_what_is_saved_is_loaded(fitted, tmp_path: Path) -> None:
 
 def test_a_log_without_steps_holds_the_summary(fitted, tmp_path: Path) -> None:
     ModelFolder(tmp_path).save(fitted, CARD, FitLog([], {"rows": 7}))
+    assert ModelFolder(tmp_path).held_out() is None
     assert pq.read_table(tmp_path / "log.parquet").to_pylist() == [{"rows": 7}]
 
 
 def test_values_that_only_some_steps_have_stand_in_the_log(fitted, tmp_path: Path) -> None:
-    rows: list[Row] = [
+    steps: list[Row] = [
         {"step": 1, "total": 0.5},
         {"step": 2, "total": 0.25, "validation/proxy": 0.75, "kept": 1},
     ]
-    ModelFolder(tmp_path).save(fitted, CARD, FitLog(rows))
+    ModelFolder(tmp_path).save(fitted, CARD, FitLog(steps))
     log = pq.read_table(tmp_path / "log.parquet").to_pylist()
-    assert log == [{**rows[0], "validation/proxy": None, "kept": None}, rows[1]]
+    assert log == [{**steps[0], "validation/proxy": None, "kept": None}, steps[1]]
 
 
 @pytest.mark.parametrize("writes", range(6))

@@ -166,6 +166,10 @@ def test_a_second_run_needs_neither_footage_nor_features(
 ) -> None:
     first = archive.score()
     assert (first.fresh, first.extracted, len(first.videos)) == (N, N, N)
+    held_out = ScoreFolder(archive.out).held_out()
+    of_model = ModelFolder(archive.model).held_out()
+    assert held_out is not None and of_model is not None
+    assert held_out.table.equals(of_model.table), "the folder can do without the model"
     before, parts = tables(archive.out), archive.parts()
     shutil.rmtree(archive.cache / "features")
     log.clear()

@@ -30,6 +30,8 @@ from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.probe import probe_files
+from vadpipe.pipeline.scores.events import Calibration
+from vadpipe.pipeline.scores.held_out import HeldOut
 from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.probe_table import Probed
 from vadpipe.pipeline.train import Trained, train_detector
@@ -109,12 +111,34 @@ def test_held_back_videos_are_not_trained_on(world: World) -> None:
     held = method.removeprefix("held back from training: ").split(", ")
     assert set(held) <= set(normal) and len(held) == int(np.ceil(0.2 * len(normal)))
     assert card["summary"]["videos"] == len(world.manifest) - len(held)
+    held_out = ModelFolder(world.train().folder).held_out()
+    assert held_out is not None and held_out.videos == tuple(sorted(held))
+    assert_calibrates(held_out, card)
     other = world.train(holdout=0.0)
     card = ModelFolder(other.folder).card()
     assert "training videos themselves" in card["calibration"]["method"]
     assert card["summary"]["videos"] == len(world.manifest)
     assert card["calibration"]["n_videos"] == len(normal)
     assert other.folder != world.train().folder
+
+
+def assert_calibrates(held_out: HeldOut, card: Mapping[str, Any]) -> None:
+    """The rows are those that the quantiles of the card come from."""
+    calibration = Calibration.from_scores([held_out.values("score")], method="")
+    assert list(calibration.values) == card["calibration"]["values"]
+    assert calibration.n_rows == card["calibration"]["n_rows"]
+
+
+@pytest.mark.parametrize("videos", [1, 3])
+def test_rows_of_videos_that_were_left_out_are_kept(world: World, videos: int) -> None:
+    records = tuple(r.model_copy(update={"label": 0}) for r in world.manifest.records[:videos])
+    manifest = world.manifest.model_copy(update={"records": records})
+    done = train_detector("knn", manifest, world.probed, world.cache)
+    held_out = ModelFolder(done.folder).held_out()
+    assert held_out is not None
+    assert held_out.videos == tuple(sorted(r.video_id for r in records))
+    assert held_out.columns == ("score", "snippet")
+    assert_calibrates(held_out, ModelFolder(done.folder).card())
 
 
 def test_a_killed_training_goes_on_and_leaves_nothing_behind(

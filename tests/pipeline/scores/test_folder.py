@@ -26,6 +26,7 @@ from vadpipe.pipeline.scores.folder import (
     stamp_of,
     video_row,
 )
+from vadpipe.pipeline.scores.held_out import HeldOut
 from vadpipe.pipeline.store.failures import Failure
 
 RECORD = VideoRecord(video_id="v", path="v.mp4", split="test", part=(0.0, 0.5))
@@ -85,6 +86,12 @@ def test_what_is_written_is_read(folder: ScoreFolder) -> None:
     folder.remove_metrics()
     folder.remove_metrics()
     assert folder.metrics() is None
+    assert folder.held_out() is None
+    folder.write_held_out(HeldOut.from_scores(["n"], [scores(maps=False)]))
+    held_out = folder.held_out()
+    assert held_out is not None and held_out.columns == ("score", "other")
+    folder.write_held_out(None)
+    assert folder.held_out() is None, "rows of another model are gone"
     assert folder.read_map("v", "m", 1, 3).shape == (2, 2, 3)
     hidden = sorted(p.name for p in folder.path.iterdir() if p.name.startswith("."))
     assert hidden == [".lock"]

@@ -1,0 +1,147 @@
+"""Held-out rows: scores of normal videos that training did not see, kept row by row.
+
+A model keeps the quantiles of these rows in its card, from which thresholds come. The rows
+themselves are needed where scores are put on another scale (see `quantiles`) or calibrated again
+after they were combined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ...data_manifests.atomic import write_table
+from ...data_manifests.errors import VadpipeError
+from ...detectors.base import Scores
+
+FILE = "calibration.parquet"  # its name in a model folder and in a score folder
+_ROW = {"video_id": pa.string(), "frame_start": pa.int64(), "frame_stop": pa.int64()}
+
+
+class HeldOutError(VadpipeError, ValueError):
+    """Held-out rows that cannot be used; the message names the file or the column."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out rows of some videos.
+
+    Attributes:
+        table: video_id, frame_start, frame_stop and one float64 column for each score column.
+
+    Raises:
+        HeldOutError: there are no rows, a column is missing or of another type, or a value is not
+            finite.
+    """
+
+    table: pa.Table
+
+    def __post_init__(self) -> None:
+        names = self.table.column_names
+        wanted = {**_ROW, **{name: pa.float64() for name in names if name not in _ROW}}
+        wrong = [
+            n for n, t in wanted.items() if n not in names or self.table.schema.field(n).type != t
+        ]
+        if wrong or "score" not in names:
+            raise HeldOutError(
+                f"held-out rows lack {', '.join(wrong) or 'score'}, or it is no number"
+            )
+        if not self.table.num_rows:
+            raise HeldOutError("there are no held-out rows")
+        for name in self.columns:
+            if self.table[name].null_count or not np.isfinite(self.values(name)).all():
+                raise HeldOutError(f"held-out rows: column {name!r} is not finite")
+
+    @classmethod
+    def from_scores(cls, video_ids: Sequence[str], scores: Sequence[Scores]) -> HeldOut:
+        """Collect the scores of held-out videos.
+
+        Args:
+            video_ids:
+                One for each entry of `scores`; a video may come in several pieces.
+            scores:
+                With the same columns everywhere.
+
+        Raises:
+            HeldOutError: columns differ between videos, or there are no rows.
+        """
+        columns = {tuple(sorted(each.columns)) for each in scores}
+        if len(columns) > 1:
+            raise HeldOutError(f"held-out videos differ in their columns: {sorted(columns)}")
+        pieces = [
+            pa.table(
+                {
+                    "video_id": pa.array([video_id] * len(each.frame_start), pa.string()),
+                    "frame_start": np.asarray(each.frame_start, np.int64),
+                    "frame_stop": np.asarray(each.frame_stop, np.int64),
+                    **{name: np.asarray(v, np.float64) for name, v in each.columns.items()},
+                }
+            )
+            for video_id, each in zip(video_ids, scores, strict=True)
+        ]
+        if not pieces:
+            raise HeldOutError("there are no held-out rows")
+        return cls(pa.concat_tables([piece.select(pieces[0].column_names) for piece in pieces]))
+
+    @classmethod
+    def read(cls, path: Path) -> HeldOut | None:
+        """What `write` wrote; None without a file.
+
+        Raises:
+            HeldOutError: the file is damaged, or is not what `write` writes.
+        """
+        if not path.is_file():
+            return None
+        try:
+            return cls(pq.ParquetFile(path).read())
+        except (pa.ArrowException, OSError) as error:
+            raise HeldOutError(
+                f"{path} is damaged ({error}): delete it and run score again"
+            ) from error
+        except HeldOutError as error:
+            raise HeldOutError(f"{path}: {error}: delete it and run score again") from error
+
+    def write(self, path: Path) -> None:
+        """Write the rows to a file.
+
+        Raises:
+            CannotWrite: the disk is full or read-only.
+        """
+        write_table(path, self.table)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The score columns."""
+        return tuple(name for name in self.table.column_names if name not in _ROW)
+
+    @property
+    def videos(self) -> tuple[str, ...]:
+        """The held-out videos, sorted."""
+        return tuple(sorted(self.table["video_id"].unique().to_pylist()))
+
+    def values(self, column: str) -> NDArray[np.float64]:
+        """All values of a score column: (n,).
+
+        Raises:
+            HeldOutError: there is no such column; the message lists those that there are.
+        """
+        if column not in self.columns:
+            raise HeldOutError(
+                f"no held-out column {column!r}; there are: {', '.join(self.columns)}"
+            )
+        return np.asarray(self.table[column].to_numpy(), np.float64)
+
+    def of_video(self, video_id: str) -> HeldOut:
+        """The rows of one held-out video.
+
+        Raises:
+            HeldOutError: it has none.
+        """
+        return HeldOut(self.table.filter(pc.equal(self.table["video_id"], video_id)))
