@@ -37,9 +37,10 @@ from .scores.events import (
     events_table,
     find_events,
 )
-from .scores.folder import ScoreFolder, ScoreFolderError, stamp_of, video_row
+from .scores.folder import ScoreFolder, ScoreFolderError, stamp_of
 from .scores.frames import MetricsError
 from .scores.maps import covered_by_grids
+from .scores.video_tables import video_row
 from .store.errors import StoreError
 from .store.failures import Failure, describe_failure
 from .store.feature_store import FeatureStore
@@ -153,11 +154,9 @@ def score_footage(
         done.extracted = extracted.written
         done.failures += extracted.failures
         thresholds = Calibration.from_json(card["calibration"]).thresholds(config)
-        failed = {failure.video_id for failure in done.failures}
-        scored = [r for r in records if r.video_id not in failed]
         folder.remove_metrics()  # they are those of earlier scores
         folder.keep_only(r.video_id for r in manifest.records)
-        _write_tables(folder, scored, rows, detector, thresholds, config, done)
+        _write_tables(folder, records, rows, detector, thresholds, config, done)
         folder.write_held_out(ModelFolder(model).held_out())
         folder.write_failures(done.failures)
         folder.write_run(
@@ -325,6 +324,8 @@ def _write_tables(
     Rows are in manifest order. Scores get a row group for each video, the others one for
     `ROW_GROUP` videos, so memory does not grow with the number of videos.
     """
+    failed = {failure.video_id for failure in done.failures}
+    records = [record for record in records if record.video_id not in failed]
     with folder.tables(detector.name) as tables:
         for first in range(0, len(records), ROW_GROUP):
             found: dict[str, list[Event]] = {}

@@ -13,8 +13,9 @@ from vadpipe.data_manifests.record import VideoRecord
 from vadpipe.detectors.base import Scores
 from vadpipe.extractors.footage.video import ProbeRow
 from vadpipe.pipeline.scores.events import Calibration, EventConfig, events_table, find_events
-from vadpipe.pipeline.scores.folder import ScoreFolder, video_row
+from vadpipe.pipeline.scores.folder import ScoreFolder
 from vadpipe.pipeline.scores.held_out import HeldOut
+from vadpipe.pipeline.scores.video_tables import video_row
 from vadpipe.pipeline.store.failures import Failure
 
 FPS = 25.0

@@ -269,7 +269,7 @@ def fuse(
     \b
     Example:
         vadpipe fuse out-knn out-rtfm -o out-both --weight out-knn=2
-        vadpipe evaluate out-both ped2.parquet
+        vadpipe fuse out-seed0 out-seed1 out-seed2 -o out-all --method max
     """
     from ..fuse import fuse_scores
     from ..report.stage import write_report

@@ -11,8 +11,7 @@ import fcntl
 import json
 import math
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ...data_manifests.atomic import write_atomically, write_table, write_text
+from ...data_manifests.atomic import write_table, write_text
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.record import VideoRecord
 from ...detectors.base import Scores
@@ -34,35 +33,11 @@ from ..store.keys import canonical_json
 from .events import EVENT_SCHEMA
 from .held_out import FILE, HeldOut
 from .maps import ScoreMaps, Share, maps_stamp, open_maps, write_maps
+from .video_tables import SCORE_SCHEMA, VIDEO_SCHEMA, Tables, growing
 
 SCORE_VERSION = 2
 PAGE = "report.html"
 _TABLES = ".tables-"  # prefix of the folders in which tables grow
-
-_ROW_FIELDS = ("path", "content_id", "kind", "height", "width")
-VIDEO_SCHEMA = pa.schema(
-    [
-        ("video_id", pa.string()),
-        ("path", pa.string()),
-        ("content_id", pa.string()),
-        ("kind", pa.string()),
-        ("n_frames", pa.int64()),
-        ("fps", pa.float64()),
-        ("height", pa.int64()),
-        ("width", pa.int64()),
-        ("frame_start", pa.int64()),
-        ("frame_stop", pa.int64()),
-        ("flags", pa.list_(pa.string())),
-    ]
-)
-SCORE_SCHEMA = pa.schema(
-    [
-        ("video_id", pa.string()),
-        ("frame_start", pa.int64()),
-        ("frame_stop", pa.int64()),
-        ("score", pa.float64()),
-    ]
-)
 
 
 class ScoreFolderError(VadpipeError, ValueError):
@@ -299,9 +274,9 @@ class ScoreFolder:
         schema = SCORE_SCHEMA.with_metadata({"detector": detector})
         with ExitStack() as files:
             yield Tables(
-                files.enter_context(_growing(self._scores, schema)),
-                files.enter_context(_growing(self._videos, VIDEO_SCHEMA)),
-                files.enter_context(_growing(self._events, EVENT_SCHEMA)),
+                files.enter_context(growing(self._scores, schema, _TABLES)),
+                files.enter_context(growing(self._videos, VIDEO_SCHEMA, _TABLES)),
+                files.enter_context(growing(self._events, EVENT_SCHEMA, _TABLES)),
                 detector,
             )
 
@@ -418,62 +393,6 @@ class ScoreFolder:
             raise ScoreFolderError(
                 f"{self.path} is not a score folder: it has no {path.name} (run score)"
             )
-
-
-class Tables:
-    """The tables of all videos of a run, written piece by piece: memory stays bounded."""
-
-    def __init__(
-        self,
-        scores: Callable[[pa.Table], None],
-        videos: Callable[[pa.Table], None],
-        events: Callable[[pa.Table], None],
-        detector: str,
-    ) -> None:
-        self._scores, self._videos, self._events = scores, videos, events
-        self._detector = detector
-
-    def add_scores(self, part: pa.Table) -> None:
-        """Add the rows of one video, see `ScoreFolder.scores`."""
-        self._scores(part.replace_schema_metadata({"detector": self._detector}))
-
-    def add(self, videos: Sequence[Mapping[str, Any]], events: pa.Table) -> None:
-        """Add the rows of `video_row` and the events of many videos."""
-        self._videos(pa.Table.from_pylist(list(videos), schema=VIDEO_SCHEMA))
-        self._events(events)
-
-
-def video_row(record: VideoRecord, row: ProbeRow, part: pa.Table) -> dict[str, Any]:
-    """The row of a video in the table of videos, from its part (see `ScoreFolder.scores`)."""
-    facts = json.loads(part.schema.metadata[b"video"])
-    start, stop = record.frame_range(facts["n_frames"])
-    return {
-        **{name: getattr(row, name) for name in _ROW_FIELDS},
-        **facts,
-        "video_id": record.video_id,
-        "frame_start": start,
-        "frame_stop": stop,
-    }
-
-
-@contextmanager
-def _growing(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
-    """A table of many pieces; the value adds one. Without any it is empty, of this schema."""
-    with tempfile.TemporaryDirectory(prefix=_TABLES, dir=path.parent) as folder:
-        writer: pq.ParquetWriter | None = None
-        temporary = Path(folder) / path.name
-
-        def add(table: pa.Table) -> None:
-            nonlocal writer
-            writer = writer or pq.ParquetWriter(temporary, table.schema)
-            writer.write_table(table)
-
-        yield add
-        if writer is None:
-            add(schema.empty_table())
-        assert writer is not None
-        writer.close()
-        write_atomically(path, lambda p: temporary.rename(p))
 
 
 def _inside(folder: Path, video_id: str, suffix: str) -> Path:

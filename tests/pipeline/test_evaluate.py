@@ -24,8 +24,9 @@ from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.evaluate import evaluate_runs, evaluate_scores
 from vadpipe.pipeline.metrics.results import FrameMetrics
 from vadpipe.pipeline.run.stages import evaluate_if_labelled
-from vadpipe.pipeline.scores.folder import VIDEO_SCHEMA, ScoreFolderError
+from vadpipe.pipeline.scores.folder import ScoreFolderError
 from vadpipe.pipeline.scores.frames import MetricsError
+from vadpipe.pipeline.scores.video_tables import VIDEO_SCHEMA
 from vadpipe.pipeline.tables.metrics import detail_lines, metrics_lines, runs_lines
 
 

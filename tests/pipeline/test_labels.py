@@ -23,7 +23,8 @@ from vadpipe.extractors.footage.video import ProbeRow
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.labels import Found, _verdict, check_labels
 from vadpipe.pipeline.probe import probe_files
-from vadpipe.pipeline.scores.folder import VIDEO_SCHEMA, ScoreFolderError
+from vadpipe.pipeline.scores.folder import ScoreFolderError
+from vadpipe.pipeline.scores.video_tables import VIDEO_SCHEMA
 from vadpipe.pipeline.store.feature_store import FeatureStore
 from vadpipe.pipeline.store.shard import VideoFacts
 

@@ -48,9 +48,10 @@ from vadpipe.pipeline.report.heatmaps import (
 from vadpipe.pipeline.report.stage import MAPS, duration, flatten, write_report
 from vadpipe.pipeline.report.thumbnails import event_thumbnails
 from vadpipe.pipeline.scores.events import Event, EventConfig, events_table, find_events
-from vadpipe.pipeline.scores.folder import VIDEO_SCHEMA, ScoreFolderError
+from vadpipe.pipeline.scores.folder import ScoreFolderError
 from vadpipe.pipeline.scores.frames import MetricsError, expand_to_frames
 from vadpipe.pipeline.scores.maps import write_maps
+from vadpipe.pipeline.scores.video_tables import VIDEO_SCHEMA
 
 FPS = 25.0
 HIGH, LOW = 2.0, 1.0

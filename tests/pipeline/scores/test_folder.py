@@ -18,15 +18,9 @@ from vadpipe.data_manifests.record import VideoRecord
 from vadpipe.detectors.base import Scores
 from vadpipe.extractors.footage.video import ProbeRow
 from vadpipe.pipeline.scores.events import EVENT_SCHEMA
-from vadpipe.pipeline.scores.folder import (
-    SCORE_SCHEMA,
-    VIDEO_SCHEMA,
-    ScoreFolder,
-    ScoreFolderError,
-    stamp_of,
-    video_row,
-)
+from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError, stamp_of
 from vadpipe.pipeline.scores.held_out import HeldOut
+from vadpipe.pipeline.scores.video_tables import SCORE_SCHEMA, VIDEO_SCHEMA, video_row
 from vadpipe.pipeline.store.failures import Failure
 
 RECORD = VideoRecord(video_id="v", path="v.mp4", split="test", part=(0.0, 0.5))

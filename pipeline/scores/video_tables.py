@@ -1,0 +1,110 @@
+"""Tables over all videos of a score folder, written piece by piece: memory stays bounded."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...data_manifests.atomic import write_atomically
+from ...data_manifests.record import VideoRecord
+from ...extractors.footage.video import ProbeRow
+
+_ROW_FIELDS = ("path", "content_id", "kind", "height", "width")
+VIDEO_SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("path", pa.string()),
+        ("content_id", pa.string()),
+        ("kind", pa.string()),
+        ("n_frames", pa.int64()),
+        ("fps", pa.float64()),
+        ("height", pa.int64()),
+        ("width", pa.int64()),
+        ("frame_start", pa.int64()),
+        ("frame_stop", pa.int64()),
+        ("flags", pa.list_(pa.string())),
+    ]
+)
+SCORE_SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("frame_start", pa.int64()),
+        ("frame_stop", pa.int64()),
+        ("score", pa.float64()),
+    ]
+)
+
+
+class Tables:
+    """The tables of all videos of a run, written piece by piece: memory stays bounded."""
+
+    def __init__(
+        self,
+        scores: Callable[[pa.Table], None],
+        videos: Callable[[pa.Table], None],
+        events: Callable[[pa.Table], None],
+        detector: str,
+    ) -> None:
+        self._scores, self._videos, self._events = scores, videos, events
+        self._detector = detector
+
+    def add_scores(self, part: pa.Table) -> None:
+        """Add the rows of one video, see `ScoreFolder.scores`."""
+        self._scores(part.replace_schema_metadata({"detector": self._detector}))
+
+    def add(self, videos: Sequence[Mapping[str, Any]], events: pa.Table) -> None:
+        """Add the rows of `video_row` and the events of many videos."""
+        self._videos(pa.Table.from_pylist(list(videos), schema=VIDEO_SCHEMA))
+        self._events(events)
+
+
+def video_row(record: VideoRecord, row: ProbeRow, part: pa.Table) -> dict[str, Any]:
+    """The row of a video in the table of videos, from its part (see `ScoreFolder.scores`)."""
+    facts = json.loads(part.schema.metadata[b"video"])
+    start, stop = record.frame_range(facts["n_frames"])
+    return {
+        **{name: getattr(row, name) for name in _ROW_FIELDS},
+        **facts,
+        "video_id": record.video_id,
+        "frame_start": start,
+        "frame_stop": stop,
+    }
+
+
+@contextmanager
+def growing(path: Path, schema: pa.Schema, prefix: str) -> Iterator[Callable[[pa.Table], None]]:
+    """Write a table of many pieces; it gets its name at the end.
+
+    Args:
+        path:
+            The table.
+        schema:
+            Of a table without pieces.
+        prefix:
+            Of the folder next to `path` in which it grows.
+
+    Yields:
+        A function that adds a piece.
+    """
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent) as folder:
+        writer: pq.ParquetWriter | None = None
+        temporary = Path(folder) / path.name
+
+        def add(table: pa.Table) -> None:
+            nonlocal writer
+            writer = writer or pq.ParquetWriter(temporary, table.schema)
+            writer.write_table(table)
+
+        yield add
+        if writer is None:
+            add(schema.empty_table())
+        assert writer is not None
+        writer.close()
+        write_atomically(path, lambda p: temporary.rename(p))
