@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 def choices(known: Iterable[str], *given: str) -> str:
@@ -23,11 +23,16 @@ def choices(known: Iterable[str], *given: str) -> str:
 
 def likely(known: Iterable[str], *given: str) -> str:
     """`; did you mean 'b'?` for names that were mistyped, the end of a message; may be empty."""
-    from difflib import get_close_matches  # only errors need it
-
     lower: dict[str, str] = {}
     for name in known:
         lower.setdefault(name.lower(), name)
-    close = (get_close_matches(name.lower(), lower, n=1) for name in given)
-    found = dict.fromkeys(repr(lower[match]) for matches in close for match in matches)
+    found = dict.fromkeys(repr(lower[near]) for name in given if (near := _nearest(name, lower)))
     return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
+def _nearest(name: str, lower: Collection[str]) -> str | None:
+    from difflib import get_close_matches  # only errors need it
+
+    name = name.lower()
+    begins = [other for other in lower if len(name) > 1 and other.startswith(name)]
+    return next(iter(get_close_matches(name, lower, n=1) or begins), None)

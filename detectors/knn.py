@@ -33,7 +33,9 @@ BLOCKS = 5  # parts that a single training video is cut into; each is left out i
 class KNNConfig(Config):
     """Settings of `knn`."""
 
-    role: Literal["snippet", "patch"] = "snippet"
+    role: Literal["snippet", "patch"] = Field(
+        default="snippet", description="features that are compared: whole frames or patches"
+    )
     k: int = Field(default=1, ge=1, description="mean distance to this many neighbours")
     normalise: bool = Field(default=True, description="divide features by their L2 norm")
     positions: Literal["each", "all"] = Field(

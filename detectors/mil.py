@@ -58,8 +58,8 @@ class MILConfig(Config):
     segments: int = Field(default=32, ge=2, description="T of a training video")
     batch_size: int = Field(default=32, ge=1, description="normal videos, and as many abnormal")
     steps: int = Field(default=1000, ge=1, description="batches; the last weights are kept")
-    lr: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=0.005, ge=0)
+    lr: float = Field(default=1e-3, gt=0, description="learning rate")
+    weight_decay: float = Field(default=0.005, ge=0, description="L2 of the weights")
     width: int | None = Field(
         default=None, ge=8, description="average neighbouring feature columns down to this many"
     )

@@ -29,10 +29,12 @@ class MILRankingConfig(MILConfig):
     """Settings of `mil_ranking`."""
 
     batch_size: int = Field(default=30, ge=1, description="Sect. 4: 30 positive, 30 negative bags")
-    lr: float = Field(default=1e-3, gt=0, description="Sect. 4")
+    lr: float = Field(default=1e-3, gt=0, description="learning rate (Sect. 4)")
     weight_decay: float = Field(default=1e-3, ge=0, description="L2 of the weights, authors' code")
-    optimizer: OptimizerName = Field(default="adagrad", description="Sect. 4")
-    dropout: float = Field(default=0.6, ge=0, lt=1, description="Sect. 4")
+    optimizer: OptimizerName = Field(
+        default="adagrad", description="adagrad: Sect. 4; adam: that of the other detectors"
+    )
+    dropout: float = Field(default=0.6, ge=0, lt=1, description="share of units (Sect. 4)")
     sparsity_weight: float = Field(default=8e-5, ge=0, description="lambda_2, Sect. 4")
     smooth_weight: float = Field(default=8e-5, ge=0, description="lambda_1, Sect. 4")
     normalise: bool = Field(

@@ -35,7 +35,7 @@ class RTFMConfig(MILConfig):
     """Settings of `rtfm`."""
 
     top_k: int = Field(default=3, ge=1, description="k = floor(T / 10) snippets (SSRL Sect. 4.2)")
-    dropout: float = Field(default=0.7, ge=0, lt=1, description="reference code")
+    dropout: float = Field(default=0.7, ge=0, lt=1, description="share of units (reference code)")
     margin: float = Field(default=100.0, gt=0, description="epsilon, SSRL Sect. 4.2 and eq. 8")
     magnitude_weight: float = Field(default=1e-4, ge=0, description="lambda_fm, SSRL Sect. 4.2")
     sparsity_weight: float = Field(default=8e-3, ge=0, description="lambda_1, SSRL Sect. 4.2")

@@ -21,12 +21,13 @@ class FramesConfig(Config):
     """Settings of `frames`.
 
     Attributes:
-        size: (height, width) that frames are resized to, without regard to their aspect.
+        size: (height, width) that frames are resized to, without regard to their aspect; the
+            default is that of LNTRA's code.
         stride: frames from one row to the next.
         interpolation: filter of the resizing.
     """
 
-    size: tuple[PositiveInt, PositiveInt] = (256, 256)  # as LNTRA's code
+    size: tuple[PositiveInt, PositiveInt] = (256, 256)
     stride: PositiveInt = 1
     interpolation: Interpolation = "bilinear"
 

@@ -17,12 +17,7 @@ from .weights.slots import NETWORK, Slots
 
 
 class I3DR50PtvConfig(I3DConfig):
-    """Settings of `i3d_r50_ptv`: ten crops of 224 by default, as in RTFM and SSRL.
-
-    Attributes:
-        crops: see `I3DConfig`.
-        crop_size: see `I3DConfig`.
-    """
+    """Settings of `i3d_r50_ptv`: those of `I3DConfig`, by default ten crops of 224."""
 
     crops: Literal[1, 10] = 10  # RTFM and SSRL, public code (the papers do not say)
     crop_size: PositiveInt | None = 224

@@ -14,7 +14,15 @@ from .clips import Clip, ClipRule
 
 
 class NullConfig(Config):
-    """Settings of `null`."""
+    """Settings of `null`.
+
+    Attributes:
+        clip_length: frames of a clip.
+        stride: frames between the starts of two clips.
+        tail: "loop" covers every frame; "drop" leaves an incomplete clip out.
+        before: context frames before a clip.
+        after: context frames after a clip.
+    """
 
     clip_length: int = Field(default=16, ge=1)
     stride: int = Field(default=16, ge=1)

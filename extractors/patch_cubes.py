@@ -33,7 +33,8 @@ class PatchCubesConfig(Config):
     """Settings of `patch_cubes`.
 
     Attributes:
-        frame_size: (height, width) that frames are resized to; a grid needs a fixed size.
+        frame_size: (height, width) that frames are resized to; a grid needs a fixed size (SSRL,
+            Sect. 4.2).
         patch_sizes: (height, width) of the patches of each grid. Grids start at the top left;
             the rest at the bottom and on the right is not used.
         backbone: the network; it takes the weights of the extractor of that name.
@@ -43,7 +44,7 @@ class PatchCubesConfig(Config):
         dtype: type of the stored features.
     """
 
-    frame_size: tuple[PositiveInt, PositiveInt] = (480, 840)  # SSRL, Sect. 4.2
+    frame_size: tuple[PositiveInt, PositiveInt] = (480, 840)
     patch_sizes: tuple[tuple[PositiveInt, PositiveInt], ...] = Field(
         default=((240, 280), (160, 168), (120, 120)), min_length=1
     )

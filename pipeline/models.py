@@ -21,7 +21,7 @@ from ..extractors.weights.kept import verify
 from ..extractors.weights.slots import NETWORK, WeightsChoice, identities_in, share_out
 from .engine.extractor_spec import ExtractorSpec, resolve_extractor
 from .engine.settings import Engine
-from .registry import DETECTORS, EXTRACTORS
+from .registry import DETECTORS, EXTRACTORS, OWN
 from .scores.held_out import FILE, HeldOut
 from .store.errors import StoreError
 from .store.feature_store import FeatureStore, list_stores
@@ -64,8 +64,7 @@ class ModelFolder:
         """
         if cls(Path(name)).is_finished():
             return cls(Path(name))
-        folders = [cls(path) for path in sorted((cache / "models").glob("*"))]
-        known = [folder.path for folder in folders if folder.is_finished()]
+        known = [folder.path for folder in cls.in_cache(cache)]
         found = [path for path in known if path.name.startswith(name)]
         if len(found) != 1:
             listed = ", ".join(path.name for path in (found or known)) or "none"
@@ -73,6 +72,16 @@ class ModelFolder:
                 f"{'several models match' if found else 'no model'} {name!r}; in {cache}: {listed}"
             )
         return cls(found[0])
+
+    @classmethod
+    def in_cache(cls, cache: Path) -> list[ModelFolder]:
+        """The finished models of a cache, by name."""
+        folders = [cls(path) for path in sorted((cache / "models").glob("*"))]
+        return [folder for folder in folders if folder.is_finished()]
+
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(path.stat().st_size for path in self.path.iterdir() if path.is_file())
 
     def is_finished(self) -> bool:
         """Whether there is a model."""
@@ -155,7 +164,19 @@ class ModelFolder:
             DetectorError: the folder holds no finished model, or one of another version.
         """
         card = self.card()
+        origin = card.get("distribution")
+        if origin is not None and card["detector"] not in DETECTORS:
+            raise DetectorError(
+                f"{self.path} was trained by {card['detector']}, a plug-in that is not installed: "
+                + _install(origin)
+            )
         detector = make_detector(card["detector"], card["config"])
+        here = DETECTORS.recorded(detector.name).get("distribution")
+        if (here or {}).get("name") != (origin or {}).get("name"):
+            raise DetectorError(
+                f"{self.path} was trained by {detector.name} of {(origin or {}).get('name', OWN)}, "
+                f"here it is of {(here or {}).get('name', OWN)}: train it again"
+            )
         if detector.version != card["detector_version"]:
             raise DetectorError(
                 f"{self.path} was trained by version {card['detector_version']} of "
@@ -163,6 +184,11 @@ class ModelFolder:
             )
         detector.load_state_dict(load_file(str(self._weights)))
         return detector, card
+
+
+def _install(distribution: Mapping[str, str]) -> str:
+    """The command that installs the distribution of a plug-in."""
+    return f"pip install {distribution['name']}=={distribution['version']}"
 
 
 def make_detector(name: str, settings: Mapping[str, Any] | None = None) -> Detector[Any]:
@@ -226,9 +252,10 @@ def specs_of_model(
             specs[key_of(recipe)] = replace(found, on_corrupt=policy)
             continue
         if name not in EXTRACTORS:
+            origin = recipe.get("distribution")
             raise ExtractorError(
                 f"the model needs {role!r} features of {name!r}: no such extractor here; "
-                f"there are: {choices(EXTRACTORS, name)}"
+                + (_install(origin) if origin else f"there are: {choices(EXTRACTORS, name)}")
             )
         chosen = shares[owners[role]]
         if not isinstance(chosen, str):

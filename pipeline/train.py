@@ -28,6 +28,7 @@ from .bags import StoreBags, find_stores, missing_videos
 from .engine.progress import progress_bars
 from .engine.weights import find_weights
 from .models import ModelFolder, imported_contents, make_detector
+from .registry import DETECTORS
 from .scores.events import Calibration
 from .scores.held_out import HeldOut
 from .store.errors import StoreError
@@ -118,7 +119,7 @@ def train_detector(
         "seed": seed,
         **({} if holdout == HOLDOUT else {"holdout": holdout}),
         **imported_contents(stores, rows),
-        **({"weights": recorded(detector.weights)} if detector.weights else {}),
+        **_provenance(detector),
     }
     folder = ModelFolder.of_recipe(cache, recipe)
     if folder.is_finished() and not force:
@@ -185,6 +186,12 @@ def _features_of(
             "run vadpipe extract with the settings of that feature set, or vadpipe import"
         )
     return rows, stores
+
+
+def _provenance(detector: Detector[Any]) -> dict[str, Any]:
+    """What a recipe says of pretrained weights and of a plug-in; empty where there is neither."""
+    weights = {"weights": recorded(detector.weights)} if detector.weights else {}
+    return weights | DETECTORS.recorded(detector.name)
 
 
 def training_records(manifest: Manifest, supervision: Supervision) -> list[VideoRecord]:

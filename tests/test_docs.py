@@ -14,7 +14,7 @@ import pytest
 
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.cli.reference import commands, reference
-from vadpipe.pipeline.registry import DETECTORS, EXTRACTORS
+from vadpipe.pipeline.registry import DATASETS, DETECTORS, EXTRACTORS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -91,8 +91,9 @@ def check(arguments: list[str]) -> None:
         return
     for name in context.params.get("names") or () if context.info_name == "extract" else ():
         assert name.isupper() or name.partition(":")[0] in EXTRACTORS, name
-    detector = context.params.get("detector")
-    assert detector is None or detector.isupper() or detector in DETECTORS, detector
+    for kind, known in (("detector", DETECTORS), ("dataset", DATASETS)):
+        name = context.params.get(kind)
+        assert name is None or name.isupper() or name in known, name
 
 
 def test_the_command_reference_is_that_of_the_commands() -> None:
@@ -136,7 +137,11 @@ def test_lines_are_found_and_wrong_ones_fail(no_files: None) -> None:
     ):
         with pytest.raises(click.UsageError):
             check(wrong)
-    for unknown in (["extract", "m.csv", "-e", "nul"], ["train", "knm", "m.csv"]):
+    for unknown in (
+        ["extract", "m.csv", "-e", "nul"],
+        ["train", "knm", "m.csv"],
+        ["manifest", "ped", "/data", "-o", "m.csv"],
+    ):
         with pytest.raises(AssertionError):
             check(unknown)
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..registry import DATASETS
 from .options import (
     ANY,
     OUT,
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("dataset", type=click.Choice(sorted(DATASETS)))
+@click.argument("dataset")
 @click.argument("root", type=ANY)
 @click.option(
     "-o",
@@ -62,8 +61,9 @@ def manifest(
 ) -> None:
     """List the videos of a data set, or of a folder of footage, with splits and labels.
 
-    DATASET is a name, ROOT the folder of the data set (its page in docs/datasets says which), or
-    for the data set footage a folder or one video. With --set, options of the data set are changed.
+    DATASET is a name (`vadpipe list datasets`), ROOT the folder of the data set (`vadpipe list
+    datasets NAME` draws it), or for the data set footage a folder or one video. With --set, options
+    of the data set are changed.
 
     \b
     Example:

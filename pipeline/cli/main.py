@@ -22,6 +22,7 @@ COMMANDS = {
     "fuse": "detection:fuse",
     "import": "footage:import_command",
     "labels": "detection:labels",
+    "list": "listing:list_command",
     "manifest": "footage:manifest",
     "probe": "footage:probe",
     "report": "detection:report",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from ...extractors.errors import ExtractorError
 from ...extractors.footage.limits import CorruptPolicy
 from ...extractors.weights.cards import ResolvedWeights
 from ...extractors.weights.slots import WeightsChoice, share_out
-from ..registry import EXTRACTORS
+from ..registry import EXTRACTORS, Distribution
 from ..store.feature_store import FeatureStore
 from .cluster import resolve_precision_of
 from .settings import Engine
@@ -22,31 +23,56 @@ from .weights import find_weights
 
 @dataclass(frozen=True)
 class ExtractorSpec:
-    """An extractor with all its settings, small enough to be sent to a worker."""
+    """An extractor with all its settings, small enough to be sent to a worker.
+
+    Attributes:
+        name: registry name.
+        config: config values that differ from the defaults.
+        weights: slot -> weights.
+        precision: of its networks.
+        on_corrupt: what becomes of clips with damaged frames.
+        distribution: that a plug-in is from; None for an extractor of vadpipe.
+    """
 
     name: str
     config: dict[str, Any]
     weights: Mapping[str, ResolvedWeights]
     precision: Precision
     on_corrupt: CorruptPolicy = "keep"
+    distribution: Distribution | None = None
 
     def make(self) -> Extractor[Any]:
         """The extractor itself; nothing is loaded yet.
 
         Raises:
+            ExtractorError: this process has no such plug-in, or another version of it: workers may
+                run elsewhere.
+            PluginError: the plug-in cannot be imported here.
             pydantic.ValidationError: a setting is wrong or unknown.
         """
+        if self.distribution is not None:
+            here = EXTRACTORS.distribution(self.name) if self.name in EXTRACTORS else "nothing"
+            if here != self.distribution:
+                raise ExtractorError(
+                    f"{self.name} is a plug-in of {self.distribution}, but {socket.gethostname()} "
+                    f"has {here or 'a built-in extractor'} by that name: install the same version "
+                    "on every machine of the cluster"
+                )
         kind = EXTRACTORS[self.name]
         config = kind.Config.model_validate(self.config)
         return kind(config, weights=self.weights, precision=self.precision)
 
     def recipe(self) -> dict[str, Any]:
-        """What the key is made of: the extractor's recipe, and which clips have no row.
+        """What the key is made of: the recipe, which clips have no row, and a plug-in's origin.
 
         "fail" writes the same features as "keep" or none, so it is no part of the recipe.
         """
         recipe = self.make().recipe()
-        return recipe | ({"on_corrupt": "skip"} if self.on_corrupt == "skip" else {})
+        if self.on_corrupt == "skip":
+            recipe |= {"on_corrupt": "skip"}
+        if self.distribution is not None:
+            recipe |= {"distribution": self.distribution.to_json()}
+        return recipe
 
 
 def resolve_extractor(
@@ -90,10 +116,9 @@ def resolve_extractor(
     if not slots and isinstance(weights, str):
         raise ExtractorError(f"{base} has no network and takes no weights")
     resolved = find_weights(base, slots, weights, cache)
-    if not slots:
-        return ExtractorSpec(base, config, {}, "fp32", on_corrupt)
-    settled = resolve_precision_of(engine or Engine(), precision)
-    return ExtractorSpec(base, config, resolved, settled, on_corrupt)
+    settled = resolve_precision_of(engine or Engine(), precision) if slots else "fp32"
+    origin = EXTRACTORS.distribution(base)
+    return ExtractorSpec(base, config, resolved, settled, on_corrupt, origin)
 
 
 def resolve_extractors(

@@ -385,7 +385,7 @@ def prepared(spec: ExtractorSpec, runtime: Runtime, together: int = 1) -> Extrac
         WeightsError: the weights are damaged.
     """
     weights = {slot: each.identity for slot, each in spec.weights.items()}
-    what = [spec.name, spec.config, spec.precision, weights]
+    what = [spec.name, str(spec.distribution), spec.config, spec.precision, weights]
     place = f"{json.dumps(what, sort_keys=True)} {runtime}"
     with _lock:
         extractor = _prepared.pop(place, None)

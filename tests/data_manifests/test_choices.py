@@ -14,7 +14,9 @@ NAMES = ["knn", "mil_ranking", "rtfm", "ssrl"]
         (["RTFM"], "; did you mean 'rtfm'?"),
         (["knm", "mil-ranking"], "; did you mean 'knn' or 'mil_ranking'?"),
         (["knm", "kn"], "; did you mean 'knn'?"),
+        (["mil"], "; did you mean 'mil_ranking'?"),
         (["zebra"], ""),
+        (["m"], ""),
         ([], ""),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.bags import weak_bags
+from tests.plugins import reread, write_distribution
 from tests.score_folders import rows
 from vadpipe.data_manifests.atomic import CannotWrite
 from vadpipe.detectors.base import DetectorError, FitLog, Row
-from vadpipe.pipeline.models import ModelFolder, make_detector
+from vadpipe.extractors.errors import ExtractorError
+from vadpipe.pipeline.models import ModelFolder, make_detector, specs_of_model
+from vadpipe.pipeline.registry import DETECTORS
 from vadpipe.pipeline.scores.held_out import HeldOut
 from vadpipe.pipeline.store.keys import folder_name
 
@@ -128,3 +132,48 @@ def test_what_is_no_model_is_refused(fitted, tmp_path: Path) -> None:
     path.write_text(json.dumps({**folder.card(), "detector_version": 0}))
     with pytest.raises(DetectorError, match=r"trained by version 0 of knn.*train it again"):
         folder.load()
+
+
+PLUGIN = """
+from vadpipe.detectors.knn import KNN
+class Mine(KNN):
+    name = "mine"
+"""
+
+
+def test_a_model_of_a_plugin_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, points = tmp_path / "site", {"vadpipe.detectors": {"mine": "plugin_model:Mine"}}
+    write_distribution(site, "plugin-a", points, {"plugin_model": PLUGIN}, "1.5")
+    monkeypatch.syspath_prepend(site)
+    reread(monkeypatch)
+    detector = make_detector("mine")
+    detector.fit(weak_bags(4), device="cpu", seed=0)
+    card = {**CARD, **DETECTORS.recorded("mine")}
+    folder = ModelFolder(tmp_path / "mine-1")
+    folder.save(detector, card)
+    loaded, kept = folder.load()
+    assert loaded.name == "mine"
+    assert kept["distribution"] == {"name": "plugin-a", "version": "1.5"}
+    folder.save(detector, {**card, "distribution": {"name": "plugin-b", "version": "1.5"}})
+    with pytest.raises(DetectorError, match="by mine of plugin-b, here it is of plugin-a: train"):
+        folder.load()
+    folder.save(detector, card)
+    shutil.rmtree(site)
+    reread(monkeypatch)
+    with pytest.raises(DetectorError, match=r"not installed: pip install plugin-a==1\.5$"):
+        folder.load()
+
+
+def test_features_of_a_plugin_say_what_to_install() -> None:
+    recipe = {
+        "extractor": "gone",
+        "weights": None,
+        "distribution": {"name": "plugin-a", "version": "1.5"},
+    }
+    with pytest.raises(ExtractorError, match=r"of 'gone': .*; pip install plugin-a==1\.5$"):
+        specs_of_model({"features": {"snippet": recipe}})
+    del recipe["distribution"]
+    with pytest.raises(ExtractorError, match="there are: inception_i3d"):
+        specs_of_model({"features": {"snippet": recipe}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests import two_networks
+from tests.plugins import reread, write_distribution
 from tests.random_weights import random_weights
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.patch_cubes import PatchCubes
@@ -148,3 +150,48 @@ def test_extractors_together_take_the_weights_of_their_networks(
         "random:3",
         None,
     ]
+
+
+PLUGIN = """
+from vadpipe.extractors.null import NullFeatures
+class Mine(NullFeatures):
+    name = "mine"
+"""
+POINTS = {"vadpipe.extractors": {"mine": "plugin_spec:Mine"}}
+
+
+def install(site: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    """Put one version of a plug-in on the path, and take away any other."""
+    shutil.rmtree(site, ignore_errors=True)
+    write_distribution(site, "plugin-a", POINTS, {"plugin_spec": PLUGIN}, version)
+    monkeypatch.syspath_prepend(site)
+    reread(monkeypatch)
+
+
+def test_the_recipe_of_a_plugin_names_its_distribution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = []
+    for version in ("1.0", "1.1"):
+        install(tmp_path / "site", monkeypatch, version)
+        spec = pickle.loads(pickle.dumps(resolve_extractor("mine", {"stride": 8})))
+        recipe = spec.recipe()
+        assert recipe.pop("distribution") == {"name": "plugin-a", "version": version}
+        assert recipe == spec.make().recipe()
+        keys.append(key(spec))
+    assert keys[0] != keys[1]
+    assert "distribution" not in resolve_extractor("null").recipe()
+
+
+def test_a_worker_with_another_version_or_none_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path / "site", monkeypatch, "1.0")
+    spec = resolve_extractor("mine")
+    install(tmp_path / "site", monkeypatch, "1.1")
+    with pytest.raises(ExtractorError, match=r"of plugin-a 1\.0, but .* has plugin-a 1\.1"):
+        spec.make()
+    shutil.rmtree(tmp_path / "site")
+    reread(monkeypatch)
+    with pytest.raises(ExtractorError, match=r"has nothing by that name: install the same"):
+        spec.make()
