@@ -153,6 +153,52 @@ class Bag:
         return found
 
 
+class VideoRows(Protocol):
+    """The rows of one role in all videos of a source, for detectors that draw them at random.
+
+    Rows are counted from the index of the cache, so that no file is opened before one is read.
+    """
+
+    @property
+    def role(self) -> str:
+        """The role."""
+        ...
+
+    @property
+    def video_ids(self) -> Sequence[str]:
+        """(V,) the videos, in manifest order."""
+        ...
+
+    @property
+    def scenes(self) -> Sequence[str | None]:
+        """(V,) the camera of each video, where the manifest names it."""
+        ...
+
+    @property
+    def labels(self) -> Sequence[int | None]:
+        """(V,) the label of each video; None if it is unknown or hidden from the detector."""
+        ...
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """(V,) the number of rows of each video; 0 is allowed where rows are ragged."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of one row."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As stored."""
+        ...
+
+    def read_into(self, out: NDArray[Any], video: int, start: int) -> None:
+        """Copy the rows [start, start + len(out)) of a video; several threads may call it."""
+        ...
+
+
 class BagSource(Protocol):
     """The bags of one split."""
 
@@ -170,6 +216,14 @@ class BagSource(Protocol):
 
     def subset(self, indices: Sequence[int]) -> BagSource:
         """The source of these bags only."""
+        ...
+
+    def video_rows(self, role: str) -> VideoRows:
+        """The rows of exactly this role in all videos; no bag is opened.
+
+        Raises:
+            DetectorError: the videos have no features of this role.
+        """
         ...
 
 

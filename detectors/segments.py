@@ -357,14 +357,27 @@ def _allocate(shape: tuple[int, ...], path: Path | None) -> NDArray[np.float32]:
     return np.memmap(path, np.float32, "w+", shape=shape)
 
 
-def _place(size: int, device: str, memory: int | None) -> Place:
-    free = psutil.virtual_memory().available
+def room_on(device: str, memory: int | None) -> float:
+    """Compute how many bytes training data may take on a device.
+
+    Args:
+        device:
+            Torch's name of it.
+        memory:
+            The number that the user allows; None: half of what is free there.
+    """
+    if memory is not None:
+        return memory
     if torch.device(device).type == "cuda":
-        on_device = torch.cuda.mem_get_info(torch.device(device))[0]
-        if size <= (SHARE * on_device if memory is None else memory):
-            return "device"
-        return "memory" if size <= SHARE * free else "disk"
-    return "device" if size <= (SHARE * free if memory is None else memory) else "disk"
+        return SHARE * float(torch.cuda.mem_get_info(torch.device(device))[0])
+    return SHARE * float(psutil.virtual_memory().available)
+
+
+def _place(size: int, device: str, memory: int | None) -> Place:
+    if size <= room_on(device, memory):
+        return "device"
+    elsewhere = torch.device(device).type == "cuda"
+    return "memory" if elsewhere and size <= room_on("cpu", None) else "disk"
 
 
 def ahead(

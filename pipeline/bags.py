@@ -13,8 +13,9 @@ from ..data_manifests.record import VideoRecord
 from ..detectors.base import ArrayLike, Bag, DetectorError, Track
 from ..extractors.footage.video import ProbeRow
 from .store.errors import StoreError
-from .store.feature_store import FeatureStore, RowTimes, VideoFeatures, list_stores
+from .store.feature_store import FeatureStore, VideoFeatures, list_stores
 from .store.holdings import whole_videos
+from .store.video_rows import StoreRows
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class StoreBags:
     ) -> dict[str, Track]:
         """The arrays with a role, cut to the part of the video that the record names."""
         part = record.frame_range(features.n_frames)
-        inside = {axis: _inside(times, part) for axis, times in features.times.items()}
+        inside = {axis: times.inside(part) for axis, times in features.times.items()}
         tracks: dict[str, Track] = {}
         for spec in store.array_specs():
             axis = spec["dims"][0]
@@ -122,12 +123,20 @@ class StoreBags:
         records = [self._records[i] for i in indices]
         return StoreBags(records, self._rows, self._stores, labels=self._labels)
 
+    def video_rows(self, role: str) -> StoreRows:
+        """The rows of exactly this role in all videos; no bag is opened.
 
-def _inside(times: RowTimes, part: tuple[int, int]) -> tuple[int, int]:
-    """Rows whose frames lie wholly in the frames [part): no pixel of the other part is seen."""
-    first = int(np.searchsorted(times.frame_start, part[0]))
-    stop = int(np.searchsorted(times.frame_stop, part[1], side="right"))
-    return first, max(first, stop)
+        Raises:
+            StoreError: features of some videos are not there or not whole.
+            DetectorError: no feature set has this role, or a record's part has no row.
+        """
+        specs = [(store, spec) for store in self._stores for spec in store.array_specs()]
+        for store, spec in reversed(specs):  # as in a bag, the last of one role counts
+            if spec["role"] == role:
+                contents = [self._rows[record.video_id].content_id for record in self._records]
+                return StoreRows(store, spec, self._records, contents, labels=self._labels)
+        roles = sorted({str(spec["role"]) for _, spec in specs if spec["role"] is not None})
+        raise DetectorError(f"no {role!r} features; there are: {', '.join(roles) or 'none'}")
 
 
 def find_stores(

@@ -11,6 +11,33 @@ from numpy.typing import NDArray
 from vadpipe.detectors.base import Bag, Track
 
 
+class ArrayRows:
+    """A VideoRows in memory; counts the calls of `read_into`."""
+
+    def __init__(
+        self,
+        arrays: Sequence[NDArray[Any]],
+        *,
+        role: str = "pixels",
+        scenes: Sequence[str | None] | None = None,
+        labels: Sequence[int | None] | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self.arrays = [np.asarray(array) for array in arrays]
+        self.role = role
+        self.video_ids = list(names or (f"v{i}" for i in range(len(arrays))))
+        self.scenes = list(scenes or [None] * len(arrays))
+        self.labels = list(labels or [None] * len(arrays))
+        self.counts = np.array([len(array) for array in arrays], np.int64)
+        self.shape = self.arrays[0].shape[1:]
+        self.dtype = self.arrays[0].dtype
+        self.reads = 0
+
+    def read_into(self, out: NDArray[Any], video: int, start: int) -> None:
+        self.reads += 1
+        out[...] = self.arrays[video][start : start + len(out)]
+
+
 class Bags:
     """A BagSource in memory."""
 
@@ -28,6 +55,15 @@ class Bags:
 
     def subset(self, indices: Sequence[int]) -> Bags:
         return Bags([self.bags[i] for i in indices])
+
+    def video_rows(self, role: str) -> ArrayRows:
+        return ArrayRows(
+            [bag.tracks[role].rows() for bag in self.bags],
+            role=role,
+            scenes=[bag.scene for bag in self.bags],
+            labels=[bag.label for bag in self.bags],
+            names=[bag.video_id for bag in self.bags],
+        )
 
 
 def bag(

@@ -16,7 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...data_manifests.record import VideoRecord
-from ...detectors.base import Bag, BagSource, Row, Track, grid_of
+from ...detectors.base import Bag, BagSource, Row, Track, VideoRows, grid_of
 from ...detectors.mil import MILDetector, count_parameters
 from ...detectors.segments import FeatureLayout
 from ...extractors.base import ArraySpec, Rows
@@ -84,6 +84,9 @@ class _Drawn:
 
     def subset(self, indices: Sequence[int]) -> BagSource:
         raise NotImplementedError("the bench fits on all videos")
+
+    def video_rows(self, role: str) -> VideoRows:
+        raise NotImplementedError("the detectors of the bench pool whole videos")
 
 
 def bench_train(

@@ -30,9 +30,11 @@ from ...extractors.clips import Span
 from .errors import StoreError
 from .keys import canonical_json, differing_fields, folder_name, key_of
 from .shard import (
+    INDEX_SCHEMA,
     UNREADABLE,
     ShardRow,
     VideoFacts,
+    axis_rows,
     check_rows,
     checked_dataset,
     checksum_of,
@@ -60,6 +62,12 @@ class RowTimes:
 
     frame_start: NDArray[np.int64]
     frame_stop: NDArray[np.int64]
+
+    def inside(self, part: tuple[int, int]) -> tuple[int, int]:
+        """Rows [first, stop) whose frames lie wholly in the frames [part): they see no others."""
+        first = int(np.searchsorted(self.frame_start, part[0]))
+        stop = int(np.searchsorted(self.frame_stop, part[1], side="right"))
+        return first, max(first, stop)
 
 
 @dataclass(frozen=True)
@@ -238,6 +246,7 @@ class FeatureStore:
             checksum,
             span.last,
             facts.damaged,
+            axis_rows({axis: len(rows[axis]) for axis in axes}),
         )
 
     def _remove_stale(self, folder: Path) -> None:
@@ -338,16 +347,16 @@ class FeatureStore:
                 part = pq.ParquetFile(path).read()
             except FileNotFoundError:
                 continue  # another run has just folded the parts
-            for field in _INDEX_SCHEMA:
+            for field in INDEX_SCHEMA:
                 if field.name not in part.column_names:  # by an older version
                     part = part.append_column(field, pa.nulls(len(part), field.type))
             if contents is not None:
                 wanted = pa.array(contents, pa.string())
                 part = part.filter(pc.is_in(part["content_id"], value_set=wanted))
-            tables.append(part.select(_INDEX_SCHEMA.names).cast(_INDEX_SCHEMA))
-        table = pa.concat_tables([_INDEX_SCHEMA.empty_table(), *tables])
+            tables.append(part.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA))
+        table = pa.concat_tables([INDEX_SCHEMA.empty_table(), *tables])
         keys = ["content_id", "frame_start", "frame_stop"]
-        others = [name for name in _INDEX_SCHEMA.names if name not in keys]
+        others = [name for name in INDEX_SCHEMA.names if name not in keys]
         return pa.table(
             table.group_by(keys, use_threads=False)
             .aggregate([(name, "last") for name in others])
@@ -476,20 +485,8 @@ def store_like(cache: Path, name: str) -> FeatureStore:
     return found[0]
 
 
-_INDEX_SCHEMA = pa.schema(
-    [
-        ("content_id", pa.string()),
-        ("frame_start", pa.int64()),
-        ("frame_stop", pa.int64()),
-        ("rows", pa.int64()),
-        ("size", pa.int64()),
-        ("checksum", pa.string()),
-        ("last", pa.bool_()),
-        ("damaged", pa.int64()),
-    ]
-)
 _PART_ROWS = 1 << 16
 
 
 def _index_table(rows: Sequence[ShardRow]) -> pa.Table:
-    return pa.Table.from_pylist([asdict(row) for row in rows], schema=_INDEX_SCHEMA)
+    return pa.Table.from_pylist([asdict(row) for row in rows], schema=INDEX_SCHEMA)

@@ -9,6 +9,7 @@ the same data sets at the root, in chunks; it is still read.
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...extractors.base import ArraySpec, Rows
@@ -44,6 +46,8 @@ class ShardRow:
         checksum: sha256 over the arrays.
         last: the video ends in it; None in index parts of older versions.
         damaged: frames that the decoder marked as damaged; None in index parts of older versions.
+        axis_rows: number of rows of each axis as JSON, where there are several axes; None where
+            there is one, and in index parts of older versions.
     """
 
     content_id: str
@@ -54,6 +58,33 @@ class ShardRow:
     checksum: str
     last: bool | None = None
     damaged: int | None = None
+    axis_rows: str | None = None
+
+    def rows_of(self, axis: str, axes: Sequence[str]) -> int | None:
+        """Number of rows of an axis; None if only the shard itself says it."""
+        if self.axis_rows is not None:
+            return int(json.loads(self.axis_rows)[axis])
+        return self.rows if len(axes) == 1 else None
+
+
+INDEX_SCHEMA = pa.schema(
+    [
+        ("content_id", pa.string()),
+        ("frame_start", pa.int64()),
+        ("frame_stop", pa.int64()),
+        ("rows", pa.int64()),
+        ("size", pa.int64()),
+        ("checksum", pa.string()),
+        ("last", pa.bool_()),
+        ("damaged", pa.int64()),
+        ("axis_rows", pa.string()),
+    ]
+)
+
+
+def axis_rows(counts: Mapping[str, int]) -> str | None:
+    """What the index keeps of the number of rows of each axis; see `ShardRow`."""
+    return json.dumps(counts) if len(counts) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -212,20 +243,6 @@ def _group(file: h5py.File, axis: str) -> h5py.Group:
     return group
 
 
-def first_axis(file: h5py.File) -> str:
-    """The axis whose rows the index counts.
-
-    Raises:
-        StoreError: the shard has none.
-    """
-    if file.attrs.get("format", 1) == 1:
-        return ""
-    axes = str(file.attrs["axes"]).split()
-    if not axes:
-        raise StoreError(f"{file.filename}: it has no axis")
-    return axes[0]
-
-
 def row_of(path: Path) -> ShardRow:
     """The index row of a shard on disk.
 
@@ -234,13 +251,20 @@ def row_of(path: Path) -> ShardRow:
     """
     with h5py.File(path, "r") as file:
         a = file.attrs
+        axes = [""] if a.get("format", 1) == 1 else str(a["axes"]).split()
+        if not axes:
+            raise StoreError(f"{path}: it has no axis")
+        counts = {
+            axis: len(checked_dataset(file, place_of(file, axis, "frame_start"))) for axis in axes
+        }
         return ShardRow(
             str(a["content_id"]),
             int(a["frame_start"]),
             int(a["frame_stop"]),
-            len(checked_dataset(file, place_of(file, first_axis(file), "frame_start"))),
+            counts[axes[0]],
             path.stat().st_size,
             str(a["checksum"]),
             bool(a["last"]),
             int(a.get("damaged", 0)),
+            axis_rows(counts),
         )

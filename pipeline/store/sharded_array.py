@@ -98,17 +98,24 @@ class ShardedArray:
             if a >= b:
                 break
             at = part.start - int(low)
-            self._copy(part.path, a + at, b + at, out[a - start : b - start])
+            copy_rows(part.path, self._axis, self._name, a + at, out[a - start : b - start])
 
-    def _copy(self, path: Path, start: int, stop: int, out: NDArray[Any]) -> None:
-        values = mapped(path, self._axis, self._name)
-        if values is None:
-            with h5py.File(path, "r") as file:
-                values = checked_dataset(file, place_of(file, self._axis, self._name))[start:stop]
-            start, stop = 0, len(values)
-        if values.shape[1:] != out.shape[1:] or values.dtype != out.dtype or stop > len(values):
-            raise StoreError(f"{path}: {self._name!r} is not what the other shards hold")
-        out[...] = values[start:stop]
+
+def copy_rows(path: Path, axis: str, name: str, start: int, out: NDArray[Any]) -> None:
+    """Copy rows [start, start + len(out)) of an array of one shard into `out`.
+
+    Raises:
+        StoreError: the shard is damaged or was replaced by something else.
+    """
+    stop = start + len(out)
+    values = mapped(path, axis, name)
+    if values is None:
+        with h5py.File(path, "r") as file:
+            values = checked_dataset(file, place_of(file, axis, name))[start:stop]
+        start, stop = 0, len(out)
+    if values.shape[1:] != out.shape[1:] or values.dtype != out.dtype or stop > len(values):
+        raise StoreError(f"{path}: {name!r} is not what the other shards hold")
+    out[...] = values[start:stop]
 
 
 def mapped(path: Path, axis: str, name: str) -> NDArray[Any] | None:

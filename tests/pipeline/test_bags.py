@@ -1,0 +1,76 @@
+"""StoreBags: its rows of all videos are those of its bags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vadpipe.data_manifests.record import VideoRecord
+from vadpipe.detectors.base import BagSource, DetectorError, FitOptions
+from vadpipe.detectors.row_memory import RowMemory
+from vadpipe.detectors.windows import WindowSource
+from vadpipe.extractors.base import ArraySpec, Rows
+from vadpipe.extractors.clips import plan_spans
+from vadpipe.extractors.footage.video import ProbeRow
+from vadpipe.pipeline.bags import StoreBags
+from vadpipe.pipeline.store.feature_store import FeatureStore
+from vadpipe.pipeline.store.shard import VideoFacts
+
+SPEC = ArraySpec("frames", "uint8", ("frame", "value"), (1,), role="pixels")
+
+
+@pytest.fixture
+def bags(tmp_path: Path) -> StoreBags:
+    """Three records of two videos with 20 and 9 frames; one record is a part of its video."""
+    store = FeatureStore(tmp_path, {"extractor": "toy", "arrays": [SPEC.to_json()]})
+    store.create()
+    rows: dict[str, ProbeRow] = {}
+    for name, content, n in (("a", "s1-a", 20), ("b", "s1-b", 9)):
+        rows[name] = ProbeRow("", content, "video", n, False, 25.0, 8, 8, 0, 1.0, "h264", "mov")
+        for span in plan_spans(content, n, 8):
+            at = np.arange(span.frame_start, span.frame_stop)
+            values = {"frames": at[:, None].astype(np.uint8)}
+            facts = VideoFacts(25.0, n if span.last else None)
+            store.write(span, {"frame": Rows(at, at + 1, values)}, [SPEC], facts, {})
+    rows["half"] = rows["a"]
+    records = [
+        VideoRecord(video_id="a", path=None, split="train", label=0, scene="yard"),
+        VideoRecord(video_id="b", path=None, split="train", label=1),
+        VideoRecord(video_id="half", path=None, split="train", label=1, part=(0.5, 1.0)),
+    ]
+    return StoreBags(records, rows, [store], labels=True)
+
+
+@pytest.mark.parametrize("indices", [[0, 1, 2], [2, 1]])
+def test_rows_of_all_videos_are_those_of_the_bags(bags: StoreBags, indices: list[int]) -> None:
+    source: BagSource = bags.subset(indices)
+    rows = source.video_rows("pixels")
+    assert list(rows.video_ids) == [bag.video_id for bag in source]
+    assert list(rows.scenes) == [bag.scene for bag in source]
+    assert list(rows.labels) == [bag.label for bag in source]
+    for video, bag in enumerate(source):
+        expected = bag.tracks["pixels"].rows()
+        out = np.empty((int(rows.counts[video]), *rows.shape), rows.dtype)
+        rows.read_into(out, video, 0)
+        np.testing.assert_array_equal(out, expected, strict=True)
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+def test_windows_over_the_borders_of_shards_and_parts(bags: StoreBags, memory: int | None) -> None:
+    held = RowMemory(bags.video_rows("pixels"), options=FitOptions(memory=memory))
+    windows = WindowSource(held, 4, step=2)
+    assert len(windows) == (20 - 6) + (9 - 6) + (10 - 6)
+    first = {"a": 0, "b": 0, "half": 10}
+    for picks in windows.in_order(5):
+        batch = windows.read(picks).numpy()[..., 0]
+        for values, video, start in zip(batch, picks.video, picks.start, strict=True):
+            begin = first[held.rows.video_ids[video]] + int(start)
+            assert values.tolist() == [begin, begin + 2, begin + 4, begin + 6]
+    held.close()
+
+
+def test_a_role_that_is_not_there_is_named_with_those_that_are(bags: StoreBags) -> None:
+    with pytest.raises(DetectorError, match="no 'object' features; there are: pixels"):
+        bags.video_rows("object")
