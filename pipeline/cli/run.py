@@ -60,20 +60,22 @@ def run(run_file: Path, settings: tuple[str, ...], dry_run: bool) -> None:
 @click.command()
 @click.argument(
     "what",
-    type=click.Choice(["decode", "network", "extract", "engine", "index", "train", "startup"]),
+    type=click.Choice(
+        ["decode", "network", "extract", "engine", "index", "train", "windows", "startup"]
+    ),
 )
 @click.option(
     "--repeats",
     type=click.IntRange(1),
     metavar="N",
     help="Repeats: turns of decode and network (3), runs of extract (1), steps of train (2), "
-    "starts of startup (20).",
+    "turns of windows (5), starts of startup (20).",
 )
 @click.option(
     "--count",
     type=click.IntRange(1),
     metavar="N",
-    help="Spans of engine (10000), or shards of index (1000000).",
+    help="Spans of engine (10000), shards of index (1000000), or videos of windows (32).",
 )
 @device_option
 @click.option(
@@ -101,6 +103,7 @@ def bench(
     engine   what a span costs besides its task (--count spans)
     index    an index of many shards (--count)
     train    the weakly supervised detectors at paper size
+    windows  random windows of pixels, against version 0.1 (--count videos)
     startup  CPU time of `vadpipe --help` and `--version`, against `python -c pass`
 
     \b
@@ -132,6 +135,10 @@ def bench(
             from ..bench.engine import bench_index
 
             values, lines = bench_index(shards=count or 1_000_000)
+        case "windows":
+            from ..bench.windows import bench_windows
+
+            values, lines = bench_windows(videos=count or 32, repeats=repeats or 5, device=device)
         case _:
             from ..bench.train import bench_train
 
