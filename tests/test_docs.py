@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -24,6 +25,16 @@ PAGES = [
 ]
 NAMES = [page.relative_to(REPOSITORY).as_posix() for page in PAGES]
 COMMANDS = dict(commands())
+EXAMPLE = tomllib.loads((REPOSITORY / "docs/example_plugin/pyproject.toml").read_text())
+# Names that stand in examples of commands: those of vadpipe and those of the example plug-in.
+KNOWN = {
+    registry.kind: {*registry, *EXAMPLE["project"]["entry-points"][group]}
+    for group, registry in (
+        ("vadpipe.extractors", EXTRACTORS),
+        ("vadpipe.detectors", DETECTORS),
+        ("vadpipe.datasets", DATASETS),
+    )
+}
 
 
 def code_lines(text: str) -> Iterator[str]:
@@ -90,10 +101,10 @@ def check(arguments: list[str]) -> None:
     if context is None:
         return
     for name in context.params.get("names") or () if context.info_name == "extract" else ():
-        assert name.isupper() or name.partition(":")[0] in EXTRACTORS, name
-    for kind, known in (("detector", DETECTORS), ("dataset", DATASETS)):
-        name = context.params.get(kind)
-        assert name is None or name.isupper() or name in known, name
+        assert name.isupper() or name.partition(":")[0] in KNOWN["extractor"], name
+    for parameter, kind in (("detector", "detector"), ("dataset", "data set")):
+        name = context.params.get(parameter)
+        assert name is None or name.isupper() or name in KNOWN[kind], name
 
 
 def test_the_command_reference_is_that_of_the_commands() -> None:

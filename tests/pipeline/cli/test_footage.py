@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from tests.footage import write_coding
+from vadpipe.data_manifests.record import ManifestError
 from vadpipe.pipeline.cli.main import cli
 
 
@@ -24,3 +27,19 @@ def test_a_limit_refuses_a_file_before_it_is_extracted(tmp_path: Path) -> None:
     assert refused.exit_code == 3 and "OverLimit" in refused.output
     assert not list(cache.glob("features/*/shards/*"))
     assert "1 shards written: 1 videos are complete" in run.invoke(cli, call).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["ucsd_ped", "."], "no data set 'ucsd_ped'; there are: .*; did you mean 'ucsd_ped2'"),
+        (
+            ["ucsd_ped2", ".", "--set", "subsets=true"],
+            "ucsd_ped2 has no option subsets; it has: subset; did you mean 'subset'",
+        ),
+    ],
+)
+def test_a_typo_in_a_data_set_is_answered(arguments: list[str], answer: str) -> None:
+    done = CliRunner().invoke(cli, ["manifest", *arguments, "-o", "m.csv"])
+    assert isinstance(done.exception, ManifestError)
+    assert re.search(answer, str(done.exception))

@@ -30,7 +30,11 @@ HEAVY = {
     "torchvision",
 }
 SCRIPT = """
-import sys
+import importlib.metadata, sys
+def entry_points(**group):
+    raise AssertionError("entry points are read")
+if sys.argv[-1] in ("--help", "-h", "--version"):
+    importlib.metadata.entry_points = entry_points
 from vadpipe.pipeline.cli.main import main
 try:
     main()
@@ -50,10 +54,17 @@ def imported_by(*arguments: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["extract", "--help"], ["bench", "--help"], ["cache", "ls", "-h"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["extract", "--help"],
+        ["bench", "--help"],
+        ["cache", "ls", "-h"],
+        ["manifest", "-h"],
+    ],
     ids=" ".join,
 )
-def test_help_and_version_import_no_library(arguments: list[str]) -> None:
+def test_help_and_version_import_no_library_and_read_no_entry_point(arguments: list[str]) -> None:
     modules = imported_by(*arguments)
     assert not {name.partition(".")[0] for name in modules} & HEAVY
     ours = {name for name in modules if name.startswith("vadpipe.")} - ROOMS
