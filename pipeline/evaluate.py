@@ -18,6 +18,7 @@ from .metrics.frame_level import LabelledScores, frame_metrics, micro_auc
 from .metrics.results import Alignment, FrameMetrics
 from .scores.folder import ScoreFolder
 from .scores.frames import MetricsError, expand_to_frames
+from .store.failures import Failure
 
 Align = Literal["auto", "exact", "pad16"]
 PadLabel = Literal["last", "normal"]
@@ -183,6 +184,23 @@ def _labelled_rows(
     if not measured:
         raise MetricsError("no scored video has frame labels in this manifest")
     return measured, tuple(unscored)
+
+
+def evaluate_if_labelled(out: Path, manifest: Manifest) -> tuple[Evaluated | None, list[Failure]]:
+    """Metrics of a score folder where the manifest has frame labels, and what stood against them.
+
+    Args:
+        out:
+            Score folder.
+        manifest:
+            Labels, if it has any.
+    """
+    if all(record.anomalies is None for record in manifest.records):
+        return None, []
+    try:
+        return evaluate_scores(out, manifest), []
+    except MetricsError as error:
+        return None, [Failure("*", "evaluate", "MetricsError", str(error))]
 
 
 def evaluate_runs(

@@ -56,6 +56,11 @@ class ModelFolder:
         return cls(cache / "models" / folder_name(recipe["detector"], recipe))
 
     @classmethod
+    def named(cls, cache: Path, name: str) -> ModelFolder:
+        """The folder of a model in a cache, by its full name."""
+        return cls(cache / "models" / name)
+
+    @classmethod
     def find(cls, cache: Path, name: str) -> ModelFolder:
         """A model by its folder, or by the beginning of its name in the cache.
 

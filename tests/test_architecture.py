@@ -201,6 +201,7 @@ OWNED = {
     ),
     "pipeline/scores/held_out": ("calibration.parquet",),
     "pipeline/models": ("config.json", "weights.safetensors", "log.parquet"),
+    "pipeline/run/folder": ("recipe.json", "environment.json", "results.csv", "failed.parquet"),
 }
 
 

@@ -23,8 +23,7 @@ from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.engine import journal as journal_module
 from vadpipe.pipeline.engine import span_task
 from vadpipe.pipeline.models import ModelFolder, specs_of_model
-from vadpipe.pipeline.run.config import ConfigError, load_run, parse_settings
-from vadpipe.pipeline.run.stages import plan
+from vadpipe.pipeline.run.config import ConfigError, parse_settings
 from vadpipe.pipeline.scores.events import Calibration
 from vadpipe.pipeline.store.errors import StoreError
 
@@ -136,24 +135,20 @@ def test_run_file_does_everything_and_a_second_run_nothing(run: Run, tmp_path: P
     detector = "knn"
     """
     Path("run.toml").write_text(text)
-    stages = plan(load_run(Path("run.toml")))
-    assert [s.name for s in stages] == [
-        "manifest", "probe", "extract", "train", "score", "evaluate", "report",
-    ]  # fmt: skip
-    names: set[str] = set()
-    for stage in stages:
-        assert names.issuperset(stage.needs)
-        names.add(stage.name)
     dry = run("run", "run.toml", "--dry-run")
-    assert dry.count("\n") == 7 and not (tmp_path / "result").exists()
+    names = [line.partition("\t")[0] for line in dry.splitlines()[1:]]
+    assert names == ["extract-null", "train-knn", "score-knn", "evaluate-knn", "report-knn"]
+    assert "\tdone\t" not in dry and not (tmp_path / "result").exists()
     assert "shards written" in run("run", "run.toml")
-    assert (tmp_path / "result" / "report.html").is_file()
-    again = run("run", "run.toml")
-    assert "nothing to do" in again and "kept" in again
-    # another test setting changes the keys after it and no key before it
-    other = plan(load_run(Path("run.toml"), ["score.events.quantile=0.98"]))
-    same = [a.key == b.key for a, b in zip(stages, other, strict=True)]
-    assert same == [True] * 4 + [False] * 3
+    assert (tmp_path / "result/scores/knn/report.html").is_file()
+    assert "0 ran, 5 done before" in run("run", "run.toml")
+    assert run("run", "run.toml", "--dry-run").count("\tdone\t") == 5
+    other = run("run", "run.toml", "--set", "score.events.quantile=0.98")
+    assert "3 ran, 2 done before" in other
+    table = json.loads(run("run", "run.toml", "--only", "evaluate-knn", "--json"))
+    assert table["results"][0]["name"] == "knn"
+    with pytest.raises(ConfigError, match="there is no node 'nothing'"):
+        run("run", "run.toml", "--only", "nothing")
 
 
 def test_models_refuse_other_features_and_name_the_field(run: Run, tmp_path: Path) -> None:

@@ -190,13 +190,14 @@ def score(
         vadpipe score MODEL /archive -o out --discard-features
     """
     from ...extractors.weights.slots import parse_choice
+    from ..evaluate import evaluate_if_labelled
     from ..models import ModelFolder
     from ..probe import probe_files
     from ..report.stage import write_report
-    from ..run.stages import evaluate_if_labelled
     from ..score import score_footage
     from ..scores.events import EventConfig
     from ..scores.folder import ScoreFolder
+    from ..tables.metrics import metrics_lines
 
     listed = open_target(target, split)
     probed = probe_files(listed, cache, probing)
@@ -214,9 +215,9 @@ def score(
         discard_features=discard_features,
         command=" ".join(sys.argv),
     )
-    lines, failures = evaluate_if_labelled(out, listed)
+    measured, failures = evaluate_if_labelled(out, listed)
     click.echo(f"{len(done.videos)} videos scored ({done.fresh} new), {done.events} events")
-    for line in lines:
+    for line in metrics_lines(measured) if measured is not None else ():
         click.echo(line)
     click.echo(str(write_report(out, manifest=listed)))
     finish([*done.failures, *failures], ScoreFolder(out).failures_file)

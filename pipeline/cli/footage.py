@@ -72,7 +72,7 @@ def manifest(
     """
     from ...data_manifests.table import write_manifest
     from ..run.config import parse_settings
-    from ..run.stages import build_manifest
+    from ..run.manifests import build_manifest
 
     options = parse_settings(settings)
     if split is not None:

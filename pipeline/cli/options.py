@@ -233,6 +233,12 @@ def echo(lines: list[str], values: dict[str, Any], as_json: bool) -> None:
     click.echo(json.dumps(values, indent=1) if as_json else "\n".join(lines))
 
 
+def say(lines: list[str], as_json: bool) -> None:
+    """Print lines while a command is at work; with --json nothing but the result is printed."""
+    for line in () if as_json else lines:
+        click.echo(line)
+
+
 def finish(failures: list[Failure], path: Path) -> None:
     """List failures on stderr, write them, and end with code 3 if there are any."""
     from ..engine.progress import console

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -16,45 +15,53 @@ from .options import (
     echo,
     finish,
     json_option,
+    say,
     seed_option,
     set_option,
 )
-
-if TYPE_CHECKING:
-    from ..store.failures import Failure
 
 
 @click.command()
 @click.argument("run_file", type=FILE)
 @set_option
-@click.option("--dry-run", is_flag=True, help="Print the stages with keys and targets; run none.")
-def run(run_file: Path, settings: tuple[str, ...], dry_run: bool) -> None:
-    """Run everything that a TOML file describes, from manifest to report.
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NODE",
+    help="Run this node, or all nodes of a section, and what they need; may be repeated.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the graph with its cost; run no node.")
+@json_option
+def run(
+    run_file: Path, settings: tuple[str, ...], only: tuple[str, ...], dry_run: bool, as_json: bool
+) -> None:
+    """Run everything that a TOML file describes: features, trainings, scores, fusions, pages.
 
-    RUN_FILE is the TOML file; --set changes a key in it, as section.key=value.
+    RUN_FILE is the TOML file; --set changes a key in it, as section.key=value, or as
+    section.NAME.key=value where there are several. What is done is not done again.
 
     \b
     Example:
         vadpipe run ped2.toml --set seed=1
+        vadpipe run ped2.toml --dry-run
+        vadpipe run ped2.toml --only score-knn
     """
     from ..run.config import load_run
-    from ..run.stages import execute, plan
-    from ..scores.folder import ScoreFolder
+    from ..run.execute import chosen_nodes
+    from ..run.graph import plan, resolve_run
+    from ..run.listing import ended_lines, graph_lines, graph_values
+    from ..run.run import run_nodes
 
-    config = load_run(run_file, settings)
-    stages = plan(config)
+    resolved = resolve_run(load_run(run_file, settings), write=not dry_run)
+    nodes = chosen_nodes(plan(resolved), only)
     if dry_run:
-        for stage in stages:
-            needs = ", ".join(stage.needs) or "-"
-            click.echo(f"{stage.name}\tneeds {needs}\t{stage.key[:12]}\t{stage.target}")
+        echo(graph_lines(resolved, nodes), graph_values(resolved, nodes), as_json)
         return
-    failures: list[Failure] = []
-    for stage, result in execute(stages):
-        for line in result.lines:
-            click.echo(f"{stage.name}: {line}")
-        failures += result.failures
-    unique = list({(f.video_id, f.stage): f for f in failures}.values())
-    finish(unique, ScoreFolder(config.out).failures_file)
+    done = run_nodes(resolved, nodes, tell=lambda end: say(ended_lines(end), as_json))
+    echo(done.lines(), done.to_json(), as_json)
+    if done.errors:
+        raise click.exceptions.Exit(1)
+    finish(done.failures, resolved.folder.failures_file)
 
 
 @click.command()

@@ -6,18 +6,20 @@ import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pooch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.settings import Settings
 from ...extractors.base import PrecisionRequest
 from ...extractors.footage.identity import HashMode
 from ...extractors.footage.limits import CorruptPolicy
-from ..engine.settings import Engine
+from ..engine.settings import Engine, ProbeOptions
 from ..scores.events import EventConfig
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of a section: part of file names
 
 
 class ConfigError(VadpipeError, ValueError):
@@ -40,35 +42,79 @@ class ManifestSection(Settings):
 
 
 class ExtractSection(Settings):
-    """One extractor: `NAME` or `NAME:PRESET`, and what differs from it.
+    """One feature set: an extractor, `NAME` or `NAME:PRESET`, and what differs from it.
 
     Attributes:
+        name: what other sections call it; None takes the extractor's name without the preset.
         extractor: the name.
         set: config values.
         weights: of its network; a table slot -> weights where it has several.
         precision: of its networks.
     """
 
+    name: str | None = Field(default=None, pattern=NAME)
     extractor: str
     set: dict[str, Any] = Field(default_factory=dict)
     weights: str | dict[str, str] | None = None
     precision: PrecisionRequest = "auto"
 
+    @property
+    def label(self) -> str:
+        """The name."""
+        return self.name or self.extractor.partition(":")[0]
+
 
 class TrainSection(Settings):
-    """One detector.
+    """One detector; with several seeds or a grid, one training for each.
 
     Attributes:
-        detector: the name.
+        name: what other sections call it; None takes the detector's name.
+        detector: the registry name.
         set: config values.
         weights: that its network starts from; a table slot -> weights where it has several.
-        features: role -> feature set, where several would do.
+        features: role -> the name of an `[[extract]]` section, or a feature set of the cache.
+        seeds: one training each; None takes the seed of the run.
+        grid: config key -> values; one training for each combination.
+        holdout: share of the normal videos that give the threshold; None takes the default.
     """
 
+    name: str | None = Field(default=None, pattern=NAME)
     detector: str
     set: dict[str, Any] = Field(default_factory=dict)
     weights: str | dict[str, str] | None = None
     features: dict[str, str] = Field(default_factory=dict)
+    seeds: tuple[int, ...] | None = Field(default=None, min_length=1)
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    holdout: float | None = Field(default=None, ge=0, le=0.9)
+
+    @property
+    def label(self) -> str:
+        """The name."""
+        return self.name or self.detector
+
+    @model_validator(mode="after")
+    def _cells(self) -> TrainSection:
+        if empty := [key for key, values in self.grid.items() if not values]:
+            raise ValueError(f"grid: no values for {', '.join(empty)}")
+        if both := sorted(set(self.grid) & set(self.set)):
+            raise ValueError(f"{', '.join(both)} stands in set and in grid: write it once")
+        if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: a seed stands there twice")
+        return self
+
+
+class FuseSection(Settings):
+    """Several scored trainings fused into one.
+
+    Attributes:
+        name: what the result is called.
+        scores: name of a training (or of a fusion before this one) -> weight.
+        method: "sum" adds weighted quantiles, "max" takes the largest.
+    """
+
+    name: str = Field(pattern=NAME)
+    scores: dict[str, float] = Field(min_length=1)
+    method: Literal["sum", "max"] = "sum"
 
 
 class ScoreSection(Settings):
@@ -78,6 +124,23 @@ class ScoreSection(Settings):
     events: EventConfig = EventConfig()
 
 
+class EvaluateSection(Settings):
+    """How scores are compared with labels, see `evaluate_scores`."""
+
+    align: Literal["auto", "exact", "pad16"] = "auto"
+    bootstrap: int = Field(default=1000, ge=0, le=100_000)
+
+
+class ReportSection(Settings):
+    """Which pages are written.
+
+    Attributes:
+        scores: names of trainings or fusions; None writes a page for each.
+    """
+
+    scores: tuple[str, ...] | None = None
+
+
 class RunConfig(Settings):
     """A whole run, as `vadpipe run` reads it.
 
@@ -85,10 +148,13 @@ class RunConfig(Settings):
         out: folder of the results.
         cache: root of the cache; None is the default one.
         manifest: which videos.
-        extract: the extractors.
-        train: the detector.
+        extract: the feature sets.
+        train: the trainings; a single table is a list of one.
+        fuse: fusions, in an order in which each uses only those before it.
         score: what to score.
-        seed: of everything random.
+        evaluate: how it is measured.
+        report: which pages are written.
+        seed: of every training that names no seeds.
         engine: where and how everything runs.
         on_corrupt: what to do with clips that have damaged frames.
         max_bytes: refuse to extract more than this.
@@ -99,15 +165,47 @@ class RunConfig(Settings):
     out: Path
     cache: Path | None = None
     manifest: ManifestSection
-    extract: tuple[ExtractSection, ...] = Field(min_length=1)
-    train: TrainSection
+    extract: tuple[ExtractSection, ...] = ()
+    train: tuple[TrainSection, ...] = ()
+    fuse: tuple[FuseSection, ...] = ()
     score: ScoreSection = ScoreSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    report: ReportSection = ReportSection()
     seed: int = 0
     engine: Engine = Engine()
     on_corrupt: CorruptPolicy = "keep"
     max_bytes: int | None = Field(default=None, ge=0)
     hash_mode: HashMode = "sampled"
     image_fps: float = Field(default=25.0, gt=0)
+
+    @field_validator("train", "extract", "fuse", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _names(self) -> RunConfig:
+        if not self.extract and not self.train:
+            raise ValueError("there is nothing to do: name an [[extract]] or a [[train]]")
+        for kind, labels in (
+            ("extract", [section.label for section in self.extract]),
+            ("train or fuse", [s.label for s in self.train] + [s.name for s in self.fuse]),
+        ):
+            twice = sorted({label for label in labels if labels.count(label) > 1})
+            if twice:
+                raise ValueError(f"several [[{kind}]] are called {', '.join(twice)}: set name")
+        return self
+
+    @property
+    def cache_root(self) -> Path:
+        """The cache, absolute: workers have other working directories."""
+        return (self.cache or default_cache()).absolute()
+
+    @property
+    def probing(self) -> ProbeOptions:
+        """How files are opened."""
+        options = ProbeOptions(hash_mode=self.hash_mode, image_fps=self.image_fps)
+        return self.engine.probing(options)
 
 
 def load_run(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
@@ -131,9 +229,7 @@ def load_run(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
         at = values
         *sections, last = key.split(".")
         for section in sections:
-            at = at.setdefault(section, {})
-            if not isinstance(at, dict):
-                raise ConfigError(f"--set {key}: {section} is no section with keys")
+            at = _section(at, section, key)
         at[last] = value
     run = RunConfig.model_validate(values)
     base = path.resolve().parent
@@ -150,6 +246,37 @@ def load_run(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
             ),
         }
     )
+
+
+def _section(at: dict[str, Any], name: str, key: str) -> dict[str, Any]:
+    """A table of a run file; of a list of tables, the one with this name or number follows."""
+    found = at.setdefault(name, {}) if isinstance(at, dict) else None
+    if isinstance(at, _Tables):
+        found = at.find(name)
+    if isinstance(found, list):
+        return _Tables(found)
+    if not isinstance(found, dict):
+        raise ConfigError(f"--set {key}: {name} is no section with keys")
+    return found
+
+
+class _Tables(dict[str, Any]):
+    """A list of tables on the way to one of them; a list of one is that one."""
+
+    def __init__(self, tables: list[Any]) -> None:
+        super().__init__()
+        self._tables = tables
+
+    def find(self, name: str) -> Any:
+        for number, table in enumerate(self._tables):
+            if isinstance(table, dict) and name in (
+                str(number),
+                table.get("name"),
+                table.get("detector"),
+                table.get("extractor"),
+            ):
+                return table
+        return None
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:

@@ -1,19 +1,26 @@
-"""All stages on a drawn scene, with a real network: the example that needs no data."""
+"""A whole run on a drawn scene, with a real network: the example that needs no data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
+from ...data_manifests.atomic import write_text
 from ...data_manifests.synthetic import write_scene
-from .config import RunConfig
-from .stages import execute, plan
+from .config import load_run
+from .graph import plan, resolve_run, specs_of
+from .listing import ended_lines
+from .run import run_nodes
+
+RECIPE = "demo.toml"
 
 
 def run_demo(out: Path, cache: Path, *, seed: int = 0, device: str = "cpu") -> Iterator[str]:
-    """Draw a scene under `out/footage`, run all stages on it, yield the lines of each.
+    """Draw a scene, write a recipe beside it, run the recipe; yield the lines of each node.
 
-    A scene that is there already is used again, so a second run does no work.
+    `out/demo.toml` can be run again with `vadpipe run`, and copied. A scene that is there already
+    is used again, so a second run does no work.
 
     Args:
         out:
@@ -27,25 +34,25 @@ def run_demo(out: Path, cache: Path, *, seed: int = 0, device: str = "cpu") -> I
 
     Raises:
         WeightsError: the I3D weights were not fetched.
-        ManifestError: `out/footage` holds something else.
+        ManifestError: the folder of the footage holds something else.
     """
-    footage = out / "footage" / f"seed{seed}"
-    config = RunConfig.model_validate(
-        {
-            "out": out.resolve() / "result",
-            "cache": cache.resolve(),
-            "manifest": {"dataset": "synthetic", "root": footage.resolve()},
-            "extract": [{"extractor": "patch_cubes:small"}],
-            "train": {"detector": "knn", "set": {"role": "patch"}},
-            "seed": seed,
-            "engine": {"device": device},
-        }
+    recipe = out / RECIPE
+    text = files(__package__).joinpath(RECIPE).read_text(encoding="utf-8")
+    footage = f"footage/seed{seed}"
+    write_text(recipe, text.replace('root = "footage"', f'root = "{footage}"'))
+    config = load_run(
+        recipe, [f"seed={seed}", f"cache={cache.resolve()}", f"engine.device={device}"]
     )
-    stages = plan(config)  # before anything is drawn: missing weights are an error at once
-    if not (footage / "scene.json").is_file():
-        write_scene(footage, seed=seed)
-    for stage, result in execute(stages):
-        for line in result.lines:
-            yield f"{stage.name}: {line}"
-        for failure in result.failures:
-            yield f"{stage.name} failed: {failure.video_id}: {failure.message}"
+    if not (out / footage / "scene.json").is_file():
+        specs_of(config)  # missing weights are an error before anything is drawn
+        write_scene(out / footage, seed=seed)
+    resolved = resolve_run(config)
+    lines: list[str] = []
+    done = run_nodes(resolved, plan(resolved), tell=lambda end: lines.extend(ended_lines(end)))
+    yield from lines
+    for failure in done.failures:
+        yield f"failed: {failure.video_id}: {failure.stage}: {failure.message}"
+    for ended in done.errors:
+        yield f"{ended.node.name}: {ended.error}"
+    yield from done.lines()
+    yield f"vadpipe run {recipe}"

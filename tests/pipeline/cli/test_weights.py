@@ -128,9 +128,9 @@ def test_a_run_file_takes_a_table(run: Run, scene: Manifest, tmp_path: Path) -> 
     run("run", "run.toml")
     (store,) = sets_in(tmp_path / "cache").values()
     used = store.recipe["weights"]
-    facts = json.loads((tmp_path / "out" / "run.json").read_text())
+    facts = json.loads((tmp_path / "out/scores/knn/run.json").read_text())
     assert facts["model"]["features"]["snippet"]["weights"] == used
-    page = (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out/scores/knn/report.html").read_text()
     assert "weights.reader" in page and used["reader"] in page
     (model,) = (tmp_path / "cache" / "models").glob("knn-*")
     target = ["score", str(model), "all.parquet", "-o", "again"]
@@ -203,7 +203,7 @@ detector = "pretrained"
 set = { critic = true }
 weights = { encoder = "random:0", critic = "random:1" }
 """)
-    assert f"train: {model}" in run("run", "run.toml").stdout
+    assert f"train-pretrained: {model}" in run("run", "run.toml").stdout
     assert len(list((tmp_path / "cache" / "models").glob("pretrained-*"))) == 1
-    page = (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out/scores/pretrained/report.html").read_text()
     assert "weights.critic" in page and "random:1" in page

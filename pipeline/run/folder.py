@@ -1,0 +1,153 @@
+"""RunFolder: the files of a run, and what says that a node of it is done."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ...data_manifests.atomic import write_text
+from ..engine.settings import cpu_count
+from ..scores.folder import ScoreFolder
+from ..store.failures import Failure, write_failures
+
+PACKAGES = ("vadpipe", "torch", "torchvision", "numpy", "av", "h5py", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What is kept of a node that has ended.
+
+    Attributes:
+        key: of the node when it ran.
+        lines: that say what it did.
+        failures: videos that failed in it.
+        facts: what nodes after it and the table of results need.
+    """
+
+    key: str
+    lines: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    facts: Mapping[str, Any] | None = None
+
+
+class RunFolder:
+    """The only owner of the files of a run folder.
+
+    `recipe.json` is the run as it was resolved, `environment.json` says where it ran,
+    `manifest.parquet` holds the videos, `nodes/<name>.json` what became of each node,
+    `scores/<name>/` is a score folder for each training and fusion, `results.csv` and
+    `results.json` have a row for each of them, `failed.parquet` lists the videos that failed.
+
+    Args:
+        path:
+            The folder; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest_file = path / "manifest.parquet"
+        self.failures_file = path / "failed.parquet"
+        self.results_file = path / "results.csv"
+        self._nodes = path / "nodes"
+
+    def scores(self, name: str) -> ScoreFolder:
+        """The score folder of a training or fusion."""
+        return ScoreFolder(self.path / "scores" / name)
+
+    def write_recipe(self, recipe: Mapping[str, Any]) -> None:
+        """Keep the run as it was resolved, and what it ran on."""
+        write_text(self.path / "recipe.json", _json(recipe))
+        write_text(self.path / "environment.json", _json(environment()))
+
+    def done(self, node: str) -> Done | None:
+        """What became of a node; None where it has not ended, or the file cannot be read."""
+        try:
+            values = json.loads((self._nodes / f"{node}.json").read_text(encoding="utf-8"))
+            failures = tuple(Failure(**failure) for failure in values["failures"])
+            return Done(values["key"], tuple(values["lines"]), failures, values["facts"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def write_done(self, node: str, done: Done) -> None:
+        """Note that a node has ended; this is the last that it writes."""
+        write_text(self._nodes / f"{node}.json", _json(asdict(done)))
+
+    def write_traceback(self, node: str, error: BaseException) -> None:
+        """Keep where an unexpected error of a node came from."""
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
+        write_text(self._nodes / f"{node}.txt", "".join(lines))
+
+    def write_results(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the table of results: a row for each training and fusion that was scored."""
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.results_file, text.getvalue())
+        write_text(self.path / "results.json", _json({"rows": list(rows)}))
+
+    def write_failures(self, failures: Iterable[Failure]) -> list[Failure]:
+        """Write the videos that failed, each once for a stage, and return them."""
+        unique = list({(f.video_id, f.stage, f.message): f for f in failures}.values())
+        write_failures(self.failures_file, unique)
+        return unique
+
+
+def environment() -> dict[str, Any]:
+    """Versions, hardware and the state of the project that this process runs in."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "versions": versions,
+        "python": sys.version.split()[0],
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": _gpus(),
+        "git": _git_state(Path.cwd()),
+    }
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return [torch.cuda.get_device_name(number) for number in range(count)]
+
+
+def _git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit of the folder that the run was started in, and whether files differ from it."""
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    return None if commit is None else {"commit": commit, "changed": bool(git("status", "-s"))}
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values, indent=1, default=str)

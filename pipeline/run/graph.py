@@ -1,0 +1,371 @@
+"""The graph of a run: which nodes there are, what each needs, and the key that it is known by.
+
+A node is known by the key of all that decides what it makes: its settings, and the keys of the
+nodes that it needs. A node whose file in `nodes/` has its key, and whose target is there, is done.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ...data_manifests.choices import choices
+from ...data_manifests.record import Manifest, ManifestError
+from ...data_manifests.table import read_manifest, write_manifest
+from ..engine.extractor_spec import ExtractorSpec, resolve_extractor
+from ..models import make_detector
+from ..probe import probe_files
+from ..store.feature_store import FeatureStore
+from ..store.keys import canonical_json, key_of
+from ..store.probe_table import Probed
+from .config import ConfigError, ExtractSection, FuseSection, RunConfig, TrainSection
+from .folder import RunFolder
+from .manifests import build_manifest
+
+Kind = Literal["extract", "train", "score", "fuse", "evaluate", "report"]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What is settled once a run, before any node runs.
+
+    Attributes:
+        config: the run.
+        manifest: its videos, of all splits.
+        probed: their files.
+        specs: name of an `[[extract]]` section -> its extractor.
+    """
+
+    config: RunConfig
+    manifest: Manifest
+    probed: Probed
+    specs: Mapping[str, ExtractorSpec]
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where the run writes."""
+        return RunFolder(self.config.out)
+
+    def store(self, name: str) -> FeatureStore:
+        """The feature set of an `[[extract]]` section."""
+        return FeatureStore(self.config.cache_root, self.specs[name].recipe())
+
+    def scored(self) -> Manifest:
+        """The videos that are scored.
+
+        Raises:
+            ManifestError: there are none of that split.
+        """
+        split = self.config.score.split
+        chosen = self.manifest.select(split=split)
+        if not chosen.records:
+            raise ManifestError(f"the manifest has no videos of split {split!r}: set score.split")
+        return chosen
+
+
+@dataclass(frozen=True)
+class Training:
+    """One cell of a `[[train]]` section: its settings and its seed.
+
+    Attributes:
+        name: unique in the run; the section's name, and what tells its cells apart.
+        section: where it comes from.
+        settings: of the detector.
+        seed: of everything random.
+    """
+
+    name: str
+    section: TrainSection
+    settings: Mapping[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of the graph.
+
+    Attributes:
+        kind: what it does.
+        subject: the section, training or fusion that it is about.
+        needs: names of the nodes that must be done before.
+        key: of its settings and of the keys of the nodes that it needs.
+        target: the path that it makes.
+        training: of a node of kind "train" or "score".
+        features: of a training: role -> `[[extract]]` section, or feature set of the cache.
+        parts: of a fusion: name of what is fused -> weight.
+        method: of a fusion.
+    """
+
+    kind: Kind
+    subject: str
+    needs: tuple[str, ...]
+    key: str
+    target: Path
+    training: Training | None = None
+    features: tuple[tuple[str, str], ...] = ()
+    parts: tuple[tuple[str, float], ...] = ()
+    method: str = "sum"
+
+    @property
+    def name(self) -> str:
+        """Unique in its run, and the name of its file."""
+        return f"{self.kind}-{self.subject}"
+
+
+def specs_of(config: RunConfig) -> dict[str, ExtractorSpec]:
+    """The extractors of a run by the name of their section, with every choice made.
+
+    Raises:
+        ExtractorError, WeightsError, pydantic.ValidationError: one cannot be made.
+    """
+    return {
+        section.label: resolve_extractor(
+            section.extractor,
+            section.set,
+            weights=section.weights,
+            precision=section.precision,
+            engine=config.engine,
+            on_corrupt=config.on_corrupt,
+            cache=config.cache_root,
+        )
+        for section in config.extract
+    }
+
+
+def resolve_run(config: RunConfig, *, write: bool = True) -> Resolved:
+    """Build or read the manifest, probe its files, settle the extractors.
+
+    Args:
+        config:
+            The run.
+        write:
+            Write the manifest into the run folder where it is built.
+
+    Raises:
+        ManifestError: the videos cannot be listed.
+        ExtractorError, WeightsError: an extractor cannot be made.
+    """
+    section = config.manifest
+    specs = specs_of(config)  # before anything is opened: missing weights are an error at once
+    if section.file is not None:
+        manifest = read_manifest(section.file)
+    else:
+        assert section.dataset is not None and section.root is not None
+        manifest = build_manifest(section.dataset, section.root, section.options)
+        if write:
+            write_manifest(manifest, RunFolder(config.out).manifest_file)
+    probed = probe_files(manifest, config.cache_root, config.probing)
+    return Resolved(config, manifest, probed, specs)
+
+
+def plan(resolved: Resolved) -> list[Node]:
+    """The nodes of a run; each comes after those that it needs.
+
+    Raises:
+        ConfigError: a section names another that is not there.
+        DetectorError, pydantic.ValidationError: a detector cannot be made.
+    """
+    planner = _Planner(resolved)
+    for extract in resolved.config.extract:
+        planner.add_extract(extract)
+    config = resolved.config
+    trainings = {s.label: list(trainings_of(s, config.seed)) for s in config.train}
+    for cells in trainings.values():
+        for cell in cells:
+            planner.add_training(cell)
+    for section in resolved.config.fuse:
+        planner.add_fusion(section, trainings)
+    planner.add_pages()
+    return list(planner.nodes.values())
+
+
+def trainings_of(section: TrainSection, seed: int) -> Iterator[Training]:
+    """The trainings of a section: every combination of its grid, with every seed."""
+    seeds = section.seeds or (seed,)
+    keys = list(section.grid)
+    for values in itertools.product(*section.grid.values()):
+        cell = dict(zip(keys, values, strict=True))
+        words = [section.label, *(f"{k}={_word(v)}" for k, v in cell.items())]
+        for drawn in seeds:
+            name = "-".join([*words, f"s{drawn}"] if len(seeds) > 1 else words)
+            yield Training(name, section, {**section.set, **cell}, drawn)
+
+
+def _word(value: Any) -> str:
+    """A value of a grid as part of a file name."""
+    text = value if isinstance(value, str) else canonical_json(value)
+    return "".join(c if c.isalnum() or c in "._" else "_" for c in text).strip("_") or "none"
+
+
+class _Planner:
+    """Adds nodes, each with the key of all that is before it."""
+
+    def __init__(self, resolved: Resolved) -> None:
+        self._resolved = resolved
+        self._folder = resolved.folder
+        self.nodes: dict[str, Node] = {}
+
+    def _add(
+        self,
+        kind: Kind,
+        subject: str,
+        needs: Iterable[str],
+        what: Mapping[str, Any],
+        target: Path,
+        **more: Any,
+    ) -> Node:
+        before = tuple(dict.fromkeys(needs))
+        key = key_of({"node": kind, **what, "needs": {n: self.nodes[n].key for n in before}})
+        node = Node(kind, subject, before, key, target, **more)
+        if node.name in self.nodes:
+            raise ConfigError(f"two nodes are called {node.name}: set name in one of the sections")
+        self.nodes[node.name] = node
+        return node
+
+    def add_extract(self, section: ExtractSection) -> None:
+        """The feature set of all videos of the manifest.
+
+        Its key names no video: what of them is missing is looked up, and a new test video moves the
+        key of no training.
+        """
+        store = self._resolved.store(section.label)
+        self._add("extract", section.label, (), {"features": store.key}, store.root)
+
+    def add_training(self, cell: Training) -> None:
+        """A training, its scores and their metrics."""
+        resolved, config = self._resolved, self._resolved.config
+        detector = make_detector(cell.section.detector, cell.settings)
+        features = self._features_of(cell.section, detector.needs)
+        needs = [f"extract-{name}" for name in features.values() if name in resolved.specs]
+        train = resolved.manifest.select(split="train")
+        what = {
+            "detector": detector.name,
+            "version": detector.version,
+            "config": detector.config.for_key(),
+            "weights": cell.section.weights,
+            "features": features,
+            "seed": cell.seed,
+            "holdout": cell.section.holdout,
+            "records": train.digest,
+            "contents": _contents(train, resolved.probed),
+        }
+        models = config.cache_root / "models"
+        chosen = tuple(features.items())
+        node = self._add("train", cell.name, needs, what, models, training=cell, features=chosen)
+        scored = resolved.scored()
+        what = {
+            "records": scored.digest,
+            "contents": _contents(scored, resolved.probed),
+            "events": config.score.events.model_dump(mode="json"),
+        }
+        target = self._folder.scores(cell.name).run_file
+        self._add("score", cell.name, [node.name], what, target, training=cell)
+        self._add_metrics(cell.name, f"score-{cell.name}")
+
+    def _features_of(self, section: TrainSection, needs: Sequence[str]) -> dict[str, str]:
+        """Role -> the run's own feature set by its section, or one of the cache by its name."""
+        specs = self._resolved.specs
+        chosen = dict(section.features)
+        for role in needs:
+            own = [name for name, spec in specs.items() if _has_role(spec, role)]
+            if role not in chosen and len(own) > 1:
+                raise ConfigError(
+                    f"train {section.label}: several feature sets have {role!r}: "
+                    f"{', '.join(own)}; choose one with features = {{ {role} = ... }}"
+                )
+            if role not in chosen and own:
+                chosen[role] = own[0]
+        return chosen
+
+    def _add_metrics(self, subject: str, scores: str) -> None:
+        config = self._resolved.config
+        scored = self._resolved.scored()
+        if all(record.anomalies is None for record in scored.records):
+            return
+        what = {"labels": scored.digest, **config.evaluate.model_dump(mode="json")}
+        target = self._folder.scores(subject).metrics_file
+        self._add("evaluate", subject, [scores], what, target)
+
+    def add_fusion(self, section: FuseSection, trainings: Mapping[str, list[Training]]) -> None:
+        """A fusion; where its parts have several seeds each, one fusion for each seed."""
+        for suffix, parts in _fusions(section, trainings, self.nodes):
+            name = f"{section.name}{suffix}"
+            needs = [self._scores_of(part) for part in parts]
+            what = {"parts": parts, "method": section.method}
+            target = self._folder.scores(name).run_file
+            self._add(
+                "fuse",
+                name,
+                needs,
+                what,
+                target,
+                parts=tuple(parts.items()),
+                method=section.method,
+            )
+            self._add_metrics(name, f"fuse-{name}")
+
+    def _scores_of(self, subject: str) -> str:
+        return next(n for n in (f"score-{subject}", f"fuse-{subject}") if n in self.nodes)
+
+    def add_pages(self) -> None:
+        """A page for each scored node, or for those that `[report]` names."""
+        scored = [n.subject for n in self.nodes.values() if n.kind in ("score", "fuse")]
+        wanted = self._resolved.config.report.scores
+        chosen = scored if wanted is None else [s for w in wanted for s in _matches(w, scored)]
+        for subject in chosen:
+            needs = [self._scores_of(subject)]
+            needs += [n for n in (f"evaluate-{subject}",) if n in self.nodes]
+            self._add("report", subject, needs, {}, self._folder.scores(subject).page)
+
+
+def _fusions(
+    section: FuseSection, trainings: Mapping[str, list[Training]], nodes: Mapping[str, Node]
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """(suffix, parts) of the fusions of a section."""
+    seeded: dict[str, dict[int, str]] = {}
+    for name in section.scores:
+        cells = trainings.get(name, [])
+        if f"score-{name}" in nodes or f"fuse-{name}" in nodes:
+            continue
+        if not cells or cells[0].section.grid:
+            known = [n.subject for n in nodes.values() if n.kind in ("score", "fuse")]
+            raise ConfigError(
+                f"fuse {section.name}: there is no {name!r}; there are: {choices(known, name)}"
+            )
+        seeded[name] = {cell.seed: cell.name for cell in cells}
+    if not seeded:
+        yield "", dict(section.scores)
+        return
+    seeds = list(next(iter(seeded.values())))
+    if any(list(cells) != seeds for cells in seeded.values()):
+        raise ConfigError(f"fuse {section.name}: its parts were trained with different seeds")
+    for seed in seeds:
+        yield (
+            f"-s{seed}",
+            {
+                seeded[name][seed] if name in seeded else name: weight
+                for name, weight in section.scores.items()
+            },
+        )
+
+
+def _matches(wanted: str, scored: Sequence[str]) -> list[str]:
+    """The scored nodes of a name: itself, or all cells of its section."""
+    found = [s for s in scored if s == wanted or s.startswith(f"{wanted}-")]
+    if not found:
+        raise ConfigError(f"report: there is no {wanted!r}; there are: {', '.join(scored)}")
+    return [wanted] if wanted in found else found
+
+
+def _has_role(spec: ExtractorSpec, role: str) -> bool:
+    roles = (str(array.role) for array in spec.make().arrays)
+    return any(own == role or own.startswith(f"{role}/") for own in roles)
+
+
+def _contents(manifest: Manifest, probed: Probed) -> dict[str, str]:
+    """Video -> its content id; what cannot be read is not there."""
+    rows = probed.rows
+    return {r.video_id: rows[r.video_id].content_id for r in manifest.records if r.video_id in rows}

@@ -1,0 +1,84 @@
+"""What `vadpipe run` prints: the graph before it runs, its nodes as they end, the results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..engine.planning import estimate
+from ..extract import barred_by_quarantine, engine_for, plans_of
+from .execute import Ended
+from .graph import Node, Resolved
+from .nodes import is_done
+
+
+def graph_lines(resolved: Resolved, nodes: Sequence[Node]) -> list[str]:
+    """A line for each node: whether it is done, what it needs, its key, its cost and its target."""
+    lines = [f"{len(resolved.probed.rows)} files, {len(resolved.probed.failures)} cannot be read"]
+    for node in nodes:
+        done = is_done(resolved, node)
+        needs = ", ".join(node.needs) or "-"
+        cost = "done" if done else _cost(resolved, node)
+        lines.append(f"{node.name}\tneeds {needs}\t{node.key[:12]}\t{cost}\t{node.target}")
+    return lines
+
+
+def graph_values(resolved: Resolved, nodes: Sequence[Node]) -> dict[str, Any]:
+    """The same as plain JSON values."""
+    return {
+        "nodes": [
+            {
+                "name": node.name,
+                "kind": node.kind,
+                "needs": list(node.needs),
+                "key": node.key,
+                "target": str(node.target),
+                "done": is_done(resolved, node),
+            }
+            for node in nodes
+        ]
+    }
+
+
+def _cost(resolved: Resolved, node: Node) -> str:
+    """What a node would cost, as far as it is known before."""
+    if node.kind == "extract":
+        spec = resolved.specs[node.subject]
+        engine = engine_for([spec], resolved.config.engine)
+        barred = barred_by_quarantine(resolved.probed, resolved.config.cache_root, engine)
+        plans = plans_of(resolved.probed, barred, [resolved.store(node.subject)], engine)
+        cost = estimate(plans, [spec])
+        return (
+            f"{cost.videos} videos, {cost.hours:,.2f} hours, {cost.rows:,} clips, "
+            f"{cost.bytes:,} bytes, {cost.flops / 1e12:,.1f} TFLOP"
+        )
+    if node.training is not None and node.kind == "train":
+        settings = ", ".join(f"{k}={v}" for k, v in node.training.settings.items())
+        return (
+            f"{node.training.section.detector}, seed {node.training.seed}; {settings or 'defaults'}"
+        )
+    return "to do"
+
+
+def ended_lines(ended: Ended) -> list[str]:
+    """What became of a node."""
+    name = ended.node.name
+    if ended.state == "done":
+        return [f"{name}: done before, kept"]
+    if ended.done is None:
+        return [f"{name}: {ended.state}: {ended.error}"]
+    return [f"{name}: {line}" for line in ended.done.lines]
+
+
+def result_rows(ended: Sequence[Ended]) -> list[dict[str, Any]]:
+    """A row for each training or fusion that was scored, with its metrics."""
+    metrics: dict[str, Mapping[str, Any]] = {}
+    for each in ended:
+        if each.done is not None and each.node.kind == "evaluate":
+            metrics[each.node.subject] = (each.done.facts or {}).get("metrics", {})
+    rows = []
+    for each in ended:
+        if each.done is not None and each.node.kind in ("score", "fuse"):
+            row = dict((each.done.facts or {}).get("row", {}))
+            rows.append({**row, **metrics.get(each.node.subject, {})})
+    return rows

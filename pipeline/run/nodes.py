@@ -1,0 +1,233 @@
+"""What each kind of node does: call one stage, and say what became of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...data_manifests.record import Manifest
+from ..engine.planning import plan_videos
+from ..evaluate import evaluate_scores
+from ..extract import engine_for, extract_features
+from ..fuse import fuse_scores
+from ..models import ModelFolder
+from ..report.stage import write_report
+from ..score import score_footage
+from ..scores.folder import ScoreFolder
+from ..scores.frames import MetricsError
+from ..store.failures import Failure
+from ..store.probe_table import Probed
+from ..tables.metrics import metrics_lines
+from ..train import HOLDOUT, train_detector
+from .folder import Done
+from .graph import Node, Resolved
+
+# A training owns torch's random numbers and its threads: one node at a time in each process.
+_turn = threading.Lock()
+
+
+@dataclass(frozen=True)
+class NodeTask:
+    """A node on its way to a worker.
+
+    Attributes:
+        node: what to do.
+        resolved: the run; extractors and files are settled.
+        facts: of the nodes that it needs, by their names.
+        device: where a detector computes.
+        threads: CPU threads of its networks; None leaves torch's own number.
+    """
+
+    node: Node
+    resolved: Resolved
+    facts: Mapping[str, Mapping[str, Any]]
+    device: str
+    threads: int | None
+
+
+def run_node(task: NodeTask) -> Done:
+    """Do what a node says, in whichever process this is.
+
+    Raises:
+        VadpipeError: it cannot be done; the message says what to do.
+    """
+    with _turn:
+        begin = time.monotonic()
+        if task.threads is not None:
+            import torch
+
+            torch.set_num_threads(task.threads)
+        done = _RUN[task.node.kind](task)
+        facts = {**(done.facts or {}), "seconds": round(time.monotonic() - begin, 1)}
+        return replace(done, facts=facts)
+
+
+def run_extracts(resolved: Resolved, nodes: Sequence[Node]) -> dict[str, Done]:
+    """Several feature sets at once: each span of footage is decoded once for all of them."""
+    config = resolved.config
+    done = extract_features(
+        resolved.manifest,
+        resolved.probed,
+        [resolved.specs[node.subject] for node in nodes],
+        config.cache_root,
+        engine=config.engine,
+        max_bytes=config.max_bytes,
+    )
+    what = f"{done.written} shards written" if done.written else "nothing to do"
+    facts = {"videos": len(done.rows), "seconds": round(done.seconds, 1)}
+    return {
+        node.name: Done(node.key, (str(store.root), what), tuple(done.failures), facts)
+        for node, store in zip(nodes, done.stores, strict=True)
+    }
+
+
+def is_done(resolved: Resolved, node: Node) -> bool:
+    """Whether a node has run with this very key and its target is still there.
+
+    A node in which videos failed runs again: it is cheap, and they may have been mended.
+    """
+    done = resolved.folder.done(node.name)
+    if done is None or done.key != node.key or done.failures or done.facts is None:
+        return False
+    if node.kind == "extract":
+        spec = resolved.specs[node.subject]
+        engine = engine_for([spec], resolved.config.engine)
+        store = resolved.store(node.subject)
+        return store.root.is_dir() and not plan_videos(resolved.probed, [store], engine.span_frames)
+    if node.kind == "train":
+        return (ModelFolder.named(resolved.config.cache_root, done.facts["model"])).is_finished()
+    return node.target.is_file()
+
+
+def _train(task: NodeTask) -> Done:
+    resolved, cell = task.resolved, task.node.training
+    assert cell is not None
+    config = resolved.config
+    features = {
+        role: resolved.store(name).name if name in resolved.specs else name
+        for role, name in task.node.features
+    }
+    trained = train_detector(
+        cell.section.detector,
+        resolved.manifest,
+        _of_split(resolved, "train"),
+        config.cache_root,
+        features=features,
+        settings=cell.settings,
+        weights=cell.section.weights,
+        seed=cell.seed,
+        device=task.device,
+        holdout=HOLDOUT if cell.section.holdout is None else cell.section.holdout,
+    )
+    line = "trained" if trained.fresh else "trained before: kept"
+    facts = {"model": trained.folder.name, "summary": trained.summary}
+    return Done(task.node.key, (str(trained.folder), line), (), facts)
+
+
+def _score(task: NodeTask) -> Done:
+    resolved, cell = task.resolved, task.node.training
+    assert cell is not None
+    config = resolved.config
+    facts = task.facts[f"train-{cell.name}"]
+    folder = resolved.folder.scores(cell.name)
+    done = score_footage(
+        ModelFolder.named(config.cache_root, facts["model"]).path,
+        resolved.scored(),
+        _of_split(resolved, config.score.split),
+        folder.path,
+        config.cache_root,
+        engine=config.engine.model_copy(
+            update={"device": task.device, "workers": 0, "scheduler": None}
+        ),
+        events=config.score.events,
+        settled=list(resolved.specs.values()),
+        command="vadpipe run",
+    )
+    line = f"{len(done.videos)} videos scored, {done.events} events"
+    row = {
+        "name": cell.name,
+        "detector": cell.section.detector,
+        "seed": cell.seed,
+        "settings": dict(cell.settings),
+        "model": facts["model"],
+        "train_seconds": facts.get("seconds"),
+        **_facts_of(folder, len(done.videos), done.events),
+    }
+    return Done(task.node.key, (line,), tuple(done.failures), {"row": row})
+
+
+def _fuse(task: NodeTask) -> Done:
+    resolved, node = task.resolved, task.node
+    folder = resolved.folder.scores(node.subject)
+    done = fuse_scores(
+        [resolved.folder.scores(name).path for name, _ in node.parts],
+        folder.path,
+        weights=dict(node.parts) if node.method == "sum" else None,
+        method="sum" if node.method == "sum" else "max",
+        events=resolved.config.score.events,
+        command="vadpipe run",
+    )
+    line = f"{len(done.videos)} videos fused, {done.events} events"
+    row = {
+        "name": node.subject,
+        "detector": f"fuse {node.method}",
+        "settings": dict(node.parts),
+        **_facts_of(folder, len(done.videos), done.events),
+    }
+    return Done(node.key, (line,), tuple(done.failures), {"row": row})
+
+
+def _facts_of(folder: ScoreFolder, videos: int, events: int) -> dict[str, Any]:
+    return {"videos": videos, "events": events, "threshold": folder.threshold()}
+
+
+def _evaluate(task: NodeTask) -> Done:
+    resolved, node = task.resolved, task.node
+    config = resolved.config.evaluate
+    path = resolved.folder.scores(node.subject).path
+    try:
+        done = evaluate_scores(
+            path, resolved.scored(), align=config.align, replicates=config.bootstrap
+        )
+    except MetricsError as error:
+        return Done(node.key, (), (Failure("*", "evaluate", "MetricsError", str(error)),), {})
+    m = done.metrics
+    metrics = {
+        "micro_auc": m.micro_auc,
+        "macro_auc_padded": m.macro_auc_padded,
+        "macro_auc_valid": m.macro_auc_valid,
+        "average_precision": m.average_precision,
+    }
+    return Done(node.key, tuple(metrics_lines(done)), (), {"metrics": metrics})
+
+
+def _report(task: NodeTask) -> Done:
+    resolved, node = task.resolved, task.node
+    page = write_report(resolved.folder.scores(node.subject).path, manifest=resolved.scored())
+    return Done(node.key, (str(page),), (), {"page": str(page)})
+
+
+_RUN: dict[str, Callable[[NodeTask], Done]] = {
+    "train": _train,
+    "score": _score,
+    "fuse": _fuse,
+    "evaluate": _evaluate,
+    "report": _report,
+}
+
+
+def _of_split(resolved: Resolved, split: str) -> Probed:
+    """The files of one split, as they were probed."""
+    return probed_of(resolved.probed, resolved.manifest.select(split=split))
+
+
+def probed_of(probed: Probed, manifest: Manifest) -> Probed:
+    """What is known of the files of a part of a manifest."""
+    wanted = {record.video_id for record in manifest.records}
+    return Probed(
+        {v: row for v, row in probed.rows.items() if v in wanted},
+        [failure for failure in probed.failures if failure.video_id in wanted],
+    )

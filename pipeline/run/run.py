@@ -1,0 +1,100 @@
+"""Run stage: a recipe -> a run folder, node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..store.failures import Failure
+from .config import RunConfig
+from .execute import Ended, execute
+from .folder import RunFolder
+from .graph import Node, Resolved, plan, resolve_run
+from .listing import result_rows
+
+
+@dataclass
+class Run:
+    """What a run did.
+
+    Attributes:
+        folder: of the run.
+        ended: its nodes, in the order in which they ended.
+        rows: of the table of results.
+        failures: videos that failed at any stage.
+    """
+
+    folder: RunFolder
+    ended: list[Ended] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def errors(self) -> list[Ended]:
+        """The nodes that failed, and those that were left out for it."""
+        return [ended for ended in self.ended if ended.state in ("failed", "left out")]
+
+    def lines(self) -> list[str]:
+        """How many nodes ended in which way, and where the results are."""
+        counts = [
+            f"{sum(e.state == state for e in self.ended)} {words}"
+            for state, words in (
+                ("ran", "ran"),
+                ("done", "done before"),
+                ("failed", "failed"),
+                ("left out", "left out"),
+            )
+        ]
+        return [f"nodes: {', '.join(counts)}", str(self.folder.results_file)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values: nodes and rows of results."""
+        nodes = [{"name": e.node.name, "state": e.state, "error": e.error} for e in self.ended]
+        return {"nodes": nodes, "results": self.rows}
+
+
+def run_nodes(
+    resolved: Resolved, nodes: Sequence[Node], *, tell: Callable[[Ended], None] | None = None
+) -> Run:
+    """Run nodes of a run, and write its recipe, its results and the videos that failed.
+
+    A node that fails stops only those that need it.
+
+    Args:
+        resolved:
+            The run.
+        nodes:
+            See `plan`.
+        tell:
+            Called with each node as it ends.
+
+    Raises:
+        ClusterError: the cluster cannot be used.
+        CannotWrite: the disk is full or read-only; what is finished is kept.
+    """
+    done = Run(resolved.folder, failures=list(resolved.probed.failures))
+    done.folder.write_recipe(resolved.config.model_dump(mode="json"))
+    for ended in execute(resolved, nodes):
+        done.ended.append(ended)
+        if ended.done is not None:
+            done.failures += ended.done.failures
+        if tell is not None:
+            tell(ended)
+        if ended.node.kind in ("score", "fuse", "evaluate"):
+            done.rows = result_rows(done.ended)
+            done.folder.write_results(done.rows)
+    done.failures = done.folder.write_failures(done.failures)
+    return done
+
+
+def run(config: RunConfig) -> Run:
+    """Run everything that a recipe describes.
+
+    Raises:
+        ManifestError, ExtractorError, WeightsError, ConfigError, DetectorError: it cannot begin.
+        ClusterError: the cluster cannot be used.
+        CannotWrite: the disk is full or read-only; what is finished is kept.
+    """
+    resolved = resolve_run(config)
+    return run_nodes(resolved, plan(resolved))

@@ -1,0 +1,222 @@
+"""Runs of real nodes on a tiny scene; `null` features, so that a node takes milliseconds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.synthetic import write_tiny_scene
+from vadpipe.pipeline.run import execute as execute_module
+from vadpipe.pipeline.run.config import ConfigError, load_run
+from vadpipe.pipeline.run.execute import chosen_nodes
+from vadpipe.pipeline.run.graph import plan, resolve_run
+from vadpipe.pipeline.run.nodes import NodeTask, run_node
+from vadpipe.pipeline.run.run import Run, run, run_nodes
+
+RECIPE = """
+out = "result"
+cache = "cache"
+[manifest]
+dataset = "synthetic"
+root = "scene"
+[[extract]]
+name = "wide"
+extractor = "null"
+[[extract]]
+name = "dense"
+extractor = "null"
+set = { stride = 8 }
+[[train]]
+name = "far"
+detector = "knn"
+features = { snippet = "wide" }
+grid = { k = [1, 2] }
+[[train]]
+name = "near"
+detector = "knn"
+features = { snippet = "dense" }
+[[fuse]]
+name = "late"
+scores = { near = 1.0, "far-k=1" = 0.5 }
+[report]
+scores = ["late"]
+[engine]
+threads = 1
+"""
+NODES = 2 + 3 * 3 + 2 + 1  # extract; train, score, evaluate; fuse, evaluate; report
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    write_tiny_scene(tmp_path / "scene")
+    path = tmp_path / "run.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def states(done: Run) -> Counter[str]:
+    return Counter(ended.state for ended in done.ended)
+
+
+def scores_of(folder: Path) -> dict[str, np.ndarray]:
+    import pyarrow.parquet as pq
+
+    return {
+        str(path.relative_to(folder)): pq.read_table(path)["score"].to_numpy()
+        for path in sorted(folder.glob("scores/*/scores.parquet"))
+    }
+
+
+def test_a_run_ends_with_scores_pages_and_a_table(recipe: Path) -> None:
+    done = run(load_run(recipe))
+    assert states(done) == {"ran": NODES} and not done.failures
+    out = recipe.parent / "result"
+    assert (out / "scores/late/report.html").is_file()
+    with (out / "results.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert [row["name"] for row in rows] == ["far-k=1", "far-k=2", "near", "late"]
+    assert all(0 <= float(row["micro_auc"]) <= 1 for row in rows)
+    environment = json.loads((out / "environment.json").read_text())
+    assert environment["cores"] >= 1 and "torch" in environment["versions"]
+    assert json.loads((out / "recipe.json").read_text())["train"][0]["grid"] == {"k": [1, 2]}
+    assert set(scores_of(out)) == {f"scores/{row['name']}/scores.parquet" for row in rows}
+
+
+def test_a_second_run_does_nothing_and_a_change_only_what_depends_on_it(recipe: Path) -> None:
+    run(load_run(recipe))
+    assert states(run(load_run(recipe))) == {"done": NODES}
+    again = run(load_run(recipe, ["train.near.set.k=2"]))
+    ran = {ended.node.name for ended in again.ended if ended.state == "ran"}
+    assert ran == {
+        *("train-near", "score-near", "evaluate-near"),
+        *("fuse-late", "evaluate-late", "report-late"),
+    }
+    assert [row["name"] for row in again.rows] == ["far-k=1", "far-k=2", "near", "late"]
+
+
+def test_a_target_that_is_gone_is_made_again(recipe: Path) -> None:
+    first = run(load_run(recipe))
+    page = recipe.parent / "result/scores/late/report.html"
+    page.unlink()
+    again = run(load_run(recipe))
+    assert [e.node.name for e in again.ended if e.state == "ran"] == ["report-late"]
+    assert page.is_file() and len(again.ended) == len(first.ended)
+
+
+def test_a_failed_branch_stops_only_what_needs_it(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(task: NodeTask) -> Any:
+        if task.node.name == "train-far-k=1":
+            raise ConfigError("no luck")
+        if task.node.name == "train-far-k=2":
+            raise ZeroDivisionError("a fault of ours")
+        return run_node(task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execute_module, "run_node", broken)
+        done = run(load_run(recipe))
+    by_state = {
+        state: {e.node.name for e in done.ended if e.state == state} for state in states(done)
+    }
+    assert by_state["failed"] == {"train-far-k=1", "train-far-k=2"}
+    assert by_state["left out"] == {
+        *("score-far-k=1", "evaluate-far-k=1", "fuse-late", "evaluate-late", "report-late"),
+        *("score-far-k=2", "evaluate-far-k=2"),
+    }
+    assert "evaluate-near" in by_state["ran"]
+    errors = {ended.node.name: ended.error for ended in done.errors}
+    assert errors["train-far-k=1"] == "ConfigError: no luck"
+    assert "unexpected" in errors["train-far-k=2"]
+    text = (recipe.parent / "result/nodes/train-far-k=2.txt").read_text()
+    assert "a fault of ours" in text
+    mended = run(load_run(recipe))
+    assert states(mended)["ran"] == 9 and not mended.errors
+
+
+def test_only_some_nodes_and_what_they_need(recipe: Path) -> None:
+    resolved = resolve_run(load_run(recipe))
+    nodes = plan(resolved)
+    names = [node.name for node in chosen_nodes(nodes, ["score-near"])]
+    assert names == ["extract-dense", "train-near", "score-near"]
+    about = {node.name for node in chosen_nodes(nodes, ["far-k=2"])}
+    assert about == {"extract-wide", "train-far-k=2", "score-far-k=2", "evaluate-far-k=2"}
+    assert chosen_nodes(nodes, []) == nodes
+    with pytest.raises(ConfigError, match="there is no node 'nothing'"):
+        chosen_nodes(nodes, ["nothing"])
+    done = run_nodes(resolved, chosen_nodes(nodes, ["score-near"]))
+    assert states(done) == {"ran": 3}
+
+
+def test_worker_processes_give_equal_results(recipe: Path) -> None:
+    run(load_run(recipe))
+    changes = ["out=other", "cache=other-cache", "engine.workers=2"]
+    done = run(load_run(recipe, changes))
+    assert states(done) == {"ran": NODES}
+    ours, theirs = (scores_of(recipe.parent / name) for name in ("result", "other"))
+    assert set(ours) == set(theirs)
+    for name, values in ours.items():
+        np.testing.assert_allclose(theirs[name], values, rtol=1e-6)
+
+
+KINDS = ("extract", "train", "score", "fuse", "evaluate", "report")
+KILLER = """
+import os, signal, sys
+from vadpipe.pipeline.run import nodes
+from vadpipe.pipeline.cli.main import main
+kind, moment = sys.argv[1:3]
+
+def killing(run):
+    def at(*given):
+        if moment == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        done = run(*given)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return done
+    return at
+
+if kind == "extract":
+    from vadpipe.pipeline.run import execute
+    execute.run_extracts = killing(nodes.run_extracts)
+else:
+    nodes._RUN[kind] = killing(nodes._RUN[kind])
+sys.argv = ["vadpipe", "run", sys.argv[3]]
+main()
+"""
+
+
+def test_a_run_that_is_killed_in_every_kind_of_node_ends_equal(recipe: Path) -> None:
+    """Ten kills, before and after the work of nodes of every kind; nothing is done twice for it."""
+    undisturbed = run(load_run(recipe, ["out=calm", "cache=calm-cache"]))
+    assert not undisturbed.errors
+    drawn = np.random.default_rng(0)
+    kills = [(kind, "after") for kind in KINDS]
+    kills += [(str(drawn.choice(KINDS)), "before") for _ in range(4)]
+    for kind, moment in kills:
+        command = [sys.executable, "-c", KILLER, kind, moment, str(recipe)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        done_before = kind not in {n.kind for n in _left(recipe)}
+        assert ended.returncode == (0 if done_before else -signal.SIGKILL), ended.stderr
+    last = run(load_run(recipe))
+    assert not last.errors and len(last.ended) == NODES
+    calm, ours = (scores_of(recipe.parent / name) for name in ("calm", "result"))
+    assert set(calm) == set(ours)
+    for name, values in calm.items():
+        np.testing.assert_array_equal(ours[name], values)
+    assert [r["micro_auc"] for r in last.rows] == [r["micro_auc"] for r in undisturbed.rows]
+
+
+def _left(recipe: Path) -> list[Any]:
+    from vadpipe.pipeline.run.nodes import is_done
+
+    resolved = resolve_run(load_run(recipe))
+    return [node for node in plan(resolved) if not is_done(resolved, node)]

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.synthetic import write_tiny_scene
+from vadpipe.pipeline.run.config import ConfigError, RunConfig
+from vadpipe.pipeline.run.graph import Node, Resolved, plan, resolve_run
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run")
+    write_tiny_scene(path / "scene")
+    return path
+
+
+def recipe(root: Path, **changes: Any) -> RunConfig:
+    base: dict[str, Any] = {
+        "out": root / "out",
+        "cache": root / "cache",
+        "manifest": {"dataset": "synthetic", "root": root / "scene"},
+        "extract": [
+            {"name": "wide", "extractor": "null"},
+            {"name": "dense", "extractor": "null", "set": {"stride": 8}},
+        ],
+        "train": [
+            {"detector": "knn", "features": {"snippet": "wide"}, "grid": {"k": [1, 2]}},
+            {"name": "near", "detector": "knn", "features": {"snippet": "dense"}, "seeds": [0, 1]},
+        ],
+        "fuse": [{"name": "late", "scores": {"near": 1.0, "knn-k=1": 0.5}}],
+    }
+    return RunConfig.model_validate(base | changes)
+
+
+def nodes(root: Path, **changes: Any) -> dict[str, Node]:
+    return {node.name: node for node in plan(resolve_run(recipe(root, **changes), write=False))}
+
+
+def test_every_cell_and_seed_is_a_node(root: Path) -> None:
+    found = nodes(root)
+    cells = ["knn-k=1", "knn-k=2", "near-s0", "near-s1"]
+    scored = [*cells, "late-s0", "late-s1"]
+    expected = {"extract-wide", "extract-dense", "fuse-late-s0", "fuse-late-s1"}
+    expected |= {f"{kind}-{cell}" for kind in ("train", "score") for cell in cells}
+    expected |= {f"{kind}-{name}" for kind in ("evaluate", "report") for name in scored}
+    assert set(found) == expected
+    assert found["train-knn-k=2"].needs == ("extract-wide",)
+    assert found["train-near-s1"].needs == ("extract-dense",)
+    assert found["fuse-late-s1"].needs == ("score-near-s1", "score-knn-k=1")
+    assert found["report-late-s1"].needs == ("fuse-late-s1", "evaluate-late-s1")
+
+
+def test_needs_come_before(root: Path) -> None:
+    before: set[str] = set()
+    for name, node in nodes(root).items():
+        assert before.issuperset(node.needs), name
+        before.add(name)
+
+
+def changed(root: Path, **changes: Any) -> set[str]:
+    """Nodes whose key a change moves."""
+    old, new = nodes(root), nodes(root, **changes)
+    assert set(old) == set(new)
+    return {name for name in old if old[name].key != new[name].key}
+
+
+def test_a_change_moves_the_keys_of_what_depends_on_it_and_no_other(root: Path) -> None:
+    dense = [
+        {"name": "wide", "extractor": "null"},
+        {"name": "dense", "extractor": "null", "set": {"stride": 4}},
+    ]
+    late = {f"{kind}-late-s{s}" for kind in ("fuse", "evaluate", "report") for s in (0, 1)}
+    kinds = ("train", "score", "evaluate", "report")
+    near = {f"{kind}-near-s{s}" for kind in kinds for s in (0, 1)}
+    assert changed(root, extract=dense) == {"extract-dense"} | near | late
+    weights = [{"name": "late", "scores": {"near": 2.0, "knn-k=1": 0.5}}]
+    assert changed(root, fuse=weights) == late
+    measured = {"align": "exact"}
+    assert changed(root, evaluate=measured) == {
+        name for name in nodes(root) if name.startswith(("evaluate", "report"))
+    }
+    assert changed(root, engine={"threads": 1}, out=root / "other") == set()
+
+
+def test_events_move_scores_and_no_training(root: Path) -> None:
+    moved = changed(root, score={"events": {"quantile": 0.98}})
+    assert not {name for name in moved if name.startswith(("extract", "train"))}
+    assert {name for name in nodes(root) if name.startswith("score")} <= moved
+
+
+def test_another_video_moves_only_what_looks_at_it(root: Path) -> None:
+    """A file of the test split that has changed trains nothing again."""
+    resolved = resolve_run(recipe(root), write=False)
+    video = resolved.scored().records[0].video_id
+    rows = dict(resolved.probed.rows)
+    rows[video] = type(rows[video])(**{**vars(rows[video]), "content_id": "s1-other"})
+    probed = type(resolved.probed)(rows)
+    other = Resolved(resolved.config, resolved.manifest, probed, resolved.specs)
+    old, new = ({n.name: n.key for n in plan(r)} for r in (resolved, other))
+    same = {name for name in old if old[name] == new[name]}
+    assert same == {name for name in old if name.startswith(("extract", "train"))}
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"fuse": [{"name": "f", "scores": {"nothing": 1}}]}, "there is no 'nothing'"),
+        ({"fuse": [{"name": "f", "scores": {"knn": 1}}]}, "there is no 'knn'"),
+        ({"report": {"scores": ["nothing"]}}, "there is no 'nothing'"),
+        ({"train": [{"detector": "knn"}]}, "several feature sets have 'snippet'"),
+        (
+            {
+                "train": [
+                    {"name": n, "detector": "knn", "features": {"snippet": "wide"}, "seeds": s}
+                    for n, s in (("a", [0, 1]), ("b", [1, 2]))
+                ],
+                "fuse": [{"name": "f", "scores": {"a": 1, "b": 1}}],
+            },
+            "different seeds",
+        ),
+    ],
+)
+def test_names_that_lead_nowhere(root: Path, changes: dict[str, Any], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        nodes(root, **({"fuse": []} | changes))
+
+
+def test_the_page_of_a_section_is_that_of_all_its_cells(root: Path) -> None:
+    found = nodes(root, report={"scores": ["late", "knn-k=2"]})
+    pages = {name for name in found if name.startswith("report")}
+    assert pages == {"report-late-s0", "report-late-s1", "report-knn-k=2"}
