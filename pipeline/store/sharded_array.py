@@ -1,7 +1,7 @@
 """One array of one video, read row by row from its shards without loading the video.
 
-Contiguous data sets (format 2) are mapped into memory; a map is checked once and stays open while
-it is among those used last. Chunked ones (format 1) are read through HDF5.
+Contiguous data sets (format 2) are mapped into memory; each is checked once, and its map stays open
+while it is among those used last. Chunked ones (format 1) are read through HDF5.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -20,10 +20,25 @@ from numpy.typing import NDArray
 from .errors import StoreError
 from .shard import checked_dataset, place_of
 
-MOST_OPEN = 512  # maps; each is one mapping of the process, and no open file
+T = TypeVar("T")
+
+MOST_OPEN = 256  # maps: each holds a file descriptor, and a process may often have 1,024 only
+MOST_CHECKED = 1 << 16  # data sets: one that was checked is mapped again in microseconds
+
+Key = tuple[str, str, int, int, int]  # path, data set, inode, size, time of the last change
 
 _lock = threading.Lock()
-_open: OrderedDict[tuple[str, str, int, int, int], NDArray[Any] | None] = OrderedDict()
+_open: OrderedDict[Key, NDArray[Any]] = OrderedDict()
+_checked: OrderedDict[Key, _Extent | None] = OrderedDict()
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """Where the values of a contiguous data set lie in its file."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 @dataclass(frozen=True)
@@ -121,7 +136,7 @@ def copy_rows(path: Path, axis: str, name: str, start: int, out: NDArray[Any]) -
 def mapped(path: Path, axis: str, name: str) -> NDArray[Any] | None:
     """A contiguous data set of a shard as a read-only map of the file; None for a chunked one.
 
-    The map is checked when it is opened, and again only if another file has taken its place.
+    It is checked once, and again only if another file has taken its place.
 
     Raises:
         StoreError: it is no plain data set of this file, or the file is too short for it.
@@ -133,15 +148,28 @@ def mapped(path: Path, axis: str, name: str) -> NDArray[Any] | None:
         if key in _open:
             _open.move_to_end(key)
             return _open[key]
-    values = _mapped(path, axis, name, stat.st_size)
+        known = key in _checked
+        extent = _checked.get(key)
+    if not known:
+        extent = _check(path, axis, name, stat.st_size)
+    values = None
+    if extent is not None:
+        values = np.memmap(path, extent.dtype, "r", extent.offset, extent.shape)
     with _lock:
-        _open[key] = values
-        while len(_open) > MOST_OPEN:
-            _open.popitem(last=False)
+        _keep(_checked, key, extent, MOST_CHECKED)
+        if values is not None:
+            _keep(_open, key, values, MOST_OPEN)
     return values
 
 
-def _mapped(path: Path, axis: str, name: str, size: int) -> NDArray[Any] | None:
+def _keep(entries: OrderedDict[Key, T], key: Key, value: T, most: int) -> None:
+    entries[key] = value
+    entries.move_to_end(key)
+    while len(entries) > most:
+        entries.popitem(last=False)
+
+
+def _check(path: Path, axis: str, name: str, size: int) -> _Extent | None:
     with h5py.File(path, "r") as file:
         dataset = checked_dataset(file, place_of(file, axis, name))
         if dataset.chunks is not None or dataset.size == 0:
@@ -149,4 +177,4 @@ def _mapped(path: Path, axis: str, name: str, size: int) -> NDArray[Any] | None:
         offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype
     if offset is None or offset + dtype.itemsize * int(np.prod(shape)) > size:
         raise StoreError(f"{path}: {name!r} is not wholly in the file")
-    return np.memmap(path, dtype, "r", offset, shape)
+    return _Extent(offset, shape, dtype)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from tests.bags import ArrayRows
 from vadpipe.detectors.base import DetectorError, FitOptions
+from vadpipe.detectors.checkpoint import Checkpoint
+from vadpipe.detectors.fitting import Fit
 from vadpipe.detectors.row_memory import RowMemory
 from vadpipe.detectors.windows import Picks, WindowSource
 
@@ -28,8 +32,8 @@ def rows_of(lengths: Sequence[int], **more: Any) -> ArrayRows:
 
 
 def source(lengths: Sequence[int], length: int, **more: Any) -> WindowSource:
-    scenes = more.pop("scenes", None)
-    return WindowSource(RowMemory(rows_of(lengths, scenes=scenes)), length, **more)
+    rows = rows_of(lengths, scenes=more.pop("scenes", None))
+    return WindowSource(RowMemory(rows, options=more.pop("options", None)), length, **more)
 
 
 def listed(picks: Picks) -> list[tuple[int, int]]:
@@ -154,6 +158,50 @@ def test_a_draw_depends_on_seed_and_turn_only(seed: int, turns: list[int]) -> No
     expected = [draws(once, turn) for turn in range(6)]
     again = source([20, 30, 40], 3, seed=seed)
     assert {turn: draws(again, turn) for turn in turns} == dict(enumerate(expected))
+
+
+def test_a_killed_fit_on_mapped_windows_ends_as_an_undisturbed_one_on_resident_ones(
+    tmp_path: Path,
+) -> None:
+    def train(options: FitOptions) -> tuple[Fit[Any, Any], list[Picks]]:
+        windows = source([9, 4, 30], 3, seed=2, options=options)
+        drawn: list[Picks] = []
+        torch.manual_seed(0)
+        module = torch.nn.Linear(2, 1)
+
+        def batch(turn: int) -> torch.Tensor:
+            drawn.append(windows.draw(4, turn))
+            return windows.read(drawn[-1]).float() / 30
+
+        fit: Fit[Any, Any] = Fit(
+            name="toy",
+            steps=8,
+            module=module,
+            optimizer=torch.optim.SGD(module.parameters(), lr=0.1),
+            batch=batch,
+            forward=module,
+            losses=lambda out: {"total": (out - 1).square().mean()},
+            prefetch=windows.memory.prefetch,
+        )
+        fit.run(seed=5, options=options, resumed=Checkpoint.load(tmp_path))
+        return fit, drawn
+
+    expected, _ = train(FitOptions())
+    kills = [2, 5]
+
+    def on_step(row: Mapping[str, Any]) -> None:
+        if kills and row["step"] >= kills[0]:
+            kills.pop(0)
+            raise InterruptedError
+
+    options = FitOptions(folder=tmp_path, checkpoint_seconds=0, memory=0, on_step=on_step)
+    for _ in range(2):
+        with pytest.raises(InterruptedError):
+            train(options)
+    fit, drawn = train(options)
+    assert len(drawn) < 8  # resumed, not started from scratch
+    for name, value in expected.module.state_dict().items():
+        assert torch.equal(fit.module.state_dict()[name], value)
 
 
 def test_turns_kinds_and_seeds_draw_different_windows() -> None:

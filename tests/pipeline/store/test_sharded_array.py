@@ -59,13 +59,13 @@ def test_part_of_a_shard(tmp_path: Path) -> None:
         array[::2]
 
 
-def test_a_map_is_opened_once_until_another_file_takes_its_place(
+def test_a_data_set_is_checked_once_until_another_file_takes_its_place(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Path] = []
-    real = sharded_array._mapped
+    real = sharded_array._check
     monkeypatch.setattr(
-        sharded_array, "_mapped", lambda path, *rest: opened.append(path) or real(path, *rest)
+        sharded_array, "_check", lambda path, *rest: opened.append(path) or real(path, *rest)
     )
     (part,) = shards(tmp_path, [0, 20])
     for _ in range(3):
@@ -78,11 +78,24 @@ def test_a_map_is_opened_once_until_another_file_takes_its_place(
     assert values is not None and len(values) == 10 and len(opened) == 2
 
 
-def test_few_maps_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("most_checked", "checks"), [(100, 4), (3, 8)])
+def test_few_maps_stay_open_and_others_open_again_without_a_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_checked: int, checks: int
+) -> None:
     monkeypatch.setattr(sharded_array, "MOST_OPEN", 2)
-    for part in shards(tmp_path, [0, 5, 10, 15, 20]):
-        mapped(part.path, "snippet", "x")
-    assert len(sharded_array._open) == 2
+    monkeypatch.setattr(sharded_array, "MOST_CHECKED", most_checked)
+    checked: list[Path] = []
+    real = sharded_array._check
+    monkeypatch.setattr(
+        sharded_array, "_check", lambda path, *rest: checked.append(path) or real(path, *rest)
+    )
+    parts = shards(tmp_path, [0, 5, 10, 15, 20])
+    for _ in range(2):
+        for number, part in enumerate(parts):
+            values = mapped(part.path, "snippet", "x")
+            assert np.array_equal(values, ROWS[5 * number : 5 * number + 5])
+            assert len(sharded_array._open) <= 2
+    assert len(checked) == checks
 
 
 def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
