@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -45,6 +46,19 @@ def write_distribution(
     for module, source in (modules or {}).items():
         (root / f"{module}.py").write_text(source)
     return root
+
+
+EXAMPLE = Path(__file__).resolve().parent.parent / "docs" / "example_plugin"
+
+
+def register_example(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Make the example plug-in known, as if it were installed in an empty folder."""
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
+    points, version = project["entry-points"], project["version"]
+    write_distribution(folder, project["name"], points, version=version)
+    patch.syspath_prepend(EXAMPLE)
+    patch.syspath_prepend(folder)
+    reread(patch)
 
 
 def reread(patch: pytest.MonkeyPatch) -> None:

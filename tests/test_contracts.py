@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests import pretrained_detector, two_networks
+from tests import plugins, pretrained_detector, two_networks
 from tests.random_weights import random_start, random_weights
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.detectors.base import Supervision
@@ -41,8 +41,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "frames": {"size": [16, 24]},
     "null": {"clip_length": 8, "stride": 4, "before": 3, "after": 2},
     two_networks.NAME: {},
+    "cells": {"rows": 3, "columns": 4, "threshold": 1.0},  # the example plug-in, ragged
 }
-NAMES = [*EXTRACTORS, two_networks.NAME]
+NAMES = list(SETTINGS)
 
 # Narrow features are averaged from the null extractor's, to be fitted in a moment.
 DETECTOR_SETTINGS: dict[str, dict[str, Any]] = {
@@ -51,7 +52,16 @@ DETECTOR_SETTINGS: dict[str, dict[str, Any]] = {
     "rtfm": {"steps": 3},
     "ssrl": {"steps": 2, "scales": []},
     pretrained_detector.NAME: {"critic": True},
+    "restless": {},  # the example plug-in, with maps and regions
 }
+FEATURES = {"restless": "cells"}  # of all others: null
+
+
+@pytest.fixture(autouse=True, scope="module")
+def with_the_example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        plugins.register_example(patch, tmp_path_factory.mktemp("example"))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +100,7 @@ def test_arrays_are_as_promised(name: str, scene: Manifest, tmp_path: Path) -> N
     store, probed = run(manifest, tmp_path, name)
     extractor = spec_of(name).make()
     assert extractor.name == name
-    assert canonical_json(extractor.recipe()) == canonical_json(store.recipe)
+    assert canonical_json(spec_of(name).recipe()) == canonical_json(store.recipe)
     (row,) = probed.rows.values()
     features = store.read(row.content_id)
     rule = extractor.clip_rule
@@ -101,7 +111,7 @@ def test_arrays_are_as_promised(name: str, scene: Manifest, tmp_path: Path) -> N
     ]
     for spec in extractor.arrays:
         array = features.arrays[spec.name]
-        assert array.shape == (len(features.frame_start), *spec.shape)
+        assert array.shape == (len(features.times[spec.axis].frame_start), *spec.shape)
         assert array.dtype == np.dtype(spec.dtype)
         assert np.ptp(np.asarray(array[:], np.float64)) > 0, "constant output"
     assert store.verify() == []
@@ -124,8 +134,9 @@ def test_batch_and_span_size_change_nothing(name: str, scene: Manifest, tmp_path
         store, _ = run(manifest, tmp_path / str(i), name, **options)
         assert store.key == whole.key
         got = store.read(row.content_id)
-        assert np.array_equal(got.frame_start, expected.frame_start)
-        assert np.array_equal(got.frame_stop, expected.frame_stop)
+        for axis, times in expected.times.items():
+            assert np.array_equal(got.times[axis].frame_start, times.frame_start)
+            assert np.array_equal(got.times[axis].frame_stop, times.frame_stop)
         for spec in spec_of(name).make().arrays:
             a = np.asarray(got.arrays[spec.name][:], np.float64)
             b = np.asarray(expected.arrays[spec.name][:], np.float64)
@@ -134,6 +145,10 @@ def test_batch_and_span_size_change_nothing(name: str, scene: Manifest, tmp_path
             else:  # half a unit of float16 storage on top of fp32's last bits
                 tolerance = 2e-3 if spec.dtype == "float16" else 1e-5
                 assert np.abs(a - b).max() <= tolerance * np.sqrt((b**2).mean())
+
+
+def test_every_name_has_settings_here() -> None:
+    assert SETTINGS.keys() >= set(EXTRACTORS) and DETECTOR_SETTINGS.keys() >= set(DETECTORS)
 
 
 NETWORKS = [name for name in EXTRACTORS if EXTRACTORS[name].networks] + [two_networks.NAME]
@@ -190,7 +205,7 @@ def test_presets_are_valid_and_have_keys_of_their_own(name: str) -> None:
     assert len(keys) == 1 + len(kind.presets)
 
 
-@pytest.mark.parametrize("name", [*DETECTORS, pretrained_detector.NAME])
+@pytest.mark.parametrize("name", DETECTOR_SETTINGS)
 def test_detectors_fit_save_load_and_repeat(name: str, scene: Manifest, tmp_path: Path) -> None:
     settings = DETECTOR_SETTINGS[name]
     detector = make_detector(name, settings)
@@ -199,7 +214,7 @@ def test_detectors_fit_save_load_and_repeat(name: str, scene: Manifest, tmp_path
         records = [r.model_copy(update={"label": int(i == 0)}) for i, r in enumerate(scene.records)]
         records = [r.model_copy(update={"split": "train", "anomalies": None}) for r in records]
     manifest = scene.model_copy(update={"records": tuple(records)})
-    store, probed = run(manifest, tmp_path, "null")
+    store, probed = run(manifest, tmp_path, FEATURES.get(name, "null"))
     weights = random_start(name, settings)
     options: dict[str, Any] = {"settings": settings, "weights": weights}
     fit = partial(train_detector, name, manifest, probed, tmp_path, **options)

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.plugins import EXAMPLE
 from vadpipe.pipeline.store.feature_store import list_stores
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-EXAMPLE = REPOSITORY / "docs" / "example_plugin"
 FRAMES, HEIGHT, WIDTH = 40, 40, 50
 EVENT = (16, 32)
 # Many commands in one process: an import of the libraries takes longer than all of them.

@@ -39,6 +39,7 @@ class Restless(Detector[RestlessConfig]):
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = RestlessConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
+    regions: ClassVar[bool] = True  # each video has boxes, though maybe no rows of them
 
     def __init__(self, config: RestlessConfig) -> None:
         super().__init__(config)
@@ -48,6 +49,16 @@ class Restless(Detector[RestlessConfig]):
     def needs(self) -> tuple[str, ...]:
         """The changes of a grid, and the boxes of busy cells."""
         return ("patch", "object")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The score, and the number of busy cells."""
+        return ("score", "objects")
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The excess of every cell."""
+        return ("excess",)
 
     def fit(
         self, source: BagSource, *, device: str, seed: int, options: FitOptions | None = None
@@ -66,7 +77,7 @@ class Restless(Detector[RestlessConfig]):
         return FitLog(summary={"videos": len(rows), "rows": len(values)})
 
     def score(self, bag: Bag) -> Scores:
-        """Score each clip, with a map over the grid and a region for each busy cell.
+        """Score each clip, with a map over the grid and boxes of the busy cells.
 
         Raises:
             DetectorError: the detector is not fitted, or the bag has another grid.
@@ -109,13 +120,11 @@ def _grid(bag: Bag) -> Track:
 
 
 def _regions(boxes: Track, scores: NDArray[np.float64]) -> pa.Table:
-    """A row for each object: its frames, its box in pixels, its score."""
-    corners = boxes.rows().astype(np.float64).T  # (4, n)
-    return pa.table(
-        {
-            "frame_start": boxes.frame_start,
-            "frame_stop": boxes.frame_stop,
-            **dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True)),
-            "score": scores,
-        }
-    )
+    """A row for each frame of each object: the frame, the box in pixels, the score."""
+    lengths = boxes.frame_stop - boxes.frame_start
+    object_of = np.repeat(np.arange(len(boxes)), lengths)
+    first = np.cumsum(lengths) - lengths  # the row of each object's first frame
+    frame = boxes.frame_start[object_of] + np.arange(len(object_of)) - first[object_of]
+    corners = boxes.rows()[object_of].astype(np.float32).T  # (4, rows)
+    named = dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True))
+    return pa.table({"frame": frame, **named, "score": scores[object_of]})
