@@ -237,7 +237,8 @@ class Scores:
         columns: name -> (n,) float64, finite; "score" is required: the raw score, comparable
             across videos.
         maps: name -> (n, rows, columns) float32 over the frame, optional.
-        regions: table with frame_start, frame_stop, x0, y0, x1, y1 (pixels), score; optional.
+        regions: boxes with frame, x0, y0, x1, y1 (pixels of the video), score, and optionally
+            track_id, label, explain; optional.
 
     Raises:
         DetectorError: "score" is missing, the lengths differ, or a column is not finite.
@@ -310,6 +311,7 @@ class Detector(ABC, Generic[ConfigT]):
         version: raised when the same settings start to compute other numbers; part of the key.
         Config: the pydantic config.
         supervision: which labels training may see.
+        regions: whether `score` returns boxes; it then does for every video, maybe without rows.
         networks: slot -> pretrained weights that a part of the network can start from, the default
             first; empty if everything is trained from scratch. If slots or weights depend on the
             config, these are all of them, and `networks_for` returns those of a config.
@@ -323,6 +325,7 @@ class Detector(ABC, Generic[ConfigT]):
     version: ClassVar[int]
     Config: ClassVar[type[Config]]
     supervision: ClassVar[Supervision]
+    regions: ClassVar[bool] = False
     networks: ClassVar[Slots] = {}
 
     def __init__(self, config: ConfigT) -> None:
@@ -362,6 +365,16 @@ class Detector(ABC, Generic[ConfigT]):
     @abstractmethod
     def needs(self) -> tuple[str, ...]:
         """Roles (not extractors) that a bag must have: "snippet", "patch", "frame", "object"."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of `Scores`, "score" among them; asked after a fit."""
+        return ("score",)
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The maps that `Scores` may have; asked after a fit."""
+        return ()
 
     @abstractmethod
     def fit(

@@ -65,6 +65,16 @@ class KNN(Detector[KNNConfig]):
         """The role that the config names."""
         return (self.config.role,)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The score, and the pooled distance of each track of the role."""
+        return ("score", *sorted(self._banks))
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The distances of the patches of each track that is a grid."""
+        return tuple(sorted(self._banks))
+
     def fit(
         self, source: BagSource, *, device: str, seed: int, options: FitOptions | None = None
     ) -> FitLog:

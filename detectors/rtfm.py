@@ -171,6 +171,9 @@ def magnitude_losses(network: RTFMNetwork, bags: Bags, config: RTFMConfig) -> Te
     return {"total": torch.stack(list(terms.values())).sum(), **terms}
 
 
+SNIPPET_COLUMNS = ("score", "magnitude")
+
+
 def score_snippets(network: RTFMNetwork, x: Tensor) -> dict[str, Tensor]:
     """Compute score and magnitude of every snippet of a video, (n, C, D) -> name -> (n,).
 
@@ -211,6 +214,11 @@ class RTFM(MILDetector[RTFMConfig, RTFMNetwork]):
     def losses(self, network: RTFMNetwork, outputs: Bags) -> Terms:
         """See `magnitude_losses`."""
         return magnitude_losses(network, outputs, self.config)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The score, and the magnitude of the features."""
+        return SNIPPET_COLUMNS
 
     def score_rows(
         self, network: RTFMNetwork, features: Mapping[str, Tensor]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .base import Config, DetectorError, grid_of
 from .mil import MILDetector, Terms, TrainingStage
 from .relation import RelationNetwork, initialise
-from .rtfm import Bags, RTFMConfig, RTFMNetwork, magnitude_losses, score_snippets
+from .rtfm import SNIPPET_COLUMNS, Bags, RTFMConfig, RTFMNetwork, magnitude_losses, score_snippets
 from .segments import FeatureLayout, SegmentBank
 
 FULL_FRAME = "full"  # name of the branch of the full frame, with full_frame="psr"
@@ -355,6 +355,17 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
                 kept[start : start + len(videos)] = self._sum(
                     network, scales, batch["snippet"], batch
                 ).to(kept.device)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The score, and the magnitude of the features."""
+        return SNIPPET_COLUMNS
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The attention of each scale, where the relation module has one."""
+        scales = () if self.network is None else self.network.mpa
+        return tuple(f"attention/{scale}" for scale in scales if scale != FULL_FRAME)
 
     def score_rows(
         self, network: SSRLNetwork, features: Mapping[str, Tensor]

@@ -320,7 +320,9 @@ class _Fusion:
 
     def write(self, videos: Sequence[str]) -> None:
         """Parts and tables; memory does not grow with the number of videos."""
-        with self.folder.tables(DETECTOR) as tables, progress_bar("fuse", len(videos)) as advance:
+        columns = ["score", *(f"{QUANTILE}{part.name}" for part in self.parts)]
+        tables_of_all = self.folder.tables(DETECTOR, columns)
+        with tables_of_all as tables, progress_bar("fuse", len(videos)) as advance:
             for first in range(0, len(videos), ROW_GROUP):
                 found: dict[str, list[Event]] = {}
                 rows: list[Mapping[str, Any]] = []

@@ -40,7 +40,8 @@ from .scores.events import (
 from .scores.folder import ScoreFolder, ScoreFolderError, stamp_of
 from .scores.frames import MetricsError
 from .scores.maps import covered_by_grids
-from .scores.video_tables import video_row
+from .scores.outputs import checked_scores
+from .scores.video_tables import ColumnsError, video_row
 from .store.errors import StoreError
 from .store.failures import Failure, describe_failure
 from .store.feature_store import FeatureStore
@@ -256,7 +257,7 @@ class _Scoring:
                     raise StoreError(f"{store.name} lacks it: {how_to_import(store)}")
             sources = [*stores, *self._imported]
             bag = StoreBags([record], {video_id: row}, sources, labels=False)[0]
-            scores = self._detector.score(bag)
+            scores = checked_scores(self._detector, self._detector.score(bag))
             features = sources[0].read(row.content_id)
             flags = sorted({*row.flags, *features.flags})
             self._folder.write_scores(
@@ -326,7 +327,7 @@ def _write_tables(
     """
     failed = {failure.video_id for failure in done.failures}
     records = [record for record in records if record.video_id not in failed]
-    with folder.tables(detector.name) as tables:
+    with folder.tables(detector.name, detector.columns) as tables:
         for first in range(0, len(records), ROW_GROUP):
             found: dict[str, list[Event]] = {}
             videos: list[dict[str, Any]] = []
@@ -343,11 +344,12 @@ def _write_tables(
                         thresholds.low.value,
                         config,
                     )
-                except (EventError, MetricsError, ScoreFolderError) as error:
+                    tables.add_scores(part)
+                except (ColumnsError, EventError, MetricsError, ScoreFolderError) as error:
+                    found.pop(record.video_id, None)
                     done.failures.append(describe_failure(record.video_id, "score", error))
                     continue
                 videos.append(video)
-                tables.add_scores(part)
             tables.add(videos, events_table(found))
             done.videos += [video["video_id"] for video in videos]
             done.events += sum(map(len, found.values()))

@@ -31,6 +31,7 @@ from .models import ModelFolder, imported_contents, make_detector
 from .registry import DETECTORS
 from .scores.events import Calibration
 from .scores.held_out import HeldOut
+from .scores.outputs import checked_columns
 from .store.errors import StoreError
 from .store.feature_store import FeatureStore
 from .store.keys import key_of
@@ -242,7 +243,7 @@ def _fit_and_calibrate(
         method = "leave one video out" if len(records) > 1 else "leave one fifth of the video out"
         # one entry a video, but a single video comes in blocks of time
         videos = [r.video_id for r in records] * (len(scored) if len(records) == 1 else 1)
-        return log, *_calibrate(videos, scored, method)
+        return log, *_calibrate(detector, videos, scored, method)
     normal = sorted(
         (i for i, r in enumerate(records) if r.label != 1), key=lambda i: records[i].video_id
     )
@@ -260,12 +261,14 @@ def _fit_and_calibrate(
         names = ", ".join(sorted(records[i].video_id for i in drawn))
         method = f"held back from training: {names}"
     scored = [detector.score(bag) for bag in source.subset(drawn or normal)]
-    return log, *_calibrate([records[i].video_id for i in drawn or normal], scored, method)
+    videos = [records[i].video_id for i in drawn or normal]
+    return log, *_calibrate(detector, videos, scored, method)
 
 
 def _calibrate(
-    video_ids: list[str], scored: list[Scores], method: str
+    detector: Detector[Any], video_ids: list[str], scored: list[Scores], method: str
 ) -> tuple[Calibration, HeldOut]:
+    scored = [checked_columns(detector, each) for each in scored]
     calibration = Calibration.from_scores([s.columns["score"] for s in scored], method=method)
     return calibration, HeldOut.from_scores(video_ids, scored)
 

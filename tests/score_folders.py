@@ -44,7 +44,8 @@ def write_score_folder(
     if held_out is not None:
         normal = [each.columns["score"] for each in held_out.values()]
         thresholds = Calibration.from_scores(normal, method="test").thresholds(EventConfig())
-    with folder.locked(), folder.tables("test") as tables:
+    columns = list(next(iter(scores.values())).columns)
+    with folder.locked(), folder.tables("test", columns) as tables:
         for number, (video_id, each) in enumerate(scores.items()):
             facts = {"n_frames": int(max(each.frame_stop)), "fps": FPS, "flags": []}
             content_id = f"s1-{content}{number:0{40 - len(content)}d}"

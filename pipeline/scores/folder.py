@@ -33,6 +33,7 @@ from ..store.keys import canonical_json
 from .events import EVENT_SCHEMA
 from .held_out import FILE, HeldOut
 from .maps import ScoreMaps, Share, maps_stamp, open_maps, write_maps
+from .regions import read_regions, regions_stamp, write_regions
 from .video_tables import SCORE_SCHEMA, VIDEO_SCHEMA, Tables, growing
 
 SCORE_VERSION = 2
@@ -95,6 +96,7 @@ class ScoreFolder:
         self._events = path / "events.parquet"
         self._parts = path / "scores"
         self._maps = path / "maps"
+        self._regions = path / "regions"
         self._held_out = path / FILE
 
     @contextmanager
@@ -129,7 +131,7 @@ class ScoreFolder:
     # -- videos --------------------------------------------------------------------------------
 
     def is_current(self, video_id: str, stamp: str, *, keep_maps: bool) -> bool:
-        """Whether the part has this stamp, and its maps as well where some are or should be there.
+        """Whether the part has this stamp, as well as its regions and maps where some should be.
 
         Args:
             video_id:
@@ -148,6 +150,9 @@ class ScoreFolder:
             return False  # damaged: it is written again
         if metadata.get(b"vadpipe") != stamp.encode():
             return False
+        boxes = regions_stamp(self._regions_path(video_id))
+        if boxes != (stamp if b"regions" in metadata else None):
+            return False
         stored = maps_stamp(self._maps_path(video_id))
         if stored is None:  # parts of older versions do not say how many maps there were
             return not keep_maps or metadata.get(b"maps") == b"0"
@@ -163,7 +168,7 @@ class ScoreFolder:
         keep_maps: bool = True,
         covered: Mapping[tuple[int, int], Share] | None = None,
     ) -> None:
-        """Write the maps of a video and then its part, which says that all is done.
+        """Write maps and regions of a video and then its part, which says that all is done.
 
         Args:
             video_id:
@@ -181,10 +186,12 @@ class ScoreFolder:
 
         Raises:
             StoreError: a map is not (n, rows, columns).
+            RegionError: regions are not of their schema.
             CannotWrite: the disk is full or read-only.
         """
         kept = scores if keep_maps else replace(scores, maps={})
         write_maps(self._maps_path(video_id), kept, stamp, covered or {})
+        write_regions(self._regions_path(video_id), scores.regions, stamp)
         columns: dict[str, Any] = {
             "video_id": pa.array([video_id] * len(scores.frame_start), pa.string()),
             "frame_start": np.asarray(scores.frame_start, np.int64),
@@ -192,13 +199,15 @@ class ScoreFolder:
             **{name: np.asarray(values, np.float64) for name, values in scores.columns.items()},
         }
         metadata = {"vadpipe": stamp, "maps": str(len(scores.maps)), "video": json.dumps(facts)}
+        if scores.regions is not None:
+            metadata["regions"] = str(scores.regions.num_rows)
         table = pa.table(columns).replace_schema_metadata(metadata)
         write_table(self._part_path(video_id), table)
 
     def keep_only(self, videos: Iterable[str]) -> None:
-        """Delete parts and maps of all other videos: they would be read as results."""
+        """Delete parts, maps and regions of all other videos: they would be read as results."""
         kept = set(videos)
-        for path in (*self._parts.glob("*.parquet"), *self._maps.glob("*.h5")):
+        for path in self._files_of_videos():
             if path.stem not in kept:
                 path.unlink()
 
@@ -256,28 +265,52 @@ class ScoreFolder:
             )
         return maps.read(name, start, stop)
 
+    def regions(self, video_id: str) -> pa.Table | None:
+        """The boxes of a video, sorted by frame, see `REGION_SCHEMA`; None where it has none.
+
+        Raises:
+            RegionError: the file is damaged, or is not what `write_scores` writes.
+            ScoreFolderError: the id is not a file name.
+        """
+        return read_regions(self._regions_path(video_id))
+
+    def _files_of_videos(self) -> Iterator[Path]:
+        for folder in (self._parts, self._regions):
+            yield from folder.glob("*.parquet")
+        yield from self._maps.glob("*.h5")
+
     def _part_path(self, video_id: str) -> Path:
         return _inside(self._parts, video_id, ".parquet")
 
     def _maps_path(self, video_id: str) -> Path:
         return _inside(self._maps, video_id, ".h5")
 
+    def _regions_path(self, video_id: str) -> Path:
+        return _inside(self._regions, video_id, ".parquet")
+
     # -- tables over all videos ----------------------------------------------------------------
 
     @contextmanager
-    def tables(self, detector: str) -> Iterator[Tables]:
+    def tables(self, detector: str, columns: Sequence[str] = ("score",)) -> Iterator[Tables]:
         """Write the tables of scores, videos and events; they get their names at the end.
+
+        Args:
+            detector:
+                Its name, noted in the table of scores.
+            columns:
+                The score columns of every video, "score" among them.
 
         Raises:
             CannotWrite: the disk is full or read-only.
         """
-        schema = SCORE_SCHEMA.with_metadata({"detector": detector})
+        others = [(name, pa.float64()) for name in columns if name != "score"]
+        schema = pa.schema([*SCORE_SCHEMA, *others], {"detector": detector})
         with ExitStack() as files:
             yield Tables(
                 files.enter_context(growing(self._scores, schema, _TABLES)),
                 files.enter_context(growing(self._videos, VIDEO_SCHEMA, _TABLES)),
                 files.enter_context(growing(self._events, EVENT_SCHEMA, _TABLES)),
-                detector,
+                schema,
             )
 
     def videos(self) -> list[dict[str, Any]]:

@@ -1,12 +1,18 @@
 """Score maps: where in the frame a detector saw something, one HDF5 file for each video.
 
 A file has `frame_start` and `frame_stop` (n,) and one data set `map:<name>` (n, rows, columns)
-float32 for each map; the name is percent-encoded, so a slash in it makes no group. Rows are those
-of the video's scores. The file carries the stamp of the scores that it belongs to.
+for each map; the name is percent-encoded, so a slash in it makes no group. Rows are those of the
+video's scores. The file carries the stamp of the scores that it belongs to.
+
+Values are compressed float16, to be multiplied with the attribute `scale`, a power of two that puts
+the largest stored value between 2^14 and 2^15. So a value is rounded by at most 1/2048 of itself;
+one below 2^-28 of the largest by at most 2^-39 of the largest. Files of version 0.1 hold float32
+without a scale.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +31,9 @@ from ..store.errors import StoreError
 from ..store.shard import checked_dataset
 
 PREFIX = "map:"
+LEAST_EXPONENT = -100  # of a scale: a map of smaller numbers than 2^-86 loses digits
+GZIP_AT_MOST = 1100  # gzip packs at most 1032 bytes into one
+MOST_BYTES = 1 << 26  # of one chunk, and of one row
 CHUNK_BYTES = 1 << 18
 
 Share = tuple[float, float]
@@ -74,7 +83,8 @@ class ScoreMaps:
         """
         with _opened(self.path) as file:
             dataset = _checked_map(file, name)
-            return np.asarray(dataset[slice(start, stop, step)], dtype=np.float32)
+            values = np.asarray(dataset[slice(start, stop, step)], dtype=np.float32)
+            return values * np.float32(_checked_scale(dataset))
 
     def at(self, name: str, frame: int) -> NDArray[np.float32]:
         """A map at one frame, (rows, columns): the mean over the rows that cover it.
@@ -129,16 +139,37 @@ def write_maps(
             file["frame_start"] = np.asarray(scores.frame_start, np.int64)
             file["frame_stop"] = np.asarray(scores.frame_stop, np.int64)
             for name, values in scores.maps.items():
-                n, height, width = values.shape
-                rows = max(1, min(n, CHUNK_BYTES // (4 * height * width)))
-                dataset = file.create_dataset(
-                    PREFIX + quote(name, safe=""),
-                    data=np.asarray(values, np.float32),
-                    chunks=(rows, height, width) if n else None,
-                )
-                dataset.attrs["covered"] = covered.get((height, width), (1.0, 1.0))
+                share = covered.get(values.shape[1:], (1.0, 1.0))
+                _write_map(file, name, values, share)
 
     write_atomically(path, write)
+
+
+def _write_map(file: h5py.File, name: str, values: NDArray[np.float32], share: Share) -> None:
+    """One data set, block by block: a converted copy of a long video would be large."""
+    n, height, width = values.shape
+    rows = max(1, min(n, CHUNK_BYTES // (2 * height * width)))
+    blocks = range(0, n, rows)
+    largest = max((_largest(values[at : at + rows]) for at in blocks), default=0.0)
+    exponent = math.frexp(largest)[1] - 15 if largest else 0
+    scale = 2.0 ** max(exponent, LEAST_EXPONENT)
+    dataset = file.create_dataset(
+        PREFIX + quote(name, safe=""),
+        shape=values.shape,
+        dtype=np.float16,
+        chunks=(rows, height, width) if n else None,
+        **({"shuffle": True, "compression": "gzip", "compression_opts": 1} if n else {}),
+    )
+    for at in blocks:
+        block = np.asarray(values[at : at + rows], np.float32)
+        dataset[at : at + rows] = (block / np.float32(scale)).astype(np.float16)
+    dataset.attrs["scale"] = scale
+    dataset.attrs["covered"] = share
+
+
+def _largest(values: NDArray[np.float32]) -> float:
+    """The largest finite magnitude; 0 where there is none."""
+    return float(np.max(np.abs(values), initial=0.0, where=np.isfinite(values)))
 
 
 def maps_stamp(path: Path) -> str | None:
@@ -225,7 +256,8 @@ def _checked_map(file: h5py.File, name: str) -> h5py.Dataset:
         names = [unquote(k.removeprefix(PREFIX)) for k in file if k.startswith(PREFIX)]
         raise StoreError(f"{file.filename} has no map {name!r}; it has: {choices(names, name)}")
     dataset = _held(checked_dataset(file, key))
-    if dataset.ndim != 3 or dataset.dtype.kind != "f" or 0 in dataset.shape[1:]:
+    row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+    if dataset.ndim != 3 or dataset.dtype.kind != "f" or not 0 < row <= MOST_BYTES:
         raise StoreError(
             f"{file.filename}: {name!r} is {dataset.dtype} {dataset.shape}, not a map; refused"
         )
@@ -233,11 +265,21 @@ def _checked_map(file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def _held(dataset: h5py.Dataset) -> h5py.Dataset:
-    """Refuse what claims more values than its file has room for: maps are never compressed."""
+    """Refuse what claims more values than its file can hold, or too many in one piece."""
     path = Path(dataset.file.filename)
-    if dataset.nbytes > path.stat().st_size:
+    stored = dataset.id.get_storage_size()
+    room = stored * (GZIP_AT_MOST if dataset.compression == "gzip" else 1)
+    piece = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
+    if stored > path.stat().st_size or dataset.nbytes > room or piece > MOST_BYTES:
         raise StoreError(f"{path}: {dataset.name} claims {dataset.nbytes:,} bytes; refused")
     return dataset
+
+
+def _checked_scale(dataset: h5py.Dataset) -> float:
+    scale = float(dataset.attrs.get("scale", 1.0))
+    if not (math.isfinite(scale) and scale > 0):
+        raise StoreError(f"{dataset.file.filename}: {dataset.name} has the scale {scale}; refused")
+    return scale
 
 
 def _checked_share(dataset: h5py.Dataset) -> Share:

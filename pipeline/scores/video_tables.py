@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...data_manifests.atomic import write_atomically
+from ...data_manifests.errors import VadpipeError
 from ...data_manifests.record import VideoRecord
 from ...extractors.footage.video import ProbeRow
 
@@ -42,6 +43,10 @@ SCORE_SCHEMA = pa.schema(
 )
 
 
+class ColumnsError(VadpipeError, ValueError):
+    """The score columns of a video are not those of the run."""
+
+
 class Tables:
     """The tables of all videos of a run, written piece by piece: memory stays bounded."""
 
@@ -50,14 +55,24 @@ class Tables:
         scores: Callable[[pa.Table], None],
         videos: Callable[[pa.Table], None],
         events: Callable[[pa.Table], None],
-        detector: str,
+        schema: pa.Schema,
     ) -> None:
         self._scores, self._videos, self._events = scores, videos, events
-        self._detector = detector
+        self._schema = schema
 
     def add_scores(self, part: pa.Table) -> None:
-        """Add the rows of one video, see `ScoreFolder.scores`."""
-        self._scores(part.replace_schema_metadata({"detector": self._detector}))
+        """Add the rows of one video, see `ScoreFolder.scores`.
+
+        Raises:
+            ColumnsError: it has other columns than the table.
+        """
+        names = self._schema.names
+        if sorted(part.column_names) != sorted(names):
+            raise ColumnsError(
+                f"the scores have the columns {', '.join(part.column_names[3:])}, the detector "
+                f"declares {', '.join(names[3:])}: delete their part and run score again"
+            )
+        self._scores(part.select(names).cast(self._schema))
 
     def add(self, videos: Sequence[Mapping[str, Any]], events: pa.Table) -> None:
         """Add the rows of `video_row` and the events of many videos."""

@@ -225,6 +225,28 @@ def test_the_same_footage_under_two_names_is_decoded_once(
     assert scores["copy.mp4"] == scores[archive.sources[0].name]
 
 
+def test_a_part_of_another_column_set_costs_only_its_video(archive: Archive) -> None:
+    videos = archive.score().videos
+    path = archive.out / "scores" / f"{videos[0]}.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("other", table["score"]), path)
+    done = archive.score()
+    assert done.videos == videos[1:] and done.fresh == 0
+    assert [(f.video_id, f.error) for f in done.failures] == [(videos[0], "ColumnsError")]
+    written = pq.read_table(archive.out / "scores.parquet")
+    assert written.column_names == ["video_id", "frame_start", "frame_stop", "score", "snippet"]
+    assert set(written["video_id"].to_pylist()) == set(videos[1:])
+
+
+def test_columns_that_are_not_declared_are_failures_of_videos(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KNN, "columns", ("score", "other"))
+    done = archive.score()
+    assert not done.videos and len(done.failures) == N
+    assert {f.error for f in done.failures} == {"OutputError"}
+
+
 # --------------------------------------------------------------------------------------- tables
 
 

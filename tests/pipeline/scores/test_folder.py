@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def folder(tmp_path: Path) -> ScoreFolder:
     with made.locked() as problem:
         assert problem is None
         made.write_scores("v", scores(), "stamp", FACTS)
-        with made.tables("knn") as tables:
+        with made.tables("knn", ["score", "other"]) as tables:
             part = made.scores("v")
             tables.add_scores(part)
             tables.add([video_row(RECORD, ROW, part)], EVENT_SCHEMA.empty_table())
@@ -103,7 +104,7 @@ def test_tables_without_videos_have_their_columns(tmp_path: Path) -> None:
 
 def test_tables_that_are_not_finished_leave_the_old_ones(folder: ScoreFolder) -> None:
     before = {p.name: p.read_bytes() for p in folder.path.glob("*.parquet")}
-    with pytest.raises(KeyboardInterrupt), folder.tables("other") as tables:
+    with pytest.raises(KeyboardInterrupt), folder.tables("x", ["score", "other"]) as tables:
         tables.add_scores(folder.scores("v"))
         raise KeyboardInterrupt
     assert {p.name: p.read_bytes() for p in folder.path.glob("*.parquet")} == before
@@ -142,6 +143,31 @@ def test_a_part_is_current_with_its_stamp_and_its_maps(folder: ScoreFolder) -> N
     assert not folder.is_current("v", "stamp", keep_maps=True), "it had maps"
     folder.write_scores("v", scores(maps=False), "stamp", FACTS)
     assert folder.is_current("v", "stamp", keep_maps=True), "its detector makes none"
+
+
+def boxes() -> pa.Table:
+    values = {"frame": [3], "x0": [0.0], "y0": [0.0], "x1": [4.0], "y1": [4.0], "score": [0.5]}
+    return pa.table(values)
+
+
+def test_a_part_is_current_with_its_regions(folder: ScoreFolder) -> None:
+    assert folder.regions("v") is None
+    folder.write_scores("v", replace(scores(), regions=boxes()), "stamp", FACTS)
+    found = folder.regions("v")
+    assert found is not None and found["score"].to_pylist() == [0.5]
+    assert folder.is_current("v", "stamp", keep_maps=True)
+    path = folder.path / "regions" / "v.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(b"broken")
+    assert not folder.is_current("v", "stamp", keep_maps=True)
+    path.unlink()
+    assert not folder.is_current("v", "stamp", keep_maps=True)
+    folder.write_scores("v", scores(), "stamp", FACTS)
+    assert folder.is_current("v", "stamp", keep_maps=True)
+    path.write_bytes(whole)
+    assert not folder.is_current("v", "stamp", keep_maps=True), "its detector makes none"
+    folder.keep_only([])
+    assert not path.exists()
 
 
 def test_a_damaged_part_is_scored_again(folder: ScoreFolder) -> None:
@@ -227,7 +253,7 @@ def test_parts_say_what_is_wrong_with_them(folder: ScoreFolder, content: Any, me
 
 @pytest.mark.parametrize("video_id", ["../v", "a/b", "/etc/passwd"])
 def test_ids_that_are_paths_are_refused(folder: ScoreFolder, video_id: str) -> None:
-    for look in (folder.scores, folder.maps):
+    for look in (folder.scores, folder.maps, folder.regions):
         with pytest.raises(ScoreFolderError, match="not a file name"):
             look(video_id)
     with pytest.raises(ScoreFolderError, match="not a file name"):

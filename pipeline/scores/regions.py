@@ -1,0 +1,152 @@
+"""Regions: boxes in the frame with a score, one parquet file for each video.
+
+Every detector that returns boxes uses this schema: object scores, explanations of attributes, parts
+of a track. Metrics over regions (RBDC, TBDC) and the page read it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ...data_manifests.atomic import write_table
+from ...data_manifests.errors import VadpipeError
+
+REGION_SCHEMA = pa.schema(
+    [
+        ("frame", pa.int64()),  # of the whole file
+        ("x0", pa.float32()),  # left, in pixels of the video; x1 and y1 are one past the box
+        ("y0", pa.float32()),  # top
+        ("x1", pa.float32()),
+        ("y1", pa.float32()),
+        ("score", pa.float64()),  # higher = more anomalous, comparable across videos
+        ("track_id", pa.int64()),  # boxes of one object; null where nothing was tracked
+        ("label", pa.string()),  # what it is, for people; null where unknown
+        ("explain", pa.string()),  # why it is anomalous, for people; null where unknown
+    ]
+)
+OPTIONAL = ("track_id", "label", "explain")
+_STAMP = b"vadpipe"
+
+
+class RegionError(VadpipeError, ValueError):
+    """Boxes that cannot be used, or a damaged file of them."""
+
+
+def checked_regions(table: pa.Table) -> pa.Table:
+    """Boxes as they are stored: the schema in full, sorted by frame.
+
+    Args:
+        table:
+            The columns of `REGION_SCHEMA` in any order; those in `OPTIONAL` may be missing.
+
+    Returns:
+        A table of `REGION_SCHEMA`. Boxes of one frame keep their order.
+
+    Raises:
+        RegionError: a column is missing, unknown, of another type, null or not finite, a frame is
+            negative, or a box is empty.
+    """
+    names = set(table.column_names)
+    missing = [n for n in REGION_SCHEMA.names if n not in names and n not in OPTIONAL]
+    unknown = sorted(names - set(REGION_SCHEMA.names))
+    if missing or unknown or len(names) != table.num_columns:
+        raise RegionError(
+            f"regions have to have the columns {', '.join(REGION_SCHEMA.names)} "
+            f"({', '.join(OPTIONAL)} may be missing), not: {', '.join(table.column_names)}"
+        )
+    for name in OPTIONAL:
+        if name not in names:
+            nulls = pa.nulls(table.num_rows, REGION_SCHEMA.field(name).type)
+            table = table.append_column(name, nulls)
+    try:
+        table = table.select(REGION_SCHEMA.names).cast(REGION_SCHEMA)
+    except (pa.ArrowException, ValueError) as error:
+        raise RegionError(f"regions have a column of another type: {error}") from error
+    required = [name for name in REGION_SCHEMA.names if name not in OPTIONAL]
+    if nulls := [name for name in required if table[name].null_count]:
+        raise RegionError(f"regions have nulls in {', '.join(nulls)}")
+    values = {name: table[name].to_numpy() for name in required}
+    for name, column in values.items():
+        if not np.isfinite(column).all():
+            raise RegionError(f"regions: {name} is not finite")
+    empty = (values["x0"] >= values["x1"]) | (values["y0"] >= values["y1"])
+    if empty.any() or (values["frame"] < 0).any():
+        raise RegionError("regions have an empty box (x0 < x1, y0 < y1) or a negative frame")
+    return table.take(np.argsort(values["frame"], kind="stable"))
+
+
+def write_regions(path: Path, table: pa.Table | None, stamp: str) -> None:
+    """Write the boxes of a video; None leaves no file.
+
+    Args:
+        path:
+            The file, named after the video.
+        table:
+            See `checked_regions`.
+        stamp:
+            What the scores were made of.
+
+    Raises:
+        RegionError: these are no regions.
+        CannotWrite: the disk is full or read-only.
+    """
+    if table is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_table(path, checked_regions(table).replace_schema_metadata({_STAMP: stamp}))
+
+
+def regions_stamp(path: Path) -> str | None:
+    """What the boxes in a file were made of; None without a file, "" where it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        return ((pq.read_schema(path).metadata or {}).get(_STAMP) or b"").decode()
+    except (pa.ArrowException, OSError, ValueError):
+        return ""
+
+
+def read_regions(path: Path) -> pa.Table | None:
+    """The boxes in a file, sorted by frame; None without a file.
+
+    Raises:
+        RegionError: the file is damaged, or is not what `write_regions` writes.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return checked_regions(pq.ParquetFile(path).read())
+    except (pa.ArrowException, OSError, RegionError) as error:
+        raise RegionError(f"{path} is damaged ({error}): delete it and run score again") from error
+
+
+def boxes_near(table: pa.Table, frame: int, start: int, stop: int) -> tuple[int, pa.Table]:
+    """The boxes of the frame in [start, stop) that has any and is nearest to `frame`.
+
+    Args:
+        table:
+            Of `REGION_SCHEMA`, sorted by frame.
+        frame:
+            Where boxes are wanted; the earlier of two equally near frames counts.
+        start:
+            First frame to look at.
+        stop:
+            One past the last.
+
+    Returns:
+        The frame and its boxes, the highest score first; `frame` and none where there are none.
+    """
+    frames: NDArray[np.int64] = table["frame"].to_numpy()
+    low, high = np.searchsorted(frames, [start, stop])
+    if low == high:
+        return frame, table.slice(0, 0)
+    inside = frames[low:high]
+    nearest = int(inside[np.argmin(np.abs(inside - frame))])
+    first, last = np.searchsorted(frames, [nearest, nearest + 1])
+    boxes = table.slice(int(first), int(last - first))
+    return nearest, boxes.take(np.argsort(-boxes["score"].to_numpy(), kind="stable"))
