@@ -86,7 +86,12 @@ def arrays(cache: Path) -> Arrays:
     found = {}
     for path in sorted(cache.rglob("*.h5")):
         with h5py.File(path) as file:
-            found[str(path.relative_to(cache))] = {name: file[name][:] for name in file}
+            held = {
+                f"{axis}/{name}": dataset[:]
+                for axis, group in file.items()
+                for name, dataset in group.items()
+            }
+        found[str(path.relative_to(cache))] = held
     return found
 
 
