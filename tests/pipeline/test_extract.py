@@ -35,7 +35,8 @@ def shards(cache: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted(cache.rglob("*.h5")):
         with h5py.File(path) as file:
-            found[str(path.relative_to(cache))] = {name: file[name][:] for name in file}
+            names = [f"{axis}/{name}" for axis in file for name in file[axis]]
+            found[str(path.relative_to(cache))] = {name: file[name][:] for name in names}
     return found
 
 
