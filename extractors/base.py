@@ -139,6 +139,8 @@ class Extractor(ABC, Generic[ConfigT]):
         presets: named settings, `NAME:PRESET` on the command line.
         keeps_pixels: True if the arrays are decoded pictures; they are so large that the user must
             allow them.
+        pixel_array: the array of decoded RGB pictures, (n, H, W, 3) uint8, that other extractors
+            can read instead of footage; None where there is none.
         batch_size: clips that `extract` gets at once on a CPU by default.
         gpu_batch_size: clips that `extract` gets at once on a GPU by default. The network itself
             decides how many of their crops or patches it computes together.
@@ -150,6 +152,7 @@ class Extractor(ABC, Generic[ConfigT]):
     networks: ClassVar[Slots] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     keeps_pixels: ClassVar[bool] = False
+    pixel_array: ClassVar[str | None] = None
     batch_size: ClassVar[int] = 8
     gpu_batch_size: ClassVar[int] = 32
 

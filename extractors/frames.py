@@ -39,6 +39,7 @@ class Frames(Extractor[FramesConfig]):
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = FramesConfig
     keeps_pixels: ClassVar[bool] = True
+    pixel_array: ClassVar[str | None] = "frames"
     batch_size: ClassVar[int] = 64
 
     @property

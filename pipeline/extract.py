@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -18,9 +18,11 @@ from .engine.extractor_spec import ExtractorSpec, stores_of
 from .engine.planning import Estimate, VideoPlan, estimate, plan_videos
 from .engine.progress import console
 from .engine.settings import PIXEL_SPAN_FRAMES, Engine
+from .engine.sources import Upstream, source_recipes
 from .registry import EXTRACTORS
 from .store.failures import Failure, describe_failure
 from .store.feature_store import FeatureStore
+from .store.keys import key_of
 from .store.probe_table import Probed
 
 
@@ -72,15 +74,17 @@ def extract_features(
         probed:
             Their files (see `probe`).
         specs:
-            One or more extractors; each span is decoded once for all of them.
+            One or more extractors; each span is decoded once for all that read footage, and read
+            once for all that read the same pixel source. Those that read a source come after it.
         cache:
             Root of the cache.
         engine:
             Where and how; None takes this process and its CPU.
         max_bytes:
-            Refuse to write more than this.
+            Refuse to write more than this; extractors of different sources are counted apart.
         store_root:
             Folder for the feature sets; None is the cache. For features that are deleted after use.
+            A pixel source is looked for in the cache, then there.
         when_done:
             Called with the content id of each video of this run as soon as its features are
             complete. An error that it raises ends the run.
@@ -92,48 +96,142 @@ def extract_features(
         CannotWrite: the disk is full or read-only; what is finished is kept.
     """
     cache = cache.absolute()  # workers may have another working directory
-    store_root = cache if store_root is None else store_root.absolute()
-    engine = engine_for(specs, engine or Engine())
-    stores = stores_of(specs, store_root)
-    barred = barred_by_quarantine(probed, cache, engine)
-    if engine.retry_quarantined:
-        for row in probed.rows.values():
-            quarantine.release(cache, row.content_id)
-    plans = plans_of(probed, barred, stores, engine)
-    cost = estimate(plans, specs)
-    check_size(cost, specs, max_bytes)
-    run = Coordinator(specs, stores, cache, store_root, engine, when_done)
-    if plans:
-        for store in stores:
-            store.create()
-        run.go(plans, cost)
-    before = _damaged_before(specs, stores, probed.rows.values(), plans)
-    done = Extracted(stores, {})
-    done.written = run.n_written
-    done.task_seconds, done.write_seconds = run.task_seconds, run.write_seconds
-    done.waited, done.seconds = run.waited, run.seconds
-    errors = {**before, **barred, **run.errors}
-    no_footage = NoFootage("no footage: import features, or build the manifest with footage")
-    for video_id, probe_row in probed.rows.items():
-        content = probe_row.content_id
-        if probe_row.kind == "features" and specs:
-            done.failures.append(describe_failure(video_id, "extract", no_footage))
-        elif content in errors:
-            done.failures.append(describe_failure(video_id, "extract", errors[content]))
-        else:
-            done.rows[video_id] = probe_row
-            if run.notes.get(content):
-                done.notes[video_id] = tuple(sorted(run.notes[content]))
-            if run.damaged.get(content):
-                done.damaged[video_id] = run.damaged[content]
-    expected = {r.video_id: r.expected_frames for r in manifest.records}
-    for video_id, probe_row in done.rows.items():
-        n, known = expected[video_id], probe_row.n_frames
-        if n is not None and n != known:
-            console.print(
-                f"[yellow]{video_id}: the manifest expects {n} frames, the file has {known}[/]"
-            )
-    return done
+    place = cache if store_root is None else store_root.absolute()
+    engine = engine or Engine()
+    run = _Chain(manifest, cache, place, engine, max_bytes, when_done or (lambda content: None))
+    groups = _by_source(specs)
+    for group in groups:
+        probed = run.extract(probed, group, last=group is groups[-1])
+    order = {store.name: store for store in run.done.stores}
+    run.done.stores = [order[store.name] for store in stores_of(specs, place)]
+    run.done.rows = dict(probed.rows)
+    return run.done
+
+
+def _by_source(specs: Sequence[ExtractorSpec]) -> list[list[ExtractorSpec]]:
+    """Extractors that read the same pixels together; those that read footage come first."""
+    groups: dict[str, list[ExtractorSpec]] = {}
+    for spec in sorted(specs, key=lambda spec: len(list(source_recipes(spec.recipe())))):
+        source = "" if spec.source is None else key_of(spec.source.recipe)
+        groups.setdefault(source, []).append(spec)
+    return list(groups.values()) or [[]]
+
+
+class _Chain:
+    """Extractions of one call, one after another: one for each source of pixels."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        cache: Path,
+        place: Path,
+        engine: Engine,
+        max_bytes: int | None,
+        when_done: Callable[[str], None],
+    ) -> None:
+        self._expected = {r.video_id: r.expected_frames for r in manifest.records}
+        self._cache, self._place = cache, place
+        self._engine, self._max_bytes, self._when_done = engine, max_bytes, when_done
+        self._early: set[str] = set()  # became whole before the last extraction
+        self.done = Extracted([], {})
+
+    def extract(self, probed: Probed, specs: Sequence[ExtractorSpec], *, last: bool) -> Probed:
+        """Run extractors that read the same pixels; returns the videos that are complete."""
+        cache, place = self._cache, self._place
+        engine = engine_for(specs, self._engine)
+        stores = stores_of(specs, place)
+        barred = barred_by_quarantine(probed, cache, engine)
+        if engine.retry_quarantined:
+            for row in probed.rows.values():
+                quarantine.release(cache, row.content_id)
+        upstream = upstream_of(specs, probed, (cache, place))
+        everything = plans_of(probed, barred, stores, engine, upstream)
+        plans = [plan for plan in everything if any(plan.missing)]
+        cost = estimate(plans, specs)
+        check_size(cost, specs, self._max_bytes)
+        note = self._when_done if last else self._early.add
+        run = Coordinator(specs, stores, cache, place, engine, note)
+        if plans:
+            for store in stores:
+                store.create()
+            run.go(plans, cost)
+        self._add(run, stores)
+        errors: dict[str, BaseException] = {
+            **_damaged_before(specs, stores, probed.rows.values(), plans),
+            **barred,
+            **{plan.row.content_id: plan.error for plan in everything if plan.error},
+            **run.errors,
+        }
+        complete = self._judge(run, probed, errors, specs)
+        if last:
+            self._compare_lengths(complete)
+            for content in {row.content_id for row in complete.rows.values()} & self._early:
+                if content not in {plan.row.content_id for plan in plans}:
+                    self._when_done(content)
+        return complete
+
+    def _add(self, run: Coordinator, stores: Sequence[FeatureStore]) -> None:
+        done = self.done
+        done.stores += stores
+        done.written += run.n_written
+        done.task_seconds += run.task_seconds
+        done.write_seconds += run.write_seconds
+        done.seconds += run.seconds
+        if run.waited is not None:
+            done.waited = run.waited
+
+    def _judge(
+        self,
+        run: Coordinator,
+        probed: Probed,
+        errors: Mapping[str, BaseException],
+        specs: Sequence[ExtractorSpec],
+    ) -> Probed:
+        """Note the failures; returns the videos that are complete."""
+        done = self.done
+        complete: dict[str, ProbeRow] = {}
+        no_footage = NoFootage("no footage: import features, or build the manifest with footage")
+        for video_id, row in probed.rows.items():
+            content = row.content_id
+            if row.kind == "features" and specs:
+                done.failures.append(describe_failure(video_id, "extract", no_footage))
+            elif content in errors:
+                done.failures.append(describe_failure(video_id, "extract", errors[content]))
+            else:
+                complete[video_id] = row
+                if run.notes.get(content):
+                    done.notes[video_id] = tuple(sorted(run.notes[content]))
+                if run.damaged.get(content):
+                    done.damaged[video_id] = run.damaged[content]
+        return replace(probed, rows=complete)
+
+    def _compare_lengths(self, probed: Probed) -> None:
+        for video_id, row in probed.rows.items():
+            n, known = self._expected[video_id], row.n_frames
+            if n is not None and n != known:
+                console.print(
+                    f"[yellow]{video_id}: the manifest expects {n} frames, the file has {known}[/]"
+                )
+
+
+def upstream_of(
+    specs: Sequence[ExtractorSpec], probed: Probed, roots: Sequence[Path]
+) -> Upstream | None:
+    """What the pixel source of some extractors holds of the videos; None where they read footage.
+
+    Args:
+        specs:
+            Extractors that share one source.
+        probed:
+            The videos.
+        roots:
+            Where its shards may lie.
+    """
+    source = specs[0].source if specs else None
+    if source is None:
+        return None
+    contents = [row.content_id for row in probed.rows.values() if row.kind != "features"]
+    return Upstream(source, roots, contents, [spec.clip_rule() for spec in specs])
 
 
 def check_size(cost: Estimate, specs: Sequence[ExtractorSpec], max_bytes: int | None) -> None:
@@ -162,11 +260,15 @@ def engine_for(specs: Sequence[ExtractorSpec], engine: Engine) -> Engine:
 
 
 def plans_of(
-    probed: Probed, barred: Collection[str], stores: Sequence[FeatureStore], engine: Engine
+    probed: Probed,
+    barred: Collection[str],
+    stores: Sequence[FeatureStore],
+    engine: Engine,
+    upstream: Upstream | None = None,
 ) -> list[VideoPlan]:
     """What a run has to do, without the videos in quarantine."""
     usable = {v: row for v, row in probed.rows.items() if row.content_id not in barred}
-    return plan_videos(Probed(usable), stores, engine.span_frames)
+    return plan_videos(Probed(usable), stores, engine.span_frames, upstream)
 
 
 def barred_by_quarantine(probed: Probed, cache: Path, engine: Engine) -> dict[str, Exception]:

@@ -21,6 +21,7 @@ from ..extractors.weights.kept import verify
 from ..extractors.weights.slots import NETWORK, WeightsChoice, identities_in, share_out
 from .engine.extractor_spec import ExtractorSpec, resolve_extractor
 from .engine.settings import Engine
+from .engine.sources import source_recipes
 from .registry import DETECTORS, EXTRACTORS, OWN
 from .scores.held_out import FILE, HeldOut
 from .store.errors import StoreError
@@ -239,53 +240,121 @@ def specs_of_model(
         WeightsError: the weights are missing.
     """
     known = {key_of(spec.recipe()): spec for spec in settled}
-    owners = {role: f"{recipe['extractor']} ({role})" for role, recipe in card["features"].items()}
-    slots = {
-        owners[role]: identities_in(recipe["weights"])
-        for role, recipe in card["features"].items()
-        if recipe["extractor"] != "imported"
-    }
-    shares = share_out(weights, slots)
+    shares = _shares(card, weights)
     specs: dict[str, ExtractorSpec] = {}
     for role, recipe in card["features"].items():
-        name = recipe["extractor"]
-        if name == "imported":
+        if recipe["extractor"] == "imported":
             continue
-        if (found := known.get(key_of(recipe))) is not None:
+        key = key_of(recipe)
+        if (found := known.get(key)) is not None:
             # A damaged video that extraction refuses has a score all the same.
-            policy = recipe.get("on_corrupt", "keep")
-            specs[key_of(recipe)] = replace(found, on_corrupt=policy)
+            specs[key] = replace(found, on_corrupt=recipe.get("on_corrupt", "keep"))
             continue
-        if name not in EXTRACTORS:
-            origin = recipe.get("distribution")
-            raise ExtractorError(
-                f"the model needs {role!r} features of {name!r}: no such extractor here; "
-                + (_install(origin) if origin else f"there are: {choices(EXTRACTORS, name)}")
-            )
-        chosen = shares[owners[role]]
-        if not isinstance(chosen, str):
-            chosen = {
-                slot: (chosen or {}).get(slot) or _weights_spec(recipe, slot, identity, cache)
-                for slot, identity in identities_in(recipe["weights"]).items()
-            }
-        spec = resolve_extractor(
-            name,
-            recipe["config"],
-            weights=chosen,
-            precision=recipe["precision"] or "auto",
-            engine=engine,
-            on_corrupt=recipe.get("on_corrupt", "keep"),
-            cache=cache,
-        )
-        ours = json.loads(canonical_json(spec.recipe()))
-        if key_of(ours) != key_of(recipe):
-            lines = "\n  ".join(differing_fields(ours, recipe))
-            raise ExtractorError(
-                f"the model was trained on other {role!r} features than these settings give "
-                f"(here != model):\n  {lines}"
-            )
-        specs[key_of(recipe)] = spec
+        specs[key] = _spec_of(role, recipe, shares[key], cache, engine)
     return list(specs.values())
+
+
+def source_specs(
+    card: Mapping[str, Any],
+    specs: Sequence[ExtractorSpec],
+    *,
+    weights: WeightsChoice = None,
+    cache: Path | None = None,
+    engine: Engine | None = None,
+) -> list[ExtractorSpec]:
+    """The extractors that make what some extractors of a model read instead of footage.
+
+    Args:
+        card:
+            Of the model.
+        specs:
+            Its extractors (see `specs_of_model`), or sources of theirs.
+        weights:
+            As in `specs_of_model`.
+        cache:
+            As in `specs_of_model`.
+        engine:
+            As in `specs_of_model`.
+
+    Returns:
+        One extractor for each source of `specs`; sources of theirs are not in it.
+
+    Raises:
+        ExtractorError, WeightsError: as `specs_of_model`.
+    """
+    shares = _shares(card, weights)
+    found: dict[str, ExtractorSpec] = {}
+    for spec in specs:
+        if spec.source is not None:
+            recipe = spec.source.recipe
+            key = key_of(recipe)
+            found[key] = _spec_of("source", recipe, shares[key], cache, engine)
+    return list(found.values())
+
+
+def _shares(card: Mapping[str, Any], weights: WeightsChoice) -> dict[str, WeightsChoice]:
+    """Key -> the weights that were chosen for a feature set of a model, or for a source of one.
+
+    A plain spec is for the extractors of the model; a source takes `SLOT=SPEC` only.
+    """
+    owners: dict[str, str] = {}
+    slots: dict[str, dict[str, str]] = {}
+    for role, recipe in card["features"].items():
+        for each in (recipe, *source_recipes(recipe)):
+            if each["extractor"] != "imported":
+                what = role if each is recipe else f"source of {role}"
+                name = f"{each['extractor']} ({what})"
+                owners.setdefault(key_of(each), name)
+                if each is recipe or not isinstance(weights, str):
+                    slots[name] = identities_in(each["weights"])
+    chosen = share_out(weights, slots)
+    return {key: chosen.get(name) for key, name in owners.items()}
+
+
+def _spec_of(
+    role: str,
+    recipe: Mapping[str, Any],
+    chosen: WeightsChoice,
+    cache: Path | None,
+    engine: Engine | None,
+) -> ExtractorSpec:
+    """The extractor that gives the features of a recipe.
+
+    Raises:
+        ExtractorError: it cannot be had; the message names the fields that differ.
+        WeightsError: the weights are missing.
+    """
+    name = recipe["extractor"]
+    if name not in EXTRACTORS:
+        origin = recipe.get("distribution")
+        raise ExtractorError(
+            f"the model needs {role!r} features of {name!r}: no such extractor here; "
+            + (_install(origin) if origin else f"there are: {choices(EXTRACTORS, name)}")
+        )
+    if not isinstance(chosen, str):
+        chosen = {
+            slot: (chosen or {}).get(slot) or _weights_spec(recipe, slot, identity, cache)
+            for slot, identity in identities_in(recipe["weights"]).items()
+        }
+    perturb = {"perturb": recipe["perturb"]} if "perturb" in recipe else {}
+    spec = resolve_extractor(
+        name,
+        {**recipe["config"], **perturb},
+        weights=chosen,
+        precision=recipe["precision"] or "auto",
+        engine=engine,
+        on_corrupt=recipe.get("on_corrupt", "keep"),
+        cache=cache,
+        source=FeatureStore(cache or Path(), recipe["source"]) if "source" in recipe else None,
+    )
+    ours = json.loads(canonical_json(spec.recipe()))
+    if key_of(ours) != key_of(recipe):
+        lines = "\n  ".join(differing_fields(ours, recipe))
+        raise ExtractorError(
+            f"the model was trained on other {role!r} features than these settings give "
+            f"(here != model):\n  {lines}"
+        )
+    return spec
 
 
 def imported_stores(card: Mapping[str, Any], cache: Path) -> list[FeatureStore]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from .models import (
     checksums_of,
     how_to_import,
     imported_stores,
+    source_specs,
     specs_of_model,
 )
 from .scores.events import (
@@ -85,6 +88,7 @@ def score_footage(
     settled: Sequence[ExtractorSpec] = (),
     keep_maps: bool = True,
     discard_features: bool = False,
+    max_bytes: int | None = None,
     command: str = "",
 ) -> Scored:
     """Score the videos of a manifest with a trained model.
@@ -119,13 +123,18 @@ def score_footage(
         discard_features:
             Keep the features of a video in the score folder, and only until it is scored: the disk
             holds no more than those of the videos in progress. Features in the cache are used and
-            kept.
+            kept. If features are computed from kept pixels, only as many videos are in progress as
+            there are streams.
+        max_bytes:
+            Refuse to write a feature set of more bytes to the cache. It must be given if pixels
+            have to be kept there.
         command:
             Noted in run.json.
 
     Raises:
         DetectorError: the model cannot be loaded.
-        ExtractorError: this version extracts other features than the model was trained on.
+        ExtractorError: this version extracts other features than the model was trained on, or
+            features would take more than `max_bytes`.
         StoreError: the model was trained on imported features that the cache does not have.
         ClusterError: the cluster cannot be used.
         CannotWrite: the disk is full or read-only; finished videos and shards are kept.
@@ -150,7 +159,10 @@ def score_footage(
         ready, to_do = _ready_and_not(missing, rows, stores, engine)
         scoring.score_all(ready, rows, stores)
         place = folder.scratch if discard_features else cache
-        extracted = _extract_and_score(scoring, manifest, to_do, rows, specs, cache, place, engine)
+        chain = partial(source_specs, card, weights=weights, cache=cache, engine=engine)
+        limit = sys.maxsize if discard_features else max_bytes
+        work = _Extraction(scoring, manifest, rows, specs, chain, cache, place, engine, limit)
+        extracted = work.run(to_do)
         shutil.rmtree(folder.scratch, ignore_errors=True)  # also of a run that was killed
         done.extracted = extracted.written
         done.failures += extracted.failures
@@ -168,10 +180,7 @@ def score_footage(
                 "failures": len(done.failures),
                 **_about_model(model, card, thresholds),
                 "events": config.model_dump(mode="json"),
-                "device": engine.device,
-                "versions": {n: version(n) for n in ("vadpipe", "torch", "av", "numpy", "h5py")},
-                "command": command,
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                **_about_run(engine, command),
             }
         )
         return done
@@ -275,40 +284,123 @@ class _Scoring:
             self._done.failures.append(describe_failure(video_id, "score", error))
 
 
-def _extract_and_score(
-    scoring: _Scoring,
-    manifest: Manifest,
-    records: Sequence[VideoRecord],
-    rows: Mapping[str, ProbeRow],
-    specs: Sequence[ExtractorSpec],
-    cache: Path,
-    place: Path,
-    engine: Engine,
-) -> Extracted:
-    """Extract missing features into `place`; score each video as soon as its features are whole.
+class _Extraction:
+    """Extracts missing features; scores each video as soon as its features are whole.
 
     If `place` is not the cache, the features of a video are deleted after it is scored.
+
+    Args:
+        scoring:
+            Scores the videos.
+        manifest:
+            The videos.
+        rows:
+            Their files.
+        specs:
+            The extractors of the model.
+        chain:
+            Extractors -> those that make what they read instead of footage.
+        cache:
+            Root of the cache.
+        place:
+            Where features are written.
+        engine:
+            Where and how.
+        max_bytes:
+            Refuse to write more than this.
     """
-    stores = stores_of(specs, place)
-    waiting: dict[str, list[VideoRecord]] = {}
-    for record in records:
-        waiting.setdefault(rows[record.video_id].content_id, []).append(record)
 
-    def score_video(content: str) -> None:
-        for record in waiting.pop(content):
-            scoring.score_one(record, rows[record.video_id], stores)
-        if place != cache:
-            for store in stores:
-                store.remove_video(content)
+    def __init__(
+        self,
+        scoring: _Scoring,
+        manifest: Manifest,
+        rows: Mapping[str, ProbeRow],
+        specs: Sequence[ExtractorSpec],
+        chain: Callable[[Sequence[ExtractorSpec]], list[ExtractorSpec]],
+        cache: Path,
+        place: Path,
+        engine: Engine,
+        max_bytes: int | None,
+    ) -> None:
+        self._scoring, self._rows = scoring, rows
+        self._specs, self._chain = specs, chain
+        self._cache, self._place = cache, place
+        self._engine = engine
+        self._extract = partial(
+            extract_features,
+            manifest,
+            cache=cache,
+            engine=engine,
+            max_bytes=max_bytes,
+            store_root=place,
+        )
 
-    probed = Probed({r.video_id: rows[r.video_id] for r in records})
-    extracted = extract_features(
-        manifest, probed, specs, cache, engine=engine, when_done=score_video, store_root=place
-    )
-    # Features that a killed run has finished: no task of this run reports them.
-    for content in {rows[v].content_id for v in extracted.rows} & waiting.keys():
-        score_video(content)
-    return extracted
+    def run(self, records: Sequence[VideoRecord]) -> Extracted:
+        """Extract and score videos whose features are not whole."""
+        derived = any(spec.source is not None for spec in self._specs)
+        if not derived or self._place == self._cache:
+            return self._run(records)
+        # The pixels of all videos at once would not fit on the disk.
+        some = max(1, self._engine.processes()) * self._engine.streams_each()
+        done = Extracted([], {})
+        for first in range(0, len(records), some):
+            _add(done, self._run(records[first : first + some]))
+            shutil.rmtree(self._place, ignore_errors=True)
+        return done
+
+    def _run(self, records: Sequence[VideoRecord]) -> Extracted:
+        rows = self._rows
+        waiting: dict[str, list[VideoRecord]] = {}
+        for record in records:
+            waiting.setdefault(rows[record.video_id].content_id, []).append(record)
+        stores = stores_of(self._specs, self._place)
+
+        def score_video(content: str) -> None:
+            for record in waiting.pop(content):
+                self._scoring.score_one(record, rows[record.video_id], stores)
+            if self._place != self._cache:
+                for store in stores:
+                    store.remove_video(content)
+
+        probed = Probed({r.video_id: rows[r.video_id] for r in records})
+        done = self._extract_sources(self._specs, probed)
+        failed = {failure.video_id for failure in done.failures}
+        left = Probed({v: row for v, row in probed.rows.items() if v not in failed})
+        extracted = self._extract(probed=left, specs=self._specs, when_done=score_video)
+        # Features that a killed run has finished: no task of this run reports them.
+        for content in {rows[v].content_id for v in extracted.rows} & waiting.keys():
+            score_video(content)
+        _add(done, extracted)
+        return done
+
+    def _extract_sources(self, specs: Sequence[ExtractorSpec], probed: Probed) -> Extracted:
+        """Make what extractors read instead of footage, and before that what it is made of.
+
+        Only for videos of which they have to read something; what is in the cache is used.
+        """
+        done = Extracted([], {})
+        wanted = [spec for spec in specs if spec.source is not None]
+        contents = {row.content_id for row in probed.rows.values() if row.kind != "features"}
+        for spec in wanted:
+            assert spec.source is not None
+            held = [spec.source.store(root) for root in (self._cache, self._place)]
+            held.append(FeatureStore(self._place, spec.recipe()))  # itself: nothing is to be read
+            there = set.union(*(whole_videos(store, contents) for store in held))
+            rows = {v: r for v, r in probed.rows.items() if r.content_id in contents - there}
+            if rows:
+                makers = self._chain([spec])
+                _add(done, before := self._extract_sources(makers, Probed(rows)))
+                failed = {failure.video_id for failure in before.failures}
+                left = Probed({v: row for v, row in rows.items() if v not in failed})
+                _add(done, self._extract(probed=left, specs=makers))
+        return done
+
+
+def _add(done: Extracted, more: Extracted) -> None:
+    """Add what another extraction did; a video that failed before is named once."""
+    known = {failure.video_id for failure in done.failures}
+    done.failures += [failure for failure in more.failures if failure.video_id not in known]
+    done.written += more.written
 
 
 def _write_tables(
@@ -353,6 +445,16 @@ def _write_tables(
             tables.add(videos, events_table(found))
             done.videos += [video["video_id"] for video in videos]
             done.events += sum(map(len, found.values()))
+
+
+def _about_run(engine: Engine, command: str) -> dict[str, Any]:
+    """What run.json says of the machine and the command."""
+    return {
+        "device": engine.device,
+        "versions": {n: version(n) for n in ("vadpipe", "torch", "av", "numpy", "h5py")},
+        "command": command,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def _about_model(

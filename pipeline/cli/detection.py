@@ -161,6 +161,13 @@ def train(
     is_flag=True,
     help="Delete the features of a video as soon as it is scored.",
 )
+@click.option(
+    "--max-bytes",
+    type=int,
+    metavar="N",
+    help="Refuse to run if a feature set would take more than N bytes; needed where features are "
+    "computed from pixels that are kept, unless features are discarded.",
+)
 @engine_options
 @probe_options
 @cache_option
@@ -173,6 +180,7 @@ def score(
     weights: tuple[str, ...],
     no_maps: bool,
     discard_features: bool,
+    max_bytes: int | None,
     engine: Engine,
     probing: ProbeOptions,
     cache: Path,
@@ -213,6 +221,7 @@ def score(
         weights=parse_choice(weights),
         keep_maps=not no_maps,
         discard_features=discard_features,
+        max_bytes=max_bytes,
         command=" ".join(sys.argv),
     )
     measured, failures = evaluate_if_labelled(out, listed)

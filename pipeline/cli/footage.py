@@ -24,7 +24,11 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..engine.extractor_spec import ExtractorSpec
     from ..engine.settings import Engine, ProbeOptions
+    from ..store.probe_table import Probed
 
 
 @click.command()
@@ -138,6 +142,13 @@ def probe(
     default="auto",
     help="Precision of networks, part of the key. auto takes what the device does best.",
 )
+@click.option(
+    "--from",
+    "source",
+    metavar="NAME",
+    help="Read pixels from this feature set of the cache instead of footage: its name or first "
+    "letters. It must keep every frame (extractor frames).",
+)
 @corrupt_option
 @click.option(
     "--max-bytes",
@@ -157,6 +168,7 @@ def extract(
     settings: tuple[str, ...],
     weights: tuple[str, ...],
     precision: Any,
+    source: str | None,
     on_corrupt: Any,
     max_bytes: int | None,
     dry_run: bool,
@@ -175,16 +187,18 @@ def extract(
         vadpipe extract archive.parquet -e inception_i3d
         vadpipe extract ped2.parquet -e patch_cubes:small --set stride=8
         vadpipe extract ped2.parquet -e inception_i3d --weights rgb_charades.pt
+        vadpipe extract ped2.parquet -e frames --max-bytes 2000000000
+        vadpipe extract ped2.parquet -e vifi_clip --from frames
     """
     from ...data_manifests.table import read_manifest
     from ...extractors.weights.slots import parse_choice, shortened
     from ..engine.extractor_spec import resolve_extractors, stores_of
-    from ..engine.planning import estimate
     from ..engine.progress import console
-    from ..extract import barred_by_quarantine, engine_for, extract_features, plans_of
+    from ..extract import extract_features
     from ..probe import probe_files
     from ..run.config import parse_settings
-    from ..tables.features import estimate_line, extracted_lines
+    from ..store.feature_store import store_like
+    from ..tables.features import extracted_lines
 
     listed = read_manifest(manifest_path)
     config = parse_settings(settings)
@@ -196,6 +210,7 @@ def extract(
         engine=engine,
         on_corrupt=on_corrupt,
         cache=cache,
+        source=None if source is None else store_like(cache, source),
     )
     probed = probe_files(listed, cache, probing)
     stores = stores_of(specs, cache)
@@ -203,9 +218,8 @@ def extract(
         used = shortened(spec.weights)
         console.print(f"{store.name}: precision {spec.precision}, weights {used}", soft_wrap=True)
     if dry_run:
-        barred = barred_by_quarantine(probed, cache, engine)
-        cost = estimate(plans_of(probed, barred, stores, engine_for(specs, engine)), specs)
-        click.echo(estimate_line(cost))
+        for line in _dry_run(probed, specs, cache, engine):
+            click.echo(line)
         return
     done = extract_features(listed, probed, specs, cache, engine=engine, max_bytes=max_bytes)
     click.echo("\n".join(extracted_lines(done)))
@@ -213,6 +227,26 @@ def extract(
         console.print(f"{done.seconds:.1f} s; devices waited {100 * done.waited:.1f} % of it")
     failures = [*probed.failures, *done.failures]
     finish(failures, cache / "failures" / f"{manifest_path.stem}-extract.parquet")
+
+
+def _dry_run(
+    probed: Probed, specs: Sequence[ExtractorSpec], cache: Path, engine: Engine
+) -> list[str]:
+    """What an extraction would do; nothing is written."""
+    from ..engine.extractor_spec import stores_of
+    from ..engine.planning import estimate
+    from ..extract import barred_by_quarantine, engine_for, plans_of, upstream_of
+    from ..tables.features import estimate_line
+
+    barred = barred_by_quarantine(probed, cache, engine)
+    upstream = upstream_of(specs, probed, [cache])
+    engine = engine_for(specs, engine)
+    plans = plans_of(probed, barred, stores_of(specs, cache), engine, upstream)
+    lines = [estimate_line(estimate([plan for plan in plans if any(plan.missing)], specs))]
+    lacking = [plan.error for plan in plans if plan.error is not None]
+    if lacking:
+        lines.append(f"the source of {len(lacking)} videos lacks frames: {lacking[0]}")
+    return lines
 
 
 @click.command("import")

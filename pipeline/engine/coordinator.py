@@ -165,7 +165,7 @@ class Coordinator:
             yield from self._begin(plan)
 
     def _begin(self, plan: VideoPlan) -> Iterator[SpanJob]:
-        self._at_work[plan.row.content_id] = _Video(plan.row, len(plan.groups()))
+        self._at_work[plan.row.content_id] = _Video(plan.row, len(plan.groups()), plan.error)
         yield from self._jobs_of(plan)
 
     def _collect(self, client: Client, kept: Journal, advance: Callable[[float], None]) -> None:

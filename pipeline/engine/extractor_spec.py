@@ -10,14 +10,17 @@ from typing import Any
 
 from ...data_manifests.choices import choices
 from ...extractors.base import Extractor, Precision, PrecisionRequest
+from ...extractors.clips import ClipRule
 from ...extractors.errors import ExtractorError
 from ...extractors.footage.limits import CorruptPolicy
+from ...extractors.perturbation import Perturbation
 from ...extractors.weights.cards import ResolvedWeights
 from ...extractors.weights.slots import WeightsChoice, share_out
 from ..registry import EXTRACTORS, Distribution
 from ..store.feature_store import FeatureStore
 from .cluster import resolve_precision_of
 from .settings import Engine
+from .sources import PixelSource
 from .weights import find_weights
 
 
@@ -32,6 +35,8 @@ class ExtractorSpec:
         precision: of its networks.
         on_corrupt: what becomes of clips with damaged frames.
         distribution: that a plug-in is from; None for an extractor of vadpipe.
+        source: the feature set whose pixels it reads; None reads footage.
+        perturb: what is done to each clip before the extractor gets it.
     """
 
     name: str
@@ -40,6 +45,8 @@ class ExtractorSpec:
     precision: Precision
     on_corrupt: CorruptPolicy = "keep"
     distribution: Distribution | None = None
+    source: PixelSource | None = None
+    perturb: Perturbation | None = None
 
     def make(self) -> Extractor[Any]:
         """The extractor itself; nothing is loaded yet.
@@ -63,16 +70,28 @@ class ExtractorSpec:
         return kind(config, weights=self.weights, precision=self.precision)
 
     def recipe(self) -> dict[str, Any]:
-        """What the key is made of: the recipe, which clips have no row, and a plug-in's origin.
+        """What the key is made of: the recipe, what the engine does to clips, a plug-in's origin.
 
         "fail" writes the same features as "keep" or none, so it is no part of the recipe.
         """
         recipe = self.make().recipe()
         if self.on_corrupt == "skip":
-            recipe |= {"on_corrupt": "skip"}
+            recipe["on_corrupt"] = "skip"
+        if self.source is not None:
+            recipe["source"] = self.source.recipe
+        if self.perturb is not None:
+            recipe["perturb"] = self.perturb.model_dump(mode="json")
         if self.distribution is not None:
-            recipe |= {"distribution": self.distribution.to_json()}
+            recipe["distribution"] = self.distribution.to_json()
         return recipe
+
+    def clip_rule(self) -> ClipRule:
+        """How the engine cuts clips: as the extractor says, wider where a perturbation needs it.
+
+        The number of clips and their first frames stay the same.
+        """
+        rule = self.make().clip_rule
+        return rule if self.perturb is None else self.perturb.widened(rule)
 
 
 def resolve_extractor(
@@ -84,6 +103,7 @@ def resolve_extractor(
     engine: Engine | None = None,
     on_corrupt: CorruptPolicy = "keep",
     cache: Path | None = None,
+    source: FeatureStore | None = None,
 ) -> ExtractorSpec:
     """Settle every choice that decides the numbers, before a key is made.
 
@@ -91,7 +111,8 @@ def resolve_extractor(
         name:
             `NAME` or `NAME:PRESET`.
         settings:
-            Config values that differ from the default (or the preset).
+            Config values that differ from the default (or the preset); `perturb`, a table of the
+            settings of a `Perturbation`, is one of the engine.
         weights:
             A card's name, a file, or "random:SEED"; slot -> such a spec where there are several
             networks. A network that is not named takes its default card.
@@ -103,14 +124,17 @@ def resolve_extractor(
             What happens to clips with damaged frames.
         cache:
             Root of the cache, where weights are looked for; None is the default one.
+        source:
+            The feature set to read pixels from; None reads footage.
 
     Raises:
-        ExtractorError: unknown extractor or preset, or a precision that the device lacks.
+        ExtractorError: unknown extractor or preset, a precision that the device lacks, a source
+            that does not keep every frame, or a perturbation that would change nothing.
         WeightsError: the weights are missing or wrong.
         ClusterError: the cluster cannot be asked for its precision.
         pydantic.ValidationError: a setting is wrong or unknown.
     """
-    base, config = settings_of(name, settings)
+    base, config, perturb = _split(name, settings)
     kind = EXTRACTORS[base]
     slots = kind.networks_for(kind.Config.model_validate(config))
     if not slots and isinstance(weights, str):
@@ -118,7 +142,16 @@ def resolve_extractor(
     resolved = find_weights(base, slots, weights, cache)
     settled = resolve_precision_of(engine or Engine(), precision) if slots else "fp32"
     origin = EXTRACTORS.distribution(base)
-    return ExtractorSpec(base, config, resolved, settled, on_corrupt, origin)
+    pixels = None if source is None else PixelSource.of(source)
+    spec = ExtractorSpec(base, config, resolved, settled, on_corrupt, origin, pixels, perturb)
+    rule = spec.make().clip_rule
+    single = rule.before + rule.length + rule.after == 1
+    if perturb is not None and perturb.kind == "skip_frames" and single:
+        raise ExtractorError(
+            f"{base} reads single frames: skip_frames changes nothing. Give the perturbation to an "
+            "extractor that reads clips, or take another kind"
+        )
+    return spec
 
 
 def resolve_extractors(
@@ -130,6 +163,7 @@ def resolve_extractors(
     engine: Engine | None = None,
     on_corrupt: CorruptPolicy = "keep",
     cache: Path | None = None,
+    source: FeatureStore | None = None,
 ) -> list[ExtractorSpec]:
     """Several extractors with the same settings; each takes the weights of the networks it has.
 
@@ -139,7 +173,7 @@ def resolve_extractors(
     """
     slots = {}
     for name in names:
-        base, config = settings_of(name, settings)
+        base, config, _ = _split(name, settings)
         kind = EXTRACTORS[base]
         slots[name] = kind.networks_for(kind.Config.model_validate(config))
     shares = share_out(weights, slots)
@@ -152,6 +186,7 @@ def resolve_extractors(
             engine=engine,
             on_corrupt=on_corrupt,
             cache=cache,
+            source=source,
         )
         for name in names
     ]
@@ -172,6 +207,16 @@ def settings_of(name: str, settings: Mapping[str, Any] | None = None) -> tuple[s
             f"{base} has no preset {preset!r}; it has: {choices(kind.presets, preset)}"
         )
     return base, {**kind.presets.get(preset, {}), **(settings or {})}
+
+
+def _split(
+    name: str, settings: Mapping[str, Any] | None
+) -> tuple[str, dict[str, Any], Perturbation | None]:
+    """Registry name, config values, and the perturbation among them; see `settings_of`."""
+    base, config = settings_of(name, settings)
+    if "perturb" in EXTRACTORS[base].Config.model_fields or "perturb" not in config:
+        return base, config, None
+    return base, config, Perturbation.model_validate(config.pop("perturb"))
 
 
 def stores_of(specs: Sequence[ExtractorSpec], cache: Path) -> list[FeatureStore]:

@@ -18,6 +18,7 @@ from ..store.holdings import Holdings
 from ..store.probe_table import Probed
 from .extractor_spec import ExtractorSpec
 from .settings import SPAN_FRAMES, Engine, cpu_count
+from .sources import MissingSource, Upstream
 from .span_task import SpanJob, first_frame
 
 
@@ -29,11 +30,15 @@ class VideoPlan:
         row: as probed.
         spans: all of the video.
         missing: for each extractor, which of the spans to compute.
+        source_root: where the shards of its pixel source lie; None reads footage.
+        error: why the video stays incomplete although its spans are computed.
     """
 
     row: ProbeRow
     spans: tuple[Span, ...]
     missing: tuple[tuple[int, ...], ...]
+    source_root: Path | None = None
+    error: MissingSource | None = None
 
     def groups(self) -> list[tuple[int, ...]]:
         """Spans that one task decodes together: one each, or all where seeking is not possible."""
@@ -65,23 +70,45 @@ class Estimate:
 
 
 def plan_videos(
-    probed: Probed, stores: Sequence[FeatureStore], span_frames: int = SPAN_FRAMES
+    probed: Probed,
+    stores: Sequence[FeatureStore],
+    span_frames: int = SPAN_FRAMES,
+    upstream: Upstream | None = None,
 ) -> list[VideoPlan]:
     """The videos with something to do; the same footage comes once.
 
-    Shards that a killed run has left unlisted are put into the index.
+    Shards that a killed run has left unlisted are put into the index. With a pixel source, the
+    spans are planned whose frames are there; a video that lacks some has an `error`.
     """
     rows = {row.content_id: row for row in probed.rows.values() if row.kind != "features"}
     holdings = [Holdings(store, rows) for store in stores]
     plans = []
     for row in rows.values():
-        spans = tuple(plan_spans(row.content_id, row.n_frames, span_frames))
-        missing = tuple(held.missing(row.content_id, spans) for held in holdings)
-        if any(missing):
-            plans.append(VideoPlan(row, spans, missing))
+        plan = _plan(row, holdings, span_frames, upstream)
+        if any(plan.missing) or plan.error is not None:
+            plans.append(plan)
     for held in holdings:
         held.list_unlisted()
     return plans
+
+
+def _plan(
+    row: ProbeRow, holdings: Sequence[Holdings], span_frames: int, upstream: Upstream | None
+) -> VideoPlan:
+    content = row.content_id
+    if upstream is None:
+        spans = tuple(plan_spans(content, row.n_frames, span_frames))
+        return VideoPlan(row, spans, tuple(held.missing(content, spans) for held in holdings))
+    if all(held.whole(content) for held in holdings):
+        return VideoPlan(row, (), tuple(() for _ in holdings))  # without a look at the source
+    stored = upstream.row(row)
+    spans = tuple(plan_spans(content, stored.n_frames, span_frames))
+    ready = upstream.ready(content, spans)
+    missing = [held.missing(content, spans) for held in holdings]
+    now = tuple(tuple(i for i in each if i in ready) for each in missing)
+    lacks = any(i not in ready for each in missing for i in each)
+    error = upstream.missing(content) if lacks else None
+    return VideoPlan(stored, spans, now, upstream.root(content), error)
 
 
 def jobs_of(
@@ -92,7 +119,7 @@ def jobs_of(
     runtime: Runtime,
 ) -> Iterator[SpanJob]:
     """The tasks of a video, one for each of its groups."""
-    rules = [spec.make().clip_rule for spec in specs]
+    rules = [spec.clip_rule() for spec in specs]
     decode_threads = 1  # on a cluster, whose workers share out their cores themselves
     if engine.scheduler is None:
         streams = max(1, engine.processes()) * engine.streams_each()
@@ -109,6 +136,7 @@ def jobs_of(
             runtime,
             decode_threads,
             engine.limits,
+            None if plan.source_root is None else str(plan.source_root),
         )
 
 

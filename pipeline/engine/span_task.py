@@ -19,6 +19,7 @@ from typing import Any
 from ...extractors.base import Extractor, Rows, Runtime
 from ...extractors.clips import Clip, ClipAssembler, ClipRule, Span
 from ...extractors.device.lane import Usage, lane_of
+from ...extractors.footage.decode import FrameReader
 from ...extractors.footage.errors import CorruptFrames
 from ...extractors.footage.guarded import guarded_frames
 from ...extractors.footage.limits import CorruptPolicy, DecodeLimits
@@ -27,6 +28,7 @@ from ..store.feature_store import FeatureStore
 from ..store.shard import UNREADABLE, ShardRow, VideoFacts, row_of
 from .extractor_spec import ExtractorSpec
 from .rows import checked_rows, joined
+from .stored_frames import stored_frames
 
 CALL_BYTES = 512 << 20  # of decoded clips that an extractor is given at once
 
@@ -52,6 +54,7 @@ class SpanJob:
         runtime: where and how networks run; with threads None, on those of the worker.
         decode_threads: of the decoder.
         limits: what the file may cost.
+        source_root: where the shards of the pixel source of the extractors lie; None decodes.
     """
 
     store_root: str
@@ -62,6 +65,14 @@ class SpanJob:
     runtime: Runtime
     decode_threads: int
     limits: DecodeLimits
+    source_root: str | None = None
+
+    def __post_init__(self) -> None:
+        sources = [spec.source for spec in self.specs]
+        if any(source != sources[0] for source in sources):
+            raise ValueError("the extractors of a task read the same pixels")
+        if (sources[0] is None) != (self.source_root is None):
+            raise ValueError("a task reads footage, or a source whose root is given")
 
     @property
     def frames(self) -> int:
@@ -130,17 +141,26 @@ class _Run:
         self._written: list[tuple[str, ShardRow]] = []
         self._found: list[tuple[str, ShardRow]] = []
         self._damaged: Counter[int] = Counter()  # by the first frame of a span
+        self._damaged_frames: list[int] = []
         self._damaged_before: Counter[int] = Counter()  # the same, as shards on disk state it
         self._write_seconds = 0.0
         self._starts = [span.frame_start for span in job.spans]
         rules = [
-            spec.make().clip_rule for spec, todo in zip(job.specs, job.missing, strict=True) if todo
+            spec.clip_rule() for spec, todo in zip(job.specs, job.missing, strict=True) if todo
         ]
         self._start = first_frame(rules, job.spans[0])
         # Opened before the networks are loaded: it decodes in the meantime.
-        threads, limits = job.decode_threads, job.limits
-        self._reader = guarded_frames(job.row, self._start, threads=threads, limits=limits)
+        self._reader = self._open(self._start)
         self._side = ThreadPoolExecutor(1, thread_name_prefix="batches")
+
+    def _open(self, start: int) -> FrameReader:
+        """The frames of the video from `start` on: of the footage, or of the pixel source."""
+        job = self._job
+        source = job.specs[0].source
+        if source is None or job.source_root is None:
+            threads, limits = job.decode_threads, job.limits
+            return guarded_frames(job.row, start, threads=threads, limits=limits)
+        return stored_frames(source, Path(job.source_root), job.row, start)
 
     def _prepare(self) -> None:
         """Load the networks and line up the pieces of work."""
@@ -153,9 +173,7 @@ class _Run:
             for i in missing:
                 if self._is_there(number, job.spans[i]):
                     continue
-                work = _SpanWork(
-                    extractor, job.spans[i], spec.on_corrupt, self._runtime, self._side
-                )
+                work = _SpanWork(extractor, spec, job.spans[i], self._runtime, self._side)
                 self._waiting.append((number, work))
         self._waiting.sort(key=lambda item: item[1].assembler.first_frame)
 
@@ -229,7 +247,7 @@ class _Run:
         # Not one frame came after a seek: the header promised frames that do not exist. The length
         # is then found by counting from the start.
         if at == self._start > 0:
-            at = sum(1 for _ in guarded_frames(self._job.row, limits=self._job.limits))
+            at = sum(1 for _ in self._open(0))
         for number, work in self._active + self._waiting:
             work.finish()
             self._write(number, work, at)
@@ -242,10 +260,14 @@ class _Run:
                 "out its clips, keep takes it as it is"
             )
         span = bisect.bisect_right(self._starts, frame.index) - 1
-        if span >= 0 and (
-            frame.index < self._job.spans[span].frame_stop or self._job.spans[span].last
-        ):
+        if span >= 0 and self._is_in(frame.index, self._job.spans[span]):
             self._damaged[self._starts[span]] += 1
+            self._damaged_frames.append(frame.index)
+
+    @staticmethod
+    def _is_in(frame: int, span: Span) -> bool:
+        """Whether a frame is counted for a span; the last span has no end."""
+        return frame >= span.frame_start and (frame < span.frame_stop or span.last)
 
     def _write(self, number: int, work: _SpanWork, n_frames: int | None) -> None:
         facts = VideoFacts(
@@ -253,6 +275,7 @@ class _Run:
             n_frames,
             self._flags(n_frames),
             self._damaged[work.span.frame_start],
+            tuple(frame for frame in self._damaged_frames if self._is_in(frame, work.span)),
         )
         rows = work.rows()
         begin = time.monotonic()
@@ -284,15 +307,16 @@ class _SpanWork:
     def __init__(
         self,
         extractor: Extractor[Any],
+        spec: ExtractorSpec,
         span: Span,
-        policy: CorruptPolicy,
         runtime: Runtime,
         side: Executor,
     ) -> None:
         self.extractor = extractor
         self.span = span
-        self.policy = policy
-        self.assembler = ClipAssembler(extractor.clip_rule, span)
+        self.policy: CorruptPolicy = spec.on_corrupt
+        self.assembler = ClipAssembler(spec.clip_rule(), span)
+        self._perturb = spec.perturb
         self._runtime = runtime
         self._side = side
         self._clips: list[Clip] = []
@@ -316,6 +340,9 @@ class _SpanWork:
         for clip in clips:
             if clip.damaged and self.policy == "skip":
                 continue
+            if self._perturb is not None:
+                rule = self.extractor.clip_rule
+                clip = self._perturb.apply(clip, self.span.content_id, rule)
             self._clips.append(clip)
             if len(self._clips) >= (self._runtime.batch_size or self._size):
                 self._flush()

@@ -42,6 +42,7 @@ from .shard import (
     datasets_of,
     file_image,
     place_of,
+    ranges_of,
     row_of,
     verify_shard,
 )
@@ -227,6 +228,7 @@ class FeatureStore:
             "damaged": facts.damaged,
             "key": self.key,
             "checksum": checksum,
+            **({"damaged_frames": ranges} if (ranges := ranges_of(facts.damaged_frames)) else {}),
             **provenance,
         }
         image = file_image(datasets, attrs, specs)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+import h5py
+
 from ...extractors.clips import Span
+from .errors import StoreError
 from .feature_store import FeatureStore
 from .shard import UNREADABLE, ShardRow, row_of
 
@@ -46,6 +49,14 @@ class Holdings:
             return ()
         return tuple(i for i, span in enumerate(spans) if not covers(shards, span))
 
+    def reach(self, content_id: str) -> int:
+        """The first frame that the shards do not hold, as far as they follow on each other."""
+        at = 0
+        for start, stop in self._look(content_id)[0]:
+            if start <= at < stop:
+                at = stop
+        return at
+
     def list_unlisted(self) -> None:
         """Put the shards that had to be opened into the index.
 
@@ -82,6 +93,19 @@ def whole_videos(store: FeatureStore, contents: Collection[str]) -> set[str]:
     """Those of the videos (content ids) of which the store holds everything; writes nothing."""
     holdings = Holdings(store, contents)
     return {content for content in contents if holdings.whole(content)}
+
+
+def ending_of(store: FeatureStore, content_id: str) -> tuple[int, set[str]]:
+    """Length and flags of a video that is whole, as its last shard states them; opens that shard.
+
+    Raises:
+        StoreError: no shard is the last one.
+    """
+    for _, _, path in reversed(store.shards(content_id)):
+        with h5py.File(path, "r") as file:
+            if file.attrs["last"]:
+                return int(file.attrs["n_frames"]), set(str(file.attrs["flags"]).split())
+    raise StoreError(f"{store.name} has no whole features of {content_id}; run vadpipe extract")
 
 
 def covers(shards: Sequence[tuple[int, int]], span: Span) -> bool:

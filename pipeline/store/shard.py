@@ -97,6 +97,28 @@ class VideoFacts:
     flags: tuple[str, ...] = ()
     damaged: int = 0
     """Frames of this span that the decoder marked as damaged."""
+    damaged_frames: tuple[int, ...] = ()
+    """Their numbers, sorted, for extractors that read the shard instead of footage."""
+
+
+def ranges_of(numbers: Sequence[int]) -> str:
+    """Sorted numbers as text, "3 7-9": an attribute of any length, which HDF5 arrays are not."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return " ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def numbers_of(ranges: str) -> frozenset[int]:
+    """The numbers that `ranges_of` wrote."""
+    found: set[int] = set()
+    for run in ranges.split():
+        first, _, last = run.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
 
 
 def checked_dataset(file: h5py.File, name: str) -> h5py.Dataset:

@@ -43,3 +43,33 @@ def test_a_typo_in_a_data_set_is_answered(arguments: list[str], answer: str) -> 
     done = CliRunner().invoke(cli, ["manifest", *arguments, "-o", "m.csv"])
     assert isinstance(done.exception, ManifestError)
     assert re.search(answer, str(done.exception))
+
+
+def test_extractors_read_a_feature_set_in_place_of_footage(tmp_path: Path) -> None:
+    footage = tmp_path / "footage"
+    footage.mkdir()
+    write_coding("h264-closed-mp4", footage, 20)
+    manifest, cache = tmp_path / "m.csv", tmp_path / "cache"
+    run = CliRunner()
+    run.invoke(cli, ["manifest", "footage", str(footage), "-o", str(manifest)])
+
+    def extract(*words: str) -> tuple[int, str]:
+        done = run.invoke(cli, ["extract", str(manifest), "--cache", str(cache), *words])
+        return done.exit_code, done.output + str(done.exception or "")
+
+    code, text = extract("-e", "null", "--from", "frames")
+    assert code == 1 and "needs one feature set 'frames', has none" in text
+    assert "1 shards written" in extract("-e", "null")[1]
+    code, text = extract("-e", "null", "--from", "null")
+    assert code == 1 and "null keeps no pixels. Extractors that keep pixels: frames" in text
+    pixels = ("-e", "frames", "--set", "size=[8, 8]")
+    assert "1 shards written" in extract(*pixels, "--max-bytes", "100000")[1]
+    code, text = extract("-e", "null", "--from", "frames", "--dry-run")
+    assert code == 0 and "1 videos" in text and "1 shards" in text
+    code, text = extract("-e", "null", "--from", "frames", "--set", 'perturb={kind = "noise"}')
+    assert code == 0 and "1 shards written: 1 videos are complete" in text
+    next(cache.glob("features/frames-*/shards/*/*/*.h5")).unlink()
+    code, text = extract("-e", "null", "--from", "frames")
+    assert code == 3 and "MissingSource" in text and "0 videos are complete" in text
+    code, text = extract("-e", "null", "--from", "frames", "--dry-run")
+    assert code == 0 and "the source of 1 videos lacks frames: frames-" in text
