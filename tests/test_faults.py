@@ -30,7 +30,7 @@ import torch
 
 from tests.dask_cluster import cluster
 from tests.footage import moving_picture, repeat_video, write_coding, write_video
-from vadpipe.data_manifests import footage
+from vadpipe.data_manifests import atomic, footage
 from vadpipe.data_manifests.atomic import CannotWrite
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.data_manifests.table import write_manifest
@@ -446,17 +446,17 @@ def test_no_further_span_is_tried_when_the_disk_refuses(
 ) -> None:
     """Injected, so that it is seen on every machine: from the seventh shard on."""
     written = 0
-    real = store._verify_shard
+    real = store.verify_shard
 
-    def refusing(path: Path, tables: Any) -> dict[str, Any]:
+    def refusing(path: Path) -> dict[str, Any]:
         nonlocal written
         written += 1
         if written > 6:
             raise OSError(number, os.strerror(number))
-        return real(path, tables)
+        return real(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_verify_shard", refusing)
+        patch.setattr(store, "verify_shard", refusing)
         with pytest.raises(CannotWrite, match="run the same command again"):
             run(scene, tmp_path)
     assert written < len(expected), "it has stopped"
@@ -468,16 +468,16 @@ def test_no_further_span_is_tried_when_the_disk_refuses(
 def test_a_file_server_that_blinks_is_asked_again(
     scene: Manifest, expected: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = store._verify_shard, 0
+    real, calls = store.verify_shard, 0
 
-    def blinking(path: Path, tables: Any) -> dict[str, Any]:
+    def blinking(path: Path) -> dict[str, Any]:
         nonlocal calls
         calls += 1
         if calls in (3, 20):
             raise OSError(errno.ESTALE, "Stale file handle")
-        return real(path, tables)
+        return real(path)
 
-    monkeypatch.setattr(store, "_verify_shard", blinking)
+    monkeypatch.setattr(store, "verify_shard", blinking)
     done = run(scene, tmp_path)
     assert not done.failures
     monkeypatch.undo()
@@ -552,7 +552,7 @@ def test_a_clock_that_goes_backwards(
             return now[0].timestamp()
 
     monkeypatch.setattr(journal, "_utc", utc)
-    monkeypatch.setattr(store, "time", Clock)
+    monkeypatch.setattr(atomic, "time", Clock)
     done = run(scene, tmp_path)
     assert not done.failures and done.seconds > 0
     (state,) = read_runs(tmp_path)
