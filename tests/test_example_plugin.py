@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -118,6 +119,11 @@ def test_from_manifest_to_page(printed: dict[str, str], folder: Path) -> None:
     assert json.loads(printed["evaluate"])["micro_auc"] == 1.0
     assert printed["report"].strip() == "out/report.html"
     assert "excess" in (folder / "out" / "report.html").read_text(), "the map is on the page"
+    boxes = pq.read_table(folder / "out" / "regions" / "gate.parquet").to_pylist()
+    assert {row["frame"] for row in boxes} == set(range(*EVENT))
+    assert len(boxes) == 4 * (EVENT[1] - EVENT[0])
+    assert {(row["x0"], row["y1"]) for row in boxes} == {(20, 20), (30, 20), (20, 30), (30, 30)}
+    assert pq.read_table(folder / "out" / "regions" / "wall.parquet").num_rows == 0
 
 
 def test_features_and_model_name_the_distribution(printed: dict[str, str], folder: Path) -> None:
@@ -152,7 +158,7 @@ def test_all_is_listed(printed: dict[str, str]) -> None:
     facts = json.loads(printed["list cells"])
     assert [array["axis"] for array in facts["arrays"]] == ["snippet", "object", "object", "object"]
     assert all(setting["description"] for setting in facts["settings"])
-    assert "needs: patch, object" in printed["list restless"]
+    assert "needs: patch, object\nreturns boxes: yes" in printed["list restless"]
     assert "floor: float > 0, default 0.5" in printed["list restless"]
     assert "events: text, default events.csv" in printed["list yards"]
     assert "normal/monday.mp4" in printed["list yards"]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from ...data_manifests.atomic import CannotWrite
+from ...data_manifests.choices import choices
 from ...data_manifests.errors import VadpipeError
 from ..engine.cluster import ClusterError, open_client
 from ..engine.execute import TaskQueue, run_tasks
@@ -53,7 +54,7 @@ def chosen_nodes(nodes: Sequence[Node], only: Sequence[str]) -> list[Node]:
     for name in only:
         found = [n.name for n in nodes if name in (n.name, n.subject)]
         if not found:
-            raise ConfigError(f"there is no node {name!r}; there are: {', '.join(by_name)}")
+            raise ConfigError(f"there is no node {name!r}; there are: {choices(by_name, name)}")
         wanted |= set(found)
     for node in reversed(nodes):  # needs come before
         if node.name in wanted:

@@ -18,6 +18,7 @@ from ...data_manifests.table import read_manifest, write_manifest
 from ..engine.extractor_spec import ExtractorSpec, resolve_extractor
 from ..models import make_detector
 from ..probe import probe_files
+from ..registry import DETECTORS
 from ..store.feature_store import FeatureStore
 from ..store.keys import canonical_json, key_of
 from ..store.probe_table import Probed
@@ -251,6 +252,7 @@ class _Planner:
             "holdout": cell.section.holdout,
             "records": train.digest,
             "contents": _contents(train, resolved.probed),
+            **DETECTORS.recorded(detector.name),
         }
         models = config.cache_root / "models"
         chosen = tuple(features.items())
@@ -356,7 +358,7 @@ def _matches(wanted: str, scored: Sequence[str]) -> list[str]:
     """The scored nodes of a name: itself, or all cells of its section."""
     found = [s for s in scored if s == wanted or s.startswith(f"{wanted}-")]
     if not found:
-        raise ConfigError(f"report: there is no {wanted!r}; there are: {', '.join(scored)}")
+        raise ConfigError(f"report: there is no {wanted!r}; there are: {choices(scored, wanted)}")
     return [wanted] if wanted in found else found
 
 

@@ -124,6 +124,7 @@ def _detector(kind: Any) -> Facts:
         "version": kind.version,
         "supervision": kind.supervision.value,
         "needs": needs,
+        "regions": kind.regions,
         "settings": [setting.to_json() for setting in settings_of(kind.Config)],
         "networks": _networks(kind.networks),
     }
@@ -170,6 +171,7 @@ def described_lines(facts: Facts) -> list[str]:
         needs = facts["needs"]
         lines += ["", f"learns from: {facts['supervision'].replace('_', ' ')}"]
         lines.append(f"needs: {'depends on settings' if needs is None else ', '.join(needs)}")
+        lines.append(f"returns boxes: {'yes' if facts['regions'] else 'no'}")
     lines += ["", "settings:", *_setting_lines(facts["settings"])]
     if facts.get("presets"):
         lines += ["", "presets:"]

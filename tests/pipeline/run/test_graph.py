@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.plugins import reread, write_distribution
 from tests.synthetic import write_tiny_scene
 from vadpipe.pipeline.run.config import ConfigError, RunConfig
 from vadpipe.pipeline.run.graph import Node, Resolved, plan, resolve_run
@@ -132,3 +134,26 @@ def test_the_page_of_a_section_is_that_of_all_its_cells(root: Path) -> None:
     found = nodes(root, report={"scores": ["late", "knn-k=2"]})
     pages = {name for name in found if name.startswith("report")}
     assert pages == {"report-late-s0", "report-late-s1", "report-knn-k=2"}
+
+
+PLUGIN = """
+from vadpipe.detectors.knn import KNN
+class Mine(KNN):
+    name = "mine"
+"""
+
+
+def test_another_version_of_a_plugin_is_trained_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = [{"detector": "mine", "features": {"snippet": "wide"}}]
+    points, keys = {"vadpipe.detectors": {"mine": "plugin_graph:Mine"}}, []
+    for version in ("1.0", "1.1"):
+        write_distribution(tmp_path, "plugin-a", points, {"plugin_graph": PLUGIN}, version)
+        monkeypatch.syspath_prepend(tmp_path)
+        reread(monkeypatch)
+        found = nodes(root, train=train, fuse=[])
+        keys.append({name: node.key for name, node in found.items()})
+        shutil.rmtree(tmp_path / f"plugin_a-{version}.dist-info")
+    one, two = keys
+    assert {name for name in one if one[name] == two[name]} == {"extract-wide", "extract-dense"}
