@@ -16,6 +16,7 @@ from ..data_manifests.record import Manifest, VideoRecord
 from ..extractors.clips import SEGMENTS, segment_frames
 from .metrics.frame_level import LabelledScores, frame_metrics, micro_auc
 from .metrics.results import Alignment, FrameMetrics
+from .scores.columns import SCORE, threshold_of
 from .scores.folder import ScoreFolder
 from .scores.frames import MetricsError, expand_to_frames
 from .store.failures import Failure
@@ -40,11 +41,13 @@ class Evaluated:
         metrics: over all labelled videos that have scores.
         unlabelled: scored videos without frame labels.
         unscored: labelled videos without scores.
+        column: the score column that was measured.
     """
 
     metrics: FrameMetrics
     unlabelled: tuple[str, ...]
     unscored: tuple[str, ...]
+    column: str = SCORE
 
     def to_json(self) -> dict[str, Any]:
         """What metrics.json holds."""
@@ -52,6 +55,7 @@ class Evaluated:
             **self.metrics.to_json(),
             "unlabelled": list(self.unlabelled),
             "unscored": list(self.unscored),
+            **({} if self.column == SCORE else {"column": self.column}),
         }
 
 
@@ -99,8 +103,9 @@ def evaluate_scores(
     align: Align = "auto",
     replicates: int = REPLICATES,
     seed: int = 0,
+    column: str = SCORE,
 ) -> Evaluated:
-    """Put scores on frames, compare with the labels, write metrics.json into the folder.
+    """Put scores on frames, compare with the labels, write the metrics into the folder.
 
     Frames are numbered in the whole file; a record's part is cut out of both.
 
@@ -117,6 +122,9 @@ def evaluate_scores(
             Of the bootstrap; 0 measures no intervals.
         seed:
             Of the bootstrap.
+        column:
+            The score column to measure; the threshold of another one than "score" comes from the
+            held-out rows, if there are any.
 
     Raises:
         MetricsError: nothing to measure, a video's length is not the one that its labels are for,
@@ -126,7 +134,7 @@ def evaluate_scores(
     folder = ScoreFolder(scores)
     videos = {row["video_id"]: row for row in folder.videos()}
     weak = (folder.run().get("model") or {}).get("supervision") == "weak"
-    measured, unscored = _labelled_rows(folder, videos, manifest)
+    measured, unscored = _labelled_rows(folder, videos, manifest, column)
     pad_label = PAD_LABELS.get(manifest.dataset, "normal")
     faults = [fault for rows in measured if (fault := rows.snippet_fault()) is not None]
     if align == "pad16" and faults:
@@ -139,7 +147,7 @@ def evaluate_scores(
     used = exact if padded is None or align == "exact" or (align == "auto" and not weak) else padded
     metrics = frame_metrics(
         used,
-        threshold=folder.threshold(),
+        threshold=threshold_of(folder, column),
         replicates=replicates,
         seed=seed,
         alignment=Alignment(
@@ -153,13 +161,16 @@ def evaluate_scores(
     )
     labelled = {rows.record.video_id for rows in measured}
     unlabelled = tuple(video_id for video_id in videos if video_id not in labelled)
-    done = Evaluated(metrics, unlabelled, unscored)
-    folder.write_metrics(done.to_json())
+    done = Evaluated(metrics, unlabelled, unscored, column)
+    folder.write_metrics(done.to_json(), column)
     return done
 
 
 def _labelled_rows(
-    folder: ScoreFolder, videos: Mapping[str, Mapping[str, Any]], manifest: Manifest
+    folder: ScoreFolder,
+    videos: Mapping[str, Mapping[str, Any]],
+    manifest: Manifest,
+    column: str,
 ) -> tuple[list[_Rows], tuple[str, ...]]:
     """The scores of all labelled videos, and the ids of labelled videos without scores."""
     measured: list[_Rows] = []
@@ -178,7 +189,7 @@ def _labelled_rows(
             expected = record.expected_frames or f"at least {needed}"
             wrong.append(f"{record.video_id} (labels for {expected} frames, decoded {n})")
             continue
-        measured.append(_read_rows(folder, record, video))
+        measured.append(_read_rows(folder, record, video, column))
     if wrong:
         raise MetricsError("labels and footage differ in length: " + "; ".join(wrong))
     if not measured:
@@ -210,6 +221,7 @@ def evaluate_runs(
     align: Align = "auto",
     replicates: int = REPLICATES,
     seed: int = 0,
+    column: str = SCORE,
 ) -> EvaluatedRuns:
     """Evaluate several score folders of the same videos; each gets its own metrics.json.
 
@@ -224,6 +236,8 @@ def evaluate_runs(
             As in `evaluate_scores`.
         seed:
             As in `evaluate_scores`.
+        column:
+            As in `evaluate_scores`.
 
     Raises:
         MetricsError: as in `evaluate_scores`; or a folder is given twice, is about other videos
@@ -234,7 +248,9 @@ def evaluate_runs(
         raise MetricsError("a score folder is given twice: every run counts once")
     runs: dict[str, Evaluated] = {}
     for folder in folders:
-        done = evaluate_scores(folder, manifest, align=align, replicates=replicates, seed=seed)
+        done = evaluate_scores(
+            folder, manifest, align=align, replicates=replicates, seed=seed, column=column
+        )
         first = next(iter(runs.values()), done)
         if _measured(done) != _measured(first):
             raise MetricsError(
@@ -333,15 +349,17 @@ def _kind_of_rows(measured: Sequence[_Rows], *, snippets: bool) -> str:
     return "rows of the detector"
 
 
-def _read_rows(folder: ScoreFolder, record: VideoRecord, video: Mapping[str, Any]) -> _Rows:
-    part = folder.scores(record.video_id)
+def _read_rows(
+    folder: ScoreFolder, record: VideoRecord, video: Mapping[str, Any], column: str
+) -> _Rows:
+    part = folder.scores(record.video_id, column)
     first = part["frame_start"].to_numpy()
     order = np.argsort(first, kind="stable")
     return _Rows(
         record=record,
         first=first[order],
         last=part["frame_stop"].to_numpy()[order],
-        score=part["score"].to_numpy()[order],
+        score=part[column].to_numpy()[order],
         n_frames=video["n_frames"],
         start=video["frame_start"],
         stop=video["frame_stop"],

@@ -345,6 +345,12 @@ def _number(name: str, text: str) -> float:
     metavar="N",
     help="Bootstrap samples of videos for the 95 % intervals; 0: no intervals.",
 )
+@click.option(
+    "--column",
+    default="score",
+    metavar="NAME",
+    help="Score column to measure; see docs/score.md.",
+)
 @json_option
 def evaluate(
     scores: tuple[Path, ...],
@@ -352,6 +358,7 @@ def evaluate(
     split: str,
     align: Any,
     bootstrap: int,
+    column: str,
     as_json: bool,
 ) -> None:
     """Compare scores with frame labels: micro and macro AUC, AP, per category and video.
@@ -368,7 +375,7 @@ def evaluate(
     from ..tables.metrics import detail_lines, metrics_lines, runs_lines
 
     listed = open_target(manifest_path, split)
-    runs = evaluate_runs(scores, listed, align=align, replicates=bootstrap)
+    runs = evaluate_runs(scores, listed, align=align, replicates=bootstrap, column=column)
     if len(scores) > 1:
         echo(runs_lines(runs), runs.to_json(), as_json)
     else:
@@ -394,12 +401,19 @@ def evaluate(
 @click.option(
     "--heatmaps", is_flag=True, help="Also write the heat-maps as PNG files next to the page."
 )
+@click.option(
+    "--column",
+    default="score",
+    metavar="NAME",
+    help="Score column to show; see docs/score.md.",
+)
 @set_option
 def report(
     scores: Path,
     manifest_path: Path | None,
     out: Path | None,
     heatmaps: bool,
+    column: str,
     settings: tuple[str, ...],
 ) -> None:
     """Write the page: curves, events with thumbnails and heat-maps, ROC, settings.
@@ -418,7 +432,9 @@ def report(
 
     listed = None if manifest_path is None else open_target(manifest_path, None)
     style = HeatmapStyle.model_validate(parse_settings(settings))
-    page = write_report(scores, out, manifest=listed, style=style, heatmap_files=heatmaps)
+    page = write_report(
+        scores, out, manifest=listed, column=column, style=style, heatmap_files=heatmaps
+    )
     click.echo(str(page))
 
 

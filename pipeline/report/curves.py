@@ -59,15 +59,16 @@ def draw(
     views: Sequence[VideoView],
     events: Sequence[Mapping[str, Any]],
     high: float | None,
+    column: str,
 ) -> list[VideoView]:
     """Add curves, all to one scale: raw scores are comparable across videos."""
     scores = []
     for view in views:
-        table = folder.scores(view.facts["video_id"])
+        table = folder.scores(view.facts["video_id"], column)
         frames = expand_to_frames(
             table["frame_start"].to_numpy(),
             table["frame_stop"].to_numpy(),
-            table["score"].to_numpy(),
+            table[column].to_numpy(),
             view.facts["frame_start"],
             view.facts["frame_stop"],
         )

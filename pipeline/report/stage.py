@@ -27,7 +27,9 @@ from ...data_manifests.record import Manifest
 from ...extractors.footage.guarded import guarded_probe
 from ...extractors.footage.video import ProbeRow
 from ..metrics.results import FrameMetrics
+from ..scores.columns import SCORE, events_of, threshold_of, warnings_of
 from ..scores.folder import PAGE, ScoreFolder, ScoreFolderError
+from .boxes import EventBoxes
 from .curves import HEIGHT, WIDTH, Times, VideoView, draw, timecode
 from .heatmaps import (
     Heatmap,
@@ -61,7 +63,8 @@ class HeatmapView:
 class EventView:
     """One event: its row in the table of events, pictures, and whether it meets a labelled anomaly.
 
-    `maps_note` says why it has no heat-maps, or how many are left out.
+    `maps_note` says why it has no heat-maps, or how many are left out; `boxes_note` how many boxes
+    there are.
     """
 
     facts: Mapping[str, Any]
@@ -71,6 +74,7 @@ class EventView:
     labelled: bool | None
     heatmaps: Sequence[HeatmapView] = ()
     maps_note: str = ""
+    boxes_note: str = ""
 
 
 def write_report(
@@ -78,6 +82,7 @@ def write_report(
     out: Path | None = None,
     *,
     manifest: Manifest | None = None,
+    column: str = SCORE,
     max_videos: int = 100,
     max_events: int = 200,
     max_rows: int = 5000,
@@ -97,6 +102,9 @@ def write_report(
             The file to write (`*.html`), or a folder for it; None writes into the score folder.
         manifest:
             Where labelled anomalies come from.
+        column:
+            The score column to show. Events of another one than "score" are found with a threshold
+            from the held-out rows.
         max_videos:
             Curves to draw, highest scores first.
         max_events:
@@ -123,32 +131,32 @@ def write_report(
         MetricsError: its metrics are not what evaluate writes.
     """
     folder, style = ScoreFolder(score_folder), style or HeatmapStyle()
-    run, rows, events, failures = folder.run(), folder.videos(), folder.events(), folder.failures()
-    high = folder.threshold()
-    extra = folder.metrics() or {}
-    metrics = FrameMetrics.from_json(extra) if folder.metrics_file.is_file() else None
+    run, rows, failures = folder.run(), folder.videos(), folder.failures()
+    events, high = events_of(folder, column), threshold_of(folder, column)
+    extra = folder.metrics(column)
+    metrics = None if extra is None else FrameMetrics.from_json(extra)
     truth: dict[str, Times] = {}
     if manifest is not None:
         truth = {r.video_id: r.anomalies for r in manifest.records if r.anomalies is not None}
 
     events.sort(key=lambda e: (-e["peak_score"], e["video_id"], e["frame_start"]))
-    videos = _view_videos(folder, rows, events, truth, metrics)
-    drawn = draw(folder, videos[:max_videos], events, high)
+    videos = _view_videos(folder, rows, events, truth, metrics, column)
+    drawn = draw(folder, videos[:max_videos], events, high, column)
     anchors = {view.facts["video_id"]: view.anchor for view in drawn}
     path = folder.page if out is None else out
     path = path if path.suffix.lower() == ".html" else path / PAGE
     pictures = path.parent / "heatmaps" if heatmap_files else None
     maps = Heatmaps(score_folder, [row["video_id"] for row in rows], style)
     painter = _Painter(maps, pictures, max_heatmap_files)
-    shown = _view_events(events[:max_events], videos, anchors, painter, probe)
+    shown = _view_events(events[:max_events], videos, anchors, painter, EventBoxes(folder), probe)
     if pictures is not None:
         remove_pictures(pictures, painter.written)
     page = (
         _environment()
         .from_string(_template())
         .render(
-            **_about_run(run, folder, high),
-            **_about_metrics(metrics, extra),
+            **_about_run(run, folder, high, column),
+            **_about_metrics(metrics, extra or {}),
             videos=videos[:max_rows],
             n_videos=len(videos),
             drawn=drawn,
@@ -179,6 +187,7 @@ def _view_videos(
     events: Sequence[Mapping[str, Any]],
     truth: Mapping[str, Times],
     metrics: FrameMetrics | None,
+    column: str,
 ) -> list[VideoView]:
     """All videos, highest score first."""
     counts = Counter(event["video_id"] for event in events)
@@ -186,7 +195,8 @@ def _view_videos(
     frames = {row["video_id"]: row["frame_stop"] - row["frame_start"] for row in rows}
     if any(frames.get(video_id) != own.n_frames for video_id, own in measured.items()):
         raise ScoreFolderError(
-            f"{folder.metrics_file.name} in {folder.path} is about other videos: run evaluate again"
+            f"{folder.metrics_of(column).name} in {folder.path} is about other videos: run "
+            "evaluate again"
         )
     views = []
     for number, row in enumerate(rows):
@@ -201,7 +211,7 @@ def _view_videos(
                 anchor=f"v{number}",
                 facts=row,
                 seconds=(row["frame_stop"] - row["frame_start"]) / fps,
-                highest=float(np.max(folder.scores(video_id)["score"].to_numpy())),
+                highest=float(np.max(folder.scores(video_id, column)[column].to_numpy())),
                 events=counts[video_id],
                 truth=truth.get(video_id),
                 auc=None if own is None else own.auc,
@@ -216,6 +226,7 @@ def _view_events(
     videos: Sequence[VideoView],
     anchors: Mapping[str, str],
     painter: _Painter,
+    boxes: EventBoxes,
     probe: Callable[..., ProbeRow],
 ) -> list[EventView]:
     by_id = {view.facts["video_id"]: view for view in videos}
@@ -232,13 +243,16 @@ def _view_events(
     thumbnails: dict[str, dict[int, Thumbnail]] = {}
     for video_id, frames in wanted.items():
         facts = by_id[video_id].facts
-        painter.open(video_id, [e["peak_frame"] for e in events if e["video_id"] == video_id])
+        own = [event for event in events if event["video_id"] == video_id]
+        painter.open(video_id, [event["peak_frame"] for event in own])
+        boxes.open(video_id, own)
         thumbnails[video_id] = event_thumbnails(
             Path(facts["path"]) if facts["path"] else None,
             facts["content_id"],
             frames,
             probe=probe,
             use=painter.paint,
+            draw=boxes.draw,
         )
         painter.paint_alone()
     return [
@@ -250,6 +264,7 @@ def _view_events(
             labelled=_meets(event, by_id[event["video_id"]].truth),
             heatmaps=painter.views.get((event["video_id"], event["peak_frame"]), ()),
             maps_note=painter.notes.get(event["video_id"], ""),
+            boxes_note=boxes.notes.get((event["video_id"], event["peak_frame"]), ""),
         )
         for event in events
     ]
@@ -312,7 +327,9 @@ class _Painter:
                 self.paint(frame, np.zeros((*ALONE, 3), np.uint8), alone=True)
 
 
-def _about_run(run: Mapping[str, Any], folder: ScoreFolder, high: float | None) -> dict[str, Any]:
+def _about_run(
+    run: Mapping[str, Any], folder: ScoreFolder, high: float | None, column: str
+) -> dict[str, Any]:
     """What the page says of the run and its model."""
     return {
         "run": {"dataset": "", "created": "", **run},
@@ -321,7 +338,8 @@ def _about_run(run: Mapping[str, Any], folder: ScoreFolder, high: float | None) 
         "settings": flatten(run),
         "folder": str(folder.path.absolute()),
         "high": high,
-        "warnings": (run.get("threshold") or {}).get("warnings", []),
+        "column": column,
+        "warnings": warnings_of(folder, column),
     }
 
 

@@ -46,6 +46,7 @@ def event_thumbnails(
     probe: Callable[..., ProbeRow] = guarded_probe,
     in_order_frames: int = IN_ORDER_FRAMES,
     use: Callable[[int, Pixels], object] | None = None,
+    draw: Callable[[int, Pixels], Pixels] | None = None,
 ) -> dict[int, Thumbnail]:
     """Small pictures of some frames of a video, decoding little more than these.
 
@@ -67,6 +68,9 @@ def event_thumbnails(
             Called with each frame number and its (H, W, 3) picture, so that no frame is decoded
             twice. A frame comes again only after a `SeekMismatch`; then the last one is right.
 
+        draw:
+            Called the same way; the thumbnail shows the picture that it returns.
+
     Returns:
         Frame number -> thumbnail, one for each of `frames`.
     """
@@ -75,7 +79,7 @@ def event_thumbnails(
         if isinstance(decoded, str):
             found[frame] = Thumbnail(frame, None, decoded)
             continue
-        found[frame] = Thumbnail(frame, jpeg(decoded))
+        found[frame] = Thumbnail(frame, jpeg(decoded if draw is None else draw(frame, decoded)))
         if use is not None:
             use(frame, decoded)
     return found

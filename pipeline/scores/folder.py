@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +39,8 @@ from .video_tables import SCORE_SCHEMA, VIDEO_SCHEMA, Tables, growing
 
 SCORE_VERSION = 2
 PAGE = "report.html"
+_ROW = ("video_id", "frame_start", "frame_stop")
+_METRICS = "metrics-"  # prefix of the metrics of other columns than score
 _TABLES = ".tables-"  # prefix of the folders in which tables grow
 
 
@@ -211,11 +214,18 @@ class ScoreFolder:
             if path.stem not in kept:
                 path.unlink()
 
-    def scores(self, video_id: str) -> pa.Table:
+    def scores(self, video_id: str, column: str = "score") -> pa.Table:
         """The rows of a video: frame_start, frame_stop, score, further columns of the detector.
 
+        Args:
+            video_id:
+                As in the manifest.
+            column:
+                A score column that has to be there.
+
         Raises:
-            ScoreFolderError: they are missing or damaged, or the id is not a file name.
+            ScoreFolderError: they are missing or damaged or lack the column, or the id is not a
+                file name.
         """
         path = self._part_path(video_id)
         if not path.is_file():
@@ -224,6 +234,11 @@ class ScoreFolder:
         table = _read_table(path, ("frame_start", "frame_stop", "score"), cure)
         if not table.num_rows:
             raise ScoreFolderError(f"{path} has no scores: {cure}")
+        known = [name for name in table.column_names if name not in _ROW]
+        if column not in known:
+            raise ScoreFolderError(
+                f"{path} has no score column {column!r}; it has: {', '.join(known)}"
+            )
         return table
 
     def maps(self, video_id: str) -> ScoreMaps | None:
@@ -393,23 +408,31 @@ class ScoreFolder:
         """
         return HeldOut.read(self._held_out)
 
-    def write_metrics(self, values: Mapping[str, Any]) -> None:
-        """Write what evaluate measured."""
-        write_text(self.metrics_file, json.dumps(values, indent=1))
+    def metrics_of(self, column: str) -> Path:
+        """Where the metrics of a score column are: `metrics_file` for the column "score"."""
+        if column == "score":
+            return self.metrics_file
+        return self.path / f"{_METRICS}{quote(column, safe='')}.json"
+
+    def write_metrics(self, values: Mapping[str, Any], column: str = "score") -> None:
+        """Write what evaluate measured of a score column."""
+        write_text(self.metrics_of(column), json.dumps(values, indent=1))
 
     def remove_metrics(self) -> None:
         """Delete the metrics: the scores are others now."""
-        self.metrics_file.unlink(missing_ok=True)
+        for path in (self.metrics_file, *self.path.glob(f"{_METRICS}*.json")):
+            path.unlink(missing_ok=True)
 
-    def metrics(self) -> dict[str, Any] | None:
-        """What `write_metrics` wrote; None before the scores were evaluated.
+    def metrics(self, column: str = "score") -> dict[str, Any] | None:
+        """What `write_metrics` wrote; None before the column was evaluated.
 
         Raises:
             ScoreFolderError: it is damaged.
         """
-        if not self.metrics_file.is_file():
+        path = self.metrics_of(column)
+        if not path.is_file():
             return None
-        return self._json(self.metrics_file, "run evaluate again")
+        return self._json(path, "run evaluate again")
 
     def _json(self, path: Path, cure: str) -> dict[str, Any]:
         self._needs(path)

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from tests.score_folders import rows, write_score_folder
 from vadpipe.data_manifests import write_manifest
 from vadpipe.data_manifests.intervals import from_inclusive, from_labels
 from vadpipe.data_manifests.record import Manifest, VideoRecord
@@ -394,3 +395,23 @@ def test_ucf_crime_at_full_size(shared: Path, tmp_path: Path):
     assert len(got.categories) == 13 and sum(c.n_videos for c in got.categories) == 140
     assert (got.bootstrap.n_abnormal_videos, got.bootstrap.n_normal_videos) == (140, 150)
     assert got.bootstrap.micro_auc[0] < got.micro_auc < got.bootstrap.micro_auc[1]
+
+
+def test_another_column_is_measured_and_kept_apart(tmp_path: Path) -> None:
+    normal = {f"n{i}": rows(np.arange(9), near=-np.arange(9.0)) for i in range(5)}
+    scores = {"v": rows([0, 1, 2, 3], near=[3, 2, 1, 0])}
+    folder = write_score_folder(tmp_path / "out", scores, normal)
+    record = VideoRecord(video_id="v", path="v.mp4", split="test", anomalies=((16, 32),))
+    listed = Manifest(dataset="tiny", root="/none", records=(record,))
+    first = evaluate_scores(folder.path, listed, replicates=0)
+    other = evaluate_scores(folder.path, listed, replicates=0, column="near")
+    assert (first.metrics.micro_auc, other.metrics.micro_auc) == (1.0, 0.0)
+    assert "column" not in first.to_json() and other.to_json()["column"] == "near"
+    assert folder.metrics() == json.loads(json.dumps(first.to_json()))
+    assert folder.metrics("near") == json.loads(json.dumps(other.to_json()))
+    alarms = other.metrics.false_alarms
+    assert alarms is not None and alarms.threshold <= 0.0, "that of the column"
+    with pytest.raises(ScoreFolderError, match="no score column 'far'; it has: score, near"):
+        evaluate_scores(folder.path, listed, column="far")
+    folder.remove_metrics()
+    assert folder.metrics() is None and folder.metrics("near") is None

@@ -1,0 +1,92 @@
+"""Score columns other than "score": their thresholds and events come from the held-out rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .events import Calibration, EventConfig, EventThresholds, events_table, find_events
+from .folder import ScoreFolder, ScoreFolderError
+from .held_out import HeldOut
+
+SCORE = "score"  # the column that run.json and the table of events are about
+
+
+def threshold_of(folder: ScoreFolder, column: str) -> float | None:
+    """The value of a column above which frames start an event; None where there is none.
+
+    Raises:
+        ScoreFolderError: the run is missing or damaged.
+        HeldOutError: the held-out rows are damaged.
+    """
+    if column == SCORE:
+        return folder.threshold()
+    thresholds = _thresholds(folder, column)
+    return None if thresholds is None else thresholds.high.value
+
+
+def warnings_of(folder: ScoreFolder, column: str) -> list[str]:
+    """Why the threshold of a column deserves little trust, or is missing.
+
+    Raises:
+        ScoreFolderError: the run is missing or damaged.
+        HeldOutError: the held-out rows are damaged.
+    """
+    if column == SCORE:
+        return list((folder.run().get("threshold") or {}).get("warnings", []))
+    thresholds = _thresholds(folder, column)
+    if thresholds is None:
+        return [f"there are no held-out rows of column {column}, so no threshold and no event"]
+    return list(thresholds.to_json()["warnings"])
+
+
+def events_of(folder: ScoreFolder, column: str) -> list[dict[str, Any]]:
+    """One row for each event of a column, with the columns of `EVENT_SCHEMA`.
+
+    Events of "score" stand in a table; those of other columns are found here in the same way. There
+    are none where the column has no held-out rows.
+
+    Raises:
+        ScoreFolderError: a table is missing or damaged, or a video has no such column.
+        HeldOutError: the held-out rows are damaged.
+    """
+    if column == SCORE:
+        return folder.events()
+    thresholds = _thresholds(folder, column)
+    if thresholds is None:
+        return []
+    config, found = _config(folder), {}
+    for video in folder.videos():
+        part = folder.scores(video["video_id"], column)
+        found[video["video_id"]] = find_events(
+            part["frame_start"].to_numpy(),
+            part["frame_stop"].to_numpy(),
+            part[column].to_numpy(),
+            video["fps"],
+            thresholds.high.value,
+            thresholds.low.value,
+            config,
+        )
+    rows: list[dict[str, Any]] = events_table(found).to_pylist()
+    return rows
+
+
+def _thresholds(folder: ScoreFolder, column: str) -> EventThresholds | None:
+    held_out = folder.held_out()
+    if held_out is None or column not in held_out.columns:
+        return None
+    return _calibration(held_out, column).thresholds(_config(folder))
+
+
+def _calibration(held_out: HeldOut, column: str) -> Calibration:
+    videos = [held_out.of_video(video_id).values(column) for video_id in held_out.videos]
+    return Calibration.from_scores(videos, method=f"held-out rows of column {column}")
+
+
+def _config(folder: ScoreFolder) -> EventConfig:
+    """How the run made its events."""
+    try:
+        return EventConfig.model_validate(folder.run().get("events") or {})
+    except ValueError as error:
+        raise ScoreFolderError(
+            f"{folder.run_file}: events are not settings ({error}): run score again"
+        ) from error
