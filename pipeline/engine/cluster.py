@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import multiprocessing
 import os
 import socket
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -30,6 +32,13 @@ CONNECT_SECONDS = 30.0
 # Run in each worker process: a terminal sends ctrl-C to them too, but this process ends them.
 _QUIET = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
+# How a worker process ends that ran the script up to the call that starts worker processes.
+RAN_SCRIPT_AGAIN = 78
+GUARD = (
+    'put what the script does under `if __name__ == "__main__":`, or run without worker processes '
+    "(workers=0)"
+)
+
 
 class ClusterError(VadpipeError, RuntimeError):
     """A cluster that cannot be used; the message says what to do."""
@@ -48,8 +57,10 @@ def open_client(engine: Engine | None = None, *, threads: int | None = None) -> 
             Tasks at once in each process; None takes the engine's streams.
 
     Raises:
-        ClusterError: the cluster cannot be reached or trusted, or has no workers.
+        ClusterError: the cluster cannot be reached or trusted, or has no workers; worker processes
+            do not start.
         ExtractorError: there is no such device.
+        SystemExit: this is a worker process that is starting, see `check_script`.
     """
     engine = engine or Engine()
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
@@ -71,12 +82,8 @@ def open_client(engine: Engine | None = None, *, threads: int | None = None) -> 
         # Both addresses would listen on all interfaces otherwise, dashboard or not.
         here = {"dashboard_address": "127.0.0.1:0"}
         if engine.processes():
-            try:
-                cluster: Any = Processes(engine, threads)
-            except RuntimeError as error:
-                raise ClusterError(
-                    f"worker processes did not start ({error}): try again"
-                ) from error
+            check_script()
+            cluster: Any = Processes(engine, threads)
             client = Client(cluster)
         else:
             client = Client(
@@ -96,21 +103,80 @@ def open_client(engine: Engine | None = None, *, threads: int | None = None) -> 
             cluster.close()
 
 
+def check_script() -> None:
+    """Check that worker processes may be started here.
+
+    A worker process imports the script of its parent first. Without a main guard it runs the whole
+    script, up to the call that starts worker processes: there it ends, and says so to its parent
+    by its exit status.
+
+    Raises:
+        SystemExit: this is such a worker process.
+        ClusterError: it is another process that is importing its script, or the script is no file.
+    """
+    process = multiprocessing.current_process()
+    if getattr(process, "_inheriting", False):  # what multiprocessing itself looks at
+        if process.name.startswith("Dask Worker"):
+            raise SystemExit(RAN_SCRIPT_AGAIN)
+        raise ClusterError(f"another process is importing this script: {GUARD}")
+    script = sys.modules["__main__"]
+    file = getattr(script, "__file__", None)
+    if file is not None and getattr(script, "__spec__", None) is None and not Path(file).exists():
+        raise ClusterError(
+            f"worker processes import the script, and there is no file {file}: save the script as "
+            f"a file and {GUARD}"
+        )
+
+
+class Watcher(Nanny):
+    """Watches one worker process, and starts it again if it dies.
+
+    Args:
+        ended:
+            The exit status of each process that ends is added here.
+    """
+
+    def __init__(self, *args: Any, ended: list[int], **options: Any) -> None:
+        self._ended = ended
+        super().__init__(*args, **options)
+
+    def _on_worker_exit_sync(self, exitcode: int) -> None:
+        self._ended.append(exitcode)
+        super()._on_worker_exit_sync(exitcode)
+
+
 class Processes(SpecCluster):
     """Watched worker processes of this host: one for each GPU, or as many as asked for on a CPU.
 
     They listen on loopback only. A process that dies is started again by its watcher.
+
+    Raises:
+        ClusterError: they do not start.
     """
 
     def __init__(self, engine: Engine, threads: int) -> None:
-        self._specs = worker_specs(engine, threads)
+        ended: list[int] = []
+        self._specs = worker_specs(engine, threads, ended)
         self._numbers = count(len(self._specs))
         here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
-        super().__init__(
-            workers=dict(enumerate(self._specs)),
-            scheduler={"cls": Scheduler, "options": here},
-            silence_logs=logging.CRITICAL,
-        )
+        try:
+            super().__init__(
+                workers=dict(enumerate(self._specs)),
+                scheduler={"cls": Scheduler, "options": here},
+                silence_logs=logging.CRITICAL,
+            )
+        except RuntimeError as error:
+            if RAN_SCRIPT_AGAIN in ended:
+                raise ClusterError(
+                    "a worker process has imported this script again and came to the call that "
+                    f"starts worker processes: {GUARD}"
+                ) from None
+            if ended:
+                raise ClusterError(
+                    f"worker processes did not start ({error}; exit status {ended[0]}): see what "
+                    "they have printed"
+                ) from error
+            raise ClusterError(f"worker processes did not start ({error}): try again") from error
 
     def new_worker_spec(self) -> dict[int, dict[str, Any]]:
         """What `scale` starts next: a copy of one of the first workers, with a new name."""
@@ -123,9 +189,19 @@ class Processes(SpecCluster):
         self.scale(len(self._specs))
 
 
-def worker_specs(engine: Engine, threads: int) -> list[dict[str, Any]]:
-    """The watchers of the worker processes. On GPUs, each process sees one GPU only."""
+def worker_specs(engine: Engine, threads: int, ended: list[int]) -> list[dict[str, Any]]:
+    """The watchers of the worker processes. On GPUs, each process sees one GPU only.
+
+    Args:
+        engine:
+            Where tasks run.
+        threads:
+            Tasks at once in each process.
+        ended:
+            The exit status of each process that ends is added here.
+    """
     options: dict[str, Any] = {
+        "ended": ended,
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
         "nthreads": threads,
@@ -134,7 +210,7 @@ def worker_specs(engine: Engine, threads: int) -> list[dict[str, Any]]:
         "preload": [_QUIET],
     }
     if not engine.on_gpu:
-        return [{"cls": Nanny, "options": options} for _ in range(engine.processes())]
+        return [{"cls": Watcher, "options": options} for _ in range(engine.processes())]
     # cuda:N counts the GPUs that this process sees, which may be a part of those of the machine.
     ours = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     seen = [name.strip() for name in ours.split(",") if name.strip()]
@@ -146,7 +222,7 @@ def worker_specs(engine: Engine, threads: int) -> list[dict[str, Any]]:
         )
     places = [{"CUDA_VISIBLE_DEVICES": seen[n] if seen else str(n)} for n in numbers]
     return [
-        {"cls": Nanny, "options": {**options, "resources": {"GPU": 1}, "env": env}}
+        {"cls": Watcher, "options": {**options, "resources": {"GPU": 1}, "env": env}}
         for env in places
     ]
 

@@ -24,7 +24,7 @@ from ..store.feature_store import FeatureStore
 from ..store.probe_table import Probed
 from ..store.shard import UNREADABLE, ShardRow, row_of
 from . import quarantine
-from .cluster import check_workers, open_client, share_of
+from .cluster import check_script, check_workers, open_client, share_of
 from .execute import TaskQueue, run_tasks
 from .extractor_spec import ExtractorSpec
 from .journal import SHOWN, Journal, journal
@@ -129,6 +129,8 @@ class Coordinator:
             CannotWrite: the disk is full or read-only.
             ClusterError: the cluster cannot be used, or no worker is left.
         """
+        if self._engine.processes():
+            check_script()  # before anything is written
         STOP.clear()
         totals = {
             "videos": len(plans),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def test_nothing_listens_beyond_loopback() -> None:
 def test_every_gpu_has_a_process_that_sees_no_other() -> None:
     """Nothing here touches CUDA: the processes only look at what they were told."""
     engine = Engine(device="cuda:0,cuda:3", streams=2)
-    specs = worker_specs(engine, 2)
+    specs = worker_specs(engine, 2, [])
     assert [s["options"]["env"]["CUDA_VISIBLE_DEVICES"] for s in specs] == ["0", "3"]
     assert (engine.processes(), engine.runtime().device) == (2, "cuda:0")
     with open_client(engine) as client:
@@ -177,7 +178,7 @@ def test_gpus_are_those_of_this_job(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(device="cuda:0,cuda:1")
 
     def seen() -> list[str]:
-        return [s["options"]["env"]["CUDA_VISIBLE_DEVICES"] for s in worker_specs(engine, 4)]
+        return [s["options"]["env"]["CUDA_VISIBLE_DEVICES"] for s in worker_specs(engine, 4, [])]
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert seen() == ["0", "1"]
@@ -201,3 +202,54 @@ def test_all_streams_fit_onto_a_gpu_whatever_ends_first(streams: int) -> None:
         assert running == streams
         for _ in range(rng.randint(1, running)):
             free, running = free + share["GPU"], running - 1
+
+
+NO_GUARD = """
+from vadpipe.pipeline.engine.cluster import open_client
+from vadpipe.pipeline.engine.settings import Engine
+
+with open_client(Engine(workers=2)):
+    pass
+"""
+
+
+def run_script(tmp_path: Path, *, by_path: bool) -> str:
+    """What a script without main guard prints when it fails; checks that no process is left."""
+    script = tmp_path / "script.py"
+    script.write_text(NO_GUARD, encoding="utf-8")
+    environment = {**os.environ, "VADPIPE_TEST": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, str(script) if by_path else "-"],
+        input=None if by_path else NO_GUARD,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1 and not done.stdout
+    for process in psutil.process_iter(["environ"]):
+        ours = (process.info["environ"] or {}).get("VADPIPE_TEST")
+        assert ours != str(tmp_path), f"{process} is left"
+    return done.stderr
+
+
+def test_a_script_without_main_guard_is_told_so(tmp_path: Path) -> None:
+    printed = run_script(tmp_path, by_path=True)
+    assert printed.count("Traceback") == 1 and len(printed.splitlines()) < 30, printed
+    last = printed.splitlines()[-1]
+    assert "has imported this script again" in last
+    assert 'if __name__ == "__main__":' in last and "workers=0" in last
+
+
+def test_a_script_that_is_no_file_is_told_so(tmp_path: Path) -> None:
+    printed = run_script(tmp_path, by_path=False)
+    assert "there is no file <stdin>" in printed and 'if __name__ == "__main__":' in printed
+
+
+def test_worker_processes_that_die_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "_QUIET", "import os; os._exit(3)")
+    with (
+        pytest.raises(ClusterError, match=r"did not start .*exit status 3"),
+        open_client(Engine(workers=1)),
+    ):
+        pass
