@@ -1,1 +1,105 @@
-"""Order, cache, execution, metrics, reports, command line."""
+"""Order, cache, execution, metrics, reports, command line: the stages, callable from Python."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..data_manifests.record import Manifest
+    from ..data_manifests.table import read_manifest, write_manifest
+    from .engine.extractor_spec import resolve_extractor
+    from .engine.settings import Engine, ProbeOptions
+    from .evaluate import evaluate_runs, evaluate_scores
+    from .extract import extract_features
+    from .fuse import fuse_scores
+    from .import_features import import_features
+    from .labels import check_labels
+    from .probe import probe_files
+    from .report.stage import write_report
+    from .run.config import RunConfig, load_run
+    from .run.manifests import build_manifest
+    from .run.run import run
+    from .score import score_footage
+    from .scores.events import EventConfig
+    from .train import train_detector
+
+# Name -> the module that it is imported from on first use, so that commands start without it.
+EXPORTED = {
+    "Engine": ".engine.settings",
+    "EventConfig": ".scores.events",
+    "Manifest": "..data_manifests.record",
+    "ProbeOptions": ".engine.settings",
+    "RunConfig": ".run.config",
+    "build_manifest": ".run.manifests",
+    "check_labels": ".labels",
+    "evaluate_runs": ".evaluate",
+    "evaluate_scores": ".evaluate",
+    "extract_features": ".extract",
+    "fuse_scores": ".fuse",
+    "import_features": ".import_features",
+    "load_run": ".run.config",
+    "probe_files": ".probe",
+    "read_manifest": "..data_manifests.table",
+    "resolve_extractor": ".engine.extractor_spec",
+    "run": ".run.run",
+    "score_footage": ".score",
+    "train_detector": ".train",
+    "write_manifest": "..data_manifests.table",
+    "write_report": ".report.stage",
+}
+
+__all__ = [
+    "Engine",
+    "EventConfig",
+    "Manifest",
+    "ProbeOptions",
+    "RunConfig",
+    "build_manifest",
+    "check_labels",
+    "evaluate_runs",
+    "evaluate_scores",
+    "extract_features",
+    "fuse_scores",
+    "import_features",
+    "load_run",
+    "probe_files",
+    "read_manifest",
+    "resolve_extractor",
+    "run",
+    "score_footage",
+    "train_detector",
+    "write_manifest",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a stage or type at its first use, so that commands start without its libraries."""
+    if name not in EXPORTED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found = getattr(import_module(EXPORTED[name], __name__), name)
+    globals()[name] = found  # the next use does not come here
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *EXPORTED})
+
+
+class _Room(ModuleType):
+    """Keeps exported functions in place of the modules of the same name, `run` for example.
+
+    The import system sets each module as an attribute of its package, so the name would be the
+    function or the module, whichever is imported last.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in EXPORTED and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Room
