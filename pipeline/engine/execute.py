@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
-from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from distributed import Client, Future, KilledWorker
-from distributed.comm.core import CommClosedError
 
-from ...extractors.footage.errors import DecoderKilled
+from . import retries
 from .cluster import ClusterError, Processes
 
 T = TypeVar("T")
 R = TypeVar("R")
 AHEAD = 2  # tasks in flight for each thread; few, so that the memory of this process stays flat
-ATTEMPTS = 3  # of a task that fails for a reason that may pass
-PAUSE_SECONDS = 0.5  # before the second attempt; twice that before the third
 RECOUNT_SECONDS = 10.0  # workers of a cluster come and go
 LONELY_SECONDS = 120.0  # without any worker, then the run ends; a new one takes time to start
-
-# Errors of a file server, a network or another process that may be over in a moment.
-_PASSING = {
-    getattr(errno, name)
-    for name in (
-        "EIO", "ESTALE", "EAGAIN", "EINTR", "EBUSY", "ETIMEDOUT", "ENOENT",
-        "ECONNRESET", "ECONNREFUSED", "ECONNABORTED", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN",
-    )
-    if hasattr(errno, name)
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -207,9 +192,9 @@ class _Runner(Generic[T, R]):
         except KilledWorker as error:
             self._suspect(task, error)
         except Exception as error:
-            if attempt >= ATTEMPTS or not may_pass(error):
+            if not retries.again(attempt, error):
                 return Outcome(task, None, error)
-            begin = time.monotonic() + attempt * PAUSE_SECONDS
+            begin = time.monotonic() + retries.pause(attempt)
             self._again.append((task, attempt + 1, begin))
         finally:
             done.release()
@@ -254,12 +239,3 @@ class _Runner(Generic[T, R]):
                 f"no worker is left, {len(self._running)} tasks wait: start workers, and run the "
                 "same command again"
             )
-
-
-def may_pass(error: BaseException) -> bool:
-    """Whether a task that failed like this may succeed when it is tried again."""
-    if isinstance(error, CommClosedError | CancelledError):  # the connection was lost
-        return True
-    if isinstance(error, TimeoutError | ConnectionError | DecoderKilled):
-        return True
-    return isinstance(error, OSError) and error.errno in _PASSING

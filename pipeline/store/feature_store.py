@@ -41,15 +41,16 @@ from .shard import (
     clip_starts,
     datasets_of,
     file_image,
+    frames_of,
     place_of,
     ranges_of,
     row_of,
+    shard_name,
     verify_shard,
 )
 from .sharded_array import Part, ShardedArray
 
 _PART_NAME = re.compile(r"(\d{9,})-[0-9a-f]{32}\.parquet")
-_SHARD_NAME = re.compile(r"(\d{9,})-(\d{9,})\.h5")
 
 
 @dataclass(frozen=True)
@@ -170,18 +171,17 @@ class FeatureStore:
 
     def shard_path(self, span: Span) -> Path:
         """The final name of a span's shard."""
-        name = f"{span.frame_start:09d}-{span.frame_stop:09d}.h5"
-        return self.video_folder(span.content_id) / name
+        return self.video_folder(span.content_id) / shard_name(span)
 
     def shards(self, content_id: str) -> list[tuple[int, int, Path]]:
         """(frame_start, frame_stop, path) of what is on disk, sorted."""
         folder = self.video_folder(content_id)
         try:
             with os.scandir(folder) as entries:
-                matches = [m for e in entries if (m := _SHARD_NAME.fullmatch(e.name))]
+                found = [(frames_of(e.name), e.name) for e in entries]
         except FileNotFoundError:
             return []
-        return sorted((int(m[1]), int(m[2]), folder / m[0]) for m in matches)
+        return sorted((*frames, folder / name) for frames, name in found if frames is not None)
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -315,7 +315,7 @@ class FeatureStore:
     def scan(self) -> Iterator[Path]:
         """All finished shards on disk, sorted by name."""
         for path in sorted((self.root / "shards").glob("*/*/*.h5")):
-            if _SHARD_NAME.fullmatch(path.name):
+            if frames_of(path.name) is not None:
                 yield path
 
     # -- index ---------------------------------------------------------------------------------
@@ -422,9 +422,9 @@ class FeatureStore:
                 problems.append(
                     f"misplaced: {path} belongs to {attrs['content_id']} {attrs['key']}"
                 )
-            match = _SHARD_NAME.fullmatch(path.name)
-            if match:
-                place = (path.parent.name, int(match[1]), int(match[2]))
+            frames = frames_of(path.name)
+            if frames is not None:
+                place = (path.parent.name, *frames)
                 if place not in listed:
                     problems.append(f"not indexed: {path} (run vadpipe cache rebuild)")
                 listed.discard(place)

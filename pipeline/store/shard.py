@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...extractors.base import ArraySpec, Rows
+from ...extractors.clips import Span
 from .errors import StoreError
 
 FORMAT = 2
@@ -30,6 +32,17 @@ ALIGNMENT = 64  # bytes: of data sets within the file, so that mapped values lie
 
 UNREADABLE = (OSError, KeyError, StoreError)
 """What reading a broken shard raises (see `row_of`)."""
+
+
+def shard_name(span: Span) -> str:
+    """The file name of the shard of a span."""
+    return f"{span.frame_start:09d}-{span.frame_stop:09d}.h5"
+
+
+def frames_of(name: str) -> tuple[int, int] | None:
+    """(frame_start, frame_stop) in the name of a shard; None if it is no such name."""
+    match = re.fullmatch(r"(\d{9,})-(\d{9,})\.h5", name)
+    return None if match is None else (int(match[1]), int(match[2]))
 
 
 @dataclass(frozen=True)

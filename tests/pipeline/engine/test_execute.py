@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from distributed import KilledWorker
 
-from vadpipe.pipeline.engine import execute
+from vadpipe.pipeline.engine import execute, retries
 from vadpipe.pipeline.engine.cluster import ClusterError, open_client
-from vadpipe.pipeline.engine.execute import TaskQueue, may_pass, run_tasks
+from vadpipe.pipeline.engine.execute import TaskQueue, run_tasks
+from vadpipe.pipeline.engine.retries import may_pass
 from vadpipe.pipeline.engine.settings import Engine
 
 
@@ -67,7 +68,7 @@ def test_what_may_pass_is_tried_again_and_nothing_else(tmp_path: Path) -> None:
         assert outcome.value == 3
         (tmp_path / "calls").unlink()
         # two attempts of three are gone when the third succeeds: one more failure would be final
-        assert execute.ATTEMPTS == 3
+        assert retries.ATTEMPTS == 3
     passing = [
         OSError(errno.ESTALE, ""),
         TimeoutError(),
@@ -176,7 +177,7 @@ def test_a_task_that_may_pass_is_not_tried_again_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file server needs a moment; others go on meanwhile."""
-    monkeypatch.setattr(execute, "PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(retries, "PAUSE_SECONDS", 0.2)
     begin = time.monotonic()
     with open_client() as client:
         (outcome,) = run_tasks(client, fail_twice, [str(tmp_path / "calls")])

@@ -24,7 +24,14 @@ from vadpipe.pipeline.store import feature_store as store_module
 from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.feature_store import FeatureStore, list_stores
 from vadpipe.pipeline.store.holdings import Holdings, whole_videos
-from vadpipe.pipeline.store.shard import ShardRow, VideoFacts, row_of, verify_shard
+from vadpipe.pipeline.store.shard import (
+    ShardRow,
+    VideoFacts,
+    frames_of,
+    row_of,
+    shard_name,
+    verify_shard,
+)
 
 CONTENT = "s1-" + "ab" * 20
 SPEC = ArraySpec("x", "float16", ("snippet", "feature"), (3,), role="snippet")
@@ -497,3 +504,14 @@ def test_what_is_added_while_parts_are_folded_counts(
     store.fold_index(most=3)
     assert store.index()["damaged"].to_pylist() == [77]
     assert len(list((store.root / "index").iterdir())) == 2
+
+
+@given(start=st.integers(0, 10**12), length=st.integers(1, 10**6))
+def test_the_name_of_a_shard_holds_its_frames(start: int, length: int) -> None:
+    span = Span(CONTENT, start, start + length, True)
+    assert frames_of(shard_name(span)) == (start, start + length)
+
+
+@pytest.mark.parametrize("name", ["x", "1-2.h5", ".000000001-000000002.h5.tmp", "0-1.parquet"])
+def test_other_files_are_no_shards(name: str) -> None:
+    assert frames_of(name) is None
