@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,11 @@ def test_the_source_and_its_sources_are_part_of_the_key() -> None:
     assert [r["extractor"] for r in source_recipes(third)] == ["frames", "frames"]
     assert third["source"]["source"] == SOURCE.recipe
     assert list(source_recipes(plain.recipe())) == []
+
+
+def test_a_spec_with_a_source_can_be_sent_to_a_worker() -> None:
+    spec = resolve_extractor("null", {"perturb": {"kind": "noise"}}, source=SOURCE)
+    assert pickle.loads(pickle.dumps(spec)) == spec
 
 
 def test_the_command_that_makes_a_feature_set() -> None:
