@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from vadpipe.extractors.footage.decode import FrameReader
 from vadpipe.extractors.footage.errors import CorruptFrames, SeekMismatch
 from vadpipe.extractors.footage.video import Frame, ProbeRow, Reading, in_order
 from vadpipe.extractors.null import NullConfig, NullFeatures
-from vadpipe.pipeline.engine import extractor_spec, span_task
+from vadpipe.pipeline.engine import span_task
 from vadpipe.pipeline.engine.extractor_spec import ExtractorSpec, resolve_extractor, stores_of
 from vadpipe.pipeline.engine.journal import read_runs
 from vadpipe.pipeline.engine.planning import jobs_of, plan_videos
@@ -31,6 +32,7 @@ from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.engine.span_task import STOP, SpanResult, Stopped, run_job
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.probe import probe_files
+from vadpipe.pipeline.registry import EXTRACTORS
 from vadpipe.pipeline.store.feature_store import FeatureStore, VideoFeatures
 from vadpipe.pipeline.store.probe_table import Probed
 
@@ -466,8 +468,10 @@ class Ragged(NullFeatures):
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Registers the extractors above; gives what `recording` was given."""
-    kinds = {kind.name: kind for kind in (Recording, Infinite, Ragged)}
-    monkeypatch.setattr(extractor_spec, "EXTRACTORS", kinds)
+    place = "fakes_of_test_span_task"
+    monkeypatch.setitem(sys.modules, f"vadpipe.extractors.{place}", sys.modules[__name__])
+    for kind in (Recording, Infinite, Ragged):
+        monkeypatch.setitem(EXTRACTORS._places, kind.name, f"{place}:{kind.__name__}")
     monkeypatch.setattr(Recording, "given", [])
     return Recording.given
 
