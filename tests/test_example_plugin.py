@@ -79,6 +79,8 @@ COMMANDS = {
     "score": "score restless m.parquet -o out",
     "evaluate": "evaluate out m.parquet --bootstrap 0 --json",
     "report": "report out m.parquet",
+    "evaluate objects": "evaluate out m.parquet --bootstrap 0 --json --column objects",
+    "report objects": "report out m.parquet --column objects -o objects.html",
     "list models": "list models",
     "list extractors": "list extractors",
     "list cells": "list extractors cells --json",
@@ -119,6 +121,9 @@ def test_from_manifest_to_page(printed: dict[str, str], folder: Path) -> None:
     assert json.loads(printed["evaluate"])["micro_auc"] == 1.0
     assert printed["report"].strip() == "out/report.html"
     assert "excess" in (folder / "out" / "report.html").read_text(), "the map is on the page"
+    assert "Boxes: 4" in (folder / "out" / "report.html").read_text(), "and so are the boxes"
+    assert json.loads(printed["evaluate objects"])["column"] == "objects"
+    assert "score column objects" in (folder / "objects.html").read_text()
     boxes = pq.read_table(folder / "out" / "regions" / "gate.parquet").to_pylist()
     assert {row["frame"] for row in boxes} == set(range(*EVENT))
     assert len(boxes) == 4 * (EVENT[1] - EVENT[0])

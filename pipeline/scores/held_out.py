@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -53,6 +53,8 @@ class HeldOut:
             raise HeldOutError(
                 f"held-out rows lack {', '.join(wrong) or 'score'}, or it is no number"
             )
+        if nulls := [name for name in _ROW if self.table[name].null_count]:
+            raise HeldOutError(f"held-out rows have nulls in {', '.join(nulls)}")
         if not self.table.num_rows:
             raise HeldOutError("there are no held-out rows")
         for name in self.columns:
@@ -144,4 +146,15 @@ class HeldOut:
         Raises:
             HeldOutError: it has none.
         """
-        return HeldOut(self.table.filter(pc.equal(self.table["video_id"], video_id)))
+        if video_id not in self._rows_of:
+            raise HeldOutError(f"there are no held-out rows of {video_id!r}")
+        return HeldOut(self.table.take(self._rows_of[video_id]))
+
+    @cached_property
+    def _rows_of(self) -> dict[str, NDArray[np.int64]]:
+        """video_id -> its rows in order; found once, or each video would cost a pass over all."""
+        ids = self.table["video_id"].combine_chunks().dictionary_encode()
+        codes = ids.indices.to_numpy()
+        order = np.argsort(codes, kind="stable")
+        pieces = np.split(order, np.cumsum(np.bincount(codes))[:-1])
+        return dict(zip(ids.dictionary.to_pylist(), pieces, strict=True))

@@ -29,6 +29,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         "frame_stop": [8, 16],
         "score": [1.0, 4.0],
     }
+    assert read.of_video("a").values("score").tolist() == [2.0, 3.0]
+    with pytest.raises(HeldOutError, match="no held-out rows of 'c'"):
+        read.of_video("c")
 
 
 def test_every_column_is_kept_in_any_order() -> None:
@@ -49,6 +52,7 @@ def test_every_column_is_kept_in_any_order() -> None:
         ({"video_id": None}, "lack video_id"),
         ({"frame_stop": None}, "lack frame_stop"),
         ({"score": None}, "lack score"),
+        ({"video_id": ["a", None, "b", "b"]}, "nulls in video_id"),
         ({"score": pa.array([1, 2, 3, 4])}, "lack score"),
         ({"score": pa.array([1.0, 2.0, np.nan, 4.0])}, "'score' is not finite"),
         ({"score": pa.array([1.0, 2.0, None, 4.0])}, "'score' is not finite"),
