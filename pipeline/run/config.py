@@ -47,6 +47,9 @@ class ExtractSection(Settings):
     Attributes:
         name: what other sections call it; None takes the extractor's name without the preset.
         extractor: the name.
+        source: `from` in the file: name of a section before this one, or a feature set of the
+            cache, whose pixels it reads; several make one feature set each. Without it, footage is
+            read.
         set: config values.
         weights: of its network; a table slot -> weights where it has several.
         precision: of its networks.
@@ -54,14 +57,26 @@ class ExtractSection(Settings):
 
     name: str | None = Field(default=None, pattern=NAME)
     extractor: str
+    source: tuple[str, ...] = Field(default=(), alias="from")
     set: dict[str, Any] = Field(default_factory=dict)
     weights: str | dict[str, str] | None = None
     precision: PrecisionRequest = "auto"
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _one_source(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @property
     def label(self) -> str:
         """The name."""
         return self.name or self.extractor.partition(":")[0]
+
+    def feature_sets(self) -> dict[str, str | None]:
+        """Name of each feature set that the section makes -> what it reads; None is footage."""
+        if len(self.source) < 2:
+            return {self.label: self.source[0] if self.source else None}
+        return {f"{self.label}-{source}": source for source in self.source}
 
 
 class TrainSection(Settings):
@@ -188,7 +203,7 @@ class RunConfig(Settings):
         if not self.extract and not self.train:
             raise ValueError("there is nothing to do: name an [[extract]] or a [[train]]")
         for kind, labels in (
-            ("extract", [section.label for section in self.extract]),
+            ("extract", [name for section in self.extract for name in section.feature_sets()]),
             ("train or fuse", [s.label for s in self.train] + [s.name for s in self.fuse]),
         ):
             twice = sorted({label for label in labels if labels.count(label) > 1})

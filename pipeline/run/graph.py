@@ -19,10 +19,10 @@ from ..engine.extractor_spec import ExtractorSpec, resolve_extractor
 from ..models import make_detector
 from ..probe import probe_files
 from ..registry import DETECTORS
-from ..store.feature_store import FeatureStore
+from ..store.feature_store import FeatureStore, store_like
 from ..store.keys import canonical_json, key_of
 from ..store.probe_table import Probed
-from .config import ConfigError, ExtractSection, FuseSection, RunConfig, TrainSection
+from .config import ConfigError, FuseSection, RunConfig, TrainSection
 from .folder import RunFolder
 from .manifests import build_manifest
 
@@ -37,7 +37,7 @@ class Resolved:
         config: the run.
         manifest: its videos, of all splits.
         probed: their files.
-        specs: name of an `[[extract]]` section -> its extractor.
+        specs: name of a feature set of an `[[extract]]` section -> its extractor.
     """
 
     config: RunConfig
@@ -117,23 +117,42 @@ class Node:
 
 
 def specs_of(config: RunConfig) -> dict[str, ExtractorSpec]:
-    """The extractors of a run by the name of their section, with every choice made.
+    """The extractors of a run by the name of their feature set, with every choice made.
 
     Raises:
+        ConfigError: one reads the pixels of a section that comes after it.
+        StoreError: one reads a feature set that the cache does not have.
         ExtractorError, WeightsError, pydantic.ValidationError: one cannot be made.
     """
-    return {
-        section.label: resolve_extractor(
-            section.extractor,
-            section.set,
-            weights=section.weights,
-            precision=section.precision,
-            engine=config.engine,
-            on_corrupt=config.on_corrupt,
-            cache=config.cache_root,
-        )
-        for section in config.extract
-    }
+    specs: dict[str, ExtractorSpec] = {}
+    later = [name for section in config.extract for name in section.feature_sets()]
+    for section in config.extract:
+        for name, source in section.feature_sets().items():
+            later.remove(name)
+            if source in later or source == name:
+                raise ConfigError(f"extract {name}: put the section {source!r} before it")
+            specs[name] = resolve_extractor(
+                section.extractor,
+                section.set,
+                weights=section.weights,
+                precision=section.precision,
+                engine=config.engine,
+                on_corrupt=config.on_corrupt,
+                cache=config.cache_root,
+                source=_source(config, specs, source),
+            )
+    return specs
+
+
+def _source(
+    config: RunConfig, specs: Mapping[str, ExtractorSpec], name: str | None
+) -> FeatureStore | None:
+    """The feature set of a section before, or of the cache by its name."""
+    if name is None:
+        return None
+    if name in specs:
+        return FeatureStore(config.cache_root, specs[name].recipe())
+    return store_like(config.cache_root, name)
 
 
 def resolve_run(config: RunConfig, *, write: bool = True) -> Resolved:
@@ -171,7 +190,8 @@ def plan(resolved: Resolved) -> list[Node]:
     """
     planner = _Planner(resolved)
     for extract in resolved.config.extract:
-        planner.add_extract(extract)
+        for name, source in extract.feature_sets().items():
+            planner.add_extract(name, source)
     config = resolved.config
     trainings = {s.label: list(trainings_of(s, config.seed)) for s in config.train}
     for cells in trainings.values():
@@ -226,14 +246,15 @@ class _Planner:
         self.nodes[node.name] = node
         return node
 
-    def add_extract(self, section: ExtractSection) -> None:
+    def add_extract(self, name: str, source: str | None) -> None:
         """The feature set of all videos of the manifest.
 
         Its key names no video: what of them is missing is looked up, and a new test video moves the
         key of no training.
         """
-        store = self._resolved.store(section.label)
-        self._add("extract", section.label, (), {"features": store.key}, store.root)
+        store = self._resolved.store(name)
+        needs = [f"extract-{source}"] if source in self._resolved.specs else []
+        self._add("extract", name, needs, {"features": store.key}, store.root)
 
     def add_training(self, cell: Training) -> None:
         """A training, its scores and their metrics."""

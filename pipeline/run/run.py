@@ -74,7 +74,7 @@ def run_nodes(
         CannotWrite: the disk is full or read-only; what is finished is kept.
     """
     done = Run(resolved.folder, failures=list(resolved.probed.failures))
-    done.folder.write_recipe(resolved.config.model_dump(mode="json"))
+    done.folder.write_recipe(resolved.config.model_dump(mode="json", by_alias=True))
     for ended in execute(resolved, nodes):
         done.ended.append(ended)
         if ended.done is not None:

@@ -31,7 +31,7 @@ from tests.footage import moving_picture, write_coding, write_video
 from vadpipe.data_manifests import footage
 from vadpipe.extractors.clips import ClipRule, clip_count
 from vadpipe.extractors.errors import ExtractorError
-from vadpipe.extractors.footage import probe_file, video
+from vadpipe.extractors.footage import errors, probe_file
 from vadpipe.extractors.footage.errors import DecodeError, FrameOrderError, NoFrames, SeekMismatch
 from vadpipe.extractors.footage.guarded import end_idle, guarded_probe
 from vadpipe.extractors.footage.image_folder import IMAGE_SUFFIXES, list_images
@@ -77,7 +77,7 @@ EXTREMES = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2*
 # Not the base class and not wrong numbers of frames: those would be mistakes of ours.
 TYPED = {
     kind.__name__
-    for kind in [ExtractorError, *vars(video).values()]
+    for kind in [ExtractorError, *vars(errors).values()]
     if isinstance(kind, type) and issubclass(kind, DecodeError | ExtractorError)
 } - {DecodeError.__name__, FrameOrderError.__name__}
 suite_or_soak = functools.partial(

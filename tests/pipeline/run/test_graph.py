@@ -10,6 +10,7 @@ from tests.plugins import reread, write_distribution
 from tests.synthetic import write_tiny_scene
 from vadpipe.pipeline.run.config import ConfigError, RunConfig
 from vadpipe.pipeline.run.graph import Node, Resolved, plan, resolve_run
+from vadpipe.pipeline.store.errors import StoreError
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +158,28 @@ def test_another_version_of_a_plugin_is_trained_again(
         shutil.rmtree(tmp_path / f"plugin_a-{version}.dist-info")
     one, two = keys
     assert {name for name in one if one[name] == two[name]} == {"extract-wide", "extract-dense"}
+
+
+CHAIN = [
+    {"name": "small", "extractor": "frames", "set": {"size": [8, 12]}},
+    {"name": "other", "extractor": "frames", "set": {"size": [6, 8]}},
+    {"name": "wide", "extractor": "null", "from": ["small", "other"]},
+]
+
+
+def test_a_derived_feature_set_needs_its_source(root: Path) -> None:
+    train = [{"detector": "knn", "features": {"snippet": "wide-other"}}]
+    found = nodes(root, extract=CHAIN, train=train, fuse=[])
+    assert found["extract-wide-small"].needs == ("extract-small",)
+    assert found["train-knn"].needs == ("extract-wide-other",)
+    moved = [{**CHAIN[0], "set": {"size": [8, 16]}}, *CHAIN[1:]]
+    new = nodes(root, extract=moved, train=train, fuse=[])
+    changes = {name for name in found if found[name].key != new[name].key}
+    assert changes == {"extract-small", "extract-wide-small"}
+
+
+def test_a_source_that_comes_later_is_refused(root: Path) -> None:
+    with pytest.raises(ConfigError, match="put the section 'small' before it"):
+        nodes(root, extract=[CHAIN[2], *CHAIN[:2]], train=[], fuse=[])
+    with pytest.raises(StoreError, match="needs one feature set 'nothing'"):
+        nodes(root, extract=[{"extractor": "null", "from": "nothing"}], train=[], fuse=[])
