@@ -82,7 +82,8 @@ def run_nodes(
         if tell is not None:
             tell(ended)
         if ended.node.kind in ("score", "fuse", "evaluate"):
-            done.rows = result_rows(done.ended)
+            order = {node.name: place for place, node in enumerate(nodes)}
+            done.rows = result_rows(sorted(done.ended, key=lambda e: order[e.node.name]))
             done.folder.write_results(done.rows)
     done.failures = done.folder.write_failures(done.failures)
     return done

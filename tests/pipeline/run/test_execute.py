@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -166,57 +163,3 @@ def test_worker_processes_give_equal_results(recipe: Path) -> None:
     assert set(ours) == set(theirs)
     for name, values in ours.items():
         np.testing.assert_allclose(theirs[name], values, rtol=1e-6)
-
-
-KINDS = ("extract", "train", "score", "fuse", "evaluate", "report")
-KILLER = """
-import os, signal, sys
-from vadpipe.pipeline.run import nodes
-from vadpipe.pipeline.cli.main import main
-kind, moment = sys.argv[1:3]
-
-def killing(run):
-    def at(*given):
-        if moment == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        done = run(*given)
-        os.kill(os.getpid(), signal.SIGKILL)
-        return done
-    return at
-
-if kind == "extract":
-    from vadpipe.pipeline.run import execute
-    execute.run_extracts = killing(nodes.run_extracts)
-else:
-    nodes._RUN[kind] = killing(nodes._RUN[kind])
-sys.argv = ["vadpipe", "run", sys.argv[3]]
-main()
-"""
-
-
-def test_a_run_that_is_killed_in_every_kind_of_node_ends_equal(recipe: Path) -> None:
-    """Ten kills, before and after the work of nodes of every kind; nothing is done twice for it."""
-    undisturbed = run(load_run(recipe, ["out=calm", "cache=calm-cache"]))
-    assert not undisturbed.errors
-    drawn = np.random.default_rng(0)
-    kills = [(kind, "after") for kind in KINDS]
-    kills += [(str(drawn.choice(KINDS)), "before") for _ in range(4)]
-    for kind, moment in kills:
-        command = [sys.executable, "-c", KILLER, kind, moment, str(recipe)]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        done_before = kind not in {n.kind for n in _left(recipe)}
-        assert ended.returncode == (0 if done_before else -signal.SIGKILL), ended.stderr
-    last = run(load_run(recipe))
-    assert not last.errors and len(last.ended) == NODES
-    calm, ours = (scores_of(recipe.parent / name) for name in ("calm", "result"))
-    assert set(calm) == set(ours)
-    for name, values in calm.items():
-        np.testing.assert_array_equal(ours[name], values)
-    assert [r["micro_auc"] for r in last.rows] == [r["micro_auc"] for r in undisturbed.rows]
-
-
-def _left(recipe: Path) -> list[Any]:
-    from vadpipe.pipeline.run.nodes import is_done
-
-    resolved = resolve_run(load_run(recipe))
-    return [node for node in plan(resolved) if not is_done(resolved, node)]
