@@ -154,7 +154,7 @@ def test_other_suffixes_are_counted_in_one_line(
     with caplog.at_level(logging.WARNING):
         build(tmp_path)
     assert [r.getMessage() for r in caplog.records] == [
-        "skipped files that are no footage by their suffix: .dav (3), no suffix (1)"
+        "skipped files whose suffix is not that of a video: .dav (3), no suffix (1)"
     ]
 
 

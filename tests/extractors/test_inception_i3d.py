@@ -297,7 +297,8 @@ def test_batch_size_changes_nothing() -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 11])
 def test_any_clip_length(length: int) -> None:
-    rows = extractor(resize=(32, 40), clip_length=length).extract([moving_clip(length, 50, 60)])
+    made = extractor(resize=(32, 40), clip_length=length)
+    rows = arrays_of(made, [moving_clip(length, 50, 60)])
     assert rows["features"].shape == (1, 1, 1024)
     assert rows["features"].std() > 0
 
