@@ -95,7 +95,7 @@ class RunFolder:
         text = io.StringIO()
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
         write_text(self.results_file, text.getvalue())
         write_text(self.path / "results.json", _json({"rows": list(rows)}))
 
@@ -147,6 +147,11 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
 
     commit = git("rev-parse", "HEAD")
     return None if commit is None else {"commit": commit, "changed": bool(git("status", "-s"))}
+
+
+def _cell(value: Any) -> Any:
+    """A value in a cell of a table; settings are JSON."""
+    return json.dumps(value, default=str) if isinstance(value, Mapping | list | tuple) else value
 
 
 def _json(values: Any) -> str:
