@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pooch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.settings import Settings
@@ -98,7 +98,7 @@ class TrainSection(Settings):
     set: dict[str, Any] = Field(default_factory=dict)
     weights: str | dict[str, str] | None = None
     features: dict[str, str] = Field(default_factory=dict)
-    seeds: tuple[int, ...] | None = Field(default=None, min_length=1)
+    seeds: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     holdout: float | None = Field(default=None, ge=0, le=0.9)
 
@@ -186,7 +186,7 @@ class RunConfig(Settings):
     score: ScoreSection = ScoreSection()
     evaluate: EvaluateSection = EvaluateSection()
     report: ReportSection = ReportSection()
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     engine: Engine = Engine()
     on_corrupt: CorruptPolicy = "keep"
     max_bytes: int | None = Field(default=None, ge=0)
@@ -241,10 +241,14 @@ def load_run(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     for key, value in parse_settings(overrides).items():
-        at = values
         *sections, last = key.split(".")
+        at: Any = values
         for section in sections:
             at = _section(at, section, key)
+        if isinstance(at, list) and len(at) == 1:
+            (at,) = at
+        if not isinstance(at, dict):
+            raise ConfigError(f"--set {key}: {last} is no section with keys; name one of several")
         at[last] = value
     run = RunConfig.model_validate(values)
     base = path.resolve().parent
@@ -263,35 +267,33 @@ def load_run(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
     )
 
 
-def _section(at: dict[str, Any], name: str, key: str) -> dict[str, Any]:
-    """A table of a run file; of a list of tables, the one with this name or number follows."""
-    found = at.setdefault(name, {}) if isinstance(at, dict) else None
-    if isinstance(at, _Tables):
-        found = at.find(name)
-    if isinstance(found, list):
-        return _Tables(found)
-    if not isinstance(found, dict):
+def _section(at: Any, name: str, key: str) -> dict[str, Any] | list[Any]:
+    """The table or the list of tables under a name; of a list, the table of that name or number.
+
+    A list of one table stands for that table.
+    """
+    if isinstance(at, list):
+        tables = [table for table in at if isinstance(table, dict)]
+        found = [table for table in tables if _label(table) == name]
+        if not found and name.isdecimal() and int(name) < len(tables):
+            found = [tables[int(name)]]
+        if len(found) > 1:
+            raise ConfigError(f"--set {key}: several sections are called {name}: use a number")
+        if found:
+            return found[0]
+        if len(tables) != 1:
+            raise ConfigError(f"--set {key}: {name} is no section with keys")
+        at = tables[0]
+    inner = at.setdefault(name, {})
+    if not isinstance(inner, dict | list):
         raise ConfigError(f"--set {key}: {name} is no section with keys")
-    return found
+    return inner
 
 
-class _Tables(dict[str, Any]):
-    """A list of tables on the way to one of them; a list of one is that one."""
-
-    def __init__(self, tables: list[Any]) -> None:
-        super().__init__()
-        self._tables = tables
-
-    def find(self, name: str) -> Any:
-        for number, table in enumerate(self._tables):
-            if isinstance(table, dict) and name in (
-                str(number),
-                table.get("name"),
-                table.get("detector"),
-                table.get("extractor"),
-            ):
-                return table
-        return None
+def _label(table: dict[str, Any]) -> str:
+    """What other sections call a table."""
+    own = table.get("name") or table.get("detector") or table.get("extractor") or ""
+    return own if table.get("name") else str(own).partition(":")[0]
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:

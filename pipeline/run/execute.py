@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from distributed import Client
 from pydantic import ValidationError
 
 from ...data_manifests.atomic import CannotWrite
 from ...data_manifests.choices import choices
 from ...data_manifests.errors import VadpipeError
-from ..engine.cluster import ClusterError, open_client
+from ..engine.cluster import ClusterError, check_workers, open_client
 from ..engine.execute import TaskQueue, run_tasks
 from .config import ConfigError
 from .folder import Done
-from .graph import Node, Resolved
+from .graph import Node, Resolved, plan
 from .nodes import NodeTask, is_done, run_extracts, run_node
 
 State = Literal["done", "ran", "failed", "left out"]
@@ -42,7 +43,8 @@ class Ended:
 def chosen_nodes(nodes: Sequence[Node], only: Sequence[str]) -> list[Node]:
     """The nodes of these names and all that they need; all nodes without names.
 
-    A name is that of a node ("score-knn") or of a section ("knn": everything about it).
+    A name is that of a node ("score-near-k=1"), of what it is about ("near-k=1"), or of a section
+    with or without the kind ("near": everything about its cells; "score-near").
 
     Raises:
         ConfigError: there is no such node.
@@ -52,7 +54,7 @@ def chosen_nodes(nodes: Sequence[Node], only: Sequence[str]) -> list[Node]:
     by_name = {node.name: node for node in nodes}
     wanted: set[str] = set()
     for name in only:
-        found = [n.name for n in nodes if name in (n.name, n.subject)]
+        found = [n.name for n in nodes if name in n.called()]
         if not found:
             raise ConfigError(f"there is no node {name!r}; there are: {choices(by_name, name)}")
         wanted |= set(found)
@@ -85,6 +87,15 @@ def execute(resolved: Resolved, nodes: Sequence[Node]) -> Iterator[Ended]:
     yield from _Execution(resolved, nodes).run()
 
 
+def _dependents(nodes: Sequence[Node]) -> dict[str, set[str]]:
+    """Node -> all nodes that need it, also by others between them."""
+    found: dict[str, set[str]] = {node.name: set() for node in nodes}
+    for node in reversed(nodes):
+        for need in node.needs:
+            found[need] |= {node.name, *found[node.name]}
+    return found
+
+
 class _Execution:
     def __init__(self, resolved: Resolved, nodes: Sequence[Node]) -> None:
         self._resolved = resolved
@@ -97,6 +108,8 @@ class _Execution:
         self._device = engine.runtime().device if self._pool else engine.own_device()
         self._threads = engine.runtime().threads
         self._ended: list[Ended] = []
+        self._dependents = _dependents(plan(resolved))
+        self._ran: set[str] = set()
 
     def run(self) -> Iterator[Ended]:
         with ExitStack() as stack:
@@ -138,7 +151,7 @@ class _Execution:
                 if lost := [need for need in node.needs if need in self._failed]:
                     self._failed.add(node.name)
                     self._end(Ended(node, "left out", None, f"needs {', '.join(lost)}"))
-                elif is_done(self._resolved, node):
+                elif not self._ran.intersection(node.needs) and is_done(self._resolved, node):
                     done = self._resolved.folder.done(node.name)
                     assert done is not None and done.facts is not None
                     self._facts[node.name] = done.facts
@@ -155,29 +168,45 @@ class _Execution:
         ready = [node for node in self._ready() if node.kind == "extract"]
         if not ready:
             return
+        self._begin(ready)
         try:
             found = run_extracts(self._resolved, ready)
-        except Exception as error:  # a node that fails stops only what needs it
-            for node in ready:
-                self._fail(node, error)
+        except Exception as error:
+            if len(ready) == 1 or isinstance(error, CannotWrite | ClusterError):
+                self._fail(ready[0], error)
+                return
+            for node in ready:  # one of them cannot run: the others can
+                try:
+                    self._finish(node, run_extracts(self._resolved, [node])[node.name])
+                except Exception as own:  # a node that fails stops only what needs it
+                    self._fail(node, own)
             return
         for node in ready:
             self._finish(node, found[node.name])
+
+    def _begin(self, nodes: Iterable[Node]) -> None:
+        """Nothing that these nodes write, or that was made of it, counts as done any more."""
+        for node in nodes:
+            self._resolved.folder.forget([node.name, *self._dependents[node.name]])
 
     def _task(self, node: Node) -> NodeTask:
         facts = {need: self._facts[need] for need in node.needs}
         return NodeTask(node, self._resolved, facts, self._device, self._threads)
 
     def _ready_tasks(self) -> list[NodeTask]:
-        return [
-            self._task(node)
-            for node in self._ready()
-            if node.kind != "extract" and node.name not in self._given
-        ]
+        # Two trainings with one key would write to one folder: the second waits, and finds it.
+        keys = {self._open[name].key for name in self._given if name in self._open}
+        tasks = []
+        for node in self._ready():
+            if node.kind != "extract" and node.name not in self._given and node.key not in keys:
+                keys.add(node.key)
+                tasks.append(self._task(node))
+        return tasks
 
     def _here(self) -> Iterator[None]:
         """One node in this process, then look again what has become ready."""
         for task in self._ready_tasks()[:1]:
+            self._begin([task.node])
             try:
                 done = run_node(task)
             except Exception as error:  # a node that fails stops only what needs it
@@ -195,9 +224,7 @@ class _Execution:
             if not tasks:
                 return
             if not opened:
-                opened.append(
-                    stack.enter_context(open_client(self._resolved.config.engine, threads=1))
-                )
+                opened.append(self._open_workers(stack))
             queue: TaskQueue[NodeTask] = TaskQueue()
             self._give(queue, tasks)
             for outcome in run_tasks(opened[0], run_node, queue):
@@ -213,12 +240,21 @@ class _Execution:
 
     def _give(self, queue: TaskQueue[NodeTask], tasks: Sequence[NodeTask]) -> None:
         for task in tasks:
+            self._begin([task.node])
             self._given.add(task.node.name)
             queue.add(task)
+
+    def _open_workers(self, stack: ExitStack) -> Client:
+        config = self._resolved.config
+        client = stack.enter_context(open_client(config.engine, threads=1))
+        if config.engine.scheduler is not None:
+            check_workers(client, [config.out.absolute(), config.cache_root])
+        return client
 
     def _finish(self, node: Node, done: Done) -> None:
         self._resolved.folder.write_done(node.name, done)
         self._facts[node.name] = done.facts or {}
+        self._ran.add(node.name)
         self._end(Ended(node, "ran", done))
 
     def _fail(self, node: Node, error: BaseException) -> None:

@@ -80,6 +80,11 @@ class RunFolder:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
+    def forget(self, nodes: Iterable[str]) -> None:
+        """Delete what is noted of nodes: one of them begins to write, or what it needs does."""
+        for node in nodes:
+            (self._nodes / f"{node}.json").unlink(missing_ok=True)
+
     def write_done(self, node: str, done: Done) -> None:
         """Note that a node has ended; this is the last that it writes."""
         write_text(self._nodes / f"{node}.json", _json(asdict(done)))

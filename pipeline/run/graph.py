@@ -15,10 +15,16 @@ from typing import Any, Literal
 from ...data_manifests.choices import choices
 from ...data_manifests.record import Manifest, ManifestError
 from ...data_manifests.table import read_manifest, write_manifest
+from ...detectors.base import Detector
+from ...extractors.weights.slots import recorded
+from ..bags import find_stores
 from ..engine.extractor_spec import ExtractorSpec, resolve_extractor
-from ..models import make_detector
+from ..engine.weights import find_weights
+from ..models import imported_contents, make_detector
 from ..probe import probe_files
 from ..registry import DETECTORS
+from ..scores.folder import SCORE_VERSION
+from ..store.errors import StoreError
 from ..store.feature_store import FeatureStore, store_like
 from ..store.keys import canonical_json, key_of
 from ..store.probe_table import Probed
@@ -96,6 +102,7 @@ class Node:
         target: the path that it makes.
         training: of a node of kind "train" or "score".
         features: of a training: role -> `[[extract]]` section, or feature set of the cache.
+        section: the section that it comes from.
         parts: of a fusion: name of what is fused -> weight.
         method: of a fusion.
     """
@@ -107,6 +114,7 @@ class Node:
     target: Path
     training: Training | None = None
     features: tuple[tuple[str, str], ...] = ()
+    section: str = ""
     parts: tuple[tuple[str, float], ...] = ()
     method: str = "sum"
 
@@ -114,6 +122,11 @@ class Node:
     def name(self) -> str:
         """Unique in its run, and the name of its file."""
         return f"{self.kind}-{self.subject}"
+
+    def called(self) -> set[str]:
+        """All names that choose it."""
+        section = self.section or self.subject
+        return {self.name, self.subject, section, f"{self.kind}-{section}"}
 
 
 def specs_of(config: RunConfig) -> dict[str, ExtractorSpec]:
@@ -168,6 +181,7 @@ def resolve_run(config: RunConfig, *, write: bool = True) -> Resolved:
         ManifestError: the videos cannot be listed.
         ExtractorError, WeightsError: an extractor cannot be made.
     """
+    config = config.model_copy(update={"cache": config.cache_root})  # workers have other homes
     section = config.manifest
     specs = specs_of(config)  # before anything is opened: missing weights are an error at once
     if section.file is not None:
@@ -218,7 +232,7 @@ def trainings_of(section: TrainSection, seed: int) -> Iterator[Training]:
 def _word(value: Any) -> str:
     """A value of a grid as part of a file name."""
     text = value if isinstance(value, str) else canonical_json(value)
-    return "".join(c if c.isalnum() or c in "._" else "_" for c in text).strip("_") or "none"
+    return "".join(c if c.isalnum() or c in "._-" else "_" for c in text).strip("_") or "none"
 
 
 class _Planner:
@@ -227,6 +241,7 @@ class _Planner:
     def __init__(self, resolved: Resolved) -> None:
         self._resolved = resolved
         self._folder = resolved.folder
+        self._section = ""  # of the nodes that are added now
         self.nodes: dict[str, Node] = {}
 
     def _add(
@@ -240,7 +255,7 @@ class _Planner:
     ) -> Node:
         before = tuple(dict.fromkeys(needs))
         key = key_of({"node": kind, **what, "needs": {n: self.nodes[n].key for n in before}})
-        node = Node(kind, subject, before, key, target, **more)
+        node = Node(kind, subject, before, key, target, section=self._section, **more)
         if node.name in self.nodes:
             raise ConfigError(f"two nodes are called {node.name}: set name in one of the sections")
         self.nodes[node.name] = node
@@ -258,6 +273,7 @@ class _Planner:
 
     def add_training(self, cell: Training) -> None:
         """A training, its scores and their metrics."""
+        self._section = cell.section.label
         resolved, config = self._resolved, self._resolved.config
         detector = make_detector(cell.section.detector, cell.settings)
         features = self._features_of(cell.section, detector.needs)
@@ -267,8 +283,9 @@ class _Planner:
             "detector": detector.name,
             "version": detector.version,
             "config": detector.config.for_key(),
-            "weights": cell.section.weights,
+            "weights": self._weights_of(detector, cell.section),
             "features": features,
+            "sets": self._numbers_of(features, detector.needs, train),
             "seed": cell.seed,
             "holdout": cell.section.holdout,
             "records": train.digest,
@@ -280,6 +297,7 @@ class _Planner:
         node = self._add("train", cell.name, needs, what, models, training=cell, features=chosen)
         scored = resolved.scored()
         what = {
+            "scores": SCORE_VERSION,
             "records": scored.digest,
             "contents": _contents(scored, resolved.probed),
             "events": config.score.events.model_dump(mode="json"),
@@ -287,6 +305,33 @@ class _Planner:
         target = self._folder.scores(cell.name).run_file
         self._add("score", cell.name, [node.name], what, target, training=cell)
         self._add_metrics(cell.name, f"score-{cell.name}")
+
+    def _weights_of(self, detector: Detector[Any], section: TrainSection) -> Any:
+        """What stands for the weights that a training starts from: their hashes."""
+        cache = self._resolved.config.cache_root
+        found = find_weights(
+            detector.name, detector.networks_for(detector.config), section.weights, cache
+        )
+        return recorded(found)
+
+    def _numbers_of(
+        self, features: Mapping[str, str], needs: Sequence[str], train: Manifest
+    ) -> dict[str, Any]:
+        """What stands for the numbers of feature sets that the run itself does not make.
+
+        Their keys, and the checksums of those that were imported. A set that is not there has
+        none: its training fails, and says what to do.
+        """
+        resolved = self._resolved
+        roles = [role for role in needs if features.get(role) not in resolved.specs]
+        found = {v: row for v, row in resolved.probed.rows.items()}
+        rows = {r.video_id: found[r.video_id] for r in train.records if r.video_id in found}
+        try:
+            stores = find_stores(resolved.config.cache_root, roles, rows, features)
+        except StoreError:
+            return {}
+        keys = {role: store.key for role, store in stores.items()}
+        return {**keys, **imported_contents(stores, rows)}
 
     def _features_of(self, section: TrainSection, needs: Sequence[str]) -> dict[str, str]:
         """Role -> the run's own feature set by its section, or one of the cache by its name."""
@@ -314,10 +359,11 @@ class _Planner:
 
     def add_fusion(self, section: FuseSection, trainings: Mapping[str, list[Training]]) -> None:
         """A fusion; where its parts have several seeds each, one fusion for each seed."""
+        self._section = section.name
         for suffix, parts in _fusions(section, trainings, self.nodes):
             name = f"{section.name}{suffix}"
             needs = [self._scores_of(part) for part in parts]
-            what = {"parts": parts, "method": section.method}
+            what = {"scores": SCORE_VERSION, "parts": parts, "method": section.method}
             target = self._folder.scores(name).run_file
             self._add(
                 "fuse",
@@ -341,6 +387,7 @@ class _Planner:
         for subject in chosen:
             needs = [self._scores_of(subject)]
             needs += [n for n in (f"evaluate-{subject}",) if n in self.nodes]
+            self._section = self.nodes[needs[0]].section
             self._add("report", subject, needs, {}, self._folder.scores(subject).page)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from ..engine.planning import estimate
 from ..extract import barred_by_quarantine, engine_for, plans_of
 from .execute import Ended
+from .folder import Done
 from .graph import Node, Resolved
 from .nodes import is_done
 
@@ -70,15 +71,14 @@ def ended_lines(ended: Ended) -> list[str]:
     return [f"{name}: {line}" for line in ended.done.lines]
 
 
-def result_rows(ended: Sequence[Ended]) -> list[dict[str, Any]]:
+def result_rows(kept: Sequence[tuple[Node, Done]]) -> list[dict[str, Any]]:
     """A row for each training or fusion that was scored, with its metrics."""
     metrics: dict[str, Mapping[str, Any]] = {}
-    for each in ended:
-        if each.done is not None and each.node.kind == "evaluate":
-            metrics[each.node.subject] = (each.done.facts or {}).get("metrics", {})
-    rows = []
-    for each in ended:
-        if each.done is not None and each.node.kind in ("score", "fuse"):
-            row = dict((each.done.facts or {}).get("row", {}))
-            rows.append({**row, **metrics.get(each.node.subject, {})})
-    return rows
+    for node, done in kept:
+        if node.kind == "evaluate":
+            metrics[node.subject] = (done.facts or {}).get("metrics", {})
+    return [
+        {**dict((done.facts or {}).get("row", {})), **metrics.get(node.subject, {})}
+        for node, done in kept
+        if node.kind in ("score", "fuse")
+    ]

@@ -144,6 +144,7 @@ def _score(task: NodeTask) -> Done:
         ),
         events=config.score.events,
         settled=list(resolved.specs.values()),
+        max_bytes=config.max_bytes,
         command="vadpipe run",
     )
     line = f"{len(done.videos)} videos scored, {done.events} events"
@@ -187,7 +188,9 @@ def _facts_of(folder: ScoreFolder, videos: int, events: int) -> dict[str, Any]:
 def _evaluate(task: NodeTask) -> Done:
     resolved, node = task.resolved, task.node
     config = resolved.config.evaluate
-    path = resolved.folder.scores(node.subject).path
+    folder = resolved.folder.scores(node.subject)
+    path = folder.path
+    folder.remove_metrics()  # no page shows those of other settings
     try:
         done = evaluate_scores(
             path, resolved.scored(), align=config.align, replicates=config.bootstrap

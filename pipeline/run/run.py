@@ -9,7 +9,7 @@ from typing import Any
 from ..store.failures import Failure
 from .config import RunConfig
 from .execute import Ended, execute
-from .folder import RunFolder
+from .folder import Done, RunFolder
 from .graph import Node, Resolved, plan, resolve_run
 from .listing import result_rows
 
@@ -74,6 +74,7 @@ def run_nodes(
         CannotWrite: the disk is full or read-only; what is finished is kept.
     """
     done = Run(resolved.folder, failures=list(resolved.probed.failures))
+    every = plan(resolved)
     done.folder.write_recipe(resolved.config.model_dump(mode="json", by_alias=True))
     for ended in execute(resolved, nodes):
         done.ended.append(ended)
@@ -82,11 +83,20 @@ def run_nodes(
         if tell is not None:
             tell(ended)
         if ended.node.kind in ("score", "fuse", "evaluate"):
-            order = {node.name: place for place, node in enumerate(nodes)}
-            done.rows = result_rows(sorted(done.ended, key=lambda e: order[e.node.name]))
+            done.rows = result_rows(kept(resolved, every))
             done.folder.write_results(done.rows)
-    done.failures = done.folder.write_failures(done.failures)
+    left = kept(resolved, every)
+    done.rows = result_rows(left)
+    done.folder.write_results(done.rows)
+    before = [f for _, other in left for f in other.failures]
+    done.failures = done.folder.write_failures([*done.failures, *before])
     return done
+
+
+def kept(resolved: Resolved, nodes: Sequence[Node]) -> list[tuple[Node, Done]]:
+    """What is noted of nodes with the key that they have now, whichever run did them."""
+    found = ((node, resolved.folder.done(node.name)) for node in nodes)
+    return [(node, done) for node, done in found if done is not None and done.key == node.key]
 
 
 def run(config: RunConfig) -> Run:

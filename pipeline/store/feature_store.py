@@ -48,7 +48,7 @@ from .shard import (
     shard_name,
     verify_shard,
 )
-from .sharded_array import Part, ShardedArray
+from .sharded_array import Part, ShardedArray, forget_maps
 
 _PART_NAME = re.compile(r"(\d{9,})-[0-9a-f]{32}\.parquet")
 
@@ -443,6 +443,7 @@ class FeatureStore:
 
     def remove_video(self, content_id: str) -> None:
         """Delete the shards of a video."""
+        forget_maps(self.video_folder(content_id))
         shutil.rmtree(self.video_folder(content_id), ignore_errors=True)
 
 

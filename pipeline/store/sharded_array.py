@@ -178,3 +178,12 @@ def _check(path: Path, axis: str, name: str, size: int) -> _Extent | None:
     if offset is None or offset + dtype.itemsize * int(np.prod(shape)) > size:
         raise StoreError(f"{path}: {name!r} is not wholly in the file")
     return _Extent(offset, shape, dtype)
+
+
+def forget_maps(folder: Path) -> None:
+    """Let go of the maps of files under a folder that is deleted: they would keep its blocks."""
+    inside = f"{folder}/"
+    with _lock:
+        for kept in (_open, _checked):
+            for key in [key for key in kept if key[0].startswith(inside)]:
+                del kept[key]

@@ -56,6 +56,15 @@ def test_settings_reach_into_lists_by_name_and_number(recipe: Path) -> None:
     assert config.seed == 3
 
 
+def test_a_setting_of_the_wrong_section_is_never_changed(recipe: Path) -> None:
+    """A name is that of a section; a detector's name only where there is no other."""
+    with pytest.raises(ConfigError, match="no section with keys"):
+        load_run(recipe, ["train.detector=x"])
+    with pytest.raises(ConfigError, match="no section with keys"):
+        load_run(recipe, ["train.mil_ranking.seeds=[1]"])
+    assert load_run(recipe, ["fuse.method=max"]).fuse[0].method == "max"  # a list of one
+
+
 def test_a_single_table_is_a_list_of_one(recipe: Path) -> None:
     recipe.write_text(RECIPE.partition("[[train]]")[0] + '[train]\ndetector = "knn"\n')
     assert [s.detector for s in load_run(recipe).train] == ["knn"]

@@ -141,6 +141,40 @@ def test_a_failed_branch_stops_only_what_needs_it(
     assert states(mended)["ran"] == 9 and not mended.errors
 
 
+def test_half_written_results_of_other_settings_are_not_done(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run with other settings is killed after it has overwritten scores; then the first again."""
+    first = scores_of(run(load_run(recipe)).folder.path)
+
+    def killed(task: NodeTask) -> Any:
+        done = run_node(task)
+        if task.node.name == "score-near":
+            raise KeyboardInterrupt
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execute_module, "run_node", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(load_run(recipe, ["train.near.set.k=2"]))
+    again = run(load_run(recipe))
+    ran = {ended.node.name for ended in again.ended if ended.state == "ran"}
+    assert {"score-near", "evaluate-near", "fuse-late", "report-late"} <= ran
+    for name, values in scores_of(again.folder.path).items():
+        np.testing.assert_array_equal(values, first[name])
+
+
+def test_a_feature_set_that_cannot_be_made_stops_no_other(recipe: Path) -> None:
+    """Pixels are kept only within a limit, which this recipe does not state."""
+    text = recipe.read_text().replace(
+        "[[train]]", '[[extract]]\nextractor = "frames"\n[[train]]', 1
+    )
+    recipe.write_text(text)
+    done = run(load_run(recipe))
+    assert [e.node.name for e in done.ended if e.state == "failed"] == ["extract-frames"]
+    assert states(done)["ran"] == NODES
+
+
 def test_only_some_nodes_and_what_they_need(recipe: Path) -> None:
     resolved = resolve_run(load_run(recipe))
     nodes = plan(resolved)
@@ -153,6 +187,9 @@ def test_only_some_nodes_and_what_they_need(recipe: Path) -> None:
         chosen_nodes(nodes, ["nothing"])
     done = run_nodes(resolved, chosen_nodes(nodes, ["score-near"]))
     assert states(done) == {"ran": 3}
+    every = {node.name for node in chosen_nodes(nodes, ["far"])}
+    assert {"score-far-k=1", "score-far-k=2", "train-far-k=1"} <= every
+    assert "extract-dense" not in every
 
 
 def test_worker_processes_give_equal_results(recipe: Path) -> None:
