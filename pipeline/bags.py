@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,7 +168,9 @@ def find_stores(
     found: dict[str, FeatureStore] = {}
     stores = list_stores(cache)
     for role in needs:
-        candidates = [s for s in stores if _has_role(s, role)]
+        candidates = [
+            s for s in stores if has_role((spec["role"] for spec in s.array_specs()), role)
+        ]
         wanted = (named or {}).get(role)
         if wanted is not None:
             candidates = [
@@ -207,11 +209,9 @@ def missing_videos(
     return gaps
 
 
-def _has_role(store: FeatureStore, role: str) -> bool:
-    return any(
-        spec["role"] == role or str(spec["role"]).startswith(f"{role}/")
-        for spec in store.array_specs()
-    )
+def has_role(roles: Iterable[str | None], role: str) -> bool:
+    """Whether arrays with these roles have a role, or a variant of it ("patch/2x3")."""
+    return any(own == role or str(own).startswith(f"{role}/") for own in roles)
 
 
 def import_name(store: FeatureStore) -> str | None:

@@ -17,7 +17,7 @@ from ..engine.cluster import ClusterError, check_workers, open_client
 from ..engine.execute import TaskQueue, run_tasks
 from .config import ConfigError
 from .folder import Done
-from .graph import Node, Resolved, plan
+from .graph import Node, Resolved
 from .nodes import NodeTask, is_done, run_extracts, run_node
 
 State = Literal["done", "ran", "failed", "left out"]
@@ -64,7 +64,7 @@ def chosen_nodes(nodes: Sequence[Node], only: Sequence[str]) -> list[Node]:
     return [node for node in nodes if node.name in wanted]
 
 
-def execute(resolved: Resolved, nodes: Sequence[Node]) -> Iterator[Ended]:
+def execute(resolved: Resolved, nodes: Sequence[Node], every: Sequence[Node]) -> Iterator[Ended]:
     """Run nodes as soon as what they need is done.
 
     Feature sets that are ready at the same time are extracted together, in this process' own
@@ -76,6 +76,8 @@ def execute(resolved: Resolved, nodes: Sequence[Node]) -> Iterator[Ended]:
             The run.
         nodes:
             See `plan` and `chosen_nodes`; each comes after those that it needs.
+        every:
+            All nodes of the run: what needs a node that begins is not done any more.
 
     Yields:
         Every node once, as it ends.
@@ -84,7 +86,7 @@ def execute(resolved: Resolved, nodes: Sequence[Node]) -> Iterator[Ended]:
         ClusterError: the cluster cannot be used.
         CannotWrite: the disk is full or read-only; what is finished is kept.
     """
-    yield from _Execution(resolved, nodes).run()
+    yield from _Execution(resolved, nodes, every).run()
 
 
 def _dependents(nodes: Sequence[Node]) -> dict[str, set[str]]:
@@ -97,7 +99,7 @@ def _dependents(nodes: Sequence[Node]) -> dict[str, set[str]]:
 
 
 class _Execution:
-    def __init__(self, resolved: Resolved, nodes: Sequence[Node]) -> None:
+    def __init__(self, resolved: Resolved, nodes: Sequence[Node], every: Sequence[Node]) -> None:
         self._resolved = resolved
         self._open = {node.name: node for node in nodes}
         self._facts: dict[str, Mapping[str, Any]] = {}
@@ -108,7 +110,7 @@ class _Execution:
         self._device = engine.runtime().device if self._pool else engine.own_device()
         self._threads = engine.runtime().threads
         self._ended: list[Ended] = []
-        self._dependents = _dependents(plan(resolved))
+        self._dependents = _dependents(every)
         self._ran: set[str] = set()
 
     def run(self) -> Iterator[Ended]:

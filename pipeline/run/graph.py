@@ -17,7 +17,7 @@ from ...data_manifests.record import Manifest, ManifestError
 from ...data_manifests.table import read_manifest, write_manifest
 from ...detectors.base import Detector
 from ...extractors.weights.slots import recorded
-from ..bags import find_stores
+from ..bags import find_stores, has_role
 from ..engine.extractor_spec import ExtractorSpec, resolve_extractor
 from ..engine.weights import find_weights
 from ..models import imported_contents, make_detector
@@ -324,7 +324,7 @@ class _Planner:
         """
         resolved = self._resolved
         roles = [role for role in needs if features.get(role) not in resolved.specs]
-        found = {v: row for v, row in resolved.probed.rows.items()}
+        found = resolved.probed.rows
         rows = {r.video_id: found[r.video_id] for r in train.records if r.video_id in found}
         try:
             stores = find_stores(resolved.config.cache_root, roles, rows, features)
@@ -431,8 +431,7 @@ def _matches(wanted: str, scored: Sequence[str]) -> list[str]:
 
 
 def _has_role(spec: ExtractorSpec, role: str) -> bool:
-    roles = (str(array.role) for array in spec.make().arrays)
-    return any(own == role or own.startswith(f"{role}/") for own in roles)
+    return has_role((array.role for array in spec.make().arrays), role)
 
 
 def _contents(manifest: Manifest, probed: Probed) -> dict[str, str]:

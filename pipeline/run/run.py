@@ -76,7 +76,7 @@ def run_nodes(
     done = Run(resolved.folder, failures=list(resolved.probed.failures))
     every = plan(resolved)
     done.folder.write_recipe(resolved.config.model_dump(mode="json", by_alias=True))
-    for ended in execute(resolved, nodes):
+    for ended in execute(resolved, nodes, every):
         done.ended.append(ended)
         if ended.done is not None:
             done.failures += ended.done.failures
