@@ -35,6 +35,7 @@ LEAST_EXPONENT = -100  # of a scale: a map of smaller numbers than 2^-86 loses d
 GZIP_AT_MOST = 1100  # gzip packs at most 1032 bytes into one
 MOST_BYTES = 1 << 26  # of one chunk, and of one row
 CHUNK_BYTES = 1 << 18
+MOST_STORED = np.float32(2**15 - 16)  # the largest float16 below 2^15: its value is never infinite
 
 Share = tuple[float, float]
 
@@ -161,8 +162,9 @@ def _write_map(file: h5py.File, name: str, values: NDArray[np.float32], share: S
         **({"shuffle": True, "compression": "gzip", "compression_opts": 1} if n else {}),
     )
     for at in blocks:
-        block = np.asarray(values[at : at + rows], np.float32)
-        dataset[at : at + rows] = (block / np.float32(scale)).astype(np.float16)
+        block = np.asarray(values[at : at + rows], np.float32) / np.float32(scale)
+        np.clip(block, -MOST_STORED, MOST_STORED, out=block, where=np.isfinite(block))
+        dataset[at : at + rows] = block.astype(np.float16)
     dataset.attrs["scale"] = scale
     dataset.attrs["covered"] = share
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -110,6 +110,7 @@ def test_a_map_is_one_plain_data_set_chunked_by_rows(tmp_path: Path):
     ),
     name=st.text(min_size=1, max_size=20).filter(lambda t: t.isprintable()),
 )
+@example(values=np.full((1, 1, 1), 3.401993e38, np.float32), name="0")
 @settings(max_examples=50, deadline=None)
 def test_any_map_of_any_name_comes_back(tmp_path_factory, values: np.ndarray, name: str):
     out = tmp_path_factory.mktemp("out")
@@ -123,6 +124,14 @@ def test_any_map_of_any_name_comes_back(tmp_path_factory, values: np.ndarray, na
     assert (np.abs(read[finite] - exact) <= bound).all()
     opened = ScoreFolder(out).maps("v")
     assert opened is not None and set(opened.maps) == {name, "b"}
+
+
+@pytest.mark.parametrize("value", [3.401993e38, np.finfo(np.float32).max])
+def test_the_largest_numbers_stay_finite(tmp_path: Path, value: float):
+    values = np.array([[[value, -value, np.inf, -np.inf, np.nan]]], np.float32)
+    write_maps(maps_of(tmp_path, "v"), scores_with({"m": values}), "", {})
+    read = ScoreFolder(tmp_path).read_map("v", "m")
+    np.testing.assert_allclose(read, values, rtol=1 / 2048)
 
 
 @pytest.mark.parametrize("unit", [1e-30, 1e-6, 1.0, 1e6, 1e38])
