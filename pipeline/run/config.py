@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pooch
 from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
+from ...data_manifests.choices import choices
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.settings import Settings
 from ...extractors.base import PrecisionRequest
@@ -125,11 +126,21 @@ class FuseSection(Settings):
         name: what the result is called.
         scores: name of a training (or of a fusion before this one) -> weight.
         method: "sum" adds weighted quantiles, "max" takes the largest.
+        columns: name -> which of its score columns is used; "score" where it is not named.
     """
 
     name: str = Field(pattern=NAME)
     scores: dict[str, float] = Field(min_length=1)
     method: Literal["sum", "max"] = "sum"
+    columns: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _known_columns(self) -> FuseSection:
+        for name in self.columns:
+            if name not in self.scores:
+                known = choices(self.scores, name)
+                raise ValueError(f"columns: {name!r} is not fused here; these are: {known}")
+        return self
 
 
 class ScoreSection(Settings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from distributed import Client
@@ -172,7 +172,7 @@ class _Execution:
             return
         self._begin(ready)
         try:
-            found = run_extracts(self._resolved, ready)
+            found = self._together(ready)
         except Exception as error:
             if len(ready) == 1 or isinstance(error, CannotWrite | ClusterError):
                 self._fail(ready[0], error)
@@ -185,6 +185,19 @@ class _Execution:
             return
         for node in ready:
             self._finish(node, found[node.name])
+
+    def _together(self, nodes: Sequence[Node]) -> dict[str, Done]:
+        """Extract feature sets at once; each ends with its own failures.
+
+        A video that fails for one of them fails for all, as it is read once: then each is run
+        alone, which has only such videos left to do.
+        """
+        found = run_extracts(self._resolved, nodes)
+        if len(nodes) > 1 and any(done.failures for done in found.values()):
+            for node in nodes:
+                alone = run_extracts(self._resolved, [node])[node.name]
+                found[node.name] = replace(found[node.name], failures=alone.failures)
+        return found
 
     def _begin(self, nodes: Iterable[Node]) -> None:
         """Nothing that these nodes write, or that was made of it, counts as done any more."""

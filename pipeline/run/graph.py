@@ -105,6 +105,7 @@ class Node:
         section: the section that it comes from.
         parts: of a fusion: name of what is fused -> weight.
         method: of a fusion.
+        columns: of a fusion: name of what is fused -> its score column, where it is not "score".
     """
 
     kind: Kind
@@ -117,6 +118,7 @@ class Node:
     section: str = ""
     parts: tuple[tuple[str, float], ...] = ()
     method: str = "sum"
+    columns: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -360,10 +362,13 @@ class _Planner:
     def add_fusion(self, section: FuseSection, trainings: Mapping[str, list[Training]]) -> None:
         """A fusion; where its parts have several seeds each, one fusion for each seed."""
         self._section = section.name
-        for suffix, parts in _fusions(section, trainings, self.nodes):
+        for suffix, names in _fusions(section, trainings, self.nodes):
             name = f"{section.name}{suffix}"
+            parts = {names[given]: weight for given, weight in section.scores.items()}
+            columns = {names[given]: column for given, column in section.columns.items()}
             needs = [self._scores_of(part) for part in parts]
             what = {"scores": SCORE_VERSION, "parts": parts, "method": section.method}
+            what |= {"columns": columns} if columns else {}
             target = self._folder.scores(name).run_file
             self._add(
                 "fuse",
@@ -373,6 +378,7 @@ class _Planner:
                 target,
                 parts=tuple(parts.items()),
                 method=section.method,
+                columns=tuple(columns.items()),
             )
             self._add_metrics(name, f"fuse-{name}")
 
@@ -393,8 +399,8 @@ class _Planner:
 
 def _fusions(
     section: FuseSection, trainings: Mapping[str, list[Training]], nodes: Mapping[str, Node]
-) -> Iterator[tuple[str, dict[str, float]]]:
-    """(suffix, parts) of the fusions of a section."""
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """(suffix, name in the section -> what is fused) of the fusions of a section."""
     seeded: dict[str, dict[int, str]] = {}
     for name in section.scores:
         cells = trainings.get(name, [])
@@ -407,19 +413,13 @@ def _fusions(
             )
         seeded[name] = {cell.seed: cell.name for cell in cells}
     if not seeded:
-        yield "", dict(section.scores)
+        yield "", {name: name for name in section.scores}
         return
     seeds = list(next(iter(seeded.values())))
     if any(list(cells) != seeds for cells in seeded.values()):
         raise ConfigError(f"fuse {section.name}: its parts were trained with different seeds")
     for seed in seeds:
-        yield (
-            f"-s{seed}",
-            {
-                seeded[name][seed] if name in seeded else name: weight
-                for name, weight in section.scores.items()
-            },
-        )
+        yield f"-s{seed}", {n: seeded[n][seed] if n in seeded else n for n in section.scores}
 
 
 def _matches(wanted: str, scored: Sequence[str]) -> list[str]:

@@ -168,6 +168,7 @@ def _fuse(task: NodeTask) -> Done:
         folder.path,
         weights=dict(node.parts) if node.method == "sum" else None,
         method="sum" if node.method == "sum" else "max",
+        columns=dict(node.columns),
         events=resolved.config.score.events,
         command="vadpipe run",
     )
@@ -175,7 +176,7 @@ def _fuse(task: NodeTask) -> Done:
     row = {
         "name": node.subject,
         "detector": f"fuse {node.method}",
-        "settings": dict(node.parts),
+        "settings": {**dict(node.parts), **({"columns": c} if (c := dict(node.columns)) else {})},
         **_facts_of(folder, len(done.videos), done.events),
     }
     return Done(node.key, (line,), tuple(done.failures), {"row": row})

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from tests.synthetic import write_tiny_scene
+from vadpipe.extractors.errors import ExtractorError
+from vadpipe.extractors.null import NullFeatures
 from vadpipe.pipeline.run import execute as execute_module
 from vadpipe.pipeline.run.config import ConfigError, load_run
 from vadpipe.pipeline.run.execute import chosen_nodes
@@ -173,6 +176,38 @@ def test_a_feature_set_that_cannot_be_made_stops_no_other(recipe: Path) -> None:
     done = run(load_run(recipe))
     assert [e.node.name for e in done.ended if e.state == "failed"] == ["extract-frames"]
     assert states(done)["ran"] == NODES
+
+
+def test_a_video_that_fails_for_one_feature_set_fails_for_no_other(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are computed in one pass over each video; one of them always fails."""
+    extract = NullFeatures.extract
+
+    def failing(self: NullFeatures, clips: Any) -> Any:
+        if self.config.stride == 8:
+            raise ExtractorError("not this one")
+        return extract(self, clips)
+
+    monkeypatch.setattr(NullFeatures, "extract", failing)
+    ended = {e.node.name: e for e in run(load_run(recipe)).ended}
+    wide, dense = (ended[f"extract-{name}"].done for name in ("wide", "dense"))
+    assert wide is not None and not wide.failures
+    assert dense is not None and len(dense.failures) == 4
+    assert {f.message for f in dense.failures} == {"not this one"}
+    assert ended["score-far-k=1"].state == "ran" and ended["train-near"].state == "failed"
+
+
+def test_a_fusion_uses_the_columns_that_it_names(recipe: Path) -> None:
+    recipe.write_text(
+        recipe.read_text().replace("[report]", 'columns = { near = "score" }\n[report]')
+    )
+    (late,) = [e for e in run(load_run(recipe)).ended if e.node.name == "fuse-late"]
+    assert late.node.columns == (("near", "score"),)
+    with pytest.raises(ValidationError, match=r"'nea' is not fused here.*near"):
+        load_run(recipe, ["fuse.late.columns.nea=score"])
+    wrong = run(load_run(recipe, ["fuse.late.columns.near=nothing"]))
+    assert "nothing" in {e.node.name: e.error for e in wrong.ended}["fuse-late"]
 
 
 def test_only_some_nodes_and_what_they_need(recipe: Path) -> None:
