@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from .base import Config
@@ -34,7 +34,11 @@ ROWS_AT_ONCE = 8192  # crops x snippets that go through the network together
 class RTFMConfig(MILConfig):
     """Settings of `rtfm`."""
 
-    top_k: int = Field(default=3, ge=1, description="k = floor(T / 10) snippets (SSRL Sect. 4.2)")
+    top_k: int = Field(
+        default=3,
+        ge=1,
+        description="k snippets; where it is not given floor(segments / 10) (SSRL Sect. 4.2)",
+    )
     dropout: float = Field(default=0.7, ge=0, lt=1, description="share of units (reference code)")
     margin: float = Field(default=100.0, gt=0, description="epsilon, SSRL Sect. 4.2 and eq. 8")
     magnitude_weight: float = Field(default=1e-4, ge=0, description="lambda_fm, SSRL Sect. 4.2")
@@ -56,6 +60,15 @@ class RTFMConfig(MILConfig):
         default=True, description="convolution after the concatenation: reference code, not eq. 3"
     )
     vtr: bool = Field(default=True, description="video temporal relation (SSRL Table 4)")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _top_k_follows(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "top_k" not in values:
+            segments = values.get("segments")
+            if isinstance(segments, int):  # anything else is answered by its own field
+                return {**values, "top_k": max(1, segments // 10)}
+        return values
 
 
 @dataclass(frozen=True)

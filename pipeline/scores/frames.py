@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...data_manifests.errors import VadpipeError
+from .exact_mean import covering_mean, covering_sum
 
 
 class MetricsError(VadpipeError, ValueError):
@@ -21,7 +20,8 @@ def expand_to_frames(
 
     Windows may overlap, leave gaps and reach over the borders, in any order. A frame that no window
     covers takes the score of the nearest covered frame (of the earlier one where two are equally
-    near). A frame under exactly one window gets its score bit by bit, so that ties stay ties.
+    near). The mean is rounded once: frames under the same scores tie, in any order and whatever
+    lies elsewhere in the video. A frame under exactly one window gets its score bit by bit.
 
     Args:
         frame_start:
@@ -63,28 +63,20 @@ def expand_to_frames(
     values = values[touching]
     begin = np.maximum(first[touching], start) - start  # (m,)
     end = np.minimum(last[touching], stop) - start  # (m,)
-    frames = stop - start
+    # Between two borders all frames have the same windows: a place is one such stretch.
+    borders = np.unique(np.concatenate([begin, end, [0, stop - start]]))
+    lengths = np.diff(borders)  # (places,)
+    begin, end = np.searchsorted(borders, begin), np.searchsorted(borders, end)
 
-    def covering_sum(weights: NDArray[Any]) -> NDArray[Any]:
-        """Sum of the weights of the windows over each frame, by differences at their borders."""
-        steps = np.zeros(frames + 1, dtype=weights.dtype)
-        np.add.at(steps, begin, weights)
-        np.subtract.at(steps, end, weights)
-        return np.cumsum(steps[:-1])
-
-    count = covering_sum(np.ones(len(values), dtype=np.int64))  # (frames,)
-    # Sums of floats round; sums of row numbers do not. Where one window covers a
-    # frame, the sum of numbers is that window's number.
-    row = covering_sum(np.arange(len(values)))
-    result = values[np.where(count == 1, row, 0)]
+    count = covering_sum(begin, end, np.ones(len(values), dtype=np.int64), len(lengths))
     if count.max() > 1:
-        many = count > 1
-        mean = covering_sum(values)[many] / count[many]
-        result[many] = np.clip(mean, values.min(), values.max())  # despite rounding
-
-    covered = np.flatnonzero(count)
-    bare = np.flatnonzero(count == 0)
+        mean = covering_mean(begin, end, values, count)
+    else:  # the sum of the numbers of all windows of a place is the number of its one window
+        mean = values[covering_sum(begin, end, np.arange(len(values)), len(lengths))]
+    bare = np.flatnonzero(np.repeat(count == 0, lengths))
+    result = np.repeat(mean, lengths)
     if len(bare):
+        covered = np.flatnonzero(np.repeat(count > 0, lengths))
         place = np.searchsorted(covered, bare)
         before = covered[np.maximum(place - 1, 0)]
         after = covered[np.minimum(place, len(covered) - 1)]

@@ -7,6 +7,7 @@ import torch
 
 from vadpipe.detectors import rtfm
 from vadpipe.detectors.rtfm import Bags, RTFMConfig, RTFMNetwork, score_snippets
+from vadpipe.detectors.ssrl import SSRLConfig
 
 
 def network(**settings: object) -> RTFMNetwork:
@@ -63,3 +64,19 @@ def test_without_vtr_a_snippet_knows_nothing_of_its_neighbours() -> None:
                 torch.nn.init.ones_(part.weight)
         different = (model(x).logits - model(moved).logits).abs()[0, 0] > 1e-7
         assert different.nonzero()[:, 0].tolist() == changed
+
+
+@pytest.mark.parametrize(
+    ("settings", "k"),
+    [
+        ({}, 3),
+        ({"segments": 32}, 3),
+        ({"segments": 100}, 10),
+        ({"segments": 5}, 1),
+        ({"segments": 100, "top_k": 3}, 3),
+        ({"top_k": 7}, 7),
+    ],
+)
+@pytest.mark.parametrize("kind", [RTFMConfig, SSRLConfig])
+def test_top_k_follows_the_number_of_segments(kind, settings, k):
+    assert kind.model_validate(settings).top_k == k
