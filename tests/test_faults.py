@@ -303,7 +303,7 @@ def test_a_worker_killed_on_a_cluster(
 ) -> None:
     monkeypatch.setattr(coordinator, "run_job", slow_job)
     with cluster() as address:
-        engine = Engine(span_frames=4, scheduler=address)
+        engine = Engine(span_frames=4, scheduler=address, insecure_loopback=True)
         killer = killing(lambda: at_work(tmp_path, "spawn_main"), times=8)
         done = run(scene, tmp_path, engine)
         killer.join()

@@ -145,11 +145,17 @@ ENGINE_OPTIONS = (
     click.option(
         "--scheduler",
         metavar="ADDRESS",
-        help="Run on an existing Dask cluster; off this host the address starts with tls://.",
+        help="Run on an existing Dask cluster; the address starts with tls://.",
     ),
     click.option("--tls-ca", type=FILE, help="Certificate of the cluster's authority (PEM)."),
     click.option("--tls-cert", type=FILE, help="Certificate of this process (PEM)."),
     click.option("--tls-key", type=FILE, help="Key of that certificate (PEM)."),
+    click.option(
+        "--insecure-loopback",
+        is_flag=True,
+        help="Accept a --scheduler of this host without TLS. Any user of this host can then run "
+        "code as you on its workers.",
+    ),
     click.option(
         "--threads",
         type=click.IntRange(1),

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -18,7 +19,6 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import dask
-import psutil
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 from distributed.comm.core import CommClosedError
 
@@ -32,8 +32,9 @@ CONNECT_SECONDS = 30.0
 # Run in each worker process: a terminal sends ctrl-C to them too, but this process ends them.
 _QUIET = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
-# How a worker process ends that ran the script up to the call that starts worker processes.
-RAN_SCRIPT_AGAIN = 78
+# Names a file in the environment of worker processes. One that runs the script up to the call that
+# starts worker processes makes it and ends.
+RAN_AGAIN = "VADPIPE_RAN_AGAIN"
 GUARD = (
     'put what the script does under `if __name__ == "__main__":`, or run without worker processes '
     "(workers=0)"
@@ -48,7 +49,9 @@ class ClusterError(VadpipeError, RuntimeError):
 def open_client(engine: Engine | None = None, *, threads: int | None = None) -> Iterator[Client]:
     """A dask client: threads of this process, local worker processes, or a cluster by address.
 
-    What is started here listens on loopback only.
+    Worker processes that are started here listen on loopback only and talk by TLS. Its certificate
+    is made for this client, and without it nothing answers. Threads of this process open no port
+    for tasks. Scratch files are in a folder that only this user may enter.
 
     Args:
         engine:
@@ -69,31 +72,26 @@ def open_client(engine: Engine | None = None, *, threads: int | None = None) -> 
             yield client
         return
     threads = threads or engine.streams_each()
-    settings = {
-        "distributed.worker.daemon": False,
-        "distributed.scheduler.allowed-failures": 1,
-        # Records of every task, for a dashboard, would grow with the number of tasks.
-        "distributed.worker.profile.enabled": False,
-        "distributed.admin.system-monitor.gil.enabled": False,
-        "distributed.admin.log-length": 100,
-        "distributed.admin.low-level-log-length": 100,
-    }
-    with dask.config.set(settings):
-        # Both addresses would listen on all interfaces otherwise, dashboard or not.
-        here = {"dashboard_address": "127.0.0.1:0"}
+    with (
+        tempfile.TemporaryDirectory(prefix="vadpipe-", ignore_cleanup_errors=True) as scratch,
+        dask.config.set(_settings(scratch)),
+    ):
         if engine.processes():
             check_script()
-            cluster: Any = Processes(engine, threads)
+            cluster: Any = Processes(engine, threads, Path(scratch))
             client = Client(cluster)
         else:
             client = Client(
                 processes=False,
+                protocol="inproc://",
                 n_workers=1,
                 threads_per_worker=threads,
                 memory_limit=0,
+                # Both addresses would listen on all interfaces otherwise, dashboard or not.
+                dashboard_address="127.0.0.1:0",
                 worker_dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},
                 resources={"GPU": 1} if engine.on_gpu else None,
-                **here,
             )
             cluster = client.cluster
         try:
@@ -103,12 +101,35 @@ def open_client(engine: Engine | None = None, *, threads: int | None = None) -> 
             cluster.close()
 
 
+def _settings(scratch: str) -> dict[str, Any]:
+    """Dask's settings for what is started here.
+
+    Args:
+        scratch:
+            Folder of scratch files. Workers import from it, so no other user may write there; the
+            default is a folder in /tmp that any user could have made before.
+    """
+    return {
+        "temporary-directory": scratch,
+        "distributed.worker.daemon": False,
+        "distributed.scheduler.allowed-failures": 1,
+        # The pages of a dashboard need no certificate, and tell of paths and tasks.
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
+        # Records of every task, for a dashboard, would grow with the number of tasks.
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.system-monitor.gil.enabled": False,
+        "distributed.admin.log-length": 100,
+        "distributed.admin.low-level-log-length": 100,
+    }
+
+
 def check_script() -> None:
     """Check that worker processes may be started here.
 
     A worker process imports the script of its parent first. Without a main guard it runs the whole
-    script, up to the call that starts worker processes: there it ends, and says so to its parent
-    by its exit status.
+    script, up to the call that starts worker processes: there it ends, and leaves a file that says
+    so to its parent.
 
     Raises:
         SystemExit: this is such a worker process.
@@ -117,7 +138,9 @@ def check_script() -> None:
     process = multiprocessing.current_process()
     if getattr(process, "_inheriting", False):  # what multiprocessing itself looks at
         if process.name.startswith("Dask Worker"):
-            raise SystemExit(RAN_SCRIPT_AGAIN)
+            if (sign := os.environ.get(RAN_AGAIN)) is not None:
+                Path(sign).touch()
+            raise SystemExit(1)
         raise ClusterError(f"another process is importing this script: {GUARD}")
     script = sys.modules["__main__"]
     file = getattr(script, "__file__", None)
@@ -128,55 +151,51 @@ def check_script() -> None:
         )
 
 
-class Watcher(Nanny):
-    """Watches one worker process, and starts it again if it dies.
-
-    Args:
-        ended:
-            The exit status of each process that ends is added here.
-    """
-
-    def __init__(self, *args: Any, ended: list[int], **options: Any) -> None:
-        self._ended = ended
-        super().__init__(*args, **options)
-
-    def _on_worker_exit_sync(self, exitcode: int) -> None:
-        self._ended.append(exitcode)
-        super()._on_worker_exit_sync(exitcode)
-
-
 class Processes(SpecCluster):
     """Watched worker processes of this host: one for each GPU, or as many as asked for on a CPU.
 
-    They listen on loopback only. A process that dies is started again by its watcher.
+    They listen on loopback only, by TLS; its certificate and key are in memory, and are handed to
+    the processes through their pipes. A process that dies is started again by its watcher.
+
+    Args:
+        engine:
+            Where tasks run.
+        threads:
+            Tasks at once in each process.
+        scratch:
+            Folder of this user.
 
     Raises:
         ClusterError: they do not start.
     """
 
-    def __init__(self, engine: Engine, threads: int) -> None:
-        ended: list[int] = []
-        self._specs = worker_specs(engine, threads, ended)
+    def __init__(self, engine: Engine, threads: int, scratch: Path) -> None:
+        security = _temporary_security()
+        self._specs = worker_specs(engine, threads, security)
         self._numbers = count(len(self._specs))
-        here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+        here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "dashboard": False}
+        tls = {"protocol": "tls://", "security": security}
+        sign = scratch / "ran-again"
+        os.environ[RAN_AGAIN] = str(sign)  # worker processes look at it while they start
         try:
             super().__init__(
                 workers=dict(enumerate(self._specs)),
-                scheduler={"cls": Scheduler, "options": here},
+                scheduler={"cls": Scheduler, "options": {**here, **tls}},
+                security=security,
                 silence_logs=logging.CRITICAL,
             )
         except RuntimeError as error:
-            if RAN_SCRIPT_AGAIN in ended:
+            if sign.exists():
                 raise ClusterError(
                     "a worker process has imported this script again and came to the call that "
                     f"starts worker processes: {GUARD}"
                 ) from None
-            if ended:
-                raise ClusterError(
-                    f"worker processes did not start ({error}; exit status {ended[0]}): see what "
-                    "they have printed"
-                ) from error
-            raise ClusterError(f"worker processes did not start ({error}): try again") from error
+            raise ClusterError(
+                f"worker processes did not start ({error}): see what they have printed, or try "
+                "again"
+            ) from error
+        finally:
+            os.environ.pop(RAN_AGAIN, None)
 
     def new_worker_spec(self) -> dict[int, dict[str, Any]]:
         """What `scale` starts next: a copy of one of the first workers, with a new name."""
@@ -189,7 +208,22 @@ class Processes(SpecCluster):
         self.scale(len(self._specs))
 
 
-def worker_specs(engine: Engine, threads: int, ended: list[int]) -> list[dict[str, Any]]:
+def _temporary_security() -> Security:
+    """A certificate for one cluster, valid for a year and kept in memory.
+
+    Its key is a file only while Python loads it, in a folder that only this user may enter.
+
+    Raises:
+        ClusterError: the library that makes it is missing.
+    """
+    try:
+        security: Security = Security.temporary()
+    except ImportError as error:
+        raise ClusterError(f"{error}: worker processes talk by TLS only") from error
+    return security
+
+
+def worker_specs(engine: Engine, threads: int, security: Security) -> list[dict[str, Any]]:
     """The watchers of the worker processes. On GPUs, each process sees one GPU only.
 
     Args:
@@ -197,20 +231,22 @@ def worker_specs(engine: Engine, threads: int, ended: list[int]) -> list[dict[st
             Where tasks run.
         threads:
             Tasks at once in each process.
-        ended:
-            The exit status of each process that ends is added here.
+        security:
+            The certificate that all of the cluster have.
     """
     options: dict[str, Any] = {
-        "ended": ended,
+        "security": security,
+        "protocol": "tls://",
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
+        "dashboard": False,
         "nthreads": threads,
         "memory_limit": 0,
         "silence_logs": logging.CRITICAL,
         "preload": [_QUIET],
     }
     if not engine.on_gpu:
-        return [{"cls": Watcher, "options": options} for _ in range(engine.processes())]
+        return [{"cls": Nanny, "options": options} for _ in range(engine.processes())]
     # cuda:N counts the GPUs that this process sees, which may be a part of those of the machine.
     ours = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     seen = [name.strip() for name in ours.split(",") if name.strip()]
@@ -222,23 +258,24 @@ def worker_specs(engine: Engine, threads: int, ended: list[int]) -> list[dict[st
         )
     places = [{"CUDA_VISIBLE_DEVICES": seen[n] if seen else str(n)} for n in numbers]
     return [
-        {"cls": Watcher, "options": {**options, "resources": {"GPU": 1}, "env": env}}
+        {"cls": Nanny, "options": {**options, "resources": {"GPU": 1}, "env": env}}
         for env in places
     ]
 
 
 @contextmanager
 def _connected(engine: Engine, address: str) -> Iterator[Client]:
-    check_address(address)
-    security = None
-    if engine.tls_ca is not None:
-        security = Security(
-            tls_ca_file=str(engine.tls_ca),
-            tls_client_cert=None if engine.tls_cert is None else str(engine.tls_cert),
-            tls_client_key=None if engine.tls_key is None else str(engine.tls_key),
-            require_encryption=True,
-        )
+    check_address(address, insecure_loopback=engine.insecure_loopback)
+    files = {
+        "tls_ca_file": engine.tls_ca,
+        "tls_client_cert": engine.tls_cert,
+        "tls_client_key": engine.tls_key,
+    }
+    # What is not named here comes from dask's own configuration (distributed.comm.tls).
+    named = {name: str(file) for name, file in files.items() if file is not None}
+    secure = urlsplit(address).scheme == "tls"
     try:
+        security = Security(**named, **({"require_encryption": True} if secure else {}))
         client = Client(address, security=security, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise ClusterError(f"no scheduler answers at {address}: {error}") from error
@@ -260,14 +297,21 @@ def _resources(dask_scheduler: Scheduler) -> list[dict[str, float]]:
     return [dict(worker.resources) for worker in dask_scheduler.workers.values()]
 
 
-def check_address(address: str) -> None:
-    """Check that a scheduler on another host is reached by TLS.
+def check_address(address: str, *, insecure_loopback: bool = False) -> None:
+    """Check that a scheduler is reached by TLS.
 
-    Anyone who can talk to a scheduler can run any code on its workers. Without TLS, anyone on the
-    way can also read and change what is sent.
+    Who can talk to a scheduler can run any code on its workers, as the user of the workers, and
+    send anything to this process. Without TLS this is each user of this host; on the way to
+    another host it is also everyone in between.
+
+    Args:
+        address:
+            Of the scheduler; without a scheme it is plain TCP.
+        insecure_loopback:
+            Accept plain TCP to a loopback address: no other user of this host may be a danger.
 
     Raises:
-        ClusterError: the scheduler is on another host and the address is not encrypted.
+        ClusterError: the address is not encrypted.
     """
     parts = urlsplit(address if "://" in address else f"tcp://{address}")
     if parts.scheme in ("tls", "inproc"):
@@ -277,16 +321,14 @@ def check_address(address: str) -> None:
         found = {ipaddress.ip_address(a[4][0]) for a in socket.getaddrinfo(host, None)}
     except (OSError, ValueError) as error:
         raise ClusterError(f"there is no host {host!r} ({error})") from error
-    ours = {
-        ipaddress.ip_address(a.address.partition("%")[0])
-        for addresses in psutil.net_if_addrs().values()
-        for a in addresses
-        if a.family in (socket.AF_INET, socket.AF_INET6)
-    }
-    if not all(each.is_loopback or each in ours for each in found):
+    tls = f"use tls://{parts.netloc} with --tls-ca, --tls-cert and --tls-key"
+    if not all(each.is_loopback for each in found):
+        raise ClusterError(f"{address} can be reached by other hosts, and is not encrypted: {tls}")
+    if not insecure_loopback:
         raise ClusterError(
-            f"{address} is on another host, and not encrypted: use tls://{parts.netloc} with "
-            "--tls-ca, --tls-cert and --tls-key"
+            f"{address} is not encrypted: any user of this host can run code as you there. {tls}, "
+            "or accept the risk where you trust all users of this host: --insecure-loopback "
+            "(insecure_loopback = true in [engine])"
         )
 
 

@@ -50,6 +50,8 @@ class Engine(Settings):
         tls_ca: file of the certificate authority, for a scheduler at tls://.
         tls_cert: file of this side's certificate.
         tls_key: file of its key.
+        insecure_loopback: accept a scheduler of this host without TLS: any user of this host can
+            then run code as you on its workers.
         threads: CPU threads of a network; None shares the cores among the processes.
         streams: spans in flight for each process; None: 2 on a CPU, on a GPU one for each core.
         batch_size: clips that go through a network at once; None tries out what is fastest.
@@ -65,6 +67,7 @@ class Engine(Settings):
     tls_ca: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    insecure_loopback: bool = False
     threads: int | None = Field(default=None, ge=1)
     streams: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=None, ge=1)
@@ -83,6 +86,8 @@ class Engine(Settings):
             )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key belong together")
+        if self.insecure_loopback and self.scheduler is None:
+            raise ValueError("--insecure-loopback is about an existing --scheduler: name it")
         return self
 
     def probing(self, options: ProbeOptions) -> ProbeOptions:

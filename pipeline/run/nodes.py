@@ -140,7 +140,12 @@ def _score(task: NodeTask) -> Done:
         folder.path,
         config.cache_root,
         engine=config.engine.model_copy(
-            update={"device": task.device, "workers": 0, "scheduler": None}
+            update={
+                "device": task.device,
+                "workers": 0,
+                "scheduler": None,
+                "insecure_loopback": False,
+            }
         ),
         events=config.score.events,
         settled=list(resolved.specs.values()),

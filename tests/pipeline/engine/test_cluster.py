@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+import socket
+import ssl
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import dask
 import psutil
 import pytest
 from distributed import Client, Security
@@ -34,28 +38,99 @@ def halve(n: int) -> int:
 
 
 def visible_gpus(_: int) -> str:
-    time.sleep(0.1)
     return os.environ.get("CUDA_VISIBLE_DEVICES", "none")
+
+
+def listening() -> list[tuple[str, int]]:
+    """The addresses at which this process and its children listen."""
+    me = psutil.Process()
+    return [
+        (connection.laddr.ip, connection.laddr.port)
+        for process in (me, *me.children(recursive=True))
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    ]
+
+
+def said_to_a_stranger(port: int, seconds: float) -> bytes:
+    """What a server says first to a connection without a certificate, plain and by TLS.
+
+    Args:
+        port:
+            Of this host.
+        seconds:
+            A server that is silent for so long says nothing.
+    """
+    said = b""
+    with (
+        suppress(TimeoutError, ConnectionError),
+        socket.create_connection(("127.0.0.1", port), timeout=seconds) as plain,
+    ):
+        plain.sendall(b"GET /json/identity.json HTTP/1.0\r\n\r\n" + bytes(64))
+        said += plain.recv(4096)
+    if len(said) > 20:
+        return said  # more than an alert of TLS
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    with (
+        suppress(ssl.SSLError, TimeoutError, ConnectionError),
+        socket.create_connection(("127.0.0.1", port), timeout=seconds) as stream,
+        anyone.wrap_socket(stream) as wrapped,
+    ):
+        said += wrapped.recv(4096)
+    return said
 
 
 def test_nothing_listens_beyond_loopback() -> None:
     for engine in (Engine(), Engine(workers=1)):
         with open_client(engine) as client:
             assert next(iter(run_tasks(client, halve, [4]))).value == 2
-            me = psutil.Process()
-            listening = [
-                connection.laddr.ip
-                for process in (me, *me.children(recursive=True))
-                for connection in process.net_connections()
-                if connection.status == psutil.CONN_LISTEN
-            ]
-        assert set(listening) <= {"127.0.0.1", "::1"}
+            assert {ip for ip, _ in listening()} <= {"127.0.0.1", "::1"}
+
+
+def test_a_connection_without_the_certificate_gets_nothing() -> None:
+    before = set(listening())
+    with open_client(Engine(workers=1)) as client:
+        assert next(iter(run_tasks(client, halve, [4]))).value == 2
+        address = client.scheduler.address
+        assert address.startswith("tls://127.0.0.1:")
+        assert all(worker.startswith("tls://") for worker in client.nthreads())
+        opened = set(listening()) - before
+        assert len(opened) >= 3, "the scheduler, a watcher and its worker"
+        for _, port in opened:
+            said = said_to_a_stranger(port, 1.0)
+            # an alert of TLS, or a server of pages that has none
+            assert len(said) <= 20 or said.startswith(b"HTTP/1.1 404 "), said
+        for stranger, other in (
+            (address.replace("tls://", "tcp://"), None),
+            (address, Security.temporary()),
+        ):
+            with pytest.raises(OSError):
+                Client(stranger, security=other, timeout=1, set_as_default=False)
+
+
+def test_a_plain_scheduler_answers_anyone() -> None:
+    """What the test above asks does find an open door."""
+    with cluster() as address:
+        assert len(said_to_a_stranger(int(address.rpartition(":")[2]), 30.0)) > 20
+
+
+@pytest.mark.parametrize("engine", [Engine(), Engine(workers=1)])
+def test_nobody_else_can_put_files_where_workers_import_from(engine: Engine) -> None:
+    with open_client(engine) as client:
+        found = client.run(lambda dask_worker: dask_worker.local_directory).values()
+        local = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.local_directory)
+        for folder in map(Path, (*found, local)):
+            owned = [f for f in folder.parents if f.name.startswith("vadpipe-")]
+            assert len(owned) == 1 and owned[0].stat().st_mode & 0o777 == 0o700
+            assert owned[0].stat().st_uid == os.getuid()
+    assert not owned[0].exists()
 
 
 def test_every_gpu_has_a_process_that_sees_no_other() -> None:
     """Nothing here touches CUDA: the processes only look at what they were told."""
     engine = Engine(device="cuda:0,cuda:3", streams=2)
-    specs = worker_specs(engine, 2, [])
+    specs = worker_specs(engine, 2, Security())
     assert [s["options"]["env"]["CUDA_VISIBLE_DEVICES"] for s in specs] == ["0", "3"]
     assert (engine.processes(), engine.runtime().device) == (2, "cuda:0")
     with open_client(engine) as client:
@@ -65,7 +140,7 @@ def test_every_gpu_has_a_process_that_sees_no_other() -> None:
 
 def test_an_existing_cluster_by_its_address(tmp_path: Path) -> None:
     with cluster() as address:
-        engine = Engine(scheduler=address)
+        engine = Engine(scheduler=address, insecure_loopback=True)
         with open_client(engine) as client:
             check_workers(client, [tmp_path])
             assert sorted(o.value for o in run_tasks(client, halve, [2, 4, 6])) == [1, 2, 3]
@@ -73,7 +148,7 @@ def test_an_existing_cluster_by_its_address(tmp_path: Path) -> None:
         assert resolve_precision_of(engine, "fp32") == "fp32"
         with (
             pytest.raises(ClusterError, match="--resources GPU=1"),
-            open_client(Engine(scheduler=address, device="cuda")),
+            open_client(Engine(scheduler=address, device="cuda", insecure_loopback=True)),
         ):
             pass
         # another process owns the cluster: it is still there
@@ -83,7 +158,7 @@ def test_an_existing_cluster_by_its_address(tmp_path: Path) -> None:
 
 def test_gpu_tasks_wait_for_a_gpu() -> None:
     with cluster(resources=True) as address:
-        engine = Engine(scheduler=address, device="cuda", streams=2)
+        engine = Engine(scheduler=address, device="cuda", streams=2, insecure_loopback=True)
         assert share_of(engine) == {"GPU": 0.5} and share_of(Engine()) is None
         with open_client(engine) as client:
             outcomes = run_tasks(client, halve, [2, 4], resources=share_of(engine))
@@ -102,26 +177,32 @@ def test_workers_that_lack_the_cache_are_named(
     )
 
 
-@pytest.mark.parametrize(
-    "address", ["127.0.0.1:8786", "tcp://localhost:8786", "tls://example.org:8786", "inproc://x"]
-)
+@pytest.mark.parametrize("address", ["tls://example.org:8786", "tls://127.0.0.1:1", "inproc://x"])
 def test_addresses_that_are_trusted(address: str) -> None:
     check_address(address)
 
 
-@pytest.mark.parametrize("address", ["198.51.100.7:8786", "tcp://198.51.100.7:1"])
-def test_other_hosts_need_tls(address: str) -> None:
-    with pytest.raises(ClusterError, match=r"use tls://198\.51\.100\.7.*--tls-ca"):
+@pytest.mark.parametrize("address", ["127.0.0.1:8786", "tcp://localhost:8786", "ws://[::1]:8786"])
+def test_plain_tcp_is_refused_unless_the_risk_is_accepted(address: str) -> None:
+    with pytest.raises(ClusterError, match=r"any user of this host .*--insecure-loopback"):
         check_address(address)
-    with pytest.raises(ClusterError, match="tls://"), open_client(Engine(scheduler=address)):
+    with pytest.raises(ClusterError, match="--insecure"), open_client(Engine(scheduler=address)):
         pass
+    check_address(address, insecure_loopback=True)
+
+
+@pytest.mark.parametrize("accept", [False, True])
+@pytest.mark.parametrize("address", ["198.51.100.7:8786", "tcp://0.0.0.0:1"])
+def test_other_hosts_need_tls(address: str, accept: bool) -> None:
+    with pytest.raises(ClusterError, match=r"by other hosts.*use tls://[\d.]+:.*--tls-ca"):
+        check_address(address, insecure_loopback=accept)
 
 
 def test_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 0.5)
     with (
         pytest.raises(ClusterError, match="no scheduler answers"),
-        open_client(Engine(scheduler="tcp://127.0.0.1:1")),
+        open_client(Engine(scheduler="tcp://127.0.0.1:1", insecure_loopback=True)),
     ):
         pass
 
@@ -157,6 +238,13 @@ def test_an_encrypted_cluster(certificate: tuple[Path, Path], tmp_path: Path) ->
             assert next(iter(run_tasks(client, halve, [4]))).value == 2
         with pytest.raises(ClusterError), open_client(Engine(scheduler=address)):
             pass
+        # what is not named comes from dask's own configuration
+        own = {"ca-file": str(cert), "client.cert": str(cert), "client.key": str(key)}
+        with (
+            dask.config.set({f"distributed.comm.tls.{k}": v for k, v in own.items()}),
+            open_client(Engine(scheduler=address)) as client,
+        ):
+            assert next(iter(run_tasks(client, halve, [4]))).value == 2
 
 
 def test_processes_can_be_started_again() -> None:
@@ -164,7 +252,7 @@ def test_processes_can_be_started_again() -> None:
         assert isinstance(client.cluster, Processes)
         before = client.run(os.getpid)
         client.cluster.revive()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while (
             set(client.run(os.getpid).values()) & set(before.values()) or len(client.nthreads()) < 2
         ):
@@ -178,7 +266,8 @@ def test_gpus_are_those_of_this_job(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(device="cuda:0,cuda:1")
 
     def seen() -> list[str]:
-        return [s["options"]["env"]["CUDA_VISIBLE_DEVICES"] for s in worker_specs(engine, 4, [])]
+        specs = worker_specs(engine, 4, Security())
+        return [spec["options"]["env"]["CUDA_VISIBLE_DEVICES"] for spec in specs]
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert seen() == ["0", "1"]
@@ -224,7 +313,7 @@ def run_script(tmp_path: Path, *, by_path: bool) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
     )
     assert done.returncode == 1 and not done.stdout
     for process in psutil.process_iter(["environ"]):
@@ -249,7 +338,7 @@ def test_a_script_that_is_no_file_is_told_so(tmp_path: Path) -> None:
 def test_worker_processes_that_die_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_module, "_QUIET", "import os; os._exit(3)")
     with (
-        pytest.raises(ClusterError, match=r"did not start .*exit status 3"),
+        pytest.raises(ClusterError, match=r"did not start .*see what they have printed"),
         open_client(Engine(workers=1)),
     ):
         pass

@@ -118,6 +118,7 @@ def test_what_is_set_is_taken(machine: Any) -> None:
         ({"workers": 2, "scheduler": "127.0.0.1:1"}, "--workers starts processes here"),
         ({"tls_cert": "cert.pem"}, "--tls-cert and --tls-key belong together"),
         ({"tls_key": "key.pem"}, "--tls-cert and --tls-key belong together"),
+        ({"insecure_loopback": True}, "about an existing --scheduler"),
         ({"worker": 2}, "worker"),
         ({"limits": {"hour": 2}}, "hour"),
         ({"workers": -1}, "workers"),

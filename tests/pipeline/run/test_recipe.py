@@ -86,7 +86,9 @@ def main():
     if "cluster" in changes:
         from tests.dask_cluster import cluster
         with cluster() as address:
-            cli(["run", recipe, "--json", *options, "--set", f"engine.scheduler={address}"])
+            options += ["--set", f"engine.scheduler={address}"]
+            options += ["--set", "engine.insecure_loopback=true"]
+            cli(["run", recipe, "--json", *options])
     cli(["run", recipe, "--json", *options])
 
 if __name__ == "__main__":
