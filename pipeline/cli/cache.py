@@ -35,18 +35,33 @@ def cache_ls(cache: Path) -> None:
 
 @cache.command("verify")
 @click.argument("names", nargs=-1)
+@click.option(
+    "--drop",
+    is_flag=True,
+    help="Delete broken, misplaced and mixed shards, and write the index again.",
+)
 @cache_option
-def cache_verify(names: tuple[str, ...], cache: Path) -> None:
-    """Read every shard and compare it with its checksum; exit code 1 on any problem.
+def cache_verify(names: tuple[str, ...], drop: bool, cache: Path) -> None:
+    """Read every shard; compare it with its checksum, its seal and its place.
 
-    NAMES are full names of feature sets; without any, all are read.
+    Exit code 1 on any problem. NAMES are full names of feature sets; without any, all are read.
+    With --drop, what is broken counts as missing afterwards: extract or import makes it again.
     """
+    from ..store.care import drop_shards, problems_of
     from ..store.feature_store import chosen_stores
 
-    problems = [f"{s.name}: {line}" for s in chosen_stores(cache, names) for line in s.verify()]
-    for line in problems:
-        click.echo(line)
-    if problems:
+    found = dropped = 0
+    for store in chosen_stores(cache, names):
+        problems = list(problems_of(store))
+        for problem in problems:
+            click.echo(f"{store.name}: {problem.text}")
+        found += len(problems)
+        if drop and problems:
+            dropped += drop_shards(store, problems)
+    if drop and found:
+        shards = "1 shard" if dropped == 1 else f"{dropped} shards"
+        click.echo(f"{shards} dropped; run vadpipe extract, or vadpipe import, to make them again")
+    if found:
         raise click.exceptions.Exit(1)
     click.echo("all shards are whole")
 

@@ -27,6 +27,7 @@ from ...data_manifests.atomic import remove_stale, write_atomically, write_table
 from ...data_manifests.choices import choices
 from ...extractors.base import ArraySpec, Rows
 from ...extractors.clips import Span
+from .care import problems_of
 from .errors import StoreError
 from .keys import canonical_json, differing_fields, folder_name, key_of
 from .shard import (
@@ -40,6 +41,7 @@ from .shard import (
     checksum_of,
     clip_starts,
     datasets_of,
+    facts_at,
     file_image,
     frames_of,
     place_of,
@@ -229,6 +231,7 @@ class FeatureStore:
             "key": self.key,
             "checksum": checksum,
             **({"damaged_frames": ranges} if (ranges := ranges_of(facts.damaged_frames)) else {}),
+            **({"whole_id": facts.whole_id} if facts.whole_id else {}),
             **provenance,
         }
         image = file_image(datasets, attrs, specs)
@@ -238,17 +241,18 @@ class FeatureStore:
             verify_shard(temporary)
 
         write_atomically(path, write)
-        size = path.stat().st_size
         return ShardRow(
             span.content_id,
             span.frame_start,
             span.frame_stop,
             len(rows[axes[0]]),
-            size,
+            path.stat().st_size,
             checksum,
             span.last,
             facts.damaged,
             axis_rows({axis: len(rows[axis]) for axis in axes}),
+            -1 if facts.n_frames is None else facts.n_frames,
+            facts.whole_id,
         )
 
     def _remove_stale(self, folder: Path) -> None:
@@ -265,41 +269,55 @@ class FeatureStore:
         Shards of different span sizes may overlap: every row is taken once.
 
         Raises:
-            StoreError: the video is not there, or not whole.
+            StoreError: the video is not there, or not whole; a shard belongs elsewhere, is broken,
+                or does not hold what the recipe states.
         """
         axes = list(dict.fromkeys(spec["dims"][0] for spec in self.array_specs()))
         parts: dict[str, list[Part]] = {axis: [] for axis in axes}
         starts: dict[str, list[NDArray[np.int64]]] = {axis: [] for axis in axes}
         stops: dict[str, list[NDArray[np.int64]]] = {axis: [] for axis in axes}
         at, n_frames, fps, flags, damaged = 0, -1, 0.0, set[str](), 0
+        wholes = set[str]()
         for start, stop, path in self.shards(content_id):
             if stop <= at:
                 continue
             if start > at:
                 break
             with h5py.File(path, "r") as file:
+                facts = facts_at(file, path)
                 for axis in axes:
                     # Rows of clips that begin before `at` are in the shard before this one.
-                    first = int(np.searchsorted(clip_starts(file, axis), at))
-                    begin = checked_dataset(file, place_of(file, axis, "frame_start"))[:]
+                    first = int(np.searchsorted(clip_starts(file, facts, axis), at))
+                    begin = checked_dataset(file, place_of(facts, axis, "frame_start"))[:]
                     parts[axis].append(Part(path, first, len(begin)))
                     starts[axis].append(begin[first:])
-                    end = checked_dataset(file, place_of(file, axis, "frame_stop"))
+                    end = checked_dataset(file, place_of(facts, axis, "frame_stop"))
                     stops[axis].append(end[first:])
-                fps = float(file.attrs["fps"])
-                flags |= set(str(file.attrs["flags"]).split())
-                damaged += int(file.attrs.get("damaged", 0))
-                if file.attrs["last"]:
-                    n_frames = int(file.attrs["n_frames"])
+            fps = facts.fps
+            flags |= set(facts.flags)
+            damaged += facts.damaged
+            wholes |= {facts.whole_id} - {""}
+            if facts.last:
+                n_frames = facts.n_frames
             at = stop
         if n_frames < 0:
             raise StoreError(
                 f"{self.name} has no whole features of {content_id} "
                 f"(frames up to {at}); run vadpipe extract"
             )
+        if len(wholes) > 1:
+            raise StoreError(
+                f"{self.name} has shards of {content_id} that were made of different files; run "
+                "vadpipe cache verify --drop, then vadpipe extract"
+            )
         return VideoFeatures(
             {
-                spec["name"]: ShardedArray(parts[spec["dims"][0]], spec["dims"][0], spec["name"])
+                spec["name"]: ShardedArray(
+                    parts[spec["dims"][0]],
+                    spec["dims"][0],
+                    spec["name"],
+                    (np.dtype(spec["dtype"]), tuple(spec["shape"])),
+                )
                 for spec in self.array_specs()
             },
             {
@@ -401,45 +419,8 @@ class FeatureStore:
     # -- care ----------------------------------------------------------------------------------
 
     def verify(self) -> list[str]:
-        """Read every shard and compare it with its checksum and its place.
-
-        Returns:
-            One line for each problem: broken or misplaced shards, mixed versions or devices,
-            shards that the index does not list, listed ones that are gone.
-        """
-        problems: list[str] = []
-        seen: dict[str, set[str]] = {}
-        names = ("content_id", "frame_start", "frame_stop")
-        index = self.index()
-        listed = set(zip(*(index[name].to_pylist() for name in names), strict=True))
-        for path in self.scan():
-            try:
-                attrs = verify_shard(path)
-            except (StoreError, OSError, KeyError) as error:
-                problems.append(f"broken: {path}: {error}")
-                continue
-            if attrs["content_id"] != path.parent.name or attrs["key"] != self.key:
-                problems.append(
-                    f"misplaced: {path} belongs to {attrs['content_id']} {attrs['key']}"
-                )
-            frames = frames_of(path.name)
-            if frames is not None:
-                place = (path.parent.name, *frames)
-                if place not in listed:
-                    problems.append(f"not indexed: {path} (run vadpipe cache rebuild)")
-                listed.discard(place)
-            for field in ("vadpipe", "torch", "ffmpeg", "device"):
-                seen.setdefault(field, set()).add(str(attrs.get(field, "?")))
-        for content, start, stop in sorted(listed):
-            path = self.shard_path(Span(content, start, stop, False))
-            if not path.is_file():  # else it is broken, and named above
-                problems.append(f"gone: {path} is in the index (run vadpipe cache rebuild)")
-        problems += [
-            f"mixed: shards were made with several versions of {field}: {', '.join(sorted(values))}"
-            for field, values in seen.items()
-            if len(values) > 1
-        ]
-        return problems
+        """Read every shard; one line for each problem, see `problems_of`."""
+        return [problem.text for problem in problems_of(self)]
 
     def remove_video(self, content_id: str) -> None:
         """Delete the shards of a video."""

@@ -9,7 +9,7 @@ import h5py
 from ...extractors.clips import Span
 from .errors import StoreError
 from .feature_store import FeatureStore
-from .shard import UNREADABLE, ShardRow, row_of
+from .shard import UNREADABLE, ShardRow, facts_at, row_of
 
 
 class Holdings:
@@ -103,8 +103,9 @@ def ending_of(store: FeatureStore, content_id: str) -> tuple[int, set[str]]:
     """
     for _, _, path in reversed(store.shards(content_id)):
         with h5py.File(path, "r") as file:
-            if file.attrs["last"]:
-                return int(file.attrs["n_frames"]), set(str(file.attrs["flags"]).split())
+            facts = facts_at(file, path)
+            if facts.last:
+                return facts.n_frames, set(facts.flags)
     raise StoreError(f"{store.name} has no whole features of {content_id}; run vadpipe extract")
 
 

@@ -2,8 +2,9 @@
 
 Format 2 has one group per axis ("snippet", "frame", "object", ...) with `frame_start`,
 `frame_stop`, for ragged axes `clip_start`, and the arrays. Data sets are contiguous: nothing is
-compressed or appended, and a contiguous one can be mapped into memory. Format 1 (version 0.1) has
-the same data sets at the root, in chunks; it is still read.
+compressed or appended, and a contiguous one can be mapped into memory. Format 3 has the same data
+sets, and a seal over the attributes (see `facts`). Format 1 (version 0.1) has the data sets at the
+root, in chunks; it is still read.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from numpy.typing import NDArray
 from ...extractors.base import ArraySpec, Rows
 from ...extractors.clips import Span
 from .errors import StoreError
+from .facts import SEAL, ShardFacts, check_attributes, check_place, facts_of, seal_of
 
-FORMAT = 2
+FORMAT = 3
 ALIGNMENT = 64  # bytes: of data sets within the file, so that mapped values lie well
 
 
@@ -61,6 +63,9 @@ class ShardRow:
         damaged: frames that the decoder marked as damaged; None in index parts of older versions.
         axis_rows: number of rows of each axis as JSON, where there are several axes; None where
             there is one, and in index parts of older versions.
+        n_frames: of the video, by the decoder; -1 where it does not end here; None in index parts
+            of older versions.
+        whole_id: an id that covers every byte of the video; "" or None where it is not known.
     """
 
     content_id: str
@@ -72,6 +77,8 @@ class ShardRow:
     last: bool | None = None
     damaged: int | None = None
     axis_rows: str | None = None
+    n_frames: int | None = None
+    whole_id: str | None = None
 
     def rows_of(self, axis: str, axes: Sequence[str]) -> int | None:
         """Number of rows of an axis; None if only the shard itself says it."""
@@ -91,6 +98,8 @@ INDEX_SCHEMA = pa.schema(
         ("last", pa.bool_()),
         ("damaged", pa.int64()),
         ("axis_rows", pa.string()),
+        ("n_frames", pa.int64()),
+        ("whole_id", pa.string()),
     ]
 )
 
@@ -112,6 +121,8 @@ class VideoFacts:
     """Frames of this span that the decoder marked as damaged."""
     damaged_frames: tuple[int, ...] = ()
     """Their numbers, sorted, for extractors that read the shard instead of footage."""
+    whole_id: str = ""
+    """An id that covers every byte of the video, see `ProbeRow`."""
 
 
 def ranges_of(numbers: Sequence[int]) -> str:
@@ -152,19 +163,30 @@ def checked_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     return at
 
 
-def place_of(file: h5py.File, axis: str, name: str) -> str:
-    """Where a data set of an axis lies in a shard of either format."""
-    return name if file.attrs.get("format", 1) == 1 else f"{axis}/{name}"
+def facts_at(file: h5py.File, path: Path) -> ShardFacts:
+    """What an open shard says of itself; it has to be the shard that its path names.
+
+    Raises:
+        StoreError: it is not, or its attributes are broken.
+    """
+    facts = facts_of(file)
+    check_place(facts, path, frames_of(path.name))
+    return facts
 
 
-def clip_starts(file: h5py.File, axis: str) -> NDArray[np.int64]:
+def place_of(facts: ShardFacts, axis: str, name: str) -> str:
+    """Where a data set of an axis lies in a shard of this format."""
+    return name if facts.format == 1 else f"{axis}/{name}"
+
+
+def clip_starts(file: h5py.File, facts: ShardFacts, axis: str) -> NDArray[np.int64]:
     """(n,) first frame of the clip that each row of an axis is from.
 
     Raises:
         StoreError: the shard has no such axis.
     """
-    ragged = place_of(file, axis, "clip_start")
-    name = ragged if ragged in file else place_of(file, axis, "frame_start")
+    ragged = place_of(facts, axis, "clip_start")
+    name = ragged if ragged in file else place_of(facts, axis, "frame_start")
     return np.asarray(checked_dataset(file, name)[:], np.int64)
 
 
@@ -215,7 +237,8 @@ def file_image(
         alignment_threshold=ALIGNMENT,
         alignment_interval=ALIGNMENT,
     ) as f:
-        f.attrs.update({"format": FORMAT, **attrs})
+        attrs = {"format": FORMAT, **attrs}
+        f.attrs.update({**attrs, SEAL: seal_of(attrs)})
         for name, values in datasets.items():
             f.create_dataset(name, data=values)
         for spec in specs:
@@ -253,22 +276,22 @@ def checksum_of(datasets: Mapping[str, NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-def verify_shard(path: Path) -> dict[str, Any]:
-    """Attributes of a shard whose arrays match its checksum.
+def verify_shard(path: Path) -> ShardFacts:
+    """What a shard says of itself, if its attributes match the seal and its arrays the checksum.
 
     Raises:
         StoreError: they do not match, or the file holds something else.
         OSError, KeyError: the file is damaged.
     """
     with h5py.File(path, "r") as file:
-        attrs = dict(file.attrs)
+        facts = check_attributes(file)
         names = list(file)
-        if attrs.get("format", 1) != 1:
+        if facts.format != 1:
             names = [f"{axis}/{name}" for axis in file for name in _group(file, axis)]
         datasets = {name: checked_dataset(file, name)[:] for name in names}
-    if checksum_of(datasets) != attrs["checksum"]:
+    if checksum_of(datasets) != facts.checksum:
         raise StoreError("arrays do not match the checksum")
-    return attrs
+    return facts
 
 
 def _group(file: h5py.File, axis: str) -> h5py.Group:
@@ -282,24 +305,24 @@ def row_of(path: Path) -> ShardRow:
     """The index row of a shard on disk.
 
     Raises:
-        StoreError, OSError, KeyError: it is not a whole shard (`UNREADABLE`).
+        StoreError, OSError, KeyError: it is not a whole shard (`UNREADABLE`), or belongs elsewhere.
     """
     with h5py.File(path, "r") as file:
-        a = file.attrs
-        axes = [""] if a.get("format", 1) == 1 else str(a["axes"]).split()
-        if not axes:
-            raise StoreError(f"{path}: it has no axis")
+        facts = facts_at(file, path)
         counts = {
-            axis: len(checked_dataset(file, place_of(file, axis, "frame_start"))) for axis in axes
+            axis: len(checked_dataset(file, place_of(facts, axis, "frame_start")))
+            for axis in facts.axes
         }
         return ShardRow(
-            str(a["content_id"]),
-            int(a["frame_start"]),
-            int(a["frame_stop"]),
-            counts[axes[0]],
+            facts.content_id,
+            facts.frame_start,
+            facts.frame_stop,
+            counts[facts.axes[0]],
             path.stat().st_size,
-            str(a["checksum"]),
-            bool(a["last"]),
-            int(a.get("damaged", 0)),
+            facts.checksum,
+            facts.last,
+            facts.damaged,
             axis_rows(counts),
+            facts.n_frames,
+            facts.whole_id,
         )

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import StoreError
-from .shard import checked_dataset, place_of
+from .facts import facts_of
+from .shard import checked_dataset, facts_at, place_of
 
 T = TypeVar("T")
 
@@ -60,17 +61,33 @@ class ShardedArray:
             The row axis.
         name:
             Of the array.
+        promised:
+            Type and shape of a row, as the recipe states them; None takes what the first shard has.
+
+    Raises:
+        StoreError: the first shard does not hold what was promised.
     """
 
-    def __init__(self, parts: Sequence[Part], axis: str, name: str) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        axis: str,
+        name: str,
+        promised: tuple[np.dtype[Any], tuple[int, ...]] | None = None,
+    ) -> None:
         self._parts = [p for p in parts if p.stop > p.start] or list(parts[:1])
         self._axis = axis
         self._name = name
         self._offsets = np.cumsum([0] + [p.stop - p.start for p in self._parts])
         with h5py.File(self._parts[0].path, "r") as file:
-            dataset = checked_dataset(file, place_of(file, axis, name))
+            dataset = checked_dataset(file, place_of(facts_of(file), axis, name))
             self._tail: tuple[int, ...] = dataset.shape[1:]
             self._dtype: np.dtype[Any] = dataset.dtype
+        if promised is not None and promised != (self._dtype, self._tail):
+            raise StoreError(
+                f"{self._parts[0].path}: {name!r} is {self._dtype} {self._tail}, but the recipe "
+                f"states {promised[0]} {promised[1]}; see vadpipe cache verify"
+            )
 
     @property
     def axis(self) -> str:
@@ -126,7 +143,7 @@ def copy_rows(path: Path, axis: str, name: str, start: int, out: NDArray[Any]) -
     values = mapped(path, axis, name)
     if values is None:
         with h5py.File(path, "r") as file:
-            values = checked_dataset(file, place_of(file, axis, name))[start:stop]
+            values = checked_dataset(file, place_of(facts_of(file), axis, name))[start:stop]
         start, stop = 0, len(out)
     if values.shape[1:] != out.shape[1:] or values.dtype != out.dtype or stop > len(values):
         raise StoreError(f"{path}: {name!r} is not what the other shards hold")
@@ -139,7 +156,8 @@ def mapped(path: Path, axis: str, name: str) -> NDArray[Any] | None:
     It is checked once, and again only if another file has taken its place.
 
     Raises:
-        StoreError: it is no plain data set of this file, or the file is too short for it.
+        StoreError: it is no plain data set of this file, the file is too short for it, or it is the
+            shard of another place.
         OSError: the file cannot be read.
     """
     stat = path.stat()
@@ -171,7 +189,7 @@ def _keep(entries: OrderedDict[Key, T], key: Key, value: T, most: int) -> None:
 
 def _check(path: Path, axis: str, name: str, size: int) -> _Extent | None:
     with h5py.File(path, "r") as file:
-        dataset = checked_dataset(file, place_of(file, axis, name))
+        dataset = checked_dataset(file, place_of(facts_at(file, path), axis, name))
         if dataset.chunks is not None or dataset.size == 0:
             return None
         offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype

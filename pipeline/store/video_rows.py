@@ -21,7 +21,7 @@ from ...detectors.base import DetectorError
 from ...extractors.clips import Span
 from .errors import StoreError
 from .feature_store import FeatureStore
-from .shard import UNREADABLE, ShardRow, clip_starts, row_of
+from .shard import UNREADABLE, ShardRow, clip_starts, facts_at, row_of
 from .sharded_array import copy_rows
 
 LISTED = 20  # videos named in one error
@@ -201,7 +201,7 @@ class _Counter:
                 first, rows = 0, self._rows(listed)
                 if start < at or rows is None:
                     with h5py.File(path, "r") as file:
-                        clips = clip_starts(file, self.axis)
+                        clips = clip_starts(file, facts_at(file, path), self.axis)
                     first, rows = int(np.searchsorted(clips, at)), len(clips)
             except UNREADABLE as error:
                 raise StoreError(

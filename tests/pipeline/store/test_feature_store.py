@@ -387,7 +387,7 @@ def test_rebuilding_leaves_out_broken_shards(tmp_path: Path) -> None:
     )
     second.write_bytes(b"")
     with h5py.File(third, "r+") as file:
-        del file.attrs["last"]
+        del file.attrs["seal"]
     assert store.rebuild_index() == 1
     assert listed(store) == rows[:1]
 
@@ -433,7 +433,7 @@ def test_verify_names_a_shard_in_the_wrong_place(tmp_path: Path) -> None:
     for each in (store, other):
         each.rebuild_index()
         (problem,) = [p for p in each.verify() if p.startswith("misplaced")]
-        assert f"belongs to {CONTENT} {store.key}" in problem
+        assert f"belongs to {CONTENT} 0-50 {store.key}" in problem
 
 
 # --------------------------------------------------------------------------------------- full disks

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,13 +15,39 @@ from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.sharded_array import Part, ShardedArray, mapped
 
 ROWS = np.arange(60, dtype=np.float32).reshape(20, 3)
+CONTENT = "s1-" + "ab" * 20
+KEY = "0123456789ab" + "0" * 52
+
+
+def place(folder: Path, number: int) -> Path:
+    """Where the shard of the frames [number, number + 1) lies."""
+    path = folder / "toy-0123456789ab" / "shards" / "ab" / CONTENT
+    path.mkdir(parents=True, exist_ok=True)
+    return path / f"{number:09d}-{number + 1:09d}.h5"
+
+
+def attributes(number: int) -> dict[str, Any]:
+    """The attributes of that shard, as older versions wrote them."""
+    return {
+        "axes": "snippet",
+        "content_id": CONTENT,
+        "frame_start": number,
+        "frame_stop": number + 1,
+        "last": False,
+        "n_frames": -1,
+        "fps": 25.0,
+        "flags": "",
+        "key": KEY,
+        "checksum": "",
+    }
 
 
 def shards(folder: Path, borders: list[int], chunked: bool = False) -> list[Part]:
     parts = []
     for number, (start, stop) in enumerate(pairwise(borders)):
-        path = folder / f"{number}.h5"
+        path = place(folder, number)
         with h5py.File(path, "w") as file:
+            file.attrs.update(attributes(number))
             if chunked:
                 file.create_dataset(
                     "x", data=ROWS[start:stop], chunks=(1, 3) if stop > start else None
@@ -112,7 +139,7 @@ def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
 def test_shards_that_differ_are_refused(tmp_path: Path) -> None:
     parts = shards(tmp_path, [0, 10, 20])
     with h5py.File(parts[1].path, "w") as file:
-        file.attrs["format"] = 2
+        file.attrs.update({**attributes(1), "format": 2})
         file.create_dataset("snippet/x", data=np.zeros((10, 4), np.float32))
     with pytest.raises(StoreError, match="not what the other shards hold"):
         ShardedArray(parts, "snippet", "x")[5:15]

@@ -244,9 +244,12 @@ def test_memory_is_flat_in_the_length_of_thousands_of_videos(
     first = write(store, Span(content(0), 0, frames, True), frames)
     shard = store.shard_path(Span(content(0), 0, frames, True))
     for video in range(1, videos):
-        path = store.shard_path(Span(content(video), 0, frames, True))
-        path.parent.mkdir(parents=True)
-        os.link(shard, path)
+        span = Span(content(video), 0, frames, True)
+        if video % 25 == 0:  # these are read
+            write(store, span, frames)
+            continue
+        store.shard_path(span).parent.mkdir(parents=True)
+        os.link(shard, store.shard_path(span))
     store.add_index_part([replace(first, content_id=content(v)) for v in range(videos)])
     records = [record(f"v{video}") for video in range(videos)]
     open_rows(store, records[:1])  # loads libraries
@@ -258,7 +261,7 @@ def test_memory_is_flat_in_the_length_of_thousands_of_videos(
     assert rows.counts.sum() == videos * frames
     assert kept < 1000 * videos, f"{kept / videos:.0f} bytes a video"
     out = np.empty((3, 2), np.uint8)
-    for video in range(0, videos, 10):
+    for video in range(0, videos, 25):
         rows.read_into(out, video, 7)
         assert out[:, 0].tolist() == [7, 8, 9]
     assert len(sharded_array._open) == 50
