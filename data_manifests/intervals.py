@@ -20,9 +20,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
-from .record import ManifestError, image_files
+from .masks import read_masks
+from .record import ManifestError
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -102,7 +102,7 @@ def mask_labels(masks: Path | Iterable[NDArray[Any]]) -> NDArray[np.uint8]:
     Raises:
         ManifestError: there are no masks, or one is empty, has negative values or cannot be read.
     """
-    named = _pictures(masks) if isinstance(masks, Path) else enumerate(masks)
+    named = read_masks(masks) if isinstance(masks, Path) else enumerate(masks)
     labels = []
     for name, mask in named:
         mask = np.asarray(mask)
@@ -168,15 +168,3 @@ def _merged(ranges: Ranges) -> Ranges:
         else:
             merged.append((start, stop))
     return tuple(merged)
-
-
-def _pictures(folder: Path) -> Iterable[tuple[str, NDArray[Any]]]:
-    if not folder.is_dir():
-        raise ManifestError(f"mask folder {folder} does not exist")
-    for path in image_files(folder):
-        try:
-            with Image.open(path) as image:
-                one_channel = image.mode in ("1", "L", "I", "I;16", "F")
-                yield str(path), np.asarray(image if one_channel else image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ManifestError(f"mask {path} cannot be read: {error}") from error

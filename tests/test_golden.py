@@ -14,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from vadpipe.data_manifests.tracks import Tracks
 from vadpipe.detectors.losses import (
     bag_cross_entropy,
     feature_magnitude,
@@ -35,6 +36,8 @@ from vadpipe.extractors.networks.clip_vit import ClipTower, from_openai
 from vadpipe.extractors.networks.i3d import I3d
 from vadpipe.extractors.networks.i3d_r50 import I3dR50, I3dR50Ptv
 from vadpipe.extractors.networks.inception_i3d import InceptionI3d
+from vadpipe.pipeline.metrics.regions import region_curves
+from vadpipe.pipeline.scores.detections import Detections
 
 pytestmark = pytest.mark.data
 
@@ -391,3 +394,53 @@ def test_ten_crop(shared: Path, case: str, size: tuple[int, int]) -> None:
     expected = golden.expected[f"{case}_crop{size[0]}x{size[1]}.crops"]
     assert crops.numpy().dtype == expected.dtype
     np.testing.assert_array_equal(crops.numpy(), expected)
+
+
+# ------------------------------------------------------------------- golden 8, RBDC and TBDC
+
+
+def region_cases(shared: Path) -> tuple[Golden, list[str]]:
+    golden = Golden(shared / "golden", "g08_rbdc_tbdc")
+    return golden, [str(name) for name in golden.expected["edge.names"]]
+
+
+def half_open(rows: NDArray[np.float64], first: int) -> NDArray[np.float64]:
+    """Boxes whose last pixel counts in, as boxes that end one after it."""
+    moved = rows.copy()
+    moved[:, first + 2 : first + 4] += 1
+    return moved
+
+
+def test_rbdc_and_tbdc(shared: Path) -> None:
+    golden, names = region_cases(shared)
+    assert len(names) == 16
+    for name in names:
+        case = f"edge.{name}"
+        tracks, detections = {}, {}
+        for key in golden.expected:
+            if key.startswith(f"{case}.tracks."):
+                tracks[key.rpartition(".")[2]] = Tracks.from_rows(
+                    half_open(golden.expected[key], 2)
+                )
+            elif key.startswith(f"{case}.detections."):
+                detections[key.rpartition(".")[2]] = Detections.from_rows(
+                    half_open(golden.expected[key], 1)
+                )
+        n_frames = int(golden.expected[f"{case}.num_frames"])
+        found = region_curves(tracks, detections, n_frames)
+        for ours, theirs in (
+            ("n_regions", "n_regions"),
+            ("n_tracks", "n_tracks"),
+            ("n_false", "n_fp"),
+            ("n_matched", "n_true_detections"),
+            ("n_neutral", "n_neutral"),
+            ("regions_found", "n_tp_regions"),
+            ("tracks_found", "tracks_found"),
+        ):
+            assert getattr(found, ours) == int(golden.expected[f"{case}.{theirs}"]), (name, ours)
+        for curve in ("fpr", "rbdr", "tbdr"):
+            expected = golden.expected[f"{case}.{curve}"]
+            assert getattr(found, curve).shape == expected.shape, (name, curve)
+            assert np.abs(getattr(found, curve) - expected).max() < 1e-9, (name, curve)
+        assert abs(found.rbdc - float(golden.expected[f"{case}.rbdc"])) < 1e-9, name
+        assert abs(found.tbdc - float(golden.expected[f"{case}.tbdc"])) < 1e-9, name

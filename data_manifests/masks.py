@@ -1,0 +1,49 @@
+"""Pixel masks of videos, read one at a time: a folder with a picture for each frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .record import ManifestError, image_files
+
+
+def read_masks(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The masks of a video in order, each with a name for messages.
+
+    Args:
+        path:
+            A folder of one picture a frame, in natural order of the names.
+
+    Yields:
+        Name and mask: (H, W), or (H, W, 3) of a picture with colours; a pixel > 0 is abnormal.
+
+    Raises:
+        ManifestError: there is no such folder, or a mask cannot be read.
+    """
+    if not path.is_dir():
+        raise ManifestError(f"mask folder {path} does not exist")
+    for picture in image_files(path):
+        try:
+            with Image.open(picture) as image:
+                one_channel = image.mode in ("1", "L", "I", "I;16", "F")
+                yield str(picture), np.asarray(image if one_channel else image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ManifestError(f"mask {picture} cannot be read: {error}") from error
+
+
+def abnormal_pixels(path: Path) -> Iterator[NDArray[np.bool_]]:
+    """The masks of a video as (H, W) bool, True where a pixel is abnormal.
+
+    Raises:
+        ManifestError: see `read_masks`; or a mask is empty or is no picture.
+    """
+    for name, mask in read_masks(path):
+        if mask.ndim not in (2, 3) or not mask.size:
+            raise ManifestError(f"mask {name} has the shape {mask.shape}: it is no picture")
+        yield np.asarray(mask > 0 if mask.ndim == 2 else (mask > 0).any(axis=2), dtype=np.bool_)
