@@ -8,6 +8,7 @@ PLACES = {
     "patch_cubes": "patch_cubes:PatchCubes",
     "vifi_clip": "vifi_clip:ViFiClipFeatures",
     "frames": "frames:Frames",
+    "flow": "flow:Flow",
     "null": "null:NullFeatures",
 }
 
