@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -128,7 +129,7 @@ def find_footage(root: Path) -> Listing:
     Raises:
         ManifestError: the root does not exist, or its path cannot be stored in a manifest.
     """
-    root = root.resolve()
+    root = Path(os.path.realpath(root))
     if not root.exists() or UNSTORABLE.search(str(root)):
         raise ManifestError(f"footage root {str(root)!r} does not exist, or has an unusable name")
     videos: list[Path] = []

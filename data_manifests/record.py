@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -217,13 +218,13 @@ class Manifest(BaseModel):
         Raises:
             ManifestError: the root does not exist, or a symbolic link leads out of it.
         """
-        root = Path(self.root).resolve()
+        root = Path(os.path.realpath(self.root))
         if not root.is_dir():
             raise ManifestError(
                 f"the root {self.root} of manifest {self.dataset!r} is not a folder here: "
                 "mount it, or read the manifest with root=FOLDER"
             )
-        path = (root / relative).resolve()
+        path = Path(os.path.realpath(root / relative))
         if not path.is_relative_to(root):
             raise ManifestError(f"{relative!r} leads out of {root}: links may not leave the root")
         return path

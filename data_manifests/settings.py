@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -17,7 +18,7 @@ MOST_SHOWN = 80  # characters of a wrong value
 class Settings(BaseModel):
     """Frozen settings by name; an unknown name is an error that lists the valid ones."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -30,6 +31,9 @@ class Settings(BaseModel):
             named = ", ".join(repr(name) for name in unknown)
             text = f"no setting {named}; there are: {choices(names_of(cls), *unknown)}"
             raise PydanticCustomError(UNKNOWN, "{text}", {"text": text})
+        for name, value in values.items():
+            if isinstance(value, str | Path) and "\0" in str(value):
+                raise ValueError(f"{name} has a NUL character: no file and no name can have one")
         return values
 
 

@@ -25,6 +25,7 @@ Nothing of the data comes with this package.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Literal, get_args
@@ -80,9 +81,9 @@ def build(
     """
     if protocol not in get_args(Protocol):
         raise ManifestError(f"protocol {protocol!r}: there are {', '.join(get_args(Protocol))}")
-    root = root.resolve()
+    root = Path(os.path.realpath(root))
     masks = _masks(root)
-    base = root if footage is None else (root / footage).resolve()
+    base = root if footage is None else Path(os.path.realpath(root / footage))
     if protocol == "weak":
         train, test = (read_list(root / f"SH_{split}.txt") for split in ("Train", "Test"))
         twice = sorted(set(train) & set(test))

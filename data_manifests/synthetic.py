@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from PIL import Image
 
 from .intervals import from_labels, mask_labels
 from .record import Manifest, ManifestError, VideoRecord, check_count
+from .stored import read_json
 from .synthetic_scene import (
     ANOMALIES,
     Camera,
@@ -105,9 +107,9 @@ def build(root: Path) -> Manifest:
         ManifestError: the folder is incomplete, or labels, masks and tracks disagree.
     """
     try:
-        facts = json.loads((root / "scene.json").read_text(encoding="utf-8"))
+        facts = read_json(root / "scene.json")
         frames, counts = int(facts["frames"]), {s: int(facts[s]) for s in ("train", "test")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise ManifestError(
             f"{root} holds no finished synthetic scene (scene.json: {error!r}): write one with "
             "write_scene into an empty folder"
@@ -132,7 +134,7 @@ def build(root: Path) -> Manifest:
                     }
                 )
             )
-    return Manifest(dataset="synthetic", root=str(root.resolve()), records=tuple(records))
+    return Manifest(dataset="synthetic", root=os.path.realpath(root), records=tuple(records))
 
 
 def _draw_all(
@@ -207,7 +209,7 @@ def _read_labels(root: Path, name: str, frames: int) -> dict[str, Any]:
         labels = np.array([int(word) for word in words])
         with (root / "tracks" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
             tracked = {int(row["frame"]) for row in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
         raise ManifestError(f"{name}: labels or tracks cannot be read: {error!r}") from error
     check_count(f"{name}: frame labels", len(labels), frames)
     by_pixels = mask_labels(root / "masks" / name)

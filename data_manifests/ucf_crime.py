@@ -22,16 +22,17 @@ Source: W. Sultani, C. Chen, M. Shah, "Real-world Anomaly Detection in Surveilla
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import re
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from .counts import OFFICIAL, check_totals
 from .footage import find_footage, locate
 from .intervals import Ranges, from_inclusive
 from .record import LABEL_BYTES, Manifest, ManifestError, VideoRecord, label_lines
+from .stored import DamagedFile, read_json
 
 CATEGORIES = tuple(OFFICIAL["ucf_crime"]["test"].categories)
 NORMAL_TRAIN = "Training_Normal_Videos_Anomaly"
@@ -92,7 +93,7 @@ def build(
         ManifestError: a label file is missing or cannot be read; a video is in both splits, unknown
             or missing; totals are not the official ones.
     """
-    root = root.resolve()
+    root = Path(os.path.realpath(root))
     train = read_train_list(root / "Anomaly_Train.txt")
     test = read_annotations(root / "Temporal_Anomaly_Annotation.txt")
     both = sorted(train.keys() & test.keys())
@@ -268,19 +269,17 @@ def _resplit(records: list[VideoRecord], path: Path) -> list[VideoRecord]:
 def _read_split(path: Path) -> dict[Split, list[str]]:
     if not path.is_file() or path.stat().st_size > LABEL_BYTES:
         raise ManifestError(f"{path} does not exist, or is too large for a split file")
+    form = 'must be of the form {"train": ["Abuse/Abuse001_x264", ...], "test": [...]}'
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{path} is not JSON: {error}") from error
+        values: dict[Any, Any] = read_json(path)
+    except DamagedFile as error:
+        raise ManifestError(f"{path} is not JSON; it {form}: {error}") from error
     if (
-        not isinstance(values, dict)
-        or not values
+        not values
         or not set(values) <= set(get_args(Split))
         or not all(
             isinstance(v, list) and all(isinstance(n, str) for n in v) for v in values.values()
         )
     ):
-        raise ManifestError(
-            f'{path} must be of the form {{"train": ["Abuse/Abuse001_x264", ...], "test": [...]}}'
-        )
+        raise ManifestError(f"{path} {form}")
     return values

@@ -20,6 +20,7 @@ CVPR 2010. The archive may be used for research; nothing of it comes with this p
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,7 @@ def _locate(root: Path) -> tuple[Path, _Layout]:
         for layout in (OFFICIAL, REPACKAGED):
             parts = [(root / folder / p).parent for p in (layout.train, layout.test)]
             if all(p.is_dir() for p in parts):
-                return (root / folder).resolve(), layout
+                return Path(os.path.realpath(root / folder)), layout
     raise ManifestError(
         f"{root} is not UCSD Ped2: neither it nor its folder UCSDped2 or ped2 holds 'Train' and "
         "'Test' (official archive) or 'training/frames' and 'testing/frames' (repackaged)"

@@ -24,6 +24,7 @@ Weak Supervision", ECCV 2020. Nothing of the data comes with this package.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -72,7 +73,7 @@ def build(
         ManifestError: the annotations are missing; a file cannot be read; a video is in both
             splits or missing; totals are not the official ones.
     """
-    root = root.resolve()
+    root = Path(os.path.realpath(root))
     annotated = read_annotations(_annotations(root))
     splits: dict[str, Split] = {}
     lists: dict[Split, Path] = {}

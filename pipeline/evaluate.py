@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -244,7 +245,7 @@ def evaluate_runs(
             than the first, or was aligned in another way: their mean has no meaning.
         ScoreFolderError: a score folder is incomplete or damaged.
     """
-    if len({folder.resolve() for folder in folders}) < len(folders):
+    if len({os.path.realpath(folder) for folder in folders}) < len(folders):
         raise MetricsError("a score folder is given twice: every run counts once")
     runs: dict[str, Evaluated] = {}
     for folder in folders:

@@ -16,7 +16,7 @@ from .engine import quarantine
 from .engine.coordinator import Coordinator
 from .engine.extractor_spec import ExtractorSpec, stores_of
 from .engine.planning import Estimate, VideoPlan, estimate, plan_videos
-from .engine.progress import console
+from .engine.progress import tell
 from .engine.settings import PIXEL_SPAN_FRAMES, Engine
 from .engine.sources import Upstream, source_recipes
 from .registry import EXTRACTORS
@@ -209,8 +209,9 @@ class _Chain:
         for video_id, row in probed.rows.items():
             n, known = self._expected[video_id], row.n_frames
             if n is not None and n != known:
-                console.print(
-                    f"[yellow]{video_id}: the manifest expects {n} frames, the file has {known}[/]"
+                tell(
+                    f"{video_id}: the manifest expects {n} frames, the file has {known}",
+                    style="yellow",
                 )
 
 
@@ -275,9 +276,10 @@ def barred_by_quarantine(probed: Probed, cache: Path, engine: Engine) -> dict[st
     """content id -> why the video is not opened."""
     if engine.retry_quarantined:
         return {}
-    known = quarantine.entries(cache)
-    contents = {row.content_id for row in probed.rows.values()} & known.keys()
-    return {content: known[content].refusal() for content in contents}
+    known = quarantine.barred(cache)
+    contents = {row.content_id for row in probed.rows.values()}
+    found = {content: known.get(content) for content in contents}
+    return {content: entry.refusal() for content, entry in found.items() if entry is not None}
 
 
 def _damaged_before(

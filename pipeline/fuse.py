@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..data_manifests.errors import VadpipeError
 from ..detectors.base import Scores
-from .engine.progress import console, progress_bar
+from .engine.progress import progress_bar, tell
 from .scores.events import (
     Calibration,
     Event,
@@ -163,7 +164,7 @@ def fuse_scores(
     done = Fused(out, warnings=tuple(stated["warnings"]))
     with folder.locked() as problem:
         if problem is not None:
-            console.print(problem)
+            tell(problem)
         videos = _common_videos(parts, done)
         folder.remove_metrics()
         folder.keep_only(videos)
@@ -214,13 +215,13 @@ def _open_parts(
         raise FuseError("there is no score folder to fuse")
     folders: dict[str, Path] = {}
     for path in scores:
-        name = path.resolve().name
+        name = Path(os.path.realpath(path)).name
         if name in folders:
             raise FuseError(
                 f"{folders[name]} and {path} are both called {name!r}: rename one of the folders"
             )
         folders[name] = path
-    if out.resolve() in {path.resolve() for path in scores}:
+    if os.path.realpath(out) in {os.path.realpath(path) for path in scores}:
         raise FuseError(f"{out} is one of the parts: write to another folder")
     for what, named in (("weight", weights), ("column", columns)):
         if unknown := sorted(set(named) - set(folders)):

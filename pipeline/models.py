@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save
 
 from ..data_manifests.atomic import write_atomically, write_table, write_text
 from ..data_manifests.choices import choices
+from ..data_manifests.stored import DamagedFile, parse_json, read_json
 from ..detectors.base import Detector, DetectorError, FitLog
 from ..extractors.errors import ExtractorError
 from ..extractors.footage.video import ProbeRow
@@ -144,8 +145,10 @@ class ModelFolder:
             raise DetectorError(
                 f"{self.path} is not a model folder: it has no {self._card.name} (run train first)"
             )
-        card: dict[str, Any] = json.loads(self._card.read_text(encoding="utf-8"))
-        return card
+        try:
+            return read_json(self._card)
+        except DamagedFile as error:
+            raise DetectorError(f"{error}; train the model again") from error
 
     def held_out(self) -> HeldOut | None:
         """The held-out rows that the card's calibration comes from; None in models of version 0.1.
@@ -347,7 +350,7 @@ def _spec_of(
         cache=cache,
         source=FeatureStore(cache or Path(), recipe["source"]) if "source" in recipe else None,
     )
-    ours = json.loads(canonical_json(spec.recipe()))
+    ours = parse_json(canonical_json(spec.recipe()), name)
     if key_of(ours) != key_of(recipe):
         lines = "\n  ".join(differing_fields(ours, recipe))
         raise ExtractorError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ def _known_and_new(
         video_id -> row; refused files; signature -> tasks of the videos that share one file.
     """
     known = load_probes(cache)
-    barred = {} if options.retry_quarantined else quarantine.entries(cache)
+    barred = None if options.retry_quarantined else quarantine.barred(cache)
     rows: dict[str, ProbeRow] = {}
     failures: list[Failure] = []
     tasks: dict[str, list[ProbeTask]] = {}
@@ -88,8 +89,8 @@ def _known_and_new(
         try:
             path = manifest.resolve(record.path)
             task = _task(path, record.video_id, options)
-            if task.signature in barred:
-                raise barred[task.signature].refusal()
+            if barred is not None and (entry := barred.get(task.signature)) is not None:
+                raise entry.refusal()
             if task.signature in known:
                 # The limits of this run may be stricter than those the file was probed with.
                 options.limits.check_file(path)
@@ -182,14 +183,21 @@ def _without_footage(dataset: str, record: VideoRecord, fps: float) -> ProbeRow:
 
 
 def _task(path: Path, video_id: str, options: ProbeOptions) -> ProbeTask:
+    if path.is_symlink() and not path.exists():
+        raise FileNotFoundError(f"{path}: a link that leads in a circle; mend or delete it")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: is the manifest's root right?")
     stats = [path.stat()]
     if path.is_dir():
-        stats = [p.stat() for p in sorted(path.iterdir())]
+        stats = [_stat(p) for p in sorted(path.iterdir())]
     size = sum(s.st_size for s in stats)
     modified = max((s.st_mtime_ns for s in stats), default=0)
     rate = f"|{options.image_fps}" if path.is_dir() else ""
     how = f"{PROBE_VERSION}|{options.hash_mode}|{int(options.decode)}{rate}"
     signature = f"{how}|{len(stats)}|{size}|{modified}|{path}"
     return ProbeTask(video_id, str(path), signature, options)
+
+
+def _stat(path: Path) -> os.stat_result:
+    """Of an entry of a folder; of the link itself where it leads nowhere: it may be no image."""
+    return path.stat() if path.exists() else path.lstat()

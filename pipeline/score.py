@@ -20,7 +20,7 @@ from ..extractors.weights.slots import WeightsChoice
 from .bags import StoreBags
 from .engine.extractor_spec import ExtractorSpec, stores_of
 from .engine.planning import plan_videos
-from .engine.progress import console, progress_bar
+from .engine.progress import progress_bar, tell
 from .engine.settings import Engine
 from .extract import Extracted, extract_features
 from .models import (
@@ -144,7 +144,7 @@ def score_footage(
     folder = ScoreFolder(out)
     with folder.locked() as problem:
         if problem is not None:
-            console.print(problem)
+            tell(problem)
         detector, card = ModelFolder(model).load()
         imported = imported_stores(card, cache)
         detector.to(engine.own_device())

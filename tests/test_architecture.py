@@ -16,14 +16,17 @@ PLACES = [path.relative_to(REPOSITORY).with_suffix("").as_posix() for path in SO
 
 # What a file or folder may import outside of itself, from the bottom up; a folder stands for all
 # that is in it. What is not listed is not allowed. Every room may import the one base error, the
-# one atomic write, the one natural order, the one base of settings and the one answer to a name
-# that does not exist: none of the rooms may have its own.
+# one atomic write, the one reader of JSON, TOML and Parquet, the one way to show text, the one
+# natural order, the one base of settings and the one answer to a name that does not exist: none of
+# the rooms may have its own.
 EVERYWHERE = {
     "data_manifests/errors",
     "data_manifests/atomic",
     "data_manifests/choices",
     "data_manifests/natural_order",
+    "data_manifests/plain_text",
     "data_manifests/settings",
+    "data_manifests/stored",
 }
 FOOTAGE, WEIGHTS, NETWORKS = "extractors/footage", "extractors/weights", "extractors/networks"
 EXTRACTOR_PARTS = {"extractors/errors", "extractors/clips", "extractors/base", FOOTAGE, WEIGHTS}
@@ -191,6 +194,47 @@ def test_the_check_above_sees_renames() -> None:
         "os.fsync",
         "tempfile.mkstemp",
     ]
+
+
+# Who may call what has a pitfall: files that are not what they should be, text that a terminal
+# would obey, links in a circle.
+ONLY = {
+    "json.loads": {
+        "data_manifests/stored",
+        "extractors/footage/guarded",  # messages of the decoder to its parent, and back
+        "extractors/footage/decode_worker",
+    },
+    "json.load": set(),
+    "tomllib.loads": {"data_manifests/stored", "pipeline/run/config"},  # of a single value
+    "tomllib.load": set(),
+    "click.echo": {"pipeline/cli/options"},
+    "print": {"pipeline/cli/reference"},
+    "console.print": {"pipeline/engine/progress"},
+}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=PLACES)
+def test_pitfalls_are_in_one_place(path: Path) -> None:
+    place = path.relative_to(REPOSITORY).with_suffix("").as_posix()
+    found = set(pitfalls(ast.parse(path.read_text())))
+    wrong = {name for name in found if place not in ONLY.get(name, set())}
+    assert not wrong, f"{place} calls {wrong}: see ONLY"
+
+
+def pitfalls(tree: ast.AST) -> Iterator[str]:
+    """Calls that only some places may make; `a.resolve()` without values fails for some links."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in ONLY:
+                yield called
+            if called.endswith(".resolve") and not node.args and not node.keywords:
+                yield "Path.resolve"
+
+
+def test_the_check_above_sees_pitfalls() -> None:
+    code = "json.loads(x); a.b.resolve(); manifest.resolve(x); json.dumps(x); click.echo(x)"
+    assert list(pitfalls(ast.parse(code))) == ["json.loads", "Path.resolve", "click.echo"]
 
 
 # Names of files that only one class may know, and where it stands.

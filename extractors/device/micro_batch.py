@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ...data_manifests.atomic import CannotWrite, write_text
+from ...data_manifests.stored import leave_out, read_json
 from ..base import TUNING
 from ..errors import ExtractorError
 from ..weights.kept import weights_dir
@@ -94,9 +95,12 @@ class MicroBatches:
 
     def _read(self) -> dict[str, int]:
         try:
-            stored = json.loads(self._path.read_text(encoding="utf-8"))
-            return {str(k): max(1, int(v)) for k, v in stored.items()}
-        except (OSError, ValueError, AttributeError, TypeError):
+            stored = read_json(self._path)
+            return {k: min(max(1, int(v)), MOST_ITEMS) for k, v in stored.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, OverflowError) as error:
+            leave_out(self._path, error, "measured again; vadpipe cache repair deletes it")
             return {}
 
 

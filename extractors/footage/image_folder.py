@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections.abc import Generator, Iterator
@@ -36,7 +37,7 @@ def list_images(folder: Path) -> list[Path]:
     Hidden files, other files and subfolders are left out.
 
     Raises:
-        MissingFile: the folder is gone, or may not be read.
+        MissingFile: the folder is gone, or may not be read; an image is a link that leads nowhere.
         UnsafeLink: an image is a link that leads out of the folder.
         NoFrames: there is no image.
     """
@@ -47,17 +48,23 @@ def list_images(folder: Path) -> list[Path]:
             for path in folder.iterdir()
             if path.suffix.lower() in IMAGE_SUFFIXES
             and not path.name.startswith(".")
-            and path.is_file()
+            and _is_image_file(path)
         ]
     except OSError as error:
         raise MissingFile(f"{folder}: cannot be read: {error.strerror}") from error
     if not images:
         raise NoFrames(f"{folder}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in the folder")
-    root = folder.resolve()
+    root = os.path.realpath(folder)
     for path in images:
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
             raise UnsafeLink(f"{path}: a link that leads out of the folder; copy the image instead")
     return sorted(images, key=lambda path: natural_key(path.name))
+
+
+def _is_image_file(path: Path) -> bool:
+    if path.is_symlink() and not path.exists():  # without it, all later frames would change place
+        raise MissingFile(f"{path}: a link that leads nowhere or in a circle; mend or delete it")
+    return path.is_file()
 
 
 def _has_gaps(images: list[Path]) -> bool:

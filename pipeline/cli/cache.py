@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import ANY, cache_option, echo, json_option, probe_options
+from .options import ANY, cache_option, echo, json_option, probe_options, put
 
 if TYPE_CHECKING:
     from ..engine.settings import ProbeOptions
@@ -30,7 +30,7 @@ def cache_ls(cache: Path) -> None:
         table = store.index()
         size = pc.sum(table["size"]).as_py() or 0
         videos = pc.count_distinct(table["content_id"]).as_py()
-        click.echo(f"{store.name}\t{videos} videos\t{table.num_rows} shards\t{size:,} bytes")
+        put(f"{store.name}\t{videos} videos\t{table.num_rows} shards\t{size:,} bytes")
 
 
 @cache.command("verify")
@@ -54,16 +54,16 @@ def cache_verify(names: tuple[str, ...], drop: bool, cache: Path) -> None:
     for store in chosen_stores(cache, names):
         problems = list(problems_of(store))
         for problem in problems:
-            click.echo(f"{store.name}: {problem.text}")
+            put(f"{store.name}: {problem.text}")
         found += len(problems)
         if drop and problems:
             dropped += drop_shards(store, problems)
     if drop and found:
         shards = "1 shard" if dropped == 1 else f"{dropped} shards"
-        click.echo(f"{shards} dropped; run vadpipe extract, or vadpipe import, to make them again")
+        put(f"{shards} dropped; run vadpipe extract, or vadpipe import, to make them again")
     if found:
         raise click.exceptions.Exit(1)
-    click.echo("all shards are whole")
+    put("all shards are whole")
 
 
 @cache.command("rebuild")
@@ -77,7 +77,7 @@ def cache_rebuild(names: tuple[str, ...], cache: Path) -> None:
     from ..store.feature_store import chosen_stores
 
     for store in chosen_stores(cache, names):
-        click.echo(f"{store.name}\t{store.rebuild_index()} shards")
+        put(f"{store.name}\t{store.rebuild_index()} shards")
 
 
 @cache.command("quarantine")
@@ -92,12 +92,15 @@ def cache_quarantine(release: tuple[str, ...], cache: Path) -> None:
     """List the files that took a process down and are refused since, or release them."""
     from ..engine import quarantine
 
-    for entry in quarantine.entries(cache).values():
+    listed = quarantine.entries(cache)
+    if "all" in release:
+        quarantine.release_all(cache)
+    for entry in listed.values():
         if "all" in release or entry.path in release:
             quarantine.release(cache, entry.key)
-            click.echo(f"released {entry.path}")
+            put(f"released {entry.path}")
         elif not release:
-            click.echo(f"{entry.path}\t{entry.error}\t{entry.message}")
+            put(f"{entry.path}\t{entry.error}\t{entry.message}")
 
 
 @cache.command("compare")
@@ -153,4 +156,4 @@ def cache_rm(name: str, yes: bool, cache: Path) -> None:
     if not yes:
         click.confirm(f"delete {store.root}?", abort=True)
     shutil.rmtree(store.root)
-    click.echo(f"deleted {store.root}")
+    put(f"deleted {store.root}")

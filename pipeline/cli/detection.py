@@ -20,6 +20,7 @@ from .options import (
     json_option,
     open_target,
     probe_options,
+    put,
     seed_option,
     set_option,
     weights_option,
@@ -99,17 +100,16 @@ def train(
         vadpipe train knn ped2.parquet --set role=patch
         vadpipe train ssrl ucf.parquet --set steps=300 --seeds 3
     """
-    import tomllib
-
+    from ...data_manifests.stored import read_toml
     from ...data_manifests.table import read_manifest
     from ...extractors.weights.slots import parse_choice
-    from ..engine.progress import console
+    from ..engine.progress import tell
     from ..probe import probe_files
     from ..run.config import parse_settings
     from ..train import train_detector
 
     listed = read_manifest(manifest_path)
-    chosen = {} if config is None else tomllib.loads(config.read_text(encoding="utf-8"))
+    chosen = {} if config is None else read_toml(config)
     probed = probe_files(listed.select(split="train"), cache, probing)
     for drawn in range(seed, seed + seeds):
         done = train_detector(
@@ -127,9 +127,9 @@ def train(
             tensorboard=None if tensorboard is None else tensorboard / f"seed-{drawn}",
             force=force,
         )
-        click.echo(str(done.folder))
+        put(str(done.folder))
         facts = ", ".join(f"{k} {v}" for k, v in done.summary.items())
-        console.print(f"{'trained' if done.fresh else 'this model is there already'}: {facts}")
+        tell(f"{'trained' if done.fresh else 'this model is there already'}: {facts}")
 
 
 @click.command()
@@ -225,10 +225,10 @@ def score(
         command=" ".join(sys.argv),
     )
     measured, failures = evaluate_if_labelled(out, listed)
-    click.echo(f"{len(done.videos)} videos scored ({done.fresh} new), {done.events} events")
+    put(f"{len(done.videos)} videos scored ({done.fresh} new), {done.events} events")
     for line in metrics_lines(measured) if measured is not None else ():
-        click.echo(line)
-    click.echo(str(write_report(out, manifest=listed)))
+        put(line)
+    put(str(write_report(out, manifest=listed)))
     finish([*done.failures, *failures], ScoreFolder(out).failures_file)
 
 
@@ -297,10 +297,10 @@ def fuse(
         ),
         command=" ".join(sys.argv),
     )
-    click.echo(f"{len(done.videos)} videos fused, {done.events} events")
+    put(f"{len(done.videos)} videos fused, {done.events} events")
     for warning in done.warnings:
-        click.echo(f"threshold: {warning}")
-    click.echo(str(write_report(out)))
+        put(f"threshold: {warning}")
+    put(str(write_report(out)))
     finish(done.failures, ScoreFolder(out).failures_file)
 
 
@@ -435,7 +435,7 @@ def report(
     page = write_report(
         scores, out, manifest=listed, column=column, style=style, heatmap_files=heatmaps
     )
-    click.echo(str(page))
+    put(str(page))
 
 
 @click.group()

@@ -18,6 +18,7 @@ from .options import (
     json_option,
     limit_option,
     probe_options,
+    put,
     retry_option,
     set_option,
     weights_option,
@@ -85,7 +86,7 @@ def manifest(
         options["train_fraction"] = train_fraction
     made = build_manifest(dataset, root, options)
     write_manifest(made, out)
-    click.echo(f"{out}: {len(made.records)} records of {dataset}")
+    put(f"{out}: {len(made.records)} records of {dataset}")
 
 
 @click.command()
@@ -193,7 +194,7 @@ def extract(
     from ...data_manifests.table import read_manifest
     from ...extractors.weights.slots import parse_choice, shortened
     from ..engine.extractor_spec import resolve_extractors, stores_of
-    from ..engine.progress import console
+    from ..engine.progress import tell
     from ..extract import extract_features
     from ..probe import probe_files
     from ..run.config import parse_settings
@@ -216,15 +217,15 @@ def extract(
     stores = stores_of(specs, cache)
     for spec, store in zip(specs, stores, strict=True):
         used = shortened(spec.weights)
-        console.print(f"{store.name}: precision {spec.precision}, weights {used}", soft_wrap=True)
+        tell(f"{store.name}: precision {spec.precision}, weights {used}")
     if dry_run:
         for line in _dry_run(probed, specs, cache, engine):
-            click.echo(line)
+            put(line)
         return
     done = extract_features(listed, probed, specs, cache, engine=engine, max_bytes=max_bytes)
-    click.echo("\n".join(extracted_lines(done)))
+    put("\n".join(extracted_lines(done)))
     if done.waited is not None:
-        console.print(f"{done.seconds:.1f} s; devices waited {100 * done.waited:.1f} % of it")
+        tell(f"{done.seconds:.1f} s; devices waited {100 * done.waited:.1f} % of it")
     failures = [*probed.failures, *done.failures]
     finish(failures, cache / "failures" / f"{manifest_path.stem}-extract.parquet")
 
@@ -307,7 +308,7 @@ def import_command(
         vadpipe import ucf.parquet UCF_Train_ten_crop_i3d UCF_Test_ten_crop_i3d --name rtfm_i3d
     """
     from ...data_manifests.table import read_manifest
-    from ..engine.progress import console
+    from ..engine.progress import tell
     from ..import_features import import_features
     from ..importing.layouts import parse_grid
     from ..probe import probe_files
@@ -329,10 +330,10 @@ def import_command(
         dry_run=dry_run,
     )
     for line, videos in done.layouts.items():
-        console.print(f"{line}: {videos} videos", markup=False, highlight=False)
+        tell(f"{line}: {videos} videos")
     if done.missing:
-        console.print(f"no file for {len(done.missing)} videos of the manifest")
-    click.echo("\n".join(imported_lines(done, dry_run=dry_run)))
+        tell(f"no file for {len(done.missing)} videos of the manifest")
+    put("\n".join(imported_lines(done, dry_run=dry_run)))
     finish(done.failures, cache / "failures" / f"{manifest_path.stem}-import.parquet")
 
 

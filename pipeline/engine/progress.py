@@ -15,7 +15,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ...data_manifests.plain_text import plain
+
 console = Console(stderr=True)
+
+
+def tell(text: str, *, style: str | None = None) -> None:
+    """Print lines to stderr as they are: names of files are never taken for markup."""
+    console.print(plain(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -29,7 +36,7 @@ def progress_bar(title: str, total: float) -> Iterator[Callable[[float], None]]:
 def progress_bars() -> Iterator[Callable[[str, float], Callable[[float], None]]]:
     """Several progress bars; yields a function that adds one and returns how to advance it."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from distributed import KilledWorker
 
 from ...data_manifests.atomic import write_text
+from ...data_manifests.stored import leave_out, read_json
 from ...extractors.footage.errors import DecodeError, DecoderKilled, HostileVideo
 
 
@@ -57,15 +59,56 @@ def add(cache: Path, key: str, path: str, error: BaseException) -> None:
 
 
 def entries(cache: Path) -> dict[str, Quarantine]:
-    """All files in quarantine, by their key; an entry that cannot be read is left out."""
-    found = {}
+    """All files in quarantine, by their key; an entry that cannot be read is left out and named."""
+    return dict(barred(cache).readable)
+
+
+@dataclass(frozen=True)
+class Barred:
+    """What may not be opened.
+
+    Attributes:
+        readable: by key.
+        damaged: entries that cannot be read, by the names of their files: those are made of the
+            key, so that such an entry bars its file all the same.
+    """
+
+    readable: Mapping[str, Quarantine]
+    damaged: Mapping[str, Path]
+
+    def get(self, key: str) -> Quarantine | None:
+        """The entry of a file; None if it may be opened."""
+        if key in self.readable or not self.damaged:
+            return self.readable.get(key)
+        path = self.damaged.get(_name(key))
+        if path is None:
+            return None
+        return Quarantine(key, key.rpartition("|")[2], "an unknown error", f"see {path}")
+
+
+def barred(cache: Path) -> Barred:
+    """Read the quarantine of a cache."""
+    found, damaged = {}, {}
     for path in sorted((cache / "quarantine").glob("*.json")):
         try:
-            entry = Quarantine(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            continue
-        found[entry.key] = entry
-    return found
+            values = read_json(path)
+            entry = Quarantine(**{str(name): value for name, value in values.items()})
+            if not all(isinstance(value, str) for value in vars(entry).values()):
+                raise TypeError("a value is no text")
+        except FileNotFoundError:
+            continue  # just released
+        except (OSError, ValueError, TypeError) as error:
+            damaged[path.name] = path
+            leave_out(path, error, "its file stays barred; vadpipe cache quarantine --release all")
+        else:
+            found[entry.key] = entry
+    return Barred(found, damaged)
+
+
+def release_all(cache: Path) -> None:
+    """Release every file, those whose entry is damaged too."""
+    for path in (cache / "quarantine").glob("*.json"):
+        path.unlink(missing_ok=True)
 
 
 def release(cache: Path, key: str) -> None:
@@ -74,4 +117,8 @@ def release(cache: Path, key: str) -> None:
 
 
 def _place(cache: Path, key: str) -> Path:
-    return cache / "quarantine" / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.json"
+    return cache / "quarantine" / _name(key)
+
+
+def _name(key: str) -> str:
+    return f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...extractors.weights.cards import ResolvedWeights
 from ...extractors.weights.kept import folders, resolve_slots
 from ...extractors.weights.slots import Slots, WeightsChoice
-from .progress import console
+from .progress import tell
 
 
 def find_weights(
@@ -42,6 +42,4 @@ def find_weights(
 @memoise
 def _say(name: str, folder: Path, own: Path) -> None:
     """Print it once a process: a run finds its weights several times."""
-    console.print(
-        f"weights {name} are taken from {folder}, as {own} lacks them", soft_wrap=True, markup=False
-    )
+    tell(f"weights {name} are taken from {folder}, as {own} lacks them")

@@ -262,7 +262,7 @@ def load_run(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
             raise ConfigError(f"--set {key}: {last} is no section with keys; name one of several")
         at[last] = value
     run = RunConfig.model_validate(values)
-    base = path.resolve().parent
+    base = Path(os.path.realpath(path)).parent
     videos = run.manifest
     return run.model_copy(
         update={

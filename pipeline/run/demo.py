@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -41,7 +42,7 @@ def run_demo(out: Path, cache: Path, *, seed: int = 0, device: str = "cpu") -> I
     footage = f"footage/seed{seed}"
     write_text(recipe, text.replace('root = "footage"', f'root = "{footage}"'))
     config = load_run(
-        recipe, [f"seed={seed}", f"cache={cache.resolve()}", f"engine.device={device}"]
+        recipe, [f"seed={seed}", f"cache={os.path.realpath(cache)}", f"engine.device={device}"]
     )
     if not (out / footage / "scene.json").is_file():
         specs_of(config)  # missing weights are an error before anything is drawn

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from ...data_manifests.atomic import write_text
+from ...data_manifests.stored import read_json
 from ..engine.settings import cpu_count
 from ..scores.folder import ScoreFolder
 from ..store.failures import Failure, write_failures
@@ -74,7 +75,7 @@ class RunFolder:
     def done(self, node: str) -> Done | None:
         """What became of a node; None where it has not ended, or the file cannot be read."""
         try:
-            values = json.loads((self._nodes / f"{node}.json").read_text(encoding="utf-8"))
+            values = read_json(self._nodes / f"{node}.json")
             failures = tuple(Failure(**failure) for failure in values["failures"])
             return Done(values["key"], tuple(values["lines"]), failures, values["facts"])
         except (OSError, ValueError, TypeError, KeyError):

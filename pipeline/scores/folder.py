@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ...data_manifests.atomic import write_table, write_text
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.record import VideoRecord
+from ...data_manifests.stored import DamagedFile, read_json
 from ...detectors.base import Scores
 from ...extractors.footage.video import ProbeRow
 from ..store.errors import StoreError
@@ -437,12 +438,9 @@ class ScoreFolder:
     def _json(self, path: Path, cure: str) -> dict[str, Any]:
         self._needs(path)
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ScoreFolderError(f"{path} is damaged ({error}): {cure}") from error
-        if not isinstance(values, dict):
-            raise ScoreFolderError(f"{path} is not a JSON object: {cure}")
-        return values
+            return read_json(path)
+        except DamagedFile as error:
+            raise ScoreFolderError(f"{error}: {cure}") from error
 
     def _needs(self, path: Path) -> None:
         if not path.is_file():

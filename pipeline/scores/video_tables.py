@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from ...data_manifests.atomic import write_atomically
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.record import VideoRecord
+from ...data_manifests.stored import DamagedFile, parse_json
 from ...extractors.footage.video import ProbeRow
 
 _ROW_FIELDS = ("path", "content_id", "kind", "height", "width")
@@ -82,7 +83,7 @@ class Tables:
 
 def video_row(record: VideoRecord, row: ProbeRow, part: pa.Table) -> dict[str, Any]:
     """The row of a video in the table of videos, from its part (see `ScoreFolder.scores`)."""
-    facts = json.loads(part.schema.metadata[b"video"])
+    facts = video_facts(part)
     start, stop = record.frame_range(facts["n_frames"])
     return {
         **{name: getattr(row, name) for name in _ROW_FIELDS},
@@ -91,6 +92,23 @@ def video_row(record: VideoRecord, row: ProbeRow, part: pa.Table) -> dict[str, A
         "frame_start": start,
         "frame_stop": stop,
     }
+
+
+def video_facts(part: pa.Table) -> dict[str, Any]:
+    """n_frames, fps and flags of a video, as its part states them (see `ScoreFolder.scores`).
+
+    Raises:
+        DamagedFile: it states none, or what no video has.
+    """
+    facts = parse_json((part.schema.metadata or {}).get(b"video", b""), "a part of the scores")
+    try:
+        n_frames, fps, flags = (facts[name] for name in ("n_frames", "fps", "flags"))
+        good = isinstance(n_frames, int) and 0 <= n_frames < 1 << 62 and 0 < fps < math.inf
+        if not good or not all(isinstance(flag, str) for flag in flags):
+            raise ValueError("no video has such facts")
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedFile(f"the facts in a part of the scores are damaged ({error})") from error
+    return {"n_frames": n_frames, "fps": float(fps), "flags": list(flags)}
 
 
 @contextmanager

@@ -8,7 +8,6 @@ them. Older shards have plain attributes only.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ...data_manifests.stored import parse_json
 from .errors import StoreError
 from .keys import KEY_DIGITS, canonical_json
 
@@ -145,7 +145,7 @@ def _sealed(file: h5py.File) -> dict[str, Any] | None:
     digest, _, text = str(seal).partition(" ")
     if hashlib.sha256(text.encode()).hexdigest() != digest:
         raise StoreError(f"{file.filename}: the seal over its attributes is broken")
-    attrs: dict[str, Any] = json.loads(text)
+    attrs: dict[str, Any] = parse_json(text, file.filename)
     return attrs
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from ...data_manifests.atomic import remove_stale, write_atomically, write_table, write_text
 from ...data_manifests.choices import choices
+from ...data_manifests.stored import parse_json, read_json
 from ...extractors.base import ArraySpec, Rows
 from ...extractors.clips import Span
 from .care import problems_of
@@ -116,7 +117,7 @@ class FeatureStore:
     """
 
     def __init__(self, cache: Path, recipe: Mapping[str, Any]) -> None:
-        self.recipe = json.loads(canonical_json(recipe))
+        self.recipe: dict[str, Any] = parse_json(canonical_json(recipe), "the recipe")
         self.key = key_of(self.recipe)
         self.root = cache / "features" / folder_name(self.recipe["extractor"], self.recipe)
         self._tidied: set[Path] = set()
@@ -131,7 +132,7 @@ class FeatureStore:
         path = folder / "spec.json"
         if not path.is_file():
             raise StoreError(f"{folder} is not a feature set: it has no spec.json")
-        recipe = json.loads(path.read_text(encoding="utf-8"))
+        recipe = read_json(path)
         store = cls(folder.parent.parent, recipe)
         if store.root.name != folder.name:
             raise StoreError(
@@ -157,7 +158,7 @@ class FeatureStore:
         """
         path = self.root / "spec.json"
         if path.is_file():
-            other = json.loads(path.read_text(encoding="utf-8"))
+            other = read_json(path)
             if other != self.recipe:
                 lines = "; ".join(differing_fields(self.recipe, other))
                 raise StoreError(f"{path} holds another recipe: {lines}")

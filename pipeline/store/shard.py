@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ...data_manifests.stored import parse_json
 from ...extractors.base import ArraySpec, Rows
 from ...extractors.clips import Span
 from .errors import StoreError
@@ -83,7 +84,9 @@ class ShardRow:
     def rows_of(self, axis: str, axes: Sequence[str]) -> int | None:
         """Number of rows of an axis; None if only the shard itself says it."""
         if self.axis_rows is not None:
-            return int(json.loads(self.axis_rows)[axis])
+            counts = parse_json(self.axis_rows, f"the index of {self.content_id}")
+            count = counts.get(axis) if isinstance(counts, dict) else None
+            return count if isinstance(count, int) and count >= 0 else None
         return self.rows if len(axes) == 1 else None
 
 

@@ -128,6 +128,19 @@ def test_resolve_follows_no_link_out_of_the_root(tmp_path: Path) -> None:
         manifest(str(root)).resolve("out.mp4")
 
 
+def test_links_that_lead_nowhere_or_in_a_circle_are_paths_all_the_same(tmp_path: Path) -> None:
+    """Whoever opens the file says what is wrong with it; the other videos of a manifest go on."""
+    (tmp_path / "a.mp4").symlink_to("b.mp4")
+    (tmp_path / "b.mp4").symlink_to("a.mp4")
+    (tmp_path / "c.mp4").symlink_to("nowhere.mp4")
+    (tmp_path / "d").symlink_to("d")
+    listed = manifest(str(tmp_path))
+    assert not listed.resolve("a.mp4").exists() and not listed.resolve("d/x.mp4").exists()
+    assert listed.resolve("c.mp4") == tmp_path / "nowhere.mp4"
+    with pytest.raises(ManifestError, match="is not a folder here"):
+        manifest(str(tmp_path / "d")).resolve("a.mp4")
+
+
 def test_select() -> None:
     whole = manifest(
         "/data", record("a", label=0), record("b", split="test", label=1), record("c", split="test")

@@ -101,3 +101,15 @@ def test_a_typo_in_a_run_file_names_its_section(tmp_path: Path) -> None:
         load_run(path)
     assert in_words(raised.value).startswith("RunConfig: extract.0: no setting 'extractr'; ")
     assert "did you mean 'extractor'?" in in_words(raised.value)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_numbers_are_finite_in_every_kind_of_settings(value: float) -> None:
+    for kind, name in ((DecodeLimits, "hours"), (ProbeOptions, "image_fps")):
+        with pytest.raises(ValidationError) as raised:
+            kind.model_validate({name: value})
+        assert "finite number" in in_words(raised.value)
+
+
+def test_text_without_nul() -> None:
+    assert "name has a NUL character" in wrong(name="a\0b")

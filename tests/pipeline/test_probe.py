@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.chain import video
 from tests.footage import write_coding
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import Manifest, VideoRecord
@@ -203,6 +205,57 @@ def test_a_file_that_hangs_goes_to_quarantine_and_others_go_on(
     assert {f.error for f in found.failures} == {"DecoderHang"} and len(found.rows) == 4
     (entry,) = quarantine.entries(tmp_path).values()
     assert entry.path == str(scene.resolve(bad.path)) and entry.error == "DecoderHang"
+
+
+def test_links_that_lead_nowhere_fail_their_own_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Circles, links to what is gone, and a folder of images with such a link among them."""
+    root = tmp_path / "root"
+    (root / "images").mkdir(parents=True)
+    (root / "good.mp4").write_bytes(b"x")
+    (root / "images" / "1.png").write_bytes(b"x")
+    (root / "images" / "notes.txt").symlink_to("nowhere")
+    (root / "images" / "loop").symlink_to("loop")
+    (root / "a.mp4").symlink_to("b.mp4")
+    (root / "b.mp4").symlink_to("a.mp4")
+    (root / "c.mp4").symlink_to("nowhere.mp4")
+    paths = {"good": "good.mp4", "images": "images", "a": "a.mp4", "b": "b.mp4", "c": "c.mp4"}
+    paths["in"] = "a.mp4/x.mp4"
+    records = tuple(VideoRecord(video_id=k, path=v, split="test") for k, v in paths.items())
+    manifest = Manifest(dataset="toy", root=str(root), records=records)
+    monkeypatch.setattr(
+        probe_stage, "guarded_probe", lambda path, **_: replace(video(8), path=str(path))
+    )
+    found = probe_files(manifest, tmp_path / "cache")
+    assert list(found.rows) == ["good", "images"]
+    assert {f.video_id: f.message.partition(": ")[2] for f in found.failures[:2]} == {
+        "a": "a link that leads in a circle; mend or delete it",
+        "b": "a link that leads in a circle; mend or delete it",
+    }
+    assert [f.video_id for f in found.failures] == ["a", "b", "c", "in"]
+    assert {f.error for f in found.failures} == {"FileNotFoundError"}
+
+
+def test_a_damaged_entry_of_the_quarantine_bars_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    record = VideoRecord(video_id="a", path="a.mp4", split="test")
+    manifest = Manifest(dataset="toy", root=str(tmp_path), records=(record,))
+
+    def hanging(path: Path, **_: Any) -> Any:
+        raise DecoderHang(f"{path}: nothing was decoded")
+
+    monkeypatch.setattr(probe_stage, "guarded_probe", hanging)
+    assert probe_files(manifest, tmp_path / "cache").failures[0].error == "DecoderHang"
+    (entry,) = (tmp_path / "cache" / "quarantine").iterdir()
+    entry.write_text("{")
+    (failure,) = probe_files(manifest, tmp_path / "cache").failures
+    assert failure.error == "Quarantined" and entry.name in failure.message
+    assert str(tmp_path / "a.mp4") in failure.message
+    quarantine.release_all(tmp_path / "cache")
+    assert probe_files(manifest, tmp_path / "cache").failures[0].error == "DecoderHang"
 
 
 def test_a_file_that_is_merely_bad_is_looked_at_again(tmp_path: Path) -> None:

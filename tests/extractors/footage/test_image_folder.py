@@ -55,6 +55,19 @@ def test_images_are_a_video(tmp_path: Path) -> None:
         list(read_frames(row))
 
 
+def test_an_image_that_is_a_link_to_nowhere_is_missed(tmp_path: Path) -> None:
+    """Without it, all later frames would have other numbers. Other entries do not matter."""
+    folder = image_folder(tmp_path / "v", [1, 2])
+    (folder / "notes.txt").symlink_to("nowhere")
+    (folder / "loop").symlink_to("loop")
+    assert len(list_images(folder)) == 2
+    for target in ("nowhere.png", "img3.png"):
+        (folder / "img3.png").unlink(missing_ok=True)
+        (folder / "img3.png").symlink_to(target)
+        with pytest.raises(MissingFile, match=r"img3\.png: a link that leads nowhere"):
+            list_images(folder)
+
+
 def test_gaps_in_the_numbers(tmp_path: Path) -> None:
     assert probe_video(image_folder(tmp_path / "a", [1, 2, 4])).flags == ("gaps", "short")
     names = image_folder(tmp_path / "b", [0, 1], "{}-of-2.png")

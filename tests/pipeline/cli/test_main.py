@@ -8,7 +8,12 @@ import sys
 import pytest
 
 # What may be imported before a command runs: the commands, names of rooms, the base error.
-LIGHT = ("vadpipe.pipeline.cli", "vadpipe.pipeline.registry", "vadpipe.data_manifests.errors")
+LIGHT = (
+    "vadpipe.pipeline.cli",
+    "vadpipe.pipeline.registry",
+    "vadpipe.data_manifests.errors",
+    "vadpipe.data_manifests.plain_text",
+)
 ROOMS = {"vadpipe.data_manifests", "vadpipe.extractors", "vadpipe.detectors", "vadpipe.pipeline"}
 HEAVY = {
     "PIL",

@@ -233,7 +233,9 @@ def test_a_clock_on_the_wall_that_goes_back_changes_no_rate(
 ) -> None:
     kept = kept_at(clock, tmp_path)
     clock.now = 10.0
-    past = SimpleNamespace(now=lambda _: datetime(1999, 12, 31, tzinfo=UTC))
+    past = SimpleNamespace(
+        now=lambda _: datetime(1999, 12, 31, tzinfo=UTC), fromisoformat=datetime.fromisoformat
+    )
     monkeypatch.setattr(journal_module, "datetime", past)
     kept.update(now=True, frames_done=100)
     assert kept.state.updated.startswith("1999-12-31")

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from vadpipe.pipeline.engine import progress
-from vadpipe.pipeline.engine.progress import console, progress_bar, progress_bars
+from vadpipe.pipeline.engine.progress import console, progress_bar, progress_bars, tell
 
 
 @pytest.fixture
@@ -49,3 +49,12 @@ def test_several_bars_have_a_count_each(screen: io.StringIO) -> None:
 def test_an_error_inside_comes_out(screen: io.StringIO) -> None:
     with pytest.raises(ZeroDivisionError), progress_bar("extract", 1):
         raise ZeroDivisionError
+
+
+def test_what_is_told_is_text_and_no_markup(screen: io.StringIO) -> None:
+    """Names of files with brackets, escape sequences and lines longer than the screen."""
+    tell("[/bold] [red]x[/] \x1b[31m " + "y" * 200, style="yellow")
+    assert screen.getvalue() == "[/bold] [red]x[/] \\x1b[31m " + "y" * 200 + "\n"
+    with progress_bar("[/bold]", 2) as advance:
+        advance(1)
+    assert "[/bold]" in screen.getvalue()

@@ -264,7 +264,7 @@ def test_ids_that_are_paths_are_refused(folder: ScoreFolder, video_id: str) -> N
     ("text", "message"),
     [
         ("[1", r"run\.json is damaged .*: run score again"),
-        ("[1]", "is not a JSON object: run score again"),
+        ("[1]", r"is not a JSON object\): run score again"),
         ('{"model": []}', None),
         ('{"model": [1]}', "model is not an object"),
         ('{"threshold": "high"}', "threshold is not an object"),
