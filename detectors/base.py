@@ -309,6 +309,7 @@ class Detector(ABC, Generic[ConfigT]):
     Class attributes:
         name: registry name.
         version: raised when the same settings start to compute other numbers; part of the key.
+        loads: earlier versions whose models score the same: only training has changed since.
         Config: the pydantic config.
         supervision: which labels training may see.
         regions: whether `score` returns boxes; it then does for every video, maybe without rows.
@@ -323,6 +324,7 @@ class Detector(ABC, Generic[ConfigT]):
 
     name: ClassVar[str]
     version: ClassVar[int]
+    loads: ClassVar[tuple[int, ...]] = ()
     Config: ClassVar[type[Config]]
     supervision: ClassVar[Supervision]
     regions: ClassVar[bool] = False

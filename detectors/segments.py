@@ -95,6 +95,31 @@ def pool_segments(
     return pooled
 
 
+def to_segments(
+    rows: Track | NDArray[Any], segments: int = 32, resampling: Resampling = "rtfm"
+) -> NDArray[np.float32]:
+    """Return rows that are as many as the segments as they are; pool any other number of rows.
+
+    Published features often are segments already. `sultani_edges` would cut them once more: of 32
+    rows it takes one twice and the last never. The authors read such files as they are.
+
+    Args:
+        rows:
+            As in `pool_segments`.
+        segments:
+            T.
+        resampling:
+            See `pool_segments`.
+
+    Returns:
+        (segments, ...) float32.
+    """
+    if len(rows) != segments:
+        return pool_segments(rows, segments, resampling)
+    whole = rows.rows() if isinstance(rows, Track) else rows
+    return np.array(whole, np.float32)
+
+
 def narrow(rows: NDArray[Any], width: int | None) -> NDArray[Any]:
     """Average groups of neighbouring columns down to `width`; None leaves them as they are.
 
@@ -287,7 +312,7 @@ def build_bank(
         segments:
             T.
         resampling:
-            See `pool_segments`.
+            See `pool_segments`; videos with T rows are taken as they are.
         prepare:
             Applied to the pooled rows, (T, C, D) -> (T, C, width).
         device:
@@ -327,7 +352,7 @@ def build_bank(
             wrong.append(str(error))
             continue
         for role, track in tracks.items():
-            pooled = pool_segments(track, segments, resampling)
+            pooled = to_segments(track, segments, resampling)
             if not np.isfinite(pooled).all():
                 rows = _not_finite(track)
                 wrong.append(f"{bag.video_id}: {role} is not finite in {rows} of {len(track)} rows")

@@ -186,7 +186,7 @@ class ModelFolder:
                 f"{self.path} was trained by {detector.name} of {(origin or {}).get('name', OWN)}, "
                 f"here it is of {(here or {}).get('name', OWN)}: train it again"
             )
-        if detector.version != card["detector_version"]:
+        if card["detector_version"] not in (detector.version, *detector.loads):
             raise DetectorError(
                 f"{self.path} was trained by version {card['detector_version']} of "
                 f"{detector.name}, this is version {detector.version}: train it again"

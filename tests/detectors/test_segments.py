@@ -24,6 +24,7 @@ from vadpipe.detectors.segments import (
     pool_segments,
     segment_edges,
     sultani_edges,
+    to_segments,
 )
 
 
@@ -51,6 +52,27 @@ def test_pooling_keeps_a_constant_and_the_mean() -> None:
     assert (pool_segments(np.full((77, 4), 0.1, np.float16)) == np.float32(np.float16(0.1))).all()
     x = np.random.default_rng(0).normal(size=(320, 4)).astype(np.float32)
     assert np.allclose(pool_segments(x).mean(axis=0), x.mean(axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("resampling", ["rtfm", "sultani"])
+@given(n=st.integers(2, 64))
+def test_what_are_segments_already_is_not_cut_again(n: int, resampling: Any) -> None:
+    x = np.random.default_rng(n).normal(size=(n, 2, 3)).astype(np.float32)
+    track = Track(x.astype(np.float16), np.arange(n), np.arange(n) + 1)
+    assert np.array_equal(to_segments(x, n, resampling), x)
+    assert np.array_equal(to_segments(track, n, resampling), x.astype(np.float16))
+    longer = np.concatenate([x, x])
+    expected = pool_segments(longer, n, resampling)
+    assert np.array_equal(to_segments(longer, n, resampling), expected)
+
+
+@pytest.mark.parametrize("resampling", ["rtfm", "sultani"])
+def test_a_bank_takes_videos_of_32_rows_as_they_are(resampling: Any) -> None:
+    bags = weak_bags(2, grids=["2x3"], rows=(32, 32))
+    bank = make(bags, resampling=resampling)
+    for role, values in bank.arrays.items():
+        stored = bags[1].tracks[role].rows()
+        assert np.array_equal(values[1].numpy(), stored if stored.ndim == 3 else stored[:, None])
 
 
 def test_a_long_video_is_read_piece_by_piece() -> None:
