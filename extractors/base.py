@@ -175,6 +175,11 @@ class Extractor(ABC, Generic[ConfigT]):
         """Return the networks of a config: slot -> the cards that fit, the default first."""
         return cls.networks
 
+    @classmethod
+    def keeps_pixels_with(cls, config: ConfigT) -> bool:
+        """Whether the arrays with these settings are decoded pictures, see `keeps_pixels`."""
+        return cls.keeps_pixels
+
     @property
     @abstractmethod
     def arrays(self) -> tuple[ArraySpec, ...]:

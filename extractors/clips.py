@@ -73,6 +73,7 @@ class Clip:
         frame_start: first frame of the clip proper, without context.
         frame_stop: one past the last real frame of the clip (not counting repeated tail frames).
         damaged: number of frames that the decoder marked as damaged; a repeated frame counts once.
+        video: path of the footage, for what was made from it elsewhere; "" where it is not known.
     """
 
     frames: NDArray[np.uint8]
@@ -81,6 +82,7 @@ class Clip:
     frame_start: int
     frame_stop: int
     damaged: int = 0
+    video: str = ""
 
 
 def plan_spans(content_id: str, n_frames: int, span_frames: int) -> list[Span]:
@@ -114,10 +116,19 @@ class ClipAssembler:
 
     Push the frames from `first_frame` on, in order, until `done`. If the video ends before that,
     call `finish`. The assembler holds the frames of one clip and its context.
+
+    Args:
+        rule:
+            How the video is cut.
+        span:
+            Whose clips are made.
+        video:
+            Path of the footage, which clips state.
     """
 
-    def __init__(self, rule: ClipRule, span: Span) -> None:
+    def __init__(self, rule: ClipRule, span: Span, video: str = "") -> None:
         self._rule = rule
+        self._video = video
         self._stop = None if span.last else span.frame_stop
         self._start = -(-span.frame_start // rule.stride) * rule.stride
         self._first = max(0, self._start - rule.before)
@@ -190,6 +201,7 @@ class ClipAssembler:
             frame_start=start,
             frame_stop=stop,
             damaged=len({frame.index for frame in frames if frame.corrupt}),
+            video=self._video,
         )
 
     def _forget(self) -> None:

@@ -241,7 +241,7 @@ def check_size(cost: Estimate, specs: Sequence[ExtractorSpec], max_bytes: int | 
     Raises:
         ExtractorError: it would; or pixels are to be kept and no limit was given.
     """
-    pixels = [spec.name for spec in specs if EXTRACTORS[spec.name].keeps_pixels]
+    pixels = [spec.name for spec in specs if keeps_pixels(spec)]
     if pixels and max_bytes is None and cost.bytes:
         raise ExtractorError(
             f"{', '.join(pixels)} keeps pixels: about {cost.bytes:,} bytes. To confirm, say "
@@ -253,9 +253,15 @@ def check_size(cost: Estimate, specs: Sequence[ExtractorSpec], max_bytes: int | 
         )
 
 
+def keeps_pixels(spec: ExtractorSpec) -> bool:
+    """Whether what an extractor stores is so large that the user must allow it."""
+    kind = EXTRACTORS[spec.name]
+    return kind.keeps_pixels_with(kind.Config.model_validate(spec.config))
+
+
 def engine_for(specs: Sequence[ExtractorSpec], engine: Engine) -> Engine:
     """The engine with spans of a length that suits all extractors."""
-    if not any(EXTRACTORS[spec.name].keeps_pixels for spec in specs):
+    if not any(keeps_pixels(spec) for spec in specs):
         return engine
     return engine.model_copy(update={"span_frames": min(engine.span_frames, PIXEL_SPAN_FRAMES)})
 

@@ -55,6 +55,7 @@ ARROWS: dict[str, set[str]] = {
     NETWORKS: {"extractors/errors", f"{WEIGHTS}/cards"},
     "extractors/base": EXTRACTOR_PARTS,
     "extractors/device": EXTRACTOR_PARTS,
+    "extractors/detection": EXTRACTOR_PARTS | {NETWORKS, "extractors/device"},
     "extractors": {"extractors"},  # one file per extractor: every part of the room
     STORE: OTHER_ROOMS,
     "pipeline/registry": OTHER_ROOMS,

@@ -40,6 +40,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "vifi_clip": {"stride": 8},
     "frames": {"size": [16, 24]},
     "flow": {"size": [16, 24]},
+    "objects": {"detector": "motion", "stride": 8, "crop_context": 1, "crop_size": 8},
     "null": {"clip_length": 8, "stride": 4, "before": 3, "after": 2},
     two_networks.NAME: {},
     "cells": {"rows": 3, "columns": 4, "threshold": 1.0},  # the example plug-in, ragged

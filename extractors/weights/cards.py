@@ -14,6 +14,7 @@ from ...data_manifests.errors import VadpipeError
 Arrays = Mapping[str, NDArray[Any]]
 Converter = Callable[[Arrays], dict[str, NDArray[Any]]]
 COUNTER = "num_batches_tracked"  # training bookkeeping of batch norm that many files lack
+BYTES = "bytes"  # the one array of an opaque file
 
 
 class WeightsError(VadpipeError, RuntimeError):
@@ -63,6 +64,8 @@ class Weights:
         extra: further facts.
         convert: maps the arrays of the file (`read_arrays`) to the network's own keys; raises
             `LayoutError` for a file of another layout.
+        opaque: the file is not a container of arrays: `convert` gets all of it as one uint8 array
+            by the name `BYTES`.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Weights:
     std: tuple[float, float, float]
     extra: Mapping[str, Any] = field(default_factory=dict)
     convert: Converter = own_names
+    opaque: bool = False
 
 
 @dataclass(frozen=True)

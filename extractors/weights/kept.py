@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ...data_manifests.atomic import write_atomically
 from ...data_manifests.choices import likely
-from .cards import COUNTER, Arrays, LayoutError, ResolvedWeights, Weights, WeightsError
+from .cards import BYTES, COUNTER, Arrays, LayoutError, ResolvedWeights, Weights, WeightsError
 from .read import read_arrays
 from .slots import Slots, WeightsChoice, specs_by_slot
 
@@ -288,11 +288,15 @@ def convert_file(
     for card, target in zip(cards, targets, strict=True):
         if target.is_file() and _is_converted(target, digest):
             return ResolvedWeights(card, digest, target)
-    arrays = read_arrays(path)
     misfits = {}
+    arrays: Arrays | None = None
     for card, target in zip(cards, targets, strict=True):
+        if arrays is None and not card.opaque:
+            arrays = read_arrays(path)
+        content = {BYTES: np.fromfile(path, np.uint8)} if card.opaque else arrays
+        assert content is not None  # it was read just now, or before
         try:
-            tensors = card.convert(arrays)
+            tensors = card.convert(content)
         except LayoutError as error:
             misfits[card.layout] = str(error)
             continue

@@ -173,7 +173,9 @@ class _Run:
             for i in missing:
                 if self._is_there(number, job.spans[i]):
                     continue
-                work = _SpanWork(extractor, spec, job.spans[i], self._runtime, self._side)
+                work = _SpanWork(
+                    extractor, spec, job.spans[i], job.row.path, self._runtime, self._side
+                )
                 self._waiting.append((number, work))
         self._waiting.sort(key=lambda item: item[1].assembler.first_frame)
 
@@ -309,13 +311,14 @@ class _SpanWork:
         extractor: Extractor[Any],
         spec: ExtractorSpec,
         span: Span,
+        video: str,
         runtime: Runtime,
         side: Executor,
     ) -> None:
         self.extractor = extractor
         self.span = span
         self.policy: CorruptPolicy = spec.on_corrupt
-        self.assembler = ClipAssembler(spec.clip_rule(), span)
+        self.assembler = ClipAssembler(spec.clip_rule(), span, video)
         self._perturb = spec.perturb
         self._runtime = runtime
         self._side = side

@@ -1,0 +1,266 @@
+"""Object detector `boxes`: boxes that were found elsewhere, from a CSV, Parquet or COCO JSON file.
+
+A row of CSV or Parquet is an object: `video`, `frame` (from 0), `x0`, `y0`, `x1`, `y1` (pixels; x1
+and y1 are not included), and optionally `score`, `objectness` and `classes`. `classes` holds
+probabilities as text, `person:0.9;bicycle:0.05`; a Parquet file may hold lists of 80 numbers. A row
+without coordinates says that the video is known, though it may have no objects. COCO JSON needs
+`videos` (id, name) and images with `video_id` and `frame_id` (from 0); annotations may have a
+`score`.
+
+`video` is the end of the path of the footage, with or without suffix: `Test/Test001` stands for
+`/data/ped2/Test/Test001`. A file stands in the place of a network: `--weights detector=FILE`. Its
+hash is part of the key, its place is not.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...data_manifests.stored import parse_json
+from ..base import Runtime
+from ..clips import Clip
+from ..errors import ExtractorError
+from ..networks.coco import COCO
+from ..weights.cards import BYTES, Arrays, LayoutError, ResolvedWeights, Weights, WeightsError
+from ..weights.kept import read_converted
+from .contract import Detections, ObjectDetector, detections_of
+
+Row = Mapping[str, Any]
+NEEDED = ("video", "frame", "x0", "y0", "x1", "y1")
+MOST_ROWS = 50_000_000  # a few bytes of Parquet can claim any number
+OPTIONAL = ("score", "objectness", "classes")
+
+
+class BoxesFile(ObjectDetector):
+    """Looks boxes up by the path of the footage and the number of the frame.
+
+    Args:
+        weights:
+            The converted file.
+    """
+
+    def __init__(self, weights: ResolvedWeights) -> None:
+        self._weights = weights
+        self._arrays: Arrays = {}
+        self._names: list[str] = []
+
+    def load(self, runtime: Runtime) -> None:
+        """Read the converted file.
+
+        Raises:
+            WeightsError: random boxes were asked for, or the file is damaged.
+        """
+        if self._weights.path is None:
+            raise WeightsError(
+                "there are no random boxes: give a file (--weights detector=FILE), or take another "
+                "object detector"
+            )
+        self._arrays = read_converted(self._weights.path)[0]
+        self._names = self._arrays["videos"].tobytes().decode().split("\n")
+
+    def detect(self, clip: Clip, at: int) -> Detections:
+        """The boxes that the file has for a frame.
+
+        Raises:
+            ExtractorError: the file does not have the video, or has several by that name.
+        """
+        number, arrays = self._video(clip.video), self._arrays
+        low, high = np.searchsorted(arrays["video"], [number, number + 1])
+        frames = arrays["frame"][low:high]
+        first, stop = low + np.searchsorted(frames, [clip.index[at], clip.index[at] + 1])
+        chosen = slice(first, stop)
+        return detections_of(
+            arrays["boxes"][chosen],
+            arrays["scores"][chosen],
+            arrays["objectness"][chosen],
+            arrays["classes"][chosen],
+        )
+
+    def _video(self, path: str) -> int:
+        """The number of a video in the file: of the longest name that its path ends with."""
+        whole = PurePath(path)
+        ends = {"/".join(whole.parts[-n:]) for n in range(1, len(whole.parts) + 1)}
+        ends |= {str(PurePath(end).with_suffix("")) for end in ends if PurePath(end).name}
+        fitting = [i for i, name in enumerate(self._names) if name in ends]
+        if not fitting:
+            raise ExtractorError(
+                f"the boxes file has no video that {path} ends with; it has "
+                f"{', '.join(self._names[:3])}{' ...' if len(self._names) > 3 else ''}. A video "
+                "without objects needs a row without coordinates"
+            )
+        return max(fitting, key=lambda i: len(self._names[i]))
+
+
+# ------------------------------------------------------------------------------------- reading
+
+
+def from_file(arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Convert a boxes file to arrays, sorted by video and frame.
+
+    Returns:
+        videos: (bytes,) uint8, names joined by newlines; video: (n,) int64, number of the name;
+        frame: (n,) int64; boxes: (n, 4); scores, objectness: (n,); classes: (n, 80) float32.
+
+    Raises:
+        LayoutError: the file is of no known kind, or a row cannot be read; it says which.
+    """
+    content = arrays[BYTES].tobytes()
+    head = content.lstrip()[:1]
+    read: Callable[[bytes], Iterator[tuple[str, Row]]]
+    read = _parquet if content[:4] == b"PAR1" else _coco if head == b"{" else _csv
+    names: dict[str, int] = {}
+    rows = []
+    for place, row in read(content):
+        try:
+            name = str(row["video"]).strip().strip("/")
+            if not name or "\n" in name:
+                raise ValueError(f"{row['video']!r} is no name of a video")
+            video = names.setdefault(name, len(names))
+            if any(row[side] not in (None, "") for side in NEEDED[2:]):
+                rows.append((video, *_numbers(row)))
+        except (KeyError, ValueError, TypeError) as error:
+            text = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise LayoutError(f"{place}: {text}") from error
+    if not names:
+        raise LayoutError("it names no video")
+    rows.sort(key=lambda row: row[:2])
+    return {
+        "videos": np.frombuffer("\n".join(names).encode(), np.uint8),
+        "video": np.array([row[0] for row in rows], np.int64),
+        "frame": np.array([row[1] for row in rows], np.int64),
+        "boxes": np.array([row[2] for row in rows], np.float32).reshape(-1, 4),
+        "scores": np.array([row[3] for row in rows], np.float32),
+        "objectness": np.array([row[4] for row in rows], np.float32),
+        "classes": np.array([row[5] for row in rows], np.float32).reshape(-1, len(COCO)),
+    }
+
+
+def _numbers(row: Row) -> tuple[int, list[float], float, float, NDArray[np.float32]]:
+    """Frame, box, score, objectness and classes of a row.
+
+    Raises:
+        ValueError: one of them is impossible.
+    """
+    frame = int(row["frame"])
+    box = [float(row[side]) for side in NEEDED[2:]]
+    score = _share(row, "score", 1.0)
+    if frame < 0:
+        raise ValueError(f"frame {frame} is negative")
+    if not np.isfinite(box).all() or box[0] > box[2] or box[1] > box[3]:
+        raise ValueError(f"box {box}: x0 <= x1 and y0 <= y1 are needed, and finite numbers")
+    return frame, box, score, _share(row, "objectness", score), _classes(row.get("classes"))
+
+
+def _share(row: Row, name: str, default: float) -> float:
+    value = default if row.get(name) in (None, "") else float(row[name])
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} {value} is not in 0 to 1")
+    return value
+
+
+def _classes(value: Any) -> NDArray[np.float32]:
+    found = np.zeros(len(COCO), np.float32)
+    if isinstance(value, str):
+        for part in filter(None, (part.strip() for part in value.split(";"))):
+            name, _, probability = part.partition(":")
+            if name not in COCO:
+                raise ValueError(f"{name!r} is none of the 80 classes of COCO (docs: objects)")
+            found[COCO.index(name)] = float(probability or 1.0)
+    elif value is not None:
+        if len(value) != len(COCO):
+            raise ValueError(f"classes has {len(value)} numbers instead of {len(COCO)}")
+        found[:] = value
+    if not ((found >= 0) & (found <= 1)).all():
+        raise ValueError("class probabilities are not in 0 to 1")
+    return found
+
+
+def _csv(content: bytes) -> Iterator[tuple[str, Row]]:
+    try:
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        _check_columns(reader.fieldnames or ())
+        for row in reader:
+            if None in row:
+                raise LayoutError(f"line {reader.line_num} has more fields than the first one")
+            yield f"line {reader.line_num}", row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise LayoutError(f"it is neither CSV, nor Parquet, nor COCO JSON ({error})") from error
+
+
+def _parquet(content: bytes) -> Iterator[tuple[str, Row]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content))
+        _check_columns(file.schema_arrow.names)
+        if file.metadata.num_rows > MOST_ROWS:
+            raise LayoutError(f"it has {file.metadata.num_rows:,} rows, more than {MOST_ROWS:,}")
+        number = 0
+        for batch in file.iter_batches():
+            for row in batch.to_pylist():
+                yield f"row {number}", row
+                number += 1
+    except (pa.ArrowException, OSError) as error:
+        raise LayoutError(f"it is a damaged Parquet file ({error})") from error
+
+
+def _check_columns(names: Any) -> None:
+    if missing := [name for name in NEEDED if name not in names]:
+        raise LayoutError(f"it lacks the columns {', '.join(missing)}")
+    if extra := [name for name in names if name not in NEEDED + OPTIONAL]:
+        raise LayoutError(
+            f"it has the columns {', '.join(extra)}, which mean nothing here; there are: "
+            f"{', '.join(NEEDED + OPTIONAL)}"
+        )
+
+
+def _coco(content: bytes) -> Iterator[tuple[str, Row]]:
+    try:
+        tree = parse_json(content, "the boxes file")
+        videos = {each["id"]: each["name"] for each in tree["videos"]}
+        classes = {each["id"]: each["name"] for each in tree.get("categories", [])}
+        places = {i["id"]: (videos[i["video_id"]], i["frame_id"]) for i in tree["images"]}
+        for name in videos.values():
+            yield f"video {name!r}", {"video": name, **dict.fromkeys(NEEDED[1:])}
+        for number, each in enumerate(tree.get("annotations", [])):
+            video, frame = places[each["image_id"]]
+            x, y, width, height = each["bbox"]
+            score = each.get("score")
+            label = classes.get(each.get("category_id"))
+            row = dict(zip(NEEDED, (video, frame, x, y, x + width, y + height), strict=True))
+            known = None if label is None else f"{label}:{1.0 if score is None else score}"
+            objectness = 1.0 if label is not None else None
+            yield (
+                f"annotation {number}",
+                {**row, "score": score, "objectness": objectness, "classes": known},
+            )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LayoutError(
+            f"it is not COCO JSON with videos, images (video_id, frame_id) and annotations: "
+            f"{error!r}"
+        ) from error
+
+
+CARDS = (
+    Weights(
+        name="boxes.file",
+        file="boxes.csv",
+        sha256=None,
+        sources=(),
+        layout="boxes (CSV, Parquet or COCO JSON)",
+        licence="that of your own file",
+        origin="boxes of objects that were found elsewhere, --weights detector=FILE",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        convert=from_file,
+        opaque=True,
+    ),
+)

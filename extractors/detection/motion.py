@@ -1,0 +1,102 @@
+"""Object detector `motion`: what differs from the background of its clip, or from its neighbours.
+
+It needs no weights and knows no classes. The background is the median of some frames around the
+frame, so it follows from the clip alone, and rows do not depend on where a span begins. An object
+that stands still for longer than half of the reach becomes background.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ..base import Runtime
+from ..clips import Clip
+from .contract import Detections, ObjectDetector, detections_of
+
+
+@dataclass(frozen=True)
+class MotionSettings:
+    """Settings of `motion`.
+
+    Attributes:
+        reach: frames before and after that the background is taken from.
+        samples: how many frames the median is taken of, evenly spread over the reach.
+        threshold: a pixel whose smoothed grey value differs by more (0 to 255) is foreground.
+        area: smallest number of foreground pixels of an object.
+    """
+
+    reach: int
+    samples: int
+    threshold: float
+    area: int
+
+
+class Motion(ObjectDetector):
+    """Boxes around connected foreground; the score is the share of the box that is foreground.
+
+    Args:
+        settings:
+            See there.
+        masks:
+            Whether to return the foreground inside each box.
+    """
+
+    knows_classes: ClassVar[bool] = False
+
+    def __init__(self, settings: MotionSettings, *, masks: bool = False) -> None:
+        self._settings = settings
+        self._masks = masks
+
+    @property
+    def reach(self) -> int:
+        """Frames before and after that the background is taken from."""
+        return self._settings.reach
+
+    def load(self, runtime: Runtime) -> None:
+        """Do nothing: there is no network."""
+
+    def detect(self, clip: Clip, at: int) -> Detections:
+        """Find moving objects."""
+        settings = self._settings
+        offsets = np.linspace(-settings.reach, settings.reach, settings.samples)
+        around = [smooth_grey(clip.frames[at + round(offset)]) for offset in offsets]
+        picture = smooth_grey(clip.frames[at])
+        background = np.median(np.stack(around), axis=0)
+        # A pixel that differs from both neighbours moves now. One neighbour would do for where the
+        # object was, too.
+        steps = [np.abs(picture - smooth_grey(clip.frames[at + step])) for step in (-1, 1)]
+        change = np.maximum(np.abs(picture - background), np.minimum(*steps))
+        return self._boxes(change > settings.threshold)
+
+    def _boxes(self, foreground: NDArray[np.bool_]) -> Detections:
+        eight = np.ones((3, 3), bool)
+        # The border is padded so that closing does not eat into objects at the frame's edge.
+        closed = ndimage.binary_closing(np.pad(foreground, 2), eight, iterations=2)[2:-2, 2:-2]
+        labels, count = ndimage.label(closed, eight)
+        found = ndimage.find_objects(labels)
+        boxes, scores, masks = [], [], []
+        for number in range(count):
+            rows, columns = found[number]
+            mask = labels[rows, columns] == number + 1
+            if mask.sum() < self._settings.area:
+                continue
+            boxes.append((columns.start, rows.start, columns.stop, rows.stop))
+            scores.append(mask.mean())
+            masks.append(mask)
+        return detections_of(
+            np.array(boxes, np.float32).reshape(-1, 4),
+            np.array(scores, np.float32),
+            masks=masks if self._masks else None,
+        )
+
+
+def smooth_grey(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Grey values by Rec. 601, averaged over 3 x 3 pixels: (H, W, 3) uint8 -> (H, W) float32."""
+    grey = picture @ np.array([0.299, 0.587, 0.114], np.float32)
+    smooth: NDArray[np.float32] = ndimage.uniform_filter(grey, 3)
+    return smooth

@@ -1,0 +1,115 @@
+"""Object detector `yolox`: any YOLOX network, from its ONNX file by ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base import Runtime
+from ..device.inference import OnDevice
+from ..errors import ExtractorError
+from ..networks.yolox import FILL, VALUES, cell_count, decode
+from ..weights.cards import BYTES, ResolvedWeights, WeightsError
+from ..weights.kept import read_converted
+from .contract import Detections, detections_of
+from .tiles import PictureDetector, fitted
+
+
+class Yolox(PictureDetector):
+    """YOLOX in fp32, one picture at a time, so that boxes do not depend on batches.
+
+    Args:
+        weights:
+            The ONNX file.
+        least:
+            Smallest score, objectness times the best class probability, of what is returned.
+        scale:
+            See `PictureDetector`.
+    """
+
+    def __init__(self, weights: ResolvedWeights, least: float, scale: float | None) -> None:
+        super().__init__(scale)
+        self._weights = weights
+        self._least = least
+        self._place: OnDevice | None = None
+        self._session: Any = None
+        self._input = ""
+        self._side = 416
+
+    @property
+    def side(self) -> int:
+        """Side of the network's input; known after `load`."""
+        return self._side
+
+    def load(self, runtime: Runtime) -> None:
+        """Start ONNX Runtime: on a GPU where it was built for one, else on the CPU.
+
+        Raises:
+            WeightsError: random weights were asked for, or the file is no YOLOX network.
+        """
+        if self._weights.path is None:
+            raise WeightsError(
+                "YOLOX runs from an ONNX file and has no random weights: type `vadpipe weights "
+                f"fetch {self._weights.card.name}`, or take another object detector"
+            )
+        content = read_converted(self._weights.path)[0][BYTES].tobytes()
+        self._place = OnDevice(runtime)
+        self._session = open_session(content, runtime)
+        (given, *more), outputs = self._session.get_inputs(), self._session.get_outputs()
+        shape = list(given.shape)
+        side = shape[-1] if len(shape) == 4 else None
+        cells = list(outputs[0].shape)[-2:]
+        if more or not isinstance(side, int) or shape[1:] != [3, side, side]:
+            raise WeightsError(
+                f"this ONNX file takes {shape} instead of (1, 3, side, side): give a YOLOX export"
+            )
+        if cells != [cell_count(side), VALUES]:
+            raise WeightsError(
+                f"this ONNX file returns {cells} instead of {[cell_count(side), VALUES]}: give a "
+                "YOLOX export for the 80 classes of COCO"
+            )
+        self._input, self._side = given.name, side
+
+    def pictures(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """The objects of each picture.
+
+        Raises:
+            ExtractorError: `load` was not called.
+        """
+        if self._place is None:
+            raise ExtractorError("yolox: call load(runtime) first")
+        return [self._picture(self._place, picture) for picture in pictures]
+
+    def _picture(self, place: OnDevice, picture: NDArray[np.uint8]) -> Detections:
+        square, factor, _ = fitted(picture, self._side, FILL, centred=False)
+        values = square[..., ::-1].transpose(2, 0, 1)[None].astype(np.float32)  # RGB to BGR
+        cells = place.turn(lambda: self._session.run(None, {self._input: values})[0][0])
+        found = decode(cells, self._side)
+        scores = found[:, 4] * found[:, 5:].max(axis=1)
+        found, scores = found[scores >= self._least], scores[scores >= self._least]
+        return detections_of(found[:, :4] / factor, scores, found[:, 4], found[:, 5:])
+
+
+def open_session(content: bytes, runtime: Runtime) -> Any:
+    """Start ONNX Runtime with the content of a file.
+
+    Raises:
+        WeightsError: it is no network that ONNX Runtime can run.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = runtime.threads or 0  # 0: its own number
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    wanted = ["CPUExecutionProvider"]
+    if runtime.device.startswith("cuda"):
+        wanted.insert(0, "CUDAExecutionProvider")
+    providers = [name for name in wanted if name in ort.get_available_providers()]
+    try:
+        return ort.InferenceSession(content, options, providers=providers)
+    except Exception as error:  # its errors have no common base but Exception
+        raise WeightsError(f"ONNX Runtime cannot run this file: {error}") from error

@@ -1,0 +1,254 @@
+"""Extractor `objects`: boxes of objects in every frame, and crops of them on request.
+
+One row a frame on the axis `frame`, one row an object on the axis `object`. See
+docs/extractors/objects.md for arrays and edge cases.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveInt, model_validator
+
+from ..data_manifests.plain_text import plain
+from .base import ArraySpec, Config, Extractor, Precision, Rows, Runtime, one_row_each
+from .clips import Clip, ClipRule
+from .detection.choices import CHOICES, Request
+from .detection.contract import Detections, ObjectDetector, joined
+from .detection.crops import cut_crops
+from .detection.motion import Motion, MotionSettings
+from .detection.selection import Selection
+from .networks.coco import COCO
+from .weights.cards import ResolvedWeights
+from .weights.slots import Slots
+
+log = logging.getLogger(__name__)
+
+DETECTOR = "detector"  # the slot of its weights
+USUAL_OBJECTS = 10.0  # a frame, for estimates
+
+
+class ObjectsConfig(Config):
+    """Settings of `objects`.
+
+    Attributes:
+        detector: what finds boxes; see docs/extractors/objects.md.
+        stride: frames from one row to the next.
+        score: smallest score of a box; without a value that of the detector. The thresholds of
+            papers are those of YOLOv3 (SSMTL, Sect. 4.2: 0.8, on Ped2 0.5).
+        overlap: of two boxes with a larger intersection over union the one with the lower score is
+            dropped, whatever their classes.
+        min_width: smallest width of a box in pixels.
+        min_height: smallest height of a box in pixels.
+        max_objects: boxes a frame; those with the highest scores are kept.
+        tile_scale: how much a frame is enlarged before it is cut into tiles of the network's size,
+            which are looked at besides the whole frame; without a value there are no tiles.
+        with_motion: add the boxes of `motion` to those of another detector.
+        motion_reach: frames before and after from which `motion` takes the background.
+        motion_samples: number of frames the background is the median of, an odd number.
+        motion_threshold: a smoothed grey value (0 to 255) that differs by more is foreground.
+        motion_area: smallest number of foreground pixels of an object.
+        crop_context: frames before and after the object's own in its crops (SSMTL, Sect. 3.1: 3;
+            for training 15); without a value there are no crops.
+        crop_size: side of the crops (SSMTL, Sect. 3.1).
+    """
+
+    detector: Literal["yolox", "boxes", "motion"] = "yolox"
+    stride: PositiveInt = 1
+    score: float = Field(default=CHOICES["yolox"].score, ge=0, le=1)
+    overlap: float = Field(default=0.55, ge=0, le=1)
+    min_width: float = Field(default=4.0, ge=0)
+    min_height: float = Field(default=4.0, ge=0)
+    max_objects: PositiveInt = 500
+    tile_scale: float | None = Field(default=None, gt=0, le=8)
+    with_motion: bool = False
+    motion_reach: PositiveInt = 15
+    motion_samples: int = Field(default=7, ge=3, le=31)
+    motion_threshold: float = Field(default=15.0, gt=0, lt=255)
+    motion_area: PositiveInt = 40
+    crop_context: int | None = Field(default=None, ge=0, le=31)
+    crop_size: PositiveInt = 64
+
+    @model_validator(mode="before")
+    @classmethod
+    def _score_of_the_detector(cls, values: Any) -> Any:
+        """Fill in the threshold of the detector, so that the key states it."""
+        if isinstance(values, Mapping) and values.get("score") is None:
+            choice = CHOICES.get(str(values.get("detector", "yolox")))
+            return dict(values) if choice is None else {**values, "score": choice.score}
+        return values
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.with_motion and self.detector == "motion":
+            raise ValueError("with_motion adds motion to another detector; this one is motion")
+        if self.tile_scale is not None and not CHOICES[self.detector].tiles:
+            raise ValueError(f"{self.detector} looks at no tiles: leave tile_scale out")
+        if self.motion_samples % 2 == 0:
+            raise ValueError("motion_samples is an odd number: the frame itself is one of them")
+        return self
+
+    def motion(self) -> MotionSettings:
+        """The settings of `motion`."""
+        return MotionSettings(
+            self.motion_reach, self.motion_samples, self.motion_threshold, self.motion_area
+        )
+
+
+class Objects(Extractor[ObjectsConfig]):
+    """Boxes, scores and classes of objects; crops of them with `crop_context`."""
+
+    name: ClassVar[str] = "objects"
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[Config]] = ObjectsConfig
+    networks: ClassVar[Slots] = {DETECTOR: tuple(c for e in CHOICES.values() for c in e.cards)}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "motion": {"detector": "motion"},
+        "boxes": {"detector": "boxes"},
+        "crops": {"crop_context": 3},  # what SSMTL scores
+        "training_crops": {"crop_context": 15},  # with the room that SSMTL draws gaps in
+        "ped2": {"score": 0.1, "tile_scale": 3.0, "min_height": 12.0},  # people of 20 pixels
+    }
+    batch_size: ClassVar[int] = 4  # a clip may have 31 frames
+    gpu_batch_size: ClassVar[int] = 4
+
+    def __init__(
+        self,
+        config: ObjectsConfig,
+        *,
+        weights: Mapping[str, ResolvedWeights] | None = None,
+        precision: Precision = "fp32",
+    ) -> None:
+        super().__init__(config, weights=weights, precision=precision)
+        self._choice = CHOICES[config.detector]
+        request = Request(
+            self.weights.get(DETECTOR),
+            precision,
+            config.score,
+            config.tile_scale,
+            config.motion(),
+            masks=False,
+        )
+        self._detectors: list[ObjectDetector] = [self._choice.build(request)]
+        if config.with_motion:
+            self._detectors.append(Motion(config.motion()))
+        self._selection = Selection(
+            config.score, config.overlap, config.min_width, config.min_height, config.max_objects
+        )
+
+    @classmethod
+    def networks_for(cls, config: ObjectsConfig) -> Slots:
+        """The cards of the object detector, where it has any."""
+        cards = CHOICES[config.detector].cards
+        return {DETECTOR: cards} if cards else {}
+
+    @classmethod
+    def keeps_pixels_with(cls, config: ObjectsConfig) -> bool:
+        """Crops are pixels."""
+        return config.crop_context is not None
+
+    @property
+    def arrays(self) -> tuple[ArraySpec, ...]:
+        """Two arrays a frame; boxes, scores, classes and crops an object."""
+        config = self.config
+        specs = [
+            ArraySpec("objects", "int32", ("frame",), (), role="frame/objects"),
+            ArraySpec("frame_size", "int32", ("frame", "side"), (2,), role="frame/size"),
+            _of_objects("boxes", "float32", {"corner": 4}),
+            _of_objects("scores", "float32"),
+            _of_objects("objectness", "float32"),
+        ]
+        if self._choice.knows_classes:
+            specs.append(_of_objects("classes", "float16", {"class": len(COCO)}))
+        if config.crop_context is not None:
+            side = config.crop_size
+            frames = 2 * config.crop_context + 1
+            sizes = {"time": frames, "row": side, "column": side, "channel": 3}
+            specs.append(_of_objects("crops", "uint8", sizes))
+        return tuple(specs)
+
+    @property
+    def reach(self) -> int:
+        """Frames before and after the row's own that are read."""
+        return max(self.config.crop_context or 0, *(each.reach for each in self._detectors))
+
+    @property
+    def clip_rule(self) -> ClipRule:
+        """Single frames with context on both sides; the video's first and last are repeated."""
+        return ClipRule(1, self.config.stride, before=self.reach, after=self.reach)
+
+    def load(self, runtime: Runtime) -> None:
+        """Load the object detector.
+
+        Raises:
+            WeightsError: the weights are damaged or do not belong to it.
+        """
+        for detector in self._detectors:
+            detector.load(runtime)
+
+    def extract(self, clips: Sequence[Clip]) -> dict[str, Rows]:
+        """Find the objects of each frame, in the order of their scores."""
+        found = [self._objects(clip) for clip in clips]
+        counts = np.array([len(each) for each in found], np.int32)
+        sizes = np.array([clip.frames.shape[1:3] for clip in clips], np.int32)
+        start = np.repeat(np.array([clip.frame_start for clip in clips], np.int64), counts)
+        stop = np.repeat(np.array([clip.frame_stop for clip in clips], np.int64), counts)
+        whole = joined(found)
+        arrays: dict[str, NDArray[Any]] = {
+            "boxes": whole.boxes,
+            "scores": whole.scores,
+            "objectness": whole.objectness,
+        }
+        if self._choice.knows_classes:
+            arrays["classes"] = whole.classes
+        if self.config.crop_context is not None:
+            pairs = zip(clips, found, strict=True)
+            arrays["crops"] = np.concatenate([self._crops(clip, each) for clip, each in pairs])
+        return {
+            "frame": one_row_each(clips, {"objects": counts, "frame_size": sizes}),
+            "object": Rows(start, stop, arrays, clip_start=start),
+        }
+
+    def _objects(self, clip: Clip) -> Detections:
+        found = joined([detector.detect(clip, self.reach) for detector in self._detectors])
+        kept, left_out = self._selection.apply(found, *clip.frames.shape[1:3])
+        if left_out:
+            log.warning(
+                "%s: frame %d has %d objects, %d of them above max_objects = %d are left out",
+                *(plain(clip.video), clip.frame_start, len(kept) + left_out, left_out, len(kept)),
+            )
+        return kept
+
+    def _crops(self, clip: Clip, found: Detections) -> NDArray[np.uint8]:
+        context = self.config.crop_context or 0
+        frames = clip.frames[self.reach - context : self.reach + context + 1]
+        return cut_crops(frames, found.boxes, self.config.crop_size)
+
+    def rows_a_clip(self, axis: str) -> float:
+        """A guess of the objects a frame, for estimates."""
+        return 1.0 if axis == "frame" else USUAL_OBJECTS
+
+    def flops(self, height: int, width: int) -> float:
+        """Work of the object detector for one frame, with its tiles."""
+        from .detection.tiles import tiles_of
+
+        views = 1
+        if (scale := self.config.tile_scale) is not None:
+            tiles = tiles_of(round(height * scale), round(width * scale), 416)
+            views += len(tiles) if len(tiles) > 1 else 0
+        return views * self._choice.flops
+
+    def recipe(self) -> dict[str, Any]:
+        """Without a torch network the precision changes nothing, so the key does not state it."""
+        facts = super().recipe()
+        return facts if self._choice.torch else {**facts, "precision": None}
+
+
+def _of_objects(name: str, dtype: str, sizes: Mapping[str, int] | None = None) -> ArraySpec:
+    sizes = sizes or {}
+    dims, shape = ("object", *sizes), tuple(sizes.values())
+    return ArraySpec(name, dtype, dims, shape, role=f"object/{name}", ragged=True)

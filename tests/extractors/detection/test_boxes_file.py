@@ -1,0 +1,128 @@
+"""Boxes files: three formats say the same, and what is wrong is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from vadpipe.extractors.base import Runtime
+from vadpipe.extractors.clips import Clip
+from vadpipe.extractors.detection.boxes_file import CARDS, BoxesFile
+from vadpipe.extractors.errors import ExtractorError
+from vadpipe.extractors.networks.coco import COCO
+from vadpipe.extractors.weights.cards import ResolvedWeights, WeightsError
+from vadpipe.extractors.weights.kept import resolve
+
+CSV = """video,frame,x0,y0,x1,y1,score,classes
+test/b.mp4,3,1,2,11,22,0.5,person:0.75;bicycle:0.25
+test/b.mp4,2,5,5,9,9,,
+a,0,,,,,,
+test/b.mp4,3,3,4,13,24,0.25,car:0.5
+"""
+
+
+def opened(path: Path, text: str | bytes) -> BoxesFile:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    found = BoxesFile(resolve(CARDS, str(path), cache=path.parent / "cache"))
+    found.load(Runtime())
+    return found
+
+
+def clip(video: str, frame: int) -> Clip:
+    pictures = np.zeros((3, 8, 8, 3), np.uint8)
+    return Clip(pictures, np.arange(frame - 1, frame + 2), np.zeros(3), frame, frame + 1, 0, video)
+
+
+def test_boxes_of_a_frame(tmp_path: Path) -> None:
+    boxes = opened(tmp_path / "boxes.csv", CSV)
+    found = boxes.detect(clip("/data/test/b.mp4", 3), 1)
+    assert found.boxes.tolist() == [[1, 2, 11, 22], [3, 4, 13, 24]]
+    assert found.scores.tolist() == found.objectness.tolist() == [0.5, 0.25]
+    assert found.classes[0, :2].tolist() == [0.75, 0.25] and found.classes[1, 2] == 0.5
+    assert found.classes.sum() == 1.5
+    plain = boxes.detect(clip("/data/test/b.mp4", 2), 1)
+    assert plain.scores.tolist() == [1] and not plain.classes.any()
+    assert len(boxes.detect(clip("/data/test/b.mp4", 4), 1)) == 0
+    assert len(boxes.detect(clip("/data/train/a", 0), 1)) == 0, "known, and without objects"
+
+
+def test_the_longest_name_wins_and_an_unknown_video_is_an_error(tmp_path: Path) -> None:
+    text = "video,frame,x0,y0,x1,y1\nb,0,0,0,1,1\ntest/b,0,0,0,2,2\n"
+    boxes = opened(tmp_path / "boxes.csv", text)
+    assert boxes.detect(clip("/data/test/b.avi", 0), 1).boxes[0, 2] == 2
+    assert boxes.detect(clip("/data/train/b.avi", 0), 1).boxes[0, 2] == 1
+    with pytest.raises(ExtractorError, match=r"no video that /data/bb.avi ends with; it has b, te"):
+        boxes.detect(clip("/data/bb.avi", 0), 1)
+
+
+def test_parquet_and_coco_say_the_same(tmp_path: Path) -> None:
+    expected = opened(tmp_path / "boxes.csv", CSV)
+    classes = np.zeros((4, len(COCO)))
+    classes[0, :2], classes[3, 2] = (0.75, 0.25), 0.5
+    table = {
+        "video": ["test/b", "test/b", "a", "test/b"],
+        "frame": [3, 2, None, 3],
+        "score": [0.5, None, None, 0.25],
+        "classes": classes.tolist(),
+    }
+    for i, side in enumerate(("x0", "y0", "x1", "y1")):
+        table[side] = [[1, 2, 11, 22][i], [5, 5, 9, 9][i], None, [3, 4, 13, 24][i]]
+    pq.write_table(pa.table(table), tmp_path / "boxes.parquet")
+    parquet = opened(tmp_path / "b.parquet", (tmp_path / "boxes.parquet").read_bytes())
+    coco = {
+        "videos": [{"id": 7, "name": "test/b"}, {"id": 8, "name": "a"}],
+        "categories": [{"id": 3, "name": "car"}],
+        "images": [
+            {"id": 30, "video_id": 7, "frame_id": 3},
+            {"id": 20, "video_id": 7, "frame_id": 2},
+        ],
+        "annotations": [
+            {"image_id": 20, "bbox": [5, 5, 4, 4]},
+            {"image_id": 30, "bbox": [3, 4, 10, 20], "score": 0.25, "category_id": 3},
+        ],
+    }
+    json_file = opened(tmp_path / "boxes.json", json.dumps(coco))
+    for frame in (2, 3):
+        wanted = expected.detect(clip("/test/b.mp4", frame), 1)
+        found = parquet.detect(clip("/test/b.mp4", frame), 1)
+        assert np.array_equal(found.boxes, wanted.boxes)
+        assert np.array_equal(found.scores, wanted.scores)
+        assert np.array_equal(found.classes, wanted.classes)
+        of_json = json_file.detect(clip("/test/b.mp4", frame), 1)
+        assert of_json.boxes[-1].tolist() == wanted.boxes[-1].tolist()
+        assert of_json.scores[-1] == wanted.scores[-1]
+    assert of_json.classes[0, 2] == 0.25 and of_json.objectness[0] == 1
+    assert len(json_file.detect(clip("/a", 1), 1)) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("video,frame,x0,y0,x1\n", "lacks the columns y1"),
+        ("video,frame,x0,y0,x1,y1,id\n", "columns id, which mean nothing"),
+        ("video,frame,x0,y0,x1,y1\n", "names no video"),
+        ("video,frame,x0,y0,x1,y1\nb,1,5,0,1,1\n", "line 2: box .*x0 <= x1"),
+        ("video,frame,x0,y0,x1,y1\nb,-1,0,0,1,1\n", "line 2: frame -1 is negative"),
+        ("video,frame,x0,y0,x1,y1\nb,1,0,0,nan,1\n", "line 2: box .*finite"),
+        ("video,frame,x0,y0,x1,y1\nb,1,0,0,1,\n", "line 2: could not convert"),
+        ("video,frame,x0,y0,x1,y1\nb,1,0,0,1,1,1\n", "line 2 has more fields"),
+        ("video,frame,x0,y0,x1,y1,score\nb,1,0,0,1,1,1.5\n", "line 2: score 1.5 is not in 0 to 1"),
+        ("video,frame,x0,y0,x1,y1,classes\nb,1,0,0,1,1,tram:1\n", "'tram' is none of the 80"),
+        ("PAR1nothing", "damaged Parquet"),
+        ('{"images": []}', "is not COCO JSON.*videos"),
+        (b"\xff\xfe\x00", "neither CSV, nor Parquet, nor COCO"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str | bytes, message: str, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=message):
+        opened(tmp_path / "boxes", text)
+
+
+def test_there_are_no_random_boxes() -> None:
+    with pytest.raises(WeightsError, match="no random boxes: give a file"):
+        BoxesFile(ResolvedWeights(CARDS[0], "random:0", None)).load(Runtime())

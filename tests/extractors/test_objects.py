@@ -1,0 +1,153 @@
+"""Objects: rows of frames and objects, edge cases, what is in the key."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from vadpipe.data_manifests.record import Manifest
+from vadpipe.extractors.base import Runtime
+from vadpipe.extractors.clips import Clip
+from vadpipe.extractors.errors import ExtractorError
+from vadpipe.extractors.objects import Objects, ObjectsConfig
+from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
+from vadpipe.pipeline.extract import extract_features
+from vadpipe.pipeline.probe import probe_files
+from vadpipe.pipeline.store.keys import key_of
+
+BOXES = "video,frame,x0,y0,x1,y1,score,classes\n"
+
+
+def with_boxes(path: Path, text: str, **settings: Any) -> Objects:
+    path.write_text(BOXES + text)
+    options = {"detector": "boxes", **settings}
+    spec = resolve_extractor("objects", options, weights=str(path), cache=path.parent / "cache")
+    made: Objects = spec.make()
+    made.load(Runtime())
+    return made
+
+
+def clips_of(extractor: Objects, numbers: list[int], n_frames: int) -> list[Clip]:
+    """Clips of a video of random pictures, as the engine cuts them."""
+    pictures = np.random.default_rng(0).integers(0, 256, (n_frames, 40, 60, 3), np.uint8)
+    reach = extractor.reach
+    clips = []
+    for i in numbers:
+        index = np.clip(np.arange(i - reach, i + reach + 1), 0, n_frames - 1)
+        clips.append(Clip(pictures[index], index, index / 25, i, i + 1, 0, "/data/v.mp4"))
+    return clips
+
+
+def test_rows_of_frames_and_objects(tmp_path: Path) -> None:
+    text = "v,1,10,10,30,30,0.5,person:1\nv,1,5,5,20,35,0.75,car:1\nv,3,-9,-9,9,9,1,\n"
+    extractor = with_boxes(tmp_path / "b.csv", text, crop_context=1, crop_size=8)
+    rows = extractor.extract(clips_of(extractor, [0, 1, 2, 3], 4))
+    frames, objects = rows["frame"], rows["object"]
+    assert frames.arrays["objects"].tolist() == [0, 2, 0, 1]
+    assert frames.arrays["frame_size"].tolist() == [[40, 60]] * 4
+    assert objects.frame_start.tolist() == [1, 1, 3] and objects.frame_stop.tolist() == [2, 2, 4]
+    assert objects.clip_start is not None and objects.clip_start.tolist() == [1, 1, 3]
+    assert objects.arrays["scores"].tolist() == [0.75, 0.5, 1]  # the best first
+    assert objects.arrays["boxes"].tolist() == [[5, 5, 20, 35], [10, 10, 30, 30], [0, 0, 9, 9]]
+    assert objects.arrays["classes"].argmax(1).tolist() == [2, 0, 0]
+    assert objects.arrays["crops"].shape == (3, 3, 8, 8, 3)
+    crops = objects.arrays["crops"]
+    assert np.array_equal(crops[2, 1], crops[2, 2]), "the last frame of the video is repeated"
+    assert not np.array_equal(crops[2, 0], crops[2, 1])
+
+
+def test_a_batch_without_objects_has_empty_arrays(tmp_path: Path) -> None:
+    extractor = with_boxes(tmp_path / "b.csv", "v,,,,,,,\n", crop_context=3)
+    rows = extractor.extract(clips_of(extractor, [0, 1], 2))
+    assert rows["frame"].arrays["objects"].tolist() == [0, 0]
+    shapes = {spec.name: spec.shape for spec in extractor.arrays if spec.axis == "object"}
+    for name, array in rows["object"].arrays.items():
+        assert array.shape == (0, *shapes[name])
+
+
+def test_more_objects_than_allowed_are_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = "".join(
+        f"v,0,{x},{y},{x + 5},{y + 5},{0.5 + x / 200},\n"
+        for x in range(0, 55, 6)
+        for y in range(0, 34, 6)
+    )
+    extractor = with_boxes(tmp_path / "b.csv", text, max_objects=10)
+    with caplog.at_level(logging.WARNING):
+        rows = extractor.extract(clips_of(extractor, [0], 1))
+    assert rows["frame"].arrays["objects"].tolist() == [10]
+    assert "frame 0 has 60 objects, 50 of them above max_objects = 10" in caplog.text
+
+
+def test_motion_is_added_to_another_detector(tmp_path: Path) -> None:
+    extractor = with_boxes(tmp_path / "b.csv", "v,2,0,0,8,8,1,\n", with_motion=True, score=0.2)
+    assert extractor.reach == 15
+    frames = np.full((31, 40, 60, 3), 40, np.uint8)
+    for t in range(31):
+        frames[t, 20:30, min(50, 2 * t) : min(50, 2 * t) + 10] = 220
+    clip = Clip(frames, np.arange(-13, 18), np.zeros(31), 2, 3, 0, "v.mp4")
+    boxes = extractor.extract([clip])["object"].arrays["boxes"]
+    assert len(boxes) == 2 and [0, 0, 8, 8] in boxes.tolist()
+    assert np.abs(boxes - [30, 20, 40, 30]).max(1).min() <= 2
+
+
+def test_the_key_holds_detector_thresholds_and_hashes(tmp_path: Path) -> None:
+    def key(text: str = "v,,,,,,,\n", **settings: Any) -> str:
+        made = with_boxes(tmp_path / f"{len(list(tmp_path.iterdir()))}.csv", text, **settings)
+        return key_of(made.recipe())
+
+    assert key() == key(), "the place of the file is not in the key"
+    changed = [key("v,0,,,,,,\nw,,,,,,,\n"), key(score=0.5), key(overlap=0.4), key(min_width=5)]
+    changed += [key(max_objects=9), key(with_motion=True), key(crop_context=0), key(stride=2)]
+    assert len({key(), *changed}) == 9
+    recipe = with_boxes(tmp_path / "b.csv", "v,,,,,,,\n").recipe()
+    assert recipe["config"]["score"] == 0 and recipe["precision"] is None
+
+
+def test_each_detector_has_its_own_threshold() -> None:
+    assert ObjectsConfig(detector="yolox").score == 0.3
+    assert ObjectsConfig(detector="motion").score == 0.0
+    assert ObjectsConfig.model_validate({"detector": "yolox", "score": None}).score == 0.3
+    assert ObjectsConfig(detector="motion", score=0.4).score == 0.4
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"detector": "motion", "with_motion": True}, "this one is motion"),
+        ({"detector": "motion", "tile_scale": 2.0}, "motion looks at no tiles"),
+        ({"motion_samples": 4}, "odd number"),
+        ({"detector": "yolo9000"}, "yolo9000"),
+    ],
+)
+def test_settings_that_do_not_go_together(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ObjectsConfig.model_validate(settings)
+
+
+def test_crops_are_pixels_that_the_user_must_allow(scene: Manifest, tmp_path: Path) -> None:
+    manifest = scene.model_copy(update={"records": scene.records[:1]})
+    probed = probe_files(manifest, tmp_path)
+    settings = {"detector": "motion", "stride": 16, "crop_context": 3}
+    spec = resolve_extractor("objects", settings)
+    with pytest.raises(ExtractorError, match="objects keeps pixels"):
+        extract_features(manifest, probed, [spec], tmp_path)
+    plain = resolve_extractor("objects", {**settings, "crop_context": None})
+    assert not extract_features(manifest, probed, [plain], tmp_path).failures
+
+
+def test_a_video_of_three_frames(tmp_path: Path) -> None:
+    extractor = with_boxes(
+        tmp_path / "b.csv", "v,0,2,2,12,12,1,\nv,2,2,2,12,12,1,\n", crop_context=3
+    )
+    rows = extractor.extract(clips_of(extractor, [0, 1, 2], 3))["object"]
+    first, last = rows.arrays["crops"]
+    assert all(np.array_equal(first[t], first[3]) for t in range(3))
+    assert all(np.array_equal(last[t], last[3]) for t in range(4, 7))
+    assert np.array_equal(first[5], last[3]) and np.array_equal(first[6], last[3])
