@@ -10,10 +10,13 @@ row by row. Tracks are numbered from 0 by their first region.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .masks import abnormal_pixels
+from .record import Manifest, ManifestError
 from .tracks import Tracks
 
 LEAST_PIXELS = 20
@@ -39,7 +42,7 @@ def derive_tracks(
     before, ids = np.zeros((0, 4)), np.zeros(0, np.int64)
     n_tracks = n_masks = 0
     for frame, mask in enumerate(masks):
-        boxes = components(mask, least_pixels)
+        boxes = components(mask, least_pixels).box
         links = _links(before, boxes)
         own = np.full(len(boxes), -1, np.int64)
         for earlier, later in links:
@@ -53,30 +56,67 @@ def derive_tracks(
     return Tracks.from_rows(np.array(rows, np.float64).reshape(-1, 6)), n_masks
 
 
-def components(mask: NDArray[np.bool_], least_pixels: int = 1) -> NDArray[np.float64]:
-    """Boxes of the 8-connected components of a mask, in the order of their first pixels.
+def tracks_of_masks(manifest: Manifest) -> dict[str, Tracks]:
+    """Derive the tracks of all videos of a manifest that have masks; video id -> tracks.
+
+    Raises:
+        ManifestError: no video has masks, masks cannot be read, or a video has another number of
+            them than frames.
+    """
+    tracks = {}
+    for record in manifest.records:
+        if record.masks is None:
+            continue
+        masks = abnormal_pixels(manifest.resolve(record.masks))
+        tracks[record.video_id], n_masks = derive_tracks(masks)
+        if record.expected_frames not in (None, n_masks):
+            raise ManifestError(
+                f"{record.video_id} has {n_masks} masks for {record.expected_frames} frames: get "
+                "its masks again"
+            )
+    if not tracks:
+        raise ManifestError(
+            f"no video of {manifest.dataset} has pixel masks: tracks cannot be derived; use the "
+            "track files of the data set"
+        )
+    return tracks
+
+
+@dataclass(frozen=True)
+class Components:
+    """The connected parts of a mask, in the order of their first pixels, row by row.
+
+    Attributes:
+        box: (n, 4) float64: x0, y0, x1, y1, x1 and y1 one past the box.
+        number: (n,) the value of each in `labels`.
+        labels: (H, W), 0 where the mask is False.
+    """
+
+    box: NDArray[np.float64]
+    number: NDArray[np.int64]
+    labels: NDArray[np.int32]
+
+
+def components(mask: NDArray[np.bool_], least_pixels: int = 1) -> Components:
+    """Find the 8-connected components of a mask.
 
     Args:
         mask:
             (H, W).
         least_pixels:
             Smaller ones are left out.
-
-    Returns:
-        (n, 4): x0, y0, x1, y1, x1 and y1 one past the box.
     """
     if not mask.any():
-        return np.zeros((0, 4))
+        return Components(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(mask.shape, np.int32))
     from scipy import ndimage  # takes a while to import
 
     labels, n = ndimage.label(mask, structure=EIGHT)
     sizes = np.bincount(labels.reshape(-1), minlength=n + 1)[1:]
-    boxes = [
-        (columns.start, rows.start, columns.stop, rows.stop)
-        for size, (rows, columns) in zip(sizes, ndimage.find_objects(labels), strict=True)
-        if size >= least_pixels
-    ]
-    return np.array(boxes, np.float64).reshape(-1, 4)
+    slices = ndimage.find_objects(labels)
+    boxes = [(x.start, y.start, x.stop, y.stop) for y, x in slices]
+    kept = sizes >= least_pixels
+    box = np.array(boxes, np.float64).reshape(-1, 4)
+    return Components(box[kept], np.flatnonzero(kept) + 1, labels.astype(np.int32))
 
 
 def _links(a: NDArray[np.float64], b: NDArray[np.float64]) -> list[tuple[int, int]]:

@@ -47,3 +47,15 @@ def abnormal_pixels(path: Path) -> Iterator[NDArray[np.bool_]]:
         if mask.ndim not in (2, 3) or not mask.size:
             raise ManifestError(f"mask {name} has the shape {mask.shape}: it is no picture")
         yield np.asarray(mask > 0 if mask.ndim == 2 else (mask > 0).any(axis=2), dtype=np.bool_)
+
+
+def mask_areas(path: Path) -> NDArray[np.float64]:
+    """How much of each frame is abnormal: (n,) shares of its pixels, from 0 to 1.
+
+    Raises:
+        ManifestError: see `abnormal_pixels`; or there are no masks.
+    """
+    areas = [float(mask.mean()) for mask in abnormal_pixels(path)]
+    if not areas:
+        raise ManifestError(f"no masks found in {path}")
+    return np.array(areas)

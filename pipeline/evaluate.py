@@ -16,7 +16,9 @@ from ..data_manifests.intervals import frame_labels
 from ..data_manifests.record import Manifest, VideoRecord
 from ..extractors.clips import SEGMENTS, segment_frames
 from .metrics.frame_level import LabelledScores, frame_metrics, micro_auc
+from .metrics.places import OWN_TRACKS, Places, RegionChoice
 from .metrics.results import Alignment, FrameMetrics
+from .metrics.sizes import size_metrics
 from .scores.columns import SCORE, threshold_of
 from .scores.folder import ScoreFolder
 from .scores.frames import MetricsError, expand_to_frames
@@ -105,6 +107,7 @@ def evaluate_scores(
     replicates: int = REPLICATES,
     seed: int = 0,
     column: str = SCORE,
+    regions: RegionChoice = OWN_TRACKS,
 ) -> Evaluated:
     """Put scores on frames, compare with the labels, write the metrics into the folder.
 
@@ -125,14 +128,25 @@ def evaluate_scores(
             Of the bootstrap.
         column:
             The score column to measure; the threshold of another one than "score" comes from the
-            held-out rows, if there are any.
+            held-out rows, if there are any. Boxes and maps belong to "score" only.
+        regions:
+            Tracks and boxes of the region metrics.
 
     Raises:
         MetricsError: nothing to measure, a video's length is not the one that its labels are for,
-            or "pad16" is asked for and rows are not snippets of 16 frames.
+            "pad16" is asked for and rows are not snippets of 16 frames, or the tracks or the map
+            that were asked for cannot be used.
+        ManifestError: the tracks that were asked for cannot be read.
         ScoreFolderError: the score folder is incomplete or damaged.
     """
-    folder = ScoreFolder(scores)
+    places = Places(manifest, regions)
+    return _evaluate(ScoreFolder(scores), places, align, replicates, seed, column)
+
+
+def _evaluate(
+    folder: ScoreFolder, places: Places, align: Align, replicates: int, seed: int, column: str
+) -> Evaluated:
+    manifest = places.manifest
     videos = {row["video_id"]: row for row in folder.videos()}
     weak = (folder.run().get("model") or {}).get("supervision") == "weak"
     measured, unscored = _labelled_rows(folder, videos, manifest, column)
@@ -146,9 +160,10 @@ def evaluate_scores(
     exact = [rows.exact() for rows in measured]
     padded = None if faults else [rows.padded(pad_label) for rows in measured]
     used = exact if padded is None or align == "exact" or (align == "auto" and not weak) else padded
+    threshold = threshold_of(folder, column)
     metrics = frame_metrics(
         used,
-        threshold=threshold_of(folder, column),
+        threshold=threshold,
         replicates=replicates,
         seed=seed,
         alignment=Alignment(
@@ -160,6 +175,14 @@ def evaluate_scores(
             pad16_micro_auc=None if padded is None else micro_auc(padded),
         ),
     )
+    rows_of = [videos[rows.record.video_id] for rows in measured]
+    areas, undefined = places.areas(rows_of)
+    found: dict[str, Any] = {"sizes": size_metrics(exact, areas, threshold=threshold)}
+    if column == SCORE:  # boxes and maps belong to it
+        found["regions"], why = places.regions(folder, rows_of)
+        undefined |= {} if why is None else {"regions": why}
+    found["undefined"] = {**metrics.undefined, **undefined}
+    metrics = metrics.model_copy(update=found)
     labelled = {rows.record.video_id for rows in measured}
     unlabelled = tuple(video_id for video_id in videos if video_id not in labelled)
     done = Evaluated(metrics, unlabelled, unscored, column)
@@ -223,6 +246,7 @@ def evaluate_runs(
     replicates: int = REPLICATES,
     seed: int = 0,
     column: str = SCORE,
+    regions: RegionChoice = OWN_TRACKS,
 ) -> EvaluatedRuns:
     """Evaluate several score folders of the same videos; each gets its own metrics.json.
 
@@ -239,8 +263,11 @@ def evaluate_runs(
             As in `evaluate_scores`.
         column:
             As in `evaluate_scores`.
+        regions:
+            As in `evaluate_scores`.
 
     Raises:
+        ManifestError: as in `evaluate_scores`.
         MetricsError: as in `evaluate_scores`; or a folder is given twice, is about other videos
             than the first, or was aligned in another way: their mean has no meaning.
         ScoreFolderError: a score folder is incomplete or damaged.
@@ -248,10 +275,9 @@ def evaluate_runs(
     if len({os.path.realpath(folder) for folder in folders}) < len(folders):
         raise MetricsError("a score folder is given twice: every run counts once")
     runs: dict[str, Evaluated] = {}
+    places = Places(manifest, regions)  # masks and tracks are read once
     for folder in folders:
-        done = evaluate_scores(
-            folder, manifest, align=align, replicates=replicates, seed=seed, column=column
-        )
+        done = _evaluate(ScoreFolder(folder), places, align, replicates, seed, column)
         first = next(iter(runs.values()), done)
         if _measured(done) != _measured(first):
             raise MetricsError(

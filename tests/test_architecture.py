@@ -76,7 +76,8 @@ ARROWS: dict[str, set[str]] = {
     "pipeline/report": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
     "pipeline/tables": OTHER_ROOMS | SHARED | STAGES | {"pipeline/metrics"},
     "pipeline/bench": OTHER_ROOMS | SHARED | STAGES,
-    "pipeline/run": OTHER_ROOMS | SHARED | STAGES | {"pipeline/tables"},
+    # A recipe chooses what is measured.
+    "pipeline/run": OTHER_ROOMS | SHARED | STAGES | {"pipeline/tables", "pipeline/metrics"},
     "pipeline/cli": OTHER_ROOMS | {"pipeline"},
 }
 

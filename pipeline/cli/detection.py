@@ -1,4 +1,4 @@
-"""Commands about detectors: train, score, fuse, evaluate, report, labels."""
+"""Commands about detectors: train, score, fuse, evaluate, report."""
 
 from __future__ import annotations
 
@@ -351,6 +351,27 @@ def _number(name: str, text: str) -> float:
     metavar="NAME",
     help="Score column to measure; see docs/score.md.",
 )
+@click.option(
+    "--tracks",
+    type=ANY,
+    metavar="PATH",
+    help="CSV or folder of labelled tracks for RBDC and TBDC. Without it those that MANIFEST "
+    "names.",
+)
+@click.option(
+    "--map",
+    "map_name",
+    metavar="NAME",
+    help="Make the boxes for RBDC and TBDC from this score map. Without it boxes of the detector, "
+    "or its first map.",
+)
+@click.option(
+    "--map-quantile",
+    type=click.FloatRange(0, 1),
+    default=0.98,
+    metavar="Q",
+    help="Cells of the map above this quantile of its values become boxes.",
+)
 @json_option
 def evaluate(
     scores: tuple[Path, ...],
@@ -359,9 +380,14 @@ def evaluate(
     align: Any,
     bootstrap: int,
     column: str,
+    tracks: Path | None,
+    map_name: str | None,
+    map_quantile: float,
     as_json: bool,
 ) -> None:
     """Compare scores with frame labels: micro and macro AUC, AP, per category and video.
+
+    With tracks of the anomalies also RBDC and TBDC, with pixel masks also by size.
 
     SCORES are score folders. Several of the same videos (one for each seed) print a line each, then
     mean and spread. MANIFEST states the labels.
@@ -370,12 +396,21 @@ def evaluate(
     Example:
         vadpipe evaluate out ped2.parquet
         vadpipe evaluate seed0 seed1 seed2 ucf.parquet --align exact
+        vadpipe evaluate out ped2.parquet --tracks ped2-tracks.csv
     """
     from ..evaluate import evaluate_runs
+    from ..metrics.places import RegionChoice
     from ..tables.metrics import detail_lines, metrics_lines, runs_lines
 
     listed = open_target(manifest_path, split)
-    runs = evaluate_runs(scores, listed, align=align, replicates=bootstrap, column=column)
+    runs = evaluate_runs(
+        scores,
+        listed,
+        align=align,
+        replicates=bootstrap,
+        column=column,
+        regions=RegionChoice(tracks, map_name, map_quantile),
+    )
     if len(scores) > 1:
         echo(runs_lines(runs), runs.to_json(), as_json)
     else:
@@ -436,60 +471,3 @@ def report(
         scores, out, manifest=listed, column=column, style=style, heatmap_files=heatmaps
     )
     put(str(page))
-
-
-@click.group()
-def labels() -> None:
-    """Check the labels of a manifest."""
-
-
-@labels.command("check")
-@click.argument("manifest_path", metavar="MANIFEST", type=ANY)
-@click.option(
-    "--features",
-    metavar="STORE",
-    help="Also compare with this feature set of the cache, by name or first letters.",
-)
-@click.option("--scores", type=FOLDER, help="Also compare with this score folder.")
-@click.option("--split", metavar="NAME", help="Compare videos of this split only.")
-@click.option(
-    "--subset", is_flag=True, help="Videos are missing on purpose: do not compare totals."
-)
-@probe_options
-@cache_option
-@json_option
-def labels_check(
-    manifest_path: Path,
-    features: str | None,
-    scores: Path | None,
-    split: str | None,
-    subset: bool,
-    probing: ProbeOptions,
-    cache: Path,
-    as_json: bool,
-) -> None:
-    """Compare the labels of MANIFEST with official totals, features and scores.
-
-    The exit code is 1 if anything differs.
-
-    \b
-    Example:
-        vadpipe labels check ucf.parquet --features inception_i3d --scores out
-    """
-    from ...data_manifests.table import read_manifest
-    from ..labels import check_labels
-    from ..probe import probe_files
-    from ..store.feature_store import store_like
-
-    listed = read_manifest(manifest_path)
-    store = rows = None
-    if features is not None:
-        store = store_like(cache, features)
-        probed = probe_files(listed.select(split=split), cache, probing)
-        rows = probed.rows
-    done = check_labels(
-        listed, store=store, probe_rows=rows, scores=scores, split=split, subset=subset
-    )
-    echo(done.lines(), done.to_json(), as_json)
-    if not done.ok:
-        raise click.exceptions.Exit(1)

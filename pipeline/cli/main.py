@@ -21,7 +21,7 @@ COMMANDS = {
     "extract": "footage:extract",
     "fuse": "detection:fuse",
     "import": "footage:import_command",
-    "labels": "detection:labels",
+    "labels": "labels:labels",
     "list": "listing:list_command",
     "manifest": "footage:manifest",
     "probe": "footage:probe",

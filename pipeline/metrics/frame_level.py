@@ -234,13 +234,28 @@ def thin_curve(
         limit:
             At least 2.
     """
-    if len(x) <= limit:
-        return x, y
-    along = x + y
-    wanted = np.linspace(along[0], along[-1], limit)
-    kept = np.unique(np.searchsorted(along, wanted).clip(max=len(x) - 1))
-    kept[-1] = len(x) - 1
+    kept = thin_points(x + y, limit)
     return x[kept], y[kept]
+
+
+def thin_points(along: NDArray[np.float64], limit: int) -> NDArray[np.int64]:
+    """Which points of a curve to keep: at even steps of a measure that never falls along it.
+
+    Args:
+        along:
+            (n,) ascending.
+        limit:
+            Most points, at least 2.
+
+    Returns:
+        Places of the kept points, ascending; the first and the last are among them.
+    """
+    if len(along) <= limit:
+        return np.arange(len(along))
+    wanted = np.linspace(along[0], along[-1], limit)
+    kept = np.unique(np.searchsorted(along, wanted).clip(max=len(along) - 1))
+    kept[-1] = len(along) - 1
+    return kept
 
 
 class VideoCounts:

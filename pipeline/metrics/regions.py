@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data_manifests.tracks import Tracks
+from ...data_manifests.tracks import TrackFile, Tracks
 from ..scores.detections import Detections
 from ..scores.frames import MetricsError
+from .frame_level import thin_points
+from .results import RegionCurve, RegionMetrics
 
 ALPHA = 0.1  # share of a track's regions that have to be found
 BETA = 0.1  # overlap (intersection over union) from which on a box finds a region
 PAIRS = 2_000_000  # boxes compared at once
+CURVE_POINTS = 500  # enough for a drawn curve
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,63 @@ class RegionCurves:
     def _area(self, rate: NDArray[np.float64]) -> float:
         kept = self.fpr <= 1.0
         return float(np.trapezoid(rate[kept], self.fpr[kept]))
+
+
+def region_metrics(
+    tracks: Mapping[str, Tracks],
+    detections: Mapping[str, Detections],
+    n_frames: int,
+    *,
+    n_videos: int,
+    boxes: str,
+    source: TrackFile,
+    left_out: tuple[str, ...] = (),
+) -> RegionMetrics:
+    """RBDC, TBDC and what they are made of, see `region_curves`.
+
+    Args:
+        tracks:
+            Labelled regions of each video.
+        detections:
+            Scored boxes of each video.
+        n_frames:
+            Frames of all videos.
+        n_videos:
+            Kept in the result.
+        boxes:
+            What the boxes are, kept in the result.
+        source:
+            Where the tracks come from, kept in the result.
+        left_out:
+            Kept in the result.
+
+    Raises:
+        MetricsError: there are no regions.
+    """
+    found = region_curves(tracks, detections, n_frames)
+    inside = np.flatnonzero(found.fpr <= 1.0)
+    kept = inside[
+        thin_points(found.fpr[inside] + found.rbdr[inside] + found.tbdr[inside], CURVE_POINTS)
+    ]
+    counted = ("n_regions", "n_tracks", "n_false", "n_matched", "n_neutral", "regions_found")
+    return RegionMetrics(
+        rbdc=found.rbdc,
+        tbdc=found.tbdc,
+        n_videos=n_videos,
+        n_frames=n_frames,
+        n_detections=sum(map(len, detections.values())),
+        **{name: getattr(found, name) for name in counted},
+        tracks_found=found.tracks_found,
+        alpha=ALPHA,
+        beta=BETA,
+        boxes=boxes,
+        tracks=source.source,
+        tracks_sha256=source.sha256,
+        left_out=left_out,
+        curve=RegionCurve(
+            **{name: tuple(getattr(found, name)[kept].tolist()) for name in ("fpr", "rbdr", "tbdr")}
+        ),
+    )
 
 
 def region_curves(

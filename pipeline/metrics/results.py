@@ -133,6 +133,84 @@ class RocCurve(_Measured):
     tpr: tuple[float, ...]
 
 
+class SizeMetrics(_Measured):
+    """A third of the abnormal frames, by the share of the frame that is abnormal.
+
+    Attributes:
+        name: "small", "medium" or "large".
+        smallest: share of abnormal pixels in the frame where it is smallest.
+        largest: and where it is largest.
+        n_frames: abnormal frames of this third.
+        micro_auc: over these and all normal frames.
+        recall_at_fpr: share of these with a score that at most `fpr` of the normal frames exceed.
+        fpr: share of the normal frames.
+        recall: share of these above the threshold of the run; None where it has none.
+    """
+
+    name: Literal["small", "medium", "large"]
+    smallest: float
+    largest: float
+    n_frames: int
+    micro_auc: float
+    recall_at_fpr: float
+    fpr: float
+    recall: float | None
+
+
+class RegionCurve(_Measured):
+    """Found regions and tracks against false alarms a frame, from 0 to 1, thinned for drawing."""
+
+    fpr: tuple[float, ...]
+    rbdr: tuple[float, ...]
+    tbdr: tuple[float, ...]
+
+
+class RegionMetrics(_Measured):
+    """Boxes against labelled tracks, see docs/evaluation.md.
+
+    Attributes:
+        rbdc: area under the rate of found regions, up to one false alarm a frame.
+        tbdc: area under the rate of found tracks, up to one false alarm a frame.
+        n_videos: videos measured.
+        n_frames: frames of these.
+        n_regions: labelled regions.
+        n_tracks: labelled tracks.
+        n_detections: scored boxes.
+        n_false: those that overlap no region.
+        n_matched: those that find a region first.
+        n_neutral: those that overlap only regions found before.
+        regions_found: regions found by any box.
+        tracks_found: tracks found by all boxes.
+        alpha: share of a track's regions from which on it is found.
+        beta: overlap from which on a box finds a region.
+        boxes: what the boxes are, in words.
+        tracks: where the labelled tracks come from.
+        tracks_sha256: of these tracks, see `TrackFile`.
+        left_out: videos with abnormal frames and without tracks, or without boxes or maps.
+        curve: for drawing.
+    """
+
+    rbdc: float
+    tbdc: float
+    n_videos: int
+    n_frames: int
+    n_regions: int
+    n_tracks: int
+    n_detections: int
+    n_false: int
+    n_matched: int
+    n_neutral: int
+    regions_found: int
+    tracks_found: int
+    alpha: float
+    beta: float
+    boxes: str
+    tracks: str
+    tracks_sha256: str
+    left_out: tuple[str, ...] = ()
+    curve: RegionCurve
+
+
 class FrameMetrics(_Measured):
     """Frame-level metrics of a data set; None where a number is undefined, see `undefined`.
 
@@ -159,6 +237,8 @@ class FrameMetrics(_Measured):
         padding: "extreme" or "literal", see `frame_metrics`.
         undefined: name of a metric that is None -> why.
         roc: None where micro_auc is.
+        sizes: the thirds of the abnormal frames by size; () where there are no pixel masks.
+        regions: boxes against tracks; None where there are no tracks, or neither boxes nor maps.
         videos: one row a video, in the given order.
     """
 
@@ -182,6 +262,8 @@ class FrameMetrics(_Measured):
     padding: Padding
     undefined: Mapping[str, str]
     roc: RocCurve | None
+    sizes: tuple[SizeMetrics, ...] = ()
+    regions: RegionMetrics | None = None
     videos: tuple[VideoMetrics, ...]
 
     def to_json(self) -> dict[str, Any]:

@@ -350,6 +350,7 @@ def _about_metrics(metrics: FrameMetrics | None, extra: Mapping[str, Any]) -> di
         "unlabelled": extra.get("unlabelled", []),
         "unscored": extra.get("unscored", []),
         "roc": None if metrics is None else _roc_points(metrics),
+        "region_curves": None if metrics is None else _region_points(metrics),
         "intervals": _intervals(metrics),
     }
 
@@ -397,8 +398,21 @@ def _intervals(metrics: FrameMetrics | None) -> dict[str, str]:
 def _roc_points(metrics: FrameMetrics) -> str | None:
     if metrics.roc is None:
         return None
-    pairs = zip(metrics.roc.fpr, metrics.roc.tpr, strict=True)
-    return " ".join(f"{100 * x:.4g},{100 - 100 * y:.4g}" for x, y in pairs)
+    return _unit_points(metrics.roc.fpr, metrics.roc.tpr)
+
+
+def _region_points(metrics: FrameMetrics) -> dict[str, str] | None:
+    """The curves of regions and of tracks; None where they were not measured."""
+    if metrics.regions is None:
+        return None
+    curve = metrics.regions.curve
+    return {name: _unit_points(curve.fpr, getattr(curve, name)) for name in ("rbdr", "tbdr")}
+
+
+def _unit_points(x: Sequence[float], y: Sequence[float]) -> str:
+    """Points of a curve in the unit square, for a drawing of 100 x 100."""
+    pairs = zip(x, y, strict=True)
+    return " ".join(f"{100 * a:.4g},{100 - 100 * b:.4g}" for a, b in pairs)
 
 
 def duration(seconds: float) -> str:

@@ -19,6 +19,7 @@ from ...extractors.footage.identity import HashMode
 from ...extractors.footage.limits import CorruptPolicy
 from ..engine.settings import Engine, ProbeOptions
 from ..scores.events import EventConfig
+from ..scores.map_detections import QUANTILE
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of a section: part of file names
 
@@ -151,10 +152,22 @@ class ScoreSection(Settings):
 
 
 class EvaluateSection(Settings):
-    """How scores are compared with labels, see `evaluate_scores`."""
+    """How scores are compared with labels, see `evaluate_scores`.
+
+    Attributes:
+        align: which frames are measured.
+        bootstrap: samples of videos for the intervals; 0: none.
+        tracks: CSV or folder of labelled tracks; None takes those that the manifest names.
+        map: a score map that the boxes are made from; None takes boxes of the detector, or its
+            first map.
+        map_quantile: cells of the map above this quantile of its values become boxes.
+    """
 
     align: Literal["auto", "exact", "pad16"] = "auto"
     bootstrap: int = Field(default=1000, ge=0, le=100_000)
+    tracks: Path | None = None
+    map: str | None = None
+    map_quantile: float = Field(default=QUANTILE, ge=0, le=1)
 
 
 class ReportSection(Settings):
@@ -263,7 +276,7 @@ def load_run(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
         at[last] = value
     run = RunConfig.model_validate(values)
     base = Path(os.path.realpath(path)).parent
-    videos = run.manifest
+    videos, tracks = run.manifest, run.evaluate.tracks
     return run.model_copy(
         update={
             "out": base / run.out,
@@ -273,6 +286,9 @@ def load_run(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
                     "file": None if videos.file is None else base / videos.file,
                     "root": None if videos.root is None else base / videos.root,
                 }
+            ),
+            "evaluate": run.evaluate.model_copy(
+                update={"tracks": None if tracks is None else base / tracks}
             ),
         }
     )

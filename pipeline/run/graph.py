@@ -15,6 +15,7 @@ from typing import Any, Literal
 from ...data_manifests.choices import choices
 from ...data_manifests.record import Manifest, ManifestError
 from ...data_manifests.table import read_manifest, write_manifest
+from ...data_manifests.tracks import read_tracks
 from ...detectors.base import Detector
 from ...extractors.weights.slots import recorded
 from ..bags import find_stores, has_role
@@ -356,6 +357,8 @@ class _Planner:
         if all(record.anomalies is None for record in scored.records):
             return
         what = {"labels": scored.digest, **config.evaluate.model_dump(mode="json")}
+        if config.evaluate.tracks is not None:
+            what["tracks"] = read_tracks(config.evaluate.tracks).sha256
         target = self._folder.scores(subject).metrics_file
         self._add("evaluate", subject, [scores], what, target)
 

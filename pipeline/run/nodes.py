@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...data_manifests.record import Manifest
+from ...data_manifests.record import Manifest, ManifestError
 from ..engine.planning import plan_videos
 from ..evaluate import evaluate_scores
 from ..extract import engine_for, extract_features
 from ..fuse import fuse_scores
+from ..metrics.places import RegionChoice
 from ..models import ModelFolder
 from ..report.stage import write_report
 from ..score import score_footage
@@ -199,16 +200,23 @@ def _evaluate(task: NodeTask) -> Done:
     folder.remove_metrics()  # no page shows those of other settings
     try:
         done = evaluate_scores(
-            path, resolved.scored(), align=config.align, replicates=config.bootstrap
+            path,
+            resolved.scored(),
+            align=config.align,
+            replicates=config.bootstrap,
+            regions=RegionChoice(config.tracks, config.map, config.map_quantile),
         )
-    except MetricsError as error:
-        return Done(node.key, (), (Failure("*", "evaluate", "MetricsError", str(error)),), {})
+    except (MetricsError, ManifestError) as error:
+        failure = Failure("*", "evaluate", type(error).__name__, str(error))
+        return Done(node.key, (), (failure,), {})
     m = done.metrics
     metrics = {
         "micro_auc": m.micro_auc,
         "macro_auc_padded": m.macro_auc_padded,
         "macro_auc_valid": m.macro_auc_valid,
         "average_precision": m.average_precision,
+        "rbdc": None if m.regions is None else m.regions.rbdc,
+        "tbdc": None if m.regions is None else m.regions.tbdc,
     }
     return Done(node.key, tuple(metrics_lines(done)), (), {"metrics": metrics})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..evaluate import Evaluated, EvaluatedRuns
-from ..metrics.results import Alignment, FrameMetrics
+from ..metrics.results import Alignment, FrameMetrics, RegionMetrics, SizeMetrics
 
 
 def metrics_lines(done: Evaluated) -> list[str]:
@@ -29,6 +29,8 @@ def metrics_lines(done: Evaluated) -> list[str]:
             rate = _percent(f.rate_of_videos)
             line += f", {rate} % of the frames of {f.n_videos} normal videos"
         lines.append(line)
+    if m.regions is not None:
+        lines += _region_lines(m.regions)
     if m.bootstrap is not None:
         b = m.bootstrap
         lines.append(
@@ -59,6 +61,9 @@ def detail_lines(done: Evaluated) -> list[str]:
         unnamed = sum(v.n_abnormal > 0 and v.category is None for v in m.videos)
         if unnamed:
             lines.append(f"  {unnamed} abnormal videos have no category")
+    if m.sizes:
+        lines.append("abnormal frames by the share of the frame that is abnormal:")
+        lines += [_size_line(size) for size in m.sizes]
     lines += [
         f"  {v.video_id}\t{'-' if v.auc is None else _percent(v.auc)}\t"
         f"{v.n_abnormal} of {v.n_frames} frames abnormal"
@@ -85,6 +90,26 @@ def runs_lines(done: EvaluatedRuns) -> list[str]:
         else:
             lines.append(f"{label} is undefined in a run: no mean")
     return lines
+
+
+def _region_lines(r: RegionMetrics) -> list[str]:
+    lines = [
+        f"RBDC {_percent(r.rbdc)}   TBDC {_percent(r.tbdc)}   {r.n_regions} regions in "
+        f"{r.n_tracks} tracks, {r.n_detections} {r.boxes}",
+        f"tracks: {r.tracks}, sha256 {r.tracks_sha256}",
+    ]
+    if r.left_out:
+        lines.append(f"without tracks or boxes: {', '.join(r.left_out[:10])}")
+    return lines
+
+
+def _size_line(s: SizeMetrics) -> str:
+    recall = "" if s.recall is None else f", {_percent(s.recall)} % above the threshold"
+    return (
+        f"  {s.name} ({100 * s.smallest:.3g} to {100 * s.largest:.3g} %)\tmicro AUC "
+        f"{_percent(s.micro_auc)}\trecall {_percent(s.recall_at_fpr)} % with alarms on "
+        f"{100 * s.fpr:g} % of normal frames{recall}\t{s.n_frames} frames"
+    )
 
 
 def _alignment_line(m: FrameMetrics, a: Alignment) -> str:

@@ -32,9 +32,11 @@ def test_components_are_eight_connected_and_large_enough() -> None:
     mask[0:4, 0:5] = True  # 20 pixels
     mask[4:8, 5:10] = True  # touches it at a corner
     mask[9, 0:12] = True  # 12 pixels
-    assert components(mask).tolist() == [[0, 0, 10, 8], [0, 9, 12, 10]]
-    assert components(mask, 20).tolist() == [[0, 0, 10, 8]]
-    assert components(np.zeros((3, 3), bool)).shape == (0, 4)
+    found = components(mask)
+    assert found.box.tolist() == [[0, 0, 10, 8], [0, 9, 12, 10]]
+    assert [int((found.labels == number).sum()) for number in found.number] == [40, 12]
+    assert components(mask, 20).box.tolist() == [[0, 0, 10, 8]]
+    assert components(np.zeros((3, 3), bool)).box.shape == (0, 4)
 
 
 def test_nineteen_pixels_are_no_region_and_twenty_are() -> None:

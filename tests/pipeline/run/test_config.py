@@ -102,3 +102,10 @@ def values(**changes: Any) -> dict[str, Any]:
 def test_what_makes_no_sense_is_refused(changes: dict[str, Any], match: str) -> None:
     with pytest.raises((ValidationError, ConfigError), match=match):
         RunConfig.model_validate(values(**changes))
+
+
+def test_tracks_of_a_recipe_are_relative_to_its_file(recipe: Path) -> None:
+    recipe.write_text(RECIPE + '[evaluate]\ntracks = "tracks.csv"\nmap = "patch/2x3"\n')
+    config = load_run(recipe)
+    assert config.evaluate.tracks == recipe.parent / "tracks.csv"
+    assert (config.evaluate.map, config.evaluate.map_quantile) == ("patch/2x3", 0.98)
