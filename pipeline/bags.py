@@ -13,7 +13,8 @@ from ..data_manifests.record import VideoRecord
 from ..detectors.base import ArrayLike, Bag, DetectorError, Track
 from ..extractors.footage.video import ProbeRow
 from .store.errors import StoreError
-from .store.feature_store import FeatureStore, VideoFeatures, list_stores
+from .store.feature_sets import list_stores
+from .store.feature_store import FeatureStore, VideoFeatures
 from .store.holdings import whole_videos
 from .store.video_rows import StoreRows
 

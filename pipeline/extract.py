@@ -20,9 +20,11 @@ from .engine.progress import tell
 from .engine.settings import PIXEL_SPAN_FRAMES, Engine
 from .engine.sources import Upstream, source_recipes
 from .registry import EXTRACTORS
+from .store.errors import StoreError
 from .store.failures import Failure, describe_failure
 from .store.feature_store import FeatureStore
 from .store.keys import key_of
+from .store.locks import writing
 from .store.probe_table import Probed
 
 
@@ -152,9 +154,7 @@ class _Chain:
         note = self._when_done if last else self._early.add
         run = Coordinator(specs, stores, cache, place, engine, note)
         if plans:
-            for store in stores:
-                store.create()
-            run.go(plans, cost)
+            _run(run, stores, plans, cost)
         self._add(run, stores)
         errors: dict[str, BaseException] = {
             **_damaged_before(specs, stores, probed.rows.values(), plans),
@@ -213,6 +213,28 @@ class _Chain:
                     f"{video_id}: the manifest expects {n} frames, the file has {known}",
                     style="yellow",
                 )
+
+
+def _run(
+    run: Coordinator, stores: Sequence[FeatureStore], plans: Sequence[VideoPlan], cost: Estimate
+) -> None:
+    """Run the plans; what is written is listed also where a feature set was deleted meanwhile.
+
+    Raises:
+        StoreError: one was.
+    """
+    with writing([store.root for store in stores]):
+        for store in stores:
+            store.create()
+        try:
+            run.go(plans, cost)
+        finally:
+            gone = [store for store in stores if not store.is_there()]
+            for store in gone:
+                store.create()
+    if gone:
+        names = ", ".join(store.name for store in gone)
+        raise StoreError(f"{names} was deleted while this run wrote to it: run it again")
 
 
 def upstream_of(

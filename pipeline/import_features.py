@@ -31,9 +31,11 @@ from .engine.progress import progress_bar
 from .importing.files import FeatureFileError, listing
 from .importing.layouts import Grid, Placed, RowLayout, alike, place
 from .importing.names import match_files
+from .store.errors import StoreError
 from .store.failures import Failure, describe_failure
 from .store.feature_store import FeatureStore
-from .store.holdings import whole_videos
+from .store.holdings import Holdings
+from .store.locks import writing
 from .store.probe_table import Probed
 from .store.shard import ShardRow, VideoFacts
 
@@ -186,10 +188,28 @@ def _write_family(
     done: Imported,
     advance: Callable[[float], None],
 ) -> None:
-    store.create()
+    with writing([store.root]):
+        store.create()
+        _write_missing(store, spec, family, fps, done, advance)
+        if not store.is_there():
+            store.create()
+            raise StoreError(f"{store.name} was deleted meanwhile: run the same command again")
+
+
+def _write_missing(
+    store: FeatureStore,
+    spec: ArraySpec,
+    family: Sequence[Placed],
+    fps: float | None,
+    done: Imported,
+    advance: Callable[[float], None],
+) -> None:
     written: list[ShardRow] = []
     hashes: dict[Path, str] = {}
-    whole = whole_videos(store, {placed.file.row.content_id for placed in family})
+    contents = {placed.file.row.content_id for placed in family}
+    holdings = Holdings(store, contents)
+    whole = {content for content in contents if holdings.whole(content)}
+    holdings.list_unlisted()  # what a killed import has written
     try:
         for placed in family:
             try:

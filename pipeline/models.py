@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,10 @@ from .engine.sources import source_recipes
 from .registry import DETECTORS, EXTRACTORS, OWN
 from .scores.held_out import FILE, HeldOut
 from .store.errors import StoreError
-from .store.feature_store import FeatureStore, list_stores
+from .store.feature_sets import list_stores
+from .store.feature_store import FeatureStore
 from .store.keys import canonical_json, differing_fields, folder_name, key_of
+from .store.shard import UNREADABLE, row_of
 
 
 class ModelFolder:
@@ -394,13 +396,36 @@ def how_to_import(store: FeatureStore) -> str:
     return f"run vadpipe import with --name {store.recipe['config']['name']}"
 
 
-def checksums_of(stores: Sequence[FeatureStore]) -> dict[str, list[str]]:
-    """content_id -> checksums of its imported features, which no recipe decides."""
+def checksums_of(stores: Sequence[FeatureStore], contents: Iterable[str]) -> dict[str, list[str]]:
+    """content_id -> checksums of its imported features, which no recipe decides.
+
+    They are those of the shards themselves: a run that was killed may have listed none, or others.
+
+    Args:
+        stores:
+            Imported feature sets.
+        contents:
+            The videos; one that a set does not have has no checksum of it.
+
+    Raises:
+        StoreError: a shard states none.
+    """
     found: dict[str, list[str]] = {}
-    for store in stores:
-        for row in store.index().select(["content_id", "checksum"]).to_pylist():
-            found.setdefault(row["content_id"], []).append(row["checksum"])
+    for content in dict.fromkeys(contents):
+        shards = [path for store in stores for *_, path in store.shards(content)]
+        if shards:
+            found[content] = [_checksum(path) for path in shards]
     return found
+
+
+def _checksum(path: Path) -> str:
+    try:
+        return row_of(path).checksum
+    except UNREADABLE as error:
+        raise StoreError(
+            f"{path} states no checksum ({error}), and a model is known by those of what it was "
+            "trained on: run vadpipe cache verify --drop, then vadpipe import"
+        ) from error
 
 
 def _weights_spec(recipe: Mapping[str, Any], slot: str, identity: str, cache: Path | None) -> str:
@@ -426,17 +451,21 @@ def imported_contents(
     """What stands for the numbers of imported features in a model's key: their checksums.
 
     A recipe decides what an extractor returns, but not what others have extracted.
+
+    Raises:
+        StoreError: a set has no checksum of a video: a key never leaves one out.
     """
     wanted = {row.content_id for row in rows.values()}
-    found = {
-        role: sorted(
-            row["checksum"]
-            for row in store.index().select(["content_id", "checksum"]).to_pylist()
-            if row["content_id"] in wanted
-        )
-        for role, store in stores.items()
-        if store.recipe["extractor"] == "imported"
-    }
+    found = {}
+    for role, store in stores.items():
+        if store.recipe["extractor"] == "imported":
+            sums = checksums_of([store], wanted)
+            if lacking := wanted - sums.keys():
+                raise StoreError(
+                    f"{store.name} has no checksum of {len(lacking)} videos, so no model can be "
+                    f"known by them: {how_to_import(store)}"
+                )
+            found[role] = sorted(each for own in sums.values() for each in own)
     return (
         {"imported": {role: key_of({"checksums": sums}) for role, sums in found.items()}}
         if found

@@ -224,7 +224,6 @@ class _Scoring:
         self._detector = detector
         self._key = card["key"]
         self._imported = imported
-        self.checksums_of = checksums_of(imported)
         self._whole = {store.key: whole_videos(store, contents) for store in imported}
         self._covered = covered_by_grids(card["features"].values())
         self._folder = folder
@@ -233,11 +232,15 @@ class _Scoring:
 
     def is_current(self, record: VideoRecord, row: ProbeRow) -> bool:
         """Whether the scores of a video are there already."""
-        stamp = self._stamp(record, row)
+        try:
+            stamp = self._stamp(record, row)
+        except StoreError:
+            return False  # scoring it says why
         return self._folder.is_current(record.video_id, stamp, keep_maps=self._keep_maps)
 
     def _stamp(self, record: VideoRecord, row: ProbeRow) -> str:
-        return stamp_of(self._key, record, row, self.checksums_of.get(row.content_id, []))
+        imported = checksums_of(self._imported, [row.content_id])
+        return stamp_of(self._key, record, row, imported.get(row.content_id, []))
 
     def score_all(
         self,

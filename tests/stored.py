@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.scores.folder import ScoreFolder
-from vadpipe.pipeline.store.feature_store import list_stores
+from vadpipe.pipeline.store.feature_sets import list_stores
 from vadpipe.pipeline.store.holdings import whole_videos
 from vadpipe.pipeline.store.keys import canonical_json
 from vadpipe.pipeline.store.sharded_array import ShardedArray

@@ -74,6 +74,7 @@ ARROWS: dict[str, set[str]] = {
     "pipeline/evaluate": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
     "pipeline/labels": OTHER_ROOMS | SHARED,
     "pipeline/report": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
+    "pipeline/repair": OTHER_ROOMS | SHARED,  # of derived files
     "pipeline/tables": OTHER_ROOMS | SHARED | STAGES | {"pipeline/metrics"},
     "pipeline/bench": OTHER_ROOMS | SHARED | STAGES,
     # A recipe chooses what is measured.

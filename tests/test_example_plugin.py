@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.plugins import EXAMPLE
-from vadpipe.pipeline.store.feature_store import list_stores
+from vadpipe.pipeline.store.feature_sets import list_stores
 
 FRAMES, HEIGHT, WIDTH = 40, 40, 50
 EVENT = (16, 32)

@@ -44,7 +44,7 @@ from vadpipe.pipeline.engine.span_task import SpanJob, SpanResult, run_job
 from vadpipe.pipeline.extract import Extracted, extract_features
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.store import feature_store as store
-from vadpipe.pipeline.store.feature_store import list_stores
+from vadpipe.pipeline.store.feature_sets import list_stores
 from vadpipe.pipeline.train import train_detector
 
 pytestmark = pytest.mark.slow

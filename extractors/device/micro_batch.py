@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ...data_manifests.atomic import CannotWrite, write_text
-from ...data_manifests.stored import leave_out, read_json
+from ...data_manifests.stored import DamagedFile, leave_out, read_json
 from ..base import TUNING
 from ..errors import ExtractorError
 from ..weights.kept import weights_dir
@@ -95,13 +95,25 @@ class MicroBatches:
 
     def _read(self) -> dict[str, int]:
         try:
-            stored = read_json(self._path)
-            return {k: min(max(1, int(v)), MOST_ITEMS) for k, v in stored.items()}
+            return read_sizes(self._path)
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, TypeError, OverflowError) as error:
+        except (OSError, DamagedFile) as error:
             leave_out(self._path, error, "measured again; vadpipe cache repair deletes it")
             return {}
+
+
+def read_sizes(path: Path) -> dict[str, int]:
+    """The batch sizes that were found on processors.
+
+    Raises:
+        DamagedFile: it holds something else.
+        OSError: there is no such file, or it may not be read.
+    """
+    stored = read_json(path)
+    if not all(type(size) is int and size > 0 for size in stored.values()):
+        raise DamagedFile(f"{path} is damaged (a batch size is no number above 0)")
+    return {what: min(size, MOST_ITEMS) for what, size in stored.items()}
 
 
 def half(size: int, what: str, device: str) -> int:

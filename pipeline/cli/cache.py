@@ -24,8 +24,10 @@ def cache_ls(cache: Path) -> None:
     """List the feature sets: videos, shards and bytes of each."""
     import pyarrow.compute as pc
 
-    from ..store.feature_store import list_stores
+    from ..store.feature_sets import list_stores, unreadable_sets
 
+    for name, error in unreadable_sets(cache).items():
+        put(f"{name}\tcannot be opened: {error}")
     for store in list_stores(cache):
         table = store.index()
         size = pc.sum(table["size"]).as_py() or 0
@@ -48,9 +50,12 @@ def cache_verify(names: tuple[str, ...], drop: bool, cache: Path) -> None:
     With --drop, what is broken counts as missing afterwards: extract or import makes it again.
     """
     from ..store.care import drop_shards, problems_of
-    from ..store.feature_store import chosen_stores
+    from ..store.feature_sets import CURE, chosen_stores, unreadable_sets
 
     found = dropped = 0
+    for name, error in unreadable_sets(cache).items() if not names else ():
+        put(f"{name}: cannot be opened: {error}; {CURE}")
+        found += 1
     for store in chosen_stores(cache, names):
         problems = list(problems_of(store))
         for problem in problems:
@@ -74,10 +79,28 @@ def cache_rebuild(names: tuple[str, ...], cache: Path) -> None:
 
     NAMES are full names of feature sets; without any, all are rebuilt.
     """
-    from ..store.feature_store import chosen_stores
+    from ..store.feature_sets import chosen_stores
 
     for store in chosen_stores(cache, names):
         put(f"{store.name}\t{store.rebuild_index()} shards")
+
+
+@cache.command("repair")
+@cache_option
+def cache_repair(cache: Path) -> None:
+    """Delete or make again what is damaged among the derived files; exit code 1 if some is left.
+
+    The index is made from the shards, the recipe of a set from a model that was trained on it.
+    Damaged files of the probe, of runs and of batch sizes are deleted: the next run makes them.
+    Shards are left to `vadpipe cache verify --drop`.
+    """
+    from ..repair import repair_cache
+
+    made = repair_cache(cache)
+    for line in [*made.done, *made.left] or ["no derived file is damaged"]:
+        put(line)
+    if made.left:
+        raise click.exceptions.Exit(1)
 
 
 @cache.command("quarantine")
@@ -147,13 +170,12 @@ def cache_compare(
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 @cache_option
 def cache_rm(name: str, yes: bool, cache: Path) -> None:
-    """Delete the feature set NAME; the name has to be the full one."""
-    import shutil
+    """Delete the feature set NAME; the name has to be the full one.
 
-    from ..store.feature_store import chosen_stores
+    Sets that cannot be opened are deleted too. While a run writes to a set, it stays.
+    """
+    from ..store.feature_sets import delete_set, set_folders
 
-    (store,) = chosen_stores(cache, (name,))
-    if not yes:
-        click.confirm(f"delete {store.root}?", abort=True)
-    shutil.rmtree(store.root)
-    put(f"deleted {store.root}")
+    if name in set_folders(cache) and not yes:
+        click.confirm(f"delete {set_folders(cache)[name]}?", abort=True)
+    put(f"deleted {delete_set(cache, name)}")

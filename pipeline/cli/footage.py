@@ -198,7 +198,7 @@ def extract(
     from ..extract import extract_features
     from ..probe import probe_files
     from ..run.config import parse_settings
-    from ..store.feature_store import store_like
+    from ..store.feature_sets import store_like
     from ..tables.features import extracted_lines
 
     listed = read_manifest(manifest_path)

@@ -62,7 +62,7 @@ def labels_check(
     from ...data_manifests.table import read_manifest
     from ..labels import check_labels
     from ..probe import probe_files
-    from ..store.feature_store import store_like
+    from ..store.feature_sets import store_like
 
     listed = read_manifest(manifest_path)
     store = rows = None

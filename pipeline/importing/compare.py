@@ -20,7 +20,8 @@ from scipy.optimize import linear_sum_assignment
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.record import Manifest
 from ..bags import import_name
-from ..store.feature_store import FeatureStore, list_stores
+from ..store.feature_sets import list_stores
+from ..store.feature_store import FeatureStore
 from ..store.holdings import whole_videos
 from ..store.probe_table import Probed
 from .names import match_files

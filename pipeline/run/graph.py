@@ -26,7 +26,8 @@ from ..probe import probe_files
 from ..registry import DETECTORS
 from ..scores.folder import SCORE_VERSION
 from ..store.errors import StoreError
-from ..store.feature_store import FeatureStore, store_like
+from ..store.feature_sets import store_like
+from ..store.feature_store import FeatureStore
 from ..store.keys import canonical_json, key_of
 from ..store.probe_table import Probed
 from .config import ConfigError, FuseSection, RunConfig, TrainSection
@@ -331,10 +332,10 @@ class _Planner:
         rows = {r.video_id: found[r.video_id] for r in train.records if r.video_id in found}
         try:
             stores = find_stores(resolved.config.cache_root, roles, rows, features)
+            keys = {role: store.key for role, store in stores.items()}
+            return {**keys, **imported_contents(stores, rows)}
         except StoreError:
             return {}
-        keys = {role: store.key for role, store in stores.items()}
-        return {**keys, **imported_contents(stores, rows)}
 
     def _features_of(self, section: TrainSection, needs: Sequence[str]) -> dict[str, str]:
         """Role -> the run's own feature set by its section, or one of the cache by its name."""

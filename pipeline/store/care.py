@@ -40,6 +40,8 @@ def problems_of(store: FeatureStore) -> Iterator[Problem]:
         Broken and misplaced shards, shards of one video that were made of different files, shards
         that the index does not list, listed ones that are gone, mixed versions or devices.
     """
+    for path, error in store.shard_index.damaged():
+        yield Problem(f"damaged: {path}: {error} (run vadpipe cache repair)")
     index = store.index()
     names = ("content_id", "frame_start", "frame_stop")
     listed = set(zip(*(index[name].to_pylist() for name in names), strict=True))

@@ -8,31 +8,29 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ...data_manifests.atomic import remove_stale, write_atomically, write_table, write_text
-from ...data_manifests.choices import choices
-from ...data_manifests.stored import parse_json, read_json
+from ...data_manifests.atomic import remove_stale, write_atomically, write_text
+from ...data_manifests.errors import VadpipeError
+from ...data_manifests.stored import DamagedFile, parse_json, read_json
 from ...extractors.base import ArraySpec, Rows
 from ...extractors.clips import Span
 from .care import problems_of
 from .errors import StoreError
+from .index import ShardIndex
 from .keys import canonical_json, differing_fields, folder_name, key_of
+from .names import checked_content, checked_name
+from .recipes import checked_recipe
 from .shard import (
-    INDEX_SCHEMA,
     UNREADABLE,
     ShardRow,
     VideoFacts,
@@ -53,7 +51,7 @@ from .shard import (
 )
 from .sharded_array import Part, ShardedArray, forget_maps
 
-_PART_NAME = re.compile(r"(\d{9,})-[0-9a-f]{32}\.parquet")
+_PART_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -114,12 +112,26 @@ class FeatureStore:
             Root of the cache.
         recipe:
             Everything that decides the numbers; its canonical JSON is kept as spec.json.
+
+    Attributes:
+        recipe: as given.
+        key: its sha256.
+        root: the folder.
+        shard_index: what the shards say of themselves, without opening them.
+
+    Raises:
+        StoreError: the recipe names no extractor, or has a number that is not finite.
     """
 
     def __init__(self, cache: Path, recipe: Mapping[str, Any]) -> None:
-        self.recipe: dict[str, Any] = parse_json(canonical_json(recipe), "the recipe")
+        try:
+            self.recipe: dict[str, Any] = parse_json(canonical_json(recipe), "the recipe")
+        except (ValueError, TypeError) as error:
+            raise StoreError(f"the recipe of a feature set cannot be a key: {error}") from error
+        name = checked_name(self.recipe.get("extractor"), "an extractor")
         self.key = key_of(self.recipe)
-        self.root = cache / "features" / folder_name(self.recipe["extractor"], self.recipe)
+        self.root = cache / "features" / folder_name(name, self.recipe)
+        self.shard_index = ShardIndex(self.root / "index")
         self._tidied: set[Path] = set()
 
     @classmethod
@@ -127,12 +139,15 @@ class FeatureStore:
         """The store in an existing folder.
 
         Raises:
-            StoreError: spec.json is missing or does not hash to the folder's name.
+            StoreError: spec.json is missing, damaged, or does not hash to the folder's name.
         """
         path = folder / "spec.json"
         if not path.is_file():
             raise StoreError(f"{folder} is not a feature set: it has no spec.json")
-        recipe = read_json(path)
+        try:
+            recipe = checked_recipe(read_json(path), path)
+        except (DamagedFile, OSError) as error:
+            raise StoreError(str(error)) from error
         store = cls(folder.parent.parent, recipe)
         if store.root.name != folder.name:
             raise StoreError(
@@ -153,24 +168,36 @@ class FeatureStore:
     def create(self) -> None:
         """Make the folder with its spec.json; safe to call from many processes.
 
+        A spec.json that is damaged, or does not hash to the name of its folder, is written again.
+
         Raises:
-            StoreError: another recipe is there already (a key collision or an edited file).
+            StoreError: another recipe of this name is there (a key collision).
         """
         path = self.root / "spec.json"
-        if path.is_file():
-            other = read_json(path)
-            if other != self.recipe:
-                lines = "; ".join(differing_fields(self.recipe, other))
-                raise StoreError(f"{path} holds another recipe: {lines}")
+        try:
+            other = FeatureStore.open(self.root).recipe
+        except VadpipeError:
+            text = json.dumps(self.recipe, indent=1, sort_keys=True, ensure_ascii=False)
+            write_text(path, text)
             return
-        text = json.dumps(self.recipe, indent=1, sort_keys=True, ensure_ascii=False)
-        write_text(path, text)
+        if other != self.recipe:
+            lines = "; ".join(differing_fields(self.recipe, other))
+            raise StoreError(f"{path} holds another recipe: {lines}")
+
+    def is_there(self) -> bool:
+        """Whether the folder has its spec.json; without it, nothing lists the set."""
+        return (self.root / "spec.json").is_file()
 
     # -- names ---------------------------------------------------------------------------------
 
     def video_folder(self, content_id: str) -> Path:
-        """Where the shards of a video lie."""
-        return self.root / "shards" / content_id.partition("-")[2][:2] / content_id
+        """Where the shards of a video lie.
+
+        Raises:
+            StoreError: the id is none, and might lead elsewhere.
+        """
+        name = checked_content(content_id)
+        return self.root / "shards" / name.partition("-")[2][:2] / name
 
     def shard_path(self, span: Span) -> Path:
         """The final name of a span's shard."""
@@ -341,49 +368,15 @@ class FeatureStore:
 
     def add_index_part(self, rows: Sequence[ShardRow]) -> None:
         """List shards that a run has written."""
-        if rows:
-            self._add_part(_index_table(rows))
-
-    def _add_part(self, table: pa.Table, number: int | None = None) -> None:
-        """Write a part that is read after all others, or with a given number: later rows count."""
-        if number is None:
-            number = max(map(_part_number, self._parts()), default=0) + 1
-        write_table(self.root / "index" / f"{number:09d}-{uuid.uuid4().hex}.parquet", table)
-
-    def _parts(self) -> list[Path]:
-        """In the order in which they were made."""
-        parts = (self.root / "index").glob("*.parquet")
-        return sorted(parts, key=lambda path: (_part_number(path), path.name))
+        self.shard_index.add(rows)
 
     def index(self, contents: Collection[str] | None = None) -> pa.Table:
-        """All index parts as one table; of a shard written twice, the later row counts.
+        """What the shards say of themselves, see `ShardIndex.table`."""
+        return self.shard_index.table(contents)
 
-        Args:
-            contents:
-                Only the shards of these videos; None reads all.
-        """
-        tables = []
-        for path in self._parts():
-            try:
-                part = pq.ParquetFile(path).read()
-            except FileNotFoundError:
-                continue  # another run has just folded the parts
-            for field in INDEX_SCHEMA:
-                if field.name not in part.column_names:  # by an older version
-                    part = part.append_column(field, pa.nulls(len(part), field.type))
-            if contents is not None:
-                wanted = pa.array(contents, pa.string())
-                part = part.filter(pc.is_in(part["content_id"], value_set=wanted))
-            tables.append(part.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA))
-        table = pa.concat_tables([INDEX_SCHEMA.empty_table(), *tables])
-        keys = ["content_id", "frame_start", "frame_stop"]
-        others = [name for name in INDEX_SCHEMA.names if name not in keys]
-        return pa.table(
-            table.group_by(keys, use_threads=False)
-            .aggregate([(name, "last") for name in others])
-            .rename_columns([*keys, *others])
-            .sort_by([(k, "ascending") for k in keys])
-        )
+    def fold_index(self, most: int = 64) -> None:
+        """Make one index part of many; other processes may read and add meanwhile."""
+        self.shard_index.fold(most)
 
     def rebuild_index(self) -> int:
         """Write the index again from the shards; returns their number.
@@ -392,7 +385,7 @@ class FeatureStore:
         """
         for folder in {path.parent for path in self.root.rglob(".*.tmp")}:
             self._remove_stale(folder)
-        old = self._parts()
+        old = self.shard_index.parts()
         rows, count = [], 0
         for path in self.scan():
             try:
@@ -408,15 +401,6 @@ class FeatureStore:
             path.unlink(missing_ok=True)
         return count + len(rows)
 
-    def fold_index(self, most: int = 64) -> None:
-        """Make one index part of many; other processes may read and add meanwhile."""
-        old = self._parts()
-        if len(old) > most:
-            # It gets the number of the last part, so parts that others add meanwhile sort after it.
-            self._add_part(self.index(), _part_number(old[-1]))
-            for part in old:
-                part.unlink(missing_ok=True)
-
     # -- care ----------------------------------------------------------------------------------
 
     def verify(self) -> list[str]:
@@ -427,51 +411,3 @@ class FeatureStore:
         """Delete the shards of a video."""
         forget_maps(self.video_folder(content_id))
         shutil.rmtree(self.video_folder(content_id), ignore_errors=True)
-
-
-def _part_number(path: Path) -> int:
-    """0 for parts of older versions, which had none."""
-    match = _PART_NAME.fullmatch(path.name)
-    return int(match[1]) if match else 0
-
-
-def list_stores(cache: Path) -> list[FeatureStore]:
-    """All feature sets of a cache, by name."""
-    return [FeatureStore.open(p.parent) for p in sorted((cache / "features").glob("*/spec.json"))]
-
-
-def chosen_stores(cache: Path, names: Collection[str]) -> list[FeatureStore]:
-    """The feature sets of these full names; without any, all.
-
-    Raises:
-        StoreError: there is none of that name.
-    """
-    stores = {store.name: store for store in list_stores(cache)}
-    for name in names:
-        if name not in stores:
-            raise StoreError(f"{cache} has no feature set {name!r}; see vadpipe cache ls")
-    return [stores[name] for name in names or stores]
-
-
-def store_like(cache: Path, name: str) -> FeatureStore:
-    """The one feature set whose name begins like this.
-
-    Raises:
-        StoreError: there is none, or several: the message lists them.
-    """
-    known = list_stores(cache)
-    found = [store for store in known if store.name.startswith(name)]
-    if not found:
-        there = choices([store.name for store in known], name)
-        raise StoreError(f"{cache} needs one feature set {name!r}, has none; there are: {there}")
-    if len(found) > 1:
-        names = ", ".join(store.name for store in found)
-        raise StoreError(f"{cache} needs one feature set {name!r}, has {names}")
-    return found[0]
-
-
-_PART_ROWS = 1 << 16
-
-
-def _index_table(rows: Sequence[ShardRow]) -> pa.Table:
-    return pa.Table.from_pylist([asdict(row) for row in rows], schema=INDEX_SCHEMA)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ...data_manifests.atomic import write_table
+from ...data_manifests.stored import DamagedFile, leave_out, read_parquet
 from ...extractors.footage.video import ProbeRow
+from .errors import StoreError
 from .failures import Failure
+from .names import checked_content
 
 MAX_PARTS = 64
+_MOST = 1 << 40  # frames and pixels: arithmetic with them stays exact
 PART_ROWS = 1000  # files between two parts: what a killed run has to open again
 
 _SCHEMA = pa.schema(
@@ -70,17 +75,71 @@ def duplicates(probed: Probed) -> dict[str, list[str]]:
 
 
 def load_probes(cache: Path) -> dict[str, ProbeRow]:
-    """All rows of a cache by their signature."""
+    """All rows of a cache by their signature. A damaged part is left out and named."""
     rows: dict[str, ProbeRow] = {}
-    for part in sorted((cache / "probe").glob("*.parquet")):
+    for part in probe_parts(cache):
         try:
-            table = pq.read_table(part, schema=_SCHEMA)
+            rows |= read_probes(part)
         except FileNotFoundError:
             continue  # another run has just folded the parts; at worst a file is probed again
-        for values in table.to_pylist():
-            signature = values.pop("signature")
-            rows[signature] = _row(values)
+        except (DamagedFile, OSError) as error:
+            leave_out(part, error, "its files are probed again; vadpipe cache repair deletes it")
     return rows
+
+
+def probe_parts(cache: Path) -> list[Path]:
+    """The files that rows are kept in."""
+    return sorted((cache / "probe").glob("*.parquet"))
+
+
+def read_probes(part: Path) -> dict[str, ProbeRow]:
+    """The rows of one part by their signature.
+
+    Raises:
+        DamagedFile: it cannot be read, or a value is none that a probe finds.
+        OSError: it is gone, or may not be read.
+    """
+    table = read_parquet(part)
+    for column in _SCHEMA:
+        if column.name not in table.column_names:  # by an older version
+            table = table.append_column(column, pa.nulls(len(table), column.type))
+    try:
+        found = table.select(_SCHEMA.names).cast(_SCHEMA).to_pylist()
+        signatures = [values.pop("signature") for values in found]
+        rows = [_row(values) for values in found]
+        for signature, row in zip(signatures, rows, strict=True):
+            _check(signature, row)
+    except (pa.ArrowException, StoreError, ValueError, TypeError, KeyError) as error:
+        raise DamagedFile(f"{part} is damaged ({error})") from error
+    return dict(zip(signatures, rows, strict=True))
+
+
+def _check(signature: Any, row: ProbeRow) -> None:
+    """Refuse what no probe finds: ids and paths lead to files that are opened and written.
+
+    Raises:
+        StoreError, ValueError, TypeError: a value is none that a probe finds.
+    """
+    checked_content(row.content_id)
+    if not isinstance(signature, str) or not isinstance(row.path, str):
+        raise TypeError("a row has no signature or no path")
+    if not signature.endswith(f"|{row.path}") or not row.path or "\0" in row.path:
+        raise ValueError(f"{row.path!r} is not the path that was probed")
+    counts = (row.n_frames, row.height, row.width, row.damaged)
+    if not all(0 <= n < _MOST for n in counts) or row.rotation not in (0, 90, 180, 270):
+        raise ValueError(f"{row.path}: a number is out of range")
+    if not (0 < row.fps < math.inf and 0 <= row.duration < math.inf):
+        raise ValueError(f"{row.path}: {row.fps} frames per second, {row.duration} seconds")
+    if row.kind not in ("video", "images") or not isinstance(row.decoded, bool):
+        raise ValueError(f"{row.path}: it is neither a video nor images")
+    if not all(isinstance(text, str) for text in (row.codec, row.container, *row.flags)):
+        raise TypeError(f"{row.path}: a text is missing")
+    if row.key_frames is not None:
+        index = row.key_frames.index
+        if len({len(each) for each in vars(row.key_frames).values()}) > 1 or (
+            len(index) and (index[0] < 0 or (np.diff(index) <= 0).any())
+        ):
+            raise ValueError(f"{row.path}: key frames are not in order")
 
 
 def save_probes(cache: Path, fresh: Sequence[tuple[str, ProbeRow]]) -> None:

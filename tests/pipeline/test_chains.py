@@ -19,7 +19,8 @@ from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.extract import Extracted, extract_features
 from vadpipe.pipeline.models import ModelFolder, source_specs, specs_of_model
 from vadpipe.pipeline.score import Scored, score_footage
-from vadpipe.pipeline.store.feature_store import list_stores
+from vadpipe.pipeline.store.errors import StoreError
+from vadpipe.pipeline.store.feature_sets import delete_set, list_stores
 from vadpipe.pipeline.store.holdings import whole_videos
 from vadpipe.pipeline.store.keys import key_of
 from vadpipe.pipeline.store.probe_table import Probed
@@ -200,3 +201,46 @@ def test_a_video_whose_source_fails_is_named_once(
         done = score(model, tmp_path / str(len(place)), **place)
         assert [(f.video_id, f.message) for f in done.failures] == [("b", "broken")]
         assert done.videos == ["a", "c"]
+
+
+@pytest.mark.usefixtures("decoder")
+def test_a_set_is_not_deleted_while_a_run_writes_to_it(tmp_path: Path) -> None:
+    """`cache rm` says why; whoever deletes the folder by hand is noticed, and nothing is hidden."""
+    refused: list[str] = []
+
+    def remove(_: str) -> None:
+        try:
+            delete_set(tmp_path, null.name)
+        except StoreError as error:
+            refused.append(str(error))
+
+    spec = resolve_extractor("null")
+    (null,) = stores_of([spec], tmp_path)
+    extract(tmp_path, spec, when_done=remove)
+    assert len(refused) == len(NAMES) and f"a run is writing to {null.name}" in refused[0]
+    delete_set(tmp_path, null.name)
+    by_hand = [CONTENTS[0]]
+
+    def remove_by_hand(_: str) -> None:
+        if by_hand:
+            by_hand.clear()
+            null.root.rename(tmp_path / "gone")
+
+    with pytest.raises(StoreError, match="was deleted while this run wrote to it: run it again"):
+        extract(tmp_path, spec, when_done=remove_by_hand)
+    assert [store.name for store in list_stores(tmp_path)] == [null.name]
+    extract(tmp_path, spec)
+    assert whole_videos(null, CONTENTS) == {*CONTENTS}
+    null.rebuild_index()
+    assert null.verify() == []
+
+
+@pytest.mark.usefixtures("decoder")
+def test_a_spec_that_is_damaged_is_written_again_by_its_extraction(tmp_path: Path) -> None:
+    spec = resolve_extractor("null")
+    (null,) = extract(tmp_path, spec).stores
+    (null.root / "spec.json").write_text("{")
+    by_hand = null.shards(CONTENTS[0])[0][-1]
+    by_hand.unlink()
+    assert extract(tmp_path, spec).written == 1
+    assert [store.name for store in list_stores(tmp_path)] == [null.name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,12 @@ from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.import_features import Imported, import_features
 from vadpipe.pipeline.importing.files import FeatureFileError
 from vadpipe.pipeline.importing.layouts import parse_grid
+from vadpipe.pipeline.models import imported_contents
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.registry import DATASETS
 from vadpipe.pipeline.store.errors import StoreError
-from vadpipe.pipeline.store.feature_store import FeatureStore, list_stores
+from vadpipe.pipeline.store.feature_sets import delete_set, list_stores
+from vadpipe.pipeline.store.feature_store import FeatureStore
 
 WIDTH = 6
 
@@ -699,3 +702,67 @@ def test_real_archive_of_ucf_crime(shared: Path, take: Any) -> None:
     assert all("has 33 rows" in f.message for f in done.failures) and len(done.failures) == 9
     done = take(manifest, c3d / "c3d_fc6_32seg.npz", layout="segments", dry_run=True)
     assert len(done.videos) == len(manifest) == 270 and not done.failures
+
+
+def test_what_a_killed_import_has_written_is_listed_and_known(
+    take: Any, folder: Path, tmp_path: Path
+) -> None:
+    """No model is known without the checksums of what it was trained on."""
+    manifest, cache = listed({"a": 40, "b": 40}), tmp_path / "cache"
+    rows = probe_files(manifest, cache).rows
+
+    def known() -> Any:
+        (store,) = list_stores(cache)
+        return imported_contents({"snippet": store}, rows)
+
+    for name in "ab":
+        np.save(folder / f"{name}.npy", features(3, WIDTH))
+    (store,) = take(manifest).stores
+    first = known()
+    for part in store.shard_index.parts():
+        part.unlink()  # what a kill before the end leaves
+    assert known() == first, "the shards say it themselves"
+    assert take(manifest).written == 0
+    assert store.index().num_rows == 2 and store.verify() == []
+    shutil.rmtree(store.root)
+    for name in "ab":
+        np.save(folder / f"{name}.npy", features(3, WIDTH, seed=1))
+    take(manifest)
+    for part in store.shard_index.parts():
+        part.unlink()
+    other = known()
+    assert other != first, "other numbers, other model"
+    store.remove_video(rows["b"].content_id)
+    with pytest.raises(StoreError, match="has no checksum of 1 videos"):
+        known()
+    ((*_, shard),) = store.shards(rows["a"].content_id)
+    with h5py.File(shard, "r+") as file:
+        file.attrs["format"] = 2
+        del file.attrs["seal"]
+        del file.attrs["checksum"]
+    with pytest.raises(StoreError, match="states no checksum"):
+        known()
+
+
+def test_an_import_notices_that_its_set_went(
+    take: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = listed({"a": 40, "b": 40})
+    for name in "ab":
+        np.save(folder / f"{name}.npy", features(3, WIDTH))
+    real = FeatureStore.write
+
+    def write(self: FeatureStore, span: Any, *args: Any) -> Any:
+        with pytest.raises(StoreError, match="a run is writing"):
+            delete_set(tmp_path / "cache", self.name)
+        shutil.rmtree(self.root)
+        return real(self, span, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureStore, "write", write)
+        with pytest.raises(StoreError, match="was deleted meanwhile"):
+            take(manifest)
+    (store,) = list_stores(tmp_path / "cache")
+    assert take(manifest).written == 1
+    store.rebuild_index()
+    assert store.verify() == []

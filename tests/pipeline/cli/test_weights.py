@@ -16,7 +16,8 @@ from vadpipe.data_manifests.table import write_manifest
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.weights.cards import WeightsError
 from vadpipe.pipeline.cli.main import cli
-from vadpipe.pipeline.store.feature_store import FeatureStore, list_stores
+from vadpipe.pipeline.store.feature_sets import list_stores
+from vadpipe.pipeline.store.feature_store import FeatureStore
 
 Run = Callable[..., Result]
 

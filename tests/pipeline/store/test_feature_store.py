@@ -22,8 +22,15 @@ from vadpipe.extractors.base import ArraySpec, Rows
 from vadpipe.extractors.clips import Span, plan_spans
 from vadpipe.pipeline.store import feature_store as store_module
 from vadpipe.pipeline.store.errors import StoreError
-from vadpipe.pipeline.store.feature_store import FeatureStore, list_stores
+from vadpipe.pipeline.store.feature_sets import (
+    chosen_stores,
+    delete_set,
+    list_stores,
+    unreadable_sets,
+)
+from vadpipe.pipeline.store.feature_store import FeatureStore
 from vadpipe.pipeline.store.holdings import Holdings, whole_videos
+from vadpipe.pipeline.store.index import ShardIndex
 from vadpipe.pipeline.store.shard import (
     ShardRow,
     VideoFacts,
@@ -289,8 +296,40 @@ def test_a_spec_that_was_edited_is_noticed(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"a": 1', '"a": 2'))
     with pytest.raises(StoreError, match="was changed"):
         FeatureStore.open(store.root)
-    with pytest.raises(StoreError, match=r"config\.a: 1 != 2"):
-        store.create()
+    assert list_stores(tmp_path) == []
+    store.create()
+    assert [s.name for s in list_stores(tmp_path)] == [store.name], "it was written again"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[1, 2]", "{}", '{"extractor": "toy"}', '{"extractor": "../../x", "arrays": []}', "NaN"],
+)
+def test_a_damaged_spec_stops_no_other_set(tmp_path: Path, text: str) -> None:
+    good, bad = make_store(tmp_path), FeatureStore(tmp_path, {"extractor": "bad", "arrays": []})
+    bad.create()
+    (bad.root / "spec.json").write_text(text)
+    assert [s.name for s in list_stores(tmp_path)] == [good.name]
+    assert list(unreadable_sets(tmp_path)) == [bad.name]
+    with pytest.raises(StoreError, match=r"spec\.json"):
+        chosen_stores(tmp_path, [bad.name])
+    assert delete_set(tmp_path, bad.name) == bad.root and not bad.root.exists()
+
+
+def test_a_recipe_leads_nowhere_else(tmp_path: Path) -> None:
+    for extractor in ("../../x", "/x", "", ".hidden", "a/b", 3, None, "a\0"):
+        with pytest.raises(StoreError, match="is no name of an extractor"):
+            FeatureStore(tmp_path, {"extractor": extractor, "arrays": []})
+    with pytest.raises(StoreError, match="cannot be a key"):
+        FeatureStore(tmp_path, {"extractor": "x", "config": {"a": float("nan")}})
+
+
+@pytest.mark.parametrize("content", ["../x", "s1-../../../../x", "", ".", "a/b", "/x", "a\0"])
+def test_a_content_id_leads_nowhere_else(tmp_path: Path, content: str) -> None:
+    store = make_store(tmp_path)
+    with pytest.raises(StoreError, match="is no content id"):
+        write(store, Span(content, 0, 8, True), 8)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["spec.json"]
 
 
 def test_same_features_twice_are_equal_byte_by_byte(tmp_path: Path) -> None:
@@ -492,15 +531,15 @@ def test_what_is_added_while_parts_are_folded_counts(
     store, other = make_store(tmp_path), make_store(tmp_path)
     for number in range(4):
         store.add_index_part([ShardRow(CONTENT, 0, 8, 2, 100, "x", True, number)])
-    real = FeatureStore.index
+    real = ShardIndex.table
 
-    def index(self: FeatureStore, *args: Any) -> Any:
-        table = real(self, *args)
-        monkeypatch.setattr(FeatureStore, "index", real)
+    def table(self: ShardIndex, *args: Any) -> Any:
+        found = real(self, *args)
+        monkeypatch.setattr(ShardIndex, "table", real)
         other.add_index_part([ShardRow(CONTENT, 0, 8, 2, 100, "x", True, 77)])
-        return table
+        return found
 
-    monkeypatch.setattr(FeatureStore, "index", index)
+    monkeypatch.setattr(ShardIndex, "table", table)
     store.fold_index(most=3)
     assert store.index()["damaged"].to_pylist() == [77]
     assert len(list((store.root / "index").iterdir())) == 2

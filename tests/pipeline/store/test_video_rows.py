@@ -26,7 +26,8 @@ from vadpipe.extractors.base import ArraySpec, Rows
 from vadpipe.extractors.clips import Span, plan_spans
 from vadpipe.pipeline.store import sharded_array
 from vadpipe.pipeline.store.errors import StoreError
-from vadpipe.pipeline.store.feature_store import FeatureStore, list_stores
+from vadpipe.pipeline.store.feature_sets import list_stores
+from vadpipe.pipeline.store.feature_store import FeatureStore
 from vadpipe.pipeline.store.shard import ShardRow, VideoFacts
 from vadpipe.pipeline.store.video_rows import StoreRows
 
@@ -174,7 +175,7 @@ def test_a_read_only_cache_is_read_all_the_same(
     def refuse(*_: Any) -> None:
         raise CannotWrite("read-only")
 
-    monkeypatch.setattr(store, "_add_part", refuse)
+    monkeypatch.setattr(store.shard_index, "_add", refuse)
     assert open_rows(store, [record("v0")]).counts.tolist() == [5]
 
 

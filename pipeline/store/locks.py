@@ -1,0 +1,58 @@
+"""Who writes to a feature set and who deletes it: never both at once.
+
+The locks are files in `locks/` of the cache, outside of what is deleted. They end with their
+process. A file server without locks has none of this; an extraction notices at its end that its
+set went.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from .errors import StoreError
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def writing(roots: Sequence[Path]) -> Iterator[None]:
+    """Let nobody delete feature sets (their folders) meanwhile; several runs may write at once.
+
+    Raises:
+        StoreError: one is being deleted.
+    """
+    with ExitStack() as held:
+        for root in roots:
+            busy = f"{root.name} is being deleted (vadpipe cache rm): run the same command again"
+            held.enter_context(_locked(root, fcntl.LOCK_SH, busy))
+        yield
+
+
+@contextmanager
+def deleting(root: Path) -> Iterator[None]:
+    """Let nobody write to a feature set meanwhile.
+
+    Raises:
+        StoreError: a run is writing to it.
+    """
+    busy = f"a run is writing to {root.name}: wait until it ends (vadpipe status), or end it"
+    with _locked(root, fcntl.LOCK_EX, busy):
+        yield
+
+
+@contextmanager
+def _locked(root: Path, kind: int, busy: str) -> Iterator[None]:
+    path = root.parent.parent / "locks" / root.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(busy) from None
+        except OSError as error:
+            logger.warning("%s cannot be locked (%s): delete no feature set meanwhile", path, error)
+        yield

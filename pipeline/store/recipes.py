@@ -1,0 +1,64 @@
+"""Recipes of feature sets as files state them: checked before anything is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ...data_manifests.settings import in_words
+from .errors import StoreError
+from .names import NAME_PATTERN
+
+_Count = Annotated[int, Field(ge=0, lt=1 << 40)]
+_NUMBERS = r"^(bool|u?int(8|16|32|64)|float(16|32|64))$"
+
+
+class _Stated(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+
+class _Array(_Stated):
+    name: str = Field(pattern=NAME_PATTERN)
+    dtype: str = Field(pattern=_NUMBERS)
+    dims: list[str] = Field(min_length=1)
+    shape: list[_Count]
+    role: str | None = None
+    grid: Annotated[list[_Count], Field(min_length=2, max_length=2)] | None = None
+    attrs: dict[str, Any] = {}
+    ragged: bool = False
+
+
+class _Recipe(_Stated):
+    extractor: str = Field(pattern=NAME_PATTERN)
+    arrays: list[_Array] = Field(min_length=1)
+    config: dict[str, Any] = {}
+    clips: dict[str, Any] | None = None
+    weights: str | dict[str, Any] | None = None
+    precision: str | None = None
+    on_corrupt: str = "keep"
+    perturb: dict[str, Any] | None = None
+    source: _Recipe | None = None
+    distribution: dict[str, str] | None = None
+
+
+def checked_recipe(values: Any, where: object) -> dict[str, Any]:
+    """A recipe, as it stands in a file.
+
+    Args:
+        values:
+            From JSON.
+        where:
+            The file, for the message.
+
+    Raises:
+        StoreError: a value is missing or not what a recipe has.
+    """
+    try:
+        _Recipe.model_validate(values)
+    except ValidationError as error:
+        reason = in_words(error).splitlines()[0].removeprefix("_Recipe: ")
+        raise StoreError(f"{where} is damaged ({reason})") from error
+    assert isinstance(values, Mapping)
+    return dict(values)

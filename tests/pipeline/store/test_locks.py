@@ -1,0 +1,26 @@
+"""Whoever writes to a feature set and whoever deletes it never do so at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vadpipe.pipeline.store.errors import StoreError
+from vadpipe.pipeline.store.locks import deleting, writing
+
+
+def test_several_may_write_and_one_may_delete(tmp_path: Path) -> None:
+    a, b = (tmp_path / "features" / name for name in "ab")
+    busy = pytest.raises(StoreError, match="a run is writing to b")
+    with writing([a, b]), writing([b]), busy, deleting(b):
+        pass
+    with deleting(b):
+        with writing([a]):
+            pass
+        for other in (writing([a, b]), deleting(b)):
+            with pytest.raises(StoreError, match="b"), other:
+                pass
+    with writing([a, b]):
+        pass
+    assert not (tmp_path / "features").exists(), "the locks lie outside of what is deleted"
