@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -303,6 +303,11 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 State = dict[str, NDArray[Any]]
 
 
+# device: `fit` computes there. holdout: normal videos are held back to calibrate, because
+# `held_out_scores` returns None. memory, tensorboard: it reads these parts of `FitOptions`.
+TRAIN_OPTIONS = frozenset({"device", "holdout", "memory", "tensorboard"})
+
+
 class Detector(ABC, Generic[ConfigT]):
     """A trainable scorer. `__init__` stores the config: no I/O, no device.
 
@@ -316,6 +321,7 @@ class Detector(ABC, Generic[ConfigT]):
         networks: slot -> pretrained weights that a part of the network can start from, the default
             first; empty if everything is trained from scratch. If slots or weights depend on the
             config, these are all of them, and `networks_for` returns those of a config.
+        train_options: which options of a training it makes use of; `train` refuses the others.
 
     Attributes:
         weights: slot -> pretrained weights, what `take_weights` got. A model that was loaded has
@@ -329,6 +335,7 @@ class Detector(ABC, Generic[ConfigT]):
     supervision: ClassVar[Supervision]
     regions: ClassVar[bool] = False
     networks: ClassVar[Slots] = {}
+    train_options: ClassVar[frozenset[str]] = TRAIN_OPTIONS
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config
@@ -400,6 +407,26 @@ class Detector(ABC, Generic[ConfigT]):
             DetectorError: the source cannot be trained on.
         """
 
+    def draws(self, source: BagSource) -> bool:
+        """Tell whether a fit to these bags draws random numbers; the default is True.
+
+        If not, and if no videos are held back, every seed has the same model, and `train --seeds`
+        trains one.
+        """
+        return True
+
+    def refuse_options(self, given: Collection[str]) -> None:
+        """Check options of a training that the user has given.
+
+        Raises:
+            DetectorError: the detector would ignore some of them.
+        """
+        if ignored := sorted(set(given) - self.train_options):
+            raise DetectorError(
+                f"{self.name} would ignore {' and '.join(ignored)}: leave "
+                f"{'it' if len(ignored) == 1 else 'them'} out"
+            )
+
     @abstractmethod
     def score(self, bag: Bag) -> Scores:
         """Score one video.
@@ -425,5 +452,18 @@ class Detector(ABC, Generic[ConfigT]):
 
         This is for detectors that can leave one video out cheaply. The default returns None, and
         `train` holds back some normal videos instead.
+
+        A video that is the only one of its scene, or the only one at all, is not left out whole:
+        its camera would be new. Parts of it are left out in turn.
+
+        Args:
+            source:
+                The training bags, without copies.
+            seed:
+                As of the fit.
+
+        Returns:
+            One entry for each bag, in order. Rows may be missing, and an entry without rows means
+            that the video is too short.
         """
         return None

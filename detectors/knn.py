@@ -7,6 +7,7 @@ score of the snippet is that of its worst patch, or their mean.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -27,7 +28,7 @@ from .base import (
     Supervision,
 )
 
-BLOCKS = 5  # parts that a single training video is cut into; each is left out in turn
+BLOCKS = 5  # parts that the only video of a scene is cut into; each is left out in turn
 
 
 class KNNConfig(Config):
@@ -55,6 +56,7 @@ class KNN(Detector[KNNConfig]):
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = KNNConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
+    train_options: ClassVar[frozenset[str]] = frozenset()  # a search on the CPU, without steps
 
     def __init__(self, config: KNNConfig) -> None:
         super().__init__(config)
@@ -90,6 +92,13 @@ class KNN(Detector[KNNConfig]):
         rows = {"rows": len(owner), "rows_kept": int(kept.size)}
         return FitLog(summary={"videos": len(source), **rows})
 
+    def draws(self, source: BagSource) -> bool:
+        """Tell whether there are more rows than are kept."""
+        if self.config.max_rows is None or not len(source):
+            return False
+        role = next(iter(source[0].role(self.config.role)))
+        return int(source.video_rows(role).counts.sum()) > self.config.max_rows
+
     def score(self, bag: Bag) -> Scores:
         """Score each snippet: one column of (n,) distances for each grid; "score" is their mean.
 
@@ -119,39 +128,47 @@ class KNN(Detector[KNNConfig]):
     def held_out_scores(self, source: BagSource, *, seed: int) -> list[Scores]:
         """Score each training video against the features of all others.
 
-        A single training video is cut into five blocks of time. Each block is compared with the
-        rows that share no frame with it.
+        The only video of a scene is cut into five blocks of time, and so is a single training
+        video. Each block is compared with all rows that share no frame with it. A video of fewer
+        than two rows a block gets no scores.
 
         Raises:
-            DetectorError: there is a single training video, and it is too short to be cut.
+            DetectorError: no training video is long enough.
         """
         banks, owner = _gather(source, self.config)
         bags = list(source)
         tracks = [next(iter(bag.role(self.config.role).values())) for bag in bags]
         start = np.concatenate([track.frame_start for track in tracks])
         stop = np.concatenate([track.frame_stop for track in tracks])
-        groups = [np.flatnonzero(owner == i) for i in range(len(bags))]
-        if len(groups) == 1:
-            if len(owner) < 2 * BLOCKS:
-                raise DetectorError(
-                    f"one training video of {len(owner)} snippets is too short to hold parts of "
-                    "it back: train on more footage"
-                )
-            groups = np.array_split(groups[0], BLOCKS)
         kept = _thin(len(owner), self.config.max_rows, seed)
+        videos_of = Counter(bag.scene for bag in bags)
         scores = []
-        for rows in groups:
-            first, last = start[rows].min(), stop[rows].max()
-            apart = (
-                (owner != owner[rows[0]]) if len(bags) > 1 else (stop <= first) | (start >= last)
-            )
-            others = kept[apart[kept]]
-            distances = {
-                role: self._pool(_distances(bank[others], bank[rows], self.config))
-                for role, bank in banks.items()
-            }
-            columns = {"score": np.mean(list(distances.values()), axis=0), **distances}
+        for number, bag in enumerate(bags):
+            rows = np.flatnonzero(owner == number)
+            blocks = [rows]
+            if len(bags) == 1 or (bag.scene is not None and videos_of[bag.scene] == 1):
+                blocks = np.array_split(rows, BLOCKS) if len(rows) >= 2 * BLOCKS else []
+            found: dict[str, list[NDArray[np.float64]]] = {role: [] for role in banks}
+            for block in blocks:
+                apart = owner != number
+                if len(blocks) > 1:
+                    apart |= (stop <= start[block].min()) | (start >= stop[block].max())
+                others = kept[apart[kept]]
+                for role, bank in banks.items():
+                    distances = _distances(bank[others], bank[block], self.config)
+                    found[role].append(self._pool(distances))
+            columns = {role: np.concatenate([*each, []]) for role, each in found.items()}
+            columns = {"score": np.mean(list(columns.values()), axis=0), **columns}
+            rows = rows if blocks else rows[:0]
             scores.append(Scores(start[rows], stop[rows], columns))
+        if not any(len(each.frame_start) for each in scores):
+            what = f"one training video of {len(owner)} snippets is too short to hold parts of it"
+            if len(bags) > 1:
+                what = (
+                    f"{len(bags)} training videos, each the only one of its scene, are too short "
+                    "to hold parts of them"
+                )
+            raise DetectorError(f"{what} back: train on more footage")
         return scores
 
     def _pool(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:

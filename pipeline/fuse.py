@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..data_manifests.errors import VadpipeError
 from ..detectors.base import Scores
 from .engine.progress import progress_bar, tell
+from .scores.columns import doubts_of
 from .scores.events import (
     Calibration,
     Event,
@@ -406,8 +407,10 @@ def _calibrate(
     calibration = Calibration.from_scores(
         [each.columns["score"] for each in scores],
         method="the same combination of the held-out rows of all parts",
+        warnings=[f"{part.name}: {doubt}" for part in parts for doubt in doubts_of(part.run)],
     )
     facts |= {k: getattr(calibration, k) for k in ("n_rows", "n_videos", "method")}
+    facts["warnings"] = list(calibration.warnings)
     return HeldOut.from_scores(common, scores), calibration, facts, warnings
 
 

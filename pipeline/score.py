@@ -65,6 +65,7 @@ class Scored:
         extracted: shards that had to be written first.
         events: found in all.
         failures: videos that failed at any stage.
+        warnings: why the threshold deserves little trust, and what to do.
     """
 
     out: Path
@@ -73,6 +74,7 @@ class Scored:
     extracted: int = 0
     events: int = 0
     failures: list[Failure] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
 
 
 def score_footage(
@@ -420,6 +422,7 @@ def _write_tables(
     Rows are in manifest order. Scores get a row group for each video, the others one for
     `ROW_GROUP` videos, so memory does not grow with the number of videos.
     """
+    done.warnings = tuple(thresholds.to_json()["warnings"])
     failed = {failure.video_id for failure in done.failures}
     records = [record for record in records if record.video_id not in failed]
     with folder.tables(detector.name, detector.columns) as tables:
@@ -464,7 +467,8 @@ def _about_model(
     model: Path, card: Mapping[str, Any], thresholds: EventThresholds
 ) -> dict[str, Any]:
     """What run.json says of the model and its thresholds."""
-    calibration = {k: card["calibration"][k] for k in ("n_rows", "n_videos", "method")}
+    kept = ("n_rows", "n_videos", "method", "warnings")
+    calibration = {k: card["calibration"][k] for k in kept if k in card["calibration"]}
     return {
         "model": {"folder": str(model), **ModelFolder(model).describe()},
         "threshold": {**thresholds.to_json(), "calibration": calibration},

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..data_manifests.errors import VadpipeError
 from ..data_manifests.record import Manifest, VideoRecord
 from ..detectors.base import (
     BagSource,
@@ -29,9 +31,10 @@ from .engine.progress import progress_bars
 from .engine.weights import find_weights
 from .models import ModelFolder, imported_contents, make_detector
 from .registry import DETECTORS
-from .scores.events import Calibration
+from .scores.events import MORE, Calibration, EventConfig
 from .scores.held_out import HeldOut
 from .scores.outputs import checked_columns
+from .scores.unseen import Unseen
 from .store.errors import StoreError
 from .store.feature_store import FeatureStore
 from .store.keys import key_of
@@ -42,11 +45,22 @@ HOLDOUT = 0.2  # share of the normal videos that calibrates a detector that cann
 
 @dataclass(frozen=True)
 class Trained:
-    """A model folder, and whether this run made it."""
+    """A model folder, and whether this run made it.
+
+    Attributes:
+        folder: of the model.
+        fresh: False if it was there already.
+        summary: of the training.
+        draws: whether another seed would give another model.
+        warnings: copies among the training videos; why the threshold deserves little trust, and
+            what to do.
+    """
 
     folder: Path
     fresh: bool
     summary: dict[str, Any]
+    draws: bool = True
+    warnings: tuple[str, ...] = ()
 
 
 def train_detector(
@@ -60,14 +74,16 @@ def train_detector(
     weights: WeightsChoice = None,
     seed: int = 0,
     device: str = "cpu",
-    holdout: float = HOLDOUT,
+    holdout: float | None = None,
     memory: int | None = None,
     tensorboard: Path | None = None,
     force: bool = False,
 ) -> Trained:
     """Train on the manifest's train split, unless the cache has a model of the same recipe.
 
-    A training that was killed continues from its last checkpoint.
+    A training that was killed continues from its last checkpoint. Videos of equal contents are
+    one video, and the first of them is trained on. A detector that draws nothing at random has one
+    model for all seeds.
 
     Args:
         detector_name:
@@ -92,8 +108,9 @@ def train_detector(
             Where to train.
         holdout:
             Share of the normal videos that are held back from training to set the threshold, for
-            detectors that cannot score a training video as if it were new. 0 trains on all videos;
-            the threshold then comes from the training videos and is too low for new ones.
+            detectors that cannot score a training video as if it were new; None holds back 0.2.
+            0 trains on all videos; the threshold then comes from the training videos and is too
+            low for new ones.
         memory:
             Bytes of training data on the device; None takes half of the free memory.
         tensorboard:
@@ -102,55 +119,119 @@ def train_detector(
             Train again even if the model is there.
 
     Raises:
-        DetectorError: videos or labels that this detector may not be trained on, or TensorBoard is
-            not installed.
+        DetectorError: videos or labels that this detector may not be trained on, options that it
+            would ignore, or TensorBoard is not installed.
         StoreError: features are missing or ambiguous.
         WeightsError: pretrained weights are missing or wrong, or the detector takes none.
     """
     detector = _with_weights(make_detector(detector_name, settings), weights, cache)
+    detector.refuse_options(_given(device, holdout, memory, tensorboard))
     records = training_records(manifest, detector.supervision)
     rows, stores = _features_of(detector, records, probed, cache, features)
+    contents = {r.video_id: rows[r.video_id].content_id for r in records}
+    unseen = Unseen.of(records, contents, HOLDOUT if holdout is None else holdout, seed)
+    records = list(unseen.records)
     recipe = {
         "detector": detector.name,
         "detector_version": detector.version,
         "config": detector.config.for_key(),
         "features": {role: store.recipe for role, store in stores.items()},
         "records": manifest.model_copy(update={"records": tuple(records)}).digest,
-        "contents": [rows[r.video_id].content_id for r in records],
+        "contents": [contents[r.video_id] for r in records],
         "seed": seed,
-        **({} if holdout == HOLDOUT else {"holdout": holdout}),
+        **_held_out_of(detector, unseen),
         **imported_contents(stores, rows),
         **_provenance(detector),
     }
-    folder = ModelFolder.of_recipe(cache, recipe)
-    if folder.is_finished() and not force:
-        return Trained(folder.path, False, folder.card()["summary"])
     labels = detector.supervision is Supervision.WEAK
     unique = {store.key: store for store in stores.values()}
     source = StoreBags(records, rows, list(unique.values()), labels=labels)
+    draws = detector.draws(source) or bool(unseen.drawn and not _leaves_out(detector))
+    folder = ModelFolder.of_recipe(cache, recipe)
+    if not (draws or force or folder.is_finished()):
+        folder = _of_another_seed(cache, recipe) or folder
+    if folder.is_finished() and not force:
+        card = folder.card()
+        warnings = (*unseen.warnings, *_doubts(Calibration.from_json(card["calibration"])))
+        return Trained(folder.path, False, card["summary"], draws, warnings)
     if force:
         shutil.rmtree(folder.unfinished, ignore_errors=True)
     folder.unfinished.mkdir(parents=True, exist_ok=True)
     with _watched(FitOptions(folder=folder.unfinished, memory=memory), tensorboard) as options:
         log, calibration, held_out = _fit_and_calibrate(
-            detector, source, records, device=device, seed=seed, holdout=holdout, options=options
+            detector, source, unseen, device=device, seed=seed, options=options
         )
-    folder.save(
-        detector,
-        {
-            **recipe,
-            "key": key_of(recipe),
-            "supervision": detector.supervision.value,
-            "trained_on": {"dataset": manifest.dataset, "videos": len(records)},
-            "calibration": calibration.to_json(),
-            "summary": log.summary,
-            "versions": {name: version(name) for name in ("vadpipe", "torch", "scikit-learn")},
-        },
-        log,
-        held_out,
-    )
+    facts = {"dataset": manifest.dataset, "videos": len(records)}
+    facts |= {"copies": unseen.copies} if unseen.copies else {}
+    folder.save(detector, _card(detector, recipe, facts, calibration, log), log, held_out)
     shutil.rmtree(folder.unfinished, ignore_errors=True)
-    return Trained(folder.path, True, log.summary)
+    warnings = (*unseen.warnings, *_doubts(calibration))
+    return Trained(folder.path, True, log.summary, draws, warnings)
+
+
+def _card(
+    detector: Detector[Any],
+    recipe: Mapping[str, Any],
+    trained_on: Mapping[str, Any],
+    calibration: Calibration,
+    log: FitLog,
+) -> dict[str, Any]:
+    """What the model has to know besides its arrays."""
+    return {
+        **recipe,
+        "key": key_of(recipe),
+        "supervision": detector.supervision.value,
+        "trained_on": dict(trained_on),
+        "calibration": calibration.to_json(),
+        "summary": log.summary,
+        "versions": {name: version(name) for name in ("vadpipe", "torch", "scikit-learn")},
+    }
+
+
+def _held_out_of(detector: Detector[Any], unseen: Unseen) -> dict[str, Any]:
+    """What a recipe says of held-out videos; empty if it is what chance and the default say."""
+    return {
+        **({} if unseen.share == HOLDOUT else {"holdout": unseen.share}),
+        **({"held_out": "by scene"} if unseen.special(_leaves_out(detector)) else {}),
+    }
+
+
+def _given(
+    device: str, holdout: float | None, memory: int | None, tensorboard: Path | None
+) -> list[str]:
+    """The options of a training that are not what a detector without them does."""
+    given = {
+        "device": device != "cpu",
+        "holdout": holdout is not None,
+        "memory": memory is not None,
+        "tensorboard": tensorboard is not None,
+    }
+    return [name for name, is_given in given.items() if is_given]
+
+
+def _leaves_out(detector: Detector[Any]) -> bool:
+    """Whether a detector scores each training video without the others, and holds back none."""
+    return "holdout" not in detector.train_options
+
+
+def _doubts(calibration: Calibration) -> list[str]:
+    """Why the threshold at the default quantile deserves little trust."""
+    thresholds: list[str] = calibration.thresholds(EventConfig()).to_json()["warnings"]
+    return [f"threshold: {warning}" for warning in thresholds]
+
+
+def _of_another_seed(cache: Path, recipe: Mapping[str, Any]) -> ModelFolder | None:
+    """A finished model that differs in the seed only; None if there is none."""
+    for folder in ModelFolder.in_cache(cache):
+        if not folder.path.name.startswith(f"{recipe['detector']}-"):
+            continue
+        try:
+            card = folder.card()
+        except (VadpipeError, ValueError):
+            continue  # a damaged model is an error for those who use it
+        if card.get("key") == key_of({**recipe, "seed": card.get("seed")}):
+            return folder
+    return None
 
 
 def _with_weights(detector: Detector[Any], choice: WeightsChoice, cache: Path) -> Detector[Any]:
@@ -229,47 +310,50 @@ def training_records(manifest: Manifest, supervision: Supervision) -> list[Video
 def _fit_and_calibrate(
     detector: Detector[Any],
     source: BagSource,
-    records: list[VideoRecord],
+    unseen: Unseen,
     *,
     device: str,
     seed: int,
-    holdout: float,
     options: FitOptions,
 ) -> tuple[FitLog, Calibration, HeldOut]:
     """Fit, and score normal videos that were held back: quantiles of these rows, and the rows."""
-    scored = detector.held_out_scores(source, seed=seed)
+    apart = source.subset(unseen.apart) if len(unseen.apart) < len(source) else source
+    scored = detector.held_out_scores(apart, seed=seed)
     if scored is not None:
         log = detector.fit(source, device=device, seed=seed, options=options)
-        method = "leave one video out" if len(records) > 1 else "leave one fifth of the video out"
-        # one entry a video, but a single video comes in blocks of time
-        videos = [r.video_id for r in records] * (len(scored) if len(records) == 1 else 1)
-        return log, *_calibrate(detector, videos, scored, method)
-    normal = sorted(
-        (i for i, r in enumerate(records) if r.label != 1), key=lambda i: records[i].video_id
-    )
-    if holdout and len(normal) < 2:
-        raise DetectorError(
-            "a threshold needs normal videos that are held back from training: the manifest has "
-            f"only {len(normal)} normal training video; --holdout 0 does without"
-        )
-    count = int(np.ceil(holdout * len(normal)))
-    drawn = sorted(np.random.default_rng(seed).permutation(normal)[:count].tolist())
-    kept = [i for i in range(len(records)) if i not in set(drawn)]
+        videos = [unseen.records[i].video_id for i in unseen.apart]
+        if len(videos) == 1:
+            videos *= len(scored)  # a plug-in may return one entry for each part of the video
+        short = [v for v, each in zip(videos, scored, strict=True) if not len(each.frame_start)]
+        method, warnings = unseen.left_out(short)
+        return log, *_calibrate(detector, videos, scored, method, warnings)
+    unseen.check_held_back()
+    drawn = set(unseen.drawn)
+    kept = [i for i in range(len(source)) if i not in drawn]
     log = detector.fit(source.subset(kept), device=device, seed=seed, options=options)
-    method = "the normal training videos themselves (too low for new ones)"
-    if drawn:
-        names = ", ".join(sorted(records[i].video_id for i in drawn))
-        method = f"held back from training: {names}"
-    scored = [detector.score(bag) for bag in source.subset(drawn or normal)]
-    videos = [records[i].video_id for i in drawn or normal]
-    return log, *_calibrate(detector, videos, scored, method)
+    method, warnings = unseen.held_back()
+    chosen = unseen.drawn or unseen.normal
+    scored = [detector.score(bag) for bag in source.subset(chosen)]
+    videos = [unseen.records[i].video_id for i in chosen]
+    return log, *_calibrate(detector, videos, scored, method, warnings)
 
 
 def _calibrate(
-    detector: Detector[Any], video_ids: list[str], scored: list[Scores], method: str
+    detector: Detector[Any],
+    video_ids: Sequence[str],
+    scored: Sequence[Scores],
+    method: str,
+    warnings: Sequence[str],
 ) -> tuple[Calibration, HeldOut]:
     scored = [checked_columns(detector, each) for each in scored]
-    calibration = Calibration.from_scores([s.columns["score"] for s in scored], method=method)
+    rows: dict[str, list[NDArray[np.float64]]] = {}
+    for video_id, each in zip(video_ids, scored, strict=True):
+        rows.setdefault(video_id, []).append(each.columns["score"])
+    calibration = Calibration.from_scores(
+        [np.concatenate(pieces) for pieces in rows.values()], method=method, warnings=warnings
+    )
+    if len(_doubts(calibration)) > len(warnings):  # too little footage for the default quantile
+        calibration = replace(calibration, warnings=(*warnings, MORE))
     return calibration, HeldOut.from_scores(video_ids, scored)
 
 

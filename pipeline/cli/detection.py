@@ -49,15 +49,15 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=1,
     metavar="K",
-    help="Train K models, with seeds N, N + 1, ...",
+    help="Train K models, with seeds N, N + 1, ... One if the detector draws nothing at random.",
 )
 @device_option
 @click.option(
     "--holdout",
     type=click.FloatRange(0, 0.9),
-    default=0.2,
     metavar="SHARE",
-    help="Share of the normal videos that are held back to calibrate the threshold, 0 to 0.9.",
+    help="Share of the normal videos that are held back to calibrate the threshold, 0 to 0.9. "
+    "Without it 0.2; detectors that hold back none refuse it.",
 )
 @click.option(
     "--memory",
@@ -83,7 +83,7 @@ def train(
     seed: int,
     seeds: int,
     device: str,
-    holdout: float,
+    holdout: float | None,
     memory: int | None,
     tensorboard: Path | None,
     force: bool,
@@ -130,6 +130,11 @@ def train(
         put(str(done.folder))
         facts = ", ".join(f"{k} {v}" for k, v in done.summary.items())
         tell(f"{'trained' if done.fresh else 'this model is there already'}: {facts}")
+        for warning in done.warnings:
+            tell(warning)
+        if seeds > 1 and not done.draws:
+            tell(f"{detector} draws nothing at random here: one model stands for all seeds")
+            break
 
 
 @click.command()
@@ -226,6 +231,8 @@ def score(
     )
     measured, failures = evaluate_if_labelled(out, listed)
     put(f"{len(done.videos)} videos scored ({done.fresh} new), {done.events} events")
+    for warning in done.warnings:
+        put(f"threshold: {warning}")
     for line in metrics_lines(measured) if measured is not None else ():
         put(line)
     put(str(write_report(out, manifest=listed)))

@@ -280,6 +280,7 @@ class _Planner:
         self._section = cell.section.label
         resolved, config = self._resolved, self._resolved.config
         detector = make_detector(cell.section.detector, cell.settings)
+        detector.refuse_options(["holdout"] if cell.section.holdout is not None else [])
         features = self._features_of(cell.section, detector.needs)
         needs = [f"extract-{name}" for name in features.values() if name in resolved.specs]
         train = resolved.manifest.select(split="train")

@@ -15,6 +15,7 @@ from ..extract import engine_for, extract_features
 from ..fuse import fuse_scores
 from ..metrics.places import RegionChoice
 from ..models import ModelFolder
+from ..registry import DETECTORS
 from ..report.stage import write_report
 from ..score import score_footage
 from ..scores.folder import ScoreFolder
@@ -22,7 +23,7 @@ from ..scores.frames import MetricsError
 from ..store.failures import Failure
 from ..store.probe_table import Probed
 from ..tables.metrics import metrics_lines
-from ..train import HOLDOUT, train_detector
+from ..train import train_detector
 from .folder import Done
 from .graph import Node, Resolved
 
@@ -111,6 +112,7 @@ def _train(task: NodeTask) -> Done:
         role: resolved.store(name).name if name in resolved.specs else name
         for role, name in task.node.features
     }
+    kind = DETECTORS[cell.section.detector]
     trained = train_detector(
         cell.section.detector,
         resolved.manifest,
@@ -120,12 +122,14 @@ def _train(task: NodeTask) -> Done:
         settings=cell.settings,
         weights=cell.section.weights,
         seed=cell.seed,
-        device=task.device,
-        holdout=HOLDOUT if cell.section.holdout is None else cell.section.holdout,
+        device=task.device if "device" in kind.train_options else "cpu",
+        holdout=cell.section.holdout,
     )
     line = "trained" if trained.fresh else "trained before: kept"
+    if not trained.draws and len(cell.section.seeds or ()) > 1:
+        line += " (nothing is drawn at random: one model stands for all seeds)"
     facts = {"model": trained.folder.name, "summary": trained.summary}
-    return Done(task.node.key, (str(trained.folder), line), (), facts)
+    return Done(task.node.key, (str(trained.folder), line, *trained.warnings), (), facts)
 
 
 def _score(task: NodeTask) -> Done:

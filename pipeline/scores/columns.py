@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .events import Calibration, EventConfig, EventThresholds, events_table, find_events
@@ -74,12 +75,19 @@ def _thresholds(folder: ScoreFolder, column: str) -> EventThresholds | None:
     held_out = folder.held_out()
     if held_out is None or column not in held_out.columns:
         return None
-    return _calibration(held_out, column).thresholds(_config(folder))
+    calibration = _calibration(held_out, column, doubts_of(folder.run()))
+    return calibration.thresholds(_config(folder))
 
 
-def _calibration(held_out: HeldOut, column: str) -> Calibration:
+def doubts_of(run: Mapping[str, Any]) -> list[str]:
+    """Why the held-out rows of a run are not what normal scores of new footage are."""
+    return list(((run.get("threshold") or {}).get("calibration") or {}).get("warnings", []))
+
+
+def _calibration(held_out: HeldOut, column: str, doubts: Sequence[str]) -> Calibration:
     videos = [held_out.of_video(video_id).values(column) for video_id in held_out.videos]
-    return Calibration.from_scores(videos, method=f"held-out rows of column {column}")
+    method = f"held-out rows of column {column}"
+    return Calibration.from_scores(videos, method=method, warnings=doubts)
 
 
 def _config(folder: ScoreFolder) -> EventConfig:

@@ -33,6 +33,7 @@ LEVELS = np.unique(
     ).round(6)
 )
 FEW_VIDEOS = 5  # below this, one odd video decides the threshold: say so
+MORE = f"train on more normal footage, of {FEW_VIDEOS} videos or more, or take a lower quantile"
 
 EVENT_SCHEMA = pa.schema(
     [
@@ -127,6 +128,8 @@ class Calibration:
         n_rows: score rows they were taken from; neighbouring rows of a video are not independent.
         n_videos: videos they were taken from.
         method: how the rows were held back, for the reader of the model ("leave one video out").
+        warnings: why no threshold of it is to be trusted, and what to do; () in models of earlier
+            versions.
     """
 
     levels: tuple[float, ...]
@@ -134,6 +137,7 @@ class Calibration:
     n_rows: int
     n_videos: int
     method: str
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (
@@ -152,7 +156,9 @@ class Calibration:
             )
 
     @classmethod
-    def from_scores(cls, scores: Sequence[ArrayLike], *, method: str) -> Calibration:
+    def from_scores(
+        cls, scores: Sequence[ArrayLike], *, method: str, warnings: Sequence[str] = ()
+    ) -> Calibration:
         """Take the quantiles of the rows of all videos together.
 
         The q-quantile is the order statistic number q (n + 1) (Weibull's). A new row that is
@@ -164,6 +170,8 @@ class Calibration:
                 One (n,) array of raw scores a video; empty ones are left out.
             method:
                 How the rows were held back from training.
+            warnings:
+                Why they are not what normal scores of new footage are.
 
         Raises:
             EventError: there is no row, or one is not finite.
@@ -186,6 +194,7 @@ class Calibration:
             n_rows=len(rows),
             n_videos=len(videos),
             method=method,
+            warnings=tuple(warnings),
         )
 
     def threshold(self, quantile: float) -> Threshold:
@@ -196,7 +205,7 @@ class Calibration:
         """
         if not 0.0 <= quantile < 1.0:
             raise EventError(f"quantile {quantile} is not in [0, 1)")
-        warnings = []
+        warnings = list(self.warnings)
         needed = math.ceil(1.0 / (1.0 - quantile) - 1.0 - 1e-6)
         if self.n_rows < needed:
             warnings.append(
@@ -209,6 +218,11 @@ class Calibration:
                 f"{'video' if self.n_videos == 1 else 'videos'} only: other footage may alarm much "
                 "more often or less often than stated"
             )
+        if self.n_rows > 1 and self.values[0] == self.values[-1]:
+            warnings.append(
+                f"all {self.n_rows:,} normal scores are {self.values[0]:g}: they tell nothing "
+                "about other footage; check that the training videos move and are no copies"
+            )
         value = float(np.interp(quantile, self.levels, self.values))
         return Threshold(quantile, value, tuple(warnings))
 
@@ -220,7 +234,12 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, for the card of a model."""
-        return {**asdict(self), "levels": list(self.levels), "values": list(self.values)}
+        return {
+            **asdict(self),
+            "levels": list(self.levels),
+            "values": list(self.values),
+            "warnings": list(self.warnings),
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Calibration:

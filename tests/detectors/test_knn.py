@@ -13,10 +13,16 @@ from vadpipe.detectors.base import Bag, DetectorError, Track
 from vadpipe.detectors.knn import KNN, KNNConfig
 
 
-def bag(name: str, x: NDArray[Any], role: str = "snippet", grid: Any = None) -> Bag:
+def bag(
+    name: str,
+    x: NDArray[Any],
+    role: str = "snippet",
+    grid: Any = None,
+    scene: str | None = None,
+) -> Bag:
     starts = np.arange(len(x)) * 16
     track = Track(x, starts, starts + 16, grid)
-    return Bag(name, None, len(x) * 16, 25.0, {role: track})
+    return Bag(name, None, len(x) * 16, 25.0, {role: track}, scene)
 
 
 def features(seed: int, n: int, positions: int = 1, width: int = 5) -> NDArray[np.float16]:
@@ -97,11 +103,55 @@ def test_one_video_is_held_back_in_blocks_that_share_no_frame() -> None:
     x = features(0, 20)
     one = bag("a", x)
     held_out = KNN(KNNConfig()).held_out_scores(Bags([one]), seed=0)
-    assert [len(s.frame_start) for s in held_out] == [4] * 5
+    assert [len(s.frame_start) for s in held_out] == [20]
     expected = fitted(KNNConfig(), bag("rest", x[4:])).score(bag("first", x[:4]))
-    assert held_out[0].columns["score"] == pytest.approx(expected.columns["score"])
+    assert held_out[0].columns["score"][:4] == pytest.approx(expected.columns["score"])
     with pytest.raises(DetectorError, match="too short"):
         KNN(KNNConfig()).held_out_scores(Bags([bag("a", x[:5])]), seed=0)
+
+
+def test_the_only_video_of_a_scene_is_left_out_in_blocks() -> None:
+    """Left out as a whole, its camera would be new, and its scores those of an event."""
+    far = features(3, 10) + 5 * np.eye(5, dtype=np.float16)[0]  # another camera
+    bags = [
+        bag("a", features(0, 6), scene="x"),
+        bag("b", features(1, 6), scene="x"),
+        bag("c", far, scene="y"),
+        bag("d", features(2, 5), scene="z"),
+    ]
+    a, b, c, d = KNN(KNNConfig()).held_out_scores(Bags(bags), seed=0)
+    for i, scores in ((0, a), (1, b)):
+        others = [other for j, other in enumerate(bags) if j != i]
+        expected = fitted(KNNConfig(), *others).score(bags[i]).columns["score"]
+        assert scores.columns["score"] == pytest.approx(expected)
+    for block in range(5):
+        rest = bag("rest", np.delete(far, slice(2 * block, 2 * block + 2), axis=0))
+        detector = fitted(KNNConfig(), *bags[:2], rest, bags[3])
+        expected = detector.score(bags[2]).columns["score"][2 * block : 2 * block + 2]
+        assert c.columns["score"][2 * block : 2 * block + 2] == pytest.approx(expected)
+    new = fitted(KNNConfig(), *bags[:2]).score(bags[2]).columns["score"]
+    assert new.min() > c.columns["score"].max()
+    assert len(d.frame_start) == 0 == len(d.columns["snippet"]), "five rows are no five blocks"
+
+
+def test_clips_that_are_all_too_short_are_refused() -> None:
+    bags = [bag(n, features(0, 5), scene=n) for n in "abc"]
+    with pytest.raises(DetectorError, match="3 training videos, each the only one of its scene"):
+        KNN(KNNConfig()).held_out_scores(Bags(bags), seed=0)
+
+
+@pytest.mark.parametrize(("limit", "draws"), [(None, False), (12, False), (11, True)])
+def test_random_numbers_are_drawn_only_where_rows_are_left_out(
+    limit: int | None, draws: bool
+) -> None:
+    bags = Bags([bag(n, features(i, 6, 6), "patch/2x3") for i, n in enumerate("ab")])
+    assert KNN(KNNConfig(role="patch", max_rows=limit)).draws(bags) is draws
+    banks = []
+    for seed in (0, 1):
+        detector = KNN(KNNConfig(role="patch", max_rows=limit))
+        detector.fit(bags, device="cpu", seed=seed)
+        banks.append(detector.state_dict()["patch/2x3"])
+    assert np.array_equal(*banks) is not draws
 
 
 def test_state_gives_the_same_scores_bit_by_bit() -> None:

@@ -77,6 +77,17 @@ def test_the_threshold_is_that_of_the_combined_held_out_rows(two: Any, tmp_path:
     assert done.warnings == () and done.events == len(folder.events()) > 0
 
 
+def test_doubts_about_a_part_are_those_of_the_fusion(two: Any, tmp_path: Path) -> None:
+    part = ScoreFolder(two[1])
+    run = part.run()
+    stated = {**run["threshold"], "calibration": {"warnings": ["a camera is new"]}}
+    part.write_run({**run, "threshold": stated})
+    done = fuse_scores(two, tmp_path / "o")
+    assert done.warnings == ("b: a camera is new",)
+    again = fuse_scores([tmp_path / "o", two[0]], tmp_path / "p")
+    assert again.warnings == ("o: b: a camera is new",)
+
+
 def test_order_and_scale_change_nothing(two: tuple[Path, Path], tmp_path: Path) -> None:
     first = fuse_scores(two, tmp_path / "o1")
     second = fuse_scores(two[::-1], tmp_path / "o2")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.scores.events import Calibration
 from vadpipe.pipeline.scores.held_out import HeldOut
 from vadpipe.pipeline.store.errors import StoreError
+from vadpipe.pipeline.store.feature_store import FeatureStore
 from vadpipe.pipeline.store.probe_table import Probed
 from vadpipe.pipeline.train import Trained, train_detector
 
@@ -75,10 +77,21 @@ class World:
         return self.manifest.model_copy(update={"records": tuple(records)})
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Footage and features, made once."""
+    return World(tmp_path_factory.mktemp("made"))
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(made: World, tmp_path: Path) -> World:
+    """The same footage, and a copy of its cache."""
     torch.set_num_threads(1)
-    return World(tmp_path)
+    own = copy.copy(made)
+    own.cache = shutil.copytree(made.cache, tmp_path / "cache")
+    own.probed = Probed(dict(made.probed.rows))
+    own.store = FeatureStore(own.cache, made.store.recipe)
+    return own
 
 
 def test_one_class_and_unknown_labels_are_named(world: World) -> None:
@@ -120,6 +133,96 @@ def test_held_back_videos_are_not_trained_on(world: World) -> None:
     assert card["summary"]["videos"] == len(world.manifest)
     assert card["calibration"]["n_videos"] == len(normal)
     assert other.folder != world.train().folder
+
+
+def copied(world: World, count: int, scenes: Sequence[str | None] | None = None) -> Manifest:
+    """The first videos, all normal, each listed twice."""
+    first = [r.model_copy(update={"label": 0}) for r in world.manifest.records[:count]]
+    for i, scene in enumerate(scenes or ()):
+        first[i] = first[i].model_copy(update={"scene": scene})
+    twins = [r.model_copy(update={"video_id": f"{r.video_id}-copy"}) for r in first]
+    world.probed.rows.update(
+        {twin.video_id: world.probed.rows[r.video_id] for twin, r in zip(twins, first, strict=True)}
+    )
+    return world.manifest.model_copy(update={"records": (*first, *twins)})
+
+
+@pytest.mark.parametrize("detector", ["knn", "mil_ranking"])
+def test_copies_count_once(world: World, detector: str) -> None:
+    """A model of videos and their copies is that of the videos, and says so."""
+    manifest = copied(world, 4)
+    if detector == "mil_ranking":
+        labels = [i // 2 % 2 for i in range(4)] * 2
+        records = [
+            r.model_copy(update={"label": label})
+            for r, label in zip(manifest.records, labels, strict=True)
+        ]
+        manifest = manifest.model_copy(update={"records": tuple(records)})
+    alone = manifest.model_copy(update={"records": manifest.records[:4]})
+    settings = SETTINGS if detector == "mil_ranking" else {}
+    twice, once = (
+        train_detector(detector, each, world.probed, world.cache, settings=settings)
+        for each in (manifest, alone)
+    )
+    assert twice.folder == once.folder and not once.fresh
+    names = [f"{r.video_id}-copy = {r.video_id}" for r in alone.records]
+    assert (
+        f"4 of 8 training videos are copies of others, and count once with them: {names[0]}"
+        in (twice.warnings[0])
+    )
+    assert not any("copies of others" in warning for warning in once.warnings)
+    card = ModelFolder(twice.folder).card()
+    assert card["trained_on"]["videos"] == 4 and len(card["trained_on"]["copies"]) == 4
+    calibration = Calibration.from_json(card["calibration"])
+    assert calibration.threshold(0.99).value > 0.0 and calibration.n_videos <= 4
+
+
+def test_cameras_with_one_clip_are_said_so_and_move_the_key(world: World) -> None:
+    records = tuple(r.model_copy(update={"label": 0}) for r in world.manifest.records[:3])
+
+    def train(*scenes: str | None) -> Trained:
+        named = [r.model_copy(update={"scene": s}) for r, s in zip(records, scenes, strict=True)]
+        manifest = world.manifest.model_copy(update={"records": tuple(named)})
+        return train_detector("knn", manifest, world.probed, world.cache)
+
+    same, lone = train("x", "x", "x"), train("x", "x", "y")
+    cards = [ModelFolder(each.folder).card() for each in (same, lone)]
+    assert "held_out" not in cards[0] and cards[1]["held_out"] == "by scene"
+    assert cards[0]["calibration"]["method"] == "leave one video out"
+    warning, more = cards[1]["calibration"]["warnings"]
+    assert more.startswith("train on more normal footage, of 5 videos or more")
+    assert f"1 scene: y ({records[2].video_id})" in warning and "second video" in warning
+    assert any(warning in each for each in lone.warnings)
+    assert train("x", "x", "y").warnings == lone.warnings, "also where the model is there already"
+
+
+def test_one_model_for_all_seeds_where_nothing_is_random(world: World) -> None:
+    manifest = copied(world, 3)
+    train = partial(train_detector, "knn", manifest, world.probed, world.cache)
+    first = train(seed=5)
+    again = train(seed=6)
+    assert first.fresh and not first.draws
+    assert (again.folder, again.fresh) == (first.folder, False)
+    rows = train(seed=5, settings={"max_rows": 7})
+    other = train(seed=6, settings={"max_rows": 7})
+    assert rows.draws and other.fresh and rows.folder != other.folder
+    assert world.train().draws
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"holdout": 0.2}, "knn would ignore holdout: leave it out"),
+        ({"device": "cuda", "memory": 5}, "knn would ignore device and memory: leave them out"),
+        ({"tensorboard": Path("board")}, "knn would ignore tensorboard"),
+    ],
+)
+def test_options_that_a_detector_would_ignore_are_refused(
+    world: World, options: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(DetectorError, match=match):
+        train_detector("knn", world.manifest, world.probed, world.cache, **options)
+    assert not (world.cache / "models").exists()
 
 
 def assert_calibrates(held_out: HeldOut, card: Mapping[str, Any]) -> None:

@@ -40,6 +40,7 @@ class Restless(Detector[RestlessConfig]):
     Config: ClassVar[type[Config]] = RestlessConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
     regions: ClassVar[bool] = True  # each video has boxes, though maybe no rows of them
+    train_options: ClassVar[frozenset[str]] = frozenset({"holdout"})  # --device would be ignored
 
     def __init__(self, config: RestlessConfig) -> None:
         super().__init__(config)
@@ -75,6 +76,10 @@ class Restless(Detector[RestlessConfig]):
         std = np.maximum(values.std(0), self.config.floor)
         self._state = {"mean": values.mean(0), "std": std}
         return FitLog(summary={"videos": len(rows), "rows": len(values)})
+
+    def draws(self, source: BagSource) -> bool:
+        """Tell that a fit draws nothing at random."""
+        return False
 
     def score(self, bag: Bag) -> Scores:
         """Score each clip, with a map over the grid and boxes of the busy cells.

@@ -53,3 +53,10 @@ def test_settings_of_events_that_make_no_sense_are_an_error(folder: ScoreFolder)
     folder.write_run({**folder.run(), "events": {"quantile": 7}})
     with pytest.raises(ScoreFolderError, match="events are not settings"):
         events_of(folder, "near")
+
+
+def test_doubts_about_held_out_rows_are_those_of_every_column(folder: ScoreFolder) -> None:
+    run = folder.run()
+    stated = {**run["threshold"], "calibration": {"warnings": ["a camera is new"]}}
+    folder.write_run({**run, "threshold": stated})
+    assert "a camera is new" in warnings_of(folder, "near")

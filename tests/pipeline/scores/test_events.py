@@ -217,6 +217,19 @@ def union(events, length):
     return inside
 
 
+def test_a_calibration_says_why_it_is_not_to_be_trusted() -> None:
+    """Also where the threshold of a copy of everything is 0."""
+    nothing = Calibration.from_scores([np.zeros(50)] * 6, method="", warnings=["a camera is new"])
+    warnings = nothing.thresholds(EventConfig(quantile=0.9, release_quantile=0.5)).to_json()[
+        "warnings"
+    ]
+    assert warnings[0] == "a camera is new"
+    assert "all 300 normal scores are 0: they tell nothing" in warnings[1]
+    assert Calibration.from_json(nothing.to_json()) == nothing
+    old = {k: v for k, v in nothing.to_json().items() if k != "warnings"}
+    assert Calibration.from_json(old).warnings == ()
+
+
 @given(curves, st.integers(0, 9), st.integers(0, 9), configs)
 @settings(max_examples=300, deadline=None)
 def test_events_of_any_curve(curve, one, other, config):
