@@ -127,7 +127,7 @@ def descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
-def gone(processes: list[psutil.Process], seconds: float = 20) -> bool:
+def gone(processes: list[psutil.Process], seconds: float = 300) -> bool:
     """Whether all of them end in time."""
     return not psutil.wait_procs(processes, timeout=seconds)[1]
 
@@ -221,7 +221,7 @@ def test_ctrl_c_ends_cleanly(
     process = subprocess.Popen(
         line, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(cache.rglob("*.h5")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
@@ -231,7 +231,7 @@ def test_ctrl_c_ends_cleanly(
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     if process.returncode == 0:
         pytest.skip("the run was over before the signal came")
     assert process.returncode == 130 and "run the same command again" in errors
@@ -528,7 +528,7 @@ def test_two_runs_at_once_leave_one_cache(
         lines = [command(path, cache), command(path, cache, "--workers", "2"), command(path, cache)]
         runs = [subprocess.Popen(line, stderr=subprocess.PIPE, text=True) for line in lines]
         for each in runs:
-            _, errors = each.communicate(timeout=120)
+            _, errors = each.communicate(timeout=500)
             assert each.returncode == 0, errors
         check_cache(cache, expected)
         check(scene, cache, expected)

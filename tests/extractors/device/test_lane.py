@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
+from vadpipe.extractors.device import lane as lane_module
 from vadpipe.extractors.device.lane import Lane, lane_of
 
 
@@ -20,20 +20,36 @@ def test_work_is_done_in_one_thread_and_comes_back() -> None:
     assert lane.run(lambda: 4) == 4
 
 
-def test_usage_counts_work_and_the_waiting_of_those_who_have_some() -> None:
+class Clock:
+    """Stands for the module `time`; goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def go(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_usage_counts_work_and_the_waiting_of_those_who_have_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(lane_module, "time", clock)
     lane = Lane("test")
-    time.sleep(0.05)  # no work wants the lane
+    clock.go(1)  # no work wants the lane
     assert (lane.usage().busy, lane.usage().waited) == (0.0, 0.0)
     with lane.wanted():
-        lane.run(lambda: time.sleep(0.05))
-        time.sleep(0.1)
+        lane.run(lambda: clock.go(2))
+        clock.go(4)
         with lane.wanted():  # by two: the same time counts once
-            time.sleep(0.1)
-            lane.run(lambda: time.sleep(0.05))
-    time.sleep(0.05)
+            clock.go(8)
+            lane.run(lambda: clock.go(16))
+    clock.go(32)
     usage = lane.usage()
-    assert usage.busy == pytest.approx(0.1, abs=0.04)
-    assert usage.waited == pytest.approx(0.2, abs=0.04)
+    assert (usage.busy, usage.waited) == (2 + 16, 4 + 8)
     assert usage.process.endswith("-test")
 
 

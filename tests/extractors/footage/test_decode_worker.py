@@ -49,10 +49,10 @@ def test_the_child_leaves_with_its_parent(video: Path, tmp_path: Path) -> None:
             (child,) = children()
             (tmp_path / "pid.part").write_text(str(child.pid))
             (tmp_path / "pid.part").rename(tmp_path / "pid")
-            time.sleep(60)
+            time.sleep(600)
         finally:
             os._exit(1)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not (tmp_path / "pid").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -107,17 +107,14 @@ def test_an_unexpected_error_names_the_file(video: Path) -> None:
     assert children() == [child]
 
 
-def test_a_file_may_take_longer_than_the_deadline_of_a_packet(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_may_take_longer_than_the_deadline_of_a_packet(tmp_path: Path) -> None:
     """The deadline is for standing still: a probe of a large file says nothing until its end."""
-    monkeypatch.setattr(guarded, "GRACE", 0.1)
     rng = np.random.default_rng(0)
     first = tmp_path / "000.png"
     Image.fromarray(rng.integers(0, 256, (700, 900, 3), dtype=np.uint8)).save(first)
-    for i in range(1, 150):
+    for i in range(1, 240):
         (tmp_path / f"{i:03d}.png").hardlink_to(first)
     begin = time.monotonic()
-    row = guarded_probe(tmp_path, decode=True, limits=DecodeLimits(seconds=0.6))
-    assert row.n_frames == 150 and row.decoded
-    assert time.monotonic() - begin > 0.7, "it took less than the deadline, so it shows nothing"
+    row = guarded_probe(tmp_path, decode=True, limits=DecodeLimits(seconds=1.0))
+    assert row.n_frames == 240 and row.decoded
+    assert time.monotonic() - begin > 1.0, "it took less than the deadline, so it shows nothing"

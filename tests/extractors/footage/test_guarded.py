@@ -161,26 +161,34 @@ def test_a_hang_is_ended_by_the_kernel(video: Path) -> None:
 def test_a_slow_reader_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guarded, "QUEUE_BYTES", 4 * 64 * 96 * 3)
     row = probe_video(write_video(tmp_path / "a.mp4", frames=40))
-    with guarded_frames(row, limits=DecodeLimits(seconds=0.5)) as frames:
+    with guarded_frames(row, limits=DecodeLimits(seconds=2)) as frames:
         next(frames)
-        time.sleep(1.2)
+        time.sleep(2.4)
         assert len(list(frames)) == 39
 
 
 def test_a_process_that_is_stuck_for_good_is_killed_from_outside(
     video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped, it does not even get the kernel's signal."""
+    """Stopped, it does not even get the kernel's signal. Only then does the parent wait less."""
     end_idle()
-    row = guarded_probe(video)  # the process has started: that takes longer than GRACE below
-    monkeypatch.setattr(guarded, "GRACE", 0.3)
+    row = guarded_probe(video)
     monkeypatch.setattr(guarded, "QUEUE_BYTES", 4 * 64 * 96 * 3)
-    with guarded_frames(row, limits=DecodeLimits(seconds=0.2)) as frames:
+    read = guarded._Child._read
+    waited: list[float] = []
+
+    def impatient(child: guarded._Child, size: int, seconds: float) -> bytes:
+        waited.append(seconds)
+        return read(child, size, 0.3)
+
+    with guarded_frames(row, limits=DecodeLimits(seconds=200)) as frames:
         next(frames)
         (child,) = children()
         child.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(guarded._Child, "_read", impatient)
         with pytest.raises(DecoderHang):
             list(frames)
+        assert set(waited) == {1.25 * 200 + guarded.GRACE}
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
@@ -288,5 +296,5 @@ def test_a_process_that_works_on_does_not_hold_up_who_wants_no_more(
         (child,) = children()
         monkeypatch.setattr(guarded._Child, "_read", lambda self, size, seconds: alive[:size])
         begin = time.monotonic()
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 60, "it would go on for ever"
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE

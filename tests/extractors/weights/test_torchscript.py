@@ -289,7 +289,9 @@ def test_other_archives_are_refused(tmp_path: Path) -> None:
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(position=st.integers(0, 100_000), value=st.integers(0, 255), cut=st.booleans())
 def test_damaged_archives_raise_one_error(

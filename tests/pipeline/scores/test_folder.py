@@ -190,7 +190,7 @@ from pathlib import Path
 from vadpipe.pipeline.scores.folder import ScoreFolder
 with ScoreFolder(Path(sys.argv[1])).locked():
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
