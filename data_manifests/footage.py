@@ -4,8 +4,11 @@
       gate/2024-05-01.mp4        a video: id "gate__2024-05-01.mp4"
       gate/notes.txt             no video: counted and reported
       yard/000.jpg, 001.jpg ...  a folder that directly holds two pictures or more, and no video,
-                                 is one video: id "yard"; its subfolders are not searched
+                                 is one video: id "yard"; its subfolders are not listed
       Hof 3/a.avi                id "Hof_3__a.avi-2cb1bdcb": changed names get a hash of the path
+
+Pictures never hide footage: where a subfolder, at any depth, holds a video, cannot be read, or
+holds more pictures, the pictures above it are no video. They are reported as skipped.
 
 Hidden files are skipped. Symbolic links are never followed: they lead out of the root, in circles,
 or to footage that is found without them. Only the root itself may be a link.
@@ -19,7 +22,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -51,6 +54,7 @@ class Listing:
         root: folder that the paths are relative to.
         videos: paths of files and image folders, in natural order.
         skipped: (relative path, reason) of entries that might be footage but are not used.
+        unread: those of them that could not be read: what is in them is not known.
         others: suffix -> number of files whose suffix is not that of a video.
     """
 
@@ -58,6 +62,22 @@ class Listing:
     videos: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]
     others: dict[str, int]
+    unread: tuple[tuple[str, str], ...] = ()
+
+
+class NothingFound(ManifestError):
+    """There is no footage in a folder.
+
+    Attributes:
+        manifest: without records; its `unread` names the root.
+    """
+
+    def __init__(self, message: str, manifest: Manifest) -> None:
+        super().__init__(message)
+        self.manifest = manifest
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.manifest)
 
 
 def build(
@@ -81,11 +101,11 @@ def build(
             The label of all videos, where it is known.
 
     Returns:
-        The manifest. Skipped files are logged as warnings.
+        The manifest. Skipped files are logged as warnings; `unread` names what could not be read.
 
     Raises:
-        ManifestError: the root does not exist or holds no footage, or the arguments contradict
-            each other.
+        NothingFound: the root holds no footage.
+        ManifestError: the root does not exist, or the arguments contradict each other.
     """
     if train_fraction is not None:
         if split != "all" or label is not None:
@@ -98,11 +118,16 @@ def build(
     if listing.others:
         logger.warning("skipped files whose suffix is not that of a video: %s", _others(listing))
     if not listing.videos:
-        raise ManifestError(
+        message = (
             f"no footage in {root}: looked for {', '.join(VIDEO_SUFFIXES)} and for folders of two "
             f"or more pictures ({', '.join(IMAGE_SUFFIXES)}); skipped "
             f"{len(listing.skipped)} links and unusable names, and files with other suffixes: "
             f"{_others(listing) or 'none'}"
+        )
+        unread = (*listing.unread, (".", "holds no footage"))
+        raise NothingFound(
+            message,
+            Manifest(dataset="footage", root=str(listing.root), records=(), unread=unread),
         )
     records = []
     for path in listing.videos:
@@ -120,7 +145,12 @@ def build(
                 ),
                 VideoRecord(video_id=f"{video_id}.test", path=path, split="test", part=rest),
             ]
-    return Manifest(dataset="footage", root=str(listing.root), records=tuple(records))
+    return Manifest(
+        dataset="footage",
+        root=str(listing.root),
+        records=tuple(records),
+        unread=listing.unread,
+    )
 
 
 def find_footage(root: Path) -> Listing:
@@ -132,36 +162,120 @@ def find_footage(root: Path) -> Listing:
     root = Path(os.path.realpath(root))
     if not root.exists() or UNSTORABLE.search(str(root)):
         raise ManifestError(f"footage root {str(root)!r} does not exist, or has an unusable name")
+    folders = _folders_below(root)
     videos: list[Path] = []
     skipped: list[tuple[Path, str]] = []
+    unread: list[tuple[Path, str]] = []
     others: Counter[str] = Counter()
+    waiting = [root] if root in folders else []
+    while waiting:
+        path = waiting.pop()
+        folder = folders[path]
+        if folder.is_video:
+            videos.append(path)
+            skipped += [(p, "lies in an image folder") for p in folder.folders]
+            continue
+        if folder.pictures >= 2 and not folder.videos:
+            reason = f"its {folder.pictures} pictures are no video: footage lies in its subfolders"
+            skipped.append((path, reason))
+        videos += folder.videos
+        skipped += folder.skipped + folder.unread
+        unread += folder.unread
+        others.update(folder.others)
+        waiting += [p for p in folder.folders if p in folders]
+    if root not in folders:  # one file
+        if root.suffix.lower() in VIDEO_SUFFIXES:
+            videos.append(root)
+        else:
+            others[root.suffix.lower() or "no suffix"] += 1
+    base = root if root in folders and root not in videos else root.parent
+
+    def named(found: list[tuple[Path, str]]) -> tuple[tuple[str, str], ...]:
+        return tuple(sorted((p.relative_to(base).as_posix(), reason) for p, reason in found))
+
+    return Listing(
+        root=base,
+        videos=tuple(sorted((p.relative_to(base).as_posix() for p in videos), key=_by_parts)),
+        skipped=named(skipped),
+        others=dict(others.most_common()),
+        unread=named(unread),
+    )
+
+
+@dataclass
+class _Folder:
+    """What lies directly in a folder, and what is known of all below it."""
+
+    videos: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    pictures: int = 0
+    others: Counter[str] = field(default_factory=Counter)
+    skipped: list[tuple[Path, str]] = field(default_factory=list)
+    unread: list[tuple[Path, str]] = field(default_factory=list)
+    most_pictures: int = 0  # in a folder below it
+    hidden: bool = False  # whether something below it is a video, or may be one
+
+    @property
+    def is_video(self) -> bool:
+        """Whether its pictures are one video."""
+        alone = not self.videos and not self.unread and not self.hidden
+        return self.pictures >= 2 and alone and self.most_pictures <= self.pictures
+
+
+def _folders_below(root: Path) -> dict[Path, _Folder]:
+    """The folder and all that are below it; those that cannot be read stand in the one above."""
+    found: dict[Path, _Folder] = {}
+    if not root.is_dir():
+        return found
+    above: dict[Path, Path] = {}
     waiting = [root]
     while waiting:
         path = waiting.pop()
         try:
-            reason = _unusable(path)
-            entries = _entries(path) if reason is None and path.is_dir() else []
+            found[path] = folder = _look_into(path)
         except OSError as error:
-            reason = f"cannot be read: {error.strerror}"
+            reason = (path, f"cannot be read: {error.strerror}")
+            found.setdefault(above.get(path, path), _Folder()).unread.append(reason)
+            continue
+        above.update(dict.fromkeys(folder.folders, path))
+        waiting += folder.folders
+    for path in reversed(found):  # a folder is found before those in it
+        if path != root:
+            folder, outer = found[path], found[above[path]]
+            outer.hidden |= bool(folder.videos or folder.unread or folder.hidden)
+            inside = max(folder.pictures, folder.most_pictures)
+            outer.most_pictures = max(outer.most_pictures, inside)
+    return found
+
+
+def _look_into(path: Path) -> _Folder:
+    """What lies directly in a folder.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    folder = _Folder()
+    for entry in path.iterdir():
+        if entry.name.startswith("."):
+            continue
+        suffix = entry.suffix.lower()
+        try:
+            reason = _unusable(entry)
+            is_folder = reason is None and entry.is_dir()
+            is_picture = suffix in IMAGE_SUFFIXES and not entry.is_symlink() and entry.is_file()
+        except OSError as error:
+            folder.unread.append((entry, f"cannot be read: {error.strerror}"))
+            continue
+        folder.pictures += is_picture
         if reason is not None:
-            skipped.append((path, reason))
-        elif path.is_file():
-            if path.suffix.lower() in VIDEO_SUFFIXES:
-                videos.append(path)
-            else:
-                others[path.suffix.lower() or "no suffix"] += 1
-        elif _holds(entries, IMAGE_SUFFIXES) >= 2 and not _holds(entries, VIDEO_SUFFIXES):
-            videos.append(path)
-            skipped += [(p, "lies in an image folder") for p in entries if p.is_dir()]
+            folder.skipped.append((entry, reason))
+        elif is_folder:
+            folder.folders.append(entry)
+        elif suffix in VIDEO_SUFFIXES:
+            folder.videos.append(entry)
         else:
-            waiting += entries
-    base = root if root.is_dir() and root not in videos else root.parent
-    return Listing(
-        root=base,
-        videos=tuple(sorted((p.relative_to(base).as_posix() for p in videos), key=_by_parts)),
-        skipped=tuple(sorted((p.relative_to(base).as_posix(), reason) for p, reason in skipped)),
-        others=dict(others.most_common()),
-    )
+            folder.others[suffix or "no suffix"] += 1
+    return folder
 
 
 def by_name(listing: Listing) -> dict[str, list[str]]:
@@ -240,15 +354,6 @@ def _unusable(path: Path) -> str | None:
     if not (path.is_file() or path.is_dir()):
         return "is neither a file nor a folder"
     return None
-
-
-def _entries(folder: Path) -> list[Path]:
-    return [p for p in folder.iterdir() if not p.name.startswith(".")]
-
-
-def _holds(entries: list[Path], suffixes: tuple[str, ...]) -> int:
-    """Count the files among the entries that have one of the suffixes; links do not count."""
-    return sum(p.suffix.lower() in suffixes and p.is_file() for p in entries if not p.is_symlink())
 
 
 def _by_parts(path: str) -> list[tuple[list[tuple[int, str]], str]]:

@@ -174,6 +174,8 @@ class Manifest(BaseModel):
         dataset: name of the data set, e.g. "ucsd_ped2".
         root: folder that record paths are relative to; a relative one is made absolute.
         records: in the data set's own order.
+        unread: (relative path, reason) of what could not be read while a folder was listed: there
+            may be more videos. Not part of the digest, and not written with the manifest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -181,6 +183,7 @@ class Manifest(BaseModel):
     dataset: str
     root: str
     records: tuple[VideoRecord, ...]
+    unread: tuple[tuple[str, str], ...] = ()
 
     @field_validator("dataset")
     @classmethod

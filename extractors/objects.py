@@ -57,7 +57,7 @@ class ObjectsConfig(Config):
         crop_size: side of the crops (SSMTL, Sect. 3.1).
     """
 
-    detector: Literal["yolox", "yolov3", "yolov3_tiny", "boxes", "motion"] = "yolox"
+    detector: Literal["yolox", "boxes", "motion"] = "yolox"
     stride: PositiveInt = 1
     score: float = Field(default=CHOICES["yolox"].score, ge=0, le=1)
     overlap: float = Field(default=0.55, ge=0, le=1)

@@ -7,31 +7,27 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..data_manifests.errors import VadpipeError
 from ..detectors.base import Scores
 from .engine.progress import progress_bar, tell
 from .scores.columns import doubts_of
-from .scores.events import (
-    Calibration,
-    Event,
-    EventConfig,
-    EventError,
-    EventThresholds,
-    events_table,
-    find_events,
-)
+from .scores.events import Calibration, EventConfig, EventThresholds
 from .scores.folder import SCORE_VERSION, ScoreFolder, ScoreFolderError
 from .scores.frames import MetricsError
 from .scores.held_out import HeldOut, HeldOutError
 from .scores.joined import ScoreRows, join_rows
+from .scores.kept import own_and_other_parts
 from .scores.quantiles import QuantileMap
+from .scores.summary import write_summary
 from .store.failures import Failure, describe_failure
 from .store.keys import canonical_json, key_of
 
@@ -39,7 +35,6 @@ Method = Literal["sum", "max"]
 
 DETECTOR = "fusion"  # stands where other score folders name their detector
 QUANTILE = "quantile/"  # prefix of the column with a part's own quantiles
-ROW_GROUP = 1000  # videos whose rows and events are written together
 
 # What tells that two folders are about the same frames of the same footage.
 _SAME = ("content_id", "n_frames", "fps", "frame_start", "frame_stop")
@@ -56,7 +51,8 @@ class Fused:
 
     Attributes:
         out: the score folder.
-        videos: video ids with scores.
+        videos: video ids with scores, those of earlier fusions too.
+        kept: those of them that some part lacks now.
         events: found in all.
         failures: videos that could not be fused.
         warnings: why the threshold deserves little trust, or is missing.
@@ -64,6 +60,7 @@ class Fused:
 
     out: Path
     videos: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     events: int = 0
     failures: list[Failure] = field(default_factory=list)
     warnings: tuple[str, ...] = ()
@@ -168,12 +165,17 @@ def fuse_scores(
             tell(problem)
         videos = _common_videos(parts, done)
         folder.remove_metrics()
-        folder.keep_only(videos)
-        fusion = _Fusion(parts, method, key, folder, thresholds, config, done)
-        fusion.write(videos)
-        if not done.videos:
+        fused = _Fusion(parts, method, key, folder, done).write(videos)
+        if not fused:
             reasons = "; ".join(f"{f.video_id}: {f.message}" for f in done.failures[:5])
             raise FuseError(f"no video could be fused: {reasons}")
+        earlier, _ = own_and_other_parts(folder, videos, key)
+        rows = [(row["video_id"], partial(_as_it_is, row)) for row in (*fused, *earlier)]
+        names = ["score", *(f"{QUANTILE}{part.name}" for part in parts)]
+        found = write_summary(folder, DETECTOR, names, rows, thresholds, config, stage="fuse")
+        done.videos, done.events = found.videos, found.events
+        done.failures += found.failures
+        done.kept = [row["video_id"] for row in earlier if row["video_id"] in found.videos]
         folder.write_held_out(held_out)
         folder.write_failures(done.failures)
         folder.write_run(
@@ -308,6 +310,10 @@ def _combine(joined: ScoreRows, parts: Sequence[_Part], method: str) -> Scores:
     return Scores(joined.frame_start, joined.frame_stop, {"score": combined, **columns})
 
 
+def _as_it_is(row: Mapping[str, Any], part: pa.Table) -> Mapping[str, Any]:
+    return row
+
+
 @dataclass
 class _Fusion:
     """Writes the combined scores video by video; one that fails costs only itself."""
@@ -316,33 +322,21 @@ class _Fusion:
     method: str
     key: str
     folder: ScoreFolder
-    thresholds: EventThresholds | None
-    config: EventConfig
     done: Fused
 
-    def write(self, videos: Sequence[str]) -> None:
-        """Parts and tables; memory does not grow with the number of videos."""
-        columns = ["score", *(f"{QUANTILE}{part.name}" for part in self.parts)]
-        tables_of_all = self.folder.tables(DETECTOR, columns)
-        with tables_of_all as tables, progress_bar("fuse", len(videos)) as advance:
-            for first in range(0, len(videos), ROW_GROUP):
-                found: dict[str, list[Event]] = {}
-                rows: list[Mapping[str, Any]] = []
-                for video_id in videos[first : first + ROW_GROUP]:
-                    advance(1)
-                    try:
-                        row, events = self._fuse(video_id)
-                        tables.add_scores(self.folder.scores(video_id))
-                    except (FuseError, EventError, MetricsError, ScoreFolderError) as error:
-                        self.done.failures.append(describe_failure(video_id, "fuse", error))
-                        continue
-                    rows.append(row)
-                    found[video_id] = events
-                tables.add(rows, events_table(found))
-                self.done.videos += found
-                self.done.events += sum(map(len, found.values()))
+    def write(self, videos: Sequence[str]) -> list[Mapping[str, Any]]:
+        """Write the parts; returns the rows of the videos that were fused."""
+        rows = []
+        with progress_bar("fuse", len(videos)) as advance:
+            for video_id in videos:
+                advance(1)
+                try:
+                    rows.append(self._fuse(video_id))
+                except (FuseError, MetricsError, ScoreFolderError) as error:
+                    self.done.failures.append(describe_failure(video_id, "fuse", error))
+        return rows
 
-    def _fuse(self, video_id: str) -> tuple[Mapping[str, Any], list[Event]]:
+    def _fuse(self, video_id: str) -> Mapping[str, Any]:
         first, *others = (part.videos[video_id] for part in self.parts)
         for part, other in zip(self.parts[1:], others, strict=True):
             if differing := [name for name in _SAME if first[name] != other[name]]:
@@ -354,7 +348,7 @@ class _Fusion:
             join_rows([part.rows(video_id) for part in self.parts]), self.parts, self.method
         )
         flags = sorted({flag for row in (first, *others) for flag in row["flags"] or ()})
-        facts = {"n_frames": first["n_frames"], "fps": first["fps"], "flags": flags}
+        row = {**first, "flags": flags}
         stamp = canonical_json(
             {
                 "score_version": SCORE_VERSION,
@@ -363,19 +357,8 @@ class _Fusion:
                 "part": [first["frame_start"], first["frame_stop"]],
             }
         )
-        self.folder.write_scores(video_id, scores, stamp, facts)
-        if self.thresholds is None:
-            return {**first, "flags": flags}, []
-        events = find_events(
-            scores.frame_start,
-            scores.frame_stop,
-            scores.columns["score"],
-            first["fps"],
-            self.thresholds.high.value,
-            self.thresholds.low.value,
-            self.config,
-        )
-        return {**first, "flags": flags}, events
+        self.folder.write_scores(video_id, scores, stamp, row)
+        return row
 
 
 # ------------------------------------------------------------------------------- calibration

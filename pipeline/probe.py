@@ -43,7 +43,8 @@ def probe_files(
 ) -> Probed:
     """Probe the files of a manifest. Those known with the same size and time are not opened again.
 
-    A record without footage gets a row of kind "features", made from the manifest alone.
+    A record without footage gets a row of kind "features", made from the manifest alone. What could
+    not be read when the manifest was made is a failure too: there may be videos in it.
 
     Args:
         manifest:
@@ -62,10 +63,13 @@ def probe_files(
         n_fresh = _probe_new(tasks, cache, options, threads or cpu_count(), rows, failures)
         end_idle()  # extraction needs fewer processes
     order = {r.video_id: i for i, r in enumerate(manifest.records)}
+    failures.sort(key=lambda failure: order[failure.video_id])
+    unread = [
+        Failure("*", "list", "Unread", f"{Path(manifest.root) / path}: {reason}")
+        for path, reason in manifest.unread
+    ]
     return Probed(
-        dict(sorted(rows.items(), key=lambda item: order[item[0]])),
-        sorted(failures, key=lambda f: order[f.video_id]),
-        n_fresh,
+        dict(sorted(rows.items(), key=lambda item: order[item[0]])), [*unread, *failures], n_fresh
     )
 
 

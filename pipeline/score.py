@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from ..data_manifests.atomic import CannotWrite
 from ..data_manifests.record import Manifest, VideoRecord
@@ -31,27 +33,18 @@ from .models import (
     source_specs,
     specs_of_model,
 )
-from .scores.events import (
-    Calibration,
-    Event,
-    EventConfig,
-    EventError,
-    EventThresholds,
-    events_table,
-    find_events,
-)
-from .scores.folder import ScoreFolder, ScoreFolderError, stamp_of
-from .scores.frames import MetricsError
+from .scores.events import Calibration, EventConfig, EventThresholds
+from .scores.folder import ScoreFolder, stamp_of
+from .scores.kept import KeptParts, check_model, kept_parts, prune_parts
 from .scores.maps import covered_by_grids
 from .scores.outputs import checked_scores
-from .scores.video_tables import ColumnsError, video_row
+from .scores.summary import RowOf, write_summary
+from .scores.video_tables import described, video_row
 from .store.errors import StoreError
 from .store.failures import Failure, describe_failure
 from .store.feature_store import FeatureStore
 from .store.holdings import whole_videos
 from .store.probe_table import Probed
-
-ROW_GROUP = 1000  # videos whose rows and events are written together
 
 
 @dataclass
@@ -60,8 +53,10 @@ class Scored:
 
     Attributes:
         out: the score folder.
-        videos: video ids with scores.
+        videos: video ids with scores in the folder, those of earlier runs too.
         fresh: how many of them were scored by this run.
+        kept: those of them that the manifest does not list.
+        pruned: video ids whose results were deleted, as they are not in the manifest.
         extracted: shards that had to be written first.
         events: found in all.
         failures: videos that failed at any stage.
@@ -71,6 +66,8 @@ class Scored:
     out: Path
     videos: list[str] = field(default_factory=list)
     fresh: int = 0
+    kept: list[str] = field(default_factory=list)
+    pruned: list[str] = field(default_factory=list)
     extracted: int = 0
     events: int = 0
     failures: list[Failure] = field(default_factory=list)
@@ -91,14 +88,19 @@ def score_footage(
     keep_maps: bool = True,
     discard_features: bool = False,
     max_bytes: int | None = None,
+    replace_model: bool = False,
+    prune: bool = False,
+    prune_most: bool = False,
     command: str = "",
 ) -> Scored:
-    """Score the videos of a manifest with a trained model.
+    """Score the videos of a manifest with a trained model, and add them to a score folder.
 
     Writes one part for each video (at the detector's rate), its maps where the detector makes any,
     and at the end the tables of scores, videos, events and failures and the facts of the run, see
     `ScoreFolder`. A video is scored as soon as its features are whole. Parts and maps of the same
-    model and footage are kept; their features are not needed any more.
+    model and footage are kept; their features are not needed any more. So are those of videos that
+    the manifest does not list or whose files cannot be reached: the tables hold them too. Only
+    `prune` deletes results.
 
     Args:
         model:
@@ -130,6 +132,14 @@ def score_footage(
         max_bytes:
             Refuse to write a feature set of more bytes to the cache. It must be given if pixels
             have to be kept there.
+        replace_model:
+            Write over scores of another model, video by video; those of videos that are not listed
+            stay on the disk, but are in no table. Else such a folder is refused.
+        prune:
+            Delete the results of videos that are not in the manifest. Those that lie in a folder
+            that could not be read are kept.
+        prune_most:
+            Allow that these are more than half of the results.
         command:
             Noted in run.json.
 
@@ -140,7 +150,8 @@ def score_footage(
         StoreError: the model was trained on imported features that the cache does not have.
         ClusterError: the cluster cannot be used.
         CannotWrite: the disk is full or read-only; finished videos and shards are kept.
-        ScoreFolderError: another run writes to the same score folder.
+        ScoreFolderError: another run writes to the same score folder, it holds scores of another
+            model, or pruning would delete most of them.
     """
     engine, config = engine or Engine(), events or EventConfig()
     folder = ScoreFolder(out)
@@ -148,44 +159,47 @@ def score_footage(
         if problem is not None:
             tell(problem)
         detector, card = ModelFolder(model).load()
-        imported = imported_stores(card, cache)
+        check_model(folder, card["key"], replace=replace_model)
+        kept = kept_parts(folder, manifest, probed, card["key"], prune=prune, most=prune_most)
         detector.to(engine.own_device())
         specs = specs_of_model(card, weights=weights, settled=settled, cache=cache, engine=engine)
         done = Scored(out, failures=list(probed.failures))
-        contents = {row.content_id for row in probed.rows.values()}
-        scoring = _Scoring(detector, card, imported, contents, folder, keep_maps, done)
-        records = [r for r in manifest.records if r.video_id in probed.rows]
         rows = probed.rows
-        missing = [r for r in records if not scoring.is_current(r, rows[r.video_id])]
+        imported = imported_stores(card, cache)
+        scoring = _Scoring(detector, card, imported, rows, folder, keep_maps, done)
+        records = [r for r in manifest.records if r.video_id in rows]
         stores = stores_of(specs, cache)
-        ready, to_do = _ready_and_not(missing, rows, stores, engine)
-        scoring.score_all(ready, rows, stores)
-        place = folder.scratch if discard_features else cache
+        to_do = scoring.score_ready(records, rows, stores, engine)
         chain = partial(source_specs, card, weights=weights, cache=cache, engine=engine)
-        limit = sys.maxsize if discard_features else max_bytes
-        work = _Extraction(scoring, manifest, rows, specs, chain, cache, place, engine, limit)
+        scratch, limit = (folder.scratch, sys.maxsize) if discard_features else (cache, max_bytes)
+        work = _Extraction(scoring, manifest, rows, specs, chain, cache, scratch, engine, limit)
         extracted = work.run(to_do)
         shutil.rmtree(folder.scratch, ignore_errors=True)  # also of a run that was killed
         done.extracted = extracted.written
         done.failures += extracted.failures
         thresholds = Calibration.from_json(card["calibration"]).thresholds(config)
-        folder.remove_metrics()  # they are those of earlier scores
-        folder.keep_only(r.video_id for r in manifest.records)
-        _write_tables(folder, records, rows, detector, thresholds, config, done)
+        folder.remove_metrics([*scoring.fresh, *kept.goes], threshold=thresholds.high.value)
+        _prune(folder, kept, done)
+        _write_tables(folder, records, rows, kept, detector, thresholds, config, done)
         folder.write_held_out(ModelFolder(model).held_out())
         folder.write_failures(done.failures)
         folder.write_run(
             {
                 "dataset": manifest.dataset,
                 "manifest_digest": manifest.digest,
-                "videos": len(done.videos),
-                "failures": len(done.failures),
-                **_about_model(model, card, thresholds),
-                "events": config.model_dump(mode="json"),
+                **{n: len(getattr(done, n)) for n in ("videos", "failures", "kept")},
+                **_about_model(model, card, thresholds, config),
                 **_about_run(engine, command),
             }
         )
         return done
+
+
+def _prune(folder: ScoreFolder, kept: KeptParts, done: Scored) -> None:
+    for line in prune_parts(folder, kept):
+        tell(line)
+    done.pruned = list(kept.goes)
+    done.failures += kept.lost
 
 
 def _ready_and_not(
@@ -218,7 +232,7 @@ class _Scoring:
         detector: Detector[Any],
         card: Mapping[str, Any],
         imported: Sequence[FeatureStore],
-        contents: Collection[str],
+        rows: Mapping[str, ProbeRow],
         folder: ScoreFolder,
         keep_maps: bool,
         done: Scored,
@@ -226,11 +240,13 @@ class _Scoring:
         self._detector = detector
         self._key = card["key"]
         self._imported = imported
+        contents = {row.content_id for row in rows.values()}
         self._whole = {store.key: whole_videos(store, contents) for store in imported}
         self._covered = covered_by_grids(card["features"].values())
         self._folder = folder
         self._keep_maps = keep_maps
         self._done = done
+        self.fresh: list[str] = []
 
     def is_current(self, record: VideoRecord, row: ProbeRow) -> bool:
         """Whether the scores of a video are there already."""
@@ -244,19 +260,26 @@ class _Scoring:
         imported = checksums_of(self._imported, [row.content_id])
         return stamp_of(self._key, record, row, imported.get(row.content_id, []))
 
-    def score_all(
+    def score_ready(
         self,
         records: Sequence[VideoRecord],
         rows: Mapping[str, ProbeRow],
         stores: Sequence[FeatureStore],
-    ) -> None:
-        """Score videos whose features are whole."""
-        if not records:
-            return
-        with progress_bar("score", len(records)) as advance:
-            for record in records:
-                self.score_one(record, rows[record.video_id], stores)
-                advance(1)
+        engine: Engine,
+    ) -> list[VideoRecord]:
+        """Score the videos that lack scores and have features.
+
+        Returns:
+            Those that lack scores and features.
+        """
+        missing = [r for r in records if not self.is_current(r, rows[r.video_id])]
+        ready, others = _ready_and_not(missing, rows, stores, engine)
+        if ready:
+            with progress_bar("score", len(ready)) as advance:
+                for record in ready:
+                    self.score_one(record, rows[record.video_id], stores)
+                    advance(1)
+        return others
 
     def score_one(self, record: VideoRecord, row: ProbeRow, stores: Sequence[FeatureStore]) -> None:
         """Score a video whose features are whole.
@@ -274,15 +297,17 @@ class _Scoring:
             scores = checked_scores(self._detector, self._detector.score(bag))
             features = sources[0].read(row.content_id)
             flags = sorted({*row.flags, *features.flags})
+            facts = {"n_frames": features.n_frames, "fps": features.fps, "flags": flags}
             self._folder.write_scores(
                 video_id,
                 scores,
                 self._stamp(record, row),
-                {"n_frames": features.n_frames, "fps": features.fps, "flags": flags},
+                described(record, row, facts),
                 keep_maps=self._keep_maps,
                 covered=self._covered,
             )
             self._done.fresh += 1
+            self.fresh.append(video_id)
         except CannotWrite:
             raise
         except Exception as error:  # one bad video never stops a run
@@ -412,45 +437,31 @@ def _write_tables(
     folder: ScoreFolder,
     records: Sequence[VideoRecord],
     rows: Mapping[str, ProbeRow],
+    kept: KeptParts,
     detector: Detector[Any],
     thresholds: EventThresholds,
     config: EventConfig,
     done: Scored,
 ) -> None:
-    """Write the tables of scores, videos and events in one pass over the parts.
-
-    Rows are in manifest order. Scores get a row group for each video, the others one for
-    `ROW_GROUP` videos, so memory does not grow with the number of videos.
-    """
+    """Write the tables of all parts: those that are listed in manifest order, then the others."""
     done.warnings = tuple(thresholds.to_json()["warnings"])
     failed = {failure.video_id for failure in done.failures}
-    records = [record for record in records if record.video_id not in failed]
-    with folder.tables(detector.name, detector.columns) as tables:
-        for first in range(0, len(records), ROW_GROUP):
-            found: dict[str, list[Event]] = {}
-            videos: list[dict[str, Any]] = []
-            for record in records[first : first + ROW_GROUP]:
-                try:
-                    part = folder.scores(record.video_id)
-                    video = video_row(record, rows[record.video_id], part)
-                    found[record.video_id] = find_events(
-                        part["frame_start"].to_numpy(),
-                        part["frame_stop"].to_numpy(),
-                        part["score"].to_numpy(),
-                        video["fps"],
-                        thresholds.high.value,
-                        thresholds.low.value,
-                        config,
-                    )
-                    tables.add_scores(part)
-                except (ColumnsError, EventError, MetricsError, ScoreFolderError) as error:
-                    found.pop(record.video_id, None)
-                    done.failures.append(describe_failure(record.video_id, "score", error))
-                    continue
-                videos.append(video)
-            tables.add(videos, events_table(found))
-            done.videos += [video["video_id"] for video in videos]
-            done.events += sum(map(len, found.values()))
+    videos: list[tuple[str, RowOf]] = [
+        (record.video_id, partial(video_row, record, rows[record.video_id]))
+        for record in records
+        if record.video_id not in failed
+    ]
+    videos += [(row["video_id"], partial(_as_it_is, row)) for row in kept.rows]
+    summary = write_summary(
+        folder, detector.name, detector.columns, videos, thresholds, config, stage="score"
+    )
+    done.videos, done.events = summary.videos, summary.events
+    done.failures += summary.failures
+    done.kept = [video_id for video_id in summary.videos if video_id in kept.unlisted]
+
+
+def _as_it_is(row: Mapping[str, Any], part: pa.Table) -> Mapping[str, Any]:
+    return row
 
 
 def _about_run(engine: Engine, command: str) -> dict[str, Any]:
@@ -464,12 +475,13 @@ def _about_run(engine: Engine, command: str) -> dict[str, Any]:
 
 
 def _about_model(
-    model: Path, card: Mapping[str, Any], thresholds: EventThresholds
+    model: Path, card: Mapping[str, Any], thresholds: EventThresholds, config: EventConfig
 ) -> dict[str, Any]:
-    """What run.json says of the model and its thresholds."""
+    """What run.json says of the model, its thresholds and events."""
     kept = ("n_rows", "n_videos", "method", "warnings")
     calibration = {k: card["calibration"][k] for k in kept if k in card["calibration"]}
     return {
         "model": {"folder": str(model), **ModelFolder(model).describe()},
         "threshold": {**thresholds.to_json(), "calibration": calibration},
+        "events": config.model_dump(mode="json"),
     }

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from ..base import Precision
-from ..networks import yolo as yolo_network
 from ..networks import yolox as yolox_network
-from ..networks.darknet import Darknet
 from ..weights.cards import ResolvedWeights, Weights
 from . import boxes_file
 from .contract import ObjectDetector
 from .motion import Motion, MotionSettings
-from .yolo import Yolo
 from .yolox import Yolox
 
 
@@ -81,29 +77,8 @@ def _yolox(request: Request) -> ObjectDetector:
     return Yolox(request.needed(), request.score, request.tile_scale)
 
 
-def _darknet(build: Callable[[], Darknet], request: Request) -> ObjectDetector:
-    weights, tiles = request.needed(), request.tile_scale
-    return Yolo(build, weights, request.precision, request.score, tiles)
-
-
 CHOICES: dict[str, Choice] = {
     "yolox": Choice(_yolox, yolox_network.CARDS, score=0.3, flops=1.08e9, tiles=True),
-    "yolov3": Choice(
-        partial(_darknet, yolo_network.build_yolov3),
-        yolo_network.CARDS,
-        score=0.5,
-        flops=65.9e9,
-        tiles=True,
-        torch=True,
-    ),
-    "yolov3_tiny": Choice(
-        partial(_darknet, yolo_network.build_yolov3_tiny),
-        yolo_network.TINY_CARDS,
-        score=0.3,
-        flops=5.6e9,
-        tiles=True,
-        torch=True,
-    ),
     "boxes": Choice(_boxes, boxes_file.CARDS),
     "motion": Choice(_motion, masks=True, knows_classes=False),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,6 @@ from .options import (
     cache_option,
     device_option,
     echo,
-    engine_options,
-    finish,
     json_option,
     open_target,
     probe_options,
@@ -27,7 +24,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..engine.settings import Engine, ProbeOptions
+    from ..engine.settings import ProbeOptions
 
 
 @click.command()
@@ -135,198 +132,6 @@ def train(
         if seeds > 1 and not done.draws:
             tell(f"{detector} draws nothing at random here: one model stands for all seeds")
             break
-
-
-@click.command()
-@click.argument("model")
-@click.argument("target", type=ANY)
-@click.option("-o", "--out", type=OUT, required=True, metavar="DIR", help="Score folder to write.")
-@click.option(
-    "--split",
-    metavar="NAME",
-    help="Split of the manifest to score. Without it test if the manifest has that, else all.",
-)
-@click.option(
-    "--quantile",
-    type=float,
-    default=0.99,
-    metavar="Q",
-    help="The threshold is this quantile of the normal scores kept with the model.",
-)
-@click.option(
-    "--weights",
-    multiple=True,
-    metavar="[SLOT=]FILE",
-    help="Weights file of the extractor; needed if the model was trained with a file of yours. "
-    "SLOT= says for which network if it has several.",
-)
-@click.option("--no-maps", is_flag=True, help="Write no score maps, so no heat-maps either.")
-@click.option(
-    "--discard-features",
-    is_flag=True,
-    help="Delete the features of a video as soon as it is scored.",
-)
-@click.option(
-    "--max-bytes",
-    type=int,
-    metavar="N",
-    help="Refuse to run if a feature set would take more than N bytes; needed where features are "
-    "computed from pixels that are kept, unless features are discarded.",
-)
-@engine_options
-@probe_options
-@cache_option
-def score(
-    model: str,
-    target: Path,
-    out: Path,
-    split: str | None,
-    quantile: float,
-    weights: tuple[str, ...],
-    no_maps: bool,
-    discard_features: bool,
-    max_bytes: int | None,
-    engine: Engine,
-    probing: ProbeOptions,
-    cache: Path,
-) -> None:
-    """Score a video, a folder or a manifest; what is missing is extracted first.
-
-    MODEL is a model folder, or the first letters of its name in the cache. TARGET is a manifest,
-    or footage: a video or a folder.
-
-    Writes scores.parquet, events.parquet and report.html. A second run scores what is new.
-
-    \b
-    Example:
-        vadpipe score MODEL some.mp4 -o out
-        vadpipe score MODEL /archive -o out --discard-features
-    """
-    from ...extractors.weights.slots import parse_choice
-    from ..evaluate import evaluate_if_labelled
-    from ..models import ModelFolder
-    from ..probe import probe_files
-    from ..report.stage import write_report
-    from ..score import score_footage
-    from ..scores.events import EventConfig
-    from ..scores.folder import ScoreFolder
-    from ..tables.metrics import metrics_lines
-
-    listed = open_target(target, split)
-    probed = probe_files(listed, cache, probing)
-    release = min(EventConfig().release_quantile, quantile)
-    done = score_footage(
-        ModelFolder.find(cache, model).path,
-        listed,
-        probed,
-        out,
-        cache,
-        engine=engine,
-        events=EventConfig(quantile=quantile, release_quantile=release),
-        weights=parse_choice(weights),
-        keep_maps=not no_maps,
-        discard_features=discard_features,
-        max_bytes=max_bytes,
-        command=" ".join(sys.argv),
-    )
-    measured, failures = evaluate_if_labelled(out, listed)
-    put(f"{len(done.videos)} videos scored ({done.fresh} new), {done.events} events")
-    for warning in done.warnings:
-        put(f"threshold: {warning}")
-    for line in metrics_lines(measured) if measured is not None else ():
-        put(line)
-    put(str(write_report(out, manifest=listed)))
-    finish([*done.failures, *failures], ScoreFolder(out).failures_file)
-
-
-@click.command()
-@click.argument("scores", nargs=-1, required=True, type=FOLDER)
-@click.option("-o", "--out", type=OUT, required=True, metavar="DIR", help="Score folder to write.")
-@click.option(
-    "--weight",
-    "weights",
-    multiple=True,
-    metavar="NAME=W",
-    help="Weight of a score folder in the sum, by the last name of its path; 1 without it. May be "
-    "repeated.",
-)
-@click.option(
-    "--method",
-    type=click.Choice(["sum", "max"]),
-    default="sum",
-    help="sum: the weighted mean of the quantiles; max: the largest of them.",
-)
-@click.option(
-    "--column",
-    "columns",
-    multiple=True,
-    metavar="NAME=COLUMN",
-    help="Score column of a score folder that is used instead of score. May be repeated.",
-)
-@click.option(
-    "--quantile",
-    type=float,
-    default=0.99,
-    metavar="Q",
-    help="The threshold is this quantile of the combined normal scores.",
-)
-def fuse(
-    scores: tuple[Path, ...],
-    out: Path,
-    weights: tuple[str, ...],
-    method: Any,
-    columns: tuple[str, ...],
-    quantile: float,
-) -> None:
-    """Combine score folders of the same footage into one.
-
-    SCORES are score folders, one for each model. Every score is replaced by its quantile among the
-    normal scores that its model held out, so that scales do not matter.
-
-    \b
-    Example:
-        vadpipe fuse out-knn out-rtfm -o out-both --weight out-knn=2
-        vadpipe fuse out-seed0 out-seed1 out-seed2 -o out-all --method max
-    """
-    from ..fuse import fuse_scores
-    from ..report.stage import write_report
-    from ..scores.events import EventConfig
-    from ..scores.folder import ScoreFolder
-
-    done = fuse_scores(
-        scores,
-        out,
-        weights={name: _number(name, value) for name, value in _pairs(weights).items()},
-        method=method,
-        columns=_pairs(columns),
-        events=EventConfig(
-            quantile=quantile, release_quantile=min(EventConfig().release_quantile, quantile)
-        ),
-        command=" ".join(sys.argv),
-    )
-    put(f"{len(done.videos)} videos fused, {done.events} events")
-    for warning in done.warnings:
-        put(f"threshold: {warning}")
-    put(str(write_report(out)))
-    finish(done.failures, ScoreFolder(out).failures_file)
-
-
-def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
-    """NAME=VALUE texts as a table."""
-    pairs = {}
-    for text in texts:
-        name, sign, value = text.rpartition("=")
-        if not (sign and name and value):
-            raise click.UsageError(f"{text!r} is not NAME=VALUE")
-        pairs[name] = value
-    return pairs
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise click.UsageError(f"the weight of {name} is {text!r}, not a number") from None
 
 
 @click.command()

@@ -10,6 +10,7 @@ import click
 from .options import (
     ANY,
     OUT,
+    PARTLY,
     cache_option,
     corrupt_option,
     echo,
@@ -76,6 +77,7 @@ def manifest(
         vadpipe manifest ucsd_ped2 /data/UCSDped2 -o ped2.parquet
     """
     from ...data_manifests.table import write_manifest
+    from ..engine.progress import tell
     from ..run.config import parse_settings
     from ..run.manifests import build_manifest
 
@@ -87,6 +89,10 @@ def manifest(
     made = build_manifest(dataset, root, options)
     write_manifest(made, out)
     put(f"{out}: {len(made.records)} records of {dataset}")
+    for path, reason in made.unread:
+        tell(f"{Path(made.root) / path}: {reason}")
+    if made.unread:
+        raise click.exceptions.Exit(PARTLY)
 
 
 @click.command()

@@ -155,6 +155,7 @@ def _score(task: NodeTask) -> Done:
         events=config.score.events,
         settled=list(resolved.specs.values()),
         max_bytes=config.max_bytes,
+        replace_model=True,  # a recipe that was changed writes over its own scores
         command="vadpipe run",
     )
     line = f"{len(done.videos)} videos scored, {done.events} events"

@@ -11,7 +11,7 @@ import fcntl
 import json
 import math
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +20,9 @@ from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ...data_manifests.atomic import write_table, write_text
-from ...data_manifests.errors import VadpipeError
+from ...data_manifests.atomic import write_text
 from ...data_manifests.record import VideoRecord
 from ...data_manifests.stored import DamagedFile, read_json
 from ...detectors.base import Scores
@@ -35,18 +33,16 @@ from ..store.keys import canonical_json
 from .events import EVENT_SCHEMA
 from .held_out import FILE, HeldOut
 from .maps import ScoreMaps, Share, maps_stamp, open_maps, write_maps
+from .part import ScoreFolderError, part_metadata, read_columns, read_part, write_part
 from .regions import read_regions, regions_stamp, write_regions
-from .video_tables import SCORE_SCHEMA, VIDEO_SCHEMA, Tables, growing
+from .video_tables import SCORE_SCHEMA, VIDEO_SCHEMA, Tables, facts_of, growing
+
+__all__ = ["PAGE", "SCORE_VERSION", "ScoreFolder", "ScoreFolderError", "stamp_of"]
 
 SCORE_VERSION = 2
 PAGE = "report.html"
-_ROW = ("video_id", "frame_start", "frame_stop")
 _METRICS = "metrics-"  # prefix of the metrics of other columns than score
 _TABLES = ".tables-"  # prefix of the folders in which tables grow
-
-
-class ScoreFolderError(VadpipeError, ValueError):
-    """A score folder is in use, incomplete or damaged; the message says what to do."""
 
 
 def stamp_of(key: str, record: VideoRecord, row: ProbeRow, imported: Sequence[str]) -> str:
@@ -149,8 +145,8 @@ class ScoreFolder:
         if not part.is_file():
             return False
         try:
-            metadata = pq.read_schema(part).metadata or {}
-        except (pa.ArrowException, OSError):
+            metadata = part_metadata(part)
+        except ScoreFolderError:
             return False  # damaged: it is written again
         if metadata.get(b"vadpipe") != stamp.encode():
             return False
@@ -182,7 +178,8 @@ class ScoreFolder:
             stamp:
                 See `stamp_of`.
             facts:
-                n_frames, fps and flags: the features may be deleted before the tables are written.
+                The row of `VIDEO_SCHEMA`, or at least n_frames, fps and flags. The features may be
+                deleted before the tables are written, and later runs may not list the video.
             keep_maps:
                 Write the maps too.
             covered:
@@ -196,20 +193,31 @@ class ScoreFolder:
         kept = scores if keep_maps else replace(scores, maps={})
         write_maps(self._maps_path(video_id), kept, stamp, covered or {})
         write_regions(self._regions_path(video_id), scores.regions, stamp)
-        columns: dict[str, Any] = {
-            "video_id": pa.array([video_id] * len(scores.frame_start), pa.string()),
-            "frame_start": np.asarray(scores.frame_start, np.int64),
-            "frame_stop": np.asarray(scores.frame_stop, np.int64),
-            **{name: np.asarray(values, np.float64) for name, values in scores.columns.items()},
-        }
-        metadata = {"vadpipe": stamp, "maps": str(len(scores.maps)), "video": json.dumps(facts)}
-        if scores.regions is not None:
-            metadata["regions"] = str(scores.regions.num_rows)
-        table = pa.table(columns).replace_schema_metadata(metadata)
-        write_table(self._part_path(video_id), table)
+        write_part(self._part_path(video_id), video_id, scores, stamp, facts)
+
+    def video_ids(self) -> list[str]:
+        """The videos that have a part, in no order."""
+        return [path.stem for path in self._parts.glob("*.parquet")]
+
+    def stamp(self, video_id: str) -> str:
+        """What the part of a video is made of, see `stamp_of`.
+
+        Raises:
+            ScoreFolderError: it is missing or damaged.
+        """
+        return part_metadata(self._part_path(video_id)).get(b"vadpipe", b"").decode()
+
+    def facts(self, video_id: str) -> dict[str, Any]:
+        """What `write_scores` was told of a video.
+
+        Raises:
+            ScoreFolderError: its part is missing or damaged.
+            DamagedFile: it says nothing of the video.
+        """
+        return facts_of(part_metadata(self._part_path(video_id)))
 
     def keep_only(self, videos: Iterable[str]) -> None:
-        """Delete parts, maps and regions of all other videos: they would be read as results."""
+        """Delete parts, maps and regions of all other videos; nothing else deletes results."""
         kept = set(videos)
         for path in self._files_of_videos():
             if path.stem not in kept:
@@ -228,19 +236,7 @@ class ScoreFolder:
             ScoreFolderError: they are missing or damaged or lack the column, or the id is not a
                 file name.
         """
-        path = self._part_path(video_id)
-        if not path.is_file():
-            raise ScoreFolderError(f"{path} is missing: run score again")
-        cure = "delete it and run score again"  # its stamp may be right
-        table = _read_table(path, ("frame_start", "frame_stop", "score"), cure)
-        if not table.num_rows:
-            raise ScoreFolderError(f"{path} has no scores: {cure}")
-        known = [name for name in table.column_names if name not in _ROW]
-        if column not in known:
-            raise ScoreFolderError(
-                f"{path} has no score column {column!r}; it has: {', '.join(known)}"
-            )
-        return table
+        return read_part(self._part_path(video_id), column)
 
     def maps(self, video_id: str) -> ScoreMaps | None:
         """The maps of a video; None where it has none.
@@ -359,7 +355,7 @@ class ScoreFolder:
 
     def _rows(self, path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
         self._needs(path)
-        rows: list[dict[str, Any]] = _read_table(path, schema.names).to_pylist()
+        rows: list[dict[str, Any]] = read_columns(path, tuple(schema.names)).to_pylist()
         return rows
 
     # -- run and metrics -----------------------------------------------------------------------
@@ -419,10 +415,35 @@ class ScoreFolder:
         """Write what evaluate measured of a score column."""
         write_text(self.metrics_of(column), json.dumps(values, indent=1))
 
-    def remove_metrics(self) -> None:
-        """Delete the metrics: the scores are others now."""
+    def remove_metrics(
+        self, of: Collection[str] | None = None, *, threshold: float | None = None
+    ) -> None:
+        """Delete metrics whose scores are others now.
+
+        Args:
+            of:
+                Only metrics that one of these videos is part of; None deletes all.
+            threshold:
+                Of the scores now; if the run had another, all metrics are deleted.
+        """
+        if of is not None and not self._has_threshold(threshold):
+            of = None
         for path in (self.metrics_file, *self.path.glob(f"{_METRICS}*.json")):
-            path.unlink(missing_ok=True)
+            if of is None or not self._measured(path).isdisjoint(of):
+                path.unlink(missing_ok=True)
+
+    def _has_threshold(self, value: float | None) -> bool:
+        try:
+            return self.threshold() == value
+        except ScoreFolderError:  # there is no whole run: nothing says what metrics are of
+            return False
+
+    def _measured(self, path: Path) -> set[str]:
+        if not path.is_file():
+            return set()
+        rows = self._json(path, "delete it and run evaluate again").get("videos")
+        rows = rows if isinstance(rows, list) else []
+        return {str(row.get("video_id")) for row in rows if isinstance(row, dict)}
 
     def metrics(self, column: str = "score") -> dict[str, Any] | None:
         """What `write_metrics` wrote; None before the column was evaluated.
@@ -457,19 +478,3 @@ def _inside(folder: Path, video_id: str, suffix: str) -> Path:
             f"video id {video_id!r} is not a file name: this folder was not written by score"
         )
     return path
-
-
-def _read_table(path: Path, columns: Sequence[str], cure: str = "run score again") -> pa.Table:
-    """A table with at least these columns.
-
-    Raises:
-        ScoreFolderError: the file cannot be read, or has other columns.
-    """
-    try:
-        table = pq.ParquetFile(path).read()  # a file, never a data set: folder names are no columns
-    except (pa.ArrowException, OSError) as error:
-        raise ScoreFolderError(f"{path} is damaged ({error}): {cure}") from error
-    missing = [name for name in columns if name not in table.column_names]
-    if missing:
-        raise ScoreFolderError(f"{path} has no column {', '.join(missing)}: {cure}")
-    return table

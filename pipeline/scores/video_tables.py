@@ -81,34 +81,62 @@ class Tables:
         self._events(events)
 
 
-def video_row(record: VideoRecord, row: ProbeRow, part: pa.Table) -> dict[str, Any]:
-    """The row of a video in the table of videos, from its part (see `ScoreFolder.scores`)."""
-    facts = video_facts(part)
+def described(record: VideoRecord, row: ProbeRow, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a video in the table of videos.
+
+    Args:
+        record:
+            The video.
+        row:
+            Its file.
+        facts:
+            n_frames, fps and flags, as the features of the video say; other keys are not used.
+    """
     start, stop = record.frame_range(facts["n_frames"])
     return {
         **{name: getattr(row, name) for name in _ROW_FIELDS},
-        **facts,
+        **{name: facts[name] for name in ("n_frames", "fps", "flags")},
         "video_id": record.video_id,
         "frame_start": start,
         "frame_stop": stop,
     }
 
 
-def video_facts(part: pa.Table) -> dict[str, Any]:
-    """n_frames, fps and flags of a video, as its part states them (see `ScoreFolder.scores`).
+def video_row(record: VideoRecord, row: ProbeRow, part: pa.Table) -> dict[str, Any]:
+    """The row of a video in the table of videos, from its part (see `ScoreFolder.scores`)."""
+    return described(record, row, facts_of(part.schema.metadata or {}))
+
+
+def facts_of(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """What a part states of its video: n_frames, fps, flags; if it is newer than 0.1, its row.
+
+    Args:
+        metadata:
+            Of the part.
 
     Raises:
-        DamagedFile: it states none, or what no video has.
+        DamagedFile: it states nothing, or what no video has.
     """
-    facts = parse_json((part.schema.metadata or {}).get(b"video", b""), "a part of the scores")
+    facts = parse_json(metadata.get(b"video", b""), "a part of the scores")
     try:
         n_frames, fps, flags = (facts[name] for name in ("n_frames", "fps", "flags"))
         good = isinstance(n_frames, int) and 0 <= n_frames < 1 << 62 and 0 < fps < math.inf
         if not good or not all(isinstance(flag, str) for flag in flags):
             raise ValueError("no video has such facts")
+        more = {} if "content_id" not in facts else _whole_row(facts)
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFile(f"the facts in a part of the scores are damaged ({error})") from error
-    return {"n_frames": n_frames, "fps": float(fps), "flags": list(flags)}
+    return {**more, "n_frames": n_frames, "fps": float(fps), "flags": list(flags)}
+
+
+def _whole_row(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of `VIDEO_SCHEMA` in the facts of a part."""
+    row: dict[str, Any] = pa.Table.from_pylist([dict(facts)], schema=VIDEO_SCHEMA).to_pylist()[0]
+    if any(value is None for value in row.values()):
+        raise ValueError("a value is missing")
+    if not 0 <= row["frame_start"] <= row["frame_stop"]:
+        raise ValueError("no video has such frames")
+    return row
 
 
 @contextmanager

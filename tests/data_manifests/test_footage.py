@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.synthetic import write_footage
-from vadpipe.data_manifests.footage import build, by_name, find_footage, locate, safe_id
+from vadpipe.data_manifests.footage import (
+    NothingFound,
+    build,
+    by_name,
+    find_footage,
+    locate,
+    safe_id,
+)
 from vadpipe.data_manifests.record import ID_LENGTH, ManifestError, VideoRecord
 
 
@@ -260,3 +267,62 @@ def test_videos_of_a_data_set_are_located(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"lacks footage of 12 videos: v00, .*, v09 and 2 more"):
         locate(listing, wanted)
     assert locate(listing, wanted, subset=True) == {"a": "deep/er/a.mp4"}
+
+
+@pytest.mark.parametrize(
+    "footage",
+    [
+        ("cam1/a.mp4", "cam2/b.mp4"),
+        ("cam1/2024/05/a.mp4",),
+        ("cam1/0.jpg", "cam1/1.jpg", "cam1/2.jpg"),
+        ("cam1/x/0.jpg", "cam1/x/1.jpg", "cam1/x/2.jpg", "cam1/x/3.jpg"),
+    ],
+)
+def test_stray_pictures_hide_no_footage(
+    tmp_path: Path, footage: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, *footage)
+    before = find_footage(tmp_path).videos
+    touch(tmp_path, "a.png", "b.png")
+    after = find_footage(tmp_path)
+    assert after.videos == before and after.root == tmp_path
+    reason = "its 2 pictures are no video: footage lies in its subfolders"
+    assert after.skipped == ((".", reason),)
+    build(tmp_path)
+    assert reason in caplog.text
+
+
+def test_pictures_may_hide_what_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.png", "b.png", "locked/b.mp4")
+    plain = Path.iterdir
+
+    def iterdir(self: Path) -> object:
+        if self.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return plain(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    listing = find_footage(tmp_path)
+    assert listing.videos == ()
+    assert listing.unread == (("locked", "cannot be read: Permission denied"),)
+    with pytest.raises(NothingFound) as found:
+        build(tmp_path)
+    assert dict(found.value.manifest.unread).keys() == {"locked", "."}
+    touch(tmp_path, "a.mp4")
+    assert build(tmp_path).unread == listing.unread
+
+
+def test_more_pictures_than_the_masks_below_them_are_a_video(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"clip/{i}.jpg" for i in range(3)), *(f"clip/gt/{i}.png" for i in range(3)))
+    assert ids(tmp_path) == ["clip"]
+
+
+def test_a_deep_tree_of_pictures_is_listed(tmp_path: Path) -> None:
+    """Each folder has two pictures; the deepest has a video."""
+    deep = "/".join(["d"] * 300)
+    touch(tmp_path, f"{deep}/a.mp4")
+    for depth in range(300):
+        touch(tmp_path, *("/".join(["d"] * depth + [name]) for name in ("0.png", "1.png")))
+    assert [r.path for r in build(tmp_path).records] == [f"{deep}/a.mp4"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -181,6 +182,24 @@ def test_a_video_that_one_part_lacks_is_a_failure(two: Any, tmp_path: Path) -> N
     assert (row["video_id"], row["stage"], row["error"]) == ("w", "fuse", "FuseError")
     assert "has no scores of it (broken file)" in row["message"]
     assert list((tmp_path / "o" / "scores").iterdir()) == [tmp_path / "o" / "scores" / "v.parquet"]
+
+
+def test_what_was_fused_earlier_stays(two: Any, tmp_path: Path) -> None:
+    """A part has lost a video since: the tables still have it, and it is a failure."""
+    before = fused(fuse_scores(two, tmp_path / "o"))
+    tables = [pq.read_table(tmp_path / "o" / f"{n}.parquet") for n in ("scores", "events")]
+    write_score_folder(
+        two[1],
+        {"v": rows(SCORES["v"].columns["score"][::-1])},
+        changed(NORMAL, lambda s: s[::-1]),
+    )
+    done = fuse_scores(two, tmp_path / "o")
+    assert done.kept == ["w"] and fused(done) == before
+    assert [(f.video_id, f.stage) for f in done.failures] == [("w", "fuse")]
+    assert [pq.read_table(tmp_path / "o" / f"{n}.parquet") for n in ("scores", "events")] == tables
+    other = fuse_scores(two, tmp_path / "o", method="max")
+    assert other.videos == ["v"] and not other.kept, "that was another fusion"
+    assert (tmp_path / "o" / "scores" / "w.parquet").is_file()
 
 
 def test_a_damaged_part_and_other_footage_are_failures(two: Any, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.models import ModelFolder, specs_of_model
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.score import Scored, score_footage
+from vadpipe.pipeline.scores import summary
 from vadpipe.pipeline.scores.events import Calibration, EventConfig, find_events
 from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError
 from vadpipe.pipeline.store.keys import canonical_json, key_of
@@ -196,11 +197,78 @@ def test_new_files_in_a_folder_are_scored_and_the_old_ones_are_not(
     assert {name: time for name, time in archive.parts().items() if name in old} == old
     archive.score(tmp_path / "at once")
     assert tables(archive.out) == tables(tmp_path / "at once")
-    # what is no longer there is no result
+
+
+def test_results_of_files_that_are_gone_stay_until_they_are_pruned(archive: Archive) -> None:
+    first = archive.score()
+    whole, parts = tables(archive.out), archive.parts()
+    gone = [archive.sources[number].name for number in (0, 2)]
+    for name in gone:
+        (archive.root / name).unlink()
+    second = archive.score()
+    assert second.fresh == 0 and not second.failures and archive.parts() == parts
+    assert second.kept == gone and sorted(second.videos) == sorted(first.videos)
+    for table, before in zip(tables(archive.out)[:3], whole[:3], strict=True):
+        order = [("video_id", "ascending"), ("frame_start", "ascending")]
+        assert table.sort_by(order) == before.sort_by(order)
+    third = archive.score(prune=True)
+    assert third.pruned == gone and not third.kept and len(third.videos) == N - 2
+    assert set(archive.parts()) == set(third.videos)
+    assert not set(gone) & set(tables(archive.out)[0]["video_id"].to_pylist())
+
+
+def test_another_target_adds_to_a_score_folder(made: tuple[Path, Path], tmp_path: Path) -> None:
+    """All tables are those of one run over both, but for their order."""
+    both, other = Archive(made, tmp_path), tmp_path / "other"
+    both.add(0, 1, 2)
+    other.mkdir()
+    shutil.move(both.root / both.sources[1].name, other)
+    both.score()
+    listed = footage.build(other)
+    probed = probe_files(listed, both.cache)
+    done = score_footage(both.model, listed, probed, both.out, both.cache)
+    assert (done.fresh, len(done.videos), len(done.kept)) == (1, 3, 2) and not done.failures
+    shutil.move(other / both.sources[1].name, both.root)
+    both.score(tmp_path / "at once")
+    order = [("video_id", "ascending"), ("frame_start", "ascending")]
+    for table, expected in zip(tables(both.out)[:3], tables(tmp_path / "at once")[:3], strict=True):
+        names = [name for name in table.column_names if name != "path"]
+        assert table.sort_by(order).select(names) == expected.select(names)
+
+
+def test_scores_of_another_model_are_not_mixed(archive: Archive, tmp_path: Path) -> None:
+    archive.score()
+    before, parts = tables(archive.out), archive.parts()
+    own, archive.model = archive.model, tmp_path / "model"
+    shutil.copytree(own, archive.model)
+    card = json.loads((archive.model / "config.json").read_text("utf-8"))
+    card["key"] = "0" * 64
+    (archive.model / "config.json").write_text(json.dumps(card), "utf-8")
+    for _ in range(2):
+        with pytest.raises(ScoreFolderError, match="scores of another model"):
+            archive.score()
+        assert tables(archive.out) == before and archive.parts() == parts
+        (archive.out / "run.json").unlink(missing_ok=True)  # the parts alone say it too
     (archive.root / archive.sources[0].name).unlink()
-    third = archive.score()
-    assert third.fresh == 0 and len(third.videos) == 3
-    assert archive.sources[0].name not in archive.parts()
+    done = archive.score(replace_model=True)
+    assert (done.fresh, len(done.videos), done.kept) == (N - 1, N - 1, [])
+    assert set(archive.parts()) == set(parts), "in no table, but not deleted"
+
+
+def test_metrics_stay_while_their_scores_do(archive: Archive) -> None:
+    done = archive.score()
+    folder = ScoreFolder(archive.out)
+    measured = {"videos": [{"video_id": done.videos[0]}]}
+    folder.write_metrics(measured)
+    (archive.root / archive.sources[1].name).unlink()
+    archive.score()
+    assert folder.metrics() == measured
+    archive.score(events=EventConfig(quantile=0.4, release_quantile=0.3))
+    assert folder.metrics() is None, "false alarms are counted at the threshold"
+    folder.write_metrics(measured)
+    (archive.out / "scores" / f"{done.videos[0]}.parquet").unlink()
+    archive.score(events=EventConfig(quantile=0.4, release_quantile=0.3))
+    assert folder.metrics() is None
 
 
 def test_videos_are_scored_while_others_are_still_to_be_decoded(
@@ -253,10 +321,10 @@ def test_columns_that_are_not_declared_are_failures_of_videos(
 def test_tables_say_what_the_parts_say(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     """With more videos than are written at a time."""
     config = EventConfig(quantile=0.4, release_quantile=0.3, min_seconds=0, merge_seconds=0)
-    monkeypatch.setattr(score_stage, "ROW_GROUP", 2)
+    monkeypatch.setattr(summary, "ROW_GROUP", 2)
     done = archive.score(events=config)
     few = tables(archive.out)
-    monkeypatch.setattr(score_stage, "ROW_GROUP", 1000)
+    monkeypatch.setattr(summary, "ROW_GROUP", 1000)
     archive.score(events=config)
     assert tables(archive.out) == few
     scores, videos, events = (table.to_pylist() for table in few[:3])
@@ -290,7 +358,7 @@ def test_tables_say_what_the_parts_say(archive: Archive, monkeypatch: pytest.Mon
 
 
 def test_a_row_group_is_a_video_or_many(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score_stage, "ROW_GROUP", 2)
+    monkeypatch.setattr(summary, "ROW_GROUP", 2)
     archive.score()
     groups = {
         name: pq.ParquetFile(archive.out / f"{name}.parquet").metadata.num_row_groups
@@ -444,6 +512,23 @@ def test_a_video_that_fails_keeps_its_part(archive: Archive, discard: bool) -> N
     third = archive.score(discard_features=discard)
     assert third.fresh == 0 and not third.failures
     assert tables(archive.out) == whole and archive.parts() == parts
+
+
+@pytest.mark.parametrize("how", ["file", "root"])
+def test_what_cannot_be_reached_stays_a_result(archive: Archive, how: str) -> None:
+    """Nothing says that its scores are out of date."""
+    listed = archive.manifest()
+    archive.score()
+    whole = tables(archive.out)
+    lost = archive.root / archive.sources[1].name if how == "file" else archive.root
+    lost.rename(archive.root.parent / "unmounted")
+    probed = probe_files(listed, archive.cache)
+    done = score_footage(archive.model, listed, probed, archive.out, archive.cache)
+    assert len(done.failures) == (1 if how == "file" else N) and len(done.videos) == N
+    assert not done.kept, "they are listed"
+    order = [("video_id", "ascending"), ("frame_start", "ascending")]
+    for table, before in zip(tables(archive.out)[:3], whole[:3], strict=True):
+        assert table.sort_by(order) == before.sort_by(order)
 
 
 @pytest.fixture

@@ -389,8 +389,9 @@ def again(prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Again:
         chosen = manifest.model_copy(update={"records": manifest.records[:videos]})
         ids = {r.video_id for r in chosen.records}
         rows = replace(probed, rows={v: r for v, r in probed.rows.items() if v in ids})
-        done = score_footage(model, chosen, rows, tmp_path / "out", cache, keep_maps=keep_maps)
-        assert not done.failures and len(done.videos) == videos
+        options = {"keep_maps": keep_maps, "replace_model": True}
+        done = score_footage(model, chosen, rows, tmp_path / "out", cache, **options)
+        assert not done.failures and len(done.videos) - len(done.kept) == videos
         return done.fresh
 
     return run
@@ -443,10 +444,10 @@ def test_no_maps_stores_none_and_a_later_run_can_add_them(again: Again, tmp_path
     assert again(keep_maps=False) == 0 and len(stored(out)) == 2  # they are right: they stay
 
 
-def test_maps_of_another_model_or_another_manifest_go(again: Again, tmp_path: Path):
+def test_maps_go_with_what_made_them_and_not_with_a_manifest(again: Again, tmp_path: Path):
     out = tmp_path / "out"
     again()
-    assert again(videos=1) == 0 and stored(out) == ["test_01.h5"]
+    assert again(videos=1) == 0 and stored(out) == ["test_01.h5", "test_02.h5"]
     assert again(mapped=False) == 2 and stored(out) == []
     assert again(mapped=False) == 0  # a detector without maps is not asked again
     again()

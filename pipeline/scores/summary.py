@@ -1,0 +1,111 @@
+"""The tables over all videos of a score folder, made from their parts in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from ...data_manifests.stored import DamagedFile
+from ..store.failures import Failure, describe_failure
+from .events import Event, EventConfig, EventError, EventThresholds, events_table, find_events
+from .folder import ScoreFolder, ScoreFolderError
+from .frames import MetricsError
+from .video_tables import ColumnsError
+
+ROW_GROUP = 1000  # videos whose rows and events are written together
+
+# What one part can have wrong.
+FAULTS = (ColumnsError, DamagedFile, EventError, MetricsError, ScoreFolderError)
+
+# The row of a video in the table of videos, from its part.
+RowOf = Callable[[pa.Table], Mapping[str, Any]]
+
+
+@dataclass
+class Summary:
+    """What the tables say.
+
+    Attributes:
+        videos: video ids, in the order of the tables.
+        events: found in all.
+        failures: videos whose part cannot be used, and why.
+    """
+
+    videos: list[str] = field(default_factory=list)
+    events: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+
+def write_summary(
+    folder: ScoreFolder,
+    detector: str,
+    columns: Sequence[str],
+    videos: Sequence[tuple[str, RowOf]],
+    thresholds: EventThresholds | None,
+    config: EventConfig,
+    *,
+    stage: str,
+) -> Summary:
+    """Write the tables of scores, videos and events of all these videos, in the given order.
+
+    Scores get a row group for each video, the others one for `ROW_GROUP` videos, so memory does not
+    grow with the number of videos.
+
+    Args:
+        folder:
+            Holds a part for each video.
+        detector:
+            Its name.
+        columns:
+            Its score columns.
+        videos:
+            (video id, its row).
+        thresholds:
+            Above which events are; None finds none.
+        config:
+            How scores become events.
+        stage:
+            Named in failures.
+
+    Raises:
+        CannotWrite: the disk is full or read-only.
+    """
+    done = Summary()
+    with folder.tables(detector, columns) as tables:
+        for first in range(0, len(videos), ROW_GROUP):
+            found: dict[str, list[Event]] = {}
+            rows: list[Mapping[str, Any]] = []
+            for video_id, row_of in videos[first : first + ROW_GROUP]:
+                try:
+                    part = folder.scores(video_id)
+                    row = row_of(part)
+                    events = _events(part, row["fps"], thresholds, config)
+                    tables.add_scores(part)
+                except FAULTS as error:
+                    done.failures.append(describe_failure(video_id, stage, error))
+                    continue
+                rows.append(row)
+                found[video_id] = events
+            tables.add(rows, events_table(found))
+            done.videos += found
+            done.events += sum(map(len, found.values()))
+    return done
+
+
+def _events(
+    part: pa.Table, fps: float, thresholds: EventThresholds | None, config: EventConfig
+) -> list[Event]:
+    if thresholds is None:
+        return []
+    return find_events(
+        part["frame_start"].to_numpy(),
+        part["frame_stop"].to_numpy(),
+        part["score"].to_numpy(),
+        fps,
+        thresholds.high.value,
+        thresholds.low.value,
+        config,
+    )
