@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .extract import extract_features
     from .fuse import fuse_scores
     from .import_features import import_features
+    from .import_tracks import import_tracks
     from .labels import check_labels
     from .probe import probe_files
     from .report.stage import write_report
@@ -39,6 +40,7 @@ EXPORTED = {
     "extract_features": ".extract",
     "fuse_scores": ".fuse",
     "import_features": ".import_features",
+    "import_tracks": ".import_tracks",
     "load_run": ".run.config",
     "probe_files": ".probe",
     "read_manifest": "..data_manifests.table",
@@ -63,6 +65,7 @@ __all__ = [
     "extract_features",
     "fuse_scores",
     "import_features",
+    "import_tracks",
     "load_run",
     "probe_files",
     "read_manifest",

@@ -37,6 +37,7 @@ STAGES = {
     "pipeline/probe",
     "pipeline/extract",
     "pipeline/import_features",
+    "pipeline/import_tracks",
     "pipeline/train",
     "pipeline/score",
     "pipeline/fuse",
@@ -68,6 +69,10 @@ ARROWS: dict[str, set[str]] = {
     "pipeline/probe": OTHER_ROOMS | SHARED,
     "pipeline/extract": OTHER_ROOMS | SHARED,
     "pipeline/import_features": OTHER_ROOMS | SHARED | {"pipeline/importing"},
+    # The same command with another kind of files; it reports in the same way.
+    "pipeline/import_tracks": OTHER_ROOMS
+    | SHARED
+    | {"pipeline/importing", "pipeline/import_features"},
     "pipeline/train": OTHER_ROOMS | SHARED,
     "pipeline/score": OTHER_ROOMS | SHARED | {"pipeline/extract"},  # what is missing
     "pipeline/fuse": OTHER_ROOMS | SHARED,

@@ -289,6 +289,16 @@ def _dry_run(
     help="Frames in a snippet.",
 )
 @click.option("--fps", type=float, help="Frames per second of videos without footage.")
+@click.option(
+    "--mot",
+    is_flag=True,
+    help="FILES are boxes with track ids in MOT text: frame, id, left, top, width, height, conf.",
+)
+@click.option(
+    "--frame-size",
+    metavar="HxW",
+    help="Height and width of the frames of videos without footage; with --mot.",
+)
 @click.option("--dry-run", is_flag=True, help="Read names and headers only; write nothing.")
 @probe_options
 @cache_option
@@ -301,40 +311,44 @@ def import_command(
     grid: str | None,
     snippet_frames: int,
     fps: float | None,
+    mot: bool,
+    frame_size: str | None,
     dry_run: bool,
     probing: ProbeOptions,
     cache: Path,
 ) -> None:
     """Import features that others have extracted: npy, npz and text files, or folders of them.
 
-    MANIFEST names the videos; each of FILES... is matched with one of them by its name.
+    MANIFEST names the videos; each of FILES... is matched with one of them by its name. With --mot,
+    FILES... are tracks of objects instead.
 
     \b
     Example:
         vadpipe import ucf.parquet UCF_Train_ten_crop_i3d UCF_Test_ten_crop_i3d --name rtfm_i3d
+        vadpipe import yard.parquet tracks/ --mot --name bytetrack --frame-size 480x856
     """
     from ...data_manifests.table import read_manifest
     from ..engine.progress import tell
     from ..import_features import import_features
+    from ..import_tracks import import_tracks, parse_size
     from ..importing.layouts import parse_grid
     from ..probe import probe_files
     from ..tables.features import imported_lines
 
+    if mot and (layout or grid or snippet_frames != 16):
+        raise click.UsageError("--layout, --grid and --snippet-frames mean nothing with --mot")
+    if frame_size and not mot:
+        raise click.UsageError("--frame-size means nothing without --mot")
     listed = read_manifest(manifest_path)
-    probed = probe_files(listed, cache, probing)
-    done = import_features(
-        listed,
-        probed,
-        sources,
-        cache,
-        name=name,
-        origin=origin,
-        layout=layout,
-        grid=None if grid is None else parse_grid(grid),
-        snippet_frames=snippet_frames,
-        fps=fps,
-        dry_run=dry_run,
-    )
+    given = (listed, probe_files(listed, cache, probing), sources, cache)
+    facts: dict[str, Any] = {"name": name, "origin": origin, "fps": fps, "dry_run": dry_run}
+    if mot:
+        size = None if frame_size is None else parse_size(frame_size)
+        done = import_tracks(*given, frame_size=size, **facts)
+    else:
+        cells = None if grid is None else parse_grid(grid)
+        facts |= {"layout": layout, "snippet_frames": snippet_frames}
+        done = import_features(*given, grid=cells, **facts)
     for line, videos in done.layouts.items():
         tell(f"{line}: {videos} videos")
     if done.missing:

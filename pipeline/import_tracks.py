@@ -1,0 +1,279 @@
+"""Import stage for tracks: boxes with ids that others have found -> a feature set of objects.
+
+The set has the arrays of the extractor `objects` without classes, and two more: the track of each
+box and how it moves. So detectors of objects run where only tracks can be had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from ..data_manifests.natural_order import natural_key
+from ..data_manifests.plain_text import plain
+from ..data_manifests.record import ID_PATTERN, Manifest
+from ..extractors.base import Rows
+from ..extractors.clips import Span
+from ..extractors.footage.video import ProbeRow
+from .import_features import IMPORT_VERSION, Imported
+from .importing.files import FeatureFileError, listing
+from .importing.mot import SPECS, read_mot
+from .store.errors import StoreError
+from .store.failures import Failure, describe_failure
+from .store.feature_store import FeatureStore
+from .store.holdings import Holdings
+from .store.locks import writing
+from .store.probe_table import Probed
+from .store.shard import ShardRow, VideoFacts
+
+Size = tuple[int, int]
+INSIDE = ("gt", "det")  # in the MOT Challenge the video is the folder around gt/gt.txt
+
+
+def import_tracks(
+    manifest: Manifest,
+    probed: Probed,
+    sources: Sequence[Path],
+    cache: Path,
+    *,
+    name: str,
+    origin: str | None = None,
+    frame_size: Size | None = None,
+    fps: float | None = None,
+    dry_run: bool = False,
+) -> Imported:
+    """Put tracks from MOT text into the cache; equal ones that are there are not written again.
+
+    A file belongs to the video whose id, or whose footage, has its name. Files `gt.txt` and
+    `det.txt` take the name of the folder around their own, as the MOT Challenge lays them out.
+
+    Args:
+        manifest:
+            The videos.
+        probed:
+            Their files, or what the manifest says of videos without footage.
+        sources:
+            Files, and folders of `.txt` files.
+        cache:
+            Root of the cache.
+        name:
+            Of the import; part of the key.
+        origin:
+            Where the tracks are from, in words; part of the key.
+        frame_size:
+            (height, width) of videos without footage.
+        fps:
+            Frames per second of videos without footage.
+        dry_run:
+            Read all files, but write nothing.
+
+    Raises:
+        FeatureFileError: no file fits any video, a source does not exist, or the name cannot be
+            one.
+    """
+    if not ID_PATTERN.fullmatch(name):
+        raise FeatureFileError(f"the name {name!r} may only have letters, digits, '.', '_', '-'")
+    if fps is not None and not fps > 0:
+        raise FeatureFileError("frames per second have to be above 0")
+    done = Imported()
+    files = _by_content(manifest, probed, _texts(sources), done)
+    if not files:
+        why = f"; {done.failures[0].message}" if done.failures else ""
+        raise FeatureFileError(
+            f"no file fits a video of {manifest.dataset} (such as "
+            f"{listing([r.video_id for r in manifest.records])}){why}"
+        )
+    store = FeatureStore(cache, _recipe(name, origin))
+    done.stores.append(store)
+    read: list[_Video] = []
+    for row, ids, path in files:
+        try:
+            read.append(_read(path, row, frame_size, fps))
+        except (FeatureFileError, OSError) as error:
+            done.failures += [describe_failure(v, "import", error) for v in ids]
+    done.bytes = sum(video.bytes() for video in read)
+    done.layouts = {"object boxes with tracks of MOT text": len(read)} if read else {}
+    ids_of = {row.content_id: ids for row, ids, _ in files}
+    if not dry_run:
+        with writing([store.root]):
+            store.create()
+            _write_missing(store, read, ids_of, done)
+            if not store.is_there():
+                store.create()
+                raise StoreError(f"{store.name} was deleted meanwhile: run the same command again")
+    failed = {failure.video_id for failure in done.failures}
+    good = {v for video in read for v in ids_of[video.content_id]} - failed
+    done.videos = [r.video_id for r in manifest.records if r.video_id in good]
+    named = {v for ids in ids_of.values() for v in ids}
+    done.missing = [r.video_id for r in manifest.records if r.video_id not in named]
+    return done
+
+
+def parse_size(text: str) -> Size:
+    """(height, width) of "480x856".
+
+    Raises:
+        FeatureFileError: it is not of this form.
+    """
+    match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", text)
+    if match is None:
+        raise FeatureFileError(f"a size is HEIGHTxWIDTH in pixels, such as 480x856, not {text!r}")
+    return int(match[1]), int(match[2])
+
+
+@dataclass(frozen=True)
+class _Video:
+    """The tracks of one video, ready to be written."""
+
+    content_id: str
+    path: Path
+    arrays: Mapping[str, Rows]
+    facts: VideoFacts
+
+    def bytes(self) -> int:
+        return sum(v.nbytes for rows in self.arrays.values() for v in rows.arrays.values())
+
+
+def _texts(sources: Sequence[Path]) -> list[Path]:
+    """The text files; folders are searched with all below them, except hidden files."""
+    found: list[Path] = []
+    for source in sources:
+        if source.is_dir():
+            inside = [p for p in source.rglob("*.txt") if p.is_file()]
+            shown = [p for p in inside if not p.relative_to(source).as_posix().startswith(".")]
+            found += sorted(shown, key=lambda p: natural_key(str(p)))
+        elif source.is_file():
+            found.append(source)
+        else:
+            raise FeatureFileError(f"{source} does not exist")
+    return list(dict.fromkeys(found))
+
+
+def _by_content(
+    manifest: Manifest, probed: Probed, paths: Sequence[Path], done: Imported
+) -> list[tuple[ProbeRow, tuple[str, ...], Path]]:
+    """File, video ids and text of each content, in the order of the manifest."""
+    rows: dict[str, ProbeRow] = {}
+    ids: dict[str, list[str]] = {}
+    contents: dict[str, set[str]] = {}  # name of a file -> contents
+    for record in manifest.records:
+        if (row := probed.rows.get(record.video_id)) is None:
+            continue
+        rows[row.content_id] = row
+        ids.setdefault(row.content_id, []).append(record.video_id)
+        for name in (record.video_id, PurePosixPath(record.path or record.video_id).stem):
+            contents.setdefault(name, set()).add(row.content_id)
+    texts: dict[str, Path] = {}
+    for path in paths:
+        name = path.stem
+        if name in INSIDE and len(path.parts) > 2:
+            name = path.parent.parent.name
+        fitting = contents.get(name, set())
+        if len(fitting) == 1 and (content := next(iter(fitting))) not in texts:
+            texts[content] = path
+            continue
+        label = plain(str(path))
+        done.unmatched.append(label)
+        why = (
+            f"no video of {manifest.dataset} is called {name!r}"
+            if not fitting
+            else f"{name!r} may be {listing(sorted(v for c in fitting for v in ids[c]))}"
+            if len(fitting) > 1
+            else f"{texts[content]} is about the same video"
+        )
+        done.failures.append(Failure(label, "import", "UnknownVideo", f"{label}: {why}"))
+    return [(row, tuple(ids[c]), texts[c]) for c, row in rows.items() if c in texts]
+
+
+def _read(path: Path, row: ProbeRow, frame_size: Size | None, fps: float | None) -> _Video:
+    boxes = read_mot(path)
+    last = int(boxes.frame.max(initial=-1)) + 1
+    n_frames, flags = (row.n_frames, ()) if row.n_frames else (last, ("length_unknown",))
+    if not n_frames:
+        raise FeatureFileError(f"{path.name} has no boxes, and the length of its video is unknown")
+    if last > n_frames:
+        raise FeatureFileError(
+            f"{path.name} has a box in frame {last}, but the video has {n_frames} frames: it "
+            "belongs to another video, or is not counted from 1"
+        )
+    size = (row.height, row.width) if row.height and row.width else frame_size
+    if size is None:
+        raise FeatureFileError(
+            f"{path.name}: the size of the frames is unknown without footage: give --frame-size HxW"
+        )
+    arrays = boxes.rows(n_frames, size)
+    rate = fps if fps and row.kind == "features" else row.fps
+    return _Video(row.content_id, path, arrays, VideoFacts(rate, n_frames, flags))
+
+
+def _write_missing(
+    store: FeatureStore,
+    videos: Sequence[_Video],
+    ids_of: Mapping[str, tuple[str, ...]],
+    done: Imported,
+) -> None:
+    written: list[ShardRow] = []
+    holdings = Holdings(store, [video.content_id for video in videos])
+    whole = {v.content_id for v in videos if holdings.whole(v.content_id)}
+    holdings.list_unlisted()  # what a killed import has written
+    try:
+        for video in videos:
+            try:
+                if video.content_id in whole:
+                    _check_same(store, video)
+                    continue
+                span = Span(video.content_id, 0, video.facts.n_frames or 0, last=True)
+                origin = {
+                    "vadpipe": version("vadpipe"),
+                    "numpy": version("numpy"),
+                    "source": plain(video.path.name),
+                    "source_sha256": _sha256(video.path),
+                    "layout": "boxes with tracks of MOT text",
+                }
+                written.append(store.write(span, video.arrays, SPECS, video.facts, origin))
+            except Exception as error:  # one bad file never stops a run
+                failed = ids_of[video.content_id]
+                done.failures += [describe_failure(v, "import", error) for v in failed]
+    finally:
+        store.add_index_part(written)
+        done.written = len(written)
+
+
+def _check_same(store: FeatureStore, video: _Video) -> None:
+    """Refuse other tracks of a video than those that are there."""
+    kept = store.read(video.content_id)
+    arrays = {
+        name: values for rows in video.arrays.values() for name, values in rows.arrays.items()
+    }
+    if kept.n_frames != video.facts.n_frames or not all(
+        np.array_equal(kept.arrays[name][:], values) for name, values in arrays.items()
+    ):
+        raise FeatureFileError(
+            f"{video.path.name}: {store.name} holds other tracks of this video: import under "
+            "another --name, or delete that set with vadpipe cache rm"
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _recipe(name: str, origin: str | None) -> dict[str, Any]:
+    """What the key is made of: nothing that differs between videos."""
+    return {
+        "extractor": "imported",
+        "version": IMPORT_VERSION,
+        "config": {"name": name, "origin": origin, "format": "mot"},
+        "clips": {"length": 1, "stride": 1},
+        "weights": None,
+        "precision": None,
+        "arrays": [spec.to_json() for spec in SPECS],
+    }
