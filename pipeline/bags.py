@@ -15,7 +15,7 @@ from ..extractors.footage.video import ProbeRow
 from .store.errors import StoreError
 from .store.feature_sets import list_stores
 from .store.feature_store import FeatureStore, VideoFeatures
-from .store.holdings import whole_videos
+from .store.holdings import current_videos
 from .store.video_rows import StoreRows
 
 
@@ -179,7 +179,7 @@ def find_stores(
             ]
         else:  # prefer sets that are whole to those of a run that never finished
             contents = {row.content_id for row in rows.values()}
-            whole = [s for s in candidates if whole_videos(s, contents) == contents]
+            whole = [s for s in candidates if current_videos(s, rows.values()) == contents]
             candidates = whole or candidates
         family = _one_import(candidates)
         if family is not None:
@@ -199,12 +199,11 @@ def find_stores(
 def missing_videos(
     stores: Mapping[str, FeatureStore], rows: Mapping[str, ProbeRow]
 ) -> dict[str, list[str]]:
-    """role -> ids of the videos whose features are not whole."""
-    contents = {row.content_id for row in rows.values()}
+    """role -> ids of the videos whose features are not whole, or were made of other files."""
     gaps: dict[str, list[str]] = {}
     for role, store in stores.items():
-        whole = whole_videos(store, contents)
-        videos = [v for v, row in rows.items() if row.content_id not in whole]
+        current = current_videos(store, rows.values())
+        videos = [v for v, row in rows.items() if row.content_id not in current]
         if videos:
             gaps[role] = videos
     return gaps

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..data_manifests.record import Manifest, VideoRecord
 from ..extractors.footage.errors import DecodeError
 from ..extractors.footage.guarded import end_idle, guarded_probe
+from ..extractors.footage.stamp import stamp_of
 from ..extractors.footage.video import ProbeRow
 from .engine import quarantine
 from .engine.cluster import open_client
@@ -20,6 +21,7 @@ from .engine.settings import ProbeOptions, cpu_count
 from .store.failures import Failure, describe_failure
 from .store.keys import canonical_json
 from .store.probe_table import PART_ROWS, Probed, load_probes, save_probes
+from .store.sampled_ids import SampledIds
 
 PROBE_VERSION = 2
 
@@ -32,6 +34,7 @@ class ProbeTask:
     path: str
     signature: str
     options: ProbeOptions
+    stamp: str
 
 
 def probe_files(
@@ -41,7 +44,7 @@ def probe_files(
     *,
     threads: int | None = None,
 ) -> Probed:
-    """Probe the files of a manifest. Those known with the same size and time are not opened again.
+    """Probe the files of a manifest. Those that have not changed since are not opened again.
 
     A record without footage gets a row of kind "features", made from the manifest alone. What could
     not be read when the manifest was made is a failure too: there may be videos in it.
@@ -57,10 +60,10 @@ def probe_files(
             Files at once; None takes one for each core.
     """
     options = options or ProbeOptions()
-    rows, failures, tasks = _known_and_new(manifest, cache, options)
+    rows, failures, tasks, ids = _known_and_new(manifest, cache, options)
     n_fresh = 0
     if tasks:
-        n_fresh = _probe_new(tasks, cache, options, threads or cpu_count(), rows, failures)
+        n_fresh = _probe_new(tasks, cache, options, threads or cpu_count(), rows, failures, ids)
         end_idle()  # extraction needs fewer processes
     order = {r.video_id: i for i, r in enumerate(manifest.records)}
     failures.sort(key=lambda failure: order[failure.video_id])
@@ -75,13 +78,15 @@ def probe_files(
 
 def _known_and_new(
     manifest: Manifest, cache: Path, options: ProbeOptions
-) -> tuple[dict[str, ProbeRow], list[Failure], dict[str, list[ProbeTask]]]:
+) -> tuple[dict[str, ProbeRow], list[Failure], dict[str, list[ProbeTask]], SampledIds]:
     """What the cache and the manifest tell, and what has to be opened.
 
     Returns:
-        video_id -> row; refused files; signature -> tasks of the videos that share one file.
+        video_id -> row; refused files; signature -> tasks of the videos that share one file; which
+        file has which id.
     """
     known = load_probes(cache)
+    ids = SampledIds(cache, known.values())
     barred = None if options.retry_quarantined else quarantine.barred(cache)
     rows: dict[str, ProbeRow] = {}
     failures: list[Failure] = []
@@ -95,18 +100,19 @@ def _known_and_new(
             task = _task(path, record.video_id, options)
             if barred is not None and (entry := barred.get(task.signature)) is not None:
                 raise entry.refusal()
-            if task.signature in known:
+            row = known.get((task.signature, task.stamp))
+            if row is not None:
                 # The limits of this run may be stricter than those the file was probed with.
                 options.limits.check_file(path)
-                options.limits.check(known[task.signature])
+                options.limits.check(row)
         except (OSError, ValueError, DecodeError) as error:
             failures.append(describe_failure(record.video_id, "probe", error))
             continue
-        if task.signature in known:
-            rows[record.video_id] = known[task.signature]
+        if row is not None:
+            rows[record.video_id] = ids.settled(row)
         else:
             tasks.setdefault(task.signature, []).append(task)
-    return rows, failures, tasks
+    return rows, failures, tasks, ids
 
 
 def _probe_new(
@@ -116,6 +122,7 @@ def _probe_new(
     threads: int,
     rows: dict[str, ProbeRow],
     failures: list[Failure],
+    ids: SampledIds,
 ) -> int:
     """Open files; adds to `rows` and `failures`. Returns how many files were probed.
 
@@ -124,6 +131,16 @@ def _probe_new(
     fresh: list[tuple[str, ProbeRow]] = []
     n_fresh = 0
     first = [group[0] for group in tasks.values()]
+    order = {signature: i for i, signature in enumerate(tasks)}
+
+    def save() -> None:
+        # In the order of the manifest: of two files with one id, the first keeps it.
+        fresh.sort(key=lambda item: order[item[0]])
+        settled = [(signature, ids.settled(row)) for signature, row in fresh]
+        rows.update({t.video_id: row for signature, row in settled for t in tasks[signature]})
+        save_probes(cache, settled)
+        fresh.clear()
+
     with (
         open_client(threads=threads) as client,
         progress_bar("probe", len(first)) as advance,
@@ -137,17 +154,15 @@ def _probe_new(
                     quarantine.add(cache, task.signature, task.path, outcome.error)
                 failures += [describe_failure(t.video_id, "probe", outcome.error) for t in group]
             else:
-                rows |= {t.video_id: row for t in group}
                 fresh.append((task.signature, row))
                 n_fresh += 1
                 if len(fresh) >= PART_ROWS:
-                    save_probes(cache, fresh)
-                    fresh = []
+                    save()
                 if options.retry_quarantined:
                     quarantine.release(cache, task.signature)
             advance(1)
     if fresh:
-        save_probes(cache, fresh)
+        save()
     return n_fresh
 
 
@@ -199,7 +214,7 @@ def _task(path: Path, video_id: str, options: ProbeOptions) -> ProbeTask:
     rate = f"|{options.image_fps}" if path.is_dir() else ""
     how = f"{PROBE_VERSION}|{options.hash_mode}|{int(options.decode)}{rate}"
     signature = f"{how}|{len(stats)}|{size}|{modified}|{path}"
-    return ProbeTask(video_id, str(path), signature, options)
+    return ProbeTask(video_id, str(path), signature, options, stamp_of(path))
 
 
 def _stat(path: Path) -> os.stat_result:

@@ -122,6 +122,9 @@ def describe_array(values: NDArray[Any]) -> dict[str, Any]:
     }
 
 
+NO_RESULTS = ("path", "signature", "whole_id", "stamp")  # of a row: where, and which file
+
+
 def describe_probe(cache: Path) -> list[dict[str, Any]]:
     """All probe rows without paths, sorted by content."""
     rows = [
@@ -134,7 +137,7 @@ def describe_probe(cache: Path) -> list[dict[str, Any]]:
 
 def _without_paths(table: pa.Table) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = table.to_pylist()
-    return [{k: v for k, v in row.items() if k not in ("path", "signature")} for row in rows]
+    return [{k: v for k, v in row.items() if k not in NO_RESULTS} for row in rows]
 
 
 def _sha256(data: bytes) -> str:

@@ -34,6 +34,7 @@ from .errors import (
     SeekMismatch,
 )
 from .image_folder import image_frames
+from .stamp import check_stamp, same_file
 from .video import UNTIMED, Frame, KeyFrames, ProbeRow, Reading, Room, has_room
 
 # What a video file may be. No playlists (concat, hls, dash), no picture sequences, no devices.
@@ -60,16 +61,28 @@ PLAYLISTS = (
 
 
 @contextmanager
-def opened(path: Path, threads: int = 0) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a container with the whitelists; yields it with its best video stream."""
+def opened(
+    path: Path, threads: int = 0, stamp: str = ""
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a container with the whitelists; yields it with its best video stream.
+
+    Args:
+        path: the file.
+        threads: of the decoder; 0 lets FFmpeg choose.
+        stamp: that the file has to have, see `stamp`; "" takes any.
+
+    Raises:
+        DecodeError: the file cannot be used as a video, or has another stamp.
+    """
     try:
-        container = av.open(
-            # Absolute: FFmpeg would take `concat:x` or `http:x` for a protocol.
-            str(path.absolute()),
-            mode="r",
-            container_options={"format_whitelist": FORMATS, "protocol_whitelist": "file"},
-            **METADATA,
-        )
+        with same_file(path, stamp):
+            container = av.open(
+                # Absolute: FFmpeg would take `concat:x` or `http:x` for a protocol.
+                str(path.absolute()),
+                mode="r",
+                container_options={"format_whitelist": FORMATS, "protocol_whitelist": "file"},
+                **METADATA,
+            )
     except FFmpegError as error:
         raise _refusal(path, error) from error
     with container:
@@ -258,12 +271,14 @@ def read_frames(
     Raises:
         SeekMismatch: while reading; read the whole video again with `in_order(row)`.
         DecodeError: while reading: the file is gone, or an image cannot be read.
+        TouchedFile: the file does not have the stamp of the row.
         ValueError: `start` is negative or `stop` lies before it.
     """
     if start < 0 or (stop is not None and stop < start):
         raise ValueError(f"no frames are [{start}, {stop})")
     reading = reading or Reading()
     if row.kind == "images":
+        check_stamp(Path(row.path), row.stamp)
         return FrameReader(row, image_frames(row, start, stop, reading), reading)
     if "corrupt_frames" in row.flags:
         threads = 1
@@ -291,7 +306,7 @@ def video_frames(
     """Frames of a video file, decoded from `lead` key frames back; see `read_frames`."""
     if start == stop:
         return
-    with opened(Path(row.path), threads) as (container, stream):
+    with opened(Path(row.path), threads, row.stamp) as (container, stream):
         pictures = _pictures(container, stream, reading)
         if row.key_frames is None:
             numbered: Iterator[tuple[int, av.VideoFrame]] = enumerate(pictures)

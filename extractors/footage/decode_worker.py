@@ -109,6 +109,7 @@ class _Server:
         row = probe_content(
             Path(request["path"]),
             request["identity"],
+            stamp=request["stamp"],
             decode=request["decode"],
             image_fps=request["image_fps"],
             limits=limits,

@@ -53,6 +53,14 @@ class MixedSizes(DecodeError):
     """The images of a folder differ in size."""
 
 
+class ChangedFile(DecodeError):
+    """The file, or the folder of images, is not the one that was probed."""
+
+
+class TouchedFile(ChangedFile):
+    """It has changed while it was read: perhaps only its times, which reading it again tells."""
+
+
 class NoFootage(DecodeError):
     """Only features of the video are at hand: there is nothing to decode."""
 

@@ -46,7 +46,7 @@ from .decode_messages import (
     ring_slots,
 )
 from .errors import DecodeError, DecoderCrash, DecoderHang, DecoderKilled, HostileVideo
-from .identity import HashMode, content_id
+from .identity import HashMode, identify
 from .limits import DecodeLimits
 from .video import Frame, ProbeRow, Reading
 
@@ -101,7 +101,7 @@ def guarded_probe(
     image_fps: float = 25.0,
     limits: DecodeLimits | None = None,
 ) -> ProbeRow:
-    """`probe_video` in another process; this one computes the content id.
+    """`probe_video` in another process; this one computes the content id and the stamp.
 
     Raises:
         HostileVideo: the process hung, crashed or needed too much memory.
@@ -110,13 +110,14 @@ def guarded_probe(
     limits = limits or DecodeLimits()
     path = Path(path).absolute()
     limits.check_file(path)
-    identity = content_id(path, hash_mode)
+    identity = identify(path, hash_mode)
     child = _borrow()
     try:
         child.ask(
             {
                 "path": str(path),
-                "identity": identity,
+                "identity": identity.content_id,
+                "stamp": identity.stamp,
                 "decode": decode,
                 "image_fps": image_fps,
                 "limits": limits.model_dump(),
@@ -127,7 +128,7 @@ def guarded_probe(
             row = ProbeRow.from_json(values)
         except (KeyError, TypeError, ValueError) as error:
             raise child.nonsense(path) from error
-        return replace(row, path=str(path), content_id=identity)
+        return replace(row, path=str(path), **vars(identity))
     finally:
         _give_back(child)
 

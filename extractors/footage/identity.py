@@ -3,16 +3,48 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
-from .errors import EmptyFile, MissingFile
+from .errors import EmptyFile
 from .image_folder import list_images
+from .stamp import (
+    changed,
+    file_stamp,
+    folder_stamp,
+    regular_file,
+    same_size,
+    stamp_of,
+    touched,
+    wait_for_clock,
+)
+from .video import ProbeRow
 
 HashMode = Literal["sampled", "full"]
 
 MIB = 1 << 20
 BLOCK, BLOCKS = 64 << 10, 16
+ALL_SAMPLED = 2 * MIB + BLOCKS * BLOCK  # bytes: of a file of that size, every byte is sampled
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a file, or a folder of images, is.
+
+    Attributes:
+        content_id: see `content_id`.
+        whole_id: an id that covers every byte: `content_id` where it does, else that of "full".
+        stamp: of the file as it was read, see `stamp`.
+    """
+
+    content_id: str
+    whole_id: str
+    stamp: str
 
 
 def content_id(path: Path, hash_mode: HashMode = "sampled") -> str:
@@ -31,29 +63,103 @@ def content_id(path: Path, hash_mode: HashMode = "sampled") -> str:
         MissingFile: there is no such file, or it may not be read.
         EmptyFile: it has no bytes.
         NoFrames: the folder holds no images.
+        TouchedFile: it changes while it is read.
     """
     path = Path(path)
-    prefix = {"sampled": "s1-", "full": "f1-"}[hash_mode]
     if path.is_dir():
-        ids = "\n".join(content_id(image, hash_mode) for image in list_images(path))
-        return prefix + hashlib.sha256(ids.encode()).hexdigest()[:40]
-    if not path.is_file():  # not a pipe either: opening one would wait for ever
-        raise MissingFile(f"{path}: there is no such file; check the path in the manifest")
-    try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            if size == 0:
-                raise EmptyFile(f"{path}: the file is empty; copy it again or drop it")
-            if hash_mode == "full":
-                return prefix + hashlib.file_digest(file, "sha256").hexdigest()[:40]
-            return prefix + _sampled_digest(file, size)[:40]
-    except OSError as error:
-        raise MissingFile(f"{path}: cannot be read: {error.strerror}") from error
+        return _folder_id([_file_id(image, hash_mode)[0] for image in list_images(path)], hash_mode)
+    return _file_id(path, hash_mode)[0]
 
 
-def _sampled_digest(file: BinaryIO, size: int) -> str:
+def identify(path: Path, hash_mode: HashMode = "sampled") -> Identity:
+    """The content id of a file or folder, what proves it, and the stamp of what was read.
+
+    Every byte is read. Where the file was written a moment ago, this waits until a later change can
+    be told by its stamp.
+
+    Raises:
+        MissingFile, EmptyFile, NoFrames, TouchedFile: as `content_id`.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        with regular_file(path) as file:
+            wait_for_clock([os.fstat(file.fileno())])
+        name, stat = _file_id(path, hash_mode)
+        whole = name
+        if hash_mode == "sampled" and stat.st_size > ALL_SAMPLED:
+            whole, again = _file_id(path, "full")
+            if file_stamp(again) != file_stamp(stat):
+                raise touched(path)
+        return Identity(name, whole, file_stamp(stat))
+    images = list_images(path)
+    wait_for_clock([image.stat() for image in images])
+    found = [_file_id(image, hash_mode) for image in images]
+    stats = [stat for _, stat in found]
+    name = whole = _folder_id([each for each, _ in found], hash_mode)
+    if hash_mode == "sampled" and any(stat.st_size > ALL_SAMPLED for stat in stats):
+        whole = _folder_id([_file_id(image, "full")[0] for image in images], "full")
+    stamp = folder_stamp(images, stats)
+    if stamp_of(path) != stamp:
+        raise touched(path)
+    return Identity(name, whole, stamp)
+
+
+def still_probed(row: ProbeRow) -> ProbeRow:
+    """The row with the stamp of its file as it is now, if that still has the content of the row.
+
+    A file with the stamp of the row is not read. One with another stamp is read: it may have been
+    touched, copied back or linked, and nothing else.
+
+    Raises:
+        ChangedFile: it has another content.
+        MissingFile: it is gone.
+    """
+    if not row.stamp:
+        return row  # made by hand: there is nothing to compare with
+    path = Path(row.path)
+    stamp = stamp_of(path)
+    if stamp == row.stamp:
+        return row
+    if not same_size(stamp, row.stamp) or _whole_id(path, row.whole_id[:3], stamp) != row.whole_id:
+        raise changed(path)
+    return replace(row, stamp=stamp)
+
+
+@lru_cache(maxsize=1024)
+def _whole_id(path: Path, prefix: str, stamp: str) -> str:
+    """The whole id of a file with this stamp: spans of one video do not read it again and again."""
+    found = identify(path, "full" if prefix == "f1-" else "sampled")
+    if found.stamp != stamp:
+        raise touched(path)
+    return found.whole_id
+
+
+def _folder_id(ids: Sequence[str], hash_mode: HashMode) -> str:
+    return _prefix(hash_mode) + hashlib.sha256("\n".join(ids).encode()).hexdigest()[:40]
+
+
+def _file_id(path: Path, hash_mode: HashMode) -> tuple[str, os.stat_result]:
+    """The id of a file, and its state while it was read."""
+    with regular_file(path) as file:
+        stat = os.fstat(file.fileno())
+        if stat.st_size == 0:
+            raise EmptyFile(f"{path}: the file is empty; copy it again or drop it")
+        if hash_mode == "full":
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        else:
+            digest = _sampled_digest(file, stat.st_size)
+        if file_stamp(os.fstat(file.fileno())) != file_stamp(stat):
+            raise touched(path)
+    return _prefix(hash_mode) + digest[:40], stat
+
+
+def _prefix(hash_mode: HashMode) -> str:
+    return {"sampled": "s1-", "full": "f1-"}[hash_mode]
+
+
+def _sampled_digest(file: BufferedReader, size: int) -> str:
     digest = hashlib.sha256(size.to_bytes(8, "little"))
-    if size <= 2 * MIB + BLOCKS * BLOCK:
+    if size <= ALL_SAMPLED:
         digest.update(file.read())
         return digest.hexdigest()
     room = size - 2 * MIB - BLOCK  # where blocks may start, counted from the end of the first MiB

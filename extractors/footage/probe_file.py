@@ -30,9 +30,10 @@ from .decode import (
     video_frames,
 )
 from .errors import NoFrames, SeekMismatch
-from .identity import HashMode, content_id
+from .identity import HashMode, identify
 from .image_folder import probe_images
 from .limits import DecodeLimits
+from .stamp import check_stamp
 from .video import SHORT, UNTIMED, Frame, Hooks, KeyFrames, ProbeRow, Reading, in_order
 
 KEY_FRAMES, KEY_STEP = 10_000, 16  # of more key frames, one in 16 frames is kept
@@ -69,20 +70,24 @@ def probe_video(
         DecodeError: a subclass that names what is wrong with the file.
     """
     path = Path(path).absolute()
-    return probe_content(
+    identity = identify(path, hash_mode)
+    row = probe_content(
         path,
-        content_id(path, hash_mode),
+        identity.content_id,
+        stamp=identity.stamp,
         decode=decode,
         image_fps=image_fps,
         limits=limits or DecodeLimits(),
         hooks=Hooks(),
     )
+    return replace(row, whole_id=identity.whole_id, stamp=identity.stamp)
 
 
 def probe_content(
     path: Path,
     identity: str,
     *,
+    stamp: str,
     decode: bool,
     image_fps: float,
     limits: DecodeLimits,
@@ -92,12 +97,14 @@ def probe_content(
 
     Raises:
         DecodeError: a subclass that names what is wrong with the file.
+        TouchedFile: it has another stamp than when its content was read.
     """
     limits.check_file(path)
     if path.is_dir():
         row = probe_images(path, identity, decode, image_fps, limits, hooks)
     else:
-        row = _probe_file(path, identity, decode, limits, hooks)
+        row = _probe_file(path, identity, stamp, decode, limits, hooks)
+    check_stamp(path, stamp)
     limits.check(row)
     return row
 
@@ -105,12 +112,13 @@ def probe_content(
 def _probe_file(
     path: Path,
     identity: str,
+    stamp: str,
     decode: bool,
     limits: DecodeLimits,
     hooks: Hooks,
 ) -> ProbeRow:
     # One thread: with more, what FFmpeg makes of damaged frames is not reproducible.
-    with opened(path, threads=1) as (container, stream):
+    with opened(path, threads=1, stamp=stamp) as (container, stream):
         context = stream.codec_context
         limits.check_picture(path, context.height, context.width)
         survey = _survey(container, stream, decode, hooks)
@@ -148,6 +156,7 @@ def _probe_file(
         container=survey.container,
         damaged=survey.damaged + survey.reading.failed_packets,
         flags=tuple(sorted(flags)),
+        stamp=stamp,
     )
     if not timed or (decode and not np.array_equal(survey.decoded_pts, shown)):
         return in_order(row)

@@ -51,6 +51,10 @@ class ProbeRow:
         damaged: frames that the decoder marked or refused, of those decoded (all if `decoded`).
         flags: what is wrong or unusual, sorted.
         key_frames: None for images and for files that have to be decoded in order.
+        whole_id: an id that covers every byte: `content_id` where it does, else `f1-` and a full
+            hash; "" without footage.
+        stamp: size, times of change and inode of the file as it was probed, see `stamp`; "" skips
+            the comparison.
     """
 
     path: str
@@ -68,6 +72,8 @@ class ProbeRow:
     damaged: int = 0
     flags: tuple[str, ...] = ()
     key_frames: KeyFrames | None = None
+    whole_id: str = ""
+    stamp: str = ""
 
     @property
     def sequential_only(self) -> bool:

@@ -29,7 +29,7 @@ from .execute import TaskQueue, run_tasks
 from .extractor_spec import ExtractorSpec
 from .journal import SHOWN, Journal, journal
 from .planning import Estimate, VideoPlan, jobs_of, plan_videos
-from .progress import progress_bar
+from .progress import progress_bar, tell
 from .settings import Engine
 from .span_task import STOP, SpanJob, SpanResult, run_job
 
@@ -167,6 +167,16 @@ class Coordinator:
             yield from self._begin(plan)
 
     def _begin(self, plan: VideoPlan) -> Iterator[SpanJob]:
+        content = plan.row.content_id
+        for store, renew in zip(self._stores.values(), plan.again, strict=False):
+            if renew:
+                tell(
+                    f"{store.name}: features of {plan.row.path} were made of another file, or of "
+                    "another number of frames; they are made again",
+                    style="yellow",
+                )
+                store.remove_video(content)
+                store.unlist([content])
         self._at_work[plan.row.content_id] = _Video(plan.row, len(plan.groups()), plan.error)
         yield from self._jobs_of(plan)
 

@@ -32,6 +32,8 @@ class VideoPlan:
         missing: for each extractor, which of the spans to compute.
         source_root: where the shards of its pixel source lie; None reads footage.
         error: why the video stays incomplete although its spans are computed.
+        again: for each extractor, whether shards of another file are there: they have to go first;
+            empty where there are none.
     """
 
     row: ProbeRow
@@ -39,6 +41,7 @@ class VideoPlan:
     missing: tuple[tuple[int, ...], ...]
     source_root: Path | None = None
     error: MissingSource | None = None
+    again: tuple[bool, ...] = ()
 
     def groups(self) -> list[tuple[int, ...]]:
         """Spans that one task decodes together: one each, or all where seeking is not possible."""
@@ -98,17 +101,31 @@ def _plan(
     content = row.content_id
     if upstream is None:
         spans = tuple(plan_spans(content, row.n_frames, span_frames))
-        return VideoPlan(row, spans, tuple(held.missing(content, spans) for held in holdings))
-    if all(held.whole(content) for held in holdings):
+        again = tuple(not held.agrees(row, row.n_frames) for held in holdings)
+        return VideoPlan(row, spans, _missing(holdings, again, content, spans), again=again)
+    if all(held.whole(content) and held.agrees(row, row.n_frames) for held in holdings):
         return VideoPlan(row, (), tuple(() for _ in holdings))  # without a look at the source
+    if not upstream.agrees(row):  # the source is of another file: it comes first
+        return VideoPlan(row, (), tuple(() for _ in holdings), error=upstream.missing(content))
     stored = upstream.row(row)
     spans = tuple(plan_spans(content, stored.n_frames, span_frames))
     ready = upstream.ready(content, spans)
-    missing = [held.missing(content, spans) for held in holdings]
+    again = tuple(not held.agrees(row, row.n_frames, stored.n_frames) for held in holdings)
+    missing = _missing(holdings, again, content, spans)
     now = tuple(tuple(i for i in each if i in ready) for each in missing)
     lacks = any(i not in ready for each in missing for i in each)
     error = upstream.missing(content) if lacks else None
-    return VideoPlan(stored, spans, now, upstream.root(content), error)
+    return VideoPlan(stored, spans, now, upstream.root(content), error, again)
+
+
+def _missing(
+    holdings: Sequence[Holdings], again: Sequence[bool], content: str, spans: Sequence[Span]
+) -> tuple[tuple[int, ...], ...]:
+    """For each extractor, which spans to compute: all of them where those there are to go."""
+    return tuple(
+        tuple(range(len(spans))) if renew else held.missing(content, spans)
+        for held, renew in zip(holdings, again, strict=True)
+    )
 
 
 def jobs_of(

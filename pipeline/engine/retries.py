@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 
 from distributed.comm.core import CommClosedError
 
-from ...extractors.footage.errors import DecoderKilled
+from ...extractors.footage.errors import DecoderKilled, TouchedFile
 
 ATTEMPTS = 3  # of a task that fails for a reason that may pass
 PAUSE_SECONDS = 0.5  # before the second attempt; twice that before the third
@@ -37,6 +37,6 @@ def may_pass(error: BaseException) -> bool:
     """Whether a task that failed like this may succeed when it is tried again."""
     if isinstance(error, CommClosedError | CancelledError):  # the connection was lost
         return True
-    if isinstance(error, TimeoutError | ConnectionError | DecoderKilled):
+    if isinstance(error, TimeoutError | ConnectionError | DecoderKilled | TouchedFile):
         return True
     return isinstance(error, OSError) and error.errno in _PASSING

@@ -171,6 +171,12 @@ class Upstream:
             flags=tuple(sorted(flags - {"sequential_only"})),
         )
 
+    def agrees(self, row: ProbeRow) -> bool:
+        """Whether what is there of a video was made of the file that was probed."""
+        held = self._held[self._place(row.content_id)]
+        derived = "source" in self._source.recipe  # its length is that of its own source
+        return held.agrees(row, *(() if derived else (row.n_frames,)))
+
     def ready(self, content_id: str, spans: Sequence[Span]) -> set[int]:
         """Which spans can be computed: the frames of their clips, with context, are there."""
         held = self._held[self._place(content_id)]

@@ -22,7 +22,9 @@ from ...extractors.device.lane import Usage, lane_of
 from ...extractors.footage.decode import FrameReader
 from ...extractors.footage.errors import CorruptFrames
 from ...extractors.footage.guarded import guarded_frames
+from ...extractors.footage.identity import still_probed
 from ...extractors.footage.limits import CorruptPolicy, DecodeLimits
+from ...extractors.footage.stamp import check_stamp
 from ...extractors.footage.video import Frame, ProbeRow
 from ..store.feature_store import FeatureStore
 from ..store.shard import UNREADABLE, ShardRow, VideoFacts, row_of
@@ -112,6 +114,7 @@ def run_job(job: SpanJob) -> SpanResult:
 
     Raises:
         SeekMismatch: the file has to be decoded in order; the caller sees to that.
+        ChangedFile: the file is not the one that was probed; nothing is stored of what it is now.
         DecodeError, ExtractorError, StoreError: this video fails, others go on.
         CannotWrite: the disk is full or read-only, so every other video would fail too.
         Stopped: the run has ended.
@@ -149,6 +152,8 @@ class _Run:
             spec.clip_rule() for spec, todo in zip(job.specs, job.missing, strict=True) if todo
         ]
         self._start = first_frame(rules, job.spans[0])
+        # The file with its stamp of now; a source may be read where its footage is gone.
+        self._row = still_probed(job.row) if job.source_root is None else replace(job.row, stamp="")
         # Opened before the networks are loaded: it decodes in the meantime.
         self._reader = self._open(self._start)
         self._side = ThreadPoolExecutor(1, thread_name_prefix="batches")
@@ -159,8 +164,8 @@ class _Run:
         source = job.specs[0].source
         if source is None or job.source_root is None:
             threads, limits = job.decode_threads, job.limits
-            return guarded_frames(job.row, start, threads=threads, limits=limits)
-        return stored_frames(source, Path(job.source_root), job.row, start)
+            return guarded_frames(self._row, start, threads=threads, limits=limits)
+        return stored_frames(source, Path(job.source_root), self._row, start)
 
     def _prepare(self) -> None:
         """Load the networks and line up the pieces of work."""
@@ -278,8 +283,10 @@ class _Run:
             self._flags(n_frames),
             self._damaged[work.span.frame_start],
             tuple(frame for frame in self._damaged_frames if self._is_in(frame, work.span)),
+            self._row.whole_id,
         )
         rows = work.rows()
+        check_stamp(Path(self._row.path), self._row.stamp)  # what was decoded is what was probed
         begin = time.monotonic()
         store = self._stores[number]
         row = store.write(

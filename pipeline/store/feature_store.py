@@ -401,6 +401,10 @@ class FeatureStore:
             path.unlink(missing_ok=True)
         return count + len(rows)
 
+    def unlist(self, contents: Collection[str]) -> None:
+        """Take the shards of some videos out of the index; other processes may add meanwhile."""
+        self.shard_index.remove(contents)
+
     # -- care ----------------------------------------------------------------------------------
 
     def verify(self) -> list[str]:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 
 from ...extractors.clips import Span
+from ...extractors.footage.video import ProbeRow
 from .errors import StoreError
 from .feature_store import FeatureStore
 from .shard import UNREADABLE, ShardRow, facts_at, row_of
+
+
+class _Listed(NamedTuple):
+    """What the index says of a shard, see `ShardRow`; None where it is of an older version."""
+
+    last: bool | None
+    n_frames: int | None
+    whole_id: str | None
 
 
 class Holdings:
@@ -29,23 +40,23 @@ class Holdings:
     def __init__(self, store: FeatureStore, contents: Iterable[str]) -> None:
         self.store = store
         self._unlisted: list[ShardRow] = []
-        self._known: dict[str, dict[tuple[int, int], bool | None]] = {}
-        self._seen: dict[str, tuple[list[tuple[int, int]], bool]] = {}
+        self._known: dict[str, dict[tuple[int, int], _Listed]] = {}
+        self._seen: dict[str, tuple[list[tuple[int, int]], tuple[int, int] | None]] = {}
         index = store.index(list(contents))
-        names = ("content_id", "frame_start", "frame_stop", "last")
-        for content, start, stop, last in zip(
+        names = ("content_id", "frame_start", "frame_stop", "last", "n_frames", "whole_id")
+        for content, start, stop, *listed in zip(
             *(index[name].to_pylist() for name in names), strict=True
         ):
-            self._known.setdefault(content, {})[start, stop] = last
+            self._known.setdefault(content, {})[start, stop] = _Listed(*listed)
 
     def whole(self, content_id: str) -> bool:
         """Whether the shards hold all of the video, up to where the decoder ended."""
-        return self._look(content_id)[1]
+        return self._look(content_id)[1] is not None
 
     def missing(self, content_id: str, spans: Sequence[Span]) -> tuple[int, ...]:
         """Indices of the spans that are not there; none if the video is whole."""
-        shards, whole = self._look(content_id)
-        if whole:  # also where the header promised more frames than the spans were planned for
+        shards, ending = self._look(content_id)
+        if ending is not None:  # also where the spans reach beyond the end, as a header promised
             return ()
         return tuple(i for i, span in enumerate(spans) if not covers(shards, span))
 
@@ -57,6 +68,54 @@ class Holdings:
                 at = stop
         return at
 
+    def agrees(self, row: ProbeRow, *counts: int) -> bool:
+        """Whether what is there of a video was made of the file that was probed.
+
+        Shards say of which file they were made. Those of older versions do not: for them, the
+        number of frames is all that can be compared.
+
+        Args:
+            row:
+                The file.
+            counts:
+                Numbers of frames of which the decoder's, or the planned one, is one; none are not
+                compared.
+        """
+        content = row.content_id
+        shards, ending = self._look(content)
+        if not row.whole_id:
+            return True  # a row made by hand: there is nothing to compare with
+        known = self._known.get(content, {})
+        stated = {known[shard].whole_id or "" for shard in shards} - {""}
+        if not stated <= {row.whole_id}:
+            return False
+        if ending is None or not counts:
+            return True
+        last, path = known[ending], self.store.shard_path(Span(content, *ending, True))
+        if last.n_frames is None:
+            last = self._open(content, ending, path) or last
+        if last.n_frames in counts:
+            return True
+        if not stated:
+            return False
+        if ending[1] in counts:  # as planned: the decoder returned another number, and would again
+            return True
+        try:  # a header that lies is no contradiction where the file is proven to be the same
+            return "header_mismatch" in ending_of(self.store, content)[1]
+        except UNREADABLE:
+            return False
+
+    def _open(self, content_id: str, frames: tuple[int, int], path: Path) -> _Listed | None:
+        """What a shard says itself, and note it for the index; None if it cannot be read."""
+        try:
+            row = row_of(path)
+        except UNREADABLE:
+            return None
+        self._unlisted.append(row)
+        listed = _Listed(row.last, row.n_frames, row.whole_id)
+        self._known.setdefault(content_id, {})[frames] = listed
+        return listed
+
     def list_unlisted(self) -> None:
         """Put the shards that had to be opened into the index.
 
@@ -66,27 +125,44 @@ class Holdings:
         self.store.add_index_part(self._unlisted)
         self._unlisted = []
 
-    def _look(self, content_id: str) -> tuple[list[tuple[int, int]], bool]:
-        """(frame_start, frame_stop) of the readable shards, sorted, and whether they are all."""
+    def _look(self, content_id: str) -> tuple[list[tuple[int, int]], tuple[int, int] | None]:
+        """(frame_start, frame_stop) of the readable shards, sorted, and of the one that ends it.
+
+        The second is None where they are not all.
+        """
         if content_id in self._seen:
             return self._seen[content_id]
         known = self._known.get(content_id, {})
         shards: list[tuple[int, int]] = []
-        at, ends = 0, False
+        at = 0
+        ending: tuple[int, int] | None = None
         for start, stop, path in self.store.shards(content_id):
-            last = known.get((start, stop))
-            if last is None:
-                try:
-                    row = row_of(path)
-                except UNREADABLE:
-                    continue
-                self._unlisted.append(row)
-                last = bool(row.last)
+            listed = known.get((start, stop))
+            if listed is None or listed.last is None:
+                listed = self._open(content_id, (start, stop), path)
+            if listed is None:
+                continue
             shards.append((start, stop))
             if start <= at < stop:
-                at, ends = stop, last
-        self._seen[content_id] = shards, ends
-        return shards, ends
+                at, ending = stop, (start, stop) if listed.last else None
+        self._seen[content_id] = shards, ending
+        return shards, ending
+
+
+def current_videos(store: FeatureStore, rows: Iterable[ProbeRow]) -> set[str]:
+    """Content ids of which the store holds everything, made of these very files; writes nothing.
+
+    What others have extracted has lengths of its own.
+    """
+    rows = list(rows)
+    holdings = Holdings(store, [row.content_id for row in rows])
+    plain = "source" not in store.recipe and store.recipe["extractor"] != "imported"
+    return {
+        row.content_id
+        for row in rows
+        if holdings.whole(row.content_id)
+        and holdings.agrees(row, *((row.n_frames,) if plain else ()))
+    }
 
 
 def whole_videos(store: FeatureStore, contents: Collection[str]) -> set[str]:

@@ -89,6 +89,17 @@ class ShardIndex:
             for part in old:
                 part.unlink(missing_ok=True)
 
+    def remove(self, contents: Collection[str]) -> None:
+        """Take the shards of some videos out; other processes may read and add meanwhile."""
+        old = self.parts()
+        if old:
+            table = self.table()
+            gone = pc.is_in(table["content_id"], value_set=pa.array(contents, pa.string()))
+            # The number of the last part: parts that others add meanwhile sort after it.
+            self._add(table.filter(pc.invert(gone)), _number(old[-1]))
+            for part in old:
+                part.unlink(missing_ok=True)
+
     def damaged(self) -> Iterator[tuple[Path, DamagedFile]]:
         """The parts that cannot be used, and why."""
         for path in self.parts():

@@ -43,6 +43,8 @@ _SCHEMA = pa.schema(
         ("key_index", pa.list_(pa.int64())),
         ("key_pts", pa.list_(pa.int64())),
         ("key_dts", pa.list_(pa.int64())),
+        ("whole_id", pa.string()),
+        ("stamp", pa.string()),
     ]
 )
 
@@ -74,9 +76,13 @@ def duplicates(probed: Probed) -> dict[str, list[str]]:
     }
 
 
-def load_probes(cache: Path) -> dict[str, ProbeRow]:
-    """All rows of a cache by their signature. A damaged part is left out and named."""
-    rows: dict[str, ProbeRow] = {}
+Known = dict[tuple[str, str], ProbeRow]
+"""Rows by signature and stamp: what was probed, how, and which file it was."""
+
+
+def load_probes(cache: Path) -> Known:
+    """All rows of a cache. Older ones have no stamp. A damaged part is left out and named."""
+    rows: Known = {}
     for part in probe_parts(cache):
         try:
             rows |= read_probes(part)
@@ -92,8 +98,8 @@ def probe_parts(cache: Path) -> list[Path]:
     return sorted((cache / "probe").glob("*.parquet"))
 
 
-def read_probes(part: Path) -> dict[str, ProbeRow]:
-    """The rows of one part by their signature.
+def read_probes(part: Path) -> Known:
+    """The rows of one part.
 
     Raises:
         DamagedFile: it cannot be read, or a value is none that a probe finds.
@@ -111,7 +117,7 @@ def read_probes(part: Path) -> dict[str, ProbeRow]:
             _check(signature, row)
     except (pa.ArrowException, StoreError, ValueError, TypeError, KeyError) as error:
         raise DamagedFile(f"{part} is damaged ({error})") from error
-    return dict(zip(signatures, rows, strict=True))
+    return {(s, row.stamp): row for s, row in zip(signatures, rows, strict=True)}
 
 
 def _check(signature: Any, row: ProbeRow) -> None:
@@ -121,6 +127,10 @@ def _check(signature: Any, row: ProbeRow) -> None:
         StoreError, ValueError, TypeError: a value is none that a probe finds.
     """
     checked_content(row.content_id)
+    if row.whole_id:  # it may become the content id
+        checked_content(row.whole_id)
+    if not isinstance(row.stamp, str):
+        raise TypeError("a stamp is no text")
     if not isinstance(signature, str) or not isinstance(row.path, str):
         raise TypeError("a row has no signature or no path")
     if not signature.endswith(f"|{row.path}") or not row.path or "\0" in row.path:
@@ -148,7 +158,8 @@ def save_probes(cache: Path, fresh: Sequence[tuple[str, ProbeRow]]) -> None:
     old = list(folder.glob("*.parquet"))
     rows = list(fresh)
     if len(old) >= MAX_PARTS:  # many small runs: fold the parts into one
-        rows = list((load_probes(cache) | dict(fresh)).items())
+        known = load_probes(cache) | {(signature, row.stamp): row for signature, row in fresh}
+        rows = [(signature, row) for (signature, _), row in known.items()]
     table = pa.Table.from_pylist([_values(s, r) for s, r in rows], schema=_SCHEMA)
     path = folder / f"{uuid.uuid4().hex}.parquet"
     write_table(path, table, compression="zstd")
@@ -165,4 +176,5 @@ def _values(signature: str, row: ProbeRow) -> dict[str, Any]:
 
 def _row(values: dict[str, Any]) -> ProbeRow:
     keys = [values.pop(f"key_{name}") for name in ("index", "pts", "dts")]
-    return ProbeRow.from_json({**values, "key_frames": None if keys[0] is None else keys})
+    proof = {name: values[name] or "" for name in ("whole_id", "stamp")}  # older rows have none
+    return ProbeRow.from_json({**values, **proof, "key_frames": None if keys[0] is None else keys})

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tests.chain import video
@@ -16,9 +19,12 @@ from tests.footage import write_coding
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import Manifest, VideoRecord
 from vadpipe.extractors.footage.errors import DecoderHang, NoFootage
+from vadpipe.extractors.footage.identity import ALL_SAMPLED, content_id, identify
 from vadpipe.extractors.footage.limits import DecodeLimits
+from vadpipe.extractors.footage.stamp import touched
+from vadpipe.extractors.footage.video import ProbeRow
 from vadpipe.pipeline import probe as probe_stage
-from vadpipe.pipeline.engine import quarantine
+from vadpipe.pipeline.engine import quarantine, retries
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.engine.planning import estimate, plan_videos
 from vadpipe.pipeline.engine.settings import ProbeOptions
@@ -268,3 +274,100 @@ def test_a_file_that_is_merely_bad_is_looked_at_again(tmp_path: Path) -> None:
         assert [f.error for f in found.failures] == ["NotAVideo", "FileNotFoundError"]
         assert "is the manifest's root right?" in found.failures[1].message
     assert quarantine.entries(tmp_path / "cache") == {} and not parts(tmp_path / "cache")
+
+
+# ----------------------------------------------------------------------------- which file it is
+
+
+def undecoded(path: Path, **_: Any) -> ProbeRow:
+    """A probe that reads the file and makes up what it would decode."""
+    found = identify(path)
+    return ProbeRow(
+        str(path), found.content_id, "video", 8, False, 25.0, 4, 6, 0, 0.32, "h264", "mov",
+        whole_id=found.whole_id, stamp=found.stamp,
+    )  # fmt: skip
+
+
+def colliding(*paths: Path) -> None:
+    """Files with one sampled id, one size and one time, each with bytes of its own."""
+    for number, path in enumerate(paths):
+        data = bytearray(ALL_SAMPLED + (1 << 18))
+        data[(1 << 20) + (66 << 10)] = number
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        os.utime(path, (1e9, 1e9))
+
+
+def named(root: Path, *names: str) -> Manifest:
+    records = tuple(VideoRecord(video_id=n, path=f"{n}.mp4", split="test") for n in names)
+    return Manifest(dataset="toy", root=str(root), records=records)
+
+
+@pytest.fixture
+def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe_stage, "guarded_probe", undecoded)
+
+
+def test_two_files_with_one_sampled_id_are_two_contents(tmp_path: Path, no_decoding: None) -> None:
+    colliding(tmp_path / "a.mp4", tmp_path / "b.mp4")
+    both, cache = named(tmp_path, "a", "b"), tmp_path / "cache"
+    for fresh in (2, 0):
+        found = probe_files(both, cache)
+        ids = [found.rows[name].content_id for name in "ab"]
+        assert ids == [content_id(tmp_path / "a.mp4"), content_id(tmp_path / "b.mp4", "full")]
+        assert found.fresh == fresh and duplicates(found) == {}
+    # a copy is a duplicate of the one that it is a copy of
+    shutil.copy(tmp_path / "b.mp4", tmp_path / "c.mp4")
+    assert duplicates(probe_files(named(tmp_path, "a", "b", "c"), cache)) == {ids[1]: ["b", "c"]}
+
+
+def test_a_file_that_is_filled_in_place_is_another_content(
+    tmp_path: Path, no_decoding: None
+) -> None:
+    """Of the same size, time, inode and sampled id: only its state has changed since."""
+    path, cache = tmp_path / "a.mp4", tmp_path / "cache"
+    colliding(path, tmp_path / "b.mp4")
+    before = probe_files(named(tmp_path, "a"), cache).rows["a"]
+    with path.open("r+b") as file:
+        file.write((tmp_path / "b.mp4").read_bytes())
+    os.utime(path, (1e9, 1e9))
+    for fresh in (1, 0):
+        after = probe_files(named(tmp_path, "a"), cache)
+        assert (
+            after.fresh == fresh
+            and after.rows["a"].content_id
+            == before.whole_id[:3] + (content_id(tmp_path / "b.mp4", "full")[3:])
+        )
+    colliding(path)  # and back
+    back = probe_files(named(tmp_path, "a"), cache)
+    assert back.rows["a"].content_id == before.content_id and back.fresh == 1
+
+
+def test_rows_of_older_versions_are_not_proven(tmp_path: Path, no_decoding: None) -> None:
+    colliding(tmp_path / "a.mp4")
+    alone, cache = named(tmp_path, "a"), tmp_path / "cache"
+    first = probe_files(alone, cache).rows["a"]
+    (part,) = parts(cache)
+    pq.write_table(pq.read_table(part).drop_columns(["whole_id", "stamp"]), part)
+    for fresh in (1, 0):
+        found = probe_files(alone, cache)
+        assert found.rows["a"] == first and found.fresh == fresh
+
+
+def test_a_file_that_is_written_all_the_time_fails_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"x")
+    monkeypatch.setattr(retries, "PAUSE_SECONDS", 0.0)
+    tries: list[Path] = []
+
+    def growing(path: Path, **_: Any) -> ProbeRow:
+        tries.append(path)
+        raise touched(path)
+
+    monkeypatch.setattr(probe_stage, "guarded_probe", growing)
+    found = probe_files(named(tmp_path, "a"), tmp_path / "cache")
+    (failure,) = found.failures
+    assert failure.error == "TouchedFile" and "wait until nothing writes to it" in failure.message
+    assert len(tries) == retries.ATTEMPTS and not parts(tmp_path / "cache")

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.footage import moving_picture
-from vadpipe.extractors.footage.identity import content_id
+from vadpipe.extractors.footage import identity as identity_module
+from vadpipe.extractors.footage.errors import ChangedFile, MissingFile, TouchedFile
+from vadpipe.extractors.footage.identity import (
+    ALL_SAMPLED,
+    Identity,
+    content_id,
+    identify,
+    still_probed,
+)
+from vadpipe.extractors.footage.stamp import stamp_of
+from vadpipe.extractors.footage.video import ProbeRow
 
 
 def test_content_ids_by_their_definition(tmp_path: Path) -> None:
@@ -52,3 +65,124 @@ def test_folder_ids_follow_content_and_order(tmp_path: Path) -> None:
     assert first == folder("b", [0, 1, 2], "frame_{:05d}.png")
     assert len({first, folder("c", [0, 2, 1]), folder("d", [0, 1]), folder("e", [0, 1, 2, 3])}) == 4
     assert content_id(tmp_path / "a", "full").startswith("f1-")
+
+
+# --------------------------------------------------------------------------------- what proves it
+
+
+def same_sample(path: Path, other: Path) -> None:
+    """Two files of one sampled id that differ in a byte between the blocks."""
+    data = bytearray(np.random.default_rng(0).bytes(ALL_SAMPLED + 200_000))
+    path.write_bytes(data)
+    data[(1 << 20) + (65 << 10)] ^= 1
+    other.write_bytes(data)
+    assert content_id(path) == content_id(other) and path.read_bytes() != other.read_bytes()
+
+
+def test_the_whole_id_covers_every_byte(tmp_path: Path) -> None:
+    a, b = tmp_path / "a.bin", tmp_path / "b.bin"
+    same_sample(a, b)
+    first, second = identify(a), identify(b)
+    assert first.content_id == second.content_id and first.whole_id != second.whole_id
+    assert first == Identity(content_id(a), content_id(a, "full"), stamp_of(a))
+    full = identify(a, "full")
+    assert full.content_id == full.whole_id == first.whole_id
+    small = tmp_path / "c.bin"
+    small.write_bytes(b"x" * 1000)
+    assert identify(small).whole_id == content_id(small)
+
+
+def test_the_whole_id_of_a_folder_covers_large_images_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = tmp_path / "small", tmp_path / "large"
+    for folder in (small, large):
+        folder.mkdir()
+        for number in range(2):
+            (folder / f"{number}.png").write_bytes(b"%d" % number)
+    found = identify(small)
+    assert found.whole_id == found.content_id == content_id(small)
+    assert found.stamp == stamp_of(small)
+    same_sample(large / "1.png", tmp_path / "other")
+    one = identify(large)
+    assert one.whole_id == content_id(large, "full") != one.content_id
+    shutil.copy(tmp_path / "other", large / "1.png")
+    two = identify(large)
+    assert two.content_id == one.content_id and two.whole_id != one.whole_id
+
+
+def test_a_file_that_is_written_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"x" * 1000)
+    real = identity_module._sampled_digest
+
+    def writing(file: object, size: int) -> str:
+        with path.open("ab") as other:
+            other.write(b"more")
+        return real(file, size)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(identity_module, "_sampled_digest", writing)
+    with pytest.raises(TouchedFile, match="while it was read"):
+        identify(path)
+
+
+def row_of(path: Path) -> ProbeRow:
+    found = identify(path)
+    kind = "images" if path.is_dir() else "video"
+    return ProbeRow(
+        str(path), found.content_id, kind, 1, False, 25.0, 1, 1, 0, 0.04, "", "",
+        whole_id=found.whole_id, stamp=found.stamp,
+    )  # fmt: skip
+
+
+def test_a_file_that_was_only_touched_is_still_the_one_that_was_probed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read, once; a file with the old stamp is not read at all."""
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"x" * 1000)
+    row = row_of(path)
+    read: list[Path] = []
+    real = identity_module.identify
+    monkeypatch.setattr(
+        identity_module, "identify", lambda path, *rest: read.append(path) or real(path, *rest)
+    )
+    assert still_probed(row) is row and not read
+    shutil.copy(path, tmp_path / "copy")
+    (tmp_path / "copy").replace(path)
+    for _ in range(2):
+        now = still_probed(row)
+        assert now.stamp == stamp_of(path) != row.stamp and now.whole_id == row.whole_id
+    assert len(read) == 1
+
+
+@pytest.mark.parametrize("size", [10, 1000])
+def test_a_file_with_another_content_is_refused(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"x" * 1000)
+    os.utime(path, (1e9, 1e9))
+    row = row_of(path)
+    path.write_bytes(b"y" * size)
+    os.utime(path, (1e9, 1e9))
+    with pytest.raises(ChangedFile, match="changed since it was probed: run probe or extract"):
+        still_probed(row)
+    path.unlink()
+    with pytest.raises(MissingFile):
+        still_probed(row)
+
+
+def test_frames_that_change_places_are_another_content(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(b"%d" % number)
+    row = row_of(tmp_path)
+    (tmp_path / "1.png").rename(tmp_path / "x")
+    (tmp_path / "2.png").rename(tmp_path / "1.png")
+    (tmp_path / "x").rename(tmp_path / "2.png")
+    with pytest.raises(ChangedFile):
+        still_probed(row)
+    for number in range(3):  # other names in the same order are the same video
+        (tmp_path / f"{number}.png").write_bytes(b"%d" % number)
+        (tmp_path / f"{number}.png").rename(tmp_path / f"frame{number}.png")
+    assert still_probed(row).stamp == stamp_of(tmp_path)

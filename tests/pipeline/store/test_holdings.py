@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.chain import video
 from vadpipe.extractors.base import ArraySpec, Rows
 from vadpipe.extractors.clips import Span
 from vadpipe.pipeline.store.feature_store import FeatureStore
-from vadpipe.pipeline.store.holdings import Holdings, covers, whole_videos
+from vadpipe.pipeline.store.holdings import Holdings, covers, current_videos, whole_videos
 from vadpipe.pipeline.store.shard import ShardRow, VideoFacts
 
 CONTENT = "s1-" + "ab" * 20
@@ -30,11 +33,21 @@ def store(tmp_path: Path) -> FeatureStore:
     return made
 
 
-def write(store: FeatureStore, start: int, stop: int, *, last: bool = False) -> ShardRow:
+def write(
+    store: FeatureStore,
+    start: int,
+    stop: int,
+    *,
+    last: bool = False,
+    n_frames: int | None = None,
+    whole_id: str = "",
+    flags: tuple[str, ...] = (),
+) -> ShardRow:
     """A shard that is not listed."""
     n = (stop - start) // 4
     begin = start + 4 * np.arange(n)
-    facts = VideoFacts(25.0, stop if last else None)
+    found = (stop if n_frames is None else n_frames) if last else None
+    facts = VideoFacts(25.0, found, flags, whole_id=whole_id)
     rows = {"snippet": Rows(begin, begin + 4, {"x": np.zeros((n, 3), np.float16)})}
     return store.write(Span(CONTENT, start, stop, last), rows, [SPEC], facts, {})
 
@@ -138,3 +151,86 @@ def test_a_broken_shard_that_is_not_listed_is_missing(store: FeatureStore) -> No
     holdings = Holdings(store, [CONTENT])
     assert not holdings.whole(CONTENT)
     assert holdings.missing(CONTENT, [Span(CONTENT, 0, 20, True)]) == (0,)
+
+
+# -------------------------------------------------------------------------- of the file at hand
+
+FILE = replace(video(24, CONTENT), whole_id="f1-" + "ab" * 20)
+ANOTHER = "f1-" + "cd" * 20
+
+
+def agrees(store: FeatureStore, *counts: int) -> bool:
+    return Holdings(store, [CONTENT]).agrees(FILE, *counts)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_shards_of_another_file_do_not_count(store: FeatureStore, listed: bool) -> None:
+    rows = [
+        write(store, 0, 12, whole_id=FILE.whole_id),
+        write(store, 12, 24, last=True, whole_id=FILE.whole_id),
+    ]
+    store.add_index_part(rows if listed else [])
+    assert agrees(store, 24) and agrees(store) and current_videos(store, [FILE]) == {CONTENT}
+    store.add_index_part([write(store, 0, 12, whole_id=ANOTHER)])  # one is enough
+    assert not agrees(store, 24) and not agrees(store) and not current_videos(store, [FILE])
+    assert whole_videos(store, [CONTENT]), "it is all there, but not of this file"
+    by_hand = replace(FILE, whole_id="")
+    assert Holdings(store, [CONTENT]).agrees(by_hand, 24), "there is nothing to compare with"
+
+
+@pytest.mark.parametrize(
+    ("whole_id", "stop", "n_frames", "flags", "good"),
+    [
+        ("", 24, 24, (), True),
+        ("", 24, 16, ("header_mismatch",), False),  # an older version: nothing proves it
+        ("", 16, 24, ("header_mismatch",), True),  # probed again with all frames decoded
+        ("", 16, 16, (), False),
+        (FILE.whole_id, 24, 16, ("header_mismatch",), True),
+        (FILE.whole_id, 16, 16, ("header_mismatch",), True),  # planned by a probe that decoded
+        (FILE.whole_id, 16, 16, (), False),
+    ],
+)
+def test_the_number_of_frames_has_to_be_that_of_the_probe_or_explained(
+    store: FeatureStore,
+    whole_id: str,
+    stop: int,
+    n_frames: int,
+    flags: tuple[str, ...],
+    good: bool,
+) -> None:
+    row = write(store, 0, stop, last=True, n_frames=n_frames, whole_id=whole_id, flags=flags)
+    store.add_index_part([row])
+    assert agrees(store, 24) is good
+    assert (current_videos(store, [FILE]) == {CONTENT}) is good
+    assert agrees(store), "without a number, none is compared"
+
+
+def test_what_an_older_index_does_not_say_is_looked_up_once(
+    store: FeatureStore, opened: list[str]
+) -> None:
+    store.add_index_part([write(store, 0, 24, last=True)])
+    (part,) = (store.root / "index").iterdir()
+    pq.write_table(pq.read_table(part).drop_columns(["n_frames", "whole_id"]), part)
+    opened.clear()
+    for expected in (1, 1):
+        held = Holdings(store, [CONTENT])
+        assert held.agrees(FILE, 24)
+        held.list_unlisted()
+        assert len(opened) == expected
+
+
+def test_a_video_that_is_not_there_contradicts_nothing(store: FeatureStore) -> None:
+    assert agrees(store, 24) and not current_videos(store, [FILE])
+    write(store, 0, 12)
+    assert agrees(store, 24), "an older version has begun it"
+
+
+def test_unlisting_leaves_the_others(store: FeatureStore) -> None:
+    first = write(store, 0, 12)
+    store.add_index_part([first, replace(first, content_id=OTHER)])
+    store.add_index_part([write(store, 12, 24, last=True)])
+    store.unlist([CONTENT])
+    assert [row["content_id"] for row in store.index().to_pylist()] == [OTHER]
+    store.unlist([OTHER])
+    store.unlist([OTHER])
+    assert store.index().num_rows == 0

@@ -20,7 +20,7 @@ from vadpipe.pipeline.store.probe_table import load_probes, probe_parts, read_pr
 KEYS = KeyFrames(*(np.arange(0, 8, 4) for _ in range(3)))
 ROWS = [
     ("2|a|/drawn.mp4", replace(video(8), key_frames=KEYS, flags=("gaps",))),
-    ("2|b|/other.mp4", replace(video(9, "f1-" + "cd" * 20), path="/other.mp4")),
+    ("2|b|/other.mp4", replace(video(9, "f1-" + "cd" * 20), path="/other.mp4", stamp="1:2")),
 ]
 
 
@@ -32,8 +32,8 @@ def part(tmp_path: Path) -> Path:
 
 
 def test_what_is_saved_is_read(tmp_path: Path, part: Path) -> None:
-    assert {s: row.to_json() for s, row in load_probes(tmp_path).items()} == {
-        s: row.to_json() for s, row in ROWS
+    assert {key: row.to_json() for key, row in load_probes(tmp_path).items()} == {
+        (s, row.stamp): row.to_json() for s, row in ROWS
     }
 
 
@@ -46,6 +46,7 @@ def test_what_is_saved_is_read(tmp_path: Path, part: Path) -> None:
         ("path", "/etc/passwd"),
         ("path", "/drawn.mp4\0"),
         ("signature", None),
+        ("whole_id", "../escape"),
         ("kind", "features"),
         ("kind", 3),
         ("n_frames", -1),
@@ -80,5 +81,5 @@ def test_values_that_no_probe_finds(
     with pytest.raises(DamagedFile, match=part.name):
         read_probes(part)
     with caplog.at_level(logging.WARNING):
-        assert list(load_probes(tmp_path)) == ["2|c|/drawn.mp4"], "other parts stay"
+        assert list(load_probes(tmp_path)) == [("2|c|/drawn.mp4", "")], "other parts stay"
     assert str(part) in caplog.text and "probed again" in caplog.text
