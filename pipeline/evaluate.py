@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from .store.failures import Failure
 
 Align = Literal["auto", "exact", "pad16"]
 PadLabel = Literal["last", "normal"]
+Normalise = Literal["none", "video"]
 
 SNIPPET = 16  # frames
 REPLICATES = 1000  # of the bootstrap
@@ -45,12 +46,14 @@ class Evaluated:
         unlabelled: scored videos without frame labels.
         unscored: labelled videos without scores.
         column: the score column that was measured.
+        normalise: "video" where the scores of each video were scaled to [0, 1] first.
     """
 
     metrics: FrameMetrics
     unlabelled: tuple[str, ...]
     unscored: tuple[str, ...]
     column: str = SCORE
+    normalise: Normalise = "none"
 
     def to_json(self) -> dict[str, Any]:
         """What metrics.json holds."""
@@ -59,6 +62,7 @@ class Evaluated:
             "unlabelled": list(self.unlabelled),
             "unscored": list(self.unscored),
             **({} if self.column == SCORE else {"column": self.column}),
+            **({} if self.normalise == "none" else {"normalise": self.normalise}),
         }
 
 
@@ -108,6 +112,7 @@ def evaluate_scores(
     seed: int = 0,
     column: str = SCORE,
     regions: RegionChoice = OWN_TRACKS,
+    normalise: Normalise = "none",
 ) -> Evaluated:
     """Put scores on frames, compare with the labels, write the metrics into the folder.
 
@@ -131,6 +136,10 @@ def evaluate_scores(
             held-out rows, if there are any. Boxes and maps belong to "score" only.
         regions:
             Tracks and boxes of the region metrics.
+        normalise:
+            "video" scales the frame scores of each video to [0, 1] (min-max; 0 where they are all
+            equal) before they are ranked. These metrics are kept in a file of their own, without
+            false alarms and boxes: thresholds and boxes have raw scores.
 
     Raises:
         MetricsError: nothing to measure, a video's length is not the one that its labels are for,
@@ -140,11 +149,17 @@ def evaluate_scores(
         ScoreFolderError: the score folder is incomplete or damaged.
     """
     places = Places(manifest, regions)
-    return _evaluate(ScoreFolder(scores), places, align, replicates, seed, column)
+    return _evaluate(ScoreFolder(scores), places, align, replicates, seed, column, normalise)
 
 
 def _evaluate(
-    folder: ScoreFolder, places: Places, align: Align, replicates: int, seed: int, column: str
+    folder: ScoreFolder,
+    places: Places,
+    align: Align,
+    replicates: int,
+    seed: int,
+    column: str,
+    normalise: Normalise,
 ) -> Evaluated:
     manifest = places.manifest
     videos = {row["video_id"]: row for row in folder.videos()}
@@ -157,10 +172,11 @@ def _evaluate(
             f"pad16 is for scores of {SNIPPET}-frame snippets that cover a video, but {faults[0]} "
             f"({len(faults)} of {len(measured)} videos are like that): use --align exact"
         )
-    exact = [rows.exact() for rows in measured]
-    padded = None if faults else [rows.padded(pad_label) for rows in measured]
+    scale = _scaled if normalise == "video" else list
+    exact = scale([rows.exact() for rows in measured])
+    padded = None if faults else scale([rows.padded(pad_label) for rows in measured])
     used = exact if padded is None or align == "exact" or (align == "auto" and not weak) else padded
-    threshold = threshold_of(folder, column)
+    threshold = threshold_of(folder, column) if normalise == "none" else None
     metrics = frame_metrics(
         used,
         threshold=threshold,
@@ -178,16 +194,26 @@ def _evaluate(
     rows_of = [videos[rows.record.video_id] for rows in measured]
     areas, undefined = places.areas(rows_of)
     found: dict[str, Any] = {"sizes": size_metrics(exact, areas, threshold=threshold)}
-    if column == SCORE:  # boxes and maps belong to it
+    if column == SCORE and normalise == "none":  # boxes and maps belong to it
         found["regions"], why = places.regions(folder, rows_of)
         undefined |= {} if why is None else {"regions": why}
     found["undefined"] = {**metrics.undefined, **undefined}
     metrics = metrics.model_copy(update=found)
     labelled = {rows.record.video_id for rows in measured}
     unlabelled = tuple(video_id for video_id in videos if video_id not in labelled)
-    done = Evaluated(metrics, unlabelled, unscored, column)
-    folder.write_metrics(done.to_json(), column)
+    done = Evaluated(metrics, unlabelled, unscored, column, normalise)
+    kept_as = column if normalise == "none" else f"{column}@{normalise}"
+    folder.write_metrics(done.to_json(), kept_as)
     return done
+
+
+def _scaled(videos: Sequence[LabelledScores]) -> list[LabelledScores]:
+    """The frame scores of each video, scaled to [0, 1]."""
+    scaled = []
+    for video in videos:
+        low, high = float(video.score.min()), float(video.score.max())
+        scaled.append(replace(video, score=(video.score - low) / (high - low or 1.0)))
+    return scaled
 
 
 def _labelled_rows(
@@ -247,6 +273,7 @@ def evaluate_runs(
     seed: int = 0,
     column: str = SCORE,
     regions: RegionChoice = OWN_TRACKS,
+    normalise: Normalise = "none",
 ) -> EvaluatedRuns:
     """Evaluate several score folders of the same videos; each gets its own metrics.json.
 
@@ -265,6 +292,8 @@ def evaluate_runs(
             As in `evaluate_scores`.
         regions:
             As in `evaluate_scores`.
+        normalise:
+            As in `evaluate_scores`.
 
     Raises:
         ManifestError: as in `evaluate_scores`.
@@ -277,7 +306,7 @@ def evaluate_runs(
     runs: dict[str, Evaluated] = {}
     places = Places(manifest, regions)  # masks and tracks are read once
     for folder in folders:
-        done = _evaluate(ScoreFolder(folder), places, align, replicates, seed, column)
+        done = _evaluate(ScoreFolder(folder), places, align, replicates, seed, column, normalise)
         first = next(iter(runs.values()), done)
         if _measured(done) != _measured(first):
             raise MetricsError(

@@ -184,6 +184,12 @@ def train(
     metavar="Q",
     help="Cells of the map above this quantile of its values become boxes.",
 )
+@click.option(
+    "--normalise",
+    type=click.Choice(["none", "video"]),
+    default="none",
+    help="video scales the scores of each video to [0, 1] (min-max) before they are ranked.",
+)
 @json_option
 def evaluate(
     scores: tuple[Path, ...],
@@ -195,6 +201,7 @@ def evaluate(
     tracks: Path | None,
     map_name: str | None,
     map_quantile: float,
+    normalise: Any,
     as_json: bool,
 ) -> None:
     """Compare scores with frame labels: micro and macro AUC, AP, per category and video.
@@ -222,6 +229,7 @@ def evaluate(
         replicates=bootstrap,
         column=column,
         regions=RegionChoice(tracks, map_name, map_quantile),
+        normalise=normalise,
     )
     if len(scores) > 1:
         echo(runs_lines(runs), runs.to_json(), as_json)

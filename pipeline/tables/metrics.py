@@ -39,6 +39,8 @@ def metrics_lines(done: Evaluated) -> list[str]:
         )
     if m.alignment is not None:
         lines.append(_alignment_line(m, m.alignment))
+    if done.normalise == "video":
+        lines.append("the scores of each video are scaled to [0, 1]: compare with such scores only")
     lines += [f"{name}: {why}" for name, why in m.undefined.items()]
     if done.unlabelled:
         lines.append(f"without frame labels: {', '.join(done.unlabelled[:10])}")

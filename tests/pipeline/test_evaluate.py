@@ -102,6 +102,35 @@ def run(tmp_path: Path) -> Run:
     return made
 
 
+def test_scores_scaled_in_each_video_are_measured_apart(run: Run) -> None:
+    """Videos of very different levels, one of a single value, against scikit-learn."""
+    run.videos.clear(), run.records.clear()
+    a = run.add("a", 64, ((16, 32),), score=[1000.0, 1003.0, 1001.0, 1000.5])
+    b = run.add("b", 64, ((0, 16),), score=[5e-9, 0.0, 2e-9, 1e-9])
+    c = run.add("c", 48, score=[7.0, 7.0, 7.0])
+    raw = run.evaluate(align="exact")
+    scaled = run.evaluate(align="exact", normalise="video")
+    expected = np.concatenate([(a - 1000) / 3, b / 5e-9, np.zeros(3)]).repeat(16)
+    truth = np.concatenate([labels(64, (16, 32)), labels(64, (0, 16)), labels(48)])
+    assert scaled.micro_auc == pytest.approx(roc_auc_score(truth, expected))
+    flat = np.concatenate([a, b, c]).repeat(16)
+    assert raw.micro_auc == pytest.approx(roc_auc_score(truth, flat))
+    assert raw.false_alarms is not None and scaled.false_alarms is None
+    kept = {path.name: json.loads(path.read_text()) for path in run.path.glob("metrics*.json")}
+    assert kept["metrics.json"]["micro_auc"] == raw.micro_auc
+    assert "normalise" not in kept["metrics.json"]
+    assert kept["metrics-score%40video.json"]["normalise"] == "video"
+
+
+def test_the_command_says_that_scores_are_scaled(run: Run, tmp_path: Path) -> None:
+    write_manifest(run.manifest, tmp_path / "m.csv")
+    command = ["evaluate", str(run.write()), str(tmp_path / "m.csv"), "--bootstrap", "0"]
+    said = "scores of each video are scaled to [0, 1]"
+    assert said not in CliRunner().invoke(cli, command).output
+    done = CliRunner().invoke(cli, [*command, "--normalise", "video"])
+    assert done.exit_code == 0 and said in done.output
+
+
 @pytest.mark.parametrize(("dataset", "tail"), [("shanghaitech", 1), ("ucf_crime", 0), ("yard", 0)])
 def test_pad16_repeats_snippets_and_pads_as_the_data_set_does(tmp_path, dataset, tail):
     run = Run(tmp_path / "out", dataset=dataset)
