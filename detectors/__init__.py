@@ -3,6 +3,9 @@
 # Name on the command line -> module and class.
 PLACES = {
     "knn": "knn:KNN",
+    "motion_energy": "motion_energy:MotionEnergy",
+    "background": "background:Background",
+    "flow_peak": "flow_peak:FlowPeak",
     "mil_ranking": "mil_ranking:MILRanking",
     "rtfm": "rtfm:RTFM",
     "ssrl": "ssrl:SSRL",

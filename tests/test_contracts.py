@@ -50,13 +50,21 @@ NAMES = list(SETTINGS)
 # Narrow features are averaged from the null extractor's, to be fitted in a moment.
 DETECTOR_SETTINGS: dict[str, dict[str, Any]] = {
     "knn": {},
+    "motion_energy": {},
+    "background": {"spread": True},
+    "flow_peak": {"cells": [4, 4]},
     "mil_ranking": {"steps": 3},
     "rtfm": {"steps": 3},
     "ssrl": {"steps": 2, "scales": []},
     pretrained_detector.NAME: {"critic": True},
     "restless": {},  # the example plug-in, with maps and regions
 }
-FEATURES = {"restless": "cells"}  # of all others: null
+FEATURES = {  # of all others: null
+    "restless": "cells",
+    "motion_energy": "frames",
+    "background": "frames",
+    "flow_peak": "flow",
+}
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,0 +1,94 @@
+"""Motion energy: how much a frame differs from the one before; a baseline that learns nothing."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from .base import (
+    Bag,
+    BagSource,
+    Config,
+    Detector,
+    DetectorError,
+    FitLog,
+    FitOptions,
+    Scores,
+    State,
+    Supervision,
+)
+from .cells import blocks, cell_means, pictures
+
+
+class MotionEnergyConfig(Config):
+    """Settings of `motion_energy`."""
+
+    cells: tuple[PositiveInt, PositiveInt] = Field(
+        default=(24, 36), description="(rows, columns) of the map"
+    )
+
+
+class MotionEnergy(Detector[MotionEnergyConfig]):
+    """The mean squared difference from the frame before, in grey values squared."""
+
+    name: ClassVar[str] = "motion_energy"
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[Config]] = MotionEnergyConfig
+    supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Pictures of every frame; small ones do."""
+        return ("pixels",)
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The mean squared difference of each cell."""
+        return ("energy",)
+
+    def fit(
+        self, source: BagSource, *, device: str, seed: int, options: FitOptions | None = None
+    ) -> FitLog:
+        """Learn nothing; the training videos only set the threshold.
+
+        Raises:
+            DetectorError: there are no training videos.
+        """
+        if not len(source):
+            raise DetectorError("there are no training videos")
+        return FitLog(summary={"videos": len(source)})
+
+    def score(self, bag: Bag) -> Scores:
+        """Score each frame; the first one has the score of the second one, or 0 if it is alone.
+
+        Raises:
+            DetectorError: the bag has no pictures.
+        """
+        track = pictures(bag, "pixels", 3)
+        height, width, channels = track.array.shape[1:]
+        score = np.zeros(len(track))
+        rows, columns = min(self.config.cells[0], height), min(self.config.cells[1], width)
+        energy = np.zeros((len(track), rows, columns), np.float32)
+        for first, block in blocks(track, before=1):
+            wide = block.astype(np.int32)
+            change = wide[1:] - wide[:-1]  # row i: frame first + i + 1
+            squares = (change * change).sum(-1)
+            here = slice(first + 1, first + len(block))
+            score[here] = squares.sum((1, 2)) / (height * width * channels)
+            energy[here] = cell_means(squares, self.config.cells) / channels
+        if len(track) > 1:
+            score[0], energy[0] = score[1], energy[1]
+        return Scores(track.frame_start, track.frame_stop, {"score": score}, {"energy": energy})
+
+    def held_out_scores(self, source: BagSource, *, seed: int) -> list[Scores]:
+        """Score the training videos: nothing was learned from them."""
+        return [self.score(bag) for bag in source]
+
+    def state_dict(self) -> State:
+        """Return nothing but a mark that this is a model."""
+        return {"fitted": np.ones(1, np.uint8)}
+
+    def load_state_dict(self, state: State) -> None:
+        """Do nothing: there is no state."""
