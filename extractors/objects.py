@@ -22,13 +22,15 @@ from .detection.contract import Detections, ObjectDetector, joined
 from .detection.crops import cut_crops
 from .detection.motion import Motion, MotionSettings
 from .detection.selection import Selection
+from .detection.teacher import CropTeacher
 from .networks.coco import COCO
+from .networks.imagenet import CLASSES, TEACHERS
 from .weights.cards import ResolvedWeights
 from .weights.slots import Slots
 
 log = logging.getLogger(__name__)
 
-DETECTOR = "detector"  # the slot of its weights
+DETECTOR, TEACHER = "detector", "teacher"  # slots of weights
 USUAL_OBJECTS = 10.0  # a frame, for estimates
 
 
@@ -55,6 +57,10 @@ class ObjectsConfig(Config):
         crop_context: frames before and after the object's own in its crops (SSMTL, Sect. 3.1: 3;
             for training 15); without a value there are no crops.
         crop_size: side of the crops (SSMTL, Sect. 3.1).
+        teacher: a classifier whose 1000 values before the softmax are kept of every object, from
+            its crop of `crop_size` (SSMTL, Sect. 3.3: ResNet-50); without a value there is none.
+        teacher_size: side that the crop is resized to for the teacher.
+        appearance: keep the teacher's pooled features too.
     """
 
     detector: Literal["yolox", "boxes", "motion"] = "yolox"
@@ -72,6 +78,9 @@ class ObjectsConfig(Config):
     motion_area: PositiveInt = 40
     crop_context: int | None = Field(default=None, ge=0, le=31)
     crop_size: PositiveInt = 64
+    teacher: Literal["resnet50", "efficientnet_lite0"] | None = None
+    teacher_size: int = Field(default=224, ge=32)
+    appearance: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -88,6 +97,8 @@ class ObjectsConfig(Config):
             raise ValueError("with_motion adds motion to another detector; this one is motion")
         if self.tile_scale is not None and not CHOICES[self.detector].tiles:
             raise ValueError(f"{self.detector} looks at no tiles: leave tile_scale out")
+        if self.appearance and self.teacher is None:
+            raise ValueError("appearance is a part of what a teacher computes: name a teacher")
         if self.motion_samples % 2 == 0:
             raise ValueError("motion_samples is an odd number: the frame itself is one of them")
         return self
@@ -105,7 +116,10 @@ class Objects(Extractor[ObjectsConfig]):
     name: ClassVar[str] = "objects"
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = ObjectsConfig
-    networks: ClassVar[Slots] = {DETECTOR: tuple(c for e in CHOICES.values() for c in e.cards)}
+    networks: ClassVar[Slots] = {
+        DETECTOR: tuple(card for each in CHOICES.values() for card in each.cards),
+        TEACHER: tuple(card for each in TEACHERS.values() for card in each.cards),
+    }
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "motion": {"detector": "motion"},
         "boxes": {"detector": "boxes"},
@@ -136,15 +150,21 @@ class Objects(Extractor[ObjectsConfig]):
         self._detectors: list[ObjectDetector] = [self._choice.build(request)]
         if config.with_motion:
             self._detectors.append(Motion(config.motion()))
+        self._teacher: CropTeacher | None = None
+        if config.teacher is not None:
+            teacher, given = TEACHERS[config.teacher], self.weights[TEACHER]
+            self._teacher = CropTeacher(teacher, given, precision, config.teacher_size)
         self._selection = Selection(
             config.score, config.overlap, config.min_width, config.min_height, config.max_objects
         )
 
     @classmethod
     def networks_for(cls, config: ObjectsConfig) -> Slots:
-        """The cards of the object detector, where it has any."""
-        cards = CHOICES[config.detector].cards
-        return {DETECTOR: cards} if cards else {}
+        """The cards of the object detector, where it has any, and of the teacher."""
+        slots = {DETECTOR: CHOICES[config.detector].cards}
+        if config.teacher is not None:
+            slots[TEACHER] = TEACHERS[config.teacher].cards
+        return {slot: cards for slot, cards in slots.items() if cards}
 
     @classmethod
     def keeps_pixels_with(cls, config: ObjectsConfig) -> bool:
@@ -169,6 +189,11 @@ class Objects(Extractor[ObjectsConfig]):
             frames = 2 * config.crop_context + 1
             sizes = {"time": frames, "row": side, "column": side, "channel": 3}
             specs.append(_of_objects("crops", "uint8", sizes))
+        if config.teacher is not None:
+            specs.append(_of_objects("teacher", "float16", {"class": CLASSES}))
+            if config.appearance:
+                sizes = {"feature": TEACHERS[config.teacher].features}
+                specs.append(_of_objects("appearance", "float16", sizes))
         return tuple(specs)
 
     @property
@@ -189,6 +214,8 @@ class Objects(Extractor[ObjectsConfig]):
         """
         for detector in self._detectors:
             detector.load(runtime)
+        if self._teacher is not None:
+            self._teacher.load(runtime)
 
     def extract(self, clips: Sequence[Clip]) -> dict[str, Rows]:
         """Find the objects of each frame, in the order of their scores."""
@@ -207,7 +234,15 @@ class Objects(Extractor[ObjectsConfig]):
             arrays["classes"] = whole.classes
         if self.config.crop_context is not None:
             pairs = zip(clips, found, strict=True)
-            arrays["crops"] = np.concatenate([self._crops(clip, each) for clip, each in pairs])
+            context = self.config.crop_context
+            crops = [self._crops(clip, each, context) for clip, each in pairs]
+            arrays["crops"] = np.concatenate(crops)
+        if self._teacher is not None:
+            pairs = zip(clips, found, strict=True)
+            lessons = [self._teacher.look(self._crops(c, each, 0)[:, 0]) for c, each in pairs]
+            arrays["teacher"] = np.concatenate([lesson.logits for lesson in lessons])
+            if self.config.appearance:
+                arrays["appearance"] = np.concatenate([lesson.features for lesson in lessons])
         return {
             "frame": one_row_each(clips, {"objects": counts, "frame_size": sizes}),
             "object": Rows(start, stop, arrays, clip_start=start),
@@ -223,8 +258,7 @@ class Objects(Extractor[ObjectsConfig]):
             )
         return kept
 
-    def _crops(self, clip: Clip, found: Detections) -> NDArray[np.uint8]:
-        context = self.config.crop_context or 0
+    def _crops(self, clip: Clip, found: Detections, context: int) -> NDArray[np.uint8]:
         frames = clip.frames[self.reach - context : self.reach + context + 1]
         return cut_crops(frames, found.boxes, self.config.crop_size)
 
@@ -233,19 +267,24 @@ class Objects(Extractor[ObjectsConfig]):
         return 1.0 if axis == "frame" else USUAL_OBJECTS
 
     def flops(self, height: int, width: int) -> float:
-        """Work of the object detector for one frame, with its tiles."""
+        """Work of the object detector for one frame, with its tiles, and of the teacher."""
         from .detection.tiles import tiles_of
 
         views = 1
         if (scale := self.config.tile_scale) is not None:
             tiles = tiles_of(round(height * scale), round(width * scale), 416)
             views += len(tiles) if len(tiles) > 1 else 0
-        return views * self._choice.flops
+        total = views * self._choice.flops
+        if self.config.teacher is not None:
+            area = (self.config.teacher_size / 224) ** 2
+            total += USUAL_OBJECTS * area * TEACHERS[self.config.teacher].flops
+        return total
 
     def recipe(self) -> dict[str, Any]:
         """Without a torch network the precision changes nothing, so the key does not state it."""
         facts = super().recipe()
-        return facts if self._choice.torch else {**facts, "precision": None}
+        in_torch = self._choice.torch or self._teacher is not None
+        return facts if in_torch else {**facts, "precision": None}
 
 
 def _of_objects(name: str, dtype: str, sizes: Mapping[str, int] | None = None) -> ArraySpec:

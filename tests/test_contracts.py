@@ -40,7 +40,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "vifi_clip": {"stride": 8},
     "frames": {"size": [16, 24]},
     "flow": {"size": [16, 24]},
-    "objects": {"detector": "motion", "stride": 8, "crop_context": 1, "crop_size": 8},
+    "objects": {
+        **{"detector": "motion", "stride": 8, "crop_context": 1, "crop_size": 8},
+        **{"teacher": "efficientnet_lite0", "teacher_size": 32, "appearance": True},
+    },
     "null": {"clip_length": 8, "stride": 4, "before": 3, "after": 2},
     two_networks.NAME: {},
     "cells": {"rows": 3, "columns": 4, "threshold": 1.0},  # the example plug-in, ragged
@@ -175,12 +178,14 @@ def test_a_gpu_gives_the_features_of_a_cpu(name: str, scene: Manifest, tmp_path:
     def features(device: str, precision: Any, **options: Any) -> list[np.ndarray]:
         engine = Engine(device=device, **options)
         weights = random_weights(name, SETTINGS[name])
-        settings = {**SETTINGS[name], "dtype": "float32"}
+        settings = dict(SETTINGS[name])
+        if "dtype" in EXTRACTORS[name].Config.model_fields:
+            settings["dtype"] = "float32"
         spec = resolve_extractor(
             name, settings, weights=weights, precision=precision, engine=engine
         )
         cache = tmp_path / f"{device}-{precision}-{len(list(tmp_path.iterdir()))}"
-        done = extract_features(manifest, probed, [spec], cache, engine=engine)
+        done = extract_features(manifest, probed, [spec], cache, engine=engine, max_bytes=10**9)
         assert not done.failures
         return [
             np.asarray(done.stores[0].read(row.content_id).arrays[array.name][:], np.float64)

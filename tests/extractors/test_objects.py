@@ -123,6 +123,7 @@ def test_each_detector_has_its_own_threshold() -> None:
         ({"detector": "motion", "with_motion": True}, "this one is motion"),
         ({"detector": "motion", "tile_scale": 2.0}, "motion looks at no tiles"),
         ({"motion_samples": 4}, "odd number"),
+        ({"appearance": True}, "name a teacher"),
         ({"detector": "yolo9000"}, "yolo9000"),
     ],
 )
@@ -151,3 +152,15 @@ def test_a_video_of_three_frames(tmp_path: Path) -> None:
     assert all(np.array_equal(first[t], first[3]) for t in range(3))
     assert all(np.array_equal(last[t], last[3]) for t in range(4, 7))
     assert np.array_equal(first[5], last[3]) and np.array_equal(first[6], last[3])
+
+
+def test_slots_follow_the_settings() -> None:
+    def slots(**settings: Any) -> list[str]:
+        found = Objects.networks_for(ObjectsConfig.model_validate(settings))
+        return [card.name for cards in found.values() for card in cards]
+
+    assert slots(detector="motion") == []
+    assert slots() == ["yolox_nano.coco"]
+    both = slots(detector="yolov3", teacher="resnet50")
+    assert both == ["yolov3.coco", "resnet50.torchvision"]
+    assert slots(detector="motion", teacher="efficientnet_lite0") == ["efficientnet_lite0.imagenet"]
