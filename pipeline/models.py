@@ -445,12 +445,10 @@ def _weights_spec(recipe: Mapping[str, Any], slot: str, identity: str, cache: Pa
     )
 
 
-def imported_contents(
+def imported_checksums(
     stores: Mapping[str, FeatureStore], rows: Mapping[str, ProbeRow]
-) -> dict[str, Any]:
-    """What stands for the numbers of imported features in a model's key: their checksums.
-
-    A recipe decides what an extractor returns, but not what others have extracted.
+) -> dict[str, dict[str, list[str]]]:
+    """Role -> content_id -> checksums, of the roles whose features were imported.
 
     Raises:
         StoreError: a set has no checksum of a video: a key never leaves one out.
@@ -459,15 +457,26 @@ def imported_contents(
     found = {}
     for role, store in stores.items():
         if store.recipe["extractor"] == "imported":
-            sums = checksums_of([store], wanted)
-            if lacking := wanted - sums.keys():
+            found[role] = checksums_of([store], wanted)
+            if lacking := wanted - found[role].keys():
                 raise StoreError(
                     f"{store.name} has no checksum of {len(lacking)} videos, so no model can be "
                     f"known by them: {how_to_import(store)}"
                 )
-            found[role] = sorted(each for own in sums.values() for each in own)
-    return (
-        {"imported": {role: key_of({"checksums": sums}) for role, sums in found.items()}}
-        if found
-        else {}
-    )
+    return found
+
+
+def imported_contents(checksums: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, Any]:
+    """What stands for the numbers of imported features in a model's key: their checksums.
+
+    A recipe decides what an extractor returns, but not what others have extracted.
+
+    Args:
+        checksums:
+            What `imported_checksums` returns.
+    """
+    keys = {
+        role: key_of({"checksums": sorted(each for own in sums.values() for each in own)})
+        for role, sums in checksums.items()
+    }
+    return {"imported": keys} if keys else {}

@@ -29,7 +29,7 @@ from ..extractors.weights.slots import WeightsChoice, recorded
 from .bags import StoreBags, find_stores, missing_videos
 from .engine.progress import progress_bars
 from .engine.weights import find_weights
-from .models import ModelFolder, imported_contents, make_detector
+from .models import ModelFolder, imported_checksums, imported_contents, make_detector
 from .registry import DETECTORS
 from .scores.events import MORE, Calibration, EventConfig
 from .scores.held_out import HeldOut
@@ -37,7 +37,7 @@ from .scores.outputs import checked_columns
 from .scores.unseen import Unseen
 from .store.errors import StoreError
 from .store.feature_store import FeatureStore
-from .store.keys import key_of
+from .store.keys import canonical_json, key_of
 from .store.probe_table import Probed
 
 HOLDOUT = 0.2  # share of the normal videos that calibrates a detector that cannot leave one out
@@ -128,8 +128,9 @@ def train_detector(
     detector.refuse_options(_given(device, holdout, memory, tensorboard))
     records = training_records(manifest, detector.supervision)
     rows, stores = _features_of(detector, records, probed, cache, features)
-    contents = {r.video_id: rows[r.video_id].content_id for r in records}
-    unseen = Unseen.of(records, contents, HOLDOUT if holdout is None else holdout, seed)
+    imported = imported_checksums(stores, rows)
+    share = HOLDOUT if holdout is None else holdout
+    unseen = Unseen.of(records, _contents_of(rows, stores, imported), share, seed)
     records = list(unseen.records)
     recipe = {
         "detector": detector.name,
@@ -137,10 +138,10 @@ def train_detector(
         "config": detector.config.for_key(),
         "features": {role: store.recipe for role, store in stores.items()},
         "records": manifest.model_copy(update={"records": tuple(records)}).digest,
-        "contents": [contents[r.video_id] for r in records],
+        "contents": [rows[r.video_id].content_id for r in records],
         "seed": seed,
         **_held_out_of(detector, unseen),
-        **imported_contents(stores, rows),
+        **imported_contents(imported),
         **_provenance(detector),
     }
     labels = detector.supervision is Supervision.WEAK
@@ -268,6 +269,23 @@ def _features_of(
             "run vadpipe extract with the settings of that feature set, or vadpipe import"
         )
     return rows, stores
+
+
+def _contents_of(
+    rows: Mapping[str, ProbeRow],
+    stores: Mapping[str, FeatureStore],
+    imported: Mapping[str, Mapping[str, Sequence[str]]],
+) -> dict[str, str]:
+    """video_id -> what is the same for copies: the content id, or the numbers of all its features.
+
+    A video without footage has a content id that is made of its name.
+    """
+    if imported.keys() != stores.keys():
+        return {video_id: row.content_id for video_id, row in rows.items()}
+    return {
+        video_id: canonical_json([sums[row.content_id] for sums in imported.values()])
+        for video_id, row in rows.items()
+    }
 
 
 def _provenance(detector: Detector[Any]) -> dict[str, Any]:

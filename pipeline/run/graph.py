@@ -21,7 +21,7 @@ from ...extractors.weights.slots import recorded
 from ..bags import find_stores, has_role
 from ..engine.extractor_spec import ExtractorSpec, resolve_extractor
 from ..engine.weights import find_weights
-from ..models import imported_contents, make_detector
+from ..models import imported_checksums, imported_contents, make_detector
 from ..probe import probe_files
 from ..registry import DETECTORS
 from ..scores.folder import SCORE_VERSION
@@ -334,7 +334,7 @@ class _Planner:
         try:
             stores = find_stores(resolved.config.cache_root, roles, rows, features)
             keys = {role: store.key for role, store in stores.items()}
-            return {**keys, **imported_contents(stores, rows)}
+            return {**keys, **imported_contents(imported_checksums(stores, rows))}
         except StoreError:
             return {}
 

@@ -29,12 +29,13 @@ from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.import_features import Imported, import_features
 from vadpipe.pipeline.importing.files import FeatureFileError
 from vadpipe.pipeline.importing.layouts import parse_grid
-from vadpipe.pipeline.models import imported_contents
+from vadpipe.pipeline.models import imported_checksums, imported_contents
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.registry import DATASETS
 from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.feature_sets import delete_set, list_stores
 from vadpipe.pipeline.store.feature_store import FeatureStore
+from vadpipe.pipeline.train import train_detector
 
 WIDTH = 6
 
@@ -713,7 +714,7 @@ def test_what_a_killed_import_has_written_is_listed_and_known(
 
     def known() -> Any:
         (store,) = list_stores(cache)
-        return imported_contents({"snippet": store}, rows)
+        return imported_contents(imported_checksums({"snippet": store}, rows))
 
     for name in "ab":
         np.save(folder / f"{name}.npy", features(3, WIDTH))
@@ -766,3 +767,19 @@ def test_an_import_notices_that_its_set_went(
     assert take(manifest).written == 1
     store.rebuild_index()
     assert store.verify() == []
+
+
+def test_imported_copies_count_once(
+    take: Callable[..., Imported], folder: Path, tmp_path: Path
+) -> None:
+    """Without footage, a content id is made of a name: copies are told by their numbers."""
+    manifest, cache = listed(dict.fromkeys("abcd", 96), label=0), tmp_path / "cache"
+    for name, seed in zip("abcd", (0, 1, 0, 2), strict=True):
+        np.save(folder / f"{name}.npy", features(6, WIDTH, seed=seed))
+    take(manifest)
+    done = train_detector("knn", manifest, probe_files(manifest, cache), cache)
+    assert (
+        "1 of 4 training videos are copies of others, and count once with them: c = a"
+        in (done.warnings[0])
+    )
+    assert done.summary["videos"] == 3
