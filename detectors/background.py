@@ -80,6 +80,7 @@ class Background(Detector[BackgroundConfig]):
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = BackgroundConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
+    train_options: ClassVar[frozenset[str]] = frozenset({"holdout"})  # where a scene has one video
 
     def __init__(self, config: BackgroundConfig) -> None:
         super().__init__(config)
@@ -106,6 +107,10 @@ class Background(Detector[BackgroundConfig]):
         self._sums = self._sums_of(source)
         frames = sum(sums.count for sums in self._sums.values())
         return FitLog(summary={"videos": len(source), "frames": frames, "scenes": len(self._sums)})
+
+    def draws(self, source: BagSource) -> bool:
+        """Tell that nothing is drawn at random."""
+        return False
 
     def score(self, bag: Bag) -> Scores:
         """Score each row.

@@ -48,6 +48,7 @@ class FlowPeak(Detector[FlowPeakConfig]):
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = FlowPeakConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
+    train_options: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -70,6 +71,10 @@ class FlowPeak(Detector[FlowPeakConfig]):
         if not len(source):
             raise DetectorError("there are no training videos")
         return FitLog(summary={"videos": len(source)})
+
+    def draws(self, source: BagSource) -> bool:
+        """Tell that nothing is drawn at random."""
+        return False
 
     def score(self, bag: Bag) -> Scores:
         """Score each row of flow.

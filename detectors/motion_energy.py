@@ -37,6 +37,7 @@ class MotionEnergy(Detector[MotionEnergyConfig]):
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = MotionEnergyConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
+    train_options: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -59,6 +60,10 @@ class MotionEnergy(Detector[MotionEnergyConfig]):
         if not len(source):
             raise DetectorError("there are no training videos")
         return FitLog(summary={"videos": len(source)})
+
+    def draws(self, source: BagSource) -> bool:
+        """Tell that nothing is drawn at random."""
+        return False
 
     def score(self, bag: Bag) -> Scores:
         """Score each frame; the first one has the score of the second one, or 0 if it is alone.

@@ -34,7 +34,7 @@ from .registry import DETECTORS
 from .scores.events import MORE, Calibration, EventConfig
 from .scores.held_out import HeldOut
 from .scores.outputs import checked_columns
-from .scores.unseen import Unseen
+from .scores.unseen import HELD_BACK, Unseen
 from .store.errors import StoreError
 from .store.feature_store import FeatureStore
 from .store.keys import canonical_json, key_of
@@ -147,14 +147,14 @@ def train_detector(
     labels = detector.supervision is Supervision.WEAK
     unique = {store.key: store for store in stores.values()}
     source = StoreBags(records, rows, list(unique.values()), labels=labels)
-    draws = detector.draws(source) or bool(unseen.drawn and not _leaves_out(detector))
+    random = detector.draws(source)
     folder = ModelFolder.of_recipe(cache, recipe)
-    if not (draws or force or folder.is_finished()):
+    if not (random or force or folder.is_finished()):
         folder = _of_another_seed(cache, recipe) or folder
     if folder.is_finished() and not force:
         card = folder.card()
-        warnings = (*unseen.warnings, *_doubts(Calibration.from_json(card["calibration"])))
-        return Trained(folder.path, False, card["summary"], draws, warnings)
+        calibration = Calibration.from_json(card["calibration"])
+        return _trained(folder, False, card["summary"], random, unseen, calibration)
     if force:
         shutil.rmtree(folder.unfinished, ignore_errors=True)
     folder.unfinished.mkdir(parents=True, exist_ok=True)
@@ -166,8 +166,21 @@ def train_detector(
     facts |= {"copies": unseen.copies} if unseen.copies else {}
     folder.save(detector, _card(detector, recipe, facts, calibration, log), log, held_out)
     shutil.rmtree(folder.unfinished, ignore_errors=True)
+    return _trained(folder, True, log.summary, random, unseen, calibration)
+
+
+def _trained(
+    folder: ModelFolder,
+    fresh: bool,
+    summary: Mapping[str, Any],
+    random: bool,
+    unseen: Unseen,
+    calibration: Calibration,
+) -> Trained:
+    """What `train_detector` returns."""
+    draws = random or calibration.method.startswith(HELD_BACK)
     warnings = (*unseen.warnings, *_doubts(calibration))
-    return Trained(folder.path, True, log.summary, draws, warnings)
+    return Trained(folder.path, fresh, dict(summary), draws, warnings)
 
 
 def _card(
@@ -222,7 +235,7 @@ def _doubts(calibration: Calibration) -> list[str]:
 
 
 def _of_another_seed(cache: Path, recipe: Mapping[str, Any]) -> ModelFolder | None:
-    """A finished model that differs in the seed only; None if there is none."""
+    """A finished model that differs in the seed only, if no video was drawn for it; else None."""
     for folder in ModelFolder.in_cache(cache):
         if not folder.path.name.startswith(f"{recipe['detector']}-"):
             continue
@@ -230,7 +243,9 @@ def _of_another_seed(cache: Path, recipe: Mapping[str, Any]) -> ModelFolder | No
             card = folder.card()
         except (VadpipeError, ValueError):
             continue  # a damaged model is an error for those who use it
-        if card.get("key") == key_of({**recipe, "seed": card.get("seed")}):
+        method = (card.get("calibration") or {}).get("method", HELD_BACK)
+        same = card.get("key") == key_of({**recipe, "seed": card.get("seed")})
+        if same and not method.startswith(HELD_BACK):
             return folder
     return None
 
@@ -338,6 +353,11 @@ def _fit_and_calibrate(
     apart = source.subset(unseen.apart) if len(unseen.apart) < len(source) else source
     scored = detector.held_out_scores(apart, seed=seed)
     if scored is not None:
+        if unseen.share != HOLDOUT:
+            raise DetectorError(
+                f"{detector.name} leaves out each of these videos in turn and would ignore "
+                "holdout: leave it out"
+            )
         log = detector.fit(source, device=device, seed=seed, options=options)
         videos = [unseen.records[i].video_id for i in unseen.apart]
         if len(videos) == 1:

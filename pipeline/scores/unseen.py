@@ -18,6 +18,7 @@ from ...data_manifests.record import VideoRecord
 from ...detectors.base import DetectorError
 
 NAMES = 10  # of videos or scenes in one message
+HELD_BACK = "held back from training: "  # how the method of a calibration by chance begins
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Unseen:
                 "not seen the camera, and the threshold may be above real events; train on a "
                 "second video of each"
             )
-        return f"held back from training: {names}", warnings
+        return f"{HELD_BACK}{names}", warnings
 
 
 def copies_in(records: Sequence[VideoRecord], contents: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,10 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from vadpipe.detectors.base import ADDED_LATER, Config
+from tests.bags import Bags
+from vadpipe.detectors import PLACES
+from vadpipe.detectors.base import ADDED_LATER, TRAIN_OPTIONS, Config, DetectorError
+from vadpipe.pipeline.models import make_detector
 from vadpipe.pipeline.registry import DETECTORS
 
 
@@ -47,3 +50,16 @@ def test_options_of_the_loop_leave_old_keys_alone(name: str) -> None:
     assert not set(kind().for_key()) & set(LOOP)
     assert {k: v for k, v in kind.model_validate(LOOP).for_key().items() if k in LOOP} == LOOP
     assert set(kind().model_dump()) == set(kind().for_key()) | set(LOOP)
+
+
+def test_detectors_without_randomness_say_so_and_refuse_what_they_would_ignore() -> None:
+    """Random are those that train a network, and nothing else."""
+    steps = {"mil_ranking", "rtfm", "ssrl"}
+    for name in PLACES:
+        detector = make_detector(name)
+        if name in steps:
+            assert detector.draws(Bags([])) and detector.train_options == TRAIN_OPTIONS
+        else:
+            assert not detector.draws(Bags([])) and detector.train_options <= {"holdout"}
+            with pytest.raises(DetectorError, match="would ignore device and memory"):
+                detector.refuse_options(["memory", "device"])

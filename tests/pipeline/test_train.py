@@ -22,6 +22,7 @@ from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import synthetic
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.detectors.base import DetectorError, FitOptions
+from vadpipe.detectors.knn import KNN
 from vadpipe.detectors.mil_ranking import MILRanking
 from vadpipe.extractors.weights.cards import WeightsError
 from vadpipe.extractors.weights.slots import WeightsChoice
@@ -223,6 +224,17 @@ def test_options_that_a_detector_would_ignore_are_refused(
     with pytest.raises(DetectorError, match=match):
         train_detector("knn", world.manifest, world.probed, world.cache, **options)
     assert not (world.cache / "models").exists()
+
+
+def test_a_hold_out_is_refused_where_videos_are_left_out_after_all(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some detectors leave videos out or hold some back; their scenes decide."""
+    monkeypatch.setattr(KNN, "train_options", frozenset({"holdout"}))
+    train = partial(train_detector, "knn", copied(world, 3), world.probed, world.cache)
+    with pytest.raises(DetectorError, match="knn leaves out each of these videos in turn"):
+        train(holdout=0.4)
+    assert not train().draws
 
 
 def assert_calibrates(held_out: HeldOut, card: Mapping[str, Any]) -> None:
