@@ -21,7 +21,8 @@ from .detection.choices import CHOICES, Request
 from .detection.contract import Detections, ObjectDetector, joined
 from .detection.crops import cut_crops
 from .detection.motion import Motion, MotionSettings
-from .detection.selection import Selection
+from .detection.runs import encode_masks
+from .detection.selection import Selection, pixel_box
 from .detection.teacher import CropTeacher
 from .networks.coco import COCO
 from .networks.imagenet import CLASSES, TEACHERS
@@ -31,7 +32,7 @@ from .weights.slots import Slots
 log = logging.getLogger(__name__)
 
 DETECTOR, TEACHER = "detector", "teacher"  # slots of weights
-USUAL_OBJECTS = 10.0  # a frame, for estimates
+USUAL_OBJECTS, USUAL_RUNS = 10.0, 60.0  # a frame, and an object, for estimates
 
 
 class ObjectsConfig(Config):
@@ -46,6 +47,9 @@ class ObjectsConfig(Config):
             dropped, whatever their classes.
         min_width: smallest width of a box in pixels.
         min_height: smallest height of a box in pixels.
+        masks: keep the pixels of each object within its box, as run lengths: "detector" takes the
+            masks of maskrcnn, "motion" the foreground of `motion`, whatever finds the boxes;
+            without a value there are none.
         max_objects: boxes a frame; those with the highest scores are kept.
         tile_scale: how much a frame is enlarged before it is cut into tiles of the network's size,
             which are looked at besides the whole frame; without a value there are no tiles.
@@ -63,12 +67,15 @@ class ObjectsConfig(Config):
         appearance: keep the teacher's pooled features too.
     """
 
-    detector: Literal["yolox", "boxes", "motion"] = "yolox"
+    detector: Literal[
+        "yolox", "yolov3", "yolov3_tiny", "fasterrcnn", "maskrcnn", "boxes", "motion"
+    ] = "yolox"
     stride: PositiveInt = 1
     score: float = Field(default=CHOICES["yolox"].score, ge=0, le=1)
     overlap: float = Field(default=0.55, ge=0, le=1)
     min_width: float = Field(default=4.0, ge=0)
     min_height: float = Field(default=4.0, ge=0)
+    masks: Literal["detector", "motion"] | None = None
     max_objects: PositiveInt = 500
     tile_scale: float | None = Field(default=None, gt=0, le=8)
     with_motion: bool = False
@@ -97,6 +104,15 @@ class ObjectsConfig(Config):
             raise ValueError("with_motion adds motion to another detector; this one is motion")
         if self.tile_scale is not None and not CHOICES[self.detector].tiles:
             raise ValueError(f"{self.detector} looks at no tiles: leave tile_scale out")
+        if self.masks == "detector" and not CHOICES[self.detector].masks:
+            makers = ", ".join(name for name, choice in CHOICES.items() if choice.masks)
+            raise ValueError(
+                f'{self.detector} makes no masks: take masks = "motion", or one that does: {makers}'
+            )
+        if self.masks == "detector" and (self.with_motion or self.tile_scale is not None):
+            raise ValueError(
+                'boxes of motion and of tiles have no masks of a network: take masks = "motion"'
+            )
         if self.appearance and self.teacher is None:
             raise ValueError("appearance is a part of what a teacher computes: name a teacher")
         if self.motion_samples % 2 == 0:
@@ -145,11 +161,12 @@ class Objects(Extractor[ObjectsConfig]):
             config.score,
             config.tile_scale,
             config.motion(),
-            masks=False,
+            masks=config.masks == "detector",
         )
         self._detectors: list[ObjectDetector] = [self._choice.build(request)]
+        self._motion = Motion(config.motion())
         if config.with_motion:
-            self._detectors.append(Motion(config.motion()))
+            self._detectors.append(self._motion)
         self._teacher: CropTeacher | None = None
         if config.teacher is not None:
             teacher, given = TEACHERS[config.teacher], self.weights[TEACHER]
@@ -173,7 +190,7 @@ class Objects(Extractor[ObjectsConfig]):
 
     @property
     def arrays(self) -> tuple[ArraySpec, ...]:
-        """Two arrays a frame; boxes, scores, classes and crops an object."""
+        """Two arrays a frame; boxes, scores, classes and crops an object; runs of masks."""
         config = self.config
         specs = [
             ArraySpec("objects", "int32", ("frame",), (), role="frame/objects"),
@@ -194,12 +211,18 @@ class Objects(Extractor[ObjectsConfig]):
             if config.appearance:
                 sizes = {"feature": TEACHERS[config.teacher].features}
                 specs.append(_of_objects("appearance", "float16", sizes))
+        if config.masks is not None:
+            dims = ("run", "value")
+            specs.append(ArraySpec("mask_runs", "int32", dims, (3,), role="run/masks", ragged=True))
         return tuple(specs)
 
     @property
     def reach(self) -> int:
         """Frames before and after the row's own that are read."""
-        return max(self.config.crop_context or 0, *(each.reach for each in self._detectors))
+        reaches = [each.reach for each in self._detectors]
+        if self.config.masks == "motion":
+            reaches.append(self._motion.reach)
+        return max(self.config.crop_context or 0, *reaches)
 
     @property
     def clip_rule(self) -> ClipRule:
@@ -243,10 +266,26 @@ class Objects(Extractor[ObjectsConfig]):
             arrays["teacher"] = np.concatenate([lesson.logits for lesson in lessons])
             if self.config.appearance:
                 arrays["appearance"] = np.concatenate([lesson.features for lesson in lessons])
-        return {
+        rows = {
             "frame": one_row_each(clips, {"objects": counts, "frame_size": sizes}),
             "object": Rows(start, stop, arrays, clip_start=start),
         }
+        return rows if self.config.masks is None else {**rows, "run": self._runs(clips, found)}
+
+    def _runs(self, clips: Sequence[Clip], found: Sequence[Detections]) -> Rows:
+        runs = []
+        for clip, each in zip(clips, found, strict=True):
+            masks = each.masks
+            if self.config.masks == "motion":
+                foreground = self._motion.foreground(clip, self.reach)
+                boxes = [pixel_box(box) for box in each.boxes]
+                masks = tuple(foreground[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes)
+            assert masks is not None  # settings with masks of a detector that has none are refused
+            runs.append(encode_masks(masks, each.boxes, clip.frames.shape[2]))
+        counts = [len(each) for each in runs]
+        start = np.repeat(np.array([clip.frame_start for clip in clips], np.int64), counts)
+        stop = np.repeat(np.array([clip.frame_stop for clip in clips], np.int64), counts)
+        return Rows(start, stop, {"mask_runs": np.concatenate(runs)}, clip_start=start)
 
     def _objects(self, clip: Clip) -> Detections:
         found = joined([detector.detect(clip, self.reach) for detector in self._detectors])
@@ -264,7 +303,7 @@ class Objects(Extractor[ObjectsConfig]):
 
     def rows_a_clip(self, axis: str) -> float:
         """A guess of the objects a frame, for estimates."""
-        return 1.0 if axis == "frame" else USUAL_OBJECTS
+        return {"frame": 1.0, "object": USUAL_OBJECTS, "run": USUAL_OBJECTS * USUAL_RUNS}[axis]
 
     def flops(self, height: int, width: int) -> float:
         """Work of the object detector for one frame, with its tiles, and of the teacher."""

@@ -43,6 +43,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "objects": {
         **{"detector": "motion", "stride": 8, "crop_context": 1, "crop_size": 8},
         **{"teacher": "efficientnet_lite0", "teacher_size": 32, "appearance": True},
+        "masks": "motion",
     },
     "null": {"clip_length": 8, "stride": 4, "before": 3, "after": 2},
     two_networks.NAME: {},

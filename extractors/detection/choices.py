@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from ..base import Precision
+from ..networks import rcnn as rcnn_network
+from ..networks import yolo as yolo_network
 from ..networks import yolox as yolox_network
+from ..networks.darknet import Darknet
 from ..weights.cards import ResolvedWeights, Weights
 from . import boxes_file
 from .contract import ObjectDetector
 from .motion import Motion, MotionSettings
+from .rcnn import Rcnn
+from .yolo import Yolo
 from .yolox import Yolox
 
 
@@ -24,7 +30,7 @@ class Request:
         score: smallest score of a box.
         tile_scale: how much frames are enlarged before they are cut into tiles; None: no tiles.
         motion: settings of `motion`.
-        masks: whether boxes come with masks.
+        masks: whether the detector is to make masks.
     """
 
     weights: ResolvedWeights | None
@@ -52,7 +58,7 @@ class Choice:
         tiles: whether it can look at tiles.
         masks: whether it can make masks.
         knows_classes: whether it states probabilities of classes.
-        torch: whether its network runs in torch, in the precision asked for.
+        torch: whether its network runs in the precision asked for.
     """
 
     build: Callable[[Request], ObjectDetector]
@@ -66,7 +72,7 @@ class Choice:
 
 
 def _motion(request: Request) -> ObjectDetector:
-    return Motion(request.motion, masks=request.masks)
+    return Motion(request.motion)
 
 
 def _boxes(request: Request) -> ObjectDetector:
@@ -77,8 +83,51 @@ def _yolox(request: Request) -> ObjectDetector:
     return Yolox(request.needed(), request.score, request.tile_scale)
 
 
+def _darknet(build: Callable[[], Darknet], request: Request) -> ObjectDetector:
+    weights, tiles = request.needed(), request.tile_scale
+    return Yolo(build, weights, request.precision, request.score, tiles)
+
+
+def _faster(request: Request) -> ObjectDetector:
+    return _rcnn(request, mask_network=False)
+
+
+def _mask(request: Request) -> ObjectDetector:
+    return _rcnn(request, mask_network=True)
+
+
+def _rcnn(request: Request, mask_network: bool) -> ObjectDetector:
+    return Rcnn(
+        request.needed(),
+        request.score,
+        request.tile_scale,
+        mask_network=mask_network,
+        masks=request.masks,
+    )
+
+
 CHOICES: dict[str, Choice] = {
     "yolox": Choice(_yolox, yolox_network.CARDS, score=0.3, flops=1.08e9, tiles=True),
+    "yolov3": Choice(
+        partial(_darknet, yolo_network.build_yolov3),
+        yolo_network.CARDS,
+        score=0.5,
+        flops=65.9e9,
+        tiles=True,
+        torch=True,
+    ),
+    "yolov3_tiny": Choice(
+        partial(_darknet, yolo_network.build_yolov3_tiny),
+        yolo_network.TINY_CARDS,
+        score=0.3,
+        flops=5.6e9,
+        tiles=True,
+        torch=True,
+    ),
+    "fasterrcnn": Choice(_faster, rcnn_network.FASTER_CARDS, score=0.5, flops=268e9, tiles=True),
+    "maskrcnn": Choice(
+        _mask, rcnn_network.MASK_CARDS, score=0.5, flops=268e9, tiles=True, masks=True
+    ),
     "boxes": Choice(_boxes, boxes_file.CARDS),
-    "motion": Choice(_motion, masks=True, knows_classes=False),
+    "motion": Choice(_motion, knows_classes=False),
 }

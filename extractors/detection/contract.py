@@ -50,11 +50,6 @@ class Detections:
         )
 
 
-def no_detections(*, masks: bool = False) -> Detections:
-    """A frame without objects."""
-    return detections_of(np.empty((0, 4)), np.empty(0), masks=() if masks else None)
-
-
 def detections_of(
     boxes: NDArray[np.floating],
     scores: NDArray[np.floating],

@@ -42,15 +42,12 @@ class Motion(ObjectDetector):
     Args:
         settings:
             See there.
-        masks:
-            Whether to return the foreground inside each box.
     """
 
     knows_classes: ClassVar[bool] = False
 
-    def __init__(self, settings: MotionSettings, *, masks: bool = False) -> None:
+    def __init__(self, settings: MotionSettings) -> None:
         self._settings = settings
-        self._masks = masks
 
     @property
     def reach(self) -> int:
@@ -62,6 +59,19 @@ class Motion(ObjectDetector):
 
     def detect(self, clip: Clip, at: int) -> Detections:
         """Find moving objects."""
+        labels, count = ndimage.label(self.foreground(clip, at), np.ones((3, 3), bool))
+        boxes, scores = [], []
+        for number, place in enumerate(ndimage.find_objects(labels, count), 1):
+            mask = labels[place] == number
+            if mask.sum() < self._settings.area:
+                continue
+            rows, columns = place
+            boxes.append((columns.start, rows.start, columns.stop, rows.stop))
+            scores.append(mask.mean())
+        return detections_of(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores))
+
+    def foreground(self, clip: Clip, at: int) -> NDArray[np.bool_]:
+        """Where a frame differs from the background or from both neighbours: (H, W)."""
         settings = self._settings
         offsets = np.linspace(-settings.reach, settings.reach, settings.samples)
         around = [smooth_grey(clip.frames[at + round(offset)]) for offset in offsets]
@@ -71,28 +81,10 @@ class Motion(ObjectDetector):
         # object was, too.
         steps = [np.abs(picture - smooth_grey(clip.frames[at + step])) for step in (-1, 1)]
         change = np.maximum(np.abs(picture - background), np.minimum(*steps))
-        return self._boxes(change > settings.threshold)
-
-    def _boxes(self, foreground: NDArray[np.bool_]) -> Detections:
-        eight = np.ones((3, 3), bool)
         # The border is padded so that closing does not eat into objects at the frame's edge.
-        closed = ndimage.binary_closing(np.pad(foreground, 2), eight, iterations=2)[2:-2, 2:-2]
-        labels, count = ndimage.label(closed, eight)
-        found = ndimage.find_objects(labels)
-        boxes, scores, masks = [], [], []
-        for number in range(count):
-            rows, columns = found[number]
-            mask = labels[rows, columns] == number + 1
-            if mask.sum() < self._settings.area:
-                continue
-            boxes.append((columns.start, rows.start, columns.stop, rows.stop))
-            scores.append(mask.mean())
-            masks.append(mask)
-        return detections_of(
-            np.array(boxes, np.float32).reshape(-1, 4),
-            np.array(scores, np.float32),
-            masks=masks if self._masks else None,
-        )
+        found = np.pad(change > settings.threshold, 2)
+        closed: NDArray[np.bool_] = ndimage.binary_closing(found, np.ones((3, 3), bool), 2)
+        return closed[2:-2, 2:-2]
 
 
 def smooth_grey(picture: NDArray[np.uint8]) -> NDArray[np.float32]:

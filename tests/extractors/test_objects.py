@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.clips import Clip
+from vadpipe.extractors.detection.runs import decode_masks
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.objects import Objects, ObjectsConfig
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
@@ -124,6 +125,9 @@ def test_each_detector_has_its_own_threshold() -> None:
         ({"detector": "motion", "tile_scale": 2.0}, "motion looks at no tiles"),
         ({"motion_samples": 4}, "odd number"),
         ({"appearance": True}, "name a teacher"),
+        ({"masks": "detector"}, "yolox makes no masks: .* one that does: maskrcnn"),
+        ({"detector": "maskrcnn", "masks": "detector", "with_motion": True}, "have no masks"),
+        ({"detector": "maskrcnn", "masks": "detector", "tile_scale": 2.0}, "have no masks"),
         ({"detector": "yolo9000"}, "yolo9000"),
     ],
 )
@@ -164,3 +168,20 @@ def test_slots_follow_the_settings() -> None:
     both = slots(detector="yolov3", teacher="resnet50")
     assert both == ["yolov3.coco", "resnet50.torchvision"]
     assert slots(detector="motion", teacher="efficientnet_lite0") == ["efficientnet_lite0.imagenet"]
+
+
+def test_masks_are_the_foreground_in_each_box(tmp_path: Path) -> None:
+    text = "v,2,28,18,42,32,1,\nv,2,0,0,8,8,0.5,\n"
+    extractor = with_boxes(tmp_path / "b.csv", text, masks="motion")
+    assert extractor.reach == 15
+    frames = np.full((31, 40, 60, 3), 40, np.uint8)
+    for t in range(31):
+        frames[t, 20:30, min(50, 2 * t) : min(50, 2 * t) + 10] = 220
+    clip = Clip(frames, np.arange(-13, 18), np.zeros(31), 2, 3, 0, "v.mp4")
+    rows = extractor.extract([clip])
+    runs = rows["run"]
+    masks = decode_masks(runs.arrays["mask_runs"], 2, 40, 60)
+    assert masks[0, 21:29, 31:39].all() and masks[0].sum() <= 13 * 13 and not masks[1].any()
+    assert set(runs.frame_start.tolist()) == {2} and set(runs.frame_stop.tolist()) == {3}
+    empty = with_boxes(tmp_path / "e.csv", "v,,,,,,,\n", masks="motion").extract([clip])
+    assert empty["run"].arrays["mask_runs"].shape == (0, 3)

@@ -6,7 +6,6 @@ import numpy as np
 
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.detection.motion import Motion, MotionSettings, smooth_grey
-from vadpipe.extractors.detection.selection import pixel_box
 
 SETTINGS = MotionSettings(reach=6, samples=5, threshold=15, area=20)
 
@@ -28,7 +27,7 @@ def test_a_moving_square_is_one_box_around_it() -> None:
     found = Motion(SETTINGS).detect(clip([(20, 5 + 5 * t) for t in range(13)], noise=1.0), 6)
     assert len(found) == 1
     assert np.abs(found.boxes[0] - [35, 20, 47, 32]).max() <= 2
-    assert found.scores[0] > 0.9 and not found.classes.any() and found.masks is None
+    assert found.scores[0] > 0.9 and not found.classes.any()
 
 
 def test_a_still_square_is_background_and_two_far_ones_are_two_boxes() -> None:
@@ -52,14 +51,14 @@ def test_an_object_at_the_border_keeps_its_whole_box() -> None:
     assert found.boxes[0, 1] == 0 and found.boxes[0, 2] == 80
 
 
-def test_small_blobs_are_dropped_and_masks_fit_their_boxes() -> None:
+def test_small_blobs_are_dropped() -> None:
     tiny = clip([(20, 5 + 5 * t) for t in range(13)], side=2)
     assert len(Motion(SETTINGS).detect(tiny, 6)) == 0
-    found = Motion(SETTINGS, masks=True).detect(clip([(20, 5 + 5 * t) for t in range(13)]), 6)
-    assert found.masks is not None and len(found.masks) == len(found) == 1
-    x0, y0, x1, y1 = pixel_box(found.boxes[0])
-    assert found.masks[0].shape == (y1 - y0, x1 - x0)
-    assert np.isclose(found.masks[0].mean(), found.scores[0])
+
+
+def test_foreground_is_where_the_square_is() -> None:
+    found = Motion(SETTINGS).foreground(clip([(20, 5 + 5 * t) for t in range(13)]), 6)
+    assert found[21:31, 36:46].all() and found.sum() <= 14 * 14
 
 
 def test_repeated_frames_of_a_short_video_have_no_motion() -> None:
