@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .run.run import run
     from .score import score_footage
     from .scores.events import EventConfig
+    from .scores.smoothing import Smoothing
     from .train import train_detector
 
 # Name -> the module that it is imported from on first use, so that commands start without it.
@@ -33,6 +34,7 @@ EXPORTED = {
     "Manifest": "..data_manifests.record",
     "ProbeOptions": ".engine.settings",
     "RunConfig": ".run.config",
+    "Smoothing": ".scores.smoothing",
     "build_manifest": ".run.manifests",
     "check_labels": ".labels",
     "evaluate_runs": ".evaluate",
@@ -58,6 +60,7 @@ __all__ = [
     "Manifest",
     "ProbeOptions",
     "RunConfig",
+    "Smoothing",
     "build_manifest",
     "check_labels",
     "evaluate_runs",

@@ -19,9 +19,11 @@ from .metrics.frame_level import LabelledScores, frame_metrics, micro_auc
 from .metrics.places import OWN_TRACKS, Places, RegionChoice
 from .metrics.results import Alignment, FrameMetrics
 from .metrics.sizes import size_metrics
-from .scores.columns import SCORE, threshold_of
+from .scores.columns import SCORE
 from .scores.folder import ScoreFolder
 from .scores.frames import MetricsError, expand_to_frames
+from .scores.smoothed import measured_threshold, smoothing_of
+from .scores.smoothing import Smoothing, smooth_rows
 from .store.failures import Failure
 
 Align = Literal["auto", "exact", "pad16"]
@@ -47,6 +49,7 @@ class Evaluated:
         unscored: labelled videos without scores.
         column: the score column that was measured.
         normalise: "video" where the scores of each video were scaled to [0, 1] first.
+        smooth: how its scores were smoothed, by this measurement or by the run that wrote them.
     """
 
     metrics: FrameMetrics
@@ -54,6 +57,7 @@ class Evaluated:
     unscored: tuple[str, ...]
     column: str = SCORE
     normalise: Normalise = "none"
+    smooth: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What metrics.json holds."""
@@ -63,6 +67,7 @@ class Evaluated:
             "unscored": list(self.unscored),
             **({} if self.column == SCORE else {"column": self.column}),
             **({} if self.normalise == "none" else {"normalise": self.normalise}),
+            **({} if self.smooth is None else {"smooth": self.smooth}),
         }
 
 
@@ -111,6 +116,7 @@ def evaluate_scores(
     replicates: int = REPLICATES,
     seed: int = 0,
     column: str = SCORE,
+    smooth: Smoothing | None = None,
     regions: RegionChoice = OWN_TRACKS,
     normalise: Normalise = "none",
 ) -> Evaluated:
@@ -134,6 +140,9 @@ def evaluate_scores(
         column:
             The score column to measure; the threshold of another one than "score" comes from the
             held-out rows, if there are any. Boxes and maps belong to "score" only.
+        smooth:
+            How rows are smoothed before they are put on frames, with the threshold of held-out rows
+            that are smoothed in the same way. Boxes and maps stay as they are.
         regions:
             Tracks and boxes of the region metrics.
         normalise:
@@ -145,11 +154,13 @@ def evaluate_scores(
         MetricsError: nothing to measure, a video's length is not the one that its labels are for,
             "pad16" is asked for and rows are not snippets of 16 frames, or the tracks or the map
             that were asked for cannot be used.
+        SmoothError: the scores were smoothed before, or a frame rate is not known.
         ManifestError: the tracks that were asked for cannot be read.
         ScoreFolderError: the score folder is incomplete or damaged.
     """
     places = Places(manifest, regions)
-    return _evaluate(ScoreFolder(scores), places, align, replicates, seed, column, normalise)
+    store = ScoreFolder(scores)
+    return _evaluate(store, places, align, replicates, seed, column, normalise, smooth)
 
 
 def _evaluate(
@@ -160,11 +171,13 @@ def _evaluate(
     seed: int,
     column: str,
     normalise: Normalise,
+    smooth: Smoothing | None,
 ) -> Evaluated:
+    smoothing = smoothing_of(folder, column, smooth)
     manifest = places.manifest
     videos = {row["video_id"]: row for row in folder.videos()}
     weak = (folder.run().get("model") or {}).get("supervision") == "weak"
-    measured, unscored = _labelled_rows(folder, videos, manifest, column)
+    measured, unscored = _labelled_rows(folder, videos, manifest, column, smooth)
     pad_label = PAD_LABELS.get(manifest.dataset, "normal")
     faults = [fault for rows in measured if (fault := rows.snippet_fault()) is not None]
     if align == "pad16" and faults:
@@ -176,7 +189,8 @@ def _evaluate(
     exact = scale([rows.exact() for rows in measured])
     padded = None if faults else scale([rows.padded(pad_label) for rows in measured])
     used = exact if padded is None or align == "exact" or (align == "auto" and not weak) else padded
-    threshold = threshold_of(folder, column) if normalise == "none" else None
+    raw = normalise == "none"  # thresholds are
+    threshold = measured_threshold(folder, column, smooth) if raw else None
     metrics = frame_metrics(
         used,
         threshold=threshold,
@@ -201,7 +215,7 @@ def _evaluate(
     metrics = metrics.model_copy(update=found)
     labelled = {rows.record.video_id for rows in measured}
     unlabelled = tuple(video_id for video_id in videos if video_id not in labelled)
-    done = Evaluated(metrics, unlabelled, unscored, column, normalise)
+    done = Evaluated(metrics, unlabelled, unscored, column, normalise, smoothing)
     kept_as = column if normalise == "none" else f"{column}@{normalise}"
     folder.write_metrics(done.to_json(), kept_as)
     return done
@@ -221,6 +235,7 @@ def _labelled_rows(
     videos: Mapping[str, Mapping[str, Any]],
     manifest: Manifest,
     column: str,
+    smooth: Smoothing | None,
 ) -> tuple[list[_Rows], tuple[str, ...]]:
     """The scores of all labelled videos, and the ids of labelled videos without scores."""
     measured: list[_Rows] = []
@@ -239,7 +254,7 @@ def _labelled_rows(
             expected = record.expected_frames or f"at least {needed}"
             wrong.append(f"{record.video_id} (labels for {expected} frames, decoded {n})")
             continue
-        measured.append(_read_rows(folder, record, video, column))
+        measured.append(_read_rows(folder, record, video, column, smooth))
     if wrong:
         raise MetricsError("labels and footage differ in length: " + "; ".join(wrong))
     if not measured:
@@ -272,6 +287,7 @@ def evaluate_runs(
     replicates: int = REPLICATES,
     seed: int = 0,
     column: str = SCORE,
+    smooth: Smoothing | None = None,
     regions: RegionChoice = OWN_TRACKS,
     normalise: Normalise = "none",
 ) -> EvaluatedRuns:
@@ -290,6 +306,8 @@ def evaluate_runs(
             As in `evaluate_scores`.
         column:
             As in `evaluate_scores`.
+        smooth:
+            As in `evaluate_scores`.
         regions:
             As in `evaluate_scores`.
         normalise:
@@ -298,7 +316,7 @@ def evaluate_runs(
     Raises:
         ManifestError: as in `evaluate_scores`.
         MetricsError: as in `evaluate_scores`; or a folder is given twice, is about other videos
-            than the first, or was aligned in another way: their mean has no meaning.
+            than the first, or was aligned or smoothed in another way: their mean has no meaning.
         ScoreFolderError: a score folder is incomplete or damaged.
     """
     if len({os.path.realpath(folder) for folder in folders}) < len(folders):
@@ -306,7 +324,9 @@ def evaluate_runs(
     runs: dict[str, Evaluated] = {}
     places = Places(manifest, regions)  # masks and tracks are read once
     for folder in folders:
-        done = _evaluate(ScoreFolder(folder), places, align, replicates, seed, column, normalise)
+        done = _evaluate(
+            ScoreFolder(folder), places, align, replicates, seed, column, normalise, smooth
+        )
         first = next(iter(runs.values()), done)
         if _measured(done) != _measured(first):
             raise MetricsError(
@@ -317,6 +337,11 @@ def evaluate_runs(
             raise MetricsError(
                 f"{folder} is measured with {ours.used}, {folders[0]} with {theirs.used}: choose "
                 "one with --align"
+            )
+        if done.smooth != first.smooth:
+            raise MetricsError(
+                f"{folder} is smoothed by {done.smooth or 'nothing'}, {folders[0]} by "
+                f"{first.smooth or 'nothing'}: smooth all in the same way"
             )
         runs[str(folder)] = done
     spread = {}
@@ -406,16 +431,23 @@ def _kind_of_rows(measured: Sequence[_Rows], *, snippets: bool) -> str:
 
 
 def _read_rows(
-    folder: ScoreFolder, record: VideoRecord, video: Mapping[str, Any], column: str
+    folder: ScoreFolder,
+    record: VideoRecord,
+    video: Mapping[str, Any],
+    column: str,
+    smooth: Smoothing | None,
 ) -> _Rows:
     part = folder.scores(record.video_id, column)
-    first = part["frame_start"].to_numpy()
+    first, last = part["frame_start"].to_numpy(), part["frame_stop"].to_numpy()
+    score = part[column].to_numpy()
+    if smooth is not None:
+        score = smooth_rows(first, last, score, video["fps"], smooth)
     order = np.argsort(first, kind="stable")
     return _Rows(
         record=record,
         first=first[order],
-        last=part["frame_stop"].to_numpy()[order],
-        score=part[column].to_numpy()[order],
+        last=last[order],
+        score=score[order],
         n_frames=video["n_frames"],
         start=video["frame_start"],
         stop=video["frame_stop"],

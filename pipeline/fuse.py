@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..data_manifests.errors import VadpipeError
 from ..detectors.base import Scores
 from .engine.progress import progress_bar, tell
-from .scores.columns import doubts_of
+from .scores.columns import SCORE, doubts_of
 from .scores.events import Calibration, EventConfig, EventThresholds
 from .scores.folder import SCORE_VERSION, ScoreFolder, ScoreFolderError
 from .scores.frames import MetricsError
@@ -27,7 +26,7 @@ from .scores.held_out import HeldOut, HeldOutError
 from .scores.joined import ScoreRows, join_rows
 from .scores.kept import own_and_other_parts
 from .scores.quantiles import QuantileMap
-from .scores.summary import write_summary
+from .scores.summary import as_it_is, write_summary
 from .store.failures import Failure, describe_failure
 from .store.keys import canonical_json, key_of
 
@@ -170,7 +169,7 @@ def fuse_scores(
             reasons = "; ".join(f"{f.video_id}: {f.message}" for f in done.failures[:5])
             raise FuseError(f"no video could be fused: {reasons}")
         earlier, _ = own_and_other_parts(folder, videos, key)
-        rows = [(row["video_id"], partial(_as_it_is, row)) for row in (*fused, *earlier)]
+        rows = [(row["video_id"], partial(as_it_is, row)) for row in (*fused, *earlier)]
         names = ["score", *(f"{QUANTILE}{part.name}" for part in parts)]
         found = write_summary(folder, DETECTOR, names, rows, thresholds, config, stage="fuse")
         done.videos, done.events = found.videos, found.events
@@ -310,10 +309,6 @@ def _combine(joined: ScoreRows, parts: Sequence[_Part], method: str) -> Scores:
     return Scores(joined.frame_start, joined.frame_stop, {"score": combined, **columns})
 
 
-def _as_it_is(row: Mapping[str, Any], part: pa.Table) -> Mapping[str, Any]:
-    return row
-
-
 @dataclass
 class _Fusion:
     """Writes the combined scores video by video; one that fails costs only itself."""
@@ -394,7 +389,13 @@ def _calibrate(
     )
     facts |= {k: getattr(calibration, k) for k in ("n_rows", "n_videos", "method")}
     facts["warnings"] = list(calibration.warnings)
-    return HeldOut.from_scores(common, scores), calibration, facts, warnings
+    return HeldOut.from_scores(common, scores, _rates(parts, common)), calibration, facts, warnings
+
+
+def _rates(parts: Sequence[_Part], common: Sequence[str]) -> dict[str, float] | None:
+    """Frame rates of the held-out videos, if a part knows them all."""
+    known = (part.held_out.fps for part in parts)
+    return next((fps for fps in known if fps.keys() >= set(common)), None)
 
 
 def _threshold_json(
@@ -425,6 +426,7 @@ def _recipe(parts: Sequence[_Part], method: str) -> dict[str, Any]:
                 "model": part.model.get("key"),
                 "column": part.column,
                 "weight": part.weight,
+                **_smooth(part),
             }
             for part in parts
         },
@@ -436,9 +438,16 @@ def _describe(part: _Part) -> dict[str, Any]:
         "scores": str(part.folder.path),
         "column": part.column,
         "weight": part.weight,
+        **_smooth(part),
         "model": part.model,
         "calibration": (part.run.get("threshold") or {}).get("calibration"),
     }
+
+
+def _smooth(part: _Part) -> dict[str, Any]:
+    """How the scores of a part were smoothed; empty where they were not."""
+    text = part.folder.smoothing() if part.column == SCORE else None
+    return {} if text is None else {"smooth": text}
 
 
 def _of_all(parts: Sequence[_Part]) -> dict[str, Any]:

@@ -12,8 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from ..data_manifests.atomic import CannotWrite
 from ..data_manifests.record import Manifest, VideoRecord
 from ..detectors.base import Detector
@@ -33,12 +31,14 @@ from .models import (
     source_specs,
     specs_of_model,
 )
-from .scores.events import Calibration, EventConfig, EventThresholds
+from .scores.events import EventConfig, EventThresholds
 from .scores.folder import ScoreFolder, stamp_of
 from .scores.kept import KeptParts, check_model, kept_parts, prune_parts
 from .scores.maps import covered_by_grids
 from .scores.outputs import checked_scores
-from .scores.summary import RowOf, write_summary
+from .scores.smoothed import calibrated
+from .scores.smoothing import Smoothing
+from .scores.summary import RowOf, as_it_is, write_summary
 from .scores.video_tables import described, video_row
 from .store.errors import StoreError
 from .store.failures import Failure, describe_failure
@@ -83,6 +83,7 @@ def score_footage(
     *,
     engine: Engine | None = None,
     events: EventConfig | None = None,
+    smooth: Smoothing | None = None,
     weights: WeightsChoice = None,
     settled: Sequence[ExtractorSpec] = (),
     keep_maps: bool = True,
@@ -117,6 +118,9 @@ def score_footage(
             Where and how features are extracted; the detector runs on its first device.
         events:
             How scores become events.
+        smooth:
+            How scores are smoothed over time; the threshold is that of held-out scores which are
+            smoothed in the same way. The scores of the detector stay in the column `raw`.
         weights:
             Weights file of your own, if the model's features came from one; slot -> file where
             an extractor has several networks.
@@ -153,8 +157,7 @@ def score_footage(
         ScoreFolderError: another run writes to the same score folder, it holds scores of another
             model, or pruning would delete most of them.
     """
-    engine, config = engine or Engine(), events or EventConfig()
-    folder = ScoreFolder(out)
+    engine, config, folder = engine or Engine(), events or EventConfig(), ScoreFolder(out)
     with folder.locked() as problem:
         if problem is not None:
             tell(problem)
@@ -163,8 +166,7 @@ def score_footage(
         kept = kept_parts(folder, manifest, probed, card["key"], prune=prune, most=prune_most)
         detector.to(engine.own_device())
         specs = specs_of_model(card, weights=weights, settled=settled, cache=cache, engine=engine)
-        done = Scored(out, failures=list(probed.failures))
-        rows = probed.rows
+        done, rows = Scored(out, failures=list(probed.failures)), probed.rows
         imported = imported_stores(card, cache)
         scoring = _Scoring(detector, card, imported, rows, folder, keep_maps, done)
         records = [r for r in manifest.records if r.video_id in rows]
@@ -177,18 +179,20 @@ def score_footage(
         shutil.rmtree(folder.scratch, ignore_errors=True)  # also of a run that was killed
         done.extracted = extracted.written
         done.failures += extracted.failures
-        thresholds = Calibration.from_json(card["calibration"]).thresholds(config)
-        folder.remove_metrics([*scoring.fresh, *kept.goes], threshold=thresholds.high.value)
+        thresholds, held_out = calibrated(ModelFolder(model).held_out(), card, config, smooth)
+        name = None if smooth is None else smooth.text
+        high, changed = thresholds.high.value, [*scoring.fresh, *kept.goes]
+        folder.remove_metrics(changed, threshold=high, smooth=name)
         _prune(folder, kept, done)
-        _write_tables(folder, records, rows, kept, detector, thresholds, config, done)
-        folder.write_held_out(ModelFolder(model).held_out())
+        _write_tables(folder, records, rows, kept, detector, thresholds, config, smooth, done)
+        folder.write_held_out(held_out)
         folder.write_failures(done.failures)
         folder.write_run(
             {
                 "dataset": manifest.dataset,
                 "manifest_digest": manifest.digest,
                 **{n: len(getattr(done, n)) for n in ("videos", "failures", "kept")},
-                **_about_model(model, card, thresholds, config),
+                **_about_model(model, card, thresholds, config, name),
                 **_about_run(engine, command),
             }
         )
@@ -441,6 +445,7 @@ def _write_tables(
     detector: Detector[Any],
     thresholds: EventThresholds,
     config: EventConfig,
+    smooth: Smoothing | None,
     done: Scored,
 ) -> None:
     """Write the tables of all parts: those that are listed in manifest order, then the others."""
@@ -451,17 +456,20 @@ def _write_tables(
         for record in records
         if record.video_id not in failed
     ]
-    videos += [(row["video_id"], partial(_as_it_is, row)) for row in kept.rows]
+    videos += [(row["video_id"], partial(as_it_is, row)) for row in kept.rows]
     summary = write_summary(
-        folder, detector.name, detector.columns, videos, thresholds, config, stage="score"
+        folder,
+        detector.name,
+        detector.columns,
+        videos,
+        thresholds,
+        config,
+        smoothing=smooth,
+        stage="score",
     )
     done.videos, done.events = summary.videos, summary.events
     done.failures += summary.failures
     done.kept = [video_id for video_id in summary.videos if video_id in kept.unlisted]
-
-
-def _as_it_is(row: Mapping[str, Any], part: pa.Table) -> Mapping[str, Any]:
-    return row
 
 
 def _about_run(engine: Engine, command: str) -> dict[str, Any]:
@@ -475,12 +483,17 @@ def _about_run(engine: Engine, command: str) -> dict[str, Any]:
 
 
 def _about_model(
-    model: Path, card: Mapping[str, Any], thresholds: EventThresholds, config: EventConfig
+    model: Path,
+    card: Mapping[str, Any],
+    thresholds: EventThresholds,
+    config: EventConfig,
+    smooth: str | None,
 ) -> dict[str, Any]:
     """What run.json says of the model, its thresholds and events."""
     kept = ("n_rows", "n_videos", "method", "warnings")
     calibration = {k: card["calibration"][k] for k in kept if k in card["calibration"]}
     return {
+        **({} if smooth is None else {"smooth": smooth}),
         "model": {"folder": str(model), **ModelFolder(model).describe()},
         "threshold": {**thresholds.to_json(), "calibration": calibration},
         "events": config.model_dump(mode="json"),

@@ -160,10 +160,10 @@ def train_detector(
     folder.unfinished.mkdir(parents=True, exist_ok=True)
     with _watched(FitOptions(folder=folder.unfinished, memory=memory), tensorboard) as options:
         log, calibration, held_out = _fit_and_calibrate(
-            detector, source, unseen, device=device, seed=seed, options=options
+            detector, source, unseen, rows, device=device, seed=seed, options=options
         )
-    facts = {"dataset": manifest.dataset, "videos": len(records)}
-    facts |= {"copies": unseen.copies} if unseen.copies else {}
+    copies = {"copies": unseen.copies} if unseen.copies else {}
+    facts = {"dataset": manifest.dataset, "videos": len(records), **copies}
     folder.save(detector, _card(detector, recipe, facts, calibration, log), log, held_out)
     shutil.rmtree(folder.unfinished, ignore_errors=True)
     return _trained(folder, True, log.summary, random, unseen, calibration)
@@ -344,12 +344,14 @@ def _fit_and_calibrate(
     detector: Detector[Any],
     source: BagSource,
     unseen: Unseen,
+    rows: Mapping[str, ProbeRow],
     *,
     device: str,
     seed: int,
     options: FitOptions,
 ) -> tuple[FitLog, Calibration, HeldOut]:
     """Fit, and score normal videos that were held back: quantiles of these rows, and the rows."""
+    fps = {video_id: row.fps for video_id, row in rows.items()}
     apart = source.subset(unseen.apart) if len(unseen.apart) < len(source) else source
     scored = detector.held_out_scores(apart, seed=seed)
     if scored is not None:
@@ -364,7 +366,7 @@ def _fit_and_calibrate(
             videos *= len(scored)  # a plug-in may return one entry for each part of the video
         short = [v for v, each in zip(videos, scored, strict=True) if not len(each.frame_start)]
         method, warnings = unseen.left_out(short)
-        return log, *_calibrate(detector, videos, scored, method, warnings)
+        return log, *_calibrate(detector, videos, scored, method, warnings, fps)
     unseen.check_held_back()
     drawn = set(unseen.drawn)
     kept = [i for i in range(len(source)) if i not in drawn]
@@ -373,7 +375,7 @@ def _fit_and_calibrate(
     chosen = unseen.drawn or unseen.normal
     scored = [detector.score(bag) for bag in source.subset(chosen)]
     videos = [unseen.records[i].video_id for i in chosen]
-    return log, *_calibrate(detector, videos, scored, method, warnings)
+    return log, *_calibrate(detector, videos, scored, method, warnings, fps)
 
 
 def _calibrate(
@@ -382,6 +384,7 @@ def _calibrate(
     scored: Sequence[Scores],
     method: str,
     warnings: Sequence[str],
+    fps: Mapping[str, float],
 ) -> tuple[Calibration, HeldOut]:
     scored = [checked_columns(detector, each) for each in scored]
     rows: dict[str, list[NDArray[np.float64]]] = {}
@@ -392,7 +395,7 @@ def _calibrate(
     )
     if len(_doubts(calibration)) > len(warnings):  # too little footage for the default quantile
         calibration = replace(calibration, warnings=(*warnings, MORE))
-    return calibration, HeldOut.from_scores(video_ids, scored)
+    return calibration, HeldOut.from_scores(video_ids, scored, fps)
 
 
 @contextmanager

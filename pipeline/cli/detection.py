@@ -20,11 +20,13 @@ from .options import (
     put,
     seed_option,
     set_option,
+    smooth_option,
     weights_option,
 )
 
 if TYPE_CHECKING:
     from ..engine.settings import ProbeOptions
+    from ..scores.smoothing import Smoothing
 
 
 @click.command()
@@ -163,6 +165,7 @@ def train(
     metavar="NAME",
     help="Score column to measure; see docs/score.md.",
 )
+@smooth_option("Smooth the scores of each video over time before they are measured.")
 @click.option(
     "--tracks",
     type=ANY,
@@ -198,6 +201,7 @@ def evaluate(
     align: Any,
     bootstrap: int,
     column: str,
+    smooth: Smoothing | None,
     tracks: Path | None,
     map_name: str | None,
     map_quantile: float,
@@ -228,6 +232,7 @@ def evaluate(
         align=align,
         replicates=bootstrap,
         column=column,
+        smooth=smooth,
         regions=RegionChoice(tracks, map_name, map_quantile),
         normalise=normalise,
     )

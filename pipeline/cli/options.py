@@ -129,6 +129,37 @@ corrupt_option = click.option(
 )
 
 
+def _smoothing(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    """KIND:WIDTH as a `Smoothing`."""
+    if value is None:
+        return None
+    from pydantic import ValidationError
+
+    from ...data_manifests.settings import in_words
+    from ..scores.smoothing import Smoothing
+
+    try:
+        return Smoothing.model_validate(value)
+    except ValidationError as error:
+        raise click.BadParameter(in_words(error), ctx, param) from error
+
+
+def smooth_option(what: str) -> Callable[[Command], Command]:
+    """`--smooth KIND:WIDTH`.
+
+    Args:
+        what:
+            Is done with it, for the help.
+    """
+    return click.option(
+        "--smooth",
+        callback=_smoothing,
+        metavar="KIND:WIDTH",
+        help=f"{what} gaussian:0.5s is a Gaussian of that standard deviation in seconds, median:9 "
+        "the median of 9 frames. Without it scores stay as they are.",
+    )
+
+
 ENGINE_OPTIONS = (
     click.option(
         "--device",

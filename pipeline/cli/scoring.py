@@ -18,11 +18,13 @@ from .options import (
     open_target,
     probe_options,
     put,
+    smooth_option,
 )
 
 if TYPE_CHECKING:
     from ...data_manifests.record import Manifest
     from ..engine.settings import Engine, ProbeOptions
+    from ..scores.smoothing import Smoothing
 
 
 @click.command()
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     metavar="Q",
     help="The threshold is this quantile of the normal scores kept with the model.",
 )
+@smooth_option("Smooth the scores of each video over time, and calibrate the threshold so.")
 @click.option(
     "--weights",
     multiple=True,
@@ -77,6 +80,7 @@ def score(
     out: Path,
     split: str | None,
     quantile: float,
+    smooth: Smoothing | None,
     weights: tuple[str, ...],
     no_maps: bool,
     discard_features: bool,
@@ -99,6 +103,7 @@ def score(
     Example:
         vadpipe score MODEL some.mp4 -o out
         vadpipe score MODEL /archive -o out --discard-features
+        vadpipe score MODEL /archive -o out --smooth gaussian:0.5s
         vadpipe score MODEL /archive -o out --prune
     """
     from ...extractors.weights.slots import parse_choice
@@ -124,6 +129,7 @@ def score(
         cache,
         engine=engine,
         events=EventConfig(quantile=quantile, release_quantile=release),
+        smooth=smooth,
         weights=parse_choice(weights),
         keep_maps=not no_maps,
         discard_features=discard_features,

@@ -332,7 +332,7 @@ def _about_run(
 ) -> dict[str, Any]:
     """What the page says of the run and its model."""
     return {
-        "run": {"dataset": "", "created": "", **run},
+        "run": {"dataset": "", "created": "", "smooth": None, **run},
         "detector": (run.get("model") or {}).get("detector"),
         "package_version": version("vadpipe"),
         "settings": flatten(run),
@@ -347,6 +347,7 @@ def _about_metrics(metrics: FrameMetrics | None, extra: Mapping[str, Any]) -> di
     """What the page says of the metrics; `extra` names the videos that they leave out."""
     return {
         "metrics": metrics,
+        "measured_smooth": extra.get("smooth"),
         "unlabelled": extra.get("unlabelled", []),
         "unscored": extra.get("unscored", []),
         "roc": None if metrics is None else _roc_points(metrics),

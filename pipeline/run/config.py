@@ -20,6 +20,7 @@ from ...extractors.footage.limits import CorruptPolicy
 from ..engine.settings import Engine, ProbeOptions
 from ..scores.events import EventConfig
 from ..scores.map_detections import QUANTILE
+from ..scores.smoothing import Smoothing
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of a section: part of file names
 
@@ -145,10 +146,17 @@ class FuseSection(Settings):
 
 
 class ScoreSection(Settings):
-    """What to score, and how scores become events."""
+    """What to score, and how scores become events.
+
+    Attributes:
+        split: of the manifest.
+        events: how scores become events.
+        smooth: how scores are smoothed over time, as "gaussian:0.5s" or "median:9"; None: not.
+    """
 
     split: str = "test"
     events: EventConfig = EventConfig()
+    smooth: Smoothing | None = None
 
 
 class EvaluateSection(Settings):
@@ -161,6 +169,7 @@ class EvaluateSection(Settings):
         map: a score map that the boxes are made from; None takes boxes of the detector, or its
             first map.
         map_quantile: cells of the map above this quantile of its values become boxes.
+        smooth: how scores that were not smoothed when they were made are smoothed; None: not.
     """
 
     align: Literal["auto", "exact", "pad16"] = "auto"
@@ -168,6 +177,7 @@ class EvaluateSection(Settings):
     tracks: Path | None = None
     map: str | None = None
     map_quantile: float = Field(default=QUANTILE, ge=0, le=1)
+    smooth: Smoothing | None = None
 
 
 class ReportSection(Settings):

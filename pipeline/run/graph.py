@@ -306,6 +306,7 @@ class _Planner:
             "records": scored.digest,
             "contents": _contents(scored, resolved.probed),
             "events": config.score.events.model_dump(mode="json"),
+            **({} if config.score.smooth is None else {"smooth": config.score.smooth.text}),
         }
         target = self._folder.scores(cell.name).run_file
         self._add("score", cell.name, [node.name], what, target, training=cell)
@@ -359,6 +360,8 @@ class _Planner:
         if all(record.anomalies is None for record in scored.records):
             return
         what = {"labels": scored.digest, **config.evaluate.model_dump(mode="json")}
+        if config.evaluate.smooth is None:
+            del what["smooth"]
         if config.evaluate.tracks is not None:
             what["tracks"] = read_tracks(config.evaluate.tracks).sha256
         target = self._folder.scores(subject).metrics_file

@@ -153,6 +153,7 @@ def _score(task: NodeTask) -> Done:
             }
         ),
         events=config.score.events,
+        smooth=config.score.smooth,
         settled=list(resolved.specs.values()),
         max_bytes=config.max_bytes,
         replace_model=True,  # a recipe that was changed writes over its own scores
@@ -209,6 +210,7 @@ def _evaluate(task: NodeTask) -> Done:
             resolved.scored(),
             align=config.align,
             replicates=config.bootstrap,
+            smooth=config.smooth,
             regions=RegionChoice(config.tracks, config.map, config.map_quantile),
         )
     except (MetricsError, ManifestError) as error:

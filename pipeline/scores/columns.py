@@ -55,7 +55,7 @@ def events_of(folder: ScoreFolder, column: str) -> list[dict[str, Any]]:
     thresholds = _thresholds(folder, column)
     if thresholds is None:
         return []
-    config, found = _config(folder), {}
+    config, found = config_of(folder), {}
     for video in folder.videos():
         part = folder.scores(video["video_id"], column)
         found[video["video_id"]] = find_events(
@@ -76,7 +76,7 @@ def _thresholds(folder: ScoreFolder, column: str) -> EventThresholds | None:
     if held_out is None or column not in held_out.columns:
         return None
     calibration = _calibration(held_out, column, doubts_of(folder.run()))
-    return calibration.thresholds(_config(folder))
+    return calibration.thresholds(config_of(folder))
 
 
 def doubts_of(run: Mapping[str, Any]) -> list[str]:
@@ -90,7 +90,7 @@ def _calibration(held_out: HeldOut, column: str, doubts: Sequence[str]) -> Calib
     return Calibration.from_scores(videos, method=method, warnings=doubts)
 
 
-def _config(folder: ScoreFolder) -> EventConfig:
+def config_of(folder: ScoreFolder) -> EventConfig:
     """How the run made its events."""
     try:
         return EventConfig.model_validate(folder.run().get("events") or {})

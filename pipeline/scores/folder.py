@@ -23,48 +23,32 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...data_manifests.atomic import write_text
-from ...data_manifests.record import VideoRecord
 from ...data_manifests.stored import DamagedFile, read_json
 from ...detectors.base import Scores
-from ...extractors.footage.video import ProbeRow
 from ..store.errors import StoreError
 from ..store.failures import FAILURE_SCHEMA, Failure, write_failures
-from ..store.keys import canonical_json
 from .events import EVENT_SCHEMA
 from .held_out import FILE, HeldOut
 from .maps import ScoreMaps, Share, maps_stamp, open_maps, write_maps
-from .part import ScoreFolderError, part_metadata, read_columns, read_part, write_part
+from .part import (
+    SCORE_VERSION,
+    ScoreFolderError,
+    part_metadata,
+    read_columns,
+    read_part,
+    smooth_part,
+    stamp_of,
+    write_part,
+)
 from .regions import read_regions, regions_stamp, write_regions
+from .smoothing import Smoothing
 from .video_tables import SCORE_SCHEMA, VIDEO_SCHEMA, Tables, facts_of, growing
 
 __all__ = ["PAGE", "SCORE_VERSION", "ScoreFolder", "ScoreFolderError", "stamp_of"]
 
-SCORE_VERSION = 2
 PAGE = "report.html"
 _METRICS = "metrics-"  # prefix of the metrics of other columns than score
 _TABLES = ".tables-"  # prefix of the folders in which tables grow
-
-
-def stamp_of(key: str, record: VideoRecord, row: ProbeRow, imported: Sequence[str]) -> str:
-    """What the scores of a video are made of, as text; other scores have another stamp.
-
-    Args:
-        key:
-            Of the model.
-        record:
-            The video.
-        row:
-            Its file.
-        imported:
-            Checksums of its imported features: a recipe does not tell what these hold.
-    """
-    made_of: dict[str, Any] = {
-        "score_version": SCORE_VERSION,
-        "model": key,
-        "content_id": row.content_id,
-        "part": list(record.part),
-    }
-    return canonical_json(made_of | ({"imported": list(imported)} if imported else {}))
 
 
 class ScoreFolder:
@@ -215,6 +199,25 @@ class ScoreFolder:
             DamagedFile: it says nothing of the video.
         """
         return facts_of(part_metadata(self._part_path(video_id)))
+
+    def smooth(self, video_id: str, smoothing: Smoothing | None) -> None:
+        """Smooth the scores of a video, or take it back, see `smooth_part`.
+
+        Raises:
+            ScoreFolderError: its part is missing or damaged.
+            MetricsError: its scores are not finite.
+            CannotWrite: the disk is full or read-only.
+        """
+        smooth_part(self._part_path(video_id), smoothing)
+
+    def smoothing(self) -> str | None:
+        """How the scores of the run were smoothed, see `Smoothing.text`; None where they were not.
+
+        Raises:
+            ScoreFolderError: the run is missing or damaged.
+        """
+        text = self.run().get("smooth")
+        return text if isinstance(text, str) else None
 
     def keep_only(self, videos: Iterable[str]) -> None:
         """Delete parts, maps and regions of all other videos; nothing else deletes results."""
@@ -416,7 +419,11 @@ class ScoreFolder:
         write_text(self.metrics_of(column), json.dumps(values, indent=1))
 
     def remove_metrics(
-        self, of: Collection[str] | None = None, *, threshold: float | None = None
+        self,
+        of: Collection[str] | None = None,
+        *,
+        threshold: float | None = None,
+        smooth: str | None = None,
     ) -> None:
         """Delete metrics whose scores are others now.
 
@@ -425,16 +432,18 @@ class ScoreFolder:
                 Only metrics that one of these videos is part of; None deletes all.
             threshold:
                 Of the scores now; if the run had another, all metrics are deleted.
+            smooth:
+                Smoothing of the scores now; if the run had another, all metrics are deleted.
         """
-        if of is not None and not self._has_threshold(threshold):
+        if of is not None and not self._was_run_with(threshold, smooth):
             of = None
         for path in (self.metrics_file, *self.path.glob(f"{_METRICS}*.json")):
             if of is None or not self._measured(path).isdisjoint(of):
                 path.unlink(missing_ok=True)
 
-    def _has_threshold(self, value: float | None) -> bool:
+    def _was_run_with(self, threshold: float | None, smooth: str | None) -> bool:
         try:
-            return self.threshold() == value
+            return self.threshold() == threshold and self.smoothing() == smooth
         except ScoreFolderError:  # there is no whole run: nothing says what metrics are of
             return False
 

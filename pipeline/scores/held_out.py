@@ -7,7 +7,8 @@ after they were combined.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from ...data_manifests.atomic import write_table
 from ...data_manifests.errors import VadpipeError
+from ...data_manifests.stored import parse_json
 from ...detectors.base import Scores
 
 FILE = "calibration.parquet"  # its name in a model folder and in a score folder
@@ -62,7 +64,12 @@ class HeldOut:
                 raise HeldOutError(f"held-out rows: column {name!r} is not finite")
 
     @classmethod
-    def from_scores(cls, video_ids: Sequence[str], scores: Sequence[Scores]) -> HeldOut:
+    def from_scores(
+        cls,
+        video_ids: Sequence[str],
+        scores: Sequence[Scores],
+        fps: Mapping[str, float] | None = None,
+    ) -> HeldOut:
         """Collect the scores of held-out videos.
 
         Args:
@@ -70,6 +77,8 @@ class HeldOut:
                 One for each entry of `scores`; a video may come in several pieces.
             scores:
                 With the same columns everywhere.
+            fps:
+                video_id -> frames per second, where they are known.
 
         Raises:
             HeldOutError: columns differ between videos, or there are no rows.
@@ -90,7 +99,11 @@ class HeldOut:
         ]
         if not pieces:
             raise HeldOutError("there are no held-out rows")
-        return cls(pa.concat_tables([piece.select(pieces[0].column_names) for piece in pieces]))
+        table = pa.concat_tables([piece.select(pieces[0].column_names) for piece in pieces])
+        if fps is not None:
+            known = {video_id: fps[video_id] for video_id in video_ids}
+            table = table.replace_schema_metadata({"fps": json.dumps(known)})
+        return cls(table)
 
     @classmethod
     def read(cls, path: Path) -> HeldOut | None:
@@ -117,6 +130,22 @@ class HeldOut:
             CannotWrite: the disk is full or read-only.
         """
         write_table(path, self.table)
+
+    @property
+    def fps(self) -> dict[str, float]:
+        """video_id -> frames per second; empty in models of earlier versions.
+
+        Raises:
+            HeldOutError: a rate is not a positive number.
+        """
+        try:
+            found = parse_json((self.table.schema.metadata or {}).get(b"fps", b"{}"), "fps")
+            rates = {str(video_id): float(rate) for video_id, rate in found.items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise HeldOutError(f"frame rates of held-out rows are damaged ({error})") from error
+        if not all(0 < rate < np.inf for rate in rates.values()):
+            raise HeldOutError("frame rates of held-out rows are not positive: train again")
+        return rates
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -146,13 +175,13 @@ class HeldOut:
         Raises:
             HeldOutError: it has none.
         """
-        if video_id not in self._rows_of:
+        if video_id not in self.rows_of:
             raise HeldOutError(f"there are no held-out rows of {video_id!r}")
-        return HeldOut(self.table.take(self._rows_of[video_id]))
+        return HeldOut(self.table.take(self.rows_of[video_id]))
 
     @cached_property
-    def _rows_of(self) -> dict[str, NDArray[np.int64]]:
-        """video_id -> its rows in order; found once, or each video would cost a pass over all."""
+    def rows_of(self) -> dict[str, NDArray[np.int64]]:
+        """video_id -> (n,) its rows in order; found once, or each video costs a pass over all."""
         ids = self.table["video_id"].combine_chunks().dictionary_encode()
         codes = ids.indices.to_numpy()
         order = np.argsort(codes, kind="stable")

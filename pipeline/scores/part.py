@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,41 @@ import pyarrow.parquet as pq
 
 from ...data_manifests.atomic import write_table
 from ...data_manifests.errors import VadpipeError
+from ...data_manifests.record import VideoRecord
 from ...detectors.base import Scores
+from ...extractors.footage.video import ProbeRow
+from ..store.keys import canonical_json
+from .smoothing import RAW, Smoothing, smooth_rows
+from .video_tables import facts_of
 
+SCORE_VERSION = 2
 ROW = ("video_id", "frame_start", "frame_stop")  # all other columns are scores
 
 
 class ScoreFolderError(VadpipeError, ValueError):
     """A score folder is in use, incomplete or damaged; the message says what to do."""
+
+
+def stamp_of(key: str, record: VideoRecord, row: ProbeRow, imported: Sequence[str]) -> str:
+    """What the scores of a video are made of, as text; other scores have another stamp.
+
+    Args:
+        key:
+            Of the model.
+        record:
+            The video.
+        row:
+            Its file.
+        imported:
+            Checksums of its imported features: a recipe does not tell what these hold.
+    """
+    made_of: dict[str, Any] = {
+        "score_version": SCORE_VERSION,
+        "model": key,
+        "content_id": row.content_id,
+        "part": list(record.part),
+    }
+    return canonical_json(made_of | ({"imported": list(imported)} if imported else {}))
 
 
 def write_part(
@@ -52,6 +80,38 @@ def write_part(
     if scores.regions is not None:
         metadata["regions"] = str(scores.regions.num_rows)
     write_table(path, pa.table(columns).replace_schema_metadata(metadata))
+
+
+def smooth_part(path: Path, smoothing: Smoothing | None) -> None:
+    """Smooth the scores of a part, or take back an earlier smoothing; a part that is so is left.
+
+    The scores of the detector stay in the column `RAW`.
+
+    Raises:
+        ScoreFolderError: the part is missing or damaged.
+        CannotWrite: the disk is full or read-only.
+    """
+    metadata = dict(part_metadata(path))
+    wanted = b"" if smoothing is None else smoothing.text.encode()
+    if metadata.get(b"smooth", b"") == wanted:
+        return
+    table = read_part(path, RAW if b"smooth" in metadata else "score")
+    names = [name for name in table.column_names if name != RAW]
+    raw = table[RAW] if b"smooth" in metadata else table["score"]
+    table = table.select(names).set_column(names.index("score"), "score", raw)
+    metadata.pop(b"smooth", None)
+    if smoothing is not None:
+        smooth = smooth_rows(
+            table["frame_start"].to_numpy(),
+            table["frame_stop"].to_numpy(),
+            raw.to_numpy(),
+            facts_of(metadata)["fps"],
+            smoothing,
+        )
+        at = names.index("score")
+        table = table.set_column(at, "score", pa.array(smooth)).append_column(RAW, raw)
+        metadata[b"smooth"] = wanted
+    write_table(path, table.replace_schema_metadata(metadata))
 
 
 def part_metadata(path: Path) -> Mapping[bytes, bytes]:

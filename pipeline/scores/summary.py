@@ -13,6 +13,7 @@ from ..store.failures import Failure, describe_failure
 from .events import Event, EventConfig, EventError, EventThresholds, events_table, find_events
 from .folder import ScoreFolder, ScoreFolderError
 from .frames import MetricsError
+from .smoothing import RAW, Smoothing
 from .video_tables import ColumnsError
 
 ROW_GROUP = 1000  # videos whose rows and events are written together
@@ -39,6 +40,11 @@ class Summary:
     failures: list[Failure] = field(default_factory=list)
 
 
+def as_it_is(row: Mapping[str, Any], part: pa.Table) -> Mapping[str, Any]:
+    """The row of a video that is known already."""
+    return row
+
+
 def write_summary(
     folder: ScoreFolder,
     detector: str,
@@ -47,6 +53,7 @@ def write_summary(
     thresholds: EventThresholds | None,
     config: EventConfig,
     *,
+    smoothing: Smoothing | None = None,
     stage: str,
 ) -> Summary:
     """Write the tables of scores, videos and events of all these videos, in the given order.
@@ -60,13 +67,15 @@ def write_summary(
         detector:
             Its name.
         columns:
-            Its score columns.
+            Its score columns, without those of smoothing.
         videos:
             (video id, its row).
         thresholds:
             Above which events are; None finds none.
         config:
             How scores become events.
+        smoothing:
+            What is done to the score of each part before.
         stage:
             Named in failures.
 
@@ -74,12 +83,14 @@ def write_summary(
         CannotWrite: the disk is full or read-only.
     """
     done = Summary()
+    columns = columns if smoothing is None else [*columns, RAW]
     with folder.tables(detector, columns) as tables:
         for first in range(0, len(videos), ROW_GROUP):
             found: dict[str, list[Event]] = {}
             rows: list[Mapping[str, Any]] = []
             for video_id, row_of in videos[first : first + ROW_GROUP]:
                 try:
+                    folder.smooth(video_id, smoothing)
                     part = folder.scores(video_id)
                     row = row_of(part)
                     events = _events(part, row["fps"], thresholds, config)

@@ -39,6 +39,8 @@ def metrics_lines(done: Evaluated) -> list[str]:
         )
     if m.alignment is not None:
         lines.append(_alignment_line(m, m.alignment))
+    if done.smooth is not None:
+        lines.append(f"scores of {done.column} smoothed over time by {done.smooth}")
     if done.normalise == "video":
         lines.append("the scores of each video are scaled to [0, 1]: compare with such scores only")
     lines += [f"{name}: {why}" for name, why in m.undefined.items()]
@@ -81,6 +83,7 @@ def runs_lines(done: EvaluatedRuns) -> list[str]:
         auc, precision = _auc_and_ap(run.metrics)
         aligned = run.metrics.alignment
         how = "" if aligned is None else f"\t{aligned.used}"
+        how += "" if run.smooth is None else f"\t{run.smooth}"
         lines.append(f"{name}\tmicro AUC {auc}\tAP {precision}{how}")
     for name, label in (("micro_auc", "micro AUC"), ("average_precision", "AP")):
         if name in done.spread:

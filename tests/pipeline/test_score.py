@@ -35,10 +35,12 @@ from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.models import ModelFolder, specs_of_model
 from vadpipe.pipeline.probe import probe_files
+from vadpipe.pipeline.report.stage import write_report
 from vadpipe.pipeline.score import Scored, score_footage
 from vadpipe.pipeline.scores import summary
 from vadpipe.pipeline.scores.events import Calibration, EventConfig, find_events
 from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError
+from vadpipe.pipeline.scores.smoothing import Smoothing, smooth_held_out, smooth_rows
 from vadpipe.pipeline.store.keys import canonical_json, key_of
 from vadpipe.pipeline.store.probe_table import Probed
 from vadpipe.pipeline.train import train_detector
@@ -253,6 +255,48 @@ def test_scores_of_another_model_are_not_mixed(archive: Archive, tmp_path: Path)
     done = archive.score(replace_model=True)
     assert (done.fresh, len(done.videos), done.kept) == (N - 1, N - 1, [])
     assert set(archive.parts()) == set(parts), "in no table, but not deleted"
+
+
+def test_smoothing_needs_neither_footage_nor_features_again(
+    archive: Archive, log: list[tuple[str, str]]
+) -> None:
+    """Scores, events and threshold are smoothed in one way, those of kept videos too."""
+    plain = archive.score()
+    raw = {v: ScoreFolder(archive.out).scores(v) for v in plain.videos}
+    before = tables(archive.out)
+    (archive.root / archive.sources[0].name).unlink()
+    log.clear()
+    how = Smoothing.model_validate("gaussian:0.5s")
+    config = EventConfig(quantile=0.4, release_quantile=0.3, min_seconds=0)
+    done = archive.score(smooth=how, events=config)
+    folder = ScoreFolder(archive.out)
+    assert (done.fresh, len(done.kept), done.failures, log) == (0, 1, [], [])
+    held_out = ModelFolder(archive.model).held_out()
+    assert held_out is not None and folder.smoothing() == how.text
+    normal = smooth_held_out(held_out, how)
+    levels = Calibration.from_scores(
+        [normal.of_video(v).values("score") for v in normal.videos], method=""
+    ).thresholds(config)
+    assert folder.threshold() == levels.high.value
+    for video_id, part in raw.items():
+        now = folder.scores(video_id)
+        times = [part[name].to_numpy() for name in ("frame_start", "frame_stop", "score")]
+        assert np.array_equal(now["score"].to_numpy(), smooth_rows(*times, 25.0, how))
+        assert now["raw"].to_pylist() == part["score"].to_pylist()
+        found = find_events(
+            *(now[name].to_numpy() for name in ("frame_start", "frame_stop", "score")),
+            25.0,
+            levels.high.value,
+            levels.low.value,
+            config,
+        )
+        ours = [e["peak_score"] for e in folder.events() if e["video_id"] == video_id]
+        assert ours == [event.peak_score for event in found]
+    page = write_report(archive.out).read_text("utf-8")
+    assert "scores smoothed by gaussian:0.5s" in page
+    archive.add(0)
+    archive.score()
+    assert tables(archive.out) == before and folder.smoothing() is None
 
 
 def test_metrics_stay_while_their_scores_do(archive: Archive) -> None:

@@ -85,6 +85,15 @@ def test_a_folder_that_cannot_be_read_is_a_failure(
     assert "yard" in manifest.read_text("utf-8")
 
 
+def test_smoothing_is_passed_on(tmp_path: Path, given: Given) -> None:
+    scored(tmp_path)
+    score(tmp_path, "--smooth", "median:9")
+    score(tmp_path)
+    assert [c["smooth"] and c["smooth"].text for c in given] == ["median:9", None]
+    wrong = score(tmp_path, "--smooth", "mean:9")
+    assert wrong.exit_code == 2 and "'mean:9' is no smoothing: write KIND:WIDTH" in wrong.output
+
+
 def test_prune_is_passed_on(tmp_path: Path, given: Given) -> None:
     scored(tmp_path)
     done = score(tmp_path, "--prune")
