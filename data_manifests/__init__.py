@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 PLACES = {
     "footage": "footage:build",
     "pets2009": "pets2009:build",
+    "plaza": "plaza:build",
     "shanghaitech": "shanghaitech:build",
     "synthetic": "synthetic:build",
     "ucf_crime": "ucf_crime:build",
@@ -19,7 +20,14 @@ PLACES = {
     "xd_violence": "xd_violence:build",
 }
 
+# Data sets that can be drawn -> module and function(root, **options) -> root.
+DRAWN = {
+    "plaza": "plaza:write_plaza",
+    "synthetic": "synthetic:write_scene",
+}
+
 __all__ = [
+    "DRAWN",
     "PLACES",
     "Manifest",
     "ManifestError",

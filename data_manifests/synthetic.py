@@ -18,21 +18,13 @@ the same seed writes the same bytes.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import shutil
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import av
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from .intervals import from_labels, mask_labels
+from .drawn_clips import new_folder, read_labels, write_clip
 from .record import Manifest, ManifestError, VideoRecord, check_count
 from .stored import read_json
 from .synthetic_scene import (
@@ -88,15 +80,8 @@ def write_scene(
         )
     if seed < 0:
         raise ManifestError(f"seed {seed} is negative: use 0 or more")
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise ManifestError(f"{root} is not empty: a synthetic scene needs a folder of its own")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = root.with_name(f".{root.name}-{uuid.uuid4().hex}")
-    try:
+    with new_folder(root) as unfinished:
         _draw_all(unfinished, seed, Camera(height, width), n_train, n_test, frames, fps)
-        unfinished.replace(root)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return root
 
 
@@ -119,7 +104,7 @@ def build(root: Path) -> Manifest:
         paths = sorted((root / split).glob("*.mp4"))
         check_count(f"{root / split}: clips", len(paths), counts[split])
         for path in paths:
-            known = {} if split == "train" else _read_labels(root, path.stem, frames)
+            known = {} if split == "train" else read_labels(root, path.stem, frames)
             records.append(
                 VideoRecord.model_validate(
                     {
@@ -152,76 +137,8 @@ def _draw_all(
                 kinds += chosen
                 actors += intruders(camera, rng, chosen, frames / fps)
             clip = render(camera, background, actors, rng, frames=frames, fps=fps)
-            _write_clip(root, split, f"{split}_{i + 1:02d}", clip, fps)
+            name = f"{split}_{i + 1:02d}"
+            write_clip(root, split, name, clip, fps=fps, labelled=split == "test")
     facts = {"seed": seed, "size": [camera.height, camera.width], "frames": frames, "fps": fps}
     facts |= {"train": n_train, "test": n_test}
     (root / "scene.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-
-
-def _write_clip(
-    root: Path,
-    split: str,
-    name: str,
-    clip: Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
-    fps: int,
-) -> None:
-    """Encode a clip; for test clips, write its labels, masks and tracks too."""
-    labels, boxes = [], []
-    masks = root / "masks" / name
-    if split == "test":
-        masks.mkdir(parents=True)
-    # x264's output depends on its number of threads; small closed GOPs make seeking cheap and safe.
-    options = {"crf": "18", "preset": "veryfast", "threads": "1", "bf": "0"}
-    with av.open(str(root / split / f"{name}.mp4"), "w") as container:
-        stream = None
-        for frame, (picture, tracks) in enumerate(clip):
-            if stream is None:
-                stream = container.add_stream("libx264", rate=fps, options=options)
-                stream.height, stream.width = picture.shape[:2]
-                stream.pix_fmt, stream.gop_size = "yuv420p", 12
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            if split == "test":
-                Image.fromarray((tracks > 0).astype(np.uint8) * 255).save(
-                    masks / f"{frame:06d}.png"
-                )
-                labels.append(int(tracks.any()))
-                for track in np.unique(tracks[tracks > 0]):
-                    rows, columns = np.nonzero(tracks == track)
-                    box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-                    boxes.append((int(track), frame, *map(int, box)))
-        if stream is not None:
-            container.mux(stream.encode())
-    if split == "test":
-        for folder in ("labels", "tracks"):
-            (root / folder).mkdir(exist_ok=True)
-        text = "".join(f"{label}\n" for label in labels)
-        (root / "labels" / f"{name}.txt").write_text(text, encoding="utf-8")
-        with (root / "tracks" / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("track_id", "frame", "x0", "y0", "x1", "y1"))
-            writer.writerows(sorted(boxes))
-
-
-def _read_labels(root: Path, name: str, frames: int) -> dict[str, Any]:
-    """Read labels, masks and tracks of a test clip, as fields of its record."""
-    try:
-        words = (root / "labels" / f"{name}.txt").read_text(encoding="utf-8").split()
-        labels = np.array([int(word) for word in words])
-        with (root / "tracks" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-            tracked = {int(row["frame"]) for row in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
-        raise ManifestError(f"{name}: labels or tracks cannot be read: {error!r}") from error
-    check_count(f"{name}: frame labels", len(labels), frames)
-    by_pixels = mask_labels(root / "masks" / name)
-    check_count(f"{name}: pixel masks", len(by_pixels), frames)
-    anomalies = from_labels(labels)
-    if (by_pixels != labels).any() or tracked != set(np.flatnonzero(labels).tolist()):
-        raise ManifestError(
-            f"{name}: labels, pixel masks and tracks disagree: draw the scene again"
-        )
-    return {
-        "label": int(bool(anomalies)),
-        "anomalies": anomalies,
-        "masks": f"masks/{name}",
-        "tracks": f"tracks/{name}.csv",
-    }

@@ -170,7 +170,8 @@ def draw_background(camera: Camera, rng: np.random.Generator) -> Image.Image:
         (94, 118, 70),
     ).astype(np.float32)
     grain = sum(
-        amount * _noise(rng, camera.canvas, cells) for cells, amount in ((6, 9), (40, 7), (160, 6))
+        amount * smooth_noise(rng, camera.canvas, cells)
+        for cells, amount in ((6, 9), (40, 7), (160, 6))
     )
     colours += np.where(wall | path, 0.7, 1.6)[..., None] * np.asarray(grain)[..., None]
     image = Image.fromarray(colours.clip(0, 255).astype(np.uint8))
@@ -435,7 +436,9 @@ def _shade(colour: Colour, factor: float) -> Colour:
     return red, green, blue
 
 
-def _noise(rng: np.random.Generator, size: tuple[int, int], cells: int) -> NDArray[np.float32]:
+def smooth_noise(
+    rng: np.random.Generator, size: tuple[int, int], cells: int
+) -> NDArray[np.float32]:
     """Smooth noise of about unit size, (height, width), with `cells` cells across the width."""
     width, height = size
     coarse = rng.normal(size=(max(cells * height // width, 2), cells)).astype(np.float32)

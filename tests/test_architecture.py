@@ -173,7 +173,7 @@ def test_no_bare_except_and_no_pickle(path: Path) -> None:
 
 
 # Who may rename what it has written: the atomic write itself, and one that finishes whole folders.
-RENAMING = {"data_manifests/atomic", "data_manifests/synthetic", "pipeline/scores/video_tables"}
+RENAMING = {"data_manifests/atomic", "data_manifests/drawn_clips", "pipeline/scores/video_tables"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=PLACES)

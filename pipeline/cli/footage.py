@@ -21,6 +21,7 @@ from .options import (
     probe_options,
     put,
     retry_option,
+    seed_option,
     set_option,
     weights_option,
 )
@@ -93,6 +94,30 @@ def manifest(
         tell(f"{Path(made.root) / path}: {reason}")
     if made.unread:
         raise click.exceptions.Exit(PARTLY)
+
+
+@click.command()
+@click.argument("dataset")
+@click.argument("root", type=OUT)
+@seed_option
+@set_option
+def draw(dataset: str, root: Path, seed: int, settings: tuple[str, ...]) -> None:
+    """Draw a data set with known anomalies from a seed, into a new folder.
+
+    DATASET is plaza, a benchmark, or synthetic, the small scene of the demo. ROOT is an empty or
+    new folder; vadpipe manifest then lists its videos. With --set, the numbers of clips and
+    frames and the size are changed.
+
+    \b
+    Example:
+        vadpipe draw plaza /data/plaza
+        vadpipe draw plaza /data/plaza7 --seed 7 --set n_test=54
+    """
+    from ..run.config import parse_settings
+    from ..run.manifests import draw_dataset
+
+    made = draw_dataset(dataset, root, {"seed": seed, **parse_settings(settings)})
+    put(f"{root}: {len(made.records)} videos of {dataset}")
 
 
 @click.command()

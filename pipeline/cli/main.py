@@ -17,6 +17,7 @@ COMMANDS = {
     "bench": "run:bench",
     "cache": "cache:cache",
     "demo": "run:demo",
+    "draw": "footage:draw",
     "evaluate": "detection:evaluate",
     "extract": "footage:extract",
     "fuse": "scoring:fuse",

@@ -1,11 +1,16 @@
-"""The manifest of a data set by its name."""
+"""The manifest of a data set by its name, and drawn data sets."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from pydantic import validate_call
+
+from ... import data_manifests
 from ...data_manifests.choices import choices
 from ...data_manifests.record import Manifest, ManifestError
 from ..registry import DATASETS
@@ -19,10 +24,41 @@ def build_manifest(dataset: str, root: Path, options: dict[str, Any] | None = No
     """
     if dataset not in DATASETS:
         raise ManifestError(f"no data set {dataset!r}; there are: {choices(DATASETS, dataset)}")
-    known = [name for name in signature(DATASETS[dataset]).parameters if name != "root"]
-    unknown = sorted(set(options or {}) - set(known))
-    if unknown:
+    _check_options(dataset, DATASETS[dataset], options or {})
+    return DATASETS[dataset](root, **(options or {}))
+
+
+def draw_dataset(dataset: str, root: Path, options: dict[str, Any] | None = None) -> Manifest:
+    """Draw a data set into an empty or new folder, and return its manifest.
+
+    Args:
+        dataset:
+            One of `DRAWN` of the data manifests.
+        root:
+            The folder.
+        options:
+            Arguments of the function that draws it.
+
+    Raises:
+        ManifestError: there is no such drawn data set or option, the folder is not empty, or a
+            number is out of range.
+        pydantic.ValidationError: an option has a value of another type.
+    """
+    drawn = data_manifests.DRAWN
+    if dataset not in drawn:
+        raise ManifestError(
+            f"no data set {dataset!r} can be drawn; there are: {choices(drawn, dataset)}"
+        )
+    module, _, name = drawn[dataset].partition(":")
+    write = getattr(import_module(f"{data_manifests.__name__}.{module}"), name)
+    _check_options(dataset, write, options or {})
+    validate_call(write)(root, **(options or {}))
+    return build_manifest(dataset, root)
+
+
+def _check_options(dataset: str, function: Callable[..., Any], options: dict[str, Any]) -> None:
+    known = [name for name in signature(function).parameters if name != "root"]
+    if unknown := sorted(set(options) - set(known)):
         raise ManifestError(
             f"{dataset} has no option {', '.join(unknown)}; it has: {choices(known, *unknown)}"
         )
-    return DATASETS[dataset](root, **(options or {}))
