@@ -10,11 +10,15 @@ if TYPE_CHECKING:
 
 # Name on the command line -> module and function(root, **options) -> Manifest.
 PLACES = {
+    "avenue": "avenue:build",
     "footage": "footage:build",
+    "nwpu_campus": "nwpu_campus:build",
     "pets2009": "pets2009:build",
     "plaza": "plaza:build",
     "shanghaitech": "shanghaitech:build",
+    "street_scene": "street_scene:build",
     "synthetic": "synthetic:build",
+    "ubnormal": "ubnormal:build",
     "ucf_crime": "ucf_crime:build",
     "ucsd_ped2": "ucsd_ped2:build",
     "xd_violence": "xd_violence:build",

@@ -4,7 +4,9 @@ Each split has one `Counts`. Numbers that no public label file states are None a
 
 Sources: Ped2, ShanghaiTech and UCF-Crime are counted from the public label files. The frames of
 UCF-Crime are from the list of frame counts that UR-DMU published. XD-Violence is as stated in P. Wu
-et al., "Not only Look, but also Listen", ECCV 2020, Sect. 3.
+et al., "Not only Look, but also Listen", ECCV 2020, Sect. 3. Avenue is counted from the official
+masks and from the label file of the MNAD and LNTRA repositories (training frames: as commonly
+stated), UBnormal from its lists; NWPU Campus and Street Scene are as their papers state them.
 """
 
 from __future__ import annotations
@@ -55,6 +57,19 @@ OFFICIAL: dict[str, dict[str, Counts]] = {
         "train": Counts(800, 810, categories={k: n for k, (n, _) in _UCF_CRIME.items()}),
         "test": Counts(150, 140, 1_111_808, 84_331, {k: n for k, (_, n) in _UCF_CRIME.items()}),
     },
+    "avenue": {"train": Counts(16, 0, 15_328, 0), "test": Counts(0, 21, 15_324, 3_712)},
+    "avenue_frame_labels": {
+        "train": Counts(16, 0, 15_328, 0),
+        "test": Counts(0, 21, 15_324, 3_867),
+    },
+    "ubnormal": {
+        "train": Counts(186, 82),
+        "validation": Counts(26, 38),
+        "test": Counts(53, 158),
+    },
+    "ubnormal_one_class": {"train": Counts(186, 0), "test": Counts(26, 38)},
+    "nwpu_campus": {"train": Counts(305, 0)},
+    "street_scene": {"train": Counts(46, 0, 56_847, 0), "test": Counts(0, 35, 146_410)},
     "xd_violence": {"train": Counts(2_049, 1_905), "test": Counts(300, 500)},
 }
 

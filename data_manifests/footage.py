@@ -36,6 +36,7 @@ from .record import (
     VideoRecord,
 )
 
+OBTAIN = "Any folder of videos or of pictures of yours."
 VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".divx", ".flv", ".h264", ".m2ts", ".m4v", ".mjpeg", ".mjpg"),
     *(".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm"),

@@ -1,4 +1,8 @@
-"""Pixel masks of videos, read one at a time: a folder with a picture for each frame."""
+"""Pixel masks of videos, read one at a time.
+
+A video has a folder with a picture for each frame, or one file: `.npy` with (frames, height, width)
+numbers (ShanghaiTech), or `.mat` with the cell array `volLabel`, one matrix a frame (Avenue).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .mat_file import read_cells
 from .record import ManifestError, image_files
+
+MAT_VARIABLE = "volLabel"
 
 
 def read_masks(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -18,14 +25,22 @@ def read_masks(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
 
     Args:
         path:
-            A folder of one picture a frame, in natural order of the names.
+            A folder of one picture a frame, in natural order of the names; or a `.npy` or `.mat`
+            file.
 
     Yields:
         Name and mask: (H, W), or (H, W, 3) of a picture with colours; a pixel > 0 is abnormal.
 
     Raises:
-        ManifestError: there is no such folder, or a mask cannot be read.
+        ManifestError: there are no such masks, or one cannot be read.
     """
+    if path.suffix == ".mat":
+        for number, mask in enumerate(read_cells(path, MAT_VARIABLE)):
+            yield f"{number} of {path}", mask
+        return
+    if path.suffix == ".npy":
+        yield from _array(path)
+        return
     if not path.is_dir():
         raise ManifestError(f"mask folder {path} does not exist")
     for picture in image_files(path):
@@ -35,6 +50,20 @@ def read_masks(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
                 yield str(picture), np.asarray(image if one_channel else image.convert("RGB"))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise ManifestError(f"mask {picture} cannot be read: {error}") from error
+
+
+def _array(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    try:
+        # Mapped, so that a false header cannot ask for more memory than the file has bytes.
+        masks = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ManifestError(f"masks {path} cannot be read: {error}") from error
+    if masks.ndim != 3 or masks.dtype.kind not in "bui":
+        raise ManifestError(
+            f"masks {path} are {masks.dtype} {masks.shape}, not numbers of (frames, height, width)"
+        )
+    for number, mask in enumerate(masks):
+        yield f"{number} of {path}", np.asarray(mask)
 
 
 def abnormal_pixels(path: Path) -> Iterator[NDArray[np.bool_]]:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from .intervals import from_labels
 from .record import ID_PATTERN, Manifest, ManifestError, VideoRecord, check_count
 
+OBTAIN = "The archives of features are in the repository of arXiv 2307.00562."
 VIEWS = 4
 VIDEOS: dict[Literal["train", "test"], int] = {"train": 13, "test": 14}  # of each view
 SNIPPET = 16  # frames

@@ -93,8 +93,8 @@ class VideoRecord(BaseModel):
         anomalies: half-open, 0-based [start, stop) frame ranges of the whole file, sorted and
             disjoint; () is known to be normal throughout, None is unknown.
         part: the share of the file that this record describes, as fractions of its frames.
-        masks: folder of one pixel mask a frame (non-zero = abnormal), relative to the root.
-        tracks: CSV of labelled regions (track_id, frame, x0, y0, x1, y1), relative to the root.
+        masks: pixel masks, one a frame (non-zero = abnormal), see `masks.py`; relative to the root.
+        tracks: labelled regions of the video, see `tracks.py`; relative to the root.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

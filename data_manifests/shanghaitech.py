@@ -14,6 +14,7 @@ manifest has no paths, and serves features that others have extracted:
     footage/                              (may be the root, or lie in it)
       training/videos/01_001.avi ...      or training/frames/01_001/*.jpg
       testing/frames/01_0014/000.jpg ...
+      testing/test_pixel_mask/01_0014.npy ...   (optional) frames x height x width
 
 `SH_Train.txt` and `SH_Test.txt` are not part of the original archive; the one-class split takes its
 training videos from `footage` where they are absent.
@@ -36,6 +37,11 @@ from .counts import check_totals
 from .intervals import Ranges, from_labels
 from .record import Manifest, ManifestError, VideoRecord, check_count, image_files, label_lines
 
+OBTAIN = (
+    "The archive is on https://svip-lab.github.io/dataset/campus_dataset.html; the lists of "
+    "the weak split are in the repository jx-zhong-for-academic-purpose/GCN-Anomaly- "
+    "Detection."
+)
 Protocol = Literal["weak", "one_class"]
 Split = Literal["train", "test"]
 NAMES = {"weak": "shanghaitech", "one_class": "shanghaitech_one_class"}
@@ -46,6 +52,7 @@ PLACES = (  # where a video may lie; the first that exists is used
     "testing/frames/{}",
     "testing/videos/{}.avi",
 )
+PIXEL_MASKS = ("test_pixel_mask/{}.npy", "testing/test_pixel_mask/{}.npy")
 MASK_BYTES = 1 << 22  # of one file: days of video
 
 
@@ -95,7 +102,7 @@ def build(
     splits: tuple[tuple[Split, list[str]], ...] = (("train", train), ("test", test))
     for split, video_ids in splits:
         for video_id in video_ids:
-            record = _record(video_id, split, masks)
+            record = _with_pixels(_record(video_id, split, masks), base)
             if footage is not None:
                 record = _placed(record, base)
             if footage is None or record.path is not None:
@@ -188,6 +195,15 @@ def _record(video_id: str, split: Split, masks: dict[str, tuple[Ranges, int]]) -
         expected_frames=n_frames,
         anomalies=None if abnormal and split == "train" else ranges,
     )
+
+
+def _with_pixels(record: VideoRecord, base: Path) -> VideoRecord:
+    """Return the record with its pixel masks; unchanged if there are none."""
+    for place in PIXEL_MASKS:
+        masks = place.format(record.video_id)
+        if record.anomalies and (base / masks).is_file():
+            return record.model_copy(update={"masks": masks})
+    return record
 
 
 def _placed(record: VideoRecord, base: Path) -> VideoRecord:

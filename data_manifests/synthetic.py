@@ -36,6 +36,8 @@ from .synthetic_scene import (
     render,
 )
 
+OBTAIN = "It is drawn: `vadpipe demo` draws one, or write_scene in Python."
+
 
 def write_scene(
     root: Path,

@@ -1,12 +1,15 @@
 """Labelled regions of videos: boxes with track numbers, in one file or one file for each video.
 
-Three forms are read:
+Four forms are read:
 
 - a CSV of many videos, which `write_tracks` writes, with the header
   `video_id,track_id,frame,x0,y0,x1,y1`;
 - a CSV of one video with the header `track_id,frame,x0,y0,x1,y1` (the drawn scene);
 - text of one video without a header, as published for ShanghaiTech by the authors of AED: the same
-  six numbers, but x1 and y1 are the last pixels of the box. They are raised by one.
+  six numbers, but x1 and y1 are the last pixels of the box. They are raised by one;
+- text of one video without a header, as Ramachandra and Jones publish it for Street Scene, Ped2 and
+  Avenue: the name of the picture, the track, and a box by centre, width and height. The name is the
+  number of the frame, from 1. That the place is the centre is how public programs read these files.
 
 Frames are counted from 0 in the whole file; x1 and y1 are one past the box.
 """
@@ -18,14 +21,14 @@ import hashlib
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .atomic import write_text
-from .record import ID_PATTERN, Manifest, ManifestError, VideoRecord
+from .record import ID_PATTERN, IMAGE_SUFFIXES, Manifest, ManifestError, VideoRecord
 
 COLUMNS = ("track_id", "frame", "x0", "y0", "x1", "y1")
 MANY = ("video_id", *COLUMNS)
@@ -116,7 +119,7 @@ def read_tracks(path: Path) -> TrackFile:
 
     Args:
         path:
-            The CSV, or a folder of `<video_id>.csv` or `<video_id>.txt`.
+            The CSV, or a folder of `<video_id>.csv` or `<video_id>.txt`; `_gt` may follow the id.
 
     Raises:
         ManifestError: there is no such file, or it has no tracks or cannot be read; the message
@@ -126,7 +129,9 @@ def read_tracks(path: Path) -> TrackFile:
         files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
         if not files:
             raise ManifestError(f"{path} holds no track file (VIDEO_ID.csv or VIDEO_ID.txt)")
-        return _track_file({p.stem: read_video_tracks(p) for p in files}, str(path))
+        return _track_file(
+            {p.stem.removesuffix("_gt"): read_video_tracks(p) for p in files}, str(path)
+        )
     header, rows = _lines(path)
     if header != MANY:
         raise ManifestError(
@@ -151,6 +156,8 @@ def read_video_tracks(path: Path) -> Tracks:
     header, rows = _lines(path)
     if header not in ((), COLUMNS):
         raise ManifestError(f"{path}: the header is {','.join(header)}, not {','.join(COLUMNS)}")
+    if rows and rows[0][0].lower().endswith(IMAGE_SUFFIXES):
+        return _tracks(path, [_of_picture(path, row) for row in rows], last=0)
     return _tracks(path, rows, last=0 if header else 1)
 
 
@@ -210,6 +217,20 @@ def _lines(path: Path) -> tuple[tuple[str, ...], list[list[str]]]:
     if rows and "track_id" in rows[0]:
         return tuple(rows[0]), rows[1:]
     return (), rows
+
+
+def _of_picture(path: Path, row: list[str]) -> list[str]:
+    """A row with a picture's name, track, and centre, width and height, as a row of `COLUMNS`."""
+    try:
+        name, track, *place = row
+        x, y, width, height = map(float, place)
+        frame = int(PurePosixPath(name).stem) - 1
+    except ValueError as error:
+        raise ManifestError(
+            f"{path}: {' '.join(row)[:80]!r} is not a picture's name, track, x, y, width, height"
+        ) from error
+    box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    return [track, str(frame), *map(repr, box)]
 
 
 def _tracks(path: Path, rows: list[list[str]], *, last: int) -> Tracks:

@@ -34,6 +34,10 @@ from .intervals import Ranges, from_inclusive
 from .record import LABEL_BYTES, Manifest, ManifestError, VideoRecord, label_lines
 from .stored import DamagedFile, read_json
 
+OBTAIN = (
+    "The videos are on https://www.crcv.ucf.edu/projects/real-world/; the lists and "
+    "annotations are in the repository WaqasSultani/AnomalyDetectionCVPR2018."
+)
 CATEGORIES = tuple(OFFICIAL["ucf_crime"]["test"].categories)
 NORMAL_TRAIN = "Training_Normal_Videos_Anomaly"
 NORMAL_TEST = "Testing_Normal_Videos_Anomaly"

@@ -14,6 +14,9 @@ Two forms are read: the official archive, and the repackaged one with JPEGs that
 
     TestVideoFile{end+1}.gt_frame = [61:180];
 
+Repackaged copies often hold `ped2.mat` instead, next to `training`; it is read where the other file
+is missing.
+
 Source: V. Mahadevan, W. Li, V. Bhalodia, N. Vasconcelos, "Anomaly Detection in Crowded Scenes",
 CVPR 2010. The archive may be used for research; nothing of it comes with this package.
 """
@@ -29,8 +32,14 @@ from typing import Literal
 import numpy as np
 
 from .intervals import Ranges, frame_labels, from_inclusive, mask_labels
+from .mat_intervals import read_mat_intervals
 from .record import Manifest, ManifestError, VideoRecord, check_count, image_files
 
+OBTAIN = (
+    "Unpack UCSD_Anomaly_Dataset.tar.gz from "
+    "http://www.svcl.ucsd.edu/projects/anomaly/dataset.htm; Ped1, in the same archive, is not "
+    "read."
+)
 # Frames of each clip, and abnormal frames of each test clip, in clip order (2,550; 2,010; 1,648).
 TRAIN_FRAMES = (120, 150, 150, 180, 180, 150, 150, 120, 180, 180, 180, 180, 180, 150, 150, 150)
 TEST_FRAMES = (180, 180, 150, 180, 150, 180, 180, 180, 120, 150, 180, 180)
@@ -54,6 +63,7 @@ REPACKAGED = _Layout(
     "testing/pixel_masks/{:02d}",
     "testing/UCSDped2.m",
 )
+MAT = "ped2.mat"  # of the repackaged archives
 FOLDERS = (".", "UCSDped2", "UCSD_Anomaly_Dataset.v1p2/UCSDped2", "ped2", "ucsd_ped2")
 
 
@@ -82,13 +92,20 @@ def build(root: Path, *, subset: bool = False) -> Manifest:
         raise ManifestError(f"{base} holds no clip of UCSD Ped2")
     intervals: list[list[tuple[int, int]]] = []
     if any(record.split == "test" for record in records):
-        intervals = read_intervals(base / layout.labels)
+        intervals = _intervals(base, layout)
         if len(intervals) > len(TEST_FRAMES) or not subset:
             check_count(f"{base / layout.labels}: clips", len(intervals), len(TEST_FRAMES))
     for i, record in enumerate(records):
         if record.split == "test":
             records[i] = _labelled(base, layout, record, intervals)
     return Manifest(dataset="ucsd_ped2", root=str(base), records=tuple(records))
+
+
+def _intervals(base: Path, layout: _Layout) -> list[list[tuple[int, int]]]:
+    source, mat = base / layout.labels, base / MAT
+    if mat.is_file() and not source.is_file():
+        return read_mat_intervals(mat, len(TEST_FRAMES))
+    return read_intervals(source)
 
 
 def read_intervals(path: Path) -> list[list[tuple[int, int]]]:

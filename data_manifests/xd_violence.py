@@ -34,6 +34,7 @@ from .footage import Listing, by_name, find_footage, locate, safe_id
 from .intervals import Ranges, from_inclusive
 from .record import Manifest, ManifestError, VideoRecord, label_lines
 
+OBTAIN = "Videos, features and annotations are on https://roc-ng.github.io/XD-Violence/."
 CATEGORIES = ("B1", "B2", "B4", "B5", "B6", "G")
 ANNOTATIONS = ("annotations.txt", "XD_Annotation.txt")
 LISTS = {"train": "rgb.list", "test": "rgb_test.list"}

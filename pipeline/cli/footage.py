@@ -36,14 +36,19 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("dataset")
-@click.argument("root", type=ANY)
+@click.argument("root", metavar="[ROOT]", required=False, type=ANY)
 @click.option(
     "-o",
     "--out",
     type=OUT,
-    required=True,
     metavar="FILE",
-    help="Manifest to write: .parquet or .csv.",
+    help="Manifest to write: .parquet or .csv. Needed, but with --how.",
+)
+@click.option(
+    "--how",
+    is_flag=True,
+    help="Print where to get the data set and what its folder looks like; ROOT and -o are not "
+    "needed.",
 )
 @click.option(
     "--split",
@@ -60,23 +65,33 @@ if TYPE_CHECKING:
 @set_option
 def manifest(
     dataset: str,
-    root: Path,
-    out: Path,
+    root: Path | None,
+    out: Path | None,
+    how: bool,
     split: str | None,
     train_fraction: float | None,
     settings: tuple[str, ...],
 ) -> None:
     """List the videos of a data set, or of a folder of footage, with splits and labels.
 
-    DATASET is a name (`vadpipe list datasets`), ROOT the folder of the data set (`vadpipe list
-    datasets NAME` draws it), or for the data set footage a folder or one video. With --set, options
-    of the data set are changed.
+    DATASET is a name (`vadpipe list datasets`), ROOT the folder of the data set (--how draws it),
+    or for the data set footage a folder or one video. With --set, options of the data set are
+    changed.
 
     \b
     Example:
         vadpipe manifest footage /archive -o archive.parquet
         vadpipe manifest ucsd_ped2 /data/UCSDped2 -o ped2.parquet
+        vadpipe manifest avenue --how
     """
+    if how:
+        from ..tables.listing import how_lines
+
+        for line in how_lines(dataset):
+            put(line)
+        return
+    if root is None or out is None:
+        raise click.UsageError("ROOT and -o FILE are needed, or --how")
     from ...data_manifests.table import write_manifest
     from ..engine.progress import tell
     from ..run.config import parse_settings

@@ -131,8 +131,10 @@ def _detector(kind: Any) -> Facts:
 
 
 def _dataset(build: Any) -> Facts:
-    page = inspect.getdoc(sys.modules[build.__module__]) or inspect.getdoc(build) or ""
+    module = sys.modules[build.__module__]
+    page = inspect.getdoc(module) or inspect.getdoc(build) or ""
     return {
+        "obtain": str(getattr(module, "OBTAIN", "")),
         "settings": [option.to_json() for option in options_of(build)],
         "folder": page.partition("\n\n")[2],
     }
@@ -182,9 +184,34 @@ def described_lines(facts: Facts) -> list[str]:
         lines += ["", "networks:"]
         for slot, cards in facts["networks"].items():
             lines += [f"  {slot}:", *(line for card in cards for line in _card_lines(card))]
-    if facts.get("folder"):
-        lines += ["", facts["folder"]]
+    if "folder" in facts:
+        lines += _folder_lines(facts)
     return lines
+
+
+def how_lines(dataset: str) -> list[str]:
+    """Where to get a data set, how its folder has to look, and the command that reads it.
+
+    Raises:
+        ListingError: there is no such data set.
+        PluginError: it is a plug-in that cannot be used.
+    """
+    facts = described("datasets", dataset)
+    options = [each["name"] for each in facts["settings"]]
+    command = f"    {OWN} manifest {dataset} ROOT -o {dataset}.parquet"
+    return [
+        facts["description"],
+        *_folder_lines(facts),
+        "",
+        command,
+        f"    with --set NAME=VALUE: {', '.join(options) or 'no options'} "
+        f"({OWN} list datasets {dataset})",
+    ]
+
+
+def _folder_lines(facts: Facts) -> list[str]:
+    """Where a data set comes from, and the picture of its folder, where they are stated."""
+    return [line for part in (facts["obtain"], facts["folder"]) if part for line in ("", part)]
 
 
 def _setting_lines(settings: list[Facts]) -> list[str]:

@@ -4,6 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.one_class_sets import (
+    STREET_SCENE,
+    write_avenue,
+    write_nwpu_campus,
+    write_street_scene,
+    write_ubnormal,
+)
 from tests.synthetic import (
     write_footage,
     write_pets2009,
@@ -15,6 +22,7 @@ from tests.synthetic import (
 )
 from vadpipe import data_manifests
 from vadpipe.data_manifests import Manifest, ManifestError, read_manifest, write_manifest
+from vadpipe.data_manifests.counts import OFFICIAL
 from vadpipe.pipeline.registry import DATASETS
 
 
@@ -23,10 +31,14 @@ def _ped2(root: Path) -> Path:
 
 
 WRITERS = {
+    "avenue": write_avenue,
     "footage": write_footage,
+    "nwpu_campus": write_nwpu_campus,
     "pets2009": write_pets2009,
     "shanghaitech": write_shanghaitech,
+    "street_scene": write_street_scene,
     "synthetic": write_tiny_scene,
+    "ubnormal": write_ubnormal,
     "ucf_crime": write_ucf_crime,
     "ucsd_ped2": _ped2,
     "xd_violence": write_xd_violence,
@@ -38,8 +50,11 @@ def test_every_data_set_has_a_generator() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
-def test_every_data_set_is_listed_and_stored(name: str, tmp_path: Path) -> None:
+def test_every_data_set_is_listed_and_stored(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is true of all of them: real paths, unique names, and files that give it all back."""
+    monkeypatch.setitem(OFFICIAL, "street_scene", STREET_SCENE)
     (tmp_path / "data").mkdir()
     manifest = DATASETS[name](WRITERS[name](tmp_path / "data"))
     assert isinstance(manifest, Manifest)

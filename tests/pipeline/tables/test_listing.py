@@ -174,3 +174,17 @@ def test_a_broken_model_does_not_hide_the_others(tmp_path: Path) -> None:
     assert [row["name"] for row in rows] == ["a-1", "b-1"]
     assert all("broken" in line for line in models_lines(rows))
     assert run("models", "--cache", str(tmp_path / "gone")).startswith("no models in ")
+
+
+@pytest.mark.parametrize("name", list(DATASETS))
+def test_how_says_where_to_get_a_data_set_and_draws_its_folder(name: str) -> None:
+    done = CliRunner().invoke(cli, ["manifest", name, "--how"], catch_exceptions=False)
+    facts = described("datasets", name)
+    assert facts["obtain"] and facts["obtain"] in done.stdout
+    assert facts["folder"] in done.stdout
+    assert f"vadpipe manifest {name} ROOT -o {name}.parquet" in done.stdout
+
+
+def test_a_manifest_needs_a_folder_and_a_file() -> None:
+    done = CliRunner().invoke(cli, ["manifest", "avenue"])
+    assert done.exit_code == 2 and "--how" in done.output
