@@ -49,6 +49,7 @@ from .plaza_scene import (
 from .record import Manifest, ManifestError, VideoRecord, check_count
 from .stored import read_json
 
+OBTAIN = "It is drawn: `vadpipe draw plaza`."
 SPLITS = ("train", "validation", "test")
 LEAST_PIXELS = 12  # of a figure that an object detector could find
 MISSED = 0.04  # share of figures that it misses

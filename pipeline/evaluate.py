@@ -173,9 +173,9 @@ def _evaluate(
     normalise: Normalise,
     smooth: Smoothing | None,
 ) -> Evaluated:
-    smoothing = smoothing_of(folder, column, smooth)
     manifest = places.manifest
     videos = {row["video_id"]: row for row in folder.videos()}
+    smoothing = smoothing_of(folder, column, smooth)
     weak = (folder.run().get("model") or {}).get("supervision") == "weak"
     measured, unscored = _labelled_rows(folder, videos, manifest, column, smooth)
     pad_label = PAD_LABELS.get(manifest.dataset, "normal")
