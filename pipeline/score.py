@@ -258,7 +258,7 @@ class _Scoring:
             stamp = self._stamp(record, row)
         except StoreError:
             return False  # scoring it says why
-        return self._folder.is_current(record.video_id, stamp, keep_maps=self._keep_maps)
+        return self._folder.is_current(record.video_id, stamp, row, keep_maps=self._keep_maps)
 
     def _stamp(self, record: VideoRecord, row: ProbeRow) -> str:
         imported = checksums_of(self._imported, [row.content_id])
@@ -306,7 +306,7 @@ class _Scoring:
                 video_id,
                 scores,
                 self._stamp(record, row),
-                described(record, row, facts),
+                described(record, row, facts) | {"whole_id": row.whole_id},
                 keep_maps=self._keep_maps,
                 covered=self._covered,
             )

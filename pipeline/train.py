@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -151,11 +151,12 @@ def train_detector(
     folder = ModelFolder.of_recipe(cache, recipe)
     if not (random or force or folder.is_finished()):
         folder = _of_another_seed(cache, recipe) or folder
-    if folder.is_finished() and not force:
-        card = folder.card()
+    files = _files_of(rows[r.video_id] for r in records)
+    card = folder.card() if folder.is_finished() and not force else None
+    if card is not None and card["trained_on"].get("files", files) == files:
         calibration = Calibration.from_json(card["calibration"])
         return _trained(folder, False, card["summary"], random, unseen, calibration)
-    if force:
+    if force or card is not None:
         shutil.rmtree(folder.unfinished, ignore_errors=True)
     folder.unfinished.mkdir(parents=True, exist_ok=True)
     with _watched(FitOptions(folder=folder.unfinished, memory=memory), tensorboard) as options:
@@ -163,7 +164,7 @@ def train_detector(
             detector, source, unseen, rows, device=device, seed=seed, options=options
         )
     copies = {"copies": unseen.copies} if unseen.copies else {}
-    facts = {"dataset": manifest.dataset, "videos": len(records), **copies}
+    facts = {"dataset": manifest.dataset, "videos": len(records), "files": files, **copies}
     folder.save(detector, _card(detector, recipe, facts, calibration, log), log, held_out)
     shutil.rmtree(folder.unfinished, ignore_errors=True)
     return _trained(folder, True, log.summary, random, unseen, calibration)
@@ -200,6 +201,11 @@ def _card(
         "summary": log.summary,
         "versions": {name: version(name) for name in ("vadpipe", "torch", "scikit-learn")},
     }
+
+
+def _files_of(rows: Iterable[ProbeRow]) -> str:
+    """A digest of which files these are: in another cache, a sampled id may be of another file."""
+    return key_of({"files": sorted({row.whole_id or row.content_id for row in rows})})
 
 
 def _held_out_of(detector: Detector[Any], unseen: Unseen) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def run(
 @click.argument(
     "what",
     type=click.Choice(
-        ["decode", "network", "extract", "engine", "index", "train", "windows", "startup"]
+        ["decode", "network", "extract", "engine", "index", "train", "windows", "shards", "startup"]
     ),
 )
 @click.option(
@@ -77,13 +77,14 @@ def run(
     type=click.IntRange(1),
     metavar="N",
     help="Repeats: turns of decode and network (3), runs of extract (1), steps of train (2), "
-    "turns of windows (5), starts of startup (20).",
+    "turns of windows (5) and shards (10), starts of startup (20).",
 )
 @click.option(
     "--count",
     type=click.IntRange(1),
     metavar="N",
-    help="Spans of engine (10000), shards of index (1000000), or videos of windows (32).",
+    help="Spans of engine (10000), shards of index (1000000), videos of windows (32), or shards of "
+    "shards (100).",
 )
 @device_option
 @click.option(
@@ -112,6 +113,7 @@ def bench(
     index    an index of many shards (--count)
     train    the weakly supervised detectors at paper size
     windows  random windows of pixels, against version 0.1 (--count videos)
+    shards   CPU time to read a shard, against the way without checks (--count shards)
     startup  CPU time of `vadpipe --help` and `--version`, against `python -c pass`
 
     \b
@@ -119,6 +121,10 @@ def bench(
         vadpipe bench network --repeats 5
     """
     match what:
+        case "shards":
+            from ..bench.shards import bench_shards
+
+            values, lines = bench_shards(count=count or 100, repeats=repeats or 10)
         case "startup":
             from ..bench.startup import bench_startup
 

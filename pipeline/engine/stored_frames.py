@@ -89,7 +89,7 @@ def _facts(path: Path, axis: str) -> tuple[NDArray[np.int64], frozenset[int] | N
     """Frame numbers of the rows, those that are damaged (None: all), and whether it is the last."""
     with h5py.File(path, "r") as file:
         facts = facts_at(file, path)
-        numbers = np.asarray(checked_dataset(file, place_of(facts, axis, "frame_start"))[:])
+        numbers = np.asarray(checked_dataset(file, place_of(facts.format, axis, "frame_start"))[:])
         ranges = facts.damaged_frames
         damaged = None if facts.damaged and not ranges else numbers_of(ranges)
         return numbers, damaged, facts.last

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ...data_manifests.atomic import write_text
 from ...data_manifests.stored import DamagedFile, read_json
 from ...detectors.base import Scores
+from ...extractors.footage.video import ProbeRow
 from ..store.errors import StoreError
 from ..store.failures import FAILURE_SCHEMA, Failure, write_failures
 from .events import EVENT_SCHEMA
@@ -33,6 +34,7 @@ from .maps import ScoreMaps, Share, maps_stamp, open_maps, write_maps
 from .part import (
     SCORE_VERSION,
     ScoreFolderError,
+    is_of_file,
     part_metadata,
     read_columns,
     read_part,
@@ -114,7 +116,9 @@ class ScoreFolder:
 
     # -- videos --------------------------------------------------------------------------------
 
-    def is_current(self, video_id: str, stamp: str, *, keep_maps: bool) -> bool:
+    def is_current(
+        self, video_id: str, stamp: str, row: ProbeRow | None = None, *, keep_maps: bool
+    ) -> bool:
         """Whether the part has this stamp, as well as its regions and maps where some should be.
 
         Args:
@@ -122,6 +126,8 @@ class ScoreFolder:
                 As in the manifest.
             stamp:
                 See `stamp_of`.
+            row:
+                The file that it should be of, see `is_of_file`; None compares nothing.
             keep_maps:
                 Maps should be there if the detector makes any.
         """
@@ -132,7 +138,7 @@ class ScoreFolder:
             metadata = part_metadata(part)
         except ScoreFolderError:
             return False  # damaged: it is written again
-        if metadata.get(b"vadpipe") != stamp.encode():
+        if metadata.get(b"vadpipe") != stamp.encode() or not is_of_file(metadata, row):
             return False
         boxes = regions_stamp(self._regions_path(video_id))
         if boxes != (stamp if b"regions" in metadata else None):
@@ -164,6 +170,7 @@ class ScoreFolder:
             facts:
                 The row of `VIDEO_SCHEMA`, or at least n_frames, fps and flags. The features may be
                 deleted before the tables are written, and later runs may not list the video.
+                `whole_id` lets a later run tell whether the file is still that one.
             keep_maps:
                 Write the maps too.
             covered:

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ...data_manifests.atomic import write_table
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.record import VideoRecord
+from ...data_manifests.stored import DamagedFile, parse_json
 from ...detectors.base import Scores
 from ...extractors.footage.video import ProbeRow
 from ..store.keys import canonical_json
@@ -127,16 +129,43 @@ def part_metadata(path: Path) -> Mapping[bytes, bytes]:
     return metadata
 
 
+def is_of_file(metadata: Mapping[bytes, bytes], row: ProbeRow | None) -> bool:
+    """Whether a part was made of the file that was probed.
+
+    Args:
+        metadata:
+            Of the part. Those of older versions do not state the file, but its number of frames;
+            what others have extracted has a length of its own.
+        row:
+            The file; where there is none, or it was made by hand, nothing is compared.
+    """
+    if row is None or not row.whole_id:
+        return True
+    try:
+        imported = "imported" in parse_json(metadata.get(b"vadpipe", b""), "a part of the scores")
+        facts = parse_json(metadata.get(b"video", b""), "a part of the scores")
+        stated, n_frames = facts.get("whole_id"), facts.get("n_frames")
+    except (DamagedFile, AttributeError):
+        return False  # it is written again
+    if stated:
+        return bool(stated == row.whole_id)
+    return imported or bool(n_frames == row.n_frames)
+
+
 def read_part(path: Path, column: str) -> pa.Table:
     """The rows of a video, with at least this score column.
 
     Raises:
-        ScoreFolderError: they are missing or damaged, or lack the column.
+        ScoreFolderError: they are missing or damaged, lack the column, or are of another video.
     """
     if not path.is_file():
         raise ScoreFolderError(f"{path} is missing: run score again")
     cure = "delete it and run score again"  # its stamp may be right
     table = read_columns(path, ("frame_start", "frame_stop", "score"), cure)
+    if "video_id" in table.column_names:
+        other = pc.unique(table["video_id"]).to_pylist()
+        if other not in ([], [path.name.removesuffix(".parquet")]):
+            raise ScoreFolderError(f"{path} holds the scores of {other[0]!r}: {cure}")
     if not table.num_rows:
         raise ScoreFolderError(f"{path} has no scores: {cure}")
     known = [name for name in table.column_names if name not in ROW]

@@ -44,7 +44,7 @@ class ShardFacts:
         damaged_frames: which, as `ranges_of` writes them; "" where that is not known.
         key: of the feature set.
         checksum: sha256 over the arrays.
-        maker: what made it: versions and the kind of device.
+        maker: what made it: versions and the kind of device; see `facts_of`.
     """
 
     format: int
@@ -78,15 +78,35 @@ def seal_of(attrs: Mapping[str, Any]) -> str:
     return f"{hashlib.sha256(text.encode()).hexdigest()} {text}"
 
 
-def facts_of(file: h5py.File) -> ShardFacts:
+def format_of(file: h5py.File) -> int:
+    """The format of an open shard.
+
+    Raises:
+        StoreError: it makes no sense.
+    """
+    form = file.attrs.get("format", 1)
+    if not isinstance(form, int | np.integer):
+        raise StoreError(f"{file.filename}: its attributes are no shard's: format {form!r}")
+    return int(form)
+
+
+def facts_of(file: h5py.File, *, maker: bool = False) -> ShardFacts:
     """What an open shard says of itself.
+
+    Args:
+        file:
+            The shard.
+        maker:
+            Look at what made it in older formats too, where each attribute costs time.
 
     Raises:
         StoreError: the seal is missing or broken, or an attribute is missing or makes no sense.
     """
     try:
         attrs = _sealed(file)
-        return _checked(dict(file.attrs) if attrs is None else attrs)
+        if attrs is None:
+            attrs = {n: file.attrs[n] for n in file.attrs if maker or n in _OWN}
+        return _checked(attrs)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StoreError(f"{file.filename}: its attributes are no shard's: {error!r}") from error
 
@@ -97,7 +117,7 @@ def check_attributes(file: h5py.File) -> ShardFacts:
     Raises:
         StoreError: as `facts_of`, or a plain attribute differs from the sealed one.
     """
-    facts = facts_of(file)
+    facts = facts_of(file, maker=True)
     sealed = _sealed(file)
     if sealed is not None:
         plain = {name: value for name, value in file.attrs.items() if name != SEAL}
@@ -139,7 +159,7 @@ def _sealed(file: h5py.File) -> dict[str, Any] | None:
     """The attributes under the seal; None in formats without one."""
     seal = file.attrs.get(SEAL)
     if seal is None:
-        if int(file.attrs.get("format", 1)) >= SEALED_FORMAT:
+        if format_of(file) >= SEALED_FORMAT:
             raise StoreError(f"{file.filename}: the seal over its attributes is missing")
         return None
     digest, _, text = str(seal).partition(" ")

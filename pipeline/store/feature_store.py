@@ -316,10 +316,10 @@ class FeatureStore:
                 for axis in axes:
                     # Rows of clips that begin before `at` are in the shard before this one.
                     first = int(np.searchsorted(clip_starts(file, facts, axis), at))
-                    begin = checked_dataset(file, place_of(facts, axis, "frame_start"))[:]
+                    begin = checked_dataset(file, place_of(facts.format, axis, "frame_start"))[:]
                     parts[axis].append(Part(path, first, len(begin)))
                     starts[axis].append(begin[first:])
-                    end = checked_dataset(file, place_of(facts, axis, "frame_stop"))
+                    end = checked_dataset(file, place_of(facts.format, axis, "frame_stop"))
                     stops[axis].append(end[first:])
             fps = facts.fps
             flags |= set(facts.flags)

@@ -177,9 +177,9 @@ def facts_at(file: h5py.File, path: Path) -> ShardFacts:
     return facts
 
 
-def place_of(facts: ShardFacts, axis: str, name: str) -> str:
+def place_of(form: int, axis: str, name: str) -> str:
     """Where a data set of an axis lies in a shard of this format."""
-    return name if facts.format == 1 else f"{axis}/{name}"
+    return name if form == 1 else f"{axis}/{name}"
 
 
 def clip_starts(file: h5py.File, facts: ShardFacts, axis: str) -> NDArray[np.int64]:
@@ -188,8 +188,8 @@ def clip_starts(file: h5py.File, facts: ShardFacts, axis: str) -> NDArray[np.int
     Raises:
         StoreError: the shard has no such axis.
     """
-    ragged = place_of(facts, axis, "clip_start")
-    name = ragged if ragged in file else place_of(facts, axis, "frame_start")
+    ragged = place_of(facts.format, axis, "clip_start")
+    name = ragged if ragged in file else place_of(facts.format, axis, "frame_start")
     return np.asarray(checked_dataset(file, name)[:], np.int64)
 
 
@@ -313,7 +313,7 @@ def row_of(path: Path) -> ShardRow:
     with h5py.File(path, "r") as file:
         facts = facts_at(file, path)
         counts = {
-            axis: len(checked_dataset(file, place_of(facts, axis, "frame_start")))
+            axis: len(checked_dataset(file, place_of(facts.format, axis, "frame_start")))
             for axis in facts.axes
         }
         return ShardRow(

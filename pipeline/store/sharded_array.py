@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import StoreError
-from .facts import facts_of
+from .facts import format_of
 from .shard import checked_dataset, facts_at, place_of
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class ShardedArray:
         self._name = name
         self._offsets = np.cumsum([0] + [p.stop - p.start for p in self._parts])
         with h5py.File(self._parts[0].path, "r") as file:
-            dataset = checked_dataset(file, place_of(facts_of(file), axis, name))
+            dataset = checked_dataset(file, place_of(format_of(file), axis, name))
             self._tail: tuple[int, ...] = dataset.shape[1:]
             self._dtype: np.dtype[Any] = dataset.dtype
         if promised is not None and promised != (self._dtype, self._tail):
@@ -143,7 +143,7 @@ def copy_rows(path: Path, axis: str, name: str, start: int, out: NDArray[Any]) -
     values = mapped(path, axis, name)
     if values is None:
         with h5py.File(path, "r") as file:
-            values = checked_dataset(file, place_of(facts_of(file), axis, name))[start:stop]
+            values = checked_dataset(file, place_of(format_of(file), axis, name))[start:stop]
         start, stop = 0, len(out)
     if values.shape[1:] != out.shape[1:] or values.dtype != out.dtype or stop > len(values):
         raise StoreError(f"{path}: {name!r} is not what the other shards hold")
@@ -189,7 +189,7 @@ def _keep(entries: OrderedDict[Key, T], key: Key, value: T, most: int) -> None:
 
 def _check(path: Path, axis: str, name: str, size: int) -> _Extent | None:
     with h5py.File(path, "r") as file:
-        dataset = checked_dataset(file, place_of(facts_at(file, path), axis, name))
+        dataset = checked_dataset(file, place_of(facts_at(file, path).format, axis, name))
         if dataset.chunks is not None or dataset.size == 0:
             return None
         offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -286,6 +287,19 @@ def test_a_killed_training_goes_on_and_leaves_nothing_behind(
     state = ModelFolder(done.folder).load()[0].state_dict()
     assert all(np.array_equal(state[k], expected[k]) for k in expected)
     assert not unfinished.exists()
+
+
+def test_a_model_of_other_files_with_the_same_ids_is_trained_again(world: World) -> None:
+    """A sampled id may stand for another file in a cache that was made again around a model."""
+    card = world.train().folder / "config.json"
+    assert not world.train().fresh
+    for files, fresh in (("of others", True), (None, False)):
+        values = json.loads(card.read_text())
+        values["trained_on"].pop("files")
+        if files is not None:
+            values["trained_on"]["files"] = files
+        card.write_text(json.dumps(values))
+        assert world.train().fresh is fresh, "a card of an older version does not say it"
 
 
 def test_the_log_has_a_row_a_step(world: World) -> None:

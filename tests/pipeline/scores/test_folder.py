@@ -321,3 +321,47 @@ def test_the_part_is_written_after_the_maps(
         folder.write_scores("v", scores(), "new", FACTS)
     assert not folder.is_current("v", "new", keep_maps=True)
     assert not folder.is_current("v", "stamp", keep_maps=True)
+
+
+# -------------------------------------------------------------------------- of which file it is
+
+
+def stamp(*imported: str) -> str:
+    return stamp_of("model", RECORD, ROW, imported)
+
+
+def test_scores_of_another_file_are_not_current(folder: ScoreFolder) -> None:
+    """As many frames and the same content id: a sampled id may stand for another file by now."""
+    of_this = replace(ROW, whole_id="f1-" + "a" * 40)
+    folder.write_scores("v", scores(), stamp(), FACTS | {"whole_id": of_this.whole_id})
+
+    def current(file: ProbeRow | None) -> bool:
+        return folder.is_current("v", stamp(), file, keep_maps=True)
+
+    assert current(None) and current(ROW) and current(of_this)
+    assert not current(replace(of_this, whole_id="f1-" + "b" * 40))
+    assert current(replace(of_this, n_frames=3)), "the same bytes, whatever a header states"
+
+
+@pytest.mark.parametrize("n_frames", [40, 39])
+@pytest.mark.parametrize("imported", [(), ("checksum",)])
+def test_scores_of_an_older_version_have_the_length_of_the_file(
+    folder: ScoreFolder, n_frames: int, imported: tuple[str, ...]
+) -> None:
+    """What others have extracted has a length of its own."""
+    file = replace(ROW, whole_id="f1-" + "a" * 40, n_frames=n_frames)
+    folder.write_scores("v", scores(), stamp(*imported), FACTS)
+    same = folder.is_current("v", stamp(*imported), file, keep_maps=True)
+    assert same == (n_frames == 40 or bool(imported))
+
+
+def test_parts_that_were_exchanged_are_refused(folder: ScoreFolder) -> None:
+    """Two copies of one file have the same stamp, but each part names its video."""
+    folder.write_scores("w", scores(), "stamp", FACTS)
+    parts = [folder.path / "scores" / f"{name}.parquet" for name in "vw"]
+    first, second = (part.read_bytes() for part in parts)
+    parts[0].write_bytes(second)
+    parts[1].write_bytes(first)
+    for name, other in (("v", "w"), ("w", "v")):
+        with pytest.raises(ScoreFolderError, match=f"holds the scores of '{other}': delete it"):
+            folder.scores(name)
