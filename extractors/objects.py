@@ -17,6 +17,7 @@ from pydantic import Field, PositiveInt, model_validator
 from ..data_manifests.plain_text import plain
 from .base import ArraySpec, Config, Extractor, Precision, Rows, Runtime, one_row_each
 from .clips import Clip, ClipRule
+from .detection.box_flow import STATISTICS, box_flow
 from .detection.choices import CHOICES, Request
 from .detection.contract import Detections, ObjectDetector, joined
 from .detection.crops import cut_crops
@@ -26,6 +27,7 @@ from .detection.selection import Selection, pixel_box
 from .detection.teacher import CropTeacher
 from .networks.coco import COCO
 from .networks.imagenet import CLASSES, TEACHERS
+from .optical_flow import Method
 from .weights.cards import ResolvedWeights
 from .weights.slots import Slots
 
@@ -65,6 +67,9 @@ class ObjectsConfig(Config):
             its crop of `crop_size` (SSMTL, Sect. 3.3: ResNet-50); without a value there is none.
         teacher_size: side that the crop is resized to for the teacher.
         appearance: keep the teacher's pooled features too.
+        flow: OpenCV's method for the motion inside each box, from the frame before to the frame
+            after; without a value there is none.
+        flow_scale: flow is computed on frames of this many times their size.
     """
 
     detector: Literal[
@@ -88,6 +93,8 @@ class ObjectsConfig(Config):
     teacher: Literal["resnet50", "efficientnet_lite0"] | None = None
     teacher_size: int = Field(default=224, ge=32)
     appearance: bool = False
+    flow: Method | None = None
+    flow_scale: float = Field(default=1.0, gt=0, le=8)
 
     @model_validator(mode="before")
     @classmethod
@@ -211,6 +218,8 @@ class Objects(Extractor[ObjectsConfig]):
             if config.appearance:
                 sizes = {"feature": TEACHERS[config.teacher].features}
                 specs.append(_of_objects("appearance", "float16", sizes))
+        if config.flow is not None:
+            specs.append(_of_objects("flow", "float32", {"statistic": len(STATISTICS)}))
         if config.masks is not None:
             dims = ("run", "value")
             specs.append(ArraySpec("mask_runs", "int32", dims, (3,), role="run/masks", ragged=True))
@@ -222,6 +231,8 @@ class Objects(Extractor[ObjectsConfig]):
         reaches = [each.reach for each in self._detectors]
         if self.config.masks == "motion":
             reaches.append(self._motion.reach)
+        if self.config.flow is not None:
+            reaches.append(1)
         return max(self.config.crop_context or 0, *reaches)
 
     @property
@@ -266,6 +277,11 @@ class Objects(Extractor[ObjectsConfig]):
             arrays["teacher"] = np.concatenate([lesson.logits for lesson in lessons])
             if self.config.appearance:
                 arrays["appearance"] = np.concatenate([lesson.features for lesson in lessons])
+        if (method := self.config.flow) is not None:
+            scale, at = self.config.flow_scale, self.reach
+            pairs = zip(clips, found, strict=True)
+            flows = [box_flow(clip, at, each.boxes, method, scale) for clip, each in pairs]
+            arrays["flow"] = np.concatenate(flows)
         rows = {
             "frame": one_row_each(clips, {"objects": counts, "frame_size": sizes}),
             "object": Rows(start, stop, arrays, clip_start=start),
