@@ -9,6 +9,7 @@ Pedestrians cross a square; in test clips a runner, a cyclist, a cart or a ball 
       labels/test_01.txt               one 0 / 1 a line, one line a frame
       masks/test_01/000000.png ...     one a frame, 255 where a pixel belongs to an anomaly
       tracks/test_01.csv               track_id,frame,x0,y0,x1,y1 (pixels; x1, y1 not included)
+      boxes.csv                        what a detector would find: all figures, with COCO classes
       scene.json                       the arguments; written last
 
 Everything follows from the seed. Training and test clips are drawn with the same functions, noise
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .drawn_boxes import Row, boxes_of_clip, write_boxes
 from .drawn_clips import new_folder, read_labels, write_clip
 from .record import Manifest, ManifestError, VideoRecord, check_count
 from .stored import read_json
@@ -128,6 +130,7 @@ def _draw_all(
     root: Path, seed: int, camera: Camera, n_train: int, n_test: int, frames: int, fps: int
 ) -> None:
     background = draw_background(camera, np.random.default_rng([seed, 0]))
+    boxes: list[Row] = []
     kinds = np.random.default_rng([seed, 1]).permutation(ANOMALIES).tolist()
     for split, count in (("train", n_train), ("test", n_test)):
         (root / split).mkdir(parents=True)
@@ -141,6 +144,15 @@ def _draw_all(
             clip = render(camera, background, actors, rng, frames=frames, fps=fps)
             name = f"{split}_{i + 1:02d}"
             write_clip(root, split, name, clip, fps=fps, labelled=split == "test")
+            boxes += boxes_of_clip(
+                f"{split}/{name}",
+                camera,
+                actors,
+                np.random.default_rng([seed, 3, split == "test", i]),
+                frames=frames,
+                fps=fps,
+            )
+    write_boxes(root / "boxes.csv", boxes)
     facts = {"seed": seed, "size": [camera.height, camera.width], "frames": frames, "fps": fps}
     facts |= {"train": n_train, "test": n_test}
     (root / "scene.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
