@@ -56,7 +56,10 @@ ARROWS: dict[str, set[str]] = {
     NETWORKS: {"extractors/errors", f"{WEIGHTS}/cards"},
     "extractors/base": EXTRACTOR_PARTS,
     "extractors/device": EXTRACTOR_PARTS,
-    "extractors/detection": EXTRACTOR_PARTS | {NETWORKS, "extractors/device"},
+    "extractors/optical_flow": EXTRACTOR_PARTS | {"extractors/device"},
+    # The motion of objects is the flow inside their boxes.
+    "extractors/detection": EXTRACTOR_PARTS
+    | {NETWORKS, "extractors/device", "extractors/optical_flow"},
     "extractors": {"extractors"},  # one file per extractor: every part of the room
     STORE: OTHER_ROOMS,
     "pipeline/registry": OTHER_ROOMS,
