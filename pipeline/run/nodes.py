@@ -224,6 +224,7 @@ def _evaluate(task: NodeTask) -> Done:
         "average_precision": m.average_precision,
         "rbdc": None if m.regions is None else m.regions.rbdc,
         "tbdc": None if m.regions is None else m.regions.tbdc,
+        **{f"auc_{size.name}": size.micro_auc for size in m.sizes},
     }
     return Done(node.key, tuple(metrics_lines(done)), (), {"metrics": metrics})
 

@@ -84,7 +84,7 @@ def runs_lines(done: EvaluatedRuns) -> list[str]:
         aligned = run.metrics.alignment
         how = "" if aligned is None else f"\t{aligned.used}"
         how += "" if run.smooth is None else f"\t{run.smooth}"
-        lines.append(f"{name}\tmicro AUC {auc}\tAP {precision}{how}")
+        lines.append(f"{name}\tmicro AUC {auc}\tAP {precision}{_boxes_and_sizes(run.metrics)}{how}")
     for name, label in (("micro_auc", "micro AUC"), ("average_precision", "AP")):
         if name in done.spread:
             s = done.spread[name]
@@ -95,6 +95,13 @@ def runs_lines(done: EvaluatedRuns) -> list[str]:
         else:
             lines.append(f"{label} is undefined in a run: no mean")
     return lines
+
+
+def _boxes_and_sizes(m: FrameMetrics) -> str:
+    """RBDC, TBDC and the AUC of each third by size, where there are any, for one line."""
+    cells = [] if m.regions is None else [("RBDC", m.regions.rbdc), ("TBDC", m.regions.tbdc)]
+    cells += [(f"{size.name} AUC", size.micro_auc) for size in m.sizes]
+    return "".join(f"\t{name} {_percent(value)}" for name, value in cells)
 
 
 def _region_lines(r: RegionMetrics) -> list[str]:

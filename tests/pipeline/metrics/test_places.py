@@ -23,7 +23,7 @@ from vadpipe.pipeline.metrics.places import RegionChoice
 from vadpipe.pipeline.metrics.results import FrameMetrics
 from vadpipe.pipeline.report.stage import write_report
 from vadpipe.pipeline.scores.frames import MetricsError
-from vadpipe.pipeline.tables.metrics import detail_lines, metrics_lines
+from vadpipe.pipeline.tables.metrics import detail_lines, metrics_lines, runs_lines
 
 N = 10  # frames of each video, 48 x 64 pixels
 FOUND = [0, 0, 16, 12]  # where the anomaly of "a" is, in frames 4 to 7
@@ -155,6 +155,7 @@ def test_several_folders_and_other_columns(tmp_path: Path, labelled: Manifest) -
     paths = [folder(tmp_path / name, boxes=True) for name in ("one", "two")]
     done = evaluate_runs(paths, labelled, replicates=0)
     assert [run.metrics.regions.rbdc for run in done.runs.values()] == [1.0, 1.0]
+    assert "RBDC 100.00\tTBDC 100.00\tsmall AUC 100.00\tmedium AUC" in runs_lines(done)[0]
     made = {
         name: Scores(np.arange(N), np.arange(N) + 1, {"score": np.ones(N), "x": np.ones(N)})
         for name in ("a", "b")
