@@ -246,6 +246,7 @@ def extract(
     from ..run.config import parse_settings
     from ..store.feature_sets import store_like
     from ..tables.features import extracted_lines
+    from ..tables.objects import object_lines
 
     listed = read_manifest(manifest_path)
     config = parse_settings(settings)
@@ -269,7 +270,7 @@ def extract(
             put(line)
         return
     done = extract_features(listed, probed, specs, cache, engine=engine, max_bytes=max_bytes)
-    put("\n".join(extracted_lines(done)))
+    put("\n".join([*extracted_lines(done), *object_lines(done.stores, done.rows, listed)]))
     if done.waited is not None:
         tell(f"{done.seconds:.1f} s; devices waited {100 * done.waited:.1f} % of it")
     failures = [*probed.failures, *done.failures]

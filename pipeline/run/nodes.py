@@ -23,6 +23,7 @@ from ..scores.frames import MetricsError
 from ..store.failures import Failure
 from ..store.probe_table import Probed
 from ..tables.metrics import metrics_lines
+from ..tables.objects import object_lines
 from ..train import train_detector
 from .folder import Done
 from .graph import Node, Resolved
@@ -81,7 +82,12 @@ def run_extracts(resolved: Resolved, nodes: Sequence[Node]) -> dict[str, Done]:
     what = f"{done.written} shards written" if done.written else "nothing to do"
     facts = {"videos": len(done.rows), "seconds": round(done.seconds, 1)}
     return {
-        node.name: Done(node.key, (str(store.root), what), tuple(done.failures), facts)
+        node.name: Done(
+            node.key,
+            (str(store.root), what, *object_lines([store], done.rows, resolved.manifest)),
+            tuple(done.failures),
+            facts,
+        )
         for node, store in zip(nodes, done.stores, strict=True)
     }
 
