@@ -293,10 +293,17 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class FitLog:
-    """What happened in training: one row a step, and a few totals."""
+    """What happened in training.
+
+    Attributes:
+        rows: one a step.
+        summary: a few totals.
+        warnings: sentences about what may have gone wrong.
+    """
 
     rows: list[Row] = field(default_factory=list)
     summary: Row = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)

@@ -8,9 +8,10 @@ weights as one never stopped.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -27,8 +28,41 @@ from .schedule import Schedule
 from .segments import ahead
 from .validation import Best, Validation
 
+JUMP = 2.0  # a stage that starts at this many times the last loss before it deserves a warning
+
 Batch = TypeVar("Batch")
 Output = TypeVar("Output")
+
+
+def first_losses(rows: Sequence[Row]) -> dict[str, float]:
+    """Find the first "total" of each stage in the log, by the stage's name."""
+    found: dict[str, float] = {}
+    for row in rows:
+        found.setdefault(str(row["stage"]), float(row["total"]))
+    return found
+
+
+def loss_jumps(rows: Sequence[Row], advice: str) -> list[str]:
+    """Warn of stages that start at a loss far above the last one before them.
+
+    Args:
+        rows:
+            Log rows of all stages.
+        advice:
+            What to do about it, the end of each sentence.
+
+    Returns:
+        One sentence for each stage whose first loss is more than `JUMP` times that before it.
+    """
+    warnings = []
+    for before, row in itertools.pairwise(rows):
+        last, first = float(before["total"]), float(row["total"])
+        if row["stage"] != before["stage"] and first > JUMP * last:
+            warnings.append(
+                f"stage {row['stage']!r} starts at a loss of {first:.3g}, after {last:.3g} at the "
+                f"end of the stage before: it disturbs what was learned; {advice}"
+            )
+    return warnings
 
 
 @dataclass(kw_only=True)

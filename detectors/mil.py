@@ -33,7 +33,7 @@ from .base import (
     Track,
 )
 from .checkpoint import Checkpoint, discard_checkpoint
-from .fitting import Fit
+from .fitting import Fit, first_losses, loss_jumps
 from .precision import Precision
 from .randomness import private_random
 from .schedule import Schedule, ScheduleName
@@ -147,6 +147,7 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
     """
 
     supervision: ClassVar[Supervision] = Supervision.WEAK
+    jump_advice: ClassVar[str] = "lower the learning rate, or warm it up"
     resampling: Resampling = "rtfm"
 
     def __init__(self, config: ConfigT) -> None:
@@ -266,10 +267,12 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
                 "steps": sum(stage.steps for stage in stages),
                 "precision": self.config.precision,  # a device without bf16 was refused
                 "parameters": count_parameters(self.network),
+                **{f"first_loss/{name}": loss for name, loss in first_losses(rows).items()},
                 "loss": float(last["total"]),
                 "seconds": round(sum(float(row["seconds"]) for row in rows), 1),
                 "data_on": place,
             },
+            tuple(loss_jumps(rows, self.jump_advice)),
         )
 
     def _fit_stages(

@@ -56,6 +56,13 @@ class SSRLConfig(RTFMConfig):
     mpa: bool = Field(
         default=True, description="multi-scale patch aggregation; False: mean over the patches"
     )
+    branch_gain: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="factor of the last weights of a scale's branch at its start; 1: reference "
+        "code. A branch of full size is too much for a network that is frozen",
+    )
     mpa_stride: Literal[1, 2] = Field(
         default=1,
         description="1: reference code; 2: Sect. 4.2 (its parameters don't match Table 6)",
@@ -82,6 +89,8 @@ class SSRLConfig(RTFMConfig):
             raise ValueError("stages repeat a scale: name each scale in one stage only")
         if self.stages is not None and self.scales is not None and set(named) != set(self.scales):
             raise ValueError(f"stages have scales {named}, but scales is {list(self.scales)}")
+        if not self.mpa and self.branch_gain != type(self).model_fields["branch_gain"].default:
+            raise ValueError("branch_gain scales a layer of mpa: leave it out with mpa = false")
         if self.share_psr and self.psr and self.full_frame == "psr" and self.freeze:
             raise ValueError(
                 "with share_psr, full_frame psr and freeze, the shared PSR is frozen before it "
@@ -216,8 +225,11 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
     """Relates patches within a snippet, and snippets over time."""
 
     name: ClassVar[str] = "ssrl"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+    loads: ClassVar[tuple[int, ...]] = (1,)
     Config: ClassVar[type[Config]] = SSRLConfig
+
+    jump_advice: ClassVar[str] = "lower branch_gain, the learning rate, or both"
 
     def __init__(self, config: SSRLConfig) -> None:
         super().__init__(config)
@@ -275,9 +287,17 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
         ]
 
     def make_network(self, layout: FeatureLayout) -> SSRLNetwork:
-        """See `MILDetector.make_network`."""
+        """Make the network; the branches of the scales start at `branch_gain` of their size.
+
+        They join a network that is frozen, batch norm statistics included. Branches that change
+        its features by more than the features themselves take it out of the range that it knows.
+        """
         network = SSRLNetwork(layout.width, self.scales(layout), self.config)
         initialise(network)
+        with torch.no_grad():
+            for scale, part in network.mpa.items():
+                if isinstance(part, Aggregation) and scale != FULL_FRAME:
+                    part.linear.weight.mul_(self.config.branch_gain)
         return network
 
     def begin_stage(

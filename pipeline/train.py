@@ -52,8 +52,8 @@ class Trained:
         fresh: False if it was there already.
         summary: of the training.
         draws: whether another seed would give another model.
-        warnings: copies among the training videos; why the threshold deserves little trust, and
-            what to do.
+        warnings: copies among the training videos; why the threshold deserves little trust; a
+            stage that disturbed what was learned; and what to do.
     """
 
     folder: Path
@@ -155,7 +155,7 @@ def train_detector(
     card = folder.card() if folder.is_finished() and not force else None
     if card is not None and card["trained_on"].get("files", files) == files:
         calibration = Calibration.from_json(card["calibration"])
-        return _trained(folder, False, card["summary"], random, unseen, calibration)
+        return _trained(folder, False, _log_of(card), random, unseen, calibration)
     if force or card is not None:
         shutil.rmtree(folder.unfinished, ignore_errors=True)
     folder.unfinished.mkdir(parents=True, exist_ok=True)
@@ -167,21 +167,26 @@ def train_detector(
     facts = {"dataset": manifest.dataset, "videos": len(records), "files": files, **copies}
     folder.save(detector, _card(detector, recipe, facts, calibration, log), log, held_out)
     shutil.rmtree(folder.unfinished, ignore_errors=True)
-    return _trained(folder, True, log.summary, random, unseen, calibration)
+    return _trained(folder, True, log, random, unseen, calibration)
+
+
+def _log_of(card: Mapping[str, Any]) -> FitLog:
+    """What the card of a model says of its training."""
+    return FitLog(summary=card["summary"], warnings=tuple(card.get("warnings", ())))
 
 
 def _trained(
     folder: ModelFolder,
     fresh: bool,
-    summary: Mapping[str, Any],
+    log: FitLog,
     random: bool,
     unseen: Unseen,
     calibration: Calibration,
 ) -> Trained:
     """What `train_detector` returns."""
     draws = random or calibration.method.startswith(HELD_BACK)
-    warnings = (*unseen.warnings, *_doubts(calibration))
-    return Trained(folder.path, fresh, dict(summary), draws, warnings)
+    warnings = (*unseen.warnings, *_doubts(calibration), *log.warnings)
+    return Trained(folder.path, fresh, log.summary, draws, warnings)
 
 
 def _card(
@@ -199,6 +204,7 @@ def _card(
         "trained_on": dict(trained_on),
         "calibration": calibration.to_json(),
         "summary": log.summary,
+        **({"warnings": list(log.warnings)} if log.warnings else {}),
         "versions": {name: version(name) for name in ("vadpipe", "torch", "scikit-learn")},
     }
 

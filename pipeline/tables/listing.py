@@ -314,4 +314,6 @@ def model_lines(facts: Facts) -> list[str]:
         if title in card:
             lines += ["", f"{title.replace('_', ' ')}:"]
             lines += [f"  {name}: {toml(value)}" for name, value in card[title].items()]
+    if card.get("warnings"):
+        lines += ["", "warnings:", *(f"  {warning}" for warning in card["warnings"])]
     return lines

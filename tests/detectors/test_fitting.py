@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tests.bags import weak_bags
 from vadpipe.detectors.base import DetectorError, FitOptions, Row
 from vadpipe.detectors.checkpoint import CHECKPOINT, Checkpoint
-from vadpipe.detectors.fitting import Fit
+from vadpipe.detectors.fitting import Fit, first_losses, loss_jumps
 from vadpipe.detectors.mil_ranking import MILRanking, MILRankingConfig
 from vadpipe.detectors.schedule import Schedule
 from vadpipe.detectors.ssrl import SSRL, SSRLConfig
@@ -345,3 +345,16 @@ def test_pretrained_parts_are_the_start_of_a_fresh_fit_only(tmp_path: Path) -> N
     with pytest.raises(DetectorError, match=r"'0': missing: 0\.bias"):
         toy(pretrained=start).run(seed=0, options=FitOptions())
     toy(pretrained=start, strict=False).run(seed=0, options=FitOptions())
+
+
+def test_a_stage_that_starts_far_above_the_last_loss_is_named() -> None:
+    losses = {"a": [9.0, 2.0], "b": [3.9, 1.0], "c": [2.1, 1.0]}
+    rows: list[Row] = [
+        {"stage": stage, "total": total} for stage, totals in losses.items() for total in totals
+    ]
+    assert first_losses(rows) == {"a": 9.0, "b": 3.9, "c": 2.1}
+    assert loss_jumps(rows, "wait") == [
+        "stage 'c' starts at a loss of 2.1, after 1 at the end of the stage before: "
+        "it disturbs what was learned; wait"
+    ]
+    assert loss_jumps(rows[:4], "wait") == []

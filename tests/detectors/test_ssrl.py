@@ -1,4 +1,4 @@
-"""SSRL: sizes, stages that really start from the last weights, ablations, attention maps."""
+"""SSRL: sizes, stages that start from the last weights and learn, ablations, attention maps."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from tests.bags import Bags, bag, weak_bags
-from vadpipe.detectors.base import DetectorError
+from vadpipe.detectors.base import DetectorError, FitLog
 from vadpipe.detectors.mil import count_parameters
-from vadpipe.detectors.segments import build_bank, layout_of
+from vadpipe.detectors.rtfm import score_snippets
+from vadpipe.detectors.segments import SegmentBank, build_bank, layout_of
 from vadpipe.detectors.ssrl import SSRL, SSRLConfig, SSRLNetwork
 
 GRIDS = ("2x3", "3x5")
@@ -71,6 +74,9 @@ def test_stages_by_default_and_by_config() -> None:
         {"scales": ["2x3"], "stages": [{"scales": ["3x5"]}]},
         {"share_psr": True, "full_frame": "psr"},
         {"attention": "loud"},
+        {"branch_gain": 0},  # a ReLU follows: it would never learn
+        {"branch_gain": 2},
+        {"branch_gain": 0.5, "mpa": False},
     ],
 )
 def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
@@ -170,6 +176,7 @@ def test_what_is_kept_of_a_stage_is_what_the_branch_gives() -> None:
         {"psr_dilated": False},
         {"psr_non_local": False},
         {"share_psr": True},
+        {"branch_gain": 1},
         {"mpa_stride": 2},
         {"full_frame": "psr"},
         {"attention": "softmax", "fusion_conv": False},
@@ -188,6 +195,31 @@ def test_every_switch_trains_scores_and_changes_the_numbers(settings: dict[str, 
     scores = detector.score(BAGS[0]).columns["score"]
     assert np.array_equal(scores, loaded.score(BAGS[0]).columns["score"])
     assert not np.allclose(scores, plain, rtol=1e-6)
+
+
+def test_branches_of_scales_start_at_the_gain() -> None:
+    layout = layout_of(BAGS, ("snippet", "patch"))
+    states = []
+    for gain in (1.0, 0.25):
+        torch.manual_seed(3)
+        network = make(branch_gain=gain, full_frame="psr").make_network(layout)
+        states.append(network.state_dict())
+    whole, quarter = states
+    scaled = {f"mpa.{grid}.linear.weight" for grid in GRIDS}
+    for name, value in whole.items():
+        assert torch.equal(quarter[name], value * (0.25 if name in scaled else 1.0)), name
+
+
+@pytest.mark.parametrize(("jump", "warned"), [(0.01, 2), (100.0, 0)])
+def test_stages_that_start_at_a_high_loss_are_warned_of(
+    jump: float, warned: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vadpipe.detectors.fitting.JUMP", jump)
+    log = make().fit(BAGS, device="cpu", seed=0)
+    assert len(log.warnings) == warned
+    assert all("lower branch_gain" in text for text in log.warnings)
+    first = next(row for row in log.rows if row["stage"] == "2 2x3")
+    assert log.summary["first_loss/2 2x3"] == first["total"]
 
 
 def test_without_scales_it_is_rtfm() -> None:
@@ -223,3 +255,73 @@ def test_blocks_of_snippets_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     assert np.allclose(whole.columns["score"], parts.columns["score"], atol=1e-6)
     for name, values in whole.maps.items():
         assert np.allclose(values, parts.maps[name], atol=1e-5)
+
+
+def one_patch(videos: int, seed: int) -> tuple[Bags, NDArray[np.bool_]]:
+    """Every second video has an event that one patch of six shows; and the truth of every row.
+
+    The full frame is the mean of the patches with noise of its own, so that it shows the same
+    event diluted. Values are small against 1, as features of I3D are.
+    """
+    rng = np.random.default_rng(seed)
+    direction = np.random.default_rng(99).normal(size=32)
+    event = 12 * direction / np.linalg.norm(direction)
+    bags, truth = [], []
+    for v in range(videos):
+        n = int(rng.integers(16, 33))
+        abnormal = np.zeros(n, bool)
+        if v % 2:
+            length = int(rng.integers(3, 7))
+            first = int(rng.integers(0, n - length + 1))
+            abnormal[first : first + length] = True
+        patches = rng.normal(size=(n, 6, 32))
+        patches[abnormal, rng.integers(6)] += event
+        frame = patches.mean(axis=1) + 0.9 * rng.normal(size=(n, 32))
+        arrays = {"snippet": frame, "patch/2x3": patches}
+        scaled = {role: (0.1 * values).astype(np.float32) for role, values in arrays.items()}
+        bags.append(bag(f"v{v:02d}", scaled, v % 2))
+        truth.append(abnormal)
+    return Bags(bags), np.concatenate(truth)
+
+
+class Staged(SSRL):
+    """Scores other bags after the first stage, too: what the full frame alone has learned."""
+
+    test: Bags
+    first: NDArray[np.float32]
+
+    def end_stage(self, network: SSRLNetwork, stages: Any, at: int, bank: SegmentBank) -> None:
+        if at == 0:
+            frames = [torch.from_numpy(b.tracks["snippet"].rows())[:, None] for b in self.test]
+            with torch.inference_mode():
+                network.eval()
+                scored = [score_snippets(network, frame)["score"].numpy() for frame in frames]
+            self.first = np.concatenate(scored)
+        super().end_stage(network, stages, at, bank)
+
+
+def learned(seed: int, gain: float, **more: Any) -> tuple[float, float, FitLog]:
+    """AUC over the rows of 40 videos after the first stage and after the second, and the log."""
+    train, _ = one_patch(64, 1000 + seed)
+    test, truth = one_patch(40, 2000 + seed)
+    settings = {"steps": 60, "segments": 16, "branch_gain": gain, **more}
+    detector = Staged(SSRLConfig.model_validate(settings))
+    detector.test = test
+    log = detector.fit(train, device="cpu", seed=seed)
+    last = np.concatenate([detector.score(each).columns["score"] for each in test])
+    auc = [100 * roc_auc_score(truth, values) for values in (detector.first, last)]
+    return auc[0], auc[1], log
+
+
+def test_patches_help_where_one_of_them_shows_the_event() -> None:
+    """Means of three seeds; docs/results/weak.md has six, and other gains."""
+    small = [learned(seed, gain=SSRLConfig().branch_gain) for seed in range(3)]
+    whole = [learned(seed, gain=1.0) for seed in range(3)]
+    assert [auc for auc, _, _ in small] == [auc for auc, _, _ in whole], "the first stage is equal"
+    frame, patches = (float(np.mean([run[i] for run in small])) for i in (0, 1))
+    reference = float(np.mean([auc for _, auc, _ in whole]))
+    assert 60 < frame < 75, frame
+    assert patches > frame + 10, (patches, frame)
+    assert patches > reference + 10, (patches, reference)
+    assert all(log.warnings for _, _, log in whole)
+    assert not any(log.warnings for _, _, log in small)
