@@ -84,9 +84,9 @@ class ObjectsConfig(Config):
     max_objects: PositiveInt = 500
     tile_scale: float | None = Field(default=None, gt=0, le=8)
     with_motion: bool = False
-    motion_reach: PositiveInt = 15
-    motion_samples: int = Field(default=7, ge=3, le=31)
-    motion_threshold: float = Field(default=15.0, gt=0, lt=255)
+    motion_reach: PositiveInt = 25
+    motion_samples: int = Field(default=11, ge=3, le=31)
+    motion_threshold: float = Field(default=20.0, gt=0, lt=255)
     motion_area: PositiveInt = 40
     crop_context: int | None = Field(default=None, ge=0, le=31)
     crop_size: PositiveInt = 64

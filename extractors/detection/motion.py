@@ -81,10 +81,11 @@ class Motion(ObjectDetector):
         # object was, too.
         steps = [np.abs(picture - smooth_grey(clip.frames[at + step])) for step in (-1, 1)]
         change = np.maximum(np.abs(picture - background), np.minimum(*steps))
-        # The border is padded so that closing does not eat into objects at the frame's edge.
-        found = np.pad(change > settings.threshold, 2)
-        closed: NDArray[np.bool_] = ndimage.binary_closing(found, np.ones((3, 3), bool), 2)
-        return closed[2:-2, 2:-2]
+        # The border is padded so that closing does not eat into objects at the frame's edge. More
+        # than one step would join people who walk beside each other.
+        found = np.pad(change > settings.threshold, 1)
+        closed: NDArray[np.bool_] = ndimage.binary_closing(found, np.ones((3, 3), bool))
+        return closed[1:-1, 1:-1]
 
 
 def smooth_grey(picture: NDArray[np.uint8]) -> NDArray[np.float32]:

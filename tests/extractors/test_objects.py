@@ -87,7 +87,9 @@ def test_more_objects_than_allowed_are_a_warning(
 
 
 def test_motion_is_added_to_another_detector(tmp_path: Path) -> None:
-    extractor = with_boxes(tmp_path / "b.csv", "v,2,0,0,8,8,1,\n", with_motion=True, score=0.2)
+    extractor = with_boxes(
+        tmp_path / "b.csv", "v,2,0,0,8,8,1,\n", with_motion=True, motion_reach=15, score=0.2
+    )
     assert extractor.reach == 15
     frames = np.full((31, 40, 60, 3), 40, np.uint8)
     for t in range(31):
@@ -172,7 +174,7 @@ def test_slots_follow_the_settings() -> None:
 
 def test_masks_are_the_foreground_in_each_box(tmp_path: Path) -> None:
     text = "v,2,28,18,42,32,1,\nv,2,0,0,8,8,0.5,\n"
-    extractor = with_boxes(tmp_path / "b.csv", text, masks="motion")
+    extractor = with_boxes(tmp_path / "b.csv", text, masks="motion", motion_reach=15)
     assert extractor.reach == 15
     frames = np.full((31, 40, 60, 3), 40, np.uint8)
     for t in range(31):
@@ -183,5 +185,7 @@ def test_masks_are_the_foreground_in_each_box(tmp_path: Path) -> None:
     masks = decode_masks(runs.arrays["mask_runs"], 2, 40, 60)
     assert masks[0, 21:29, 31:39].all() and masks[0].sum() <= 13 * 13 and not masks[1].any()
     assert set(runs.frame_start.tolist()) == {2} and set(runs.frame_stop.tolist()) == {3}
-    empty = with_boxes(tmp_path / "e.csv", "v,,,,,,,\n", masks="motion").extract([clip])
+    empty = with_boxes(tmp_path / "e.csv", "v,,,,,,,\n", masks="motion", motion_reach=15).extract(
+        [clip]
+    )
     assert empty["run"].arrays["mask_runs"].shape == (0, 3)
