@@ -6,6 +6,7 @@ PLACES = {
     "motion_energy": "motion_energy:MotionEnergy",
     "background": "background:Background",
     "flow_peak": "flow_peak:FlowPeak",
+    "attribute_density": "attribute_density:AttributeDensity",
     "mil_ranking": "mil_ranking:MILRanking",
     "rtfm": "rtfm:RTFM",
     "ssrl": "ssrl:SSRL",

@@ -57,6 +57,7 @@ DETECTOR_SETTINGS: dict[str, dict[str, Any]] = {
     "motion_energy": {},
     "background": {"spread": True},
     "flow_peak": {"cells": [4, 4]},
+    "attribute_density": {"attributes": ["place", "size", "stay"]},
     "mil_ranking": {"steps": 3},
     "rtfm": {"steps": 3},
     "ssrl": {"steps": 2, "scales": []},
@@ -68,6 +69,7 @@ FEATURES = {  # of all others: null
     "motion_energy": "frames",
     "background": "frames",
     "flow_peak": "flow",
+    "attribute_density": "objects",
 }
 
 

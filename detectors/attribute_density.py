@@ -1,0 +1,397 @@
+"""Attribute density: objects whose speed, direction, place, size, class, ... normal ones lack.
+
+Every attribute has a limit from training footage. Evidence above it is log1p of the excess, scaled
+by the spread of training frames. The attributes with evidence say in words why an object is odd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+from threadpoolctl import threadpool_limits
+
+from ..data_manifests.choices import choices
+from ..extractors.networks.coco import COCO
+from .attribute_models import ATTRIBUTES, Attribute, Density, Name
+from .base import (
+    Bag,
+    BagSource,
+    Config,
+    Detector,
+    DetectorError,
+    FitLog,
+    FitOptions,
+    Row,
+    Scores,
+    State,
+    Supervision,
+)
+from .object_maps import ObjectMapConfig, Objects, read_objects, score_frames
+from .object_measures import Floats, Measures, MotionSource, joined, measure
+
+ANYWHERE = "-"  # stands for the scene where the manifest names none
+FOLDS = 10  # parts of the training footage that are left out in turn for the limits
+THREADS = 1  # of BLAS: with more of them, searches took more than ten times as long under load
+FRAME, LIMIT = "frame", "limit"  # parts of the names of stored arrays
+FEW = 5  # blocks of time of a single video
+
+
+class AttributeDensityConfig(ObjectMapConfig):
+    """Settings of `attribute_density`."""
+
+    attributes: tuple[Name, ...] = Field(
+        default=("speed", "direction", "place", "size", "class", "stay"),
+        min_length=1,
+        description="what of an object is compared with normal objects",
+    )
+    combine: Literal["sum", "max"] = Field(
+        default="sum", description="over the evidence of the attributes of an object"
+    )
+    per_scene: bool = Field(
+        default=True, description="learn each scene apart, where the manifest names scenes"
+    )
+    motion: MotionSource = Field(
+        default="flow",
+        description="flow: median of dense flow in the box; velocity: of imported tracks",
+    )
+    density: Literal["knn", "gmm"] = Field(
+        default="knn",
+        description="nearest neighbours, or a mixture of Gaussians, for place, size, direction, "
+        "deep and pose",
+    )
+    limit: float = Field(
+        default=0.99,
+        gt=0.5,
+        le=1,
+        description="quantile of the maxima of training frames that is the limit of an attribute",
+    )
+    k: int = Field(default=3, ge=1, description="mean over this many nearest neighbours")
+    context: int = Field(
+        default=30, ge=1, description="nearest places that size and direction are compared with"
+    )
+    components: int = Field(default=5, ge=1, description="Gaussians of a mixture")
+    perspective: bool | None = Field(
+        default=None,
+        description="divide speeds by the height of the box; without a value: if heights differ by "
+        "more than 2.5 in training (10 % and 90 % quantiles)",
+    )
+    moving: float = Field(
+        default=0.5, gt=0, description="share of the median training speed that is motion"
+    )
+    max_frames: int = Field(
+        default=5000, ge=2, description="training frames that are used, evenly spread"
+    )
+    max_rows: int = Field(
+        default=5000, ge=1, description="objects that vectors and mixtures are kept of"
+    )
+
+    @field_validator("attributes")
+    @classmethod
+    def _once(cls, names: tuple[Name, ...]) -> tuple[Name, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("an attribute is named twice")
+        return names
+
+
+@dataclass(frozen=True)
+class Limit:
+    """When an attribute is evidence.
+
+    Attributes:
+        limit: quantile of the maxima of training frames.
+        floor: evidence is 0 up to here.
+        scale: excess over the floor that is an evidence of log 2.
+    """
+
+    limit: float
+    floor: float
+    scale: float
+
+    def evidence(self, values: Floats) -> Floats:
+        """log1p of the excess over the floor: (n,)."""
+        return np.asarray(np.log1p(np.maximum(values - self.floor, 0.0) / self.scale))
+
+
+@dataclass(frozen=True)
+class Learned:
+    """One attribute of one scene."""
+
+    state: State
+    limit: Limit
+
+
+class AttributeDensity(Detector[AttributeDensityConfig]):
+    """Evidence of each attribute of each object, with a reason in words."""
+
+    name: ClassVar[str] = "attribute_density"
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[Config]] = AttributeDensityConfig
+    supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
+    regions: ClassVar[bool] = True
+    train_options: ClassVar[frozenset[str]] = frozenset({"holdout"})
+
+    def __init__(self, config: AttributeDensityConfig) -> None:
+        super().__init__(config)
+        self._seed = 0
+        self._scenes: dict[str, dict[Name, Learned]] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}  # of the frames of a scene
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Objects, and dense flow where motion comes from it."""
+        moves = {"speed", "direction"} & set(self.config.attributes)
+        return ("object", "flow") if moves and self.config.motion == "flow" else ("object",)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The score, and the highest evidence of each attribute, which is not smoothed."""
+        return ("score", *self.config.attributes)
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Scores of objects on blocks."""
+        return ("objects",)
+
+    def draws(self, source: BagSource) -> bool:
+        """Only mixtures of Gaussians start at random."""
+        return self.config.density == "gmm"
+
+    def fit(
+        self, source: BagSource, *, device: str, seed: int, options: FitOptions | None = None
+    ) -> FitLog:
+        """Learn normal objects of each scene, and the limits of their attributes.
+
+        Raises:
+            DetectorError: there are no training videos, a scene has objects in fewer than two
+                frames, or an array is missing.
+        """
+        if not len(source):
+            raise DetectorError("there are no training videos")
+        self._seed = seed
+        self._scenes, self._sizes = {}, {}
+        with threadpool_limits(THREADS):
+            parts, frames = self._measured(source, options or FitOptions())
+            for scene, measured in parts.items():
+                self._scenes[scene] = self._learned(scene, joined(measured))
+        objects = sum(len(part) for measured in parts.values() for part in measured)
+        summary: Row = {"videos": len(source), "frames": frames, "objects": objects}
+        for scene, learned in self._scenes.items():
+            for name, one in learned.items():
+                summary[f"limit of {name}, scene {scene}"] = one.limit.limit
+        return FitLog(summary=summary)
+
+    def score(self, bag: Bag) -> Scores:
+        """Score the objects of a video, and its frames by them.
+
+        Raises:
+            DetectorError: the detector is not fitted, or the bag is of another scene or size, or
+                lacks an array.
+        """
+        if not self._scenes:
+            raise DetectorError(f"{self.name} is not fitted")
+        scene = self._scene(bag)
+        if scene not in self._scenes:
+            raise DetectorError(
+                f"video {bag.video_id!r} is of scene {scene!r}, which has no training video; there "
+                f"are: {choices(self._scenes, scene)}; train on normal footage of it, or set "
+                "per_scene=false"
+            )
+        objects = read_objects(bag)
+        self._check_size(bag, objects, self._sizes[scene])
+        rows = np.arange(len(objects.frame_start))
+        learned = self._scenes[scene]
+        with threadpool_limits(THREADS):
+            measures = measure(bag, objects, self.config.attributes, self.config.motion, rows)
+            values = {
+                name: attribute.values(learned[name].state, measures)
+                for name, attribute in self._attributes().items()
+            }
+        evidence = {name: learned[name].limit.evidence(v) for name, v in values.items()}
+        table = np.stack(list(evidence.values()))  # (attributes, n)
+        total = table.sum(0) if self.config.combine == "sum" else table.max(0)
+        score, maps = score_frames(objects, total, self.config)
+        columns = {"score": score}
+        columns |= {name: objects.maxima(found) for name, found in evidence.items()}
+        explained = self._explained(learned, measures, values, table)
+        return Scores(
+            objects.frame_start,
+            objects.frame_stop,
+            columns,
+            {"objects": maps},
+            _regions(objects, total, measures, explained),
+        )
+
+    def state_dict(self) -> State:
+        """Return what every attribute of every scene has learned, and the limits."""
+        state: State = {}
+        for scene, learned in self._scenes.items():
+            state[f"{FRAME}/size/{scene}"] = np.array(self._sizes[scene], np.int64)
+            for name, one in learned.items():
+                limit = np.array([one.limit.limit, one.limit.floor, one.limit.scale])
+                state[f"{name}/{LIMIT}/{scene}"] = limit
+                state |= {f"{name}/{what}/{scene}": value for what, value in one.state.items()}
+        return state
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore what `state_dict` returned."""
+        self._sizes, self._scenes = {}, {}
+        for key, value in state.items():
+            kind, _, scene = key.split("/", 2)  # the name of a scene may have slashes
+            if kind == FRAME:
+                self._sizes[scene] = (int(value[0]), int(value[1]))
+        for scene in self._sizes:
+            self._scenes[scene] = {
+                name: Learned(
+                    {
+                        what: value
+                        for key, value in state.items()
+                        for kind, what, where in [key.split("/", 2)]
+                        if (kind, where) == (name, scene) and what != LIMIT
+                    },
+                    Limit(*state[f"{name}/{LIMIT}/{scene}"].tolist()),
+                )
+                for name in self.config.attributes
+            }
+
+    def _attributes(self) -> dict[Name, Attribute]:
+        config = self.config
+        density = Density(
+            *(config.density, config.k, config.context, config.components, config.max_rows),
+            *(config.moving, config.perspective, self._seed),
+        )
+        return {name: ATTRIBUTES[name](density) for name in config.attributes}
+
+    def _scene(self, bag: Bag) -> str:
+        return (bag.scene if self.config.per_scene else None) or ANYWHERE
+
+    @staticmethod
+    def _check_size(bag: Bag, objects: Objects, size: tuple[int, int]) -> None:
+        if objects.size != size:
+            raise DetectorError(
+                f"video {bag.video_id!r} has frames of {objects.size}, other videos of its scene "
+                f"{size}: name the scenes in the manifest, or resize the footage"
+            )
+
+    def _measured(
+        self, source: BagSource, options: FitOptions
+    ) -> tuple[dict[str, list[Measures]], int]:
+        """Scene -> what is measured of the objects of each video; and the number of frames."""
+        counts = source.video_rows("frame/objects").counts
+        step = max(1, -(-int(counts.sum()) // self.config.max_frames))
+        found: dict[str, list[Measures]] = {}
+        frames = 0
+        for number, bag in enumerate(source):
+            scene, objects = self._scene(bag), read_objects(bag)
+            self._check_size(bag, objects, self._sizes.setdefault(scene, objects.size))
+            rows = np.arange(0, len(objects.frame_start), step)
+            frames += len(rows)
+            names, motion = self.config.attributes, self.config.motion
+            measured = measure(bag, objects, names, motion, rows, number)
+            found.setdefault(scene, []).append(measured)
+            if options.on_load is not None:
+                options.on_load(number + 1, len(source))
+        return found, frames
+
+    def _learned(self, scene: str, normal: Measures) -> dict[Name, Learned]:
+        frames = np.unique(np.stack([normal.owner, normal.row]), axis=1, return_inverse=True)[1]
+        frames = frames.reshape(-1)
+        if frames.max(initial=0) < 1:
+            where = "" if scene == ANYWHERE else f" of scene {scene!r}"
+            raise DetectorError(
+                f"the training videos{where} have objects in fewer than two frames: train on more "
+                "footage, or extract objects with another detector or a lower score"
+            )
+        fold = _folds(normal.owner, frames)
+        found: dict[Name, Learned] = {}
+        for name, attribute in self._attributes().items():
+            state = attribute.fit(normal)
+            found[name] = Learned(state, self._limit(attribute, state, normal, frames, fold))
+        return found
+
+    def _limit(
+        self,
+        attribute: Attribute,
+        state: State,
+        normal: Measures,
+        frames: NDArray[np.int64],
+        fold: NDArray[np.int64],
+    ) -> Limit:
+        """The limit of an attribute, from objects that it has not learned from."""
+        if attribute.name == "class":  # its values start at the training maximum, and end at 1
+            return Limit(0.0, 0.0, 1.0)
+        values = np.zeros(len(normal))
+        if attribute.learns:
+            for one in np.unique(fold):
+                out = fold == one
+                others = attribute.fit(normal.take(~out))
+                values[out] = attribute.values(others, normal.take(out))
+        else:
+            values = attribute.values(state, normal)
+        maxima = np.full(int(frames.max()) + 1, -np.inf)
+        np.maximum.at(maxima, frames, values)
+        middle, limit = (float(v) for v in np.quantile(maxima, [0.5, self.config.limit]))
+        scale = max(limit - middle, attribute.smallest)
+        return Limit(limit, middle if attribute.from_median else limit, scale)
+
+    def _explained(
+        self,
+        learned: Mapping[Name, Learned],
+        measures: Measures,
+        values: Mapping[Name, Floats],
+        evidence: Floats,
+    ) -> list[str | None]:
+        """The reasons of each object, most evidence first; None where there is none."""
+        attributes = list(self._attributes().items())
+        order = np.argsort(-evidence, axis=0, kind="stable")
+        found: list[str | None] = [None] * len(measures)
+        for i in np.flatnonzero(evidence.max(0, initial=0.0) > 0).tolist():
+            reasons = []
+            for at in order[:, i].tolist():
+                name, attribute = attributes[at]
+                one, value = learned[name], float(values[name][i])
+                # Below the limit, evidence that starts at the median says nothing to people.
+                if value > one.limit.limit and evidence[at, i] > 0:
+                    limit = one.limit.limit
+                    reasons.append(attribute.words(value, limit, one.state, measures, i))
+            found[i] = "; ".join(reasons) or None
+        return found
+
+
+def _folds(
+    owner: NDArray[np.int64],
+    frames: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Part of each object: videos are left out whole, a single video in blocks of time."""
+    videos, group = np.unique(owner, return_inverse=True)
+    if len(videos) == 1:
+        return np.asarray(frames * FEW // (int(frames.max()) + 1), np.int64)
+    return np.asarray(group.reshape(-1) * min(FOLDS, len(videos)) // len(videos), np.int64)
+
+
+def _regions(
+    objects: Objects, scores: Floats, measures: Measures, explained: list[str | None]
+) -> pa.Table:
+    """One row for each object, with its class and the reasons."""
+    corners = objects.boxes.astype(np.float32)
+    kept = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
+    labels: list[str | None] = [None] * len(objects)
+    if measures.classes is not None and len(objects):
+        best = measures.classes.argmax(1)
+        seen = measures.classes.max(1) > 0
+        labels = [COCO[b] if s else None for b, s in zip(best.tolist(), seen, strict=True)]
+    table = pa.table(
+        {
+            "frame": objects.frame_start[objects.row],
+            **dict(zip(("x0", "y0", "x1", "y1"), corners.T, strict=True)),
+            "score": scores,
+            "label": pa.array(labels, pa.string()),
+            "explain": pa.array(explained, pa.string()),
+        }
+    )
+    return table.filter(pa.array(kept))

@@ -1,0 +1,262 @@
+"""What can be measured of each object of a video: motion, place, size, classes, stay, vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import Bag, DetectorError, Track
+from .cells import pictures
+from .object_maps import Objects, array_of
+
+MotionSource = Literal["flow", "velocity"]
+Floats = NDArray[np.float64]
+
+STAY_OVERLAP = 0.5  # an object stays while it overlaps its first box there by at least this
+LINK_OVERLAP = 0.2  # boxes of one object in rows that follow one another overlap by at least this
+STAY_GAP = 1.0  # seconds that it may be missed for
+
+# Vectors of attributes: role, and how to get it.
+VECTORS = {
+    "deep": (
+        "object/appearance",
+        "extract objects with --set teacher=efficientnet_lite0 --set appearance=true, "
+        "or leave deep out of the attributes",
+    ),
+    "pose": (
+        "object/pose",
+        "the extractor objects makes none; take features of an extractor that does, or leave pose "
+        "out of the attributes",
+    ),
+}
+CLASSES = (
+    "object/classes",
+    "extract objects with a detector that knows classes, as --set detector=yolox, or leave class "
+    "out of the attributes",
+)
+VELOCITY = (
+    "object/velocity",
+    "import tracks with vadpipe import, or take motion=flow",
+)
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is measured of n objects; what no attribute asks for is None.
+
+    Attributes:
+        owner: (n,) number of the video of each object.
+        row: (n,) row of the object in its video.
+        foot: (n, 2) x of the middle and y of the lower edge of the box, in pixels.
+        sides: (n, 2) width and height of the box, in pixels.
+        speed: (n,) pixels a frame.
+        heading: (n, 2) unit vectors to the right and down; 0 where nothing moves.
+        classes: (n, 80) objectness times the probability of each class.
+        stay: (n,) seconds for which it has been where it is.
+        deep: (n, D) vectors of the appearance.
+        pose: (n, D) vectors of the pose.
+    """
+
+    owner: NDArray[np.int64]
+    row: NDArray[np.int64]
+    foot: Floats
+    sides: Floats
+    speed: Floats | None = None
+    heading: Floats | None = None
+    classes: Floats | None = None
+    stay: Floats | None = None
+    deep: Floats | None = None
+    pose: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Measures:
+        """Some of the objects."""
+        found: dict[str, Any] = {
+            name: None if values is None else values[chosen] for name, values in vars(self).items()
+        }
+        return replace(self, **found)
+
+
+def joined(parts: list[Measures]) -> Measures:
+    """The objects of several videos; all have the same measures."""
+    found: dict[str, Any] = {
+        name: None if first is None else np.concatenate([vars(part)[name] for part in parts])
+        for name, first in vars(parts[0]).items()
+    }
+    return replace(parts[0], **found)
+
+
+def measure(
+    bag: Bag,
+    objects: Objects,
+    attributes: Collection[str],
+    motion: MotionSource,
+    rows: NDArray[np.int64],
+    owner: int = 0,
+) -> Measures:
+    """Measure the objects of some rows.
+
+    Args:
+        bag:
+            The video.
+        objects:
+            What `read_objects` returned of it.
+        attributes:
+            Which are wanted.
+        motion:
+            Where motion comes from: dense flow, or `object/velocity` of imported tracks.
+        rows:
+            Ascending.
+        owner:
+            Number of the video.
+
+    Raises:
+        DetectorError: an array is missing or not finite; the message says how to get it.
+    """
+    chosen = np.flatnonzero(np.isin(objects.row, rows))
+    boxes, row = objects.boxes[chosen], objects.row[chosen]
+    foot = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 3]], axis=1)
+    found: dict[str, Floats] = {}
+    if {"speed", "direction"} & set(attributes):
+        source = _by_flow if motion == "flow" else _by_velocity
+        found["speed"], mean = source(bag, objects, chosen)
+        length = np.linalg.norm(mean, axis=1, keepdims=True)
+        found["heading"] = np.divide(mean, length, out=np.zeros_like(mean), where=length > 0)
+    # Not an attribute only: the explanation names what an object is.
+    if "class" in attributes or CLASSES[0] in bag.tracks:
+        classes = _values(bag, CLASSES, chosen)
+        trust = _values(bag, ("object/objectness", "extract objects again"), chosen)
+        found["classes"] = classes * trust[:, None]
+    if "stay" in attributes:
+        if not bag.fps > 0:
+            raise DetectorError(
+                f"video {bag.video_id!r} has no frame rate: leave stay out of the attributes"
+            )
+        found["stay"] = stays(objects, bag.fps)[chosen]
+    for name in sorted(VECTORS.keys() & set(attributes)):
+        found[name] = _values(bag, VECTORS[name], chosen)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return Measures(np.full(len(row), owner, np.int64), row, foot, sides, **found)
+
+
+def _values(bag: Bag, role: tuple[str, str], chosen: NDArray[np.int64]) -> Floats:
+    track = array_of(bag, *role)
+    if not len(chosen):
+        return np.zeros((0, *track.array.shape[1:]))
+    first = int(chosen[0])
+    values = track.rows(first, int(chosen[-1]) + 1)[chosen - first].astype(np.float64)
+    if not np.isfinite(values).all():
+        raise DetectorError(f"video {bag.video_id!r}: {role[0]!r} has values that are not finite")
+    return values
+
+
+def _by_velocity(bag: Bag, objects: Objects, chosen: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    velocity = _values(bag, VELOCITY, chosen)
+    return np.linalg.norm(velocity, axis=1), velocity
+
+
+def _by_flow(bag: Bag, objects: Objects, chosen: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Median speed and median flow in each box, in pixels of the footage: (n,), (n, 2).
+
+    The median, since high percentiles of a box are legs, edges and neighbours.
+    """
+    track = pictures(bag, "flow", 2)
+    size = np.array(track.array.shape[1:3])
+    scale = np.array(objects.size) / size  # pixels of the footage a pixel of flow: down, right
+    speed, mean = np.zeros(len(chosen)), np.zeros((len(chosen), 2))
+    rows = objects.row[chosen]
+    field_of = _fields(bag, track, objects)
+    for row in np.unique(rows).tolist():
+        field = field_of(row) * scale[::-1].astype(np.float32)
+        for at in np.flatnonzero(rows == row).tolist():
+            x0, y0, x1, y1 = objects.boxes[chosen[at]]
+            top, bottom = _span(y0 / scale[0], y1 / scale[0], int(size[0]))
+            left, right = _span(x0 / scale[1], x1 / scale[1], int(size[1]))
+            inside = field[top:bottom, left:right].reshape(-1, 2)
+            speed[at] = np.median(np.hypot(inside[:, 0], inside[:, 1]))
+            mean[at] = np.median(inside, axis=0)
+    if not (np.isfinite(speed).all() and np.isfinite(mean).all()):
+        raise DetectorError(f"video {bag.video_id!r}: its flow has values that are not finite")
+    return speed, mean
+
+
+def _span(low: float, high: float, length: int) -> tuple[int, int]:
+    """Pixels from low to high within a side, at least one."""
+    first = min(max(int(np.floor(low)), 0), length - 1)
+    return first, min(max(int(np.ceil(high)), first + 1), length)
+
+
+def _fields(bag: Bag, track: Track, objects: Objects) -> Callable[[int], NDArray[np.float32]]:
+    """Read the field of a row of objects."""
+    at = np.searchsorted(track.frame_start, objects.frame_start)
+
+    def read(row: int) -> NDArray[np.float32]:
+        frame, number = int(objects.frame_start[row]), int(at[row])
+        if number >= len(track) or track.frame_start[number] != frame:
+            raise DetectorError(
+                f"video {bag.video_id!r} has objects but no flow in frame {frame}: extract flow "
+                "and objects with the same stride"
+            )
+        return np.asarray(track.rows(number, number + 1)[0], np.float32)
+
+    return read
+
+
+def stays(objects: Objects, fps: float) -> Floats:
+    """Seconds for which each object has been where it is: (n,).
+
+    Boxes of the next row go on with the box that they overlap most, one to one; an object may be
+    missed for a second. It stays while its box overlaps the one that it had at first by half
+    (intersection over union); one that has left its first box starts again.
+    """
+    seconds = np.zeros(len(objects))
+    first, last = np.zeros((0, 4)), np.zeros((0, 4))  # boxes of what was seen lately
+    since, seen = np.zeros(0), np.zeros(0)  # times of these boxes
+    for row in np.unique(objects.row).tolist():
+        here = np.arange(*np.searchsorted(objects.row, [row, row + 1]))
+        now, boxes = objects.frame_start[row] / fps, objects.boxes[here]
+        recent = now - seen <= STAY_GAP + 1e-9
+        first, last, since, seen = first[recent], last[recent], since[recent], seen[recent]
+        before = _linked(boxes, last)  # number of what each box goes on with, or -1
+        begun, start = boxes.copy(), np.full(len(boxes), now)
+        known = np.flatnonzero(before >= 0)
+        own = _overlaps(boxes[known], first[before[known]])
+        known = known[np.diagonal(own) >= STAY_OVERLAP]
+        begun[known], start[known] = first[before[known]], since[before[known]]
+        seconds[here] = now - start
+        lost = np.ones(len(last), bool)  # what is remembered and not here
+        lost[before[before >= 0]] = False
+        first, last = np.concatenate([first[lost], begun]), np.concatenate([last[lost], boxes])
+        since = np.concatenate([since[lost], start])
+        seen = np.concatenate([seen[lost], np.full(len(boxes), now)])
+    return seconds
+
+
+def _linked(boxes: Floats, last: Floats) -> NDArray[np.int64]:
+    """The box of `last` that each box overlaps most, one to one, or -1: (n,)."""
+    found = np.full(len(boxes), -1, np.int64)
+    taken = np.zeros(len(last), bool)
+    overlap = _overlaps(boxes, last)
+    for at in np.argsort(-overlap, axis=None, kind="stable").tolist():
+        mine, other = divmod(at, overlap.shape[1])
+        if overlap[mine, other] < LINK_OVERLAP:
+            break
+        if found[mine] < 0 and not taken[other]:
+            found[mine], taken[other] = other, True
+    return found
+
+
+def _overlaps(a: Floats, b: Floats) -> Floats:
+    """Intersection over union of all pairs: (n, 4), (m, 4) -> (n, m)."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    both = np.prod(np.maximum(high - low, 0.0), axis=2)
+    areas = [np.prod(x[:, 2:] - x[:, :2], axis=1) for x in (a, b)]
+    whole = areas[0][:, None] + areas[1] - both
+    return np.asarray(both / np.maximum(whole, np.finfo(np.float64).tiny))

@@ -1,0 +1,219 @@
+"""attribute_density: each attribute matters, explains itself, and survives a round trip."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from threadpoolctl import threadpool_info
+
+from tests.bags import Bags
+from tests.walkers import ODD, ODD_FROM, walkers
+from vadpipe.detectors import attribute_density
+from vadpipe.detectors.attribute_density import AttributeDensity, AttributeDensityConfig
+from vadpipe.detectors.base import Bag, DetectorError, Scores, Track
+
+ALL = tuple(ODD)
+WORDS = {
+    "speed": "speed ",
+    "direction": "direction 1",
+    "place": "place ",
+    "size": "size off by a factor of",
+    "class": "bicycle 0.8",
+    "stay": "stays for ",
+    "deep": "appearance ",
+    "pose": "pose ",
+}
+TRAINING = [walkers(seed) for seed in range(4)]
+
+
+def fitted(bags: list[Bag] | None = None, **settings: Any) -> AttributeDensity:
+    settings = {"attributes": ALL, "motion": "velocity", "smooth": 0.0, **settings}
+    detector = AttributeDensity(AttributeDensityConfig(**settings))
+    detector.fit(Bags(TRAINING if bags is None else bags), device="cpu", seed=0)
+    return detector
+
+
+def found(scores: Scores) -> float:
+    """Share of (odd, usual) pairs of frames where the odd frame has the higher score."""
+    odd, usual = scores.columns["score"][ODD_FROM + 5 :], scores.columns["score"][:ODD_FROM]
+    pairs = odd[:, None] - usual
+    return float(((pairs > 0) + 0.5 * (pairs == 0)).mean())
+
+
+@pytest.fixture(scope="module")
+def whole() -> AttributeDensity:
+    return fitted()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_each_attribute_matters(name: str, whole: AttributeDensity) -> None:
+    """Something odd is found, named as the reason, and ranked lower without its attribute."""
+    bag = walkers(99, ODD[name])
+    scores = whole.score(bag)
+    assert scores.regions is not None
+    best = max(scores.regions.to_pylist(), key=lambda row: row["score"])
+    assert best["frame"] >= ODD_FROM
+    assert best["explain"].startswith(WORDS[name]), best["explain"]
+    assert "training" in best["explain"]
+    assert best["label"] == ("bicycle" if name == "class" else "person")
+    without = fitted(attributes=[other for other in ALL if other != name]).score(bag)
+    assert found(scores) > 0.95
+    assert found(scores) > found(without) + 0.05
+    assert (
+        scores.columns[name][ODD_FROM + 5 :].mean() > scores.columns[name][:ODD_FROM].mean() + 0.5
+    )
+
+
+@pytest.mark.parametrize("name", ["direction", "place", "size"])
+def test_mixtures_find_it_too(name: str) -> None:
+    scores = fitted(attributes=[name], density="gmm").score(walkers(99, ODD[name]))
+    assert found(scores) > 0.95
+    assert scores.regions is not None
+    best = max(scores.regions.to_pylist(), key=lambda row: row["score"])
+    assert best["explain"].startswith(f"{name}: -log density ")
+
+
+def test_sum_and_max_over_attributes_of_an_object() -> None:
+    bag = walkers(99, {**ODD["speed"], **ODD["place"]})
+    one = [fitted(attributes=[name]).score(bag).regions for name in ("speed", "place")]
+    a, b = (table["score"].to_numpy() for table in one if table is not None)
+    for combine, expected in (("sum", a + b), ("max", np.maximum(a, b))):
+        scores = fitted(attributes=["speed", "place"], combine=combine).score(bag)
+        assert scores.regions is not None
+        assert np.allclose(scores.regions["score"].to_numpy(), expected)
+        assert np.allclose(
+            scores.columns["score"], np.maximum.reduceat(expected, _starts(scores)), rtol=1e-6
+        )
+
+
+def _starts(scores: Scores) -> np.ndarray:
+    assert scores.regions is not None
+    return np.unique(scores.regions["frame"].to_numpy(), return_index=True)[1]
+
+
+def test_speed_limits_are_those_of_training_frames() -> None:
+    detector = fitted(attributes=["speed"])
+    speeds = np.concatenate(
+        [
+            np.linalg.norm(b.tracks["object/velocity"].rows(), axis=1).reshape(60, 5)
+            for b in TRAINING
+        ]
+    ).max(1)
+    middle, limit = np.quantile(speeds, [0.5, 0.99])
+    bag = walkers(99, ODD["speed"])
+    velocity = np.linalg.norm(bag.tracks["object/velocity"].rows(), axis=1)
+    expected = np.log1p(np.maximum(velocity - middle, 0) / (limit - middle))
+    regions = detector.score(bag).regions
+    assert regions is not None
+    assert np.allclose(regions["score"].to_numpy(), expected, atol=1e-5)
+
+
+def test_each_scene_has_its_own_habits() -> None:
+    """What is usual in one scene is odd in the other."""
+    fast = [walkers(seed, scene="fast/one") for seed in range(10, 13)]
+    for bag in fast:
+        bag.tracks["object/velocity"].rows()[:, 0] *= 3  # rows of arrays in memory are views
+    slow = [walkers(seed, scene="slow") for seed in range(3)]
+    apart = fitted(fast + slow, attributes=["speed"])
+    as_fast = replace(walkers(99, {"speed": 6.0}), scene="fast/one")
+    assert found(apart.score(replace(as_fast, scene="slow"))) > 0.95
+    assert apart.score(as_fast).columns["score"].max() < 1
+    with pytest.raises(DetectorError, match=r"of scene 'tower', which has no training video"):
+        apart.score(replace(as_fast, scene="tower"))
+    together = fitted(fast + slow, attributes=["speed"], per_scene=False)
+    assert together.score(replace(as_fast, scene="tower")).columns["score"].max() < 1
+    restored = AttributeDensity(apart.config)
+    restored.load_state_dict(apart.state_dict())
+    assert np.array_equal(
+        restored.score(as_fast).columns["score"], apart.score(as_fast).columns["score"]
+    )
+
+
+@pytest.mark.parametrize("density", ["knn", "gmm"])
+def test_a_loaded_model_scores_the_same(density: str) -> None:
+    detector, bag = fitted(density=density), walkers(99, ODD["place"])
+    restored = AttributeDensity(detector.config)
+    restored.load_state_dict(detector.state_dict())
+    before, after = detector.score(bag), restored.score(bag)
+    assert before.columns.keys() == {"score", *ALL} == set(detector.columns)
+    for name, values in before.columns.items():
+        assert np.array_equal(values, after.columns[name])
+    assert before.regions == after.regions
+
+
+def test_frames_without_objects_score_nothing(whole: AttributeDensity) -> None:
+    bag = walkers(99)
+    empty = {
+        k: Track(t.rows(0, 0), t.frame_start[:0], t.frame_stop[:0])
+        for k, t in bag.tracks.items()
+        if k.startswith("object/")
+    }
+    scores = whole.score(replace(bag, tracks={**bag.tracks, **empty}))
+    assert not scores.columns["score"].any() and len(scores.columns["score"]) == 60
+    assert scores.regions is not None and scores.regions.num_rows == 0
+
+
+def test_missing_arrays_say_what_to_extract() -> None:
+    for role, message in (
+        ("object/classes", r"detector=yolox, or leave class out"),
+        ("object/appearance", r"teacher=efficientnet_lite0 --set appearance=true"),
+        ("object/pose", r"leave pose out"),
+        ("object/velocity", r"vadpipe import, or take motion=flow"),
+        ("frame/size", r"vadpipe extract -e objects"),
+    ):
+        bags = [
+            replace(b, tracks={k: t for k, t in b.tracks.items() if k != role}) for b in TRAINING
+        ]
+        with pytest.raises(DetectorError, match=message):
+            fitted(bags)
+    assert fitted(attributes=["speed"]).needs == ("object",)
+    config = AttributeDensityConfig
+    assert AttributeDensity(config(attributes=["direction"])).needs == ("object", "flow")
+    assert AttributeDensity(config(attributes=["place"])).needs == ("object",)
+
+
+def test_what_cannot_be_learned_is_refused() -> None:
+    with pytest.raises(DetectorError, match="no training videos"):
+        fitted([])
+    with pytest.raises(DetectorError, match="not fitted"):
+        AttributeDensity(AttributeDensityConfig()).score(TRAINING[0])
+    with pytest.raises(ValidationError, match="named twice"):
+        AttributeDensityConfig(attributes=["speed", "speed"])
+    bag = TRAINING[0]
+    still = {
+        k: Track(t.rows(0, 0), t.frame_start[:0], t.frame_stop[:0])
+        for k, t in bag.tracks.items()
+        if k.startswith("object/")
+    }
+    with pytest.raises(DetectorError, match="objects in fewer than two frames"):
+        fitted([replace(bag, tracks={**bag.tracks, **still})])
+    every = bag.tracks["frame/size"]
+    wide = replace(every, array=np.tile(np.array([240, 400], np.int32), (60, 1)))
+    with pytest.raises(DetectorError, match=r"frames of \(240, 400\), other videos of its scene"):
+        fitted([*TRAINING, replace(bag, tracks={**bag.tracks, "frame/size": wide})])
+
+
+def test_training_frames_are_thinned_and_a_single_video_will_do() -> None:
+    detector = AttributeDensity(
+        AttributeDensityConfig(attributes=["place", "class"], max_frames=20)
+    )
+    log = detector.fit(Bags(TRAINING[:1]), device="cpu", seed=0)
+    assert log.summary["frames"] == 20 and log.summary["objects"] == 100
+    assert found(detector.score(walkers(99, ODD["place"]))) > 0.95
+
+
+def test_searches_use_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    measure = attribute_density.measure
+
+    def spying(*args: Any) -> Any:
+        seen.extend(pool["num_threads"] for pool in threadpool_info())
+        return measure(*args)
+
+    monkeypatch.setattr(attribute_density, "measure", spying)
+    fitted(attributes=["place"])
+    assert seen and set(seen) == {1}
