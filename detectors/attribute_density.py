@@ -57,8 +57,9 @@ class AttributeDensityConfig(ObjectMapConfig):
         default=True, description="learn each scene apart, where the manifest names scenes"
     )
     motion: MotionSource = Field(
-        default="flow",
-        description="flow: median of dense flow in the box; velocity: of imported tracks",
+        default="objects",
+        description="objects: what objects measured with flow; flow: median of dense flow in the "
+        "box; velocity: of imported tracks",
     )
     density: Literal["knn", "gmm"] = Field(
         default="knn",

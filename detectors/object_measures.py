@@ -13,7 +13,7 @@ from .base import Bag, DetectorError, Track
 from .cells import pictures
 from .object_maps import Objects, array_of
 
-MotionSource = Literal["flow", "velocity"]
+MotionSource = Literal["objects", "flow", "velocity"]
 Floats = NDArray[np.float64]
 
 STAY_OVERLAP = 0.5  # an object stays while it overlaps its first box there by at least this
@@ -38,10 +38,11 @@ CLASSES = (
     "extract objects with a detector that knows classes, as --set detector=yolox, or leave class "
     "out of the attributes",
 )
-VELOCITY = (
-    "object/velocity",
-    "import tracks with vadpipe import, or take motion=flow",
+BOX_FLOW = (
+    "object/flow",
+    "extract objects with --set flow=dis, or take motion=flow or motion=velocity",
 )
+VELOCITY = ("object/velocity", "import tracks with vadpipe import, or take motion=objects")
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def measure(
         attributes:
             Which are wanted.
         motion:
-            Where motion comes from: dense flow, or `object/velocity` of imported tracks.
+            Where motion comes from: `object/flow`, dense flow, or `object/velocity` of imported
+            tracks.
         rows:
             Ascending.
         owner:
@@ -124,8 +126,7 @@ def measure(
     foot = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 3]], axis=1)
     found: dict[str, Floats] = {}
     if {"speed", "direction"} & set(attributes):
-        source = _by_flow if motion == "flow" else _by_velocity
-        found["speed"], mean = source(bag, objects, chosen)
+        found["speed"], mean = MOTION[motion](bag, objects, chosen)
         length = np.linalg.norm(mean, axis=1, keepdims=True)
         found["heading"] = np.divide(mean, length, out=np.zeros_like(mean), where=length > 0)
     # Not an attribute only: the explanation names what an object is.
@@ -156,6 +157,13 @@ def _values(bag: Bag, role: tuple[str, str], chosen: NDArray[np.int64]) -> Float
     return values
 
 
+def _by_objects(bag: Bag, objects: Objects, chosen: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    flow = _values(bag, BOX_FLOW, chosen)  # median speed, mean speed, mean to the right, and down
+    if flow.shape[1:] != (4,):
+        raise DetectorError(f"video {bag.video_id!r}: rows of 'object/flow' are not 4 numbers")
+    return flow[:, 0], flow[:, 2:]
+
+
 def _by_velocity(bag: Bag, objects: Objects, chosen: NDArray[np.int64]) -> tuple[Floats, Floats]:
     velocity = _values(bag, VELOCITY, chosen)
     return np.linalg.norm(velocity, axis=1), velocity
@@ -184,6 +192,9 @@ def _by_flow(bag: Bag, objects: Objects, chosen: NDArray[np.int64]) -> tuple[Flo
     if not (np.isfinite(speed).all() and np.isfinite(mean).all()):
         raise DetectorError(f"video {bag.video_id!r}: its flow has values that are not finite")
     return speed, mean
+
+
+MOTION = {"objects": _by_objects, "flow": _by_flow, "velocity": _by_velocity}
 
 
 def _span(low: float, high: float, length: int) -> tuple[int, int]:

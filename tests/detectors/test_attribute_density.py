@@ -162,7 +162,7 @@ def test_missing_arrays_say_what_to_extract() -> None:
         ("object/classes", r"detector=yolox, or leave class out"),
         ("object/appearance", r"teacher=efficientnet_lite0 --set appearance=true"),
         ("object/pose", r"leave pose out"),
-        ("object/velocity", r"vadpipe import, or take motion=flow"),
+        ("object/velocity", r"vadpipe import, or take motion=objects"),
         ("frame/size", r"vadpipe extract -e objects"),
     ):
         bags = [
@@ -172,7 +172,10 @@ def test_missing_arrays_say_what_to_extract() -> None:
             fitted(bags)
     assert fitted(attributes=["speed"]).needs == ("object",)
     config = AttributeDensityConfig
-    assert AttributeDensity(config(attributes=["direction"])).needs == ("object", "flow")
+    dense = AttributeDensity(config(attributes=["direction"], motion="flow"))
+    assert dense.needs == ("object", "flow")
+    with pytest.raises(DetectorError, match=r"objects with --set flow=dis, or take motion=flow"):
+        fitted(attributes=["speed"], motion="objects")
     assert AttributeDensity(config(attributes=["place"])).needs == ("object",)
 
 

@@ -38,6 +38,20 @@ def test_speed_is_the_median_in_the_box_in_pixels_of_the_footage() -> None:
     assert found.heading[0] == pytest.approx([0.6, -0.8])
 
 
+def test_what_objects_measured_with_flow() -> None:
+    bag = walkers(0)
+    rows = np.tile(np.array([5.0, 9.0, 3.0, -3.0], np.float32), (300, 1))
+    boxes = bag.tracks["object/boxes"]
+    bag = replace(bag, tracks={**bag.tracks, "object/flow": replace(boxes, array=rows)})
+    found = measure(bag, read_objects(bag), ("speed",), "objects", np.arange(60))
+    assert found.speed is not None and found.heading is not None
+    assert (found.speed == 5).all()
+    assert np.allclose(found.heading, np.array([1, -1]) / np.sqrt(2))
+    bag = replace(bag, tracks={**bag.tracks, "object/flow": replace(boxes, array=rows[:, :3])})
+    with pytest.raises(DetectorError, match="'object/flow' are not 4 numbers"):
+        measure(bag, read_objects(bag), ("speed",), "objects", np.arange(60))
+
+
 def test_flow_that_is_missing_or_not_finite_is_refused() -> None:
     with pytest.raises(DetectorError, match="objects but no flow in frame 1: extract flow"):
         measured(with_flow(np.zeros((30, 60, 50, 2), np.float16), step=2), "speed")
