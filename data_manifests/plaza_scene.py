@@ -1,6 +1,6 @@
 """The drawn plaza: two cameras, crowds with habits, a screen, and events that break one habit.
 
-Three paved lanes lie at three distances from the camera, with lawns between them. Everybody walks
+Three paved lanes lie at three distances from the camera, with lawns between them. All people walk
 one way in a lane, at walking speed; some stop for a moment. A lane is where a person covers 1 %,
 0.3 % or 0.1 % of the picture. A large screen on the wall shows moving patterns at times, the light
 changes, and the crowd comes in waves, so that neither the amount of change nor the fastest place

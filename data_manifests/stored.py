@@ -1,6 +1,6 @@
 """Reading JSON, TOML and Parquet that anyone may have damaged: every fault is one error.
 
-What a file says is checked by whoever reads it; that it can be read at all is checked here.
+What a file says is checked by the code that reads it; that it can be read at all is checked here.
 """
 
 from __future__ import annotations

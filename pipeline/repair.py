@@ -99,7 +99,7 @@ def _known(cache: Path) -> Iterator[FeatureStore]:
         try:
             recipes += folder.card()["features"].values()
         except VadpipeError:
-            continue  # a model is a source: whoever uses it is told
+            continue  # a model is a source: its use is an error that names it
     for recipe in recipes:
         for each in (recipe, *source_recipes(recipe)):
             yield FeatureStore(cache, each)

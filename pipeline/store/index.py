@@ -23,7 +23,7 @@ _NEEDED = ("content_id", "frame_start", "frame_stop", "rows", "size", "checksum"
 class ShardIndex:
     """The parts in `index/` of a feature set. A damaged part is left out and named.
 
-    Its shards count as not listed then: whoever plans, trains or imports opens them, and the next
+    Its shards count as not listed then: planning, training and imports open them, and the next
     run lists them again.
 
     Args:

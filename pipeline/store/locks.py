@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def writing(roots: Sequence[Path]) -> Iterator[None]:
-    """Let nobody delete feature sets (their folders) meanwhile; several runs may write at once.
+    """Let no process delete feature sets (their folders) meanwhile; several runs may write at once.
 
     Raises:
         StoreError: one is being deleted.
@@ -34,7 +34,7 @@ def writing(roots: Sequence[Path]) -> Iterator[None]:
 
 @contextmanager
 def deleting(root: Path) -> Iterator[None]:
-    """Let nobody write to a feature set meanwhile.
+    """Let no process write to a feature set meanwhile.
 
     Raises:
         StoreError: a run is writing to it.
