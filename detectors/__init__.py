@@ -7,6 +7,7 @@ PLACES = {
     "background": "background:Background",
     "flow_peak": "flow_peak:FlowPeak",
     "attribute_density": "attribute_density:AttributeDensity",
+    "speed_peak": "speed_peak:SpeedPeak",
     "mil_ranking": "mil_ranking:MILRanking",
     "rtfm": "rtfm:RTFM",
     "ssrl": "ssrl:SSRL",

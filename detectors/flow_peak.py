@@ -9,19 +9,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
-from .base import (
-    Bag,
-    BagSource,
-    Config,
-    Detector,
-    DetectorError,
-    FitLog,
-    FitOptions,
-    Scores,
-    State,
-    Supervision,
-)
+from .base import Bag, Config, DetectorError, Scores
 from .cells import Grid, blocks, cell_means, pictures
+from .unlearned import Unlearned
 
 
 class FlowPeakConfig(Config):
@@ -41,14 +31,12 @@ class FlowPeakConfig(Config):
         return self
 
 
-class FlowPeak(Detector[FlowPeakConfig]):
+class FlowPeak(Unlearned[FlowPeakConfig]):
     """The largest mean speed of all windows of a frame, in pixels a frame."""
 
     name: ClassVar[str] = "flow_peak"
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = FlowPeakConfig
-    supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
-    train_options: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -59,22 +47,6 @@ class FlowPeak(Detector[FlowPeakConfig]):
     def maps(self) -> tuple[str, ...]:
         """The mean speed of each cell."""
         return ("speed",)
-
-    def fit(
-        self, source: BagSource, *, device: str, seed: int, options: FitOptions | None = None
-    ) -> FitLog:
-        """Learn nothing; the training videos only set the threshold.
-
-        Raises:
-            DetectorError: there are no training videos.
-        """
-        if not len(source):
-            raise DetectorError("there are no training videos")
-        return FitLog(summary={"videos": len(source)})
-
-    def draws(self, source: BagSource) -> bool:
-        """Tell that nothing is drawn at random."""
-        return False
 
     def score(self, bag: Bag) -> Scores:
         """Score each row of flow.
@@ -100,17 +72,6 @@ class FlowPeak(Detector[FlowPeakConfig]):
         return Scores(
             track.frame_start, track.frame_stop, {"score": score}, {"speed": np.concatenate(maps)}
         )
-
-    def held_out_scores(self, source: BagSource, *, seed: int) -> list[Scores]:
-        """Score the training videos: nothing was learned from them."""
-        return [self.score(bag) for bag in source]
-
-    def state_dict(self) -> State:
-        """Return nothing but a mark that this is a model."""
-        return {"fitted": np.ones(1, np.uint8)}
-
-    def load_state_dict(self, state: State) -> None:
-        """Do nothing: there is no state."""
 
 
 def peaks(cells: NDArray[np.float64], window: Grid) -> NDArray[np.float64]:

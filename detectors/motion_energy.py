@@ -7,19 +7,9 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from .base import (
-    Bag,
-    BagSource,
-    Config,
-    Detector,
-    DetectorError,
-    FitLog,
-    FitOptions,
-    Scores,
-    State,
-    Supervision,
-)
+from .base import Bag, Config, Scores
 from .cells import blocks, cell_means, pictures
+from .unlearned import Unlearned
 
 
 class MotionEnergyConfig(Config):
@@ -30,14 +20,12 @@ class MotionEnergyConfig(Config):
     )
 
 
-class MotionEnergy(Detector[MotionEnergyConfig]):
+class MotionEnergy(Unlearned[MotionEnergyConfig]):
     """The mean squared difference from the frame before, in grey values squared."""
 
     name: ClassVar[str] = "motion_energy"
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = MotionEnergyConfig
-    supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
-    train_options: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -48,22 +36,6 @@ class MotionEnergy(Detector[MotionEnergyConfig]):
     def maps(self) -> tuple[str, ...]:
         """The mean squared difference of each cell."""
         return ("energy",)
-
-    def fit(
-        self, source: BagSource, *, device: str, seed: int, options: FitOptions | None = None
-    ) -> FitLog:
-        """Learn nothing; the training videos only set the threshold.
-
-        Raises:
-            DetectorError: there are no training videos.
-        """
-        if not len(source):
-            raise DetectorError("there are no training videos")
-        return FitLog(summary={"videos": len(source)})
-
-    def draws(self, source: BagSource) -> bool:
-        """Tell that nothing is drawn at random."""
-        return False
 
     def score(self, bag: Bag) -> Scores:
         """Score each frame; the first one has the score of the second one, or 0 if it is alone.
@@ -86,14 +58,3 @@ class MotionEnergy(Detector[MotionEnergyConfig]):
         if len(track) > 1:
             score[0], energy[0] = score[1], energy[1]
         return Scores(track.frame_start, track.frame_stop, {"score": score}, {"energy": energy})
-
-    def held_out_scores(self, source: BagSource, *, seed: int) -> list[Scores]:
-        """Score the training videos: nothing was learned from them."""
-        return [self.score(bag) for bag in source]
-
-    def state_dict(self) -> State:
-        """Return nothing but a mark that this is a model."""
-        return {"fitted": np.ones(1, np.uint8)}
-
-    def load_state_dict(self, state: State) -> None:
-        """Do nothing: there is no state."""

@@ -42,10 +42,9 @@ def test_the_fastest_place_decides() -> None:
 def test_nothing_is_learned() -> None:
     detector, source = FlowPeak(FlowPeakConfig(cells=(6, 4))), Bags([bag("a", {"flow": FLOW})])
     assert detector.fit(source, device="cpu", seed=0).summary == {"videos": 1}
-    (held_out,) = detector.held_out_scores(source, seed=0)
-    assert np.array_equal(held_out.columns["score"], detector.score(source[0]).columns["score"])
-    with pytest.raises(DetectorError, match="no training videos"):
-        detector.fit(Bags([]), device="cpu", seed=0)
+    held_out = detector.held_out_scores(source, seed=0)
+    assert held_out is not None
+    assert np.array_equal(held_out[0].columns["score"], detector.score(source[0]).columns["score"])
 
 
 def test_windows_that_do_not_fit_are_refused() -> None:

@@ -1,0 +1,70 @@
+"""Speed peak: the fastest object of a frame; a baseline that learns nothing."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from .base import Bag, Config, DetectorError, Scores, Track
+from .unlearned import Unlearned
+
+FLOW, BOXES, FRAMES = "object/flow", "object/boxes", "frame/objects"
+
+
+class SpeedPeakConfig(Config):
+    """`speed_peak` has no settings."""
+
+
+class SpeedPeak(Unlearned[SpeedPeakConfig]):
+    """The largest median speed of all objects of a frame, in pixels a frame; 0 without objects."""
+
+    name: ClassVar[str] = "speed_peak"
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[Config]] = SpeedPeakConfig
+    regions: ClassVar[bool] = True
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The motion of objects; boxes and frames are in the same feature set."""
+        return (FLOW,)
+
+    def score(self, bag: Bag) -> Scores:
+        """Score each frame that was looked at, and each box by its speed.
+
+        Raises:
+            DetectorError: the bag has no boxes, or objects of frames that were not looked at.
+        """
+        missing = [role for role in (FLOW, BOXES, FRAMES) if role not in bag.tracks]
+        if missing:
+            raise DetectorError(
+                f"video {bag.video_id!r} has no {', '.join(missing)}: extract objects with "
+                "--set flow=dis"
+            )
+        flow, boxes, frames = (bag.tracks[role] for role in (FLOW, BOXES, FRAMES))
+        speed = flow.rows()[:, 0].astype(np.float64)
+        row = np.searchsorted(frames.frame_start, flow.frame_start)
+        inside = row < len(frames)
+        known = frames.frame_start[np.where(inside, row, 0)] == flow.frame_start
+        if not (inside & known).all():
+            raise DetectorError(
+                f"video {bag.video_id!r} has objects of frames that it has no rows for: extract "
+                "objects again"
+            )
+        score = np.zeros(len(frames))
+        np.maximum.at(score, row, speed)
+        return Scores(
+            frames.frame_start,
+            frames.frame_stop,
+            {"score": score},
+            regions=_regions(boxes, speed),
+        )
+
+
+def _regions(boxes: Track, speed: NDArray[np.float64]) -> pa.Table:
+    """A row for each object: its frame, its box, its speed."""
+    corners = boxes.rows().astype(np.float32).reshape(-1, 4).T
+    named = dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True))
+    return pa.table({"frame": boxes.frame_start, **named, "score": speed})

@@ -1,0 +1,78 @@
+"""speed_peak: a slow oracle, frames without objects, regions, and refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.bags import Bags
+from vadpipe.detectors.base import Bag, DetectorError, Track
+from vadpipe.detectors.speed_peak import SpeedPeak, SpeedPeakConfig
+
+RNG = np.random.default_rng(0)
+COUNTS = [2, 0, 3, 1]  # objects of the frames 0, 3, 6 and 9
+
+
+def video(counts: list[int], seed: int = 0) -> Bag:
+    rng = np.random.default_rng(seed)
+    frames = np.arange(len(counts), dtype=np.int64) * 3
+    of = np.repeat(frames, counts)
+    arrays = {
+        "object/flow": (rng.random((len(of), 4)).astype(np.float32), of),
+        "object/boxes": (rng.random((len(of), 4)).astype(np.float32), of),
+        "frame/objects": (np.array(counts, np.int32), frames),
+    }
+    tracks = {role: Track(x, start, start + 1) for role, (x, start) in arrays.items()}
+    return Bag("v", None, 3 * len(counts), 25.0, tracks)
+
+
+def test_scores_equal_a_slow_oracle() -> None:
+    bag = video(COUNTS)
+    scores = SpeedPeak(SpeedPeakConfig()).score(bag)
+    flow = bag.tracks["object/flow"]
+    for row, frame in enumerate((0, 3, 6, 9)):
+        speeds = [
+            float(speed)
+            for start, (speed, *_) in zip(flow.frame_start, flow.rows(), strict=True)
+            if start == frame
+        ]
+        assert scores.columns["score"][row] == max(speeds, default=0.0)
+    assert scores.columns["score"][1] == 0 and scores.frame_start.tolist() == [0, 3, 6, 9]
+
+
+def test_every_box_is_a_region_with_its_speed() -> None:
+    bag = video(COUNTS)
+    regions = SpeedPeak(SpeedPeakConfig()).score(bag).regions
+    assert regions is not None
+    assert regions["frame"].to_pylist() == [0, 0, 6, 6, 6, 9]
+    corners = np.stack([regions[side].to_numpy() for side in ("x0", "y0", "x1", "y1")], 1)
+    assert np.array_equal(corners, bag.tracks["object/boxes"].rows())
+    assert np.array_equal(regions["score"].to_numpy(), bag.tracks["object/flow"].rows()[:, 0])
+
+
+def test_a_video_without_objects_has_no_speed() -> None:
+    scores = SpeedPeak(SpeedPeakConfig()).score(video([0, 0]))
+    assert scores.columns["score"].tolist() == [0, 0]
+    assert scores.regions is not None and scores.regions.num_rows == 0
+
+
+def test_what_cannot_be_scored_is_an_error() -> None:
+    bag = video(COUNTS)
+    tracks = {role: track for role, track in bag.tracks.items() if role != "object/boxes"}
+    detector = SpeedPeak(SpeedPeakConfig())
+    with pytest.raises(DetectorError, match="no object/boxes: extract objects with --set flow=dis"):
+        detector.score(Bag("v", None, 12, 25.0, tracks))
+    frames = bag.tracks["frame/objects"]
+    for rows in (slice(0, 3), slice(1, 4)):
+        cut = Track(frames.rows()[rows], frames.frame_start[rows], frames.frame_stop[rows])
+        with pytest.raises(DetectorError, match="objects of frames that it has no rows for"):
+            detector.score(Bag("v", None, 12, 25.0, {**bag.tracks, "frame/objects": cut}))
+
+
+def test_nothing_is_learned() -> None:
+    detector, source = SpeedPeak(SpeedPeakConfig()), Bags([video(COUNTS)])
+    assert detector.fit(source, device="cpu", seed=0).summary == {"videos": 1}
+    held_out = detector.held_out_scores(source, seed=0)
+    assert held_out is not None
+    expected = detector.score(source[0]).columns["score"]
+    assert np.array_equal(held_out[0].columns["score"], expected)
