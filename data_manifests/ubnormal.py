@@ -95,7 +95,7 @@ def build(
     return manifest if subset else check_totals(manifest)
 
 
-def read_tracks(path: Path) -> Ranges:
+def event_ranges(path: Path) -> Ranges:
     """Read the abnormal frames of `_tracks.txt`: an object, its first and last frame in each line.
 
     Raises:
@@ -167,7 +167,7 @@ def _record(name: str, split: Split, base: Path | None) -> VideoRecord | None:
         folder = (base / place).with_name(f"{name}_annotations")
         if (folder / f"{name}_new_tracks.txt").is_file():
             logger.warning("%s has _new_tracks.txt too; its frame labels are _tracks.txt", name)
-        anomalies = read_tracks(folder / f"{name}_tracks.txt")
+        anomalies = event_ranges(folder / f"{name}_tracks.txt")
     return VideoRecord(
         video_id=name,
         path=None if base is None else place,

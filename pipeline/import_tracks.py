@@ -6,7 +6,6 @@ box and how it moves. So detectors of objects run where only tracks can be had.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ..data_manifests.record import ID_PATTERN, Manifest
 from ..extractors.base import Rows
 from ..extractors.clips import Span
 from ..extractors.footage.video import ProbeRow
+from ..extractors.weights.kept import file_sha256
 from .import_features import IMPORT_VERSION, Imported
 from .importing.files import FeatureFileError, listing
 from .importing.mot import SPECS, read_mot
@@ -234,7 +234,7 @@ def _write_missing(
                     "vadpipe": version("vadpipe"),
                     "numpy": version("numpy"),
                     "source": plain(video.path.name),
-                    "source_sha256": _sha256(video.path),
+                    "source_sha256": file_sha256(video.path),
                     "layout": "boxes with tracks of MOT text",
                 }
                 written.append(store.write(span, video.arrays, SPECS, video.facts, origin))
@@ -259,11 +259,6 @@ def _check_same(store: FeatureStore, video: _Video) -> None:
             f"{video.path.name}: {store.name} holds other tracks of this video: import under "
             "another --name, or delete that set with vadpipe cache rm"
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _recipe(name: str, origin: str | None) -> dict[str, Any]:

@@ -6,7 +6,6 @@ checked against a limit before memory is allocated.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from ...data_manifests import pets2009
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.natural_order import natural_key
 from ...data_manifests.record import ManifestError
+from ...extractors.weights.kept import file_sha256
 
 SUFFIXES = (".npy", ".npz", ".txt")
 MAX_ARRAY_BYTES = 8 << 30  # the longest video of UCF-Crime with ten crops in float32 has 5 GB
@@ -125,8 +125,7 @@ class FeatureFile:
 
     def sha256(self) -> str:
         """Of the whole file (of the archive, for a member)."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(self.path)
 
     def _values(self, header: Header) -> NDArray[Any]:
         if self.is_text:
