@@ -458,13 +458,9 @@ def _write_tables(
     ]
     videos += [(row["video_id"], partial(as_it_is, row)) for row in kept.rows]
     summary = write_summary(
-        folder,
-        detector.name,
-        detector.columns,
-        videos,
-        thresholds,
-        config,
+        *(folder, detector.name, detector.columns, videos, thresholds, config),
         smoothing=smooth,
+        regions=detector.regions,
         stage="score",
     )
     done.videos, done.events = summary.videos, summary.events

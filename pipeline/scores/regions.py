@@ -150,3 +150,22 @@ def boxes_near(table: pa.Table, frame: int, start: int, stop: int) -> tuple[int,
     first, last = np.searchsorted(frames, [nearest, nearest + 1])
     boxes = table.slice(int(first), int(last - first))
     return nearest, boxes.take(np.argsort(-boxes["score"].to_numpy(), kind="stable"))
+
+
+def reason_between(table: pa.Table, start: int, stop: int) -> str | None:
+    """What the highest box with an explanation in the frames [start, stop) is, and why it is odd.
+
+    As `frame 41, box 60, 80 to 68, 100 (bicycle): speed 4.1 px/frame, training limit 2.0`; the
+    first of equal scores counts. None where no box is explained.
+    """
+    frames: NDArray[np.int64] = table["frame"].to_numpy()
+    low, high = np.searchsorted(frames, [start, stop])
+    inside = table.slice(int(low), int(high - low))
+    inside = inside.filter(inside["explain"].is_valid())
+    if not inside.num_rows:
+        return None
+    highest = int(np.argmax(inside["score"].to_numpy()))
+    (box,) = inside.slice(highest, 1).to_pylist()
+    corners = "box {x0:.0f}, {y0:.0f} to {x1:.0f}, {y1:.0f}".format(**box)
+    label = f" ({box['label']})" if box["label"] else ""
+    return f"frame {box['frame']}, {corners}{label}: {box['explain']}"

@@ -13,13 +13,14 @@ from ..store.failures import Failure, describe_failure
 from .events import Event, EventConfig, EventError, EventThresholds, events_table, find_events
 from .folder import ScoreFolder, ScoreFolderError
 from .frames import MetricsError
+from .regions import RegionError, reason_between
 from .smoothing import RAW, Smoothing
 from .video_tables import ColumnsError
 
 ROW_GROUP = 1000  # videos whose rows and events are written together
 
 # What one part can have wrong.
-FAULTS = (ColumnsError, DamagedFile, EventError, MetricsError, ScoreFolderError)
+FAULTS = (ColumnsError, DamagedFile, EventError, MetricsError, RegionError, ScoreFolderError)
 
 # The row of a video in the table of videos, from its part.
 RowOf = Callable[[pa.Table], Mapping[str, Any]]
@@ -54,6 +55,7 @@ def write_summary(
     config: EventConfig,
     *,
     smoothing: Smoothing | None = None,
+    regions: bool = False,
     stage: str,
 ) -> Summary:
     """Write the tables of scores, videos and events of all these videos, in the given order.
@@ -76,6 +78,8 @@ def write_summary(
             How scores become events.
         smoothing:
             What is done to the score of each part before.
+        regions:
+            Whether the detector makes boxes: then the table of events has a column `explain`.
         stage:
             Named in failures.
 
@@ -87,6 +91,7 @@ def write_summary(
     with folder.tables(detector, columns) as tables:
         for first in range(0, len(videos), ROW_GROUP):
             found: dict[str, list[Event]] = {}
+            reasons: list[str | None] = []
             rows: list[Mapping[str, Any]] = []
             for video_id, row_of in videos[first : first + ROW_GROUP]:
                 try:
@@ -94,13 +99,18 @@ def write_summary(
                     part = folder.scores(video_id)
                     row = row_of(part)
                     events = _events(part, row["fps"], thresholds, config)
+                    why = _reasons(folder, video_id, events) if regions else []
                     tables.add_scores(part)
                 except FAULTS as error:
                     done.failures.append(describe_failure(video_id, stage, error))
                     continue
                 rows.append(row)
                 found[video_id] = events
-            tables.add(rows, events_table(found))
+                reasons += why
+            table = events_table(found)
+            if regions:
+                table = table.append_column("explain", pa.array(reasons, pa.string()))
+            tables.add(rows, table)
             done.videos += found
             done.events += sum(map(len, found.values()))
     return done
@@ -120,3 +130,11 @@ def _events(
         thresholds.low.value,
         config,
     )
+
+
+def _reasons(folder: ScoreFolder, video_id: str, events: Sequence[Event]) -> list[str | None]:
+    """Why each event is one, by its boxes; None where they do not say."""
+    table = folder.regions(video_id) if events else None
+    if table is None:
+        return [None] * len(events)
+    return [reason_between(table, event.frame_start, event.frame_stop) for event in events]

@@ -16,6 +16,7 @@ from vadpipe.pipeline.scores.regions import (
     boxes_near,
     checked_regions,
     read_regions,
+    reason_between,
     regions_stamp,
     write_regions,
 )
@@ -99,3 +100,12 @@ def test_boxes_of_the_nearest_frame(
 ) -> None:
     at, near = boxes_near(checked_regions(boxes()), frame, start, stop)
     assert (at, near["score"].to_pylist()) == (found, scores)
+
+
+def test_the_reason_of_an_event_is_that_of_its_highest_explained_box() -> None:
+    table = checked_regions(boxes(label=["car", None, None], explain=["fast", None, "late"]))
+    assert reason_between(table, 0, 20) == "frame 9, box 0, 0 to 5, 5 (car): fast"
+    assert reason_between(table, 9, 10) == reason_between(table, 0, 20)
+    assert reason_between(table, 4, 9) is None and reason_between(table, 30, 40) is None
+    other = checked_regions(boxes(explain=["fast", "large", "late"]))
+    assert reason_between(other, 0, 20) == "frame 4, box 1, 1 to 6, 6: large"
