@@ -303,8 +303,12 @@ class Objects(Extractor[ObjectsConfig]):
         stop = np.repeat(np.array([clip.frame_stop for clip in clips], np.int64), counts)
         return Rows(start, stop, {"mask_runs": np.concatenate(runs)}, clip_start=start)
 
+    def find(self, clip: Clip) -> Detections:
+        """What the object detectors find in the middle frame of a clip, before boxes are chosen."""
+        return joined([detector.detect(clip, self.reach) for detector in self._detectors])
+
     def _objects(self, clip: Clip) -> Detections:
-        found = joined([detector.detect(clip, self.reach) for detector in self._detectors])
+        found = self.find(clip)
         kept, left_out = self._selection.apply(found, *clip.frames.shape[1:3])
         if left_out:
             log.warning(

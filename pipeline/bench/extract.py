@@ -57,7 +57,7 @@ def bench_extract(
         Values for machines, and lines for people.
     """
     engine = Engine(device=device)
-    with _manifest(footage) as (manifest, folder), warnings.catch_warnings():
+    with manifest_of(footage) as (manifest, folder), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that random weights mean nothing
         probed = probe_files(manifest, folder)
         specs = _specs(precision, engine)
@@ -185,9 +185,12 @@ def watched_memory() -> Iterator[Callable[[], int]]:
 
 
 @contextmanager
-def _manifest(footage: Path | None) -> Iterator[tuple[Manifest, Path]]:
+def manifest_of(
+    footage: Path | None, drawn_frames: int = DRAWN_FRAMES
+) -> Iterator[tuple[Manifest, Path]]:
+    """The manifest of footage, of a drawn scene if there is none, and a folder for a cache."""
     with tempfile.TemporaryDirectory() as folder:
         root = footage or write_scene(
-            Path(folder) / "scene", n_train=1, n_test=3, frames=DRAWN_FRAMES
+            Path(folder) / "scene", n_train=1, n_test=3, frames=drawn_frames
         )
         yield footage_dataset.build(root), Path(folder) / "cache"

@@ -69,15 +69,18 @@ def run(
 @click.argument(
     "what",
     type=click.Choice(
-        ["decode", "network", "extract", "engine", "index", "train", "windows", "shards", "startup"]
+        [
+            *("decode", "network", "extract", "objects", "engine", "index", "train", "windows"),
+            *("shards", "startup"),
+        ]
     ),
 )
 @click.option(
     "--repeats",
     type=click.IntRange(1),
     metavar="N",
-    help="Repeats: turns of decode and network (3), runs of extract (1), steps of train (2), "
-    "turns of windows (5) and shards (10), starts of startup (20).",
+    help="Repeats: turns of decode and network (3), runs of extract and objects (1), steps of "
+    "train (2), turns of windows (5) and shards (10), starts of startup (20).",
 )
 @click.option(
     "--count",
@@ -90,7 +93,8 @@ def run(
 @click.option(
     "--footage",
     type=ANY,
-    help="Video for decode, or video or folder for extract. Without it a scene is drawn.",
+    help="Video for decode, or video or folder for extract and objects. Without it a scene is "
+    "drawn.",
 )
 @json_option
 def bench(
@@ -109,6 +113,7 @@ def bench(
     decode   frames/s out of a video
     network  clips/s of every network and precision, against plain code and matmul
     extract  end to end: waiting of the device, patch cubes, memory
+    objects  end to end: boxes, crops and flow, against the object detector alone (YOLOX-nano)
     engine   what a span costs besides its task (--count spans)
     index    an index of many shards (--count)
     train    the weakly supervised detectors at paper size
@@ -141,6 +146,10 @@ def bench(
             from ..bench.extract import bench_extract
 
             values, lines = bench_extract(footage, repeats=repeats or 1, device=device)
+        case "objects":
+            from ..bench.objects import bench_objects
+
+            values, lines = bench_objects(footage, repeats=repeats or 1, device=device)
         case "engine":
             from ..bench.engine import bench_engine
 
