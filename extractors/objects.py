@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -253,7 +254,12 @@ class Objects(Extractor[ObjectsConfig]):
 
     def extract(self, clips: Sequence[Clip]) -> dict[str, Rows]:
         """Find the objects of each frame, in the order of their scores."""
-        found = [self._objects(clip) for clip in clips]
+        found, parts = [], []
+        with ThreadPoolExecutor(1) as side:  # crops and flow while the next frame is looked at
+            for clip in clips:
+                found.append(self._objects(clip))
+                parts.append(side.submit(self._inside, clip, found[-1]))
+            inside = [part.result() for part in parts]
         counts = np.array([len(each) for each in found], np.int32)
         sizes = np.array([clip.frames.shape[1:3] for clip in clips], np.int32)
         start = np.repeat(np.array([clip.frame_start for clip in clips], np.int64), counts)
@@ -266,27 +272,30 @@ class Objects(Extractor[ObjectsConfig]):
         }
         if self._choice.knows_classes:
             arrays["classes"] = whole.classes
-        if self.config.crop_context is not None:
-            pairs = zip(clips, found, strict=True)
-            context = self.config.crop_context
-            crops = [self._crops(clip, each, context) for clip, each in pairs]
-            arrays["crops"] = np.concatenate(crops)
+        for name in inside[0]:
+            arrays[name] = np.concatenate([part[name] for part in inside])
         if self._teacher is not None:
             pairs = zip(clips, found, strict=True)
             lessons = [self._teacher.look(self._crops(c, each, 0)[:, 0]) for c, each in pairs]
             arrays["teacher"] = np.concatenate([lesson.logits for lesson in lessons])
             if self.config.appearance:
                 arrays["appearance"] = np.concatenate([lesson.features for lesson in lessons])
-        if (method := self.config.flow) is not None:
-            scale, at = self.config.flow_scale, self.reach
-            pairs = zip(clips, found, strict=True)
-            flows = [box_flow(clip, at, each.boxes, method, scale) for clip, each in pairs]
-            arrays["flow"] = np.concatenate(flows)
         rows = {
             "frame": one_row_each(clips, {"objects": counts, "frame_size": sizes}),
             "object": Rows(start, stop, arrays, clip_start=start),
         }
         return rows if self.config.masks is None else {**rows, "run": self._runs(clips, found)}
+
+    def _inside(self, clip: Clip, found: Detections) -> dict[str, NDArray[Any]]:
+        """What is computed from the pixels of each box, without a network."""
+        arrays: dict[str, NDArray[Any]] = {}
+        config = self.config
+        if config.crop_context is not None:
+            arrays["crops"] = self._crops(clip, found, config.crop_context)
+        if config.flow is not None:
+            scale, at = config.flow_scale, self.reach
+            arrays["flow"] = box_flow(clip, at, found.boxes, config.flow, scale)
+        return arrays
 
     def _runs(self, clips: Sequence[Clip], found: Sequence[Detections]) -> Rows:
         runs = []

@@ -105,6 +105,8 @@ def open_session(content: bytes, runtime: Runtime) -> Any:
     options.intra_op_num_threads = runtime.threads or 0  # 0: its own number
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
+    # Threads that wait in a loop take the cores from decoding, crops and flow.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     wanted = ["CPUExecutionProvider"]
     if runtime.device.startswith("cuda"):
         wanted.insert(0, "CUDAExecutionProvider")
