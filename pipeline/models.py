@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from safetensors.numpy import load_file, save
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from ..data_manifests.atomic import write_atomically, write_table, write_text
 from ..data_manifests.choices import choices
+from ..data_manifests.settings import in_words
 from ..data_manifests.stored import DamagedFile, parse_json, read_json
 from ..detectors.base import Detector, DetectorError, FitLog
 from ..extractors.errors import ExtractorError
-from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.kept import verify
 from ..extractors.weights.slots import NETWORK, WeightsChoice, identities_in, share_out
 from .engine.extractor_spec import ExtractorSpec, resolve_extractor
@@ -26,10 +29,15 @@ from .engine.sources import source_recipes
 from .registry import DETECTORS, EXTRACTORS, OWN
 from .scores.held_out import FILE, HeldOut
 from .store.errors import StoreError
-from .store.feature_sets import list_stores
 from .store.feature_store import FeatureStore
 from .store.keys import canonical_json, differing_fields, folder_name, key_of
-from .store.shard import UNREADABLE, row_of
+from .store.recipes import checked_card
+
+# What a detector may meet in arrays that are not its own.
+_NO_STATE = (
+    OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError,
+    MemoryError,
+)  # fmt: skip
 
 
 class ModelFolder:
@@ -128,12 +136,14 @@ class ModelFolder:
             held_out.write(self._held_out)
         state = {k: np.asarray(v, order="C") for k, v in detector.state_dict().items()}
         data = save(state)  # in memory: a full disk is then an OSError with its number
+        self._card.unlink(missing_ok=True)  # with another card, the arrays would be taken for its
         write_atomically(self._weights, lambda path: path.write_bytes(data))
         config = {
             **card,
             "detector": detector.name,
             "detector_version": detector.version,
             "config": detector.config.model_dump(mode="json"),
+            "weights_sha256": hashlib.sha256(data).hexdigest(),
         }
         write_text(self._card, json.dumps(config, indent=1, sort_keys=True))
 
@@ -148,8 +158,8 @@ class ModelFolder:
                 f"{self.path} is not a model folder: it has no {self._card.name} (run train first)"
             )
         try:
-            return read_json(self._card)
-        except DamagedFile as error:
+            return checked_card(read_json(self._card), self._card)
+        except (DamagedFile, StoreError) as error:
             raise DetectorError(f"{error}; train the model again") from error
 
     def held_out(self) -> HeldOut | None:
@@ -181,7 +191,10 @@ class ModelFolder:
                 f"{self.path} was trained by {card['detector']}, a plug-in that is not installed: "
                 + _install(origin)
             )
-        detector = make_detector(card["detector"], card["config"])
+        try:
+            detector = make_detector(card["detector"], card["config"])
+        except ValidationError as error:
+            raise DetectorError(f"{self._card} is damaged ({in_words(error)})") from error
         here = DETECTORS.recorded(detector.name).get("distribution")
         if (here or {}).get("name") != (origin or {}).get("name"):
             raise DetectorError(
@@ -193,8 +206,25 @@ class ModelFolder:
                 f"{self.path} was trained by version {card['detector_version']} of "
                 f"{detector.name}, this is version {detector.version}: train it again"
             )
-        detector.load_state_dict(load_file(str(self._weights)))
+        self._load_state(detector, card.get("weights_sha256"))
         return detector, card
+
+    def _load_state(self, detector: Detector[Any], sha256: str | None) -> None:
+        """Hand a detector its arrays; `sha256` is that of their file, if the card has it."""
+        try:
+            data = self._weights.read_bytes()
+            if sha256 not in (None, hashlib.sha256(data).hexdigest()):
+                raise ValueError("it is not the file that was written")
+            state = load(data)
+            for name, values in state.items():
+                if values.dtype.kind == "f" and not np.isfinite(values).all():
+                    raise ValueError(f"{name} has numbers that are not finite")
+            detector.load_state_dict(state)
+        except (*_NO_STATE, SafetensorError) as error:
+            reason = " ".join(f"{error}".split())[:300]
+            raise DetectorError(
+                f"{self._weights} is damaged ({reason}): train the model again"
+            ) from error
 
 
 def _install(distribution: Mapping[str, str]) -> str:
@@ -311,7 +341,7 @@ def _shares(card: Mapping[str, Any], weights: WeightsChoice) -> dict[str, Weight
                 name = f"{each['extractor']} ({what})"
                 owners.setdefault(key_of(each), name)
                 if each is recipe or not isinstance(weights, str):
-                    slots[name] = identities_in(each["weights"])
+                    slots[name] = identities_in(each.get("weights"))
     chosen = share_out(weights, slots)
     return {key: chosen.get(name) for key, name in owners.items()}
 
@@ -339,14 +369,14 @@ def _spec_of(
     if not isinstance(chosen, str):
         chosen = {
             slot: (chosen or {}).get(slot) or _weights_spec(recipe, slot, identity, cache)
-            for slot, identity in identities_in(recipe["weights"]).items()
+            for slot, identity in identities_in(recipe.get("weights")).items()
         }
     perturb = {"perturb": recipe["perturb"]} if "perturb" in recipe else {}
     spec = resolve_extractor(
         name,
-        {**recipe["config"], **perturb},
+        {**recipe.get("config", {}), **perturb},
         weights=chosen,
-        precision=recipe["precision"] or "auto",
+        precision=recipe.get("precision") or "auto",
         engine=engine,
         on_corrupt=recipe.get("on_corrupt", "keep"),
         cache=cache,
@@ -362,79 +392,15 @@ def _spec_of(
     return spec
 
 
-def imported_stores(card: Mapping[str, Any], cache: Path) -> list[FeatureStore]:
-    """The imported feature sets that a model was trained on.
-
-    Raises:
-        StoreError: one is not in the cache; the message names the fields in which other imported
-            sets of that role differ.
-    """
-    found: dict[str, FeatureStore] = {}
-    for role, recipe in card["features"].items():
-        if recipe["extractor"] != "imported":
-            continue
-        store = FeatureStore(cache, recipe)
-        if not (store.root / "spec.json").is_file():
-            roles = {spec["role"] for spec in store.array_specs()}
-            others = [
-                f"{s.name} (here != model): {'; '.join(differing_fields(s.recipe, recipe))}"
-                for s in list_stores(cache)
-                if s.recipe["extractor"] == "imported"
-                and roles & {spec["role"] for spec in s.array_specs()}
-            ]
-            lines = "".join(f"\n  {line}" for line in others) or " none"
-            raise StoreError(
-                f"the model was trained on imported {role!r} features that are not in {cache}: "
-                f"{how_to_import(store)}. Imported sets of that role:{lines}"
-            )
-        found[store.key] = store
-    return list(found.values())
-
-
-def how_to_import(store: FeatureStore) -> str:
-    """What to type where features of an imported set are missing."""
-    return f"run vadpipe import with --name {store.recipe['config']['name']}"
-
-
-def checksums_of(stores: Sequence[FeatureStore], contents: Iterable[str]) -> dict[str, list[str]]:
-    """content_id -> checksums of its imported features, which no recipe decides.
-
-    They are those of the shards themselves: a run that was killed may have listed none, or others.
-
-    Args:
-        stores:
-            Imported feature sets.
-        contents:
-            The videos; one that a set does not have has no checksum of it.
-
-    Raises:
-        StoreError: a shard states none.
-    """
-    found: dict[str, list[str]] = {}
-    for content in dict.fromkeys(contents):
-        shards = [path for store in stores for *_, path in store.shards(content)]
-        if shards:
-            found[content] = [_checksum(path) for path in shards]
-    return found
-
-
-def _checksum(path: Path) -> str:
-    try:
-        return row_of(path).checksum
-    except UNREADABLE as error:
-        raise StoreError(
-            f"{path} states no checksum ({error}), and a model is known by those of what it was "
-            "trained on: run vadpipe cache verify --drop, then vadpipe import"
-        ) from error
-
-
 def _weights_spec(recipe: Mapping[str, Any], slot: str, identity: str, cache: Path | None) -> str:
     """The `--weights` value that stands for the weights of a network of a recipe."""
     if identity.startswith("random:"):
         return identity
     extractor = recipe["extractor"]
     kind = EXTRACTORS[extractor]
-    for card in kind.networks_for(kind.Config.model_validate(recipe["config"])).get(slot, ()):
+    for card in kind.networks_for(kind.Config.model_validate(recipe.get("config", {}))).get(
+        slot, ()
+    ):
         # a card that states no hash stands for the file that was fetched for it
         if identity == (card.sha256 or verify(card, cache).sha256):
             return card.name
@@ -443,40 +409,3 @@ def _weights_spec(recipe: Mapping[str, Any], slot: str, identity: str, cache: Pa
         f"the model's features came from a weights file of sha256 {identity}, which no card of "
         f"{extractor} stands for: give that file with {option}"
     )
-
-
-def imported_checksums(
-    stores: Mapping[str, FeatureStore], rows: Mapping[str, ProbeRow]
-) -> dict[str, dict[str, list[str]]]:
-    """Role -> content_id -> checksums, of the roles whose features were imported.
-
-    Raises:
-        StoreError: a set has no checksum of a video: a key never leaves one out.
-    """
-    wanted = {row.content_id for row in rows.values()}
-    found = {}
-    for role, store in stores.items():
-        if store.recipe["extractor"] == "imported":
-            found[role] = checksums_of([store], wanted)
-            if lacking := wanted - found[role].keys():
-                raise StoreError(
-                    f"{store.name} has no checksum of {len(lacking)} videos, so no model can be "
-                    f"known by them: {how_to_import(store)}"
-                )
-    return found
-
-
-def imported_contents(checksums: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, Any]:
-    """What stands for the numbers of imported features in a model's key: their checksums.
-
-    A recipe decides what an extractor returns, but not what others have extracted.
-
-    Args:
-        checksums:
-            What `imported_checksums` returns.
-    """
-    keys = {
-        role: key_of({"checksums": sorted(each for own in sums.values() for each in own)})
-        for role, sums in checksums.items()
-    }
-    return {"imported": keys} if keys else {}

@@ -25,9 +25,6 @@ from .engine.settings import Engine
 from .extract import Extracted, extract_features
 from .models import (
     ModelFolder,
-    checksums_of,
-    how_to_import,
-    imported_stores,
     source_specs,
     specs_of_model,
 )
@@ -44,6 +41,7 @@ from .store.errors import StoreError
 from .store.failures import Failure, describe_failure
 from .store.feature_store import FeatureStore
 from .store.holdings import whole_videos
+from .store.imported import checksums_of, how_to_import, imported_stores
 from .store.probe_table import Probed
 
 

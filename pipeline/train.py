@@ -29,7 +29,7 @@ from ..extractors.weights.slots import WeightsChoice, recorded
 from .bags import StoreBags, find_stores, missing_videos
 from .engine.progress import progress_bars
 from .engine.weights import find_weights
-from .models import ModelFolder, imported_checksums, imported_contents, make_detector
+from .models import ModelFolder, make_detector
 from .registry import DETECTORS
 from .scores.events import MORE, Calibration, EventConfig
 from .scores.held_out import HeldOut
@@ -37,6 +37,7 @@ from .scores.outputs import checked_columns
 from .scores.unseen import HELD_BACK, Unseen
 from .store.errors import StoreError
 from .store.feature_store import FeatureStore
+from .store.imported import imported_checksums, imported_contents
 from .store.keys import canonical_json, key_of
 from .store.probe_table import Probed
 

@@ -64,7 +64,11 @@ def device_option(command: Command) -> Command:
 def seed_option(command: Command) -> Command:
     """`--seed N`."""
     return click.option(
-        "--seed", type=int, default=0, metavar="N", help="Seed of everything random."
+        "--seed",
+        type=click.IntRange(0, (1 << 63) - 1),
+        default=0,
+        metavar="N",
+        help="Seed of everything random.",
     )(command)
 
 

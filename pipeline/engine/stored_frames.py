@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...extractors.footage.decode import FrameReader
 from ...extractors.footage.video import Frame, ProbeRow, Reading
 from ..store.errors import StoreError
-from ..store.shard import checked_dataset, facts_at, numbers_of, place_of
+from ..store.shard import facts_at, frame_numbers, numbers_of, place_of
 from ..store.sharded_array import Part, ShardedArray
 from .sources import PixelSource
 
@@ -89,7 +89,7 @@ def _facts(path: Path, axis: str) -> tuple[NDArray[np.int64], frozenset[int] | N
     """Frame numbers of the rows, those that are damaged (None: all), and whether it is the last."""
     with h5py.File(path, "r") as file:
         facts = facts_at(file, path)
-        numbers = np.asarray(checked_dataset(file, place_of(facts.format, axis, "frame_start"))[:])
+        numbers = frame_numbers(file, place_of(facts.format, axis, "frame_start"))
         ranges = facts.damaged_frames
         damaged = None if facts.damaged and not ranges else numbers_of(ranges)
         return numbers, damaged, facts.last

@@ -348,12 +348,16 @@ def _about_metrics(metrics: FrameMetrics | None, extra: Mapping[str, Any]) -> di
     return {
         "metrics": metrics,
         "measured_smooth": extra.get("smooth"),
-        "unlabelled": extra.get("unlabelled", []),
-        "unscored": extra.get("unscored", []),
+        **{name: _texts(extra.get(name)) for name in ("unlabelled", "unscored")},
         "roc": None if metrics is None else _roc_points(metrics),
         "region_curves": None if metrics is None else _region_points(metrics),
         "intervals": _intervals(metrics),
     }
+
+
+def _texts(values: Any) -> list[str]:
+    """Names in a file that anyone may have changed; what is no name is left out."""
+    return [str(value) for value in values] if isinstance(values, list) else []
 
 
 def _meets(event: Mapping[str, Any], truth: Times | None) -> bool | None:

@@ -14,6 +14,7 @@ from pydantic import Field, NonNegativeInt, field_validator, model_validator
 from ...data_manifests.choices import choices
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.settings import Settings
+from ...data_manifests.stored import DamagedFile, read_toml
 from ...extractors.base import PrecisionRequest
 from ...extractors.footage.identity import HashMode
 from ...extractors.footage.limits import CorruptPolicy
@@ -220,7 +221,7 @@ class RunConfig(Settings):
     score: ScoreSection = ScoreSection()
     evaluate: EvaluateSection = EvaluateSection()
     report: ReportSection = ReportSection()
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=1 << 63)
     engine: Engine = Engine()
     on_corrupt: CorruptPolicy = "keep"
     max_bytes: int | None = Field(default=None, ge=0)
@@ -271,9 +272,9 @@ def load_run(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
         pydantic.ValidationError: a key is unknown or a value is wrong.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        values = read_toml(path)
+    except DamagedFile as error:
+        raise ConfigError(str(error)) from error
     for key, value in parse_settings(overrides).items():
         *sections, last = key.split(".")
         at: Any = values
@@ -346,7 +347,7 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {pair!r}: write key=value")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             value = text.strip()
         settings[key.strip()] = None if value == "none" else value
     return settings

@@ -21,13 +21,14 @@ from ...extractors.weights.slots import recorded
 from ..bags import find_stores, has_role
 from ..engine.extractor_spec import ExtractorSpec, resolve_extractor
 from ..engine.weights import find_weights
-from ..models import imported_checksums, imported_contents, make_detector
+from ..models import make_detector
 from ..probe import probe_files
 from ..registry import DETECTORS
 from ..scores.folder import SCORE_VERSION
 from ..store.errors import StoreError
 from ..store.feature_sets import store_like
 from ..store.feature_store import FeatureStore
+from ..store.imported import imported_checksums, imported_contents
 from ..store.keys import canonical_json, key_of
 from ..store.probe_table import Probed
 from .config import ConfigError, FuseSection, RunConfig, TrainSection

@@ -249,8 +249,8 @@ class Calibration:
             EventError: a value is missing or is not what it should be.
         """
         try:
-            return TypeAdapter(cls).validate_python(dict(values))
-        except ValidationError as error:
+            return TypeAdapter(cls).validate_python(values)
+        except (ValidationError, OverflowError) as error:
             raise EventError(f"not a calibration (train the model again): {error}") from error
 
 

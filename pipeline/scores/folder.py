@@ -11,7 +11,7 @@ import fcntl
 import json
 import math
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from ...detectors.base import Scores
 from ...extractors.footage.video import ProbeRow
 from ..store.errors import StoreError
 from ..store.failures import FAILURE_SCHEMA, Failure, write_failures
+from .checked import checked_events, checked_failures, checked_run, checked_videos
 from .events import EVENT_SCHEMA
 from .held_out import FILE, HeldOut
 from .maps import ScoreMaps, Share, maps_stamp, open_maps, write_maps
@@ -341,7 +342,7 @@ class ScoreFolder:
         Raises:
             ScoreFolderError: the table is missing or damaged.
         """
-        return self._rows(self._videos, VIDEO_SCHEMA)
+        return self._rows(self._videos, VIDEO_SCHEMA, checked_videos)
 
     def events(self) -> list[dict[str, Any]]:
         """One row for each event, with the columns of `EVENT_SCHEMA`.
@@ -349,7 +350,7 @@ class ScoreFolder:
         Raises:
             ScoreFolderError: the table is missing or damaged.
         """
-        return self._rows(self._events, EVENT_SCHEMA)
+        return self._rows(self._events, EVENT_SCHEMA, checked_events)
 
     def failures(self) -> list[dict[str, Any]]:
         """One row for each failure, with the columns of `FAILURE_SCHEMA`.
@@ -357,15 +358,18 @@ class ScoreFolder:
         Raises:
             ScoreFolderError: the table is missing or damaged.
         """
-        return self._rows(self.failures_file, FAILURE_SCHEMA)
+        return self._rows(self.failures_file, FAILURE_SCHEMA, checked_failures)
 
     def write_failures(self, failures: Iterable[Failure]) -> None:
         """Write the table of failures, also when there are none."""
         write_failures(self.failures_file, failures)
 
-    def _rows(self, path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    def _rows(
+        self, path: Path, schema: pa.Schema, check: Callable[[list[dict[str, Any]], Path], None]
+    ) -> list[dict[str, Any]]:
         self._needs(path)
         rows: list[dict[str, Any]] = read_columns(path, tuple(schema.names)).to_pylist()
+        check(rows, path)
         return rows
 
     # -- run and metrics -----------------------------------------------------------------------
@@ -381,9 +385,7 @@ class ScoreFolder:
             ScoreFolderError: it is missing or damaged.
         """
         run = self._json(self.run_file, "run score again")
-        for name in ("model", "threshold"):
-            if not isinstance(run.get(name) or {}, dict):
-                raise ScoreFolderError(f"{self.run_file}: {name} is not an object: run score again")
+        checked_run(run, self.run_file)
         return run
 
     def threshold(self) -> float | None:

@@ -15,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ...data_manifests.atomic import write_table
 from ...data_manifests.errors import VadpipeError
-from ...data_manifests.stored import parse_json
+from ...data_manifests.stored import DamagedFile, parse_json, read_parquet
 from ...detectors.base import Scores
 
 FILE = "calibration.parquet"  # its name in a model folder and in a score folder
@@ -115,8 +114,8 @@ class HeldOut:
         if not path.is_file():
             return None
         try:
-            return cls(pq.ParquetFile(path).read())
-        except (pa.ArrowException, OSError) as error:
+            return cls(read_parquet(path))
+        except (DamagedFile, OSError) as error:
             raise HeldOutError(
                 f"{path} is damaged ({error}): delete it and run score again"
             ) from error

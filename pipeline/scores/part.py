@@ -13,21 +13,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ...data_manifests.atomic import write_table
-from ...data_manifests.errors import VadpipeError
 from ...data_manifests.record import VideoRecord
-from ...data_manifests.stored import DamagedFile, parse_json
+from ...data_manifests.stored import DamagedFile, parse_json, read_parquet
 from ...detectors.base import Scores
 from ...extractors.footage.video import ProbeRow
 from ..store.keys import canonical_json
+from .checked import ScoreFolderError as ScoreFolderError
+from .checked import checked_part
 from .smoothing import RAW, Smoothing, smooth_rows
 from .video_tables import facts_of
 
 SCORE_VERSION = 2
 ROW = ("video_id", "frame_start", "frame_stop")  # all other columns are scores
-
-
-class ScoreFolderError(VadpipeError, ValueError):
-    """A score folder is in use, incomplete or damaged; the message says what to do."""
 
 
 def stamp_of(key: str, record: VideoRecord, row: ProbeRow, imported: Sequence[str]) -> str:
@@ -162,6 +159,7 @@ def read_part(path: Path, column: str) -> pa.Table:
         raise ScoreFolderError(f"{path} is missing: run score again")
     cure = "delete it and run score again"  # its stamp may be right
     table = read_columns(path, ("frame_start", "frame_stop", "score"), cure)
+    table = checked_part(table, path, cure)
     if "video_id" in table.column_names:
         other = pc.unique(table["video_id"]).to_pylist()
         if other not in ([], [path.name.removesuffix(".parquet")]):
@@ -181,9 +179,9 @@ def read_columns(path: Path, columns: tuple[str, ...], cure: str = "run score ag
         ScoreFolderError: the file cannot be read, or has other columns.
     """
     try:
-        table = pq.ParquetFile(path).read()  # a file, never a data set: folder names are no columns
-    except (pa.ArrowException, OSError) as error:
-        raise ScoreFolderError(f"{path} is damaged ({error}): {cure}") from error
+        table = read_parquet(path)
+    except (DamagedFile, OSError) as error:
+        raise ScoreFolderError(f"{error}: {cure}") from error
     missing = [name for name in columns if name not in table.column_names]
     if missing:
         raise ScoreFolderError(f"{path} has no column {', '.join(missing)}: {cure}")

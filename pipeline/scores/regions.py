@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...data_manifests.atomic import write_table
 from ...data_manifests.errors import VadpipeError
+from ...data_manifests.stored import read_parquet
 
 REGION_SCHEMA = pa.schema(
     [
@@ -120,8 +121,8 @@ def read_regions(path: Path) -> pa.Table | None:
     if not path.is_file():
         return None
     try:
-        return checked_regions(pq.ParquetFile(path).read())
-    except (pa.ArrowException, OSError, RegionError) as error:
+        return checked_regions(read_parquet(path))
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise RegionError(f"{path} is damaged ({error}): delete it and run score again") from error
 
 

@@ -36,12 +36,12 @@ from .shard import (
     VideoFacts,
     axis_rows,
     check_rows,
-    checked_dataset,
     checksum_of,
     clip_starts,
     datasets_of,
     facts_at,
     file_image,
+    frame_numbers,
     frames_of,
     place_of,
     ranges_of,
@@ -316,10 +316,10 @@ class FeatureStore:
                 for axis in axes:
                     # Rows of clips that begin before `at` are in the shard before this one.
                     first = int(np.searchsorted(clip_starts(file, facts, axis), at))
-                    begin = checked_dataset(file, place_of(facts.format, axis, "frame_start"))[:]
+                    begin = frame_numbers(file, place_of(facts.format, axis, "frame_start"))
                     parts[axis].append(Part(path, first, len(begin)))
                     starts[axis].append(begin[first:])
-                    end = checked_dataset(file, place_of(facts.format, axis, "frame_stop"))
+                    end = frame_numbers(file, place_of(facts.format, axis, "frame_stop"))
                     stops[axis].append(end[first:])
             fps = facts.fps
             flags |= set(facts.flags)

@@ -43,6 +43,32 @@ class _Recipe(_Stated):
     distribution: dict[str, str] | None = None
 
 
+class _Card(_Stated):
+    detector: str = Field(pattern=NAME_PATTERN)
+    detector_version: int
+    config: dict[str, Any]
+    features: dict[str, _Recipe]
+    calibration: dict[str, Any]
+    key: str = ""
+    seed: int = 0
+    contents: list[str] = []
+    trained_on: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+    supervision: str = ""
+    distribution: dict[str, str] | None = None
+    weights_sha256: str | None = None
+
+
+def checked_card(values: Any, where: object) -> dict[str, Any]:
+    """The card of a model, as it stands in a file.
+
+    Raises:
+        StoreError: a value is missing or not what a card has.
+    """
+    return _checked(_Card, values, where)
+
+
 def checked_recipe(values: Any, where: object) -> dict[str, Any]:
     """A recipe, as it stands in a file.
 
@@ -55,10 +81,14 @@ def checked_recipe(values: Any, where: object) -> dict[str, Any]:
     Raises:
         StoreError: a value is missing or not what a recipe has.
     """
+    return _checked(_Recipe, values, where)
+
+
+def _checked(kind: type[_Stated], values: Any, where: object) -> dict[str, Any]:
     try:
-        _Recipe.model_validate(values)
+        kind.model_validate(values)
     except ValidationError as error:
-        reason = in_words(error).splitlines()[0].removeprefix("_Recipe: ")
+        reason = in_words(error).splitlines()[0].removeprefix(f"{kind.__name__}: ")
         raise StoreError(f"{where} is damaged ({reason})") from error
     assert isinstance(values, Mapping)
     return dict(values)

@@ -30,6 +30,7 @@ from .errors import StoreError
 from .facts import SEAL, ShardFacts, check_attributes, check_place, facts_of, seal_of
 
 FORMAT = 3
+MOST_PACKED = 1100  # gzip packs at most 1032 bytes into one
 ALIGNMENT = 64  # bytes: of data sets within the file, so that mapped values lie well
 
 
@@ -163,7 +164,22 @@ def checked_dataset(file: h5py.File, name: str) -> h5py.Dataset:
         at = at[part]
     if not isinstance(at, h5py.Dataset) or at.external or at.is_virtual:
         raise StoreError(f"{file.filename}: {name!r} is not a plain data set; refused")
+    most = at.id.get_storage_size() * (MOST_PACKED if at.compression else 1)
+    if at.dtype.kind not in "biuf" or at.nbytes > most:
+        raise StoreError(f"{file.filename}: {name!r} claims more than there is; refused")
     return at
+
+
+def frame_numbers(file: h5py.File, name: str) -> NDArray[np.int64]:
+    """(n,) frames of rows, as a data set of a shard has them.
+
+    Raises:
+        StoreError: it is no vector of whole numbers.
+    """
+    dataset = checked_dataset(file, name)
+    if dataset.ndim != 1 or dataset.dtype.kind != "i":
+        raise StoreError(f"{file.filename}: {name!r} is no vector of frame numbers")
+    return np.asarray(dataset[:], np.int64)
 
 
 def facts_at(file: h5py.File, path: Path) -> ShardFacts:
@@ -190,7 +206,7 @@ def clip_starts(file: h5py.File, facts: ShardFacts, axis: str) -> NDArray[np.int
     """
     ragged = place_of(facts.format, axis, "clip_start")
     name = ragged if ragged in file else place_of(facts.format, axis, "frame_start")
-    return np.asarray(checked_dataset(file, name)[:], np.int64)
+    return frame_numbers(file, name)
 
 
 def check_rows(rows: Mapping[str, Rows], specs: Sequence[ArraySpec]) -> None:
@@ -313,7 +329,7 @@ def row_of(path: Path) -> ShardRow:
     with h5py.File(path, "r") as file:
         facts = facts_at(file, path)
         counts = {
-            axis: len(checked_dataset(file, place_of(facts.format, axis, "frame_start")))
+            axis: len(frame_numbers(file, place_of(facts.format, axis, "frame_start")))
             for axis in facts.axes
         }
         return ShardRow(

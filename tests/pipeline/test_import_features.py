@@ -29,12 +29,12 @@ from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.import_features import Imported, import_features
 from vadpipe.pipeline.importing.files import FeatureFileError
 from vadpipe.pipeline.importing.layouts import parse_grid
-from vadpipe.pipeline.models import imported_checksums, imported_contents
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.registry import DATASETS
 from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.feature_sets import delete_set, list_stores
 from vadpipe.pipeline.store.feature_store import FeatureStore
+from vadpipe.pipeline.store.imported import imported_checksums, imported_contents
 from vadpipe.pipeline.train import train_detector
 
 WIDTH = 6

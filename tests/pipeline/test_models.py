@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -50,6 +51,9 @@ def test_what_is_saved_is_loaded(fitted, tmp_path: Path) -> None:
         "detector": "knn",
         "detector_version": fitted.version,
         "config": fitted.config.model_dump(mode="json"),
+        "weights_sha256": hashlib.sha256(
+            (folder.path / "weights.safetensors").read_bytes()
+        ).hexdigest(),
     }
     assert set(card) - set(folder.describe()) == {"calibration", "contents"}
     assert pq.read_table(folder.path / "log.parquet")["step"].to_pylist() == [1, 2]

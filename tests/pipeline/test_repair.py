@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,7 +87,8 @@ def test_a_recipe_is_written_again_where_a_model_has_it(cache: Path) -> None:
     assert made.done == [] and len(made.left) == 1 and store.name in made.left[0]
     card = ModelFolder.named(cache, "knn-0").path / "config.json"
     card.parent.mkdir(parents=True)
-    card.write_text('{"features": {"snippet": %s}}' % good.decode())  # noqa: UP031
+    facts = {"detector": "knn", "detector_version": 1, "config": {}, "calibration": {}}
+    card.write_text(json.dumps({**facts, "features": {"snippet": json.loads(good)}}))
     broken = ModelFolder.named(cache, "knn-1").path / "config.json"
     broken.parent.mkdir()
     broken.write_text("{")

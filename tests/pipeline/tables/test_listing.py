@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from tests.bags import weak_bags
 from tests.plugins import reread, write_distribution
 from vadpipe.pipeline.cli.main import cli
+from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.models import ModelFolder, make_detector
 from vadpipe.pipeline.registry import DATASETS, DETECTORS, EXTRACTORS
 from vadpipe.pipeline.scores.events import Calibration
@@ -148,6 +149,7 @@ def test_models_of_a_cache(tmp_path: Path) -> None:
     detector = make_detector("knn")
     detector.fit(weak_bags(4), device="cpu", seed=0)
     recipe: dict[str, Any] = {"extractor": "null", "version": 1}
+    recipe["arrays"] = [resolve_extractor("null").recipe()["arrays"][0]]
     calibration = Calibration((0.0, 1.0), (0.0, 2.0), 1000, 10, "a test")
     card = {"features": {"snippet": recipe}, "seed": 7, "calibration": calibration.to_json()}
     folder = ModelFolder(tmp_path / "models" / "knn-1")
