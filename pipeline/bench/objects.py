@@ -63,6 +63,7 @@ def bench_objects(
         for name, settings in CASES.items()
     }
     rates: dict[str, list[float]] = {name: [] for name in ("detector alone", *specs)}
+    writing: dict[str, list[float]] = {name: [] for name in specs}
     objects = 0.0
     with manifest_of(footage, DRAWN_FRAMES) as (manifest, folder), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -81,6 +82,7 @@ def bench_objects(
                 if done.failures:
                     raise RuntimeError(f"{done.failures[0].video_id}: {done.failures[0].message}")
                 rates[name].append(frames / done.seconds)
+                writing[name].append(done.write_seconds / done.task_seconds)
                 objects = _objects_a_frame(done.stores[0], probed)
     best = {name: max(each) for name, each in rates.items()}
     shares = {name: best[name] / best["detector alone"] for name in specs}
@@ -90,6 +92,7 @@ def bench_objects(
         "objects_a_frame": objects,
         "frames_per_second": best,
         "share_of_the_detector": shares,
+        "share_of_writing": {name: min(each) for name, each in writing.items()},
         "runs": rates,
     }
     what = (
@@ -98,7 +101,8 @@ def bench_objects(
     lines = heading(engine.devices()[0], what)
     lines.append(f"{'detector alone':16} {best['detector alone']:8,.1f} frames/s")
     lines += [
-        f"{name:16} {best[name]:8,.1f} frames/s  {100 * share:3.0f} % of the detector alone"
+        f"{name:16} {best[name]:8,.1f} frames/s  {100 * share:3.0f} % of the detector alone, "
+        f"writing {100 * min(writing[name]):.0f} % of the time"
         for name, share in shares.items()
     ]
     return values, lines

@@ -18,4 +18,5 @@ def test_shares_follow_from_the_rates(tmp_path: Path) -> None:
     for name in CASES:
         assert shares[name] == pytest.approx(rates[name] / rates["detector alone"])
     assert values["objects_a_frame"] >= 0 and values["detector"] == "motion"
+    assert all(0 <= values["share_of_writing"][name] <= 1 for name in CASES)
     assert len(lines) == 2 + 1 + len(CASES) and "of the detector alone" in lines[-1]
