@@ -265,7 +265,7 @@ def test_a_model_folder_gives_back_every_bit(name: str, crops: int | None, tmp_p
     bags = weak(crops=crops)
     detector = make(name)
     detector.fit(bags, device="cpu", seed=0)
-    ModelFolder(tmp_path).save(detector, {})
+    ModelFolder(tmp_path).save(detector, {"features": {}, "calibration": {}})
     loaded, _ = ModelFolder(tmp_path).load()
     for b in bags:
         one, two = detector.score(b), loaded.score(b)
