@@ -30,7 +30,7 @@ from .models import (
 )
 from .scores.events import EventConfig, EventThresholds
 from .scores.folder import ScoreFolder, stamp_of
-from .scores.kept import KeptParts, check_model, kept_parts, prune_parts
+from .scores.kept import KeptParts, check_model, kept_parts, prune_parts, without_taken
 from .scores.maps import covered_by_grids
 from .scores.outputs import checked_scores
 from .scores.smoothed import calibrated
@@ -138,8 +138,7 @@ def score_footage(
             Write over scores of another model, video by video; those of videos that are not listed
             stay on the disk, but are in no table. Else such a folder is refused.
         prune:
-            Delete the results of videos that are not in the manifest. Those that lie in a folder
-            that could not be read are kept.
+            Delete the results of videos that are not in the manifest, but none in unread folders.
         prune_most:
             Allow that these are more than half of the results.
         command:
@@ -161,6 +160,7 @@ def score_footage(
             tell(problem)
         detector, card = ModelFolder(model).load()
         check_model(folder, card["key"], replace=replace_model)
+        probed = without_taken(folder, manifest, probed)
         kept = kept_parts(folder, manifest, probed, card["key"], prune=prune, most=prune_most)
         detector.to(engine.own_device())
         specs = specs_of_model(card, weights=weights, settled=settled, cache=cache, engine=engine)
@@ -178,9 +178,8 @@ def score_footage(
         done.extracted = extracted.written
         done.failures += extracted.failures
         thresholds, held_out = calibrated(ModelFolder(model).held_out(), card, config, smooth)
-        name = None if smooth is None else smooth.text
-        high, changed = thresholds.high.value, [*scoring.fresh, *kept.goes]
-        folder.remove_metrics(changed, threshold=high, smooth=name)
+        name, high = None if smooth is None else smooth.text, thresholds.high.value
+        folder.remove_metrics([*scoring.fresh, *kept.goes], threshold=high, smooth=name)
         _prune(folder, kept, done)
         _write_tables(folder, records, rows, kept, detector, thresholds, config, smooth, done)
         folder.write_held_out(held_out)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ NAMED = 10  # videos that a message names
 
 # Errors of a file that cannot be looked at; they say nothing of what is in it.
 UNREACHED = ("FileNotFoundError", "MissingFile", "PermissionError", "OSError", "ManifestError")
+TAKEN = "NameTaken"  # error of a file whose name has the scores of another one
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,44 @@ class KeptParts:
     goes: tuple[str, ...] = ()
     unlisted: frozenset[str] = frozenset()
     lost: tuple[Failure, ...] = ()
+
+
+def without_taken(folder: ScoreFolder, manifest: Manifest, probed: Probed) -> Probed:
+    """Refuse files whose names have the scores of other files: these would be written over.
+
+    Two targets may hold files of one name. A file at the place of the scored one, or of its
+    content, is that video, and is scored again where something has changed.
+
+    Args:
+        folder:
+            The score folder.
+        manifest:
+            The videos of the run.
+        probed:
+            Their files.
+
+    Returns:
+        The files that may be scored; the others are failures.
+    """
+    there = set(folder.video_ids()) & probed.rows.keys()
+    known = _known_rows(folder) if there else {}
+    taken: list[Failure] = []
+    for record in manifest.records:
+        if record.video_id not in there:
+            continue
+        row = probed.rows[record.video_id]
+        scored = known.get(record.video_id) or _facts(folder, record.video_id)
+        content, path = scored.get("content_id"), scored.get("path")
+        if content in (None, row.content_id) or (path and path == row.path):
+            continue
+        message = (
+            f"{folder.path} holds the scores of another file of this name, {path or 'imported'}: "
+            "write to another folder, or delete its part in scores/"
+        )
+        taken.append(Failure(record.video_id, "score", TAKEN, message))
+    names = {failure.video_id for failure in taken}
+    rows = {video_id: row for video_id, row in probed.rows.items() if video_id not in names}
+    return replace(probed, rows=rows, failures=[*probed.failures, *taken])
 
 
 def kept_parts(
@@ -77,7 +116,7 @@ def kept_parts(
         ScoreFolderError: more than half of the results would go, and `most` is not set.
     """
     listed = {record.video_id for record in manifest.records}
-    unreached = {f.video_id for f in probed.failures if f.error in UNREACHED}
+    unreached = {f.video_id for f in probed.failures if f.error in (*UNREACHED, TAKEN)}
     rows, others = own_and_other_parts(folder, listed - unreached, key)
     others = [video_id for video_id in others if video_id not in listed]
     goes: list[str] = []
@@ -246,6 +285,14 @@ def _known_rows(folder: ScoreFolder) -> dict[str, Mapping[str, Any]]:
     try:
         return {row["video_id"]: row for row in folder.videos()}
     except ScoreFolderError:  # parts of this version know the same
+        return {}
+
+
+def _facts(folder: ScoreFolder, video_id: str) -> Mapping[str, Any]:
+    """What a part says of its video; empty where it cannot be read."""
+    try:
+        return folder.facts(video_id)
+    except (ScoreFolderError, DamagedFile):
         return {}
 
 

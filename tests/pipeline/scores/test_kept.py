@@ -12,8 +12,15 @@ from vadpipe.data_manifests.footage import build
 from vadpipe.data_manifests.record import Manifest, VideoRecord
 from vadpipe.detectors.base import Scores
 from vadpipe.extractors.footage.video import ProbeRow
+from vadpipe.pipeline.scores.events import events_table
 from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError, stamp_of
-from vadpipe.pipeline.scores.kept import KeptParts, check_model, kept_parts, prune_parts
+from vadpipe.pipeline.scores.kept import (
+    KeptParts,
+    check_model,
+    kept_parts,
+    prune_parts,
+    without_taken,
+)
 from vadpipe.pipeline.scores.video_tables import described
 from vadpipe.pipeline.store.failures import Failure
 from vadpipe.pipeline.store.probe_table import Probed
@@ -107,6 +114,41 @@ def test_another_target_is_no_failure(cameras: Cameras, tmp_path: Path) -> None:
     ):
         kept = cameras.kept(manifest)
         assert kept.rows and not kept.lost
+
+
+def video(path: Path | str, content: str) -> ProbeRow:
+    return ProbeRow(str(path), content, "video", 8, True, 25.0, 4, 4, 0, 0.3, "h264", "mp4")
+
+
+@pytest.mark.parametrize("in_table", [True, False], ids=["finished run", "killed run"])
+def test_a_file_of_the_same_name_elsewhere_writes_over_nothing(
+    cameras: Cameras, in_table: bool
+) -> None:
+    manifest = cameras.listed()
+    ours, theirs = manifest.records[0].video_id, manifest.records[1].video_id
+    if in_table:
+        rows = [cameras.folder.facts(name) for name in cameras.folder.video_ids()]
+        with cameras.folder.locked(), cameras.folder.tables("knn") as tables:
+            tables.add(rows, events_table({}))
+    elsewhere = Path("/elsewhere")
+    files = {ours: video(cameras.root / "cam1/a.mp4", "s1-1"), theirs: video(elsewhere, "s1-1")}
+    probed = without_taken(cameras.folder, manifest, Probed(files))
+    assert list(probed.rows) == [ours], "a file that was changed at its place is scored again"
+    (failure,) = probed.failures
+    assert (failure.video_id, failure.error) == (theirs, "NameTaken")
+    assert str(cameras.root / "cam1/b.mp4") in failure.message
+    kept = kept_parts(cameras.folder, manifest, probed, "k")
+    assert ids(kept) == [theirs], "its scores stay in all tables"
+    moved = Probed({theirs: video(elsewhere, "s1-0")})
+    assert without_taken(cameras.folder, manifest, moved) == moved, "an archive that was moved"
+
+
+def test_imported_videos_of_another_data_set_write_over_nothing(cameras: Cameras) -> None:
+    manifest = cameras.listed()
+    record = manifest.records[0]
+    cameras.score(record, Path(), "features")
+    imported = Probed({record.video_id: video("", "m1-1")})
+    assert not without_taken(cameras.folder, manifest, imported).rows
 
 
 def test_stray_pictures_and_unmounted_cameras(cameras: Cameras) -> None:
