@@ -83,8 +83,9 @@ def store(tmp_path: Path) -> FeatureStore:
 def score_folder(folder: Path, **videos: tuple[int, str, list[tuple[int, int]]]) -> Path:
     """video id -> frames, kind, rows [start, stop)."""
     (folder / "scores").mkdir(parents=True)
+    facts = {"frame_start": 0, "fps": 25.0, "flags": []}
     listed = [
-        {"video_id": v, "n_frames": n, "kind": kind, "flags": []}
+        {"video_id": v, "n_frames": n, "frame_stop": n, "kind": kind, **facts}
         for v, (n, kind, _) in videos.items()
     ]
     pq.write_table(pa.Table.from_pylist(listed, schema=VIDEO_SCHEMA), folder / "videos.parquet")
