@@ -66,7 +66,8 @@ def open_client(engine: Engine | None = None, *, threads: int | None = None) -> 
         SystemExit: this is a worker process that is starting, see `check_script`.
     """
     engine = engine or Engine()
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "tornado.application"):  # Ctrl-C may end a call of theirs half-way
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if engine.scheduler is not None:
         with _connected(engine, engine.scheduler) as client:
             yield client
