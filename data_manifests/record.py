@@ -116,11 +116,11 @@ class VideoRecord(BaseModel):
     def _safe_id(cls, value: str) -> str:
         if not ID_PATTERN.fullmatch(value) or value.startswith("."):
             raise ValueError(
-                f"video id {value!r} may only have letters, digits, '.', '_' and '-', "
+                f"video id {value!r:.200} may only have letters, digits, '.', '_' and '-', "
                 "and may not start with a dot"
             )
         if len(value) > ID_LENGTH:
-            raise ValueError(f"video id {value!r} is longer than {ID_LENGTH} characters")
+            raise ValueError(f"video id {value!r:.200} is longer than {ID_LENGTH} characters")
         return value
 
     @field_validator("scene", "category")
@@ -137,7 +137,7 @@ class VideoRecord(BaseModel):
             return None
         path = PurePosixPath(value)
         if not value or path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"path {value!r} must be relative to the root and stay under it")
+            raise ValueError(f"path {value!r:.200} must be relative to the root and stay under it")
         return _storable(value)
 
     @model_validator(mode="after")
@@ -190,7 +190,7 @@ class Manifest(BaseModel):
     def _named(cls, value: str) -> str:
         if not ID_PATTERN.fullmatch(value):
             raise ValueError(
-                f"data set name {value!r} may only have letters, digits, '.', '_', '-'"
+                f"data set name {value!r:.200} may only have letters, digits, '.', '_', '-'"
             )
         return value
 
@@ -229,7 +229,9 @@ class Manifest(BaseModel):
             )
         path = Path(os.path.realpath(root / relative))
         if not path.is_relative_to(root):
-            raise ManifestError(f"{relative!r} leads out of {root}: links may not leave the root")
+            raise ManifestError(
+                f"{relative!r:.200} leads out of {root}: links may not leave the root"
+            )
         return path
 
     def select(self, *, split: str | None = None, label: int | None = None) -> Manifest:
@@ -257,5 +259,5 @@ class Manifest(BaseModel):
 def _storable(text: str) -> str:
     """Return the text if Parquet, CSV and the file system can all store it."""
     if UNSTORABLE.search(text):
-        raise ValueError(f"{text!r} has control characters or is not UTF-8: rename it")
+        raise ValueError(f"{text!r:.200} has control characters or is not UTF-8: rename it")
     return text

@@ -256,7 +256,7 @@ def _value(name: str, text: str) -> Any:
 
 def _integer(text: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
-        raise ValueError(f"{text!r} is not a whole number")
+        raise ValueError(f"{text!r:.200} is not a whole number")
     return int(text)
 
 
@@ -264,7 +264,7 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not a number") from None
+        raise ValueError(f"{text!r:.200} is not a number") from None
 
 
 def _ranges(text: str) -> list[dict[str, int]]:
@@ -275,7 +275,7 @@ def _ranges(text: str) -> list[dict[str, int]]:
         match = re.fullmatch(r"([0-9]{1,18})\.\.([0-9]{1,18})", word)
         if match is None:
             raise ValueError(
-                f"{word!r} is not a frame range: write START..STOP (from 0, STOP not included), "
+                f"{word!r:.200} is not a frame range: write START..STOP (from 0, STOP not in it), "
                 f"several with blanks between them, or {NORMAL!r}"
             )
         ranges.append({"start": int(match[1]), "stop": int(match[2])})
