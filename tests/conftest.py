@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.needed import absent, fetched
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import synthetic
 from vadpipe.data_manifests.record import Manifest
@@ -25,10 +26,7 @@ def shared() -> Path:
     """The shared material: footage, labels and golden numbers that are not part of the project."""
     path = Path(os.environ.get("VADPIPE_TEST_DATA", REPOSITORY.parent / "shared"))
     if not (path / "golden").is_dir():
-        reason = f"shared material is absent: {path} (set VADPIPE_TEST_DATA)"
-        if os.environ.get("VADPIPE_REQUIRE_DATA") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        absent(f"shared material is absent: {path} (set VADPIPE_TEST_DATA)")
     return path
 
 
@@ -44,15 +42,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 def real_weights() -> str:
     """The name of the real I3D weights; they have to be fetched first (`make test` does)."""
     from vadpipe.extractors.networks.inception_i3d import CARDS
-    from vadpipe.extractors.weights.cards import WeightsError
-    from vadpipe.extractors.weights.kept import resolve
 
-    try:
-        resolve(CARDS, None)
-    except WeightsError as error:
-        if os.environ.get("VADPIPE_REQUIRE_DATA") == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    fetched(CARDS)
     return CARDS[0].name
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch.nn import functional
 
+from tests.needed import fetched
 from tests.rows import arrays_of
 from vadpipe.extractors.base import Precision, Runtime
 from vadpipe.extractors.clips import Clip
@@ -377,12 +377,7 @@ def test_top_classes() -> None:
 
 @pytest.fixture(scope="module")
 def real_weights() -> ResolvedWeights:
-    try:
-        return resolve(CARDS, None)
-    except WeightsError as error:
-        if os.environ.get("VADPIPE_REQUIRE_DATA") == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    return fetched(CARDS)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.needed import fetched
 from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.detection import yolo
 from vadpipe.extractors.detection.selection import Selection, overlaps
@@ -51,10 +52,7 @@ def test_a_file_of_another_network_is_an_error(tmp_path: Path) -> None:
 
 @pytest.fixture
 def tiny() -> ResolvedWeights:
-    try:
-        return resolve(TINY_CARDS, None)
-    except WeightsError as error:
-        pytest.skip(str(error))
+    return fetched(TINY_CARDS)
 
 
 @pytest.mark.data

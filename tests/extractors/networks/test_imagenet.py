@@ -9,6 +9,7 @@ import pytest
 import torch
 import torchvision
 
+from tests.needed import fetched
 from vadpipe.extractors.networks.imagenet import (
     CLASSES,
     TEACHERS,
@@ -69,15 +70,9 @@ def test_real_weights_know_a_van(shared: Path) -> None:
     from vadpipe.extractors.detection.teacher import CropTeacher
     from vadpipe.extractors.footage.decode import read_frames
     from vadpipe.extractors.footage.probe_file import probe_video
-    from vadpipe.extractors.weights.cards import WeightsError
-    from vadpipe.extractors.weights.kept import resolve
 
     teacher = TEACHERS["efficientnet_lite0"]
-    try:
-        weights = resolve(teacher.cards, None)
-    except WeightsError as error:
-        pytest.skip(str(error))
-    classifier = CropTeacher(teacher, weights, "fp32", 224)
+    classifier = CropTeacher(teacher, fetched(teacher.cards), "fp32", 224)
     classifier.load(Runtime(threads=1, batch_size=1))
     row = probe_video(shared / "data" / "footage" / "vtest.avi")
     frame = next(iter(read_frames(row, 360))).image

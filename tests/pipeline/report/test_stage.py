@@ -7,7 +7,6 @@ import hashlib
 import html
 import io
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -26,6 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.footage import moving_picture, write_coding, write_video
+from tests.needed import absent
 from vadpipe.data_manifests.record import Manifest, VideoRecord
 from vadpipe.detectors.base import Scores
 from vadpipe.extractors.footage.decode import read_frames
@@ -797,10 +797,7 @@ def browser() -> str:
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if path := shutil.which(name):
             return path
-    reason = "no Chromium on PATH: the page is not opened in a browser"
-    if os.environ.get("VADPIPE_REQUIRE_DATA") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    absent("no Chromium on PATH: the page is not opened in a browser")
 
 
 def open_page(browser: str, page: Path, profile: Path) -> tuple[str, list[str]]:
