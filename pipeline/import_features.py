@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,10 @@ from ..extractors.clips import SNIPPET_FRAMES, Span
 from .engine.progress import progress_bar
 from .importing.files import FeatureFileError, listing
 from .importing.layouts import Grid, Placed, RowLayout, alike, place
+from .importing.missing import Found, write_missing
 from .importing.names import match_files
-from .store.errors import StoreError
-from .store.failures import Failure, describe_failure
+from .store.failures import Failure
 from .store.feature_store import FeatureStore
-from .store.holdings import Holdings
-from .store.locks import writing
 from .store.probe_table import Probed
 from .store.shard import ShardRow, VideoFacts
 
@@ -188,43 +187,16 @@ def _write_family(
     done: Imported,
     advance: Callable[[float], None],
 ) -> None:
-    with writing([store.root]):
-        store.create()
-        _write_missing(store, spec, family, fps, done, advance)
-        if not store.is_there():
-            store.create()
-            raise StoreError(f"{store.name} was deleted meanwhile: run the same command again")
-
-
-def _write_missing(
-    store: FeatureStore,
-    spec: ArraySpec,
-    family: Sequence[Placed],
-    fps: float | None,
-    done: Imported,
-    advance: Callable[[float], None],
-) -> None:
-    written: list[ShardRow] = []
     hashes: dict[Path, str] = {}
-    contents = {placed.file.row.content_id for placed in family}
-    holdings = Holdings(store, contents)
-    whole = {content for content in contents if holdings.whole(content)}
-    holdings.list_unlisted()  # what a killed import has written
-    try:
-        for placed in family:
-            try:
-                shard = _write(store, spec, placed, fps, hashes, whole)
-                if shard is not None:
-                    written.append(shard)
-                    whole.add(shard.content_id)
-            except Exception as error:  # one bad file never stops a run
-                done.failures += [
-                    describe_failure(v, "import", error) for v in placed.file.video_ids
-                ]
-            advance(1)
-    finally:
-        store.add_index_part(written)
-        done.written += len(written)
+    found = [
+        Found(
+            placed.file.row.content_id,
+            placed.file.video_ids,
+            partial(_write, store, spec, placed, fps, hashes),
+        )
+        for placed in family
+    ]
+    done.written += write_missing(store, found, done.failures, advance)
 
 
 def _write(
@@ -233,7 +205,7 @@ def _write(
     placed: Placed,
     fps: float | None,
     hashes: dict[Path, str],
-    whole: Collection[str],
+    there: bool,
 ) -> ShardRow | None:
     """Write the shard of a video; None if the store has the same features.
 
@@ -242,7 +214,7 @@ def _write(
     """
     file, row = placed.file, placed.file.row
     values = file.read().astype(spec.dtype, copy=False)
-    if row.content_id in whole:
+    if there:
         kept = store.read(row.content_id)
         array = kept.arrays[spec.name]
         if not (

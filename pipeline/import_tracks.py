@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,12 +25,10 @@ from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.kept import file_sha256
 from .import_features import IMPORT_VERSION, Imported
 from .importing.files import FeatureFileError, listing
+from .importing.missing import Found, write_missing
 from .importing.mot import SPECS, read_mot
-from .store.errors import StoreError
 from .store.failures import Failure, describe_failure
 from .store.feature_store import FeatureStore
-from .store.holdings import Holdings
-from .store.locks import writing
 from .store.probe_table import Probed
 from .store.shard import ShardRow, VideoFacts
 
@@ -102,12 +101,8 @@ def import_tracks(
     done.layouts = {"object boxes with tracks of MOT text": len(read)} if read else {}
     ids_of = {row.content_id: ids for row, ids, _ in files}
     if not dry_run:
-        with writing([store.root]):
-            store.create()
-            _write_missing(store, read, ids_of, done)
-            if not store.is_there():
-                store.create()
-                raise StoreError(f"{store.name} was deleted meanwhile: run the same command again")
+        found = [Found(v.content_id, ids_of[v.content_id], partial(_write, store, v)) for v in read]
+        done.written = write_missing(store, found, done.failures)
     failed = {failure.video_id for failure in done.failures}
     good = {v for video in read for v in ids_of[video.content_id]} - failed
     done.videos = [r.video_id for r in manifest.records if r.video_id in good]
@@ -213,37 +208,24 @@ def _read(path: Path, row: ProbeRow, frame_size: Size | None, fps: float | None)
     return _Video(row.content_id, path, arrays, VideoFacts(rate, n_frames, flags))
 
 
-def _write_missing(
-    store: FeatureStore,
-    videos: Sequence[_Video],
-    ids_of: Mapping[str, tuple[str, ...]],
-    done: Imported,
-) -> None:
-    written: list[ShardRow] = []
-    holdings = Holdings(store, [video.content_id for video in videos])
-    whole = {v.content_id for v in videos if holdings.whole(v.content_id)}
-    holdings.list_unlisted()  # what a killed import has written
-    try:
-        for video in videos:
-            try:
-                if video.content_id in whole:
-                    _check_same(store, video)
-                    continue
-                span = Span(video.content_id, 0, video.facts.n_frames or 0, last=True)
-                origin = {
-                    "vadpipe": version("vadpipe"),
-                    "numpy": version("numpy"),
-                    "source": plain(video.path.name),
-                    "source_sha256": file_sha256(video.path),
-                    "layout": "boxes with tracks of MOT text",
-                }
-                written.append(store.write(span, video.arrays, SPECS, video.facts, origin))
-            except Exception as error:  # one bad file never stops a run
-                failed = ids_of[video.content_id]
-                done.failures += [describe_failure(v, "import", error) for v in failed]
-    finally:
-        store.add_index_part(written)
-        done.written = len(written)
+def _write(store: FeatureStore, video: _Video, there: bool) -> ShardRow | None:
+    """Write the shard of a video; None if the store has the same tracks.
+
+    Raises:
+        FeatureFileError: the store holds other tracks of the video.
+    """
+    if there:
+        _check_same(store, video)
+        return None
+    origin = {
+        "vadpipe": version("vadpipe"),
+        "numpy": version("numpy"),
+        "source": plain(video.path.name),
+        "source_sha256": file_sha256(video.path),
+        "layout": "boxes with tracks of MOT text",
+    }
+    span = Span(video.content_id, 0, video.facts.n_frames or 0, last=True)
+    return store.write(span, video.arrays, SPECS, video.facts, origin)
 
 
 def _check_same(store: FeatureStore, video: _Video) -> None:
