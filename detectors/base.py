@@ -383,6 +383,15 @@ class Detector(ABC, Generic[ConfigT]):
         """Roles (not extractors) that a bag must have: "snippet", "patch", "frame", "object"."""
 
     @property
+    def twins(self) -> Mapping[str, str]:
+        """Features of perturbed footage that `fit` reads next to `needs`: name in a bag -> role.
+
+        The features of a twin have the same role as those of the footage itself, but another name
+        in the bag. `score` gets bags without them.
+        """
+        return {}
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns of `Scores`, "score" among them; asked after a fit."""
         return ("score",)

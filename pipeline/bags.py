@@ -16,6 +16,7 @@ from .store.errors import StoreError
 from .store.feature_sets import list_stores
 from .store.feature_store import FeatureStore, VideoFeatures
 from .store.holdings import current_videos
+from .store.recipes import is_perturbed
 from .store.video_rows import StoreRows
 
 
@@ -56,6 +57,9 @@ class StoreBags:
             The feature sets; every array with a role becomes a track.
         labels:
             False hides the labels, for detectors that may not see them.
+        twins:
+            Name of a track -> the role of one array, and the feature set that holds it (see
+            `Detector.twins`).
     """
 
     def __init__(
@@ -65,11 +69,13 @@ class StoreBags:
         stores: Sequence[FeatureStore],
         *,
         labels: bool,
+        twins: Mapping[str, tuple[str, FeatureStore]] | None = None,
     ) -> None:
         self._records = list(records)
         self._rows = rows
         self._stores = list(stores)
         self._labels = labels
+        self._twins = dict(twins or {})
 
     def __len__(self) -> int:
         return len(self._records)
@@ -92,6 +98,8 @@ class StoreBags:
             features = store.read(row.content_id)
             n_frames, fps = features.n_frames, features.fps
             tracks |= self._tracks(record, store, features)
+        for name, (role, store) in self._twins.items():
+            tracks[name] = self._tracks(record, store, store.read(row.content_id))[role]
         label = record.label if self._labels else None
         return Bag(record.video_id, label, n_frames, fps, tracks, record.scene)
 
@@ -122,7 +130,7 @@ class StoreBags:
     def subset(self, indices: Sequence[int]) -> StoreBags:
         """The bags of these indices only."""
         records = [self._records[i] for i in indices]
-        return StoreBags(records, self._rows, self._stores, labels=self._labels)
+        return StoreBags(records, self._rows, self._stores, labels=self._labels, twins=self._twins)
 
     def video_rows(self, role: str) -> StoreRows:
         """The rows of exactly this role in all videos; no bag is opened.
@@ -132,8 +140,12 @@ class StoreBags:
             DetectorError: no feature set has this role, or a record's part has no row.
         """
         specs = [(store, spec) for store in self._stores for spec in store.array_specs()]
+        wanted = role
+        if role in self._twins:
+            wanted, twin = self._twins[role]
+            specs = [(twin, spec) for spec in twin.array_specs()]
         for store, spec in reversed(specs):  # as in a bag, the last of one role counts
-            if spec["role"] == role:
+            if spec["role"] == wanted:
                 contents = [self._rows[record.video_id].content_id for record in self._records]
                 return StoreRows(store, spec, self._records, contents, labels=self._labels)
         roles = sorted({str(spec["role"]) for _, spec in specs if spec["role"] is not None})
@@ -169,31 +181,74 @@ def find_stores(
     found: dict[str, FeatureStore] = {}
     stores = list_stores(cache)
     for role in needs:
-        candidates = [
-            s for s in stores if has_role((spec["role"] for spec in s.array_specs()), role)
-        ]
-        wanted = (named or {}).get(role)
-        if wanted is not None:
-            candidates = [
-                s for s in candidates if s.name.startswith(wanted) or import_name(s) == wanted
-            ]
-        else:  # prefer sets that are whole to those of a run that never finished
-            contents = {row.content_id for row in rows.values()}
-            whole = [s for s in candidates if current_videos(s, rows.values()) == contents]
-            candidates = whole or candidates
+        candidates = _candidates(stores, role, rows, (named or {}).get(role))
+        plain = [s for s in candidates if not is_perturbed(s.recipe)]
+        if role not in (named or {}):
+            candidates = plain or candidates
         family = _one_import(candidates)
-        if family is not None:
-            found |= family
-        elif len(candidates) != 1:
-            listed = "\n".join(f"  {s.name}  {_summary(s)}" for s in candidates)
-            what = f"several feature sets have {role!r} features:\n{listed}\nchoose one with "
-            raise StoreError(
-                (what if candidates else f"no feature set in {cache} has {role!r} features: ")
-                + (f"--features {role}=NAME" if candidates else "run vadpipe extract first")
-            )
-        else:
-            found[role] = candidates[0]
+        found |= family or {role: _only(candidates, role, f"{role!r} features", cache)}
     return found
+
+
+def find_twins(
+    cache: Path,
+    twins: Mapping[str, str],
+    rows: Mapping[str, ProbeRow],
+    named: Mapping[str, str] | None = None,
+) -> dict[str, FeatureStore]:
+    """The feature sets of perturbed footage that a detector is trained on.
+
+    Args:
+        cache:
+            Root of the cache.
+        twins:
+            Name in a bag -> role.
+        rows:
+            The videos that have to be there.
+        named:
+            Name in a bag -> the store, as in `find_stores`. A set that is named need not be of
+            perturbed footage.
+
+    Raises:
+        StoreError: no store, or several: the message lists them.
+    """
+    found: dict[str, FeatureStore] = {}
+    stores = list_stores(cache)
+    for name, role in twins.items():
+        candidates = _candidates(stores, role, rows, (named or {}).get(name))
+        if name not in (named or {}):
+            candidates = [s for s in candidates if is_perturbed(s.recipe)]
+        found[name] = _only(candidates, name, f"{role!r} features of perturbed footage", cache)
+    return found
+
+
+def _candidates(
+    stores: Sequence[FeatureStore], role: str, rows: Mapping[str, ProbeRow], wanted: str | None
+) -> list[FeatureStore]:
+    """The feature sets with a role: those that are named so, or else whole ones if there are."""
+    found = [s for s in stores if has_role((spec["role"] for spec in s.array_specs()), role)]
+    if wanted is not None:
+        return [s for s in found if s.name.startswith(wanted) or import_name(s) == wanted]
+    # prefer sets that are whole to those of a run that never finished
+    contents = {row.content_id for row in rows.values()}
+    whole = [s for s in found if current_videos(s, rows.values()) == contents]
+    return whole or found
+
+
+def _only(candidates: Sequence[FeatureStore], name: str, what: str, cache: Path) -> FeatureStore:
+    """The only candidate.
+
+    Raises:
+        StoreError: there is none, or there are several.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
+        raise StoreError(f"no feature set in {cache} has {what}: run vadpipe extract first")
+    listed = "\n".join(f"  {s.name}  {_summary(s)}" for s in candidates)
+    raise StoreError(
+        f"several feature sets have {what}:\n{listed}\nchoose one with --features {name}=NAME"
+    )
 
 
 def missing_videos(

@@ -97,7 +97,8 @@ def _known(cache: Path) -> Iterator[FeatureStore]:
     recipes: list[Mapping[str, Any]] = [store.recipe for store in list_stores(cache)]
     for folder in ModelFolder.in_cache(cache):
         try:
-            recipes += folder.card()["features"].values()
+            card = folder.card()
+            recipes += [*card["features"].values(), *card.get("twins", {}).values()]
         except VadpipeError:
             continue  # a model is a source: its use is an error that names it
     for recipe in recipes:

@@ -26,7 +26,7 @@ from ..detectors.base import (
 )
 from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.slots import WeightsChoice, recorded
-from .bags import StoreBags, find_stores, missing_videos
+from .bags import StoreBags, find_stores, find_twins, missing_videos
 from .engine.progress import progress_bars
 from .engine.weights import find_weights
 from .models import ModelFolder, make_detector
@@ -96,7 +96,7 @@ def train_detector(
         cache:
             Root of the cache.
         features:
-            role -> feature set, where several fit.
+            role (or name of a twin) -> feature set, where several fit.
         settings:
             Config values that differ from the defaults.
         weights:
@@ -128,16 +128,17 @@ def train_detector(
     detector = _with_weights(make_detector(detector_name, settings), weights, cache)
     detector.refuse_options(_given(device, holdout, memory, tensorboard))
     records = training_records(manifest, detector.supervision)
-    rows, stores = _features_of(detector, records, probed, cache, features)
-    imported = imported_checksums(stores, rows)
+    rows, stores, twins = _features_of(detector, records, probed, cache, features)
+    imported = imported_checksums({**stores, **twins}, rows)
     share = HOLDOUT if holdout is None else holdout
-    unseen = Unseen.of(records, _contents_of(rows, stores, imported), share, seed)
+    unseen = Unseen.of(records, _contents_of(rows, {**stores, **twins}, imported), share, seed)
     records = list(unseen.records)
     recipe = {
         "detector": detector.name,
         "detector_version": detector.version,
         "config": detector.config.for_key(),
         "features": {role: store.recipe for role, store in stores.items()},
+        **({"twins": {name: store.recipe for name, store in twins.items()}} if twins else {}),
         "records": manifest.model_copy(update={"records": tuple(records)}).digest,
         "contents": [rows[r.video_id].content_id for r in records],
         "seed": seed,
@@ -147,7 +148,8 @@ def train_detector(
     }
     labels = detector.supervision is Supervision.WEAK
     unique = {store.key: store for store in stores.values()}
-    source = StoreBags(records, rows, list(unique.values()), labels=labels)
+    named = {name: (detector.twins[name], store) for name, store in twins.items()}
+    source = StoreBags(records, rows, list(unique.values()), labels=labels, twins=named)
     random = detector.draws(source)
     folder = ModelFolder.of_recipe(cache, recipe)
     if not (random or force or folder.is_finished()):
@@ -276,8 +278,8 @@ def _features_of(
     probed: Probed,
     cache: Path,
     named: Mapping[str, str] | None,
-) -> tuple[dict[str, ProbeRow], dict[str, FeatureStore]]:
-    """video_id -> file, and role -> feature set, in which every training video is whole.
+) -> tuple[dict[str, ProbeRow], dict[str, FeatureStore], dict[str, FeatureStore]]:
+    """video_id -> file, role -> feature set, and twin -> feature set, each whole.
 
     Raises:
         DetectorError: a training video cannot be read.
@@ -291,12 +293,13 @@ def _features_of(
         )
     rows = {r.video_id: probed.rows[r.video_id] for r in records}
     stores = find_stores(cache, detector.needs, rows, named)
-    for role, videos in missing_videos(stores, rows).items():
+    twins = find_twins(cache, detector.twins, rows, named)
+    for role, videos in missing_videos(every := {**stores, **twins}, rows).items():
         raise StoreError(
-            f"{stores[role].name} lacks {len(videos)} training videos: {', '.join(videos[:10])}; "
+            f"{every[role].name} lacks {len(videos)} training videos: {', '.join(videos[:10])}; "
             "run vadpipe extract with the settings of that feature set, or vadpipe import"
         )
-    return rows, stores
+    return rows, stores, twins
 
 
 def _contents_of(

@@ -18,7 +18,7 @@ from ...data_manifests.table import read_manifest, write_manifest
 from ...data_manifests.tracks import read_tracks
 from ...detectors.base import Detector
 from ...extractors.weights.slots import recorded
-from ..bags import find_stores, has_role
+from ..bags import find_stores, find_twins, has_role
 from ..engine.extractor_spec import ExtractorSpec, resolve_extractor
 from ..engine.weights import find_weights
 from ..models import make_detector
@@ -31,6 +31,7 @@ from ..store.feature_store import FeatureStore
 from ..store.imported import imported_checksums, imported_contents
 from ..store.keys import canonical_json, key_of
 from ..store.probe_table import Probed
+from ..store.recipes import is_perturbed
 from .config import ConfigError, FuseSection, RunConfig, TrainSection
 from .folder import RunFolder
 from .manifests import build_manifest
@@ -282,7 +283,7 @@ class _Planner:
         resolved, config = self._resolved, self._resolved.config
         detector = make_detector(cell.section.detector, cell.settings)
         detector.refuse_options(["holdout"] if cell.section.holdout is not None else [])
-        features = self._features_of(cell.section, detector.needs)
+        features = self._features_of(cell.section, detector)
         needs = [f"extract-{name}" for name in features.values() if name in resolved.specs]
         train = resolved.manifest.select(split="train")
         what = {
@@ -291,7 +292,7 @@ class _Planner:
             "config": detector.config.for_key(),
             "weights": self._weights_of(detector, cell.section),
             "features": features,
-            "sets": self._numbers_of(features, detector.needs, train),
+            "sets": self._numbers_of(features, detector, train),
             "seed": cell.seed,
             "holdout": cell.section.holdout,
             "records": train.digest,
@@ -322,37 +323,45 @@ class _Planner:
         return recorded(found)
 
     def _numbers_of(
-        self, features: Mapping[str, str], needs: Sequence[str], train: Manifest
+        self, features: Mapping[str, str], detector: Detector[Any], train: Manifest
     ) -> dict[str, Any]:
         """What stands for the numbers of feature sets that the run itself does not make.
 
         Their keys, and the checksums of those that were imported. A set that is not there has
         none: its training fails, and says what to do.
         """
-        resolved = self._resolved
-        roles = [role for role in needs if features.get(role) not in resolved.specs]
+        resolved, cache = self._resolved, self._resolved.config.cache_root
+        ours = [name for name, section in features.items() if section in resolved.specs]
+        roles = [role for role in detector.needs if role not in ours]
+        twins = {name: role for name, role in detector.twins.items() if name not in ours}
         found = resolved.probed.rows
         rows = {r.video_id: found[r.video_id] for r in train.records if r.video_id in found}
         try:
-            stores = find_stores(resolved.config.cache_root, roles, rows, features)
+            stores = find_stores(cache, roles, rows, features)
+            stores |= find_twins(cache, twins, rows, features)
             keys = {role: store.key for role, store in stores.items()}
             return {**keys, **imported_contents(imported_checksums(stores, rows))}
         except StoreError:
             return {}
 
-    def _features_of(self, section: TrainSection, needs: Sequence[str]) -> dict[str, str]:
-        """Role -> the run's own feature set by its section, or one of the cache by its name."""
+    def _features_of(self, section: TrainSection, detector: Detector[Any]) -> dict[str, str]:
+        """Role or twin -> the run's own feature set by its section, or one of the cache by name."""
         specs = self._resolved.specs
         chosen = dict(section.features)
-        for role in needs:
-            own = [name for name, spec in specs.items() if _has_role(spec, role)]
-            if role not in chosen and len(own) > 1:
+        perturbed = {name for name, spec in specs.items() if is_perturbed(spec.recipe())}
+        for name, role in {**{role: role for role in detector.needs}, **detector.twins}.items():
+            every = [each for each, spec in specs.items() if _has_role(spec, role)]
+            if name in detector.twins:
+                own = [each for each in every if each in perturbed]
+            else:
+                own = [each for each in every if each not in perturbed] or every
+            if name not in chosen and len(own) > 1:
                 raise ConfigError(
                     f"train {section.label}: several feature sets have {role!r}: "
-                    f"{', '.join(own)}; choose one with features = {{ {role} = ... }}"
+                    f"{', '.join(own)}; choose one with features = {{ {name} = ... }}"
                 )
-            if role not in chosen and own:
-                chosen[role] = own[0]
+            if name not in chosen and own:
+                chosen[name] = own[0]
         return chosen
 
     def _add_metrics(self, subject: str, scores: str) -> None:

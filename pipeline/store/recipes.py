@@ -11,6 +11,8 @@ from ...data_manifests.settings import in_words
 from .errors import StoreError
 from .names import NAME_PATTERN
 
+PERTURBS = "perturb"  # the extractor whose pixels are perturbed frames
+
 _Count = Annotated[int, Field(ge=0, lt=1 << 40)]
 _NUMBERS = r"^(bool|u?int(8|16|32|64)|float(16|32|64))$"
 
@@ -48,6 +50,7 @@ class _Card(_Stated):
     detector_version: int
     config: dict[str, Any]
     features: dict[str, _Recipe]
+    twins: dict[str, _Recipe] = {}
     calibration: dict[str, Any]
     key: str = ""
     seed: int = 0
@@ -58,6 +61,19 @@ class _Card(_Stated):
     supervision: str = ""
     distribution: dict[str, str] | None = None
     weights_sha256: str | None = None
+
+
+def is_perturbed(recipe: Mapping[str, Any]) -> bool:
+    """Whether features are of perturbed footage: their own clips, or those of a source of theirs.
+
+    Args:
+        recipe:
+            Of a feature set.
+    """
+    if recipe.get("perturb") is not None or recipe["extractor"] == PERTURBS:
+        return True
+    source = recipe.get("source")
+    return source is not None and is_perturbed(source)
 
 
 def checked_card(values: Any, where: object) -> dict[str, Any]:

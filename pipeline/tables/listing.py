@@ -117,7 +117,8 @@ def _at_defaults(kind: type[Extractor[Any]]) -> Facts:
 
 def _detector(kind: Any) -> Facts:
     try:
-        needs = list(kind(kind.Config()).needs)
+        made = kind(kind.Config())
+        needs = [*made.needs, *made.twins]
     except ValidationError:  # a setting has no default
         needs = None
     return {

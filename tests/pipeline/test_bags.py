@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from vadpipe.detectors.windows import WindowSource
 from vadpipe.extractors.base import ArraySpec, Rows
 from vadpipe.extractors.clips import plan_spans
 from vadpipe.extractors.footage.video import ProbeRow
-from vadpipe.pipeline.bags import StoreBags
+from vadpipe.pipeline.bags import StoreBags, find_stores, find_twins
+from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.feature_store import FeatureStore
 from vadpipe.pipeline.store.shard import VideoFacts
 
@@ -74,3 +76,38 @@ def test_windows_over_the_borders_of_shards_and_parts(bags: StoreBags, memory: i
 def test_a_role_that_is_not_there_is_named_with_those_that_are(bags: StoreBags) -> None:
     with pytest.raises(DetectorError, match="no 'object' features; there are: pixels"):
         bags.video_rows("object")
+
+
+def toy(cache: Path, **recipe: Any) -> FeatureStore:
+    """A feature set of one video with 3 rows."""
+    store = FeatureStore(cache, {"extractor": "toy", "arrays": [SPEC.to_json()], **recipe})
+    store.create()
+    at = np.arange(3)
+    values = {"frames": np.full((3, 1), len(recipe), np.uint8)}
+    span = plan_spans("s1-a", 3, 8)[0]
+    store.write(span, {"frame": Rows(at, at + 1, values)}, [SPEC], VideoFacts(25.0, 3), {})
+    return store
+
+
+def test_twins_are_found_by_what_made_them_and_have_names_of_their_own(tmp_path: Path) -> None:
+    rows = {
+        "a": ProbeRow("", "s1-a", "video", 3, False, 25.0, 8, 8, 0, 1.0, "h264", "mov"),
+    }
+    plain, twins = toy(tmp_path), {"odd": "pixels"}
+    with pytest.raises(StoreError, match=r"no feature set .* 'pixels' features of perturbed"):
+        find_twins(tmp_path, twins, rows)
+    noisy = toy(tmp_path, perturb={"kind": "noise"})
+    assert find_stores(tmp_path, ["pixels"], rows)["pixels"].key == plain.key  # not the noisy one
+    assert find_twins(tmp_path, twins, rows)["odd"].key == noisy.key
+    assert find_twins(tmp_path, twins, rows, {"odd": plain.name})["odd"].key == plain.key
+    derived = toy(tmp_path, source={"extractor": "perturb", "arrays": [SPEC.to_json()]}, config={})
+    with pytest.raises(StoreError, match="choose one with --features odd=NAME"):
+        find_twins(tmp_path, twins, rows)
+    record = VideoRecord(video_id="a", path=None, split="train")
+    named = {"odd": ("pixels", derived)}
+    bags = StoreBags([record], rows, [plain], labels=False, twins=named).subset([0])
+    assert bags[0].tracks["pixels"].rows().max() == 0
+    assert bags[0].tracks["odd"].rows().max() == 2
+    out = np.zeros((3, 1), np.uint8)
+    bags.video_rows("odd").read_into(out, 0, 0)
+    assert out.max() == 2

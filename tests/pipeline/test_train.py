@@ -411,3 +411,27 @@ def test_a_detector_without_pretrained_networks_takes_no_weights(world: World) -
     with pytest.raises(WeightsError, match="mil_ranking has no network and takes no weights"):
         world.train(weights="random:0")
     assert "weights" not in ModelFolder(world.train().folder).card()
+
+
+def test_the_card_names_twins_apart_from_the_features_that_scoring_needs(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MILRanking, "twins", property(lambda _: {"odd": "snippet"}))
+    seen: list[set[str]] = []
+    fit = MILRanking.fit
+
+    def watched(self: Any, source: Any, **options: Any) -> Any:
+        seen.append(set(source[0].tracks))
+        return fit(self, source, **options)
+
+    monkeypatch.setattr(MILRanking, "fit", watched)
+    named = {"odd": world.store.name}
+    trained = train_detector(
+        *("mil_ranking", world.manifest, world.probed, world.cache),
+        features=named,
+        settings=SETTINGS,
+    )
+    card = ModelFolder(trained.folder).card()
+    assert set(card["features"]) == {"snippet"} and set(card["twins"]) == {"odd"}
+    assert card["twins"]["odd"] == world.store.recipe
+    assert seen == [{"snippet", "odd"}]

@@ -8,6 +8,7 @@ import pytest
 
 from tests.plugins import reread, write_distribution
 from tests.synthetic import write_tiny_scene
+from vadpipe.detectors.knn import KNN
 from vadpipe.pipeline.run.config import ConfigError, RunConfig
 from vadpipe.pipeline.run.graph import Node, Resolved, plan, resolve_run
 from vadpipe.pipeline.store.errors import StoreError
@@ -183,3 +184,21 @@ def test_a_source_that_comes_later_is_refused(root: Path) -> None:
         nodes(root, extract=[CHAIN[2], *CHAIN[:2]], train=[], fuse=[])
     with pytest.raises(StoreError, match="needs one feature set 'nothing'"):
         nodes(root, extract=[{"extractor": "null", "from": "nothing"}], train=[], fuse=[])
+
+
+def test_a_twin_is_the_feature_set_of_perturbed_footage(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KNN, "twins", property(lambda _: {"odd": "snippet"}))
+    noise = {"perturb": {"kind": "noise", "seed": 1}}
+    extract = [
+        {"name": "noisy", "extractor": "null", "set": noise},
+        {"name": "plain", "extractor": "null"},
+    ]
+    changes: dict[str, Any] = {"train": [{"detector": "knn"}], "fuse": []}
+    found = nodes(root, extract=extract, **changes)
+    assert dict(found["train-knn"].features) == {"snippet": "plain", "odd": "noisy"}
+    assert found["train-knn"].needs == ("extract-plain", "extract-noisy")
+    again = [{**extract[0], "set": {"perturb": {"kind": "noise", "seed": 2}}}, extract[1]]
+    moved = {n for n, node in nodes(root, extract=again, **changes).items() if node != found[n]}
+    assert "extract-noisy" in moved and "train-knn" in moved and "extract-plain" not in moved
