@@ -146,10 +146,7 @@ def train_detector(
         **imported_contents(imported),
         **_provenance(detector),
     }
-    labels = detector.supervision is Supervision.WEAK
-    unique = {store.key: store for store in stores.values()}
-    named = {name: (detector.twins[name], store) for name, store in twins.items()}
-    source = StoreBags(records, rows, list(unique.values()), labels=labels, twins=named)
+    source = _bags_of(detector, records, rows, stores, twins)
     random = detector.draws(source)
     folder = ModelFolder.of_recipe(cache, recipe)
     if not (random or force or folder.is_finished()):
@@ -300,6 +297,19 @@ def _features_of(
             "run vadpipe extract with the settings of that feature set, or vadpipe import"
         )
     return rows, stores, twins
+
+
+def _bags_of(
+    detector: Detector[Any],
+    records: Sequence[VideoRecord],
+    rows: Mapping[str, ProbeRow],
+    stores: Mapping[str, FeatureStore],
+    twins: Mapping[str, FeatureStore],
+) -> StoreBags:
+    labels = detector.supervision is Supervision.WEAK
+    unique = {store.key: store for store in stores.values()}
+    named = {name: (detector.twins[name], store) for name, store in twins.items()}
+    return StoreBags(records, rows, list(unique.values()), labels=labels, twins=named)
 
 
 def _contents_of(
