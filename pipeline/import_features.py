@@ -31,7 +31,7 @@ from ..extractors.clips import SNIPPET_FRAMES, Span
 from .engine.progress import progress_bar
 from .importing.files import FeatureFileError, listing
 from .importing.layouts import Grid, Placed, RowLayout, alike, place
-from .importing.missing import Found, write_missing
+from .importing.missing import OTHERWISE, Found, check_rate, write_missing
 from .importing.names import match_files
 from .store.failures import Failure
 from .store.feature_store import FeatureStore
@@ -225,9 +225,10 @@ def _write(
         ):
             raise FeatureFileError(
                 f"{file.label}: {store.name} holds other features of this video ({len(array)} rows "
-                f"for {kept.n_frames} frames; the file: {file.rows} for {placed.n_frames}): import "
-                "under another --name, or delete that set with vadpipe cache rm"
+                f"for {kept.n_frames} frames; the file: {file.rows} for {placed.n_frames}): "
+                f"{OTHERWISE}"
             )
+        check_rate(file.label, store, kept, fps if row.kind == "features" else None)
         return None
     for part in file.files:
         if part.path not in hashes:

@@ -25,7 +25,7 @@ from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.kept import file_sha256
 from .import_features import IMPORT_VERSION, Imported
 from .importing.files import FeatureFileError, listing
-from .importing.missing import Found, write_missing
+from .importing.missing import OTHERWISE, Found, check_rate, write_missing
 from .importing.mot import SPECS, read_mot
 from .store.failures import Failure, describe_failure
 from .store.feature_store import FeatureStore
@@ -131,6 +131,7 @@ class _Video:
     path: Path
     arrays: Mapping[str, Rows]
     facts: VideoFacts
+    fps: float | None  # that was asked for
 
     def bytes(self) -> int:
         return sum(v.nbytes for rows in self.arrays.values() for v in rows.arrays.values())
@@ -204,8 +205,9 @@ def _read(path: Path, row: ProbeRow, frame_size: Size | None, fps: float | None)
             f"{path.name}: the size of the frames is unknown without footage: give --frame-size HxW"
         )
     arrays = boxes.rows(n_frames, size)
-    rate = fps if fps and row.kind == "features" else row.fps
-    return _Video(row.content_id, path, arrays, VideoFacts(rate, n_frames, flags))
+    asked = fps if row.kind == "features" else None
+    facts = VideoFacts(asked or row.fps, n_frames, flags)
+    return _Video(row.content_id, path, arrays, facts, asked)
 
 
 def _write(store: FeatureStore, video: _Video, there: bool) -> ShardRow | None:
@@ -231,16 +233,16 @@ def _write(store: FeatureStore, video: _Video, there: bool) -> ShardRow | None:
 def _check_same(store: FeatureStore, video: _Video) -> None:
     """Refuse other tracks of a video than those that are there."""
     kept = store.read(video.content_id)
-    arrays = {
-        name: values for rows in video.arrays.values() for name, values in rows.arrays.items()
-    }
     if kept.n_frames != video.facts.n_frames or not all(
-        np.array_equal(kept.arrays[name][:], values) for name, values in arrays.items()
+        np.array_equal(kept.times[axis].frame_start, rows.frame_start)
+        and np.array_equal(kept.times[axis].frame_stop, rows.frame_stop)
+        and all(np.array_equal(kept.arrays[n][:], values) for n, values in rows.arrays.items())
+        for axis, rows in video.arrays.items()
     ):
         raise FeatureFileError(
-            f"{video.path.name}: {store.name} holds other tracks of this video: import under "
-            "another --name, or delete that set with vadpipe cache rm"
+            f"{video.path.name}: {store.name} holds other tracks of this video: {OTHERWISE}"
         )
+    check_rate(video.path.name, store, kept, video.fps)
 
 
 def _recipe(name: str, origin: str | None) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from .scores.outputs import checked_columns
 from .scores.unseen import HELD_BACK, Unseen
 from .store.errors import StoreError
 from .store.feature_store import FeatureStore
-from .store.imported import imported_checksums, imported_contents
+from .store.imported import earlier_contents, imported_checksums, imported_contents
 from .store.keys import canonical_json, key_of
 from .store.probe_table import Probed
 
@@ -148,14 +148,14 @@ def train_detector(
     }
     source = _bags_of(detector, records, rows, stores, twins)
     random = detector.draws(source)
-    folder = ModelFolder.of_recipe(cache, recipe)
-    if not (random or force or folder.is_finished()):
-        folder = _of_another_seed(cache, recipe) or folder
+    own = ModelFolder.of_recipe(cache, recipe)
+    folder = own if force else _finished(cache, recipe, imported, random) or own
     files = _files_of(rows[r.video_id] for r in records)
     card = folder.card() if folder.is_finished() and not force else None
     if card is not None and card["trained_on"].get("files", files) == files:
         calibration = Calibration.from_json(card["calibration"])
         return _trained(folder, False, _log_of(card), random, unseen, calibration)
+    folder = own
     if force or card is not None:
         shutil.rmtree(folder.unfinished, ignore_errors=True)
     folder.unfinished.mkdir(parents=True, exist_ok=True)
@@ -244,6 +244,20 @@ def _doubts(calibration: Calibration) -> list[str]:
     """Why the threshold at the default quantile deserves little trust."""
     thresholds: list[str] = calibration.thresholds(EventConfig()).to_json()["warnings"]
     return [f"threshold: {warning}" for warning in thresholds]
+
+
+def _finished(
+    cache: Path,
+    recipe: Mapping[str, Any],
+    imported: Mapping[str, Mapping[str, Sequence[str]]],
+    random: bool,
+) -> ModelFolder | None:
+    """The finished model of a recipe: its own, that of version 0.1, or that of another seed."""
+    before = {**recipe, **earlier_contents(imported)}
+    for each in (recipe, before):
+        if (folder := ModelFolder.of_recipe(cache, each)).is_finished():
+            return folder
+    return None if random else _of_another_seed(cache, recipe)
 
 
 def _of_another_seed(cache: Path, recipe: Mapping[str, Any]) -> ModelFolder | None:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from ..store.errors import StoreError
 from ..store.failures import Failure, describe_failure
-from ..store.feature_store import FeatureStore
+from ..store.feature_store import FeatureStore, VideoFeatures
 from ..store.holdings import Holdings
 from ..store.locks import writing
 from ..store.shard import ShardRow
+from .files import FeatureFileError
+
+OTHERWISE = "import under another --name, or delete that set with vadpipe cache rm"
 
 
 @dataclass(frozen=True)
@@ -75,3 +78,26 @@ def write_missing(
             store.create()
             raise StoreError(f"{store.name} was deleted meanwhile: run the same command again")
         return len(written)
+
+
+def check_rate(label: str, store: FeatureStore, kept: VideoFeatures, fps: float | None) -> None:
+    """Check that a video in a store has the frame rate that was asked for.
+
+    Args:
+        label:
+            Of its file.
+        store:
+            The feature set.
+        kept:
+            What it holds of the video.
+        fps:
+            Frames per second; None: none was asked for.
+
+    Raises:
+        FeatureFileError: it has another one.
+    """
+    if fps is not None and kept.fps != fps:
+        raise FeatureFileError(
+            f"{label}: {store.name} holds this video with {kept.fps:g} frames per second, not "
+            f"{fps:g}: {OTHERWISE}"
+        )

@@ -102,7 +102,7 @@ def imported_checksums(
 
 
 def imported_contents(checksums: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, Any]:
-    """What stands for the numbers of imported features in a model's key: their checksums.
+    """What stands for the numbers of imported features in a model's key: whose they are.
 
     A recipe decides what an extractor returns, but not what others have extracted.
 
@@ -110,6 +110,15 @@ def imported_contents(checksums: Mapping[str, Mapping[str, Sequence[str]]]) -> d
         checksums:
             What `imported_checksums` returns.
     """
+    keys = {
+        role: key_of({"checksums": {content: list(own) for content, own in sums.items()}})
+        for role, sums in checksums.items()
+    }
+    return {"imported": keys} if keys else {}
+
+
+def earlier_contents(checksums: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, Any]:
+    """The same in models of version 0.1, which did not say which video had which numbers."""
     keys = {
         role: key_of({"checksums": sorted(each for own in sums.values() for each in own)})
         for role, sums in checksums.items()

@@ -34,7 +34,11 @@ from vadpipe.pipeline.registry import DATASETS
 from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.feature_sets import delete_set, list_stores
 from vadpipe.pipeline.store.feature_store import FeatureStore
-from vadpipe.pipeline.store.imported import imported_checksums, imported_contents
+from vadpipe.pipeline.store.imported import (
+    earlier_contents,
+    imported_checksums,
+    imported_contents,
+)
 from vadpipe.pipeline.train import train_detector
 
 WIDTH = 6
@@ -669,6 +673,45 @@ def test_models_know_what_was_imported(run: Any, folder: Path, tmp_path: Path) -
     run("import", "m.parquet", "files", "--name", "toy")
     assert [s.name for s in Path("cache/features").iterdir()] == [store.name]
     assert run("train", "knn", "m.parquet").strip() != model
+
+
+def test_models_know_which_video_had_which_numbers(
+    take: Callable[..., Imported], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features that are exchanged between a normal and an abnormal video make another model."""
+    records = [
+        r.model_copy(update={"label": i % 2})
+        for i, r in enumerate(listed(dict.fromkeys("abcd", 96)).records)
+    ]
+    manifest = listed({}).model_copy(update={"records": tuple(records)})
+    cache = tmp_path / "cache"
+
+    def trained(order: str) -> Any:
+        for name, seed in zip(order, range(4), strict=True):
+            np.save(folder / f"{name}.npy", features(6, WIDTH, seed=seed))
+        shutil.rmtree(cache / "features", ignore_errors=True)
+        take(manifest)
+        settings = {"steps": 1, "batch_size": 2, "segments": 4}
+        probed = probe_files(manifest, cache)
+        return train_detector("mil_ranking", manifest, probed, cache, settings=settings, holdout=0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vadpipe.pipeline.train.imported_contents", earlier_contents)
+        old = trained("abcd")
+    again = trained("abcd")
+    assert (again.folder, again.fresh) == (old.folder, False), "models of version 0.1 are found"
+    shutil.rmtree(old.folder)
+    first, second = trained("abcd"), trained("badc")
+    assert second.fresh and second.folder not in (old.folder, first.folder)
+
+
+def test_another_frame_rate_is_not_passed_over(take: Any, folder: Path) -> None:
+    manifest = listed({"a": 96})
+    np.save(folder / "a.npy", features(6, WIDTH))
+    assert take(manifest, fps=7).written == 1
+    assert take(manifest, fps=7).failures == take(manifest).failures == []
+    (failure,) = take(manifest, fps=10).failures
+    assert "with 7 frames per second, not 10: import under another --name" in failure.message
 
 
 def test_weak_labels_without_footage(run: Any, folder: Path, tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ def test_a_second_import_writes_nothing_and_other_tracks_are_refused(tmp_path: P
     other = bring(tmp_path, listed("a"), path)
     assert other.videos == [] and "other tracks of this video" in other.failures[0].message
     assert bring(tmp_path, listed("a"), path, name="u").written == 1
+    (failure,) = bring(tmp_path, listed("a"), path, name="u", fps=10).failures
+    assert "with 25 frames per second, not 10" in failure.message
     assert bring(tmp_path, listed("a"), path, name="w", dry_run=True).written == 0
 
 
