@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import pooch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -38,6 +41,7 @@ DTYPES: dict[Precision, torch.dtype] = {
 }
 
 COMPILED_SHAPES = 64
+COMPILED_FOLDER = "TORCHINDUCTOR_CACHE_DIR"  # torch's own variable
 
 R = TypeVar("R")
 
@@ -241,6 +245,7 @@ class VideoNetwork(OnDevice):
         self._most = MOST_ITEMS  # of a whole batch, unless memory has run out
         self._sizes = sizes or shared_sizes(runtime.tuning)
         if runtime.compile:
+            keep_compiled_code_private()
             self._run = torch.compile(network, dynamic=False)
 
     def __call__(self, videos: Tensor) -> Tensor:
@@ -306,6 +311,27 @@ class VideoNetwork(OnDevice):
         """(B, T, H, W, 3) uint8 -> (B, 3, T, H, W) normalised, channels last in memory."""
         values = videos.to(self.device).to(torch.float32).sub_(self._mean).div_(self._std)
         return values.to(DTYPES[self.precision]).permute(0, 4, 1, 2, 3)
+
+
+def keep_compiled_code_private() -> None:
+    """Let torch.compile write to the user's cache folder, unless a variable names another one.
+
+    What is there is run. The default is a folder in /tmp that any user could have made before.
+
+    Raises:
+        ExtractorError: the folder cannot be made.
+    """
+    if COMPILED_FOLDER in os.environ:
+        return
+    folder = Path(pooch.os_cache("vadpipe")) / "compiled"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExtractorError(
+            f"torch.compile has no place for its files ({error}): name a folder that only you may "
+            f"write to in {COMPILED_FOLDER}"
+        ) from error
+    os.environ[COMPILED_FOLDER] = str(folder)
 
 
 def _compile_more_shapes() -> None:

@@ -76,6 +76,7 @@ def open_client(engine: Engine | None = None, *, threads: int | None = None) -> 
     with (
         tempfile.TemporaryDirectory(prefix="vadpipe-", ignore_cleanup_errors=True) as scratch,
         dask.config.set(_settings(scratch)),
+        _safe_path(),
     ):
         if engine.processes():
             check_script()
@@ -100,6 +101,24 @@ def open_client(engine: Engine | None = None, *, threads: int | None = None) -> 
         finally:
             client.close()
             cluster.close()
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Let no Python that is started meanwhile import from the working directory.
+
+    A worker process begins with `python -c`, which looks there first, also for the modules of
+    Python itself: in /tmp, any user could have put one. It then takes the paths of this process.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("PYTHONSAFEPATH", None)
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _settings(scratch: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import threading
 from pathlib import Path
 from typing import ClassVar
@@ -16,9 +17,11 @@ from torch.nn import functional
 from vadpipe.extractors.base import Precision, PrecisionRequest, Runtime
 from vadpipe.extractors.device import inference
 from vadpipe.extractors.device.inference import (
+    COMPILED_FOLDER,
     COMPILED_SHAPES,
     VideoNetwork,
     fold_batch_norms,
+    keep_compiled_code_private,
     prepare,
     resolve_precision,
 )
@@ -310,6 +313,27 @@ def test_compiled_networks_see_one_shape_only(tmp_path: Path) -> None:
         expected = torch.cat([plain(videos[i : i + 4]) for i in range(0, count, 4)])
         torch.testing.assert_close(compiled(videos), expected, rtol=1e-5, atol=1e-3)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert any(Path(os.environ[COMPILED_FOLDER]).iterdir()), "torch obeys the variable"
+
+
+def test_compiled_code_lies_where_no_other_user_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default of torch is a folder in /tmp, and the files in it are run."""
+    monkeypatch.setattr(torch, "compile", lambda network, dynamic: network)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "vadpipe" / "compiled"
+    monkeypatch.setenv(COMPILED_FOLDER, "given")
+    mean_network(Mean(), tmp_path, compile=True)
+    assert os.environ[COMPILED_FOLDER] == "given" and not folder.exists()
+    monkeypatch.delenv(COMPILED_FOLDER)
+    mean_network(Mean(), tmp_path, compile=True)
+    assert os.environ[COMPILED_FOLDER] == str(folder) and folder.stat().st_mode & 0o777 == 0o700
+    folder.rmdir()
+    folder.write_text("")
+    monkeypatch.delenv(COMPILED_FOLDER)
+    with pytest.raises(ExtractorError, match=COMPILED_FOLDER):
+        keep_compiled_code_private()
 
 
 def clips(count: int) -> torch.Tensor:

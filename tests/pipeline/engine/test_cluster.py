@@ -116,7 +116,12 @@ def test_a_plain_scheduler_answers_anyone() -> None:
 
 
 @pytest.mark.parametrize("engine", [Engine(), Engine(workers=1)])
-def test_nobody_else_can_put_files_where_workers_import_from(engine: Engine) -> None:
+def test_nobody_else_can_put_files_where_workers_import_from(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a folder of all users, such as /tmp
+    for name in ("threading", "pickle", "socket"):  # the first that a worker imports
+        (tmp_path / f"{name}.py").write_text(f"open('ran', 'a').write('{name}')")
     with open_client(engine) as client:
         found = client.run(lambda dask_worker: dask_worker.local_directory).values()
         local = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.local_directory)
@@ -124,7 +129,8 @@ def test_nobody_else_can_put_files_where_workers_import_from(engine: Engine) -> 
             owned = [f for f in folder.parents if f.name.startswith("vadpipe-")]
             assert len(owned) == 1 and owned[0].stat().st_mode & 0o777 == 0o700
             assert owned[0].stat().st_uid == os.getuid()
-    assert not owned[0].exists()
+    assert not owned[0].exists() and not (tmp_path / "ran").exists()
+    assert "PYTHONSAFEPATH" not in os.environ
 
 
 def test_every_gpu_has_a_process_that_sees_no_other() -> None:
