@@ -32,11 +32,13 @@ from .base import (
     State,
     Supervision,
 )
+from .object_links import fill_between
 from .object_maps import ObjectMapConfig, Objects, read_objects, score_frames
 from .object_measures import Floats, Measures, MotionSource, joined, measure
 
 ANYWHERE = "-"  # stands for the scene where the manifest names none
 FOLDS = 10  # parts of the training footage that are left out in turn for the limits
+HELD_OUT = 20  # parts of it that are left out in turn to calibrate
 THREADS = 1  # of BLAS: with more of them, searches took more than ten times as long under load
 FRAME, LIMIT = "frame", "limit"  # parts of the names of stored arrays
 FEW = 5  # blocks of time of a single video
@@ -91,6 +93,10 @@ class AttributeDensityConfig(ObjectMapConfig):
     max_rows: int = Field(
         default=5000, ge=1, description="objects that vectors and mixtures are kept of"
     )
+    fill: bool = Field(
+        default=True,
+        description="boxes in the frames between rows too, where features have a stride",
+    )
 
     @field_validator("attributes")
     @classmethod
@@ -131,11 +137,11 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
     """Evidence of each attribute of each object, with a reason in words."""
 
     name: ClassVar[str] = "attribute_density"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     Config: ClassVar[type[Config]] = AttributeDensityConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
     regions: ClassVar[bool] = True
-    train_options: ClassVar[frozenset[str]] = frozenset({"holdout"})
+    train_options: ClassVar[frozenset[str]] = frozenset()  # every video is left out in turn
 
     def __init__(self, config: AttributeDensityConfig) -> None:
         super().__init__(config)
@@ -205,28 +211,97 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
             )
         objects = read_objects(bag)
         self._check_size(bag, objects, self._sizes[scene])
-        rows = np.arange(len(objects.frame_start))
         learned = self._scenes[scene]
         with threadpool_limits(THREADS):
-            measures = measure(bag, objects, self.config.attributes, self.config.motion, rows)
-            values = {
-                name: attribute.values(learned[name].state, measures)
-                for name, attribute in self._attributes().items()
-            }
-        evidence = {name: learned[name].limit.evidence(v) for name, v in values.items()}
-        table = np.stack(list(evidence.values()))  # (attributes, n)
-        total = table.sum(0) if self.config.combine == "sum" else table.max(0)
-        score, maps = score_frames(objects, total, self.config)
-        columns = {"score": score}
-        columns |= {name: objects.maxima(found) for name, found in evidence.items()}
+            measures = self._measures_of(bag, objects)
+            values = self._values(learned, measures)
+        table = _evidence(learned, values)
+        total = self._total(table)
         explained = self._explained(learned, measures, values, table)
-        return Scores(
-            objects.frame_start,
-            objects.frame_stop,
-            columns,
-            {"objects": maps},
-            _regions(objects, total, measures, explained),
-        )
+        regions = _regions(objects, total, measures, explained)
+        if self.config.fill:
+            regions = fill_between(regions, objects.frame_start, bag.n_frames)
+        return self._scored(objects, table, regions)
+
+    def held_out_scores(self, source: BagSource, *, seed: int) -> list[Scores]:
+        """Score each training video by a fit without it; of many videos, without its twentieth.
+
+        The only video of a scene is left out in fifths of its time. It has no rows if its other
+        fifths cannot be learned from.
+
+        Raises:
+            DetectorError: nothing can be left out, or as `fit`.
+        """
+        self._seed = seed
+        scored: dict[int, Scores] = {}
+        with threadpool_limits(THREADS):
+            parts, _ = self._measured(source, FitOptions())
+            for scene, measured in parts.items():
+                normal = joined(measured)
+                fold = _folds(normal.owner, normal.row, HELD_OUT)
+                ways = {}
+                for one in np.unique(fold).tolist():
+                    if _frames(rest := normal.take(fold != one)).max(initial=0) > 0:
+                        ways[one] = self._learned(scene, rest)
+                for number in (int(part.owner[0]) for part in measured if len(part)):
+                    of_it = normal.owner == number
+                    spans = normal.row[of_it], fold[of_it]
+                    if ways.keys() >= set(spans[1].tolist()):
+                        scored[number] = self._left_out(source[number], ways, *spans)
+        if not scored:
+            raise DetectorError(
+                "the training footage is too short to leave parts of it out: train on more footage"
+            )
+        return [scored.get(i) or self._without(source[i]) for i in range(len(source))]
+
+    def _without(self, bag: Bag) -> Scores:
+        """Scores of a video without objects; no rows for one that cannot be left out."""
+        objects = read_objects(bag)
+        if not len(objects):
+            return self._scored(objects, np.zeros((len(self.config.attributes), 0)), None)
+        none = np.zeros(0, np.int64)
+        return Scores(none, none, {name: np.zeros(0) for name in self.columns})
+
+    def _left_out(
+        self,
+        bag: Bag,
+        ways: Mapping[int, Mapping[Name, Learned]],
+        rows: NDArray[np.int64],
+        fold: NDArray[np.int64],
+    ) -> Scores:
+        """Score a video, the objects of each part of it by what was learned without that part."""
+        objects = read_objects(bag)
+        measures = self._measures_of(bag, objects)
+        nearest = np.minimum(np.searchsorted(rows, objects.row), len(rows) - 1)
+        table = np.zeros((len(self.config.attributes), len(objects)))
+        for one in np.unique(fold).tolist():
+            here = fold[nearest] == one
+            table[:, here] = _evidence(ways[one], self._values(ways[one], measures.take(here)))
+        return self._scored(objects, table, None)
+
+    def _measures_of(self, bag: Bag, objects: Objects) -> Measures:
+        """The measures of all objects of a video."""
+        rows = np.arange(len(objects.frame_start))
+        return measure(bag, objects, self.config.attributes, self.config.motion, rows)
+
+    def _values(self, learned: Mapping[Name, Learned], measures: Measures) -> dict[Name, Floats]:
+        """How unusual each object is, by each attribute."""
+        return {
+            name: attribute.values(learned[name].state, measures)
+            for name, attribute in self._attributes().items()
+        }
+
+    def _total(self, table: Floats) -> Floats:
+        """Score of each object, from the evidence of its attributes: (attributes, n) -> (n,)."""
+        return np.asarray(table.sum(0) if self.config.combine == "sum" else table.max(0))
+
+    def _scored(self, objects: Objects, table: Floats, regions: pa.Table | None) -> Scores:
+        """Scores of frames, from the evidence (attributes, n) of objects."""
+        score, maps = score_frames(objects, self._total(table), self.config)
+        columns = {"score": score}
+        for name, evidence in zip(self.config.attributes, table, strict=True):
+            columns[name] = objects.maxima(evidence)
+        return Scores(objects.frame_start, objects.frame_stop, columns, {"objects": maps}, regions)
 
     def state_dict(self) -> State:
         """Return what every attribute of every scene has learned, and the limits."""
@@ -300,15 +375,14 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
         return found, frames
 
     def _learned(self, scene: str, normal: Measures) -> dict[Name, Learned]:
-        frames = np.unique(np.stack([normal.owner, normal.row]), axis=1, return_inverse=True)[1]
-        frames = frames.reshape(-1)
+        frames = _frames(normal)
         if frames.max(initial=0) < 1:
             where = "" if scene == ANYWHERE else f" of scene {scene!r}"
             raise DetectorError(
                 f"the training videos{where} have objects in fewer than two frames: train on more "
                 "footage, or extract objects with another detector or a lower score"
             )
-        fold = _folds(normal.owner, frames)
+        fold = _folds(normal.owner, normal.row, FOLDS)
         found: dict[Name, Learned] = {}
         for name, attribute in self._attributes().items():
             state = attribute.fit(normal)
@@ -364,15 +438,23 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
         return found
 
 
-def _folds(
-    owner: NDArray[np.int64],
-    frames: NDArray[np.int64],
-) -> NDArray[np.int64]:
+def _frames(normal: Measures) -> NDArray[np.int64]:
+    """Number of the frame of each object, counted over all videos."""
+    places = np.stack([normal.owner, normal.row])
+    return np.asarray(np.unique(places, axis=1, return_inverse=True)[1].reshape(-1), np.int64)
+
+
+def _folds(owner: NDArray[np.int64], row: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Part of each object: videos are left out whole, a single video in blocks of time."""
     videos, group = np.unique(owner, return_inverse=True)
     if len(videos) == 1:
-        return np.asarray(frames * FEW // (int(frames.max()) + 1), np.int64)
-    return np.asarray(group.reshape(-1) * min(FOLDS, len(videos)) // len(videos), np.int64)
+        return np.asarray(row * FEW // (int(row.max()) + 1), np.int64)
+    return np.asarray(group.reshape(-1) * min(most, len(videos)) // len(videos), np.int64)
+
+
+def _evidence(learned: Mapping[Name, Learned], values: Mapping[Name, Floats]) -> Floats:
+    """Evidence of each attribute: (attributes, n)."""
+    return np.stack([learned[name].limit.evidence(found) for name, found in values.items()])
 
 
 def _regions(

@@ -11,14 +11,11 @@ from numpy.typing import NDArray
 
 from .base import Bag, DetectorError, Track
 from .cells import pictures
+from .object_links import stays
 from .object_maps import Objects, array_of
 
 MotionSource = Literal["objects", "flow", "velocity"]
 Floats = NDArray[np.float64]
-
-STAY_OVERLAP = 0.5  # an object stays while it overlaps its first box there by at least this
-LINK_OVERLAP = 0.2  # boxes of one object in rows that follow one another overlap by at least this
-STAY_GAP = 1.0  # seconds that it may be missed for
 
 # Vectors of attributes: role, and how to get it.
 VECTORS = {
@@ -217,57 +214,3 @@ def _fields(bag: Bag, track: Track, objects: Objects) -> Callable[[int], NDArray
         return np.asarray(track.rows(number, number + 1)[0], np.float32)
 
     return read
-
-
-def stays(objects: Objects, fps: float) -> Floats:
-    """Seconds for which each object has been where it is: (n,).
-
-    Boxes of the next row go on with the box that they overlap most, one to one; an object may be
-    missed for a second. It stays while its box overlaps the one that it had at first by half
-    (intersection over union); one that has left its first box starts again.
-    """
-    seconds = np.zeros(len(objects))
-    first, last = np.zeros((0, 4)), np.zeros((0, 4))  # boxes of what was seen lately
-    since, seen = np.zeros(0), np.zeros(0)  # times of these boxes
-    for row in np.unique(objects.row).tolist():
-        here = np.arange(*np.searchsorted(objects.row, [row, row + 1]))
-        now, boxes = objects.frame_start[row] / fps, objects.boxes[here]
-        recent = now - seen <= STAY_GAP + 1e-9
-        first, last, since, seen = first[recent], last[recent], since[recent], seen[recent]
-        before = _linked(boxes, last)  # number of what each box goes on with, or -1
-        begun, start = boxes.copy(), np.full(len(boxes), now)
-        known = np.flatnonzero(before >= 0)
-        own = _overlaps(boxes[known], first[before[known]])
-        known = known[np.diagonal(own) >= STAY_OVERLAP]
-        begun[known], start[known] = first[before[known]], since[before[known]]
-        seconds[here] = now - start
-        lost = np.ones(len(last), bool)  # what is remembered and not here
-        lost[before[before >= 0]] = False
-        first, last = np.concatenate([first[lost], begun]), np.concatenate([last[lost], boxes])
-        since = np.concatenate([since[lost], start])
-        seen = np.concatenate([seen[lost], np.full(len(boxes), now)])
-    return seconds
-
-
-def _linked(boxes: Floats, last: Floats) -> NDArray[np.int64]:
-    """The box of `last` that each box overlaps most, one to one, or -1: (n,)."""
-    found = np.full(len(boxes), -1, np.int64)
-    taken = np.zeros(len(last), bool)
-    overlap = _overlaps(boxes, last)
-    for at in np.argsort(-overlap, axis=None, kind="stable").tolist():
-        mine, other = divmod(at, overlap.shape[1])
-        if overlap[mine, other] < LINK_OVERLAP:
-            break
-        if found[mine] < 0 and not taken[other]:
-            found[mine], taken[other] = other, True
-    return found
-
-
-def _overlaps(a: Floats, b: Floats) -> Floats:
-    """Intersection over union of all pairs: (n, 4), (m, 4) -> (n, m)."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    both = np.prod(np.maximum(high - low, 0.0), axis=2)
-    areas = [np.prod(x[:, 2:] - x[:, :2], axis=1) for x in (a, b)]
-    whole = areas[0][:, None] + areas[1] - both
-    return np.asarray(both / np.maximum(whole, np.finfo(np.float64).tiny))

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from threadpoolctl import threadpool_info
 
 from tests.bags import Bags
+from tests.plaza_objects import FRAMES, plaza_clip
 from tests.walkers import ODD, ODD_FROM, walkers
 from vadpipe.detectors import attribute_density
 from vadpipe.detectors.attribute_density import AttributeDensity, AttributeDensityConfig
@@ -66,6 +67,75 @@ def test_each_attribute_matters(name: str, whole: AttributeDensity) -> None:
     assert (
         scores.columns[name][ODD_FROM + 5 :].mean() > scores.columns[name][:ODD_FROM].mean() + 0.5
     )
+
+
+# Events of the plaza, what each is odd in, and how the reason for it starts.
+PLAZA = {
+    "runner": ("speed", "speed "),
+    "cyclist": ("class", "bicycle 0."),
+    "cart": ("class", "truck 0."),
+    "ball": ("speed", "speed "),
+    "wrong_way": ("direction", "direction 1"),
+    "lawn": ("place", "place "),
+    "loiterer": ("stay", "stays for "),
+}
+WHOLE = ("speed", "direction", "place", "size", "class", "stay")
+FIRST = {n: n for n in WHOLE} | {"stay": "stays for", "class": "bicycle"}
+
+
+@pytest.fixture(scope="module")
+def plaza() -> dict[str, Any]:
+    """Events of the plaza with the reason of each, and evidence of attributes: (objects,) each.
+
+    "usual" is a clip without an event. As the evidence of an attribute does not depend on the
+    others, those without one are sums of the rest.
+    """
+    training = [plaza_clip(seed)[0] for seed in range(8)]
+    alone = {name: fitted(training, attributes=[name]) for name in WHOLE}
+    whole = fitted(training, attributes=WHOLE)
+    found: dict[str, Any] = {}
+    for number, event in enumerate([*PLAZA, None]):
+        bag, abnormal = plaza_clip(7 + number, event)
+        regions = whole.score(bag).regions
+        assert regions is not None
+        best = max(regions.to_pylist(), key=lambda row: row["score"])
+        evidence = {name: one.score(bag).regions for name, one in alone.items()}
+        found[event or "usual"] = {
+            **{"frame": regions["frame"].to_numpy(), "abnormal": abnormal, "best": best},
+            "evidence": {n: t["score"].to_numpy() for n, t in evidence.items() if t is not None},
+        }
+    return found
+
+
+def ranks(plaza: dict[str, Any], event: str, names: tuple[str, ...]) -> tuple[float, float]:
+    """Share of usual frames, and of usual and other abnormal frames, that rank below the event."""
+    frames: dict[str, np.ndarray] = {}
+    for name, clip in plaza.items():
+        highest = np.zeros(FRAMES)
+        total = sum(clip["evidence"][attribute] for attribute in names)
+        np.maximum.at(highest, clip["frame"], total)
+        frames[name] = highest if name == "usual" else highest[clip["abnormal"]]
+    own, others = frames.pop(event), np.concatenate(list(frames.values()))
+    below, among = (own[:, None] - one for one in (frames["usual"], others))
+    return tuple(float(((p > 0) + 0.5 * (p == 0)).mean()) for p in (below, among))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("event", PLAZA)
+def test_events_of_the_plaza_are_found_by_what_they_break(
+    event: str, plaza: dict[str, Any]
+) -> None:
+    """Each is found, says why, and ranks lower without any attribute that it names first."""
+    attribute, words = PLAZA[event]
+    best = plaza[event]["best"]
+    assert plaza[event]["abnormal"][best["frame"]]
+    reasons = best["explain"].split("; ")
+    assert any(reason.startswith(words) for reason in reasons), reasons
+    below, among = ranks(plaza, event, WHOLE)
+    assert below > 0.98
+    named = [name for name in WHOLE if reasons[0].startswith(FIRST[name])]
+    for lacking in {attribute, *named}:
+        rest = tuple(name for name in WHOLE if name != lacking)
+        assert ranks(plaza, event, rest)[1] < among, lacking
 
 
 @pytest.mark.parametrize("name", ["direction", "place", "size"])
@@ -207,6 +277,59 @@ def test_training_frames_are_thinned_and_a_single_video_will_do() -> None:
     log = detector.fit(Bags(TRAINING[:1]), device="cpu", seed=0)
     assert log.summary["frames"] == 20 and log.summary["objects"] == 100
     assert found(detector.score(walkers(99, ODD["place"]))) > 0.95
+
+
+def every_third(bag: Bag) -> Bag:
+    """The features of a video with a stride of 3."""
+    tracks = {}
+    for role, track in bag.tracks.items():
+        kept = track.frame_start % 3 == 0
+        tracks[role] = Track(track.rows()[kept], track.frame_start[kept], track.frame_stop[kept])
+    return replace(bag, tracks=tracks)
+
+
+def test_boxes_between_rows_are_filled_in() -> None:
+    thin, bag = [every_third(b) for b in TRAINING], every_third(walkers(99, ODD["speed"]))
+    for fill, frames in ((True, 60), (False, 20)):
+        regions = fitted(thin, attributes=["speed"], fill=fill).score(bag).regions
+        assert regions is not None
+        assert len(np.unique(regions["frame"].to_numpy())) == frames
+
+
+def test_held_out_scores_are_those_of_a_fit_without_the_video() -> None:
+    settings = {"attributes": ["speed", "place", "class"], "motion": "velocity"}
+    detector = AttributeDensity(AttributeDensityConfig(**settings))
+    held_out = detector.held_out_scores(Bags(TRAINING), seed=0)
+    for i, found_of_it in enumerate(held_out):
+        others = [b for j, b in enumerate(TRAINING) if j != i]
+        expected = fitted(others, **{**settings, "smooth": 4.0}).score(TRAINING[i])
+        assert found_of_it.columns.keys() == set(detector.columns)
+        for name, values in expected.columns.items():
+            assert np.array_equal(found_of_it.columns[name], values), name
+
+
+def test_a_single_video_is_left_out_in_fifths_and_empty_ones_score_nothing() -> None:
+    detector = AttributeDensity(AttributeDensityConfig(attributes=["place"], smooth=0.0))
+    bag = walkers(99, ODD["place"])  # odd in the last half: new to every fifth but the last ones
+    (alone,) = detector.held_out_scores(Bags([bag]), seed=0)
+    assert len(alone.columns["score"]) == 60
+    whole = AttributeDensity(detector.config)
+    whole.fit(Bags([bag]), device="cpu", seed=0)
+    assert alone.columns["place"].sum() > whole.score(bag).columns["place"].sum()
+    empty = replace(
+        bag,
+        tracks={
+            k: Track(t.rows(0, 0), t.frame_start[:0], t.frame_stop[:0])
+            if k.startswith("object/")
+            else t
+            for k, t in bag.tracks.items()
+        },
+    )
+    held_out = detector.held_out_scores(Bags([*TRAINING, empty]), seed=0)
+    assert [len(each.frame_start) for each in held_out] == [60] * 5
+    assert not held_out[4].columns["score"].any()
+    with pytest.raises(DetectorError, match="too short to leave parts of it out"):
+        detector.held_out_scores(Bags([empty]), seed=0)
 
 
 def test_searches_use_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What is measured of objects: motion in their boxes, and how long they stay."""
+"""What is measured of objects: motion in their boxes, and which rows are asked for."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from tests.walkers import walkers
 from vadpipe.detectors.base import Bag, DetectorError, Track
-from vadpipe.detectors.object_maps import Objects, read_objects
-from vadpipe.detectors.object_measures import Measures, measure, stays
+from vadpipe.detectors.object_maps import read_objects
+from vadpipe.detectors.object_measures import Measures, measure
 
 
 def with_flow(flow: np.ndarray, step: int = 1) -> Bag:
@@ -69,29 +69,3 @@ def test_some_rows_only() -> None:
     assert whole.stay is not None and part.stay is not None
     assert np.array_equal(part.stay, whole.stay[np.isin(whole.row, [3, 7])])
     assert part.speed is None
-
-
-def objects_of(boxes: dict[int, list[tuple[float, float, float, float]]]) -> Objects:
-    every = np.arange(40, dtype=np.int64)
-    row = np.array([t for t, found in boxes.items() for _ in found], np.int64)
-    corners = np.array([box for found in boxes.values() for box in found], np.float64)
-    return Objects(every, every + 1, (100, 100), row, corners.reshape(-1, 4))
-
-
-def test_who_stands_stays_and_who_walks_does_not() -> None:
-    still = (10.0, 10.0, 20.0, 30.0)
-    boxes = {t: [still, (2.0 * t, 10.0, 2.0 * t + 10, 30.0)] for t in range(20)}
-    seconds = stays(objects_of(boxes), 10.0).reshape(20, 2)
-    passing = slice(3, 8)  # the walker crosses the one who stands: they may be exchanged
-    assert seconds[-1, 0] == pytest.approx(1.9)
-    assert seconds[8:, 1].max() < 0.4 and seconds[:3, 1].max() < 0.4
-    assert seconds[passing].max() < 0.9
-
-
-def test_a_short_gap_is_no_end_and_a_long_one_is() -> None:
-    still = [(10.0, 10.0, 20.0, 30.0)]
-    short = stays(objects_of({t: still for t in range(40) if not 10 <= t < 19}), 10.0)
-    assert short[-1] == pytest.approx(3.9)
-    long = stays(objects_of({t: still for t in range(40) if not 10 <= t < 22}), 10.0)
-    assert long[-1] == pytest.approx(1.7)
-    assert len(stays(objects_of({}), 10.0)) == 0
