@@ -232,8 +232,8 @@ class Scores:
     """The scores of a video at the rate of its features; higher = more anomalous.
 
     Attributes:
-        frame_start: (n,) int64, the first frame of each row.
-        frame_stop: (n,) int64, one past the last frame of each row.
+        frame_start: (n,) int64, the first frame of each row; never decreases.
+        frame_stop: (n,) int64, one past the last frame of each row; never decreases.
         columns: name -> (n,) float64, finite; "score" is required: the raw score, comparable
             across videos.
         maps: name -> (n, rows, columns) float32 over the frame, optional.
@@ -241,7 +241,7 @@ class Scores:
             track_id, label, explain; optional.
 
     Raises:
-        DetectorError: "score" is missing, the lengths differ, or a column is not finite.
+        DetectorError: "score" is missing, the lengths differ, or a column is not finite numbers.
     """
 
     frame_start: NDArray[np.int64]
@@ -263,7 +263,11 @@ class Scores:
         if wrong:
             raise DetectorError(f"scores have {n} rows, but: {wrong}")
         for name, column in self.columns.items():
-            if not np.isfinite(column).all():
+            values = np.asarray(column)
+            if values.ndim != 1 or values.dtype.kind not in "biuf":
+                what = f"{values.shape} {values.dtype}"
+                raise DetectorError(f"score column {name!r} has to be (n,) numbers, not {what}")
+            if not np.isfinite(values).all():
                 raise DetectorError(f"score column {name!r} is not finite")
 
 

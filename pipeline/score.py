@@ -295,7 +295,7 @@ class _Scoring:
                     raise StoreError(f"{store.name} lacks it: {how_to_import(store)}")
             sources = [*stores, *self._imported]
             bag = StoreBags([record], {video_id: row}, sources, labels=False)[0]
-            scores = checked_scores(self._detector, self._detector.score(bag))
+            scores = checked_scores(self._detector, self._detector.score(bag), bag.n_frames)
             features = sources[0].read(row.content_id)
             flags = sorted({*row.flags, *features.flags})
             facts = {"n_frames": features.n_frames, "fps": features.fps, "flags": flags}

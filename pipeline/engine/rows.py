@@ -20,10 +20,15 @@ def checked_rows(
     """Rows of a batch as the specs of an extractor promise them, in storage precision.
 
     Raises:
-        ExtractorError: an axis or array is missing or unexpected, lengths differ, values are not
-            finite, a clip of an axis that is not ragged has no row or several, or rows are not in
-            the order of their clips.
+        ExtractorError: this is no mapping of rows, an axis or array is missing or unexpected,
+            shapes or lengths differ, values do not fit their type, a clip of an axis that is not
+            ragged has no row or several, or rows are not in the order of their clips.
     """
+    if not isinstance(found, Mapping) or not all(isinstance(r, Rows) for r in found.values()):
+        raise ExtractorError(
+            f"{extractor.name}: extract has to return a mapping of axis -> Rows; it returned "
+            f"{_kind_of(found)}"
+        )
     specs: dict[str, list[ArraySpec]] = {}
     for spec in extractor.arrays:
         specs.setdefault(spec.axis, []).append(spec)
@@ -37,11 +42,19 @@ def checked_rows(
     }
 
 
+def _kind_of(found: Any) -> str:
+    if not isinstance(found, Mapping):
+        return type(found).__name__
+    return ", ".join(f"{axis!r} -> {type(rows).__name__}" for axis, rows in found.items())
+
+
 def _checked_axis(what: str, specs: Sequence[ArraySpec], clips: Sequence[Clip], rows: Rows) -> Rows:
     promised = sorted(spec.name for spec in specs)
     if sorted(rows.arrays) != promised:
         raise ExtractorError(f"{what} has arrays {sorted(rows.arrays)}, promised are {promised}")
     n = len(rows)
+    for spec in specs:
+        _check_array(what, spec, rows.arrays[spec.name])
     lengths = {"frame_stop": len(rows.frame_stop), **{k: len(v) for k, v in rows.arrays.items()}}
     if rows.clip_start is not None:
         lengths["clip_start"] = len(rows.clip_start)
@@ -56,8 +69,14 @@ def _checked_axis(what: str, specs: Sequence[ArraySpec], clips: Sequence[Clip], 
         raise ExtractorError(f"{what}: clip_start must name a clip of the batch for every row")
     for name in ("frame_start", "frame_stop", "clip_start"):
         values = getattr(rows, name)
-        if values is not None and (np.diff(values) < 0).any():
+        if values is None:
+            continue
+        if np.ndim(values) != 1 or (n and np.asarray(values).dtype.kind not in "iu"):
+            raise ExtractorError(f"{what}: {name} has to be (n,) whole numbers")
+        if (np.diff(values) < 0).any():
             raise ExtractorError(f"{what}: {name} goes back: rows must be in order of time")
+    if n and (rows.frame_start[0] < 0 or (rows.frame_stop <= rows.frame_start).any()):
+        raise ExtractorError(f"{what}: a row has to begin at 0 or later, and to end after that")
     return replace(
         rows,
         frame_start=np.asarray(rows.frame_start, np.int64),
@@ -65,6 +84,26 @@ def _checked_axis(what: str, specs: Sequence[ArraySpec], clips: Sequence[Clip], 
         arrays={s.name: cast_checked(rows.arrays[s.name], s.dtype, s.name) for s in specs},
         clip_start=None if rows.clip_start is None else np.asarray(rows.clip_start, np.int64),
     )
+
+
+def _check_array(what: str, spec: ArraySpec, values: Any) -> None:
+    """Check that values are numbers of the promised shape, and whole ones where these are stored.
+
+    Raises:
+        ExtractorError: they are not.
+    """
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+        kind = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
+        raise ExtractorError(f"{what}: {spec.name!r} has to be an array of numbers, not {kind}")
+    if values.shape[1:] != spec.shape:
+        raise ExtractorError(
+            f"{what}: rows of {spec.name!r} are {values.shape[1:]}, promised are {spec.shape}"
+        )
+    whole = np.dtype(spec.dtype)
+    if whole.kind in "iu" and values.dtype != whole and values.size:
+        low, high = np.iinfo(whole).min, np.iinfo(whole).max
+        if not (values.min() >= low and values.max() <= high and (values % 1 == 0).all()):
+            raise ExtractorError(f"{what}: {spec.name!r} has values that {whole} cannot hold")
 
 
 def joined(pieces: Sequence[Rows], specs: Sequence[ArraySpec]) -> Rows:

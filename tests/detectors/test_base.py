@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import pytest
 from pydantic import Field
 
 from tests.bags import Bags
 from vadpipe.detectors import PLACES
-from vadpipe.detectors.base import ADDED_LATER, TRAIN_OPTIONS, Config, DetectorError
+from vadpipe.detectors.base import ADDED_LATER, TRAIN_OPTIONS, Config, DetectorError, Scores
 from vadpipe.pipeline.models import make_detector
 from vadpipe.pipeline.registry import DETECTORS
 
@@ -63,3 +64,10 @@ def test_detectors_without_randomness_say_so_and_refuse_what_they_would_ignore()
             assert not detector.draws(Bags([])) and detector.train_options <= {"holdout"}
             with pytest.raises(DetectorError, match="would ignore device and memory"):
                 detector.refuse_options(["memory", "device"])
+
+
+@pytest.mark.parametrize("column", [np.array(["a", "b"]), np.ones((2, 3)), [1.0, np.nan]])
+def test_a_score_column_is_one_finite_number_a_row(column: Any) -> None:
+    at = np.arange(2)
+    with pytest.raises(DetectorError, match=r"score column 'near' .*(numbers|not finite)"):
+        Scores(at, at + 1, {"score": np.zeros(2), "near": column})

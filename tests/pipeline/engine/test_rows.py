@@ -86,9 +86,21 @@ def changed(axis: str, **values: Any) -> dict[str, Rows]:
         (changed("object", frame_start=np.array([8, 0])), "frame_start goes back"),
         (changed("object", frame_stop=np.array([9, 1])), "frame_stop goes back"),
         (changed("snippet", arrays={"mean": np.full((2, 2), 1e9)}), "not finite in float16"),
+        (changed("snippet", arrays={"mean": np.zeros((2, 3))}), r"are \(3,\), promised are \(2,\)"),
+        (changed("snippet", arrays={"mean": [[0, 0], [0, 0]]}), "array of numbers, not list"),
+        (changed("snippet", arrays={"mean": np.full((2, 2), "a")}), "array of numbers, not <U1"),
+        (
+            changed("object", arrays={"box": np.ones((2, 4)), "kind": np.array([0.5, 1.0])}),
+            "'kind' has values that int64 cannot hold",
+        ),
+        (changed("object", frame_start=np.array([0.5, 8.5])), "frame_start has to be .* whole"),
+        (changed("object", frame_start=np.array([-1, 8])), "begin at 0 or later"),
+        (changed("object", frame_stop=np.array([0, 9])), "end after that"),
+        (None, "it returned NoneType"),
+        ({"snippet": np.zeros(2), "object": None}, "it returned 'snippet' -> ndarray"),
         ({**found(0, 8, counts=(1, 1)), "snippet": found(0, counts=(1,))["snippet"]}, "not ragged"),
     ],
 )
-def test_what_breaks_the_promise_is_named(rows: dict[str, Rows], match: str) -> None:
+def test_what_breaks_the_promise_is_named(rows: Any, match: str) -> None:
     with pytest.raises(ExtractorError, match=match):
         checked_rows(BOTH, clips(0, 8), rows)

@@ -60,3 +60,31 @@ def test_held_out_scores_are_checked_for_columns_only() -> None:
     assert list(checked_columns(declares(), bare).columns) == ["near", "score"]
     with pytest.raises(OutputError, match="it declares: score"):
         checked_columns(declares(columns=("score",)), bare)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frame_start": np.array([16, 0])}, "not in order of time"),
+        ({"frame_stop": np.array([0, 32])}, "not in order of time"),
+        ({"frame_start": np.array([-1, 16])}, "not in order of time"),
+        ({"frame_start": np.array([0.0, 16.0])}, "not in order of time"),
+        ({"regions": {"frame": [1]}}, "regions as dict; they have to be a pa.Table"),
+    ],
+)
+def test_rows_and_regions_of_another_kind_are_errors(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(OutputError, match=message):
+        checked_scores(declares(), replace(ONE, **changes))
+
+
+def test_something_else_than_scores_is_an_error() -> None:
+    with pytest.raises(OutputError, match="has to return Scores; it returned ndarray"):
+        checked_scores(declares(), np.zeros(2))  # type: ignore[arg-type]
+
+
+def test_a_region_after_the_end_of_its_video_is_an_error() -> None:
+    box = {"frame": [40], "x0": [0.0], "y0": [0.0], "x1": [1.0], "y1": [1.0], "score": [1.0]}
+    scores = replace(ONE, regions=pa.table(box))
+    assert checked_scores(declares(), scores, n_frames=41).regions is not None
+    with pytest.raises(OutputError, match="region of frame 40; the video has 40 frames"):
+        checked_scores(declares(), scores, n_frames=40)
