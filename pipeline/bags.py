@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data_manifests.choices import choices, likely
 from ..data_manifests.record import VideoRecord
-from ..detectors.base import ArrayLike, Bag, DetectorError, Track
+from ..detectors.base import ArrayLike, Bag, Detector, DetectorError, Track
 from ..extractors.footage.video import ProbeRow
 from .store.errors import StoreError
 from .store.feature_sets import list_stores
@@ -54,7 +56,8 @@ class StoreBags:
         rows:
             video_id -> probe row.
         stores:
-            The feature sets; every array with a role becomes a track.
+            Role that a detector needs -> its feature set. Every array with a role becomes a track;
+            where several sets have a role, it is that of the set which was chosen for this role.
         labels:
             False hides the labels, for detectors that may not see them.
         twins:
@@ -66,16 +69,20 @@ class StoreBags:
         self,
         records: Sequence[VideoRecord],
         rows: Mapping[str, ProbeRow],
-        stores: Sequence[FeatureStore],
+        stores: Mapping[str, FeatureStore],
         *,
         labels: bool,
         twins: Mapping[str, tuple[str, FeatureStore]] | None = None,
     ) -> None:
         self._records = list(records)
         self._rows = rows
-        self._stores = list(stores)
+        self._stores = dict(stores)
         self._labels = labels
         self._twins = dict(twins or {})
+        self._arrays = arrays_of(stores)
+        for name, (role, store) in self._twins.items():
+            specs = {spec["role"]: spec for spec in store.array_specs()}
+            self._arrays[name] = StoredArray(store, specs[role])
 
     def __len__(self) -> int:
         return len(self._records)
@@ -92,40 +99,19 @@ class StoreBags:
         """
         record = self._records[i]
         row = self._rows[record.video_id]
-        tracks: dict[str, Track] = {}
         n_frames, fps = row.n_frames, row.fps
-        for store in self._stores:
-            features = store.read(row.content_id)
-            n_frames, fps = features.n_frames, features.fps
-            tracks |= self._tracks(record, store, features)
-        for name, (role, store) in self._twins.items():
-            tracks[name] = self._tracks(record, store, store.read(row.content_id))[role]
+        read: dict[str, VideoFeatures] = {}
+        for store in (array.store for array in self._arrays.values()):
+            if store.key not in read:
+                read[store.key] = store.read(row.content_id)
+        for store in self._stores.values():
+            n_frames, fps = read[store.key].n_frames, read[store.key].fps
+        tracks = {
+            name: _track(record, read[array.store.key], array.spec)
+            for name, array in self._arrays.items()
+        }
         label = record.label if self._labels else None
         return Bag(record.video_id, label, n_frames, fps, tracks, record.scene)
-
-    def _tracks(
-        self, record: VideoRecord, store: FeatureStore, features: VideoFeatures
-    ) -> dict[str, Track]:
-        """The arrays with a role, cut to the part of the video that the record names."""
-        part = record.frame_range(features.n_frames)
-        inside = {axis: times.inside(part) for axis, times in features.times.items()}
-        tracks: dict[str, Track] = {}
-        for spec in store.array_specs():
-            axis = spec["dims"][0]
-            first, stop = inside[axis]
-            if first == stop and not spec.get("ragged", False):
-                raise DetectorError(
-                    f"{record.video_id}: no whole clip lies in its part {record.part} of "
-                    f"{features.n_frames} frames"
-                )
-            if spec["role"] is not None:
-                tracks[spec["role"]] = Track(
-                    RowSlice(features.arrays[spec["name"]], first, stop),
-                    features.times[axis].frame_start[first:stop],
-                    features.times[axis].frame_stop[first:stop],
-                    None if spec["grid"] is None else (spec["grid"][0], spec["grid"][1]),
-                )
-        return tracks
 
     def subset(self, indices: Sequence[int]) -> StoreBags:
         """The bags of these indices only."""
@@ -139,17 +125,77 @@ class StoreBags:
             StoreError: features of some videos are not there or not whole.
             DetectorError: no feature set has this role, or a record's part has no row.
         """
-        specs = [(store, spec) for store in self._stores for spec in store.array_specs()]
-        wanted = role
-        if role in self._twins:
-            wanted, twin = self._twins[role]
-            specs = [(twin, spec) for spec in twin.array_specs()]
-        for store, spec in reversed(specs):  # as in a bag, the last of one role counts
-            if spec["role"] == wanted:
-                contents = [self._rows[record.video_id].content_id for record in self._records]
-                return StoreRows(store, spec, self._records, contents, labels=self._labels)
-        roles = sorted({str(spec["role"]) for _, spec in specs if spec["role"] is not None})
-        raise DetectorError(f"no {role!r} features; there are: {', '.join(roles) or 'none'}")
+        if role not in self._arrays:
+            known = choices(sorted(self._arrays), role)
+            raise DetectorError(f"no {role!r} features; there are: {known}")
+        array = self._arrays[role]
+        contents = [self._rows[record.video_id].content_id for record in self._records]
+        spec = {**array.spec, "role": role}
+        return StoreRows(array.store, spec, self._records, contents, labels=self._labels)
+
+
+def _track(record: VideoRecord, features: VideoFeatures, spec: Mapping[str, Any]) -> Track:
+    """An array, cut to the part of the video that the record names."""
+    times = features.times[spec["dims"][0]]
+    first, stop = times.inside(record.frame_range(features.n_frames))
+    if first == stop and not spec.get("ragged", False):
+        raise DetectorError(
+            f"{record.video_id}: no whole clip lies in its part {record.part} of "
+            f"{features.n_frames} frames"
+        )
+    return Track(
+        RowSlice(features.arrays[spec["name"]], first, stop),
+        times.frame_start[first:stop],
+        times.frame_stop[first:stop],
+        None if spec["grid"] is None else (spec["grid"][0], spec["grid"][1]),
+    )
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array of a feature set, with its description in the recipe."""
+
+    store: FeatureStore
+    spec: Mapping[str, Any]
+
+
+def arrays_of(stores: Mapping[str, FeatureStore]) -> dict[str, StoredArray]:
+    """Role -> its array in the feature sets that were chosen.
+
+    A role that was asked for is that of the set which was chosen for it: for "patch/2x3" rather
+    than for "patch". Of all other roles the first set counts, in the order of the names of what was
+    asked for: it is the same in training and in scoring.
+    """
+    found: dict[str, StoredArray] = {}
+    extras: dict[str, StoredArray] = {}
+    for need, store in sorted(stores.items()):
+        for spec in store.array_specs():
+            role = spec["role"]
+            if role is not None and has_role([role], need):
+                found[role] = StoredArray(store, spec)
+            elif role is not None and not any(has_role([role], other) for other in stores):
+                extras.setdefault(role, StoredArray(store, spec))
+    return found | extras
+
+
+def check_chosen(detectors: Iterable[Detector[Any]], named: Iterable[str]) -> None:
+    """Refuse a choice of features for roles that no detector asks for.
+
+    Args:
+        detectors:
+            One, or the cells of a grid.
+        named:
+            Roles and names of twins that were chosen for.
+
+    Raises:
+        StoreError: it would be ignored.
+    """
+    known = dict.fromkeys(role for each in detectors for role in (*each.needs, *each.twins))
+    if unknown := [role for role in named if role not in known]:
+        raise StoreError(
+            f"features of {', '.join(map(repr, unknown))} are not asked for; roles that can be "
+            f"chosen: {choices(known, *unknown)}"
+        )
 
 
 def find_stores(
@@ -216,6 +262,7 @@ def find_twins(
     stores = list_stores(cache)
     for name, role in twins.items():
         candidates = _candidates(stores, role, rows, (named or {}).get(name))
+        candidates = [s for s in candidates if role in {a["role"] for a in s.array_specs()}]
         if name not in (named or {}):
             candidates = [s for s in candidates if is_perturbed(s.recipe)]
         found[name] = _only(candidates, name, f"{role!r} features of perturbed footage", cache)
@@ -225,10 +272,20 @@ def find_twins(
 def _candidates(
     stores: Sequence[FeatureStore], role: str, rows: Mapping[str, ProbeRow], wanted: str | None
 ) -> list[FeatureStore]:
-    """The feature sets with a role: those that are named so, or else whole ones if there are."""
+    """The feature sets with a role: those that are named so, or else whole ones if there are.
+
+    Raises:
+        StoreError: there are some, but none of that name.
+    """
     found = [s for s in stores if has_role((spec["role"] for spec in s.array_specs()), role)]
     if wanted is not None:
-        return [s for s in found if s.name.startswith(wanted) or import_name(s) == wanted]
+        left = [s for s in found if is_called(s, wanted)]
+        if found and not left:
+            listed = ", ".join(s.name for s in found)
+            near = likely([s.name.rpartition("-")[0] for s in found], wanted)
+            have = f"has {role!r} features; these have: {listed}{near}"
+            raise StoreError(f"no feature set of the name {wanted!r} {have}")
+        return left
     # prefer sets that are whole to those of a run that never finished
     contents = {row.content_id for row in rows.values()}
     whole = [s for s in found if current_videos(s, rows.values()) == contents]
@@ -267,6 +324,11 @@ def missing_videos(
 def has_role(roles: Iterable[str | None], role: str) -> bool:
     """Whether arrays with these roles have a role, or a variant of it ("patch/2x3")."""
     return any(own == role or str(own).startswith(f"{role}/") for own in roles)
+
+
+def is_called(store: FeatureStore, name: str) -> bool:
+    """Whether a name chooses a feature set: its beginning, or what it was imported under."""
+    return store.name.startswith(name) or import_name(store) == name
 
 
 def import_name(store: FeatureStore) -> str | None:

@@ -42,6 +42,7 @@ from .store.failures import Failure, describe_failure
 from .store.feature_store import FeatureStore
 from .store.holdings import whole_videos
 from .store.imported import checksums_of, how_to_import, imported_stores
+from .store.keys import key_of
 from .store.probe_table import Probed
 
 
@@ -243,6 +244,7 @@ class _Scoring:
         self._imported = imported
         contents = {row.content_id for row in rows.values()}
         self._whole = {store.key: whole_videos(store, contents) for store in imported}
+        self._needs = {role: key_of(recipe) for role, recipe in card["features"].items()}
         self._covered = covered_by_grids(card["features"].values())
         self._folder = folder
         self._keep_maps = keep_maps
@@ -294,7 +296,9 @@ class _Scoring:
                 if row.content_id not in self._whole[store.key]:
                     raise StoreError(f"{store.name} lacks it: {how_to_import(store)}")
             sources = [*stores, *self._imported]
-            bag = StoreBags([record], {video_id: row}, sources, labels=False)[0]
+            by_key = {store.key: store for store in sources}
+            chosen = {role: by_key[key] for role, key in self._needs.items()}
+            bag = StoreBags([record], {video_id: row}, chosen, labels=False)[0]
             scores = checked_scores(self._detector, self._detector.score(bag), bag.n_frames)
             features = sources[0].read(row.content_id)
             flags = sorted({*row.flags, *features.flags})

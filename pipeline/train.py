@@ -26,7 +26,7 @@ from ..detectors.base import (
 )
 from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.slots import WeightsChoice, recorded
-from .bags import StoreBags, find_stores, find_twins, missing_videos
+from .bags import StoreBags, check_chosen, find_stores, find_twins, missing_videos
 from .engine.progress import progress_bars
 from .engine.weights import find_weights
 from .models import ModelFolder, make_detector
@@ -146,8 +146,8 @@ def train_detector(
         **imported_contents(imported),
         **_provenance(detector),
     }
-    source = _bags_of(detector, records, rows, stores, twins)
-    random = detector.draws(source)
+    bags = _bags_of(detector, records, rows, stores, twins)
+    random = detector.draws(bags.fit)
     own = ModelFolder.of_recipe(cache, recipe)
     folder = own if force else _finished(cache, recipe, imported, random) or own
     files = _files_of(rows[r.video_id] for r in records)
@@ -161,7 +161,7 @@ def train_detector(
     folder.unfinished.mkdir(parents=True, exist_ok=True)
     with _watched(FitOptions(folder=folder.unfinished, memory=memory), tensorboard) as options:
         log, calibration, held_out = _fit_and_calibrate(
-            detector, source, unseen, rows, device=device, seed=seed, options=options
+            detector, bags, unseen, rows, device=device, seed=seed, options=options
         )
     copies = {"copies": unseen.copies} if unseen.copies else {}
     facts = {"dataset": manifest.dataset, "videos": len(records), "files": files, **copies}
@@ -303,6 +303,7 @@ def _features_of(
             "run vadpipe probe, then mend them or take them out of the manifest"
         )
     rows = {r.video_id: probed.rows[r.video_id] for r in records}
+    check_chosen([detector], named or {})
     stores = find_stores(cache, detector.needs, rows, named)
     twins = find_twins(cache, detector.twins, rows, named)
     for role, videos in missing_videos(every := {**stores, **twins}, rows).items():
@@ -313,17 +314,32 @@ def _features_of(
     return rows, stores, twins
 
 
+@dataclass(frozen=True)
+class _TrainingBags:
+    """The same videos twice.
+
+    Attributes:
+        fit: with everything that a fit reads.
+        scored: as `score` gets them, without twins.
+    """
+
+    fit: BagSource
+    scored: BagSource
+
+
 def _bags_of(
     detector: Detector[Any],
     records: Sequence[VideoRecord],
     rows: Mapping[str, ProbeRow],
     stores: Mapping[str, FeatureStore],
     twins: Mapping[str, FeatureStore],
-) -> StoreBags:
+) -> _TrainingBags:
     labels = detector.supervision is Supervision.WEAK
-    unique = {store.key: store for store in stores.values()}
     named = {name: (detector.twins[name], store) for name, store in twins.items()}
-    return StoreBags(records, rows, list(unique.values()), labels=labels, twins=named)
+    return _TrainingBags(
+        StoreBags(records, rows, stores, labels=labels, twins=named),
+        StoreBags(records, rows, stores, labels=labels),
+    )
 
 
 def _contents_of(
@@ -382,7 +398,7 @@ def training_records(manifest: Manifest, supervision: Supervision) -> list[Video
 
 def _fit_and_calibrate(
     detector: Detector[Any],
-    source: BagSource,
+    bags: _TrainingBags,
     unseen: Unseen,
     rows: Mapping[str, ProbeRow],
     *,
@@ -391,6 +407,7 @@ def _fit_and_calibrate(
     options: FitOptions,
 ) -> tuple[FitLog, Calibration, HeldOut]:
     """Fit, and score normal videos that were held back: quantiles of these rows, and the rows."""
+    source = bags.fit
     fps = {video_id: row.fps for video_id, row in rows.items()}
     apart = source.subset(unseen.apart) if len(unseen.apart) < len(source) else source
     scored = detector.held_out_scores(apart, seed=seed)
@@ -413,7 +430,7 @@ def _fit_and_calibrate(
     log = detector.fit(source.subset(kept), device=device, seed=seed, options=options)
     method, warnings = unseen.held_back()
     chosen = unseen.drawn or unseen.normal
-    scored = [detector.score(bag) for bag in source.subset(chosen)]
+    scored = [detector.score(bag) for bag in bags.scored.subset(chosen)]
     videos = [unseen.records[i].video_id for i in chosen]
     return log, *_calibrate(detector, videos, scored, method, warnings, fps)
 

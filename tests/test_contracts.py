@@ -245,7 +245,8 @@ def test_detectors_fit_save_load_and_repeat(name: str, scene: Manifest, tmp_path
     assert (other_seed.folder != first.folder) == other_seed.draws, (
         "one model for all seeds, or not"
     )
-    bags = StoreBags(records, probed.rows, [store], labels=False)
+    stores = dict.fromkeys(detector.needs, store)
+    bags = StoreBags(records, probed.rows, stores, labels=False)
     loaded, card = ModelFolder(first.folder).load()
     before = [loaded.score(bag) for bag in bags]
     again = fit(seed=3, force=True)

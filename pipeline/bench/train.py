@@ -224,7 +224,7 @@ def _score_rate(
     record = VideoRecord(video_id="long", path=None, split="test")
     detector.to(device)
     begin = time.perf_counter()
-    bags = StoreBags([record], {"long": row}, [store], labels=False)
+    bags = StoreBags([record], {"long": row}, dict.fromkeys(detector.needs, store), labels=False)
     detector.score(bags[0])
     return float(size.minutes / 60 / (time.perf_counter() - begin))
 

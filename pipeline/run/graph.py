@@ -18,7 +18,7 @@ from ...data_manifests.table import read_manifest, write_manifest
 from ...data_manifests.tracks import read_tracks
 from ...detectors.base import Detector
 from ...extractors.weights.slots import recorded
-from ..bags import find_stores, find_twins, has_role
+from ..bags import check_chosen, find_stores, find_twins, has_role, is_called
 from ..engine.extractor_spec import ExtractorSpec, resolve_extractor
 from ..engine.weights import find_weights
 from ..models import make_detector
@@ -26,7 +26,7 @@ from ..probe import probe_files
 from ..registry import DETECTORS
 from ..scores.folder import SCORE_VERSION
 from ..store.errors import StoreError
-from ..store.feature_sets import store_like
+from ..store.feature_sets import list_stores, store_like
 from ..store.feature_store import FeatureStore
 from ..store.imported import imported_checksums, imported_contents
 from ..store.keys import canonical_json, key_of
@@ -214,9 +214,8 @@ def plan(resolved: Resolved) -> list[Node]:
             planner.add_extract(name, source)
     config = resolved.config
     trainings = {s.label: list(trainings_of(s, config.seed)) for s in config.train}
-    for cells in trainings.values():
-        for cell in cells:
-            planner.add_training(cell)
+    for train in config.train:
+        planner.add_trainings(train, trainings[train.label])
     for section in resolved.config.fuse:
         planner.add_fusion(section, trainings)
     planner.add_pages()
@@ -277,11 +276,36 @@ class _Planner:
         needs = [f"extract-{source}"] if source in self._resolved.specs else []
         self._add("extract", name, needs, {"features": store.key}, store.root)
 
-    def add_training(self, cell: Training) -> None:
-        """A training, its scores and their metrics."""
-        self._section = cell.section.label
+    def add_trainings(self, section: TrainSection, cells: Sequence[Training]) -> None:
+        """The trainings of a section, with their scores and metrics."""
+        self._section = section.label
+        detectors = [make_detector(section.detector, cell.settings) for cell in cells]
+        try:
+            check_chosen(detectors, section.features)
+        except StoreError as error:
+            raise ConfigError(f"train {section.label}: {error}") from None
+        roles = {name: role for each in detectors for name, role in _asked(each).items()}
+        for name, chosen in section.features.items():
+            self._check_features(f"train {section.label}: {name} =", roles[name], chosen)
+        for cell, detector in zip(cells, detectors, strict=True):
+            self._add_training(cell, detector)
+
+    def _check_features(self, what: str, role: str, name: str) -> None:
+        """Refuse a feature set that is not there, before anything runs."""
+        specs = self._resolved.specs
+        if name in specs:
+            if not _has_role(specs[name], role):
+                able = [each for each, spec in specs.items() if _has_role(spec, role)]
+                have = f"has no {role!r} features; these have: {choices(able, name)}"
+                raise ConfigError(f"{what} {name!r}: that section {have}")
+        elif not any(is_called(s, name) for s in list_stores(self._resolved.config.cache_root)):
+            raise ConfigError(
+                f"{what} {name!r}: there is no such section, nor such a feature set in the cache; "
+                f"sections: {choices(specs, name)}"
+            )
+
+    def _add_training(self, cell: Training, detector: Detector[Any]) -> None:
         resolved, config = self._resolved, self._resolved.config
-        detector = make_detector(cell.section.detector, cell.settings)
         detector.refuse_options(["holdout"] if cell.section.holdout is not None else [])
         features = self._features_of(cell.section, detector)
         needs = [f"extract-{name}" for name in features.values() if name in resolved.specs]
@@ -347,9 +371,10 @@ class _Planner:
     def _features_of(self, section: TrainSection, detector: Detector[Any]) -> dict[str, str]:
         """Role or twin -> the run's own feature set by its section, or one of the cache by name."""
         specs = self._resolved.specs
-        chosen = dict(section.features)
+        asked = _asked(detector)
+        chosen = {name: each for name, each in section.features.items() if name in asked}
         perturbed = {name for name, spec in specs.items() if is_perturbed(spec.recipe())}
-        for name, role in {**{role: role for role in detector.needs}, **detector.twins}.items():
+        for name, role in asked.items():
             every = [each for each, spec in specs.items() if _has_role(spec, role)]
             if name in detector.twins:
                 own = [each for each in every if each in perturbed]
@@ -446,6 +471,11 @@ def _matches(wanted: str, scored: Sequence[str]) -> list[str]:
     if not found:
         raise ConfigError(f"report: there is no {wanted!r}; there are: {choices(scored, wanted)}")
     return [wanted] if wanted in found else found
+
+
+def _asked(detector: Detector[Any]) -> dict[str, str]:
+    """Role -> itself, and name of a twin -> its role."""
+    return {**{role: role for role in detector.needs}, **detector.twins}
 
 
 def _has_role(spec: ExtractorSpec, role: str) -> bool:

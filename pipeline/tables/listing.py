@@ -273,7 +273,8 @@ def model(folder: ModelFolder) -> Facts:
             "seed": card["seed"],
             "features": {
                 role: folder_name(recipe["extractor"], recipe)
-                for role, recipe in card["features"].items()
+                for part in ("features", "twins")
+                for role, recipe in card.get(part, {}).items()
             },
             "threshold": {"quantile": QUANTILE, "value": threshold.value},
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from vadpipe.detectors.windows import WindowSource
 from vadpipe.extractors.base import ArraySpec, Rows
 from vadpipe.extractors.clips import plan_spans
 from vadpipe.extractors.footage.video import ProbeRow
-from vadpipe.pipeline.bags import StoreBags, find_stores, find_twins
+from vadpipe.pipeline.bags import StoreBags, arrays_of, check_chosen, find_stores, find_twins
 from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.feature_store import FeatureStore
 from vadpipe.pipeline.store.shard import VideoFacts
@@ -42,7 +43,7 @@ def bags(tmp_path: Path) -> StoreBags:
         VideoRecord(video_id="b", path=None, split="train", label=1),
         VideoRecord(video_id="half", path=None, split="train", label=1, part=(0.5, 1.0)),
     ]
-    return StoreBags(records, rows, [store], labels=True)
+    return StoreBags(records, rows, {"pixels": store}, labels=True)
 
 
 @pytest.mark.parametrize("indices", [[0, 1, 2], [2, 1]])
@@ -105,9 +106,46 @@ def test_twins_are_found_by_what_made_them_and_have_names_of_their_own(tmp_path:
         find_twins(tmp_path, twins, rows)
     record = VideoRecord(video_id="a", path=None, split="train")
     named = {"odd": ("pixels", derived)}
-    bags = StoreBags([record], rows, [plain], labels=False, twins=named).subset([0])
+    bags = StoreBags([record], rows, {"pixels": plain}, labels=False, twins=named).subset([0])
     assert bags[0].tracks["pixels"].rows().max() == 0
     assert bags[0].tracks["odd"].rows().max() == 2
     out = np.zeros((3, 1), np.uint8)
     bags.video_rows("odd").read_into(out, 0, 0)
     assert out.max() == 2
+
+
+def other(cache: Path, name: str, **roles: str) -> FeatureStore:
+    """A feature set with an array of each role; nothing is on disk."""
+    at = ("snippet", "value")
+    specs = [ArraySpec(n, "float32", at, (1,), role=role) for n, role in roles.items()]
+    store = FeatureStore(cache, {"extractor": name, "arrays": [s.to_json() for s in specs]})
+    store.create()
+    return store
+
+
+def test_a_role_is_of_the_set_that_was_chosen_for_it(tmp_path: Path) -> None:
+    """The other set has it too, as something that was not asked for."""
+    one = other(tmp_path, "one", a="snippet", b="patch/2x3", c="clock")
+    two = other(tmp_path, "two", d="object", e="snippet", f="patch/2x3", g="clock")
+    stores = {"snippet": one, "object": two, "patch": one, "patch/2x3": two}
+    for order in (stores, dict(reversed(stores.items()))):
+        found = {r: (a.store, a.spec["name"]) for r, a in arrays_of(order).items()}
+        assert found == {
+            "snippet": (one, "a"),
+            "object": (two, "d"),
+            "patch/2x3": (two, "f"),
+            "clock": (two, "g"),
+        }
+
+
+def test_names_that_choose_nothing_are_refused(tmp_path: Path) -> None:
+    one = other(tmp_path, "one", a="snippet")
+    asks: Any = SimpleNamespace(needs=("snippet",), twins={"odd": "snippet"})
+    check_chosen([asks], ["snippet", "odd"])
+    with pytest.raises(StoreError, match=r"'snipet' are not asked .* did you mean 'snippet'\?"):
+        check_chosen([asks], ["snipet"])
+    assert find_stores(tmp_path, ["snippet"], {}, {"snippet": "on"})["snippet"].key == one.key
+    with pytest.raises(StoreError, match=f"name 'onne' .*these have: {one.name}; did you mean"):
+        find_stores(tmp_path, ["snippet"], {}, {"snippet": "onne"})
+    with pytest.raises(StoreError, match="run vadpipe extract first"):
+        find_stores(tmp_path, ["object"], {}, {"object": "one"})

@@ -190,9 +190,8 @@ def test_patches(take: Any, folder: Path, tmp_path: Path, tag: str, grid: tuple[
     for video_id, values in (("a", x), ("b", y.transpose(1, 0, 2))):
         array = read(done.stores[0], manifest, video_id, tmp_path).arrays[spec["name"]]
         assert np.array_equal(array[:], values)
-    bag = StoreBags(
-        manifest.records, probe_files(manifest, tmp_path).rows, done.stores, labels=False
-    )[0]
+    rows, stores = probe_files(manifest, tmp_path).rows, dict(zip("ab", done.stores, strict=True))
+    bag = StoreBags(manifest.records, rows, stores, labels=False)[0]
     assert bag.tracks[f"patch/{grid[0]}x{grid[1]}"].grid == grid
 
 

@@ -115,6 +115,15 @@ def test_another_video_moves_only_what_looks_at_it(root: Path) -> None:
         ({"fuse": [{"name": "f", "scores": {"knn": 1}}]}, "there is no 'knn'"),
         ({"report": {"scores": ["nothing"]}}, "there is no 'nothing'"),
         ({"train": [{"detector": "knn"}]}, "several feature sets have 'snippet'"),
+        ({"train": [{"detector": "knn", "features": {"snipet": "wide"}}]}, "mean 'snippet'"),
+        ({"train": [{"detector": "knn", "features": {"snippet": "wid"}}]}, "mean 'wide'"),
+        (
+            {
+                "extract": [{"extractor": "frames"}, {"name": "wide", "extractor": "null"}],
+                "train": [{"detector": "knn", "features": {"snippet": "frames"}}],
+            },
+            "that section has no 'snippet' features; these have: wide",
+        ),
         (
             {
                 "train": [
@@ -202,3 +211,12 @@ def test_a_twin_is_the_feature_set_of_perturbed_footage(
     again = [{**extract[0], "set": {"perturb": {"kind": "noise", "seed": 2}}}, extract[1]]
     moved = {n for n, node in nodes(root, extract=again, **changes).items() if node != found[n]}
     assert "extract-noisy" in moved and "train-knn" in moved and "extract-plain" not in moved
+
+
+def test_features_of_a_grid_are_those_that_some_cell_asks_for(root: Path) -> None:
+    patches = {"extractor": "patch_cubes:small", "weights": "random:0"}
+    features = {"snippet": "null", "patch": "patch_cubes"}
+    train = [{"detector": "knn", "grid": {"role": ["snippet", "patch"]}, "features": features}]
+    found = nodes(root, extract=[{"extractor": "null"}, patches], train=train, fuse=[])
+    assert dict(found["train-knn-role=snippet"].features) == {"snippet": "null"}
+    assert found["train-knn-role=patch"].needs == ("extract-patch_cubes",)
