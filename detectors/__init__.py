@@ -8,6 +8,7 @@ PLACES = {
     "flow_peak": "flow_peak:FlowPeak",
     "attribute_density": "attribute_density:AttributeDensity",
     "speed_peak": "speed_peak:SpeedPeak",
+    "ssmtl": "ssmtl:SSMTL",
     "mil_ranking": "mil_ranking:MILRanking",
     "rtfm": "rtfm:RTFM",
     "ssrl": "ssrl:SSRL",

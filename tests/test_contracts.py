@@ -41,7 +41,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "frames": {"size": [16, 24]},
     "flow": {"size": [16, 24]},
     "objects": {
-        **{"detector": "motion", "stride": 8, "crop_context": 1, "crop_size": 8},
+        **{"detector": "motion", "stride": 8, "crop_context": 1, "crop_size": 16},
         **{"teacher": "efficientnet_lite0", "teacher_size": 32, "appearance": True},
         **{"masks": "motion", "flow": "dis"},
     },
@@ -59,6 +59,10 @@ DETECTOR_SETTINGS: dict[str, dict[str, Any]] = {
     "flow_peak": {"cells": [4, 4]},
     "attribute_density": {"attributes": ["place", "size", "stay"]},
     "speed_peak": {},
+    "ssmtl": {
+        **{"architecture": "shallow+narrow", "tasks": ["arrow", "middle"]},
+        **{"steps": 2, "batch_size": 4, "t": 1, "validation": 0.4},
+    },
     "mil_ranking": {"steps": 3},
     "rtfm": {"steps": 3},
     "ssrl": {"steps": 2, "scales": []},
@@ -69,6 +73,7 @@ FEATURES = {  # of all others: null
     "restless": "cells",
     "motion_energy": "frames",
     "background": "frames",
+    "ssmtl": "objects",
     "flow_peak": "flow",
     "attribute_density": "objects",
     "speed_peak": "objects",

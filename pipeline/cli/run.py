@@ -71,7 +71,7 @@ def run(
     type=click.Choice(
         [
             *("decode", "network", "extract", "objects", "engine", "index", "train", "windows"),
-            *("shards", "startup"),
+            *("shards", "ssmtl", "startup"),
         ]
     ),
 )
@@ -79,15 +79,15 @@ def run(
     "--repeats",
     type=click.IntRange(1),
     metavar="N",
-    help="Repeats: turns of decode and network (3), runs of extract and objects (1), steps of "
-    "train (2), turns of windows (5) and shards (10), starts of startup (20).",
+    help="Repeats: turns of decode, network and ssmtl (3), runs of extract and objects (1), steps "
+    "of train (2), turns of windows (5) and shards (10), starts of startup (20).",
 )
 @click.option(
     "--count",
     type=click.IntRange(1),
     metavar="N",
-    help="Spans of engine (10000), shards of index (1000000), videos of windows (32), or shards of "
-    "shards (100).",
+    help="Spans of engine (10000), shards of index (1000000), videos of windows (32), shards of "
+    "shards (100), or frames of ssmtl (40).",
 )
 @device_option
 @click.option(
@@ -119,6 +119,7 @@ def bench(
     train    the weakly supervised detectors at paper size
     windows  random windows of pixels, against version 0.1 (--count videos)
     shards   CPU time to read a shard, against the way without checks (--count shards)
+    ssmtl    scoring of objects, against 3-D convolutions alone (--count frames)
     startup  CPU time of `vadpipe --help` and `--version`, against `python -c pass`
 
     \b
@@ -130,6 +131,10 @@ def bench(
             from ..bench.shards import bench_shards
 
             values, lines = bench_shards(count=count or 100, repeats=repeats or 10)
+        case "ssmtl":
+            from ..bench.ssmtl import bench_ssmtl
+
+            values, lines = bench_ssmtl(repeats=repeats or 3, device=device, frames=count or 40)
         case "startup":
             from ..bench.startup import bench_startup
 
