@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 from PIL import Image
 
 from tests.footage import write_coding
-from vadpipe.extractors.footage import guarded
+from vadpipe.extractors.footage import decode_messages, decode_worker, guarded
 from vadpipe.extractors.footage.errors import DecodeError, DecoderMemory, OverLimit
 from vadpipe.extractors.footage.guarded import end_idle, guarded_frames, guarded_probe
 from vadpipe.extractors.footage.limits import DecodeLimits
-from vadpipe.extractors.footage.probe_file import probe_video
+from vadpipe.extractors.footage.probe_file import probe_content, probe_video
+from vadpipe.extractors.footage.video import Hooks
 
 
 @pytest.fixture(scope="module")
@@ -107,14 +109,69 @@ def test_an_unexpected_error_names_the_file(video: Path) -> None:
     assert children() == [child]
 
 
-def test_a_file_may_take_longer_than_the_deadline_of_a_packet(tmp_path: Path) -> None:
+@pytest.fixture
+def server() -> Iterator[decode_worker._Server]:
+    """One in this process, with a deadline that no test comes near; it sends into a pipe."""
+    made = object.__new__(decode_worker._Server)
+    reader, made._out = os.pipe()
+    made._seconds, made._told, made._free = 1000.0, time.monotonic(), 0
+    yield made
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    os.close(reader)
+    os.close(made._out)
+
+
+def left() -> float:
+    """Seconds until the kernel kills this process."""
+    return signal.getitimer(signal.ITIMER_REAL)[0]
+
+
+def test_a_file_may_take_longer_than_the_deadline_of_a_packet(
+    server: decode_worker._Server, video: Path, tmp_path: Path
+) -> None:
     """The deadline is for standing still: a probe of a large file says nothing until its end."""
-    rng = np.random.default_rng(0)
-    first = tmp_path / "000.png"
-    Image.fromarray(rng.integers(0, 256, (700, 900, 3), dtype=np.uint8)).save(first)
-    for i in range(1, 240):
-        (tmp_path / f"{i:03d}.png").hardlink_to(first)
-    begin = time.monotonic()
-    row = guarded_probe(tmp_path, decode=True, limits=DecodeLimits(seconds=1.0))
-    assert row.n_frames == 240 and row.decoded
-    assert time.monotonic() - begin > 1.0, "it took less than the deadline, so it shows nothing"
+    seen: list[float] = []
+
+    def beat() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 100)  # most of it is over
+        server._beat()
+        seen.append(left())
+
+    about: dict[str, Any] = {"stamp": "", "decode": True, "image_fps": 25.0}
+    for i in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
+    for path, frames in ((video, 120), (tmp_path, 3)):
+        seen.clear()
+        row = probe_content(path, "s1-0", limits=DecodeLimits(), hooks=Hooks(beat=beat), **about)
+        assert row.decoded and len(seen) >= row.n_frames == frames
+        assert min(seen) > 100
+
+
+def test_the_parent_hears_of_a_long_probe(server: decode_worker._Server) -> None:
+    """Four times in each deadline; the parent waits for a quarter more than one."""
+    sent: list[int] = []
+    server._write = lambda kind, payload: sent.append(kind)  # type: ignore[method-assign]
+    server._beat()
+    assert sent == []
+    server._told -= 251
+    server._beat()
+    server._beat()
+    assert sent == [decode_messages.ALIVE]
+
+
+def test_a_slow_reader_is_no_hang(
+    server: decode_worker._Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While all slots are full, no clock runs; it starts again with the next one."""
+    waiting: list[float] = []
+
+    def select(*_: Any) -> Any:
+        waiting.append(left())
+        return [0], [], []
+
+    server._beat()
+    with monkeypatch.context() as patch:
+        patch.setattr(decode_worker.select, "select", select)
+        patch.setattr(decode_worker.os, "read", lambda *_: decode_messages.CREDIT)
+        server._wait_for_slot()
+    assert waiting == [0.0] and left() > 0

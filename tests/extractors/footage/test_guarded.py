@@ -158,15 +158,6 @@ def test_a_hang_is_ended_by_the_kernel(video: Path) -> None:
     assert len(list(guarded_frames(row))) == 120
 
 
-def test_a_slow_reader_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guarded, "QUEUE_BYTES", 4 * 64 * 96 * 3)
-    row = probe_video(write_video(tmp_path / "a.mp4", frames=40))
-    with guarded_frames(row, limits=DecodeLimits(seconds=2)) as frames:
-        next(frames)
-        time.sleep(2.4)
-        assert len(list(frames)) == 39
-
-
 def test_a_process_that_is_stuck_for_good_is_killed_from_outside(
     video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
