@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..data_manifests.choices import choices, likely
 from ..data_manifests.record import VideoRecord
-from ..detectors.base import ArrayLike, Bag, Detector, DetectorError, Track
+from ..detectors.base import ArrayLike, Bag, BagSource, Detector, DetectorError, Track
 from ..extractors.footage.video import ProbeRow
 from .store.errors import StoreError
 from .store.feature_sets import list_stores
@@ -105,7 +105,9 @@ class StoreBags:
             if store.key not in read:
                 read[store.key] = store.read(row.content_id)
         for store in self._stores.values():
-            n_frames, fps = read[store.key].n_frames, read[store.key].fps
+            n_frames = read[store.key].n_frames
+            if row.kind != "images":  # those state no rate: it is what the user says now
+                fps = read[store.key].fps
         tracks = {
             name: _track(record, read[array.store.key], array.spec)
             for name, array in self._arrays.items()
@@ -319,6 +321,26 @@ def missing_videos(
         if videos:
             gaps[role] = videos
     return gaps
+
+
+def rates_of(
+    records: Sequence[VideoRecord], rows: Mapping[str, ProbeRow], source: BagSource
+) -> dict[str, float]:
+    """Frames per second of some videos; without footage, as their features state it.
+
+    Args:
+        records:
+            The videos.
+        rows:
+            video_id -> file.
+        source:
+            Their bags, in this order.
+
+    Returns:
+        video_id -> rate.
+    """
+    found = ((r.video_id, i, rows[r.video_id]) for i, r in enumerate(records))
+    return {v: source[i].fps if row.kind == "features" else row.fps for v, i, row in found}
 
 
 def has_role(roles: Iterable[str | None], role: str) -> bool:

@@ -302,7 +302,7 @@ class _Scoring:
             scores = checked_scores(self._detector, self._detector.score(bag), bag.n_frames)
             features = sources[0].read(row.content_id)
             flags = sorted({*row.flags, *features.flags})
-            facts = {"n_frames": features.n_frames, "fps": features.fps, "flags": flags}
+            facts = {"n_frames": features.n_frames, "fps": bag.fps, "flags": flags}
             self._folder.write_scores(
                 video_id,
                 scores,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -26,7 +26,7 @@ from ..detectors.base import (
 )
 from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.slots import WeightsChoice, recorded
-from .bags import StoreBags, check_chosen, find_stores, find_twins, missing_videos
+from .bags import StoreBags, check_chosen, find_stores, find_twins, missing_videos, rates_of
 from .engine.progress import progress_bars
 from .engine.weights import find_weights
 from .models import ModelFolder, make_detector
@@ -39,7 +39,7 @@ from .store.errors import StoreError
 from .store.feature_store import FeatureStore
 from .store.imported import earlier_contents, imported_checksums, imported_contents
 from .store.keys import canonical_json, key_of
-from .store.probe_table import Probed
+from .store.probe_table import Probed, digest_of_files
 
 HOLDOUT = 0.2  # share of the normal videos that calibrates a detector that cannot leave one out
 
@@ -150,7 +150,7 @@ def train_detector(
     random = detector.draws(bags.fit)
     own = ModelFolder.of_recipe(cache, recipe)
     folder = own if force else _finished(cache, recipe, imported, random) or own
-    files = _files_of(rows[r.video_id] for r in records)
+    files = digest_of_files(rows[r.video_id] for r in records)
     card = folder.card() if folder.is_finished() and not force else None
     if card is not None and card["trained_on"].get("files", files) == files:
         calibration = Calibration.from_json(card["calibration"])
@@ -207,11 +207,6 @@ def _card(
         **({"warnings": list(log.warnings)} if log.warnings else {}),
         "versions": {name: version(name) for name in ("vadpipe", "torch", "scikit-learn")},
     }
-
-
-def _files_of(rows: Iterable[ProbeRow]) -> str:
-    """A digest of which files these are: in another cache, a sampled id may be of another file."""
-    return key_of({"files": sorted({row.whole_id or row.content_id for row in rows})})
 
 
 def _held_out_of(detector: Detector[Any], unseen: Unseen) -> dict[str, Any]:
@@ -408,7 +403,7 @@ def _fit_and_calibrate(
 ) -> tuple[FitLog, Calibration, HeldOut]:
     """Fit, and score normal videos that were held back: quantiles of these rows, and the rows."""
     source = bags.fit
-    fps = {video_id: row.fps for video_id, row in rows.items()}
+    fps = rates_of(unseen.records, rows, source)
     apart = source.subset(unseen.apart) if len(unseen.apart) < len(source) else source
     scored = detector.held_out_scores(apart, seed=seed)
     if scored is not None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +43,32 @@ class RegionChoice:
 
 
 OWN_TRACKS = RegionChoice()
+
+
+def stamp_of_places(manifest: Manifest) -> str | None:
+    """A digest of the state of the masks and tracks that a manifest names, without reading them.
+
+    It is another one after a file was written, added or taken away. None where none are named.
+    """
+    names = {n for r in manifest.records for n in (r.masks, r.tracks) if n is not None}
+    if not names:
+        return None
+    states = [(name, _states(manifest, name)) for name in sorted(names)]
+    return hashlib.sha256(json.dumps(states).encode()).hexdigest()
+
+
+def _states(manifest: Manifest, name: str) -> list[tuple[str, int, int]]:
+    """Name, size and time of a file, or of those in a folder; empty where there is none."""
+    try:
+        path = manifest.resolve(name)
+        if not path.is_dir():
+            stat = path.stat()
+            return [(path.name, stat.st_size, stat.st_mtime_ns)]
+        with os.scandir(path) as entries:
+            stats = [(entry.name, entry.stat()) for entry in entries]
+    except (OSError, ManifestError):
+        return []  # evaluating says why
+    return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 
 class Places:

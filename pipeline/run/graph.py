@@ -17,10 +17,12 @@ from ...data_manifests.record import Manifest, ManifestError
 from ...data_manifests.table import read_manifest, write_manifest
 from ...data_manifests.tracks import read_tracks
 from ...detectors.base import Detector
+from ...extractors.footage.video import ProbeRow
 from ...extractors.weights.slots import recorded
 from ..bags import check_chosen, find_stores, find_twins, has_role, is_called
 from ..engine.extractor_spec import ExtractorSpec, resolve_extractor
 from ..engine.weights import find_weights
+from ..metrics.places import stamp_of_places
 from ..models import make_detector
 from ..probe import probe_files
 from ..registry import DETECTORS
@@ -30,7 +32,7 @@ from ..store.feature_sets import list_stores, store_like
 from ..store.feature_store import FeatureStore
 from ..store.imported import imported_checksums, imported_contents
 from ..store.keys import canonical_json, key_of
-from ..store.probe_table import Probed
+from ..store.probe_table import Probed, chosen_rate
 from ..store.recipes import is_perturbed
 from .config import ConfigError, FuseSection, RunConfig, TrainSection
 from .folder import RunFolder
@@ -399,6 +401,8 @@ class _Planner:
             del what["smooth"]
         if config.evaluate.tracks is not None:
             what["tracks"] = read_tracks(config.evaluate.tracks).sha256
+        if (places := stamp_of_places(scored)) is not None:
+            what["places"] = places
         target = self._folder.scores(subject).metrics_file
         self._add("evaluate", subject, [scores], what, target)
 
@@ -483,6 +487,11 @@ def _has_role(spec: ExtractorSpec, role: str) -> bool:
 
 
 def _contents(manifest: Manifest, probed: Probed) -> dict[str, str]:
-    """Video -> its content id; what cannot be read is not there."""
-    rows = probed.rows
-    return {r.video_id: rows[r.video_id].content_id for r in manifest.records if r.video_id in rows}
+    """Video -> its content id, and the rate chosen for images; what cannot be read is not there."""
+    found = ((r.video_id, probed.rows.get(r.video_id)) for r in manifest.records)
+    return {v: _content(row) for v, row in found if row is not None}
+
+
+def _content(row: ProbeRow) -> str:
+    rate = chosen_rate(row)
+    return row.content_id if rate is None else f"{row.content_id} at {rate:g}"

@@ -132,7 +132,8 @@ def is_of_file(metadata: Mapping[bytes, bytes], row: ProbeRow | None) -> bool:
     Args:
         metadata:
             Of the part. Those of older versions do not state the file, but its number of frames;
-            what others have extracted has a length of its own.
+            what others have extracted has a length of its own. A folder of images is the file at
+            the frame rate that was chosen for it.
         row:
             The file; where there is none, or it was made by hand, nothing is compared.
     """
@@ -142,6 +143,8 @@ def is_of_file(metadata: Mapping[bytes, bytes], row: ProbeRow | None) -> bool:
         imported = "imported" in parse_json(metadata.get(b"vadpipe", b""), "a part of the scores")
         facts = parse_json(metadata.get(b"video", b""), "a part of the scores")
         stated, n_frames = facts.get("whole_id"), facts.get("n_frames")
+        if row.kind == "images" and facts.get("fps") != row.fps:
+            return False  # the user has chosen another rate
     except (DamagedFile, AttributeError):
         return False  # it is written again
     if stated:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ import pyarrow as pa
 
 from ...data_manifests.atomic import write_table
 from ...data_manifests.stored import DamagedFile, leave_out, read_parquet
+from ...extractors.footage.probe_file import DEFAULT_FPS
 from ...extractors.footage.video import ProbeRow
 from .errors import StoreError
 from .failures import Failure
+from .keys import key_of
 from .names import checked_content
 
 MAX_PARTS = 64
@@ -62,6 +64,24 @@ class Probed:
     rows: dict[str, ProbeRow]
     failures: list[Failure] = field(default_factory=list)
     fresh: int = 0
+
+
+def chosen_rate(row: ProbeRow) -> float | None:
+    """Frames per second that a user has chosen for a folder of images, which states none.
+
+    None for other files, and for the default: results of both are older than this question.
+    """
+    return row.fps if row.kind == "images" and row.fps != DEFAULT_FPS else None
+
+
+def digest_of_files(rows: Iterable[ProbeRow]) -> str:
+    """A digest of which files these are: in another cache, a sampled id may be of another file.
+
+    With the frame rates that were chosen for folders of images.
+    """
+    files = {row.whole_id or row.content_id: chosen_rate(row) for row in rows}
+    rates = {name: rate for name, rate in files.items() if rate is not None}
+    return key_of({"files": sorted(files), **({"rates": rates} if rates else {})})
 
 
 def duplicates(probed: Probed) -> dict[str, list[str]]:

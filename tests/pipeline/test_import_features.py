@@ -29,6 +29,7 @@ from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.import_features import Imported, import_features
 from vadpipe.pipeline.importing.files import FeatureFileError
 from vadpipe.pipeline.importing.layouts import parse_grid
+from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.registry import DATASETS
 from vadpipe.pipeline.store.errors import StoreError
@@ -704,11 +705,14 @@ def test_models_know_which_video_had_which_numbers(
     assert second.fresh and second.folder not in (old.folder, first.folder)
 
 
-def test_another_frame_rate_is_not_passed_over(take: Any, folder: Path) -> None:
-    manifest = listed({"a": 96})
-    np.save(folder / "a.npy", features(6, WIDTH))
+def test_the_frame_rate_of_an_import_is_kept(take: Any, folder: Path, tmp_path: Path) -> None:
+    manifest = listed({"a": 640})
+    np.save(folder / "a.npy", features(40, WIDTH))
     assert take(manifest, fps=7).written == 1
     assert take(manifest, fps=7).failures == take(manifest).failures == []
+    done = train_detector("knn", manifest, probe_files(manifest, tmp_path), tmp_path / "cache")
+    held_out = ModelFolder(done.folder).held_out()
+    assert held_out is not None and held_out.fps == {"a": 7.0}
     (failure,) = take(manifest, fps=10).failures
     assert "with 7 frames per second, not 10: import under another --name" in failure.message
 

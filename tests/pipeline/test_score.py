@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import footage, synthetic
@@ -31,7 +32,7 @@ from vadpipe.pipeline import score as score_stage
 from vadpipe.pipeline.engine import quarantine, span_task
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.engine.journal import read_runs
-from vadpipe.pipeline.engine.settings import Engine
+from vadpipe.pipeline.engine.settings import Engine, ProbeOptions
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.models import ModelFolder, specs_of_model
 from vadpipe.pipeline.probe import probe_files
@@ -135,6 +136,23 @@ def archive(made: tuple[Path, Path], tmp_path: Path) -> Archive:
     made_here = Archive(made, tmp_path)
     made_here.add(*range(N))
     return made_here
+
+
+def test_images_have_the_rate_that_is_asked_for_now(archive: Archive) -> None:
+    """They state none. What was extracted and scored with another rate does not decide it."""
+    (archive.root / "yard").mkdir()
+    for i in range(40):
+        grey = np.full((64, 96, 3), 5 * i, np.uint8)
+        Image.fromarray(grey).save(archive.root / "yard" / f"{i:03d}.png")
+    rates, fresh = [], []
+    for rate in (25.0, 10.0, 10.0):
+        listed = archive.manifest()
+        probed = probe_files(listed, archive.cache, ProbeOptions(image_fps=rate))
+        done = score_footage(archive.model, listed, probed, archive.out, archive.cache)
+        videos = {row["video_id"]: row for row in ScoreFolder(archive.out).videos()}
+        rates.append(videos["yard"]["fps"])
+        fresh.append((done.extracted, done.fresh))
+    assert rates == [25.0, 10.0, 10.0] and fresh[1:] == [(0, 1), (0, 0)]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from vadpipe.data_manifests.tracks import Tracks, write_tracks
 from vadpipe.detectors.base import Scores
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.evaluate import evaluate_runs, evaluate_scores
-from vadpipe.pipeline.metrics.places import RegionChoice
+from vadpipe.pipeline.metrics.places import RegionChoice, stamp_of_places
 from vadpipe.pipeline.metrics.results import FrameMetrics
 from vadpipe.pipeline.report.stage import write_report
 from vadpipe.pipeline.scores.frames import MetricsError
@@ -190,3 +190,19 @@ def test_the_page_shows_curves_and_sizes(tmp_path: Path, labelled: Manifest) -> 
     evaluate_scores(path, manifest(tmp_path), replicates=0)
     page = write_report(path).read_text(encoding="utf-8")
     assert "Found regions" not in page and '<table id="sizes">' not in page
+
+
+def test_the_stamp_of_masks_and_tracks_follows_their_files(tmp_path: Path) -> None:
+    assert stamp_of_places(manifest(tmp_path)) is None
+    named = manifest(tmp_path, masks="masks", tracks="a.csv")
+    seen = [stamp_of_places(named)]
+    (tmp_path / "masks").mkdir()
+    for name in ("masks/0.png", "a.csv"):
+        (tmp_path / name).write_text("x")
+        seen.append(stamp_of_places(named))
+        assert stamp_of_places(named) == seen[-1]
+        (tmp_path / name).write_text("other")
+        seen.append(stamp_of_places(named))
+    (tmp_path / "masks" / "0.png").rename(tmp_path / "masks" / "1.png")
+    seen.append(stamp_of_places(named))
+    assert len({*seen}) == len(seen) == 6

@@ -95,6 +95,12 @@ def test_a_run_ends_with_scores_pages_and_a_table(recipe: Path) -> None:
 def test_a_second_run_does_nothing_and_a_change_only_what_depends_on_it(recipe: Path) -> None:
     run(load_run(recipe))
     assert states(run(load_run(recipe))) == {"done": NODES}
+    tracks = next((recipe.parent / "scene" / "tracks").glob("*.csv"))
+    tracks.write_text(tracks.read_text() + "\n")  # labels that the manifest only names
+    relabelled = {e.node.name for e in run(load_run(recipe)).ended if e.state == "ran"}
+    assert relabelled == {
+        *("evaluate-far-k=1", "evaluate-far-k=2", "evaluate-near", "evaluate-late", "report-late"),
+    }
     again = run(load_run(recipe, ["train.near.set.k=2"]))
     ran = {ended.node.name for ended in again.ended if ended.state == "ran"}
     assert ran == {

@@ -15,7 +15,13 @@ import pytest
 from tests.chain import video
 from vadpipe.data_manifests.stored import DamagedFile
 from vadpipe.extractors.footage.video import KeyFrames
-from vadpipe.pipeline.store.probe_table import load_probes, probe_parts, read_probes, save_probes
+from vadpipe.pipeline.store.probe_table import (
+    chosen_rate,
+    load_probes,
+    probe_parts,
+    read_probes,
+    save_probes,
+)
 
 KEYS = KeyFrames(*(np.arange(0, 8, 4) for _ in range(3)))
 ROWS = [
@@ -83,3 +89,10 @@ def test_values_that_no_probe_finds(
     with caplog.at_level(logging.WARNING):
         assert list(load_probes(tmp_path)) == [("2|c|/drawn.mp4", "")], "other parts stay"
     assert str(part) in caplog.text and "probed again" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "fps", "rate"), [("images", 10.0, 10.0), ("images", 25.0, None), ("video", 10.0, None)]
+)
+def test_the_rate_that_a_user_has_chosen(kind: Any, fps: float, rate: float | None) -> None:
+    assert chosen_rate(replace(video(8), kind=kind, fps=fps)) == rate
