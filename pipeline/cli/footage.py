@@ -18,6 +18,7 @@ from .options import (
     finish,
     json_option,
     limit_option,
+    of_split,
     probe_options,
     put,
     retry_option,
@@ -196,6 +197,7 @@ def probe(
     help="Read pixels from this feature set of the cache instead of footage: its name or first "
     "letters. It must keep every frame (extractor frames).",
 )
+@click.option("--split", metavar="NAME", help="Videos of this split of the manifest only.")
 @corrupt_option
 @click.option(
     "--max-bytes",
@@ -216,6 +218,7 @@ def extract(
     weights: tuple[str, ...],
     precision: Any,
     source: str | None,
+    split: str | None,
     on_corrupt: Any,
     max_bytes: int | None,
     dry_run: bool,
@@ -236,6 +239,7 @@ def extract(
         vadpipe extract ped2.parquet -e inception_i3d --weights rgb_charades.pt
         vadpipe extract ped2.parquet -e frames --max-bytes 2000000000
         vadpipe extract ped2.parquet -e vifi_clip --from frames
+        vadpipe extract ped2.parquet -e flow --split train --max-bytes 2000000000
     """
     from ...data_manifests.table import read_manifest
     from ...extractors.weights.slots import parse_choice, shortened
@@ -248,7 +252,7 @@ def extract(
     from ..tables.features import extracted_lines
     from ..tables.objects import object_lines
 
-    listed = read_manifest(manifest_path)
+    listed = of_split(read_manifest(manifest_path), split, manifest_path)
     config = parse_settings(settings)
     specs = resolve_extractors(
         names,

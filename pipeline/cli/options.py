@@ -303,7 +303,6 @@ def finish(failures: list[Failure], path: Path) -> None:
 
 def open_target(target: Path, split: str | None) -> Manifest:
     """Open a manifest file, or build the manifest of a video file or a folder of footage."""
-    from ...data_manifests.record import ManifestError
     from ...data_manifests.table import read_manifest
 
     if target.suffix.lower() not in (".parquet", ".csv"):
@@ -311,7 +310,20 @@ def open_target(target: Path, split: str | None) -> Manifest:
     manifest = read_manifest(target)
     if split is None:
         split = "test" if any(r.split == "test" for r in manifest.records) else None
+    return of_split(manifest, split, target)
+
+
+def of_split(manifest: Manifest, split: str | None, path: Path) -> Manifest:
+    """The videos of a split; None takes all.
+
+    Raises:
+        ManifestError: there are none.
+    """
+    from ...data_manifests.choices import choices
+    from ...data_manifests.record import ManifestError
+
     chosen = manifest.select(split=split)
-    if not chosen.records:
-        raise ManifestError(f"{target} has no videos of split {split!r}")
+    if not chosen.records and split is not None:
+        known = choices(sorted({record.split for record in manifest.records}), split)
+        raise ManifestError(f"{path} has no videos of split {split!r}; it has: {known}")
     return chosen

@@ -49,8 +49,9 @@ def run(
     """
     from ..run.config import load_run
     from ..run.execute import chosen_nodes
-    from ..run.graph import plan, resolve_run
+    from ..run.graph import plan
     from ..run.listing import ended_lines, graph_lines, graph_values
+    from ..run.resolved import resolve_run
     from ..run.run import run_nodes
 
     resolved = resolve_run(load_run(run_file, settings), write=not dry_run)

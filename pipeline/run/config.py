@@ -54,6 +54,7 @@ class ExtractSection(Settings):
         source: `from` in the file: name of a section before this one, or a feature set of the
             cache, whose pixels it reads; several make one feature set each. Without it, footage is
             read.
+        split: of the videos that it is made of; None takes that of its source, or all videos.
         set: config values.
         weights: of its network; a table slot -> weights where it has several.
         precision: of its networks.
@@ -62,6 +63,7 @@ class ExtractSection(Settings):
     name: str | None = Field(default=None, pattern=NAME)
     extractor: str
     source: tuple[str, ...] = Field(default=(), alias="from")
+    split: str | None = None
     set: dict[str, Any] = Field(default_factory=dict)
     weights: str | dict[str, str] | None = None
     precision: PrecisionRequest = "auto"
@@ -245,6 +247,27 @@ class RunConfig(Settings):
             if twice:
                 raise ValueError(f"several [[{kind}]] are called {', '.join(twice)}: set name")
         return self
+
+    @model_validator(mode="after")
+    def _sources_have_the_videos(self) -> RunConfig:
+        splits = self.splits()
+        for section in self.extract:
+            for name, source in section.feature_sets().items():
+                limit = splits.get(source or "")
+                if limit is not None and splits[name] != limit:
+                    raise ValueError(
+                        f"extract {name}: split {splits[name]!r}, but {source} has the videos of "
+                        f"split {limit!r} only"
+                    )
+        return self
+
+    def splits(self) -> dict[str, str | None]:
+        """Name of each feature set -> the split of its videos; None are all videos."""
+        found: dict[str, str | None] = {}
+        for section in self.extract:
+            for name, source in section.feature_sets().items():
+                found[name] = section.split or found.get(source or "")
+        return found
 
     @property
     def cache_root(self) -> Path:

@@ -10,8 +10,9 @@ from pathlib import Path
 from ...data_manifests.atomic import write_text
 from ...data_manifests.synthetic import write_scene
 from .config import load_run
-from .graph import plan, resolve_run, specs_of
+from .graph import plan
 from .listing import ended_lines
+from .resolved import resolve_run, specs_of
 from .run import run_nodes
 
 RECIPE = "demo.toml"

@@ -17,8 +17,9 @@ from ..engine.cluster import ClusterError, check_workers, open_client
 from ..engine.execute import TaskQueue, run_tasks
 from .config import ConfigError
 from .folder import Done
-from .graph import Node, Resolved
+from .graph import Node
 from .nodes import NodeTask, is_done, run_extracts, run_node
+from .resolved import Resolved
 
 State = Literal["done", "ran", "failed", "left out"]
 

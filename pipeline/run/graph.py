@@ -13,70 +13,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...data_manifests.choices import choices
-from ...data_manifests.record import Manifest, ManifestError
-from ...data_manifests.table import read_manifest, write_manifest
+from ...data_manifests.record import Manifest
 from ...data_manifests.tracks import read_tracks
 from ...detectors.base import Detector
 from ...extractors.footage.video import ProbeRow
 from ...extractors.weights.slots import recorded
 from ..bags import check_chosen, find_stores, find_twins, has_role, is_called
-from ..engine.extractor_spec import ExtractorSpec, resolve_extractor
+from ..engine.extractor_spec import ExtractorSpec
 from ..engine.weights import find_weights
 from ..metrics.places import stamp_of_places
 from ..models import make_detector
-from ..probe import probe_files
 from ..registry import DETECTORS
 from ..scores.folder import SCORE_VERSION
 from ..store.errors import StoreError
-from ..store.feature_sets import list_stores, store_like
-from ..store.feature_store import FeatureStore
+from ..store.feature_sets import list_stores
 from ..store.imported import imported_checksums, imported_contents
 from ..store.keys import canonical_json, key_of
 from ..store.probe_table import Probed, chosen_rate
 from ..store.recipes import is_perturbed
-from .config import ConfigError, FuseSection, RunConfig, TrainSection
-from .folder import RunFolder
-from .manifests import build_manifest
+from .config import ConfigError, FuseSection, TrainSection
+from .resolved import Resolved
 
 Kind = Literal["extract", "train", "score", "fuse", "evaluate", "report"]
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """What is settled once a run, before any node runs.
-
-    Attributes:
-        config: the run.
-        manifest: its videos, of all splits.
-        probed: their files.
-        specs: name of a feature set of an `[[extract]]` section -> its extractor.
-    """
-
-    config: RunConfig
-    manifest: Manifest
-    probed: Probed
-    specs: Mapping[str, ExtractorSpec]
-
-    @property
-    def folder(self) -> RunFolder:
-        """Where the run writes."""
-        return RunFolder(self.config.out)
-
-    def store(self, name: str) -> FeatureStore:
-        """The feature set of an `[[extract]]` section."""
-        return FeatureStore(self.config.cache_root, self.specs[name].recipe())
-
-    def scored(self) -> Manifest:
-        """The videos that are scored.
-
-        Raises:
-            ManifestError: there are none of that split.
-        """
-        split = self.config.score.split
-        chosen = self.manifest.select(split=split)
-        if not chosen.records:
-            raise ManifestError(f"the manifest has no videos of split {split!r}: set score.split")
-        return chosen
 
 
 @dataclass(frozen=True)
@@ -135,72 +93,6 @@ class Node:
         """All names that choose it."""
         section = self.section or self.subject
         return {self.name, self.subject, section, f"{self.kind}-{section}"}
-
-
-def specs_of(config: RunConfig) -> dict[str, ExtractorSpec]:
-    """The extractors of a run by the name of their feature set, with every choice made.
-
-    Raises:
-        ConfigError: one reads the pixels of a section that comes after it.
-        StoreError: one reads a feature set that the cache does not have.
-        ExtractorError, WeightsError, pydantic.ValidationError: one cannot be made.
-    """
-    specs: dict[str, ExtractorSpec] = {}
-    later = [name for section in config.extract for name in section.feature_sets()]
-    for section in config.extract:
-        for name, source in section.feature_sets().items():
-            later.remove(name)
-            if source in later or source == name:
-                raise ConfigError(f"extract {name}: put the section {source!r} before it")
-            specs[name] = resolve_extractor(
-                section.extractor,
-                section.set,
-                weights=section.weights,
-                precision=section.precision,
-                engine=config.engine,
-                on_corrupt=config.on_corrupt,
-                cache=config.cache_root,
-                source=_source(config, specs, source),
-            )
-    return specs
-
-
-def _source(
-    config: RunConfig, specs: Mapping[str, ExtractorSpec], name: str | None
-) -> FeatureStore | None:
-    """The feature set of a section before, or of the cache by its name."""
-    if name is None:
-        return None
-    if name in specs:
-        return FeatureStore(config.cache_root, specs[name].recipe())
-    return store_like(config.cache_root, name)
-
-
-def resolve_run(config: RunConfig, *, write: bool = True) -> Resolved:
-    """Build or read the manifest, probe its files, settle the extractors.
-
-    Args:
-        config:
-            The run.
-        write:
-            Write the manifest into the run folder where it is built.
-
-    Raises:
-        ManifestError: the videos cannot be listed.
-        ExtractorError, WeightsError: an extractor cannot be made.
-    """
-    config = config.model_copy(update={"cache": config.cache_root})  # workers have other homes
-    section = config.manifest
-    specs = specs_of(config)  # before anything is opened: missing weights are an error at once
-    if section.file is not None:
-        manifest = read_manifest(section.file)
-    else:
-        assert section.dataset is not None and section.root is not None
-        manifest = build_manifest(section.dataset, section.root, section.options)
-        if write:
-            write_manifest(manifest, RunFolder(config.out).manifest_file)
-    probed = probe_files(manifest, config.cache_root, config.probing)
-    return Resolved(config, manifest, probed, specs)
 
 
 def plan(resolved: Resolved) -> list[Node]:
@@ -275,6 +167,7 @@ class _Planner:
         key of no training.
         """
         store = self._resolved.store(name)
+        self._resolved.extracted(name)  # refuses a split without videos
         needs = [f"extract-{source}"] if source in self._resolved.specs else []
         self._add("extract", name, needs, {"features": store.key}, store.root)
 
@@ -311,6 +204,13 @@ class _Planner:
         detector.refuse_options(["holdout"] if cell.section.holdout is not None else [])
         features = self._features_of(cell.section, detector)
         needs = [f"extract-{name}" for name in features.values() if name in resolved.specs]
+        splits = config.splits()
+        for name in features.values():
+            if splits.get(name) not in (None, "train"):
+                raise ConfigError(
+                    f"train {cell.section.label}: {name!r} is made of the videos of split "
+                    f"{splits[name]!r} only"
+                )
         train = resolved.manifest.select(split="train")
         what = {
             "detector": detector.name,

@@ -9,8 +9,9 @@ from ..engine.planning import estimate
 from ..extract import barred_by_quarantine, engine_for, plans_of
 from .execute import Ended
 from .folder import Done
-from .graph import Node, Resolved
+from .graph import Node
 from .nodes import is_done
+from .resolved import Resolved
 
 
 def graph_lines(resolved: Resolved, nodes: Sequence[Node]) -> list[str]:
@@ -46,8 +47,9 @@ def _cost(resolved: Resolved, node: Node) -> str:
     if node.kind == "extract":
         spec = resolved.specs[node.subject]
         engine = engine_for([spec], resolved.config.engine)
-        barred = barred_by_quarantine(resolved.probed, resolved.config.cache_root, engine)
-        plans = plans_of(resolved.probed, barred, [resolved.store(node.subject)], engine)
+        files = resolved.files(resolved.extracted(node.subject))
+        barred = barred_by_quarantine(files, resolved.config.cache_root, engine)
+        plans = plans_of(files, barred, [resolved.store(node.subject)], engine)
         cost = estimate(plans, [spec])
         return (
             f"{cost.videos} videos, {cost.hours:,.2f} hours, {cost.rows:,} clips, "

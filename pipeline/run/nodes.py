@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...data_manifests.record import Manifest, ManifestError
+from ...data_manifests.record import ManifestError
 from ..engine.planning import plan_videos
 from ..evaluate import evaluate_scores
 from ..extract import engine_for, extract_features
@@ -21,12 +21,12 @@ from ..score import score_footage
 from ..scores.folder import ScoreFolder
 from ..scores.frames import MetricsError
 from ..store.failures import Failure
-from ..store.probe_table import Probed
 from ..tables.metrics import metrics_lines
 from ..tables.objects import object_lines
 from ..train import train_detector
 from .folder import Done
-from .graph import Node, Resolved
+from .graph import Node
+from .resolved import Resolved
 
 # A training owns torch's random numbers and its threads: one node at a time in each process.
 _turn = threading.Lock()
@@ -69,11 +69,23 @@ def run_node(task: NodeTask) -> Done:
 
 
 def run_extracts(resolved: Resolved, nodes: Sequence[Node]) -> dict[str, Done]:
-    """Several feature sets at once: each span of footage is decoded once for all of them."""
-    config = resolved.config
+    """Several feature sets at once: each span of footage is decoded once for all of them.
+
+    Those of other videos are extracted after one another.
+    """
+    splits = resolved.config.splits()
+    groups: dict[str | None, list[Node]] = {}
+    for node in nodes:
+        groups.setdefault(splits[node.subject], []).append(node)
+    return {name: d for group in groups.values() for name, d in _extract(resolved, group).items()}
+
+
+def _extract(resolved: Resolved, nodes: Sequence[Node]) -> dict[str, Done]:
+    """Several feature sets of the same videos."""
+    config, videos = resolved.config, resolved.extracted(nodes[0].subject)
     done = extract_features(
-        resolved.manifest,
-        resolved.probed,
+        videos,
+        resolved.files(videos),
         [resolved.specs[node.subject] for node in nodes],
         config.cache_root,
         engine=config.engine,
@@ -84,7 +96,7 @@ def run_extracts(resolved: Resolved, nodes: Sequence[Node]) -> dict[str, Done]:
     return {
         node.name: Done(
             node.key,
-            (str(store.root), what, *object_lines([store], done.rows, resolved.manifest)),
+            (str(store.root), what, *object_lines([store], done.rows, videos)),
             tuple(done.failures),
             facts,
         )
@@ -104,7 +116,8 @@ def is_done(resolved: Resolved, node: Node) -> bool:
         spec = resolved.specs[node.subject]
         engine = engine_for([spec], resolved.config.engine)
         store = resolved.store(node.subject)
-        return store.root.is_dir() and not plan_videos(resolved.probed, [store], engine.span_frames)
+        files = resolved.files(resolved.extracted(node.subject))
+        return store.root.is_dir() and not plan_videos(files, [store], engine.span_frames)
     if node.kind == "train":
         return (ModelFolder.named(resolved.config.cache_root, done.facts["model"])).is_finished()
     return node.target.is_file()
@@ -122,7 +135,7 @@ def _train(task: NodeTask) -> Done:
     trained = train_detector(
         cell.section.detector,
         resolved.manifest,
-        _of_split(resolved, "train"),
+        resolved.files(resolved.manifest.select(split="train")),
         config.cache_root,
         features=features,
         settings=cell.settings,
@@ -147,7 +160,7 @@ def _score(task: NodeTask) -> Done:
     done = score_footage(
         ModelFolder.named(config.cache_root, facts["model"]).path,
         resolved.scored(),
-        _of_split(resolved, config.score.split),
+        resolved.files(resolved.scored()),
         folder.path,
         config.cache_root,
         engine=config.engine.model_copy(
@@ -248,17 +261,3 @@ _RUN: dict[str, Callable[[NodeTask], Done]] = {
     "evaluate": _evaluate,
     "report": _report,
 }
-
-
-def _of_split(resolved: Resolved, split: str) -> Probed:
-    """The files of one split, as they were probed."""
-    return probed_of(resolved.probed, resolved.manifest.select(split=split))
-
-
-def probed_of(probed: Probed, manifest: Manifest) -> Probed:
-    """What is known of the files of a part of a manifest."""
-    wanted = {record.video_id for record in manifest.records}
-    return Probed(
-        {v: row for v, row in probed.rows.items() if v in wanted},
-        [failure for failure in probed.failures if failure.video_id in wanted],
-    )

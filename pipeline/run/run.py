@@ -10,8 +10,9 @@ from ..store.failures import Failure
 from .config import RunConfig
 from .execute import Ended, execute
 from .folder import Done, RunFolder
-from .graph import Node, Resolved, plan, resolve_run
+from .graph import Node, plan
 from .listing import result_rows
+from .resolved import Resolved, resolve_run
 
 
 @dataclass

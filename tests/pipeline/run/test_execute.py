@@ -18,8 +18,9 @@ from vadpipe.extractors.null import NullFeatures
 from vadpipe.pipeline.run import execute as execute_module
 from vadpipe.pipeline.run.config import ConfigError, load_run
 from vadpipe.pipeline.run.execute import chosen_nodes
-from vadpipe.pipeline.run.graph import plan, resolve_run
-from vadpipe.pipeline.run.nodes import NodeTask, run_node
+from vadpipe.pipeline.run.graph import plan
+from vadpipe.pipeline.run.nodes import NodeTask, is_done, run_node
+from vadpipe.pipeline.run.resolved import resolve_run
 from vadpipe.pipeline.run.run import Run, run, run_nodes
 
 RECIPE = """
@@ -242,3 +243,18 @@ def test_worker_processes_give_equal_results(recipe: Path) -> None:
     assert set(ours) == set(theirs)
     for name, values in ours.items():
         np.testing.assert_allclose(theirs[name], values, rtol=1e-6)
+
+
+def test_a_feature_set_of_one_split_is_made_of_its_videos_only(recipe: Path) -> None:
+    """Without the split the rest of it is to do; what was trained on it is done."""
+    settings = ["extract.dense.split=train", "report.scores=[]", "fuse=[]"]
+    config = load_run(recipe, settings)
+    done = run_nodes(resolve_run(config), chosen_nodes(plan(resolve_run(config)), ["train-near"]))
+    assert not done.errors
+    resolved = resolve_run(config)
+    contents = resolved.store("dense").index()["content_id"].to_pylist()
+    train = resolved.files(resolved.manifest.select(split="train")).rows.values()
+    assert set(contents) == {row.content_id for row in train}
+    again = resolve_run(load_run(recipe, settings[1:]))
+    nodes = {node.name: node for node in plan(again)}
+    assert not is_done(again, nodes["extract-dense"]) and is_done(again, nodes["train-near"])

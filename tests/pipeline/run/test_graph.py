@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from tests.plugins import reread, write_distribution
 from tests.synthetic import write_tiny_scene
+from vadpipe.data_manifests.errors import VadpipeError
 from vadpipe.detectors.knn import KNN
 from vadpipe.pipeline.run.config import ConfigError, RunConfig
-from vadpipe.pipeline.run.graph import Node, Resolved, plan, resolve_run
+from vadpipe.pipeline.run.graph import Node, plan
+from vadpipe.pipeline.run.resolved import Resolved, resolve_run
 from vadpipe.pipeline.store.errors import StoreError
 
 
@@ -148,6 +151,7 @@ def test_the_page_of_a_section_is_that_of_all_its_cells(root: Path) -> None:
 
 
 PLUGIN = """
+from vadpipe.data_manifests.errors import VadpipeError
 from vadpipe.detectors.knn import KNN
 class Mine(KNN):
     name = "mine"
@@ -220,3 +224,47 @@ def test_features_of_a_grid_are_those_that_some_cell_asks_for(root: Path) -> Non
     found = nodes(root, extract=[{"extractor": "null"}, patches], train=train, fuse=[])
     assert dict(found["train-knn-role=snippet"].features) == {"snippet": "null"}
     assert found["train-knn-role=patch"].needs == ("extract-patch_cubes",)
+
+
+def test_a_feature_set_is_of_the_split_of_its_source(root: Path) -> None:
+    """Perturbed footage is for training: none of a test video is made."""
+    chain = [{**CHAIN[0], "split": "train"}, *CHAIN[1:]]
+    resolved = resolve_run(recipe(root, extract=chain, train=[], fuse=[]), write=False)
+    assert resolved.config.splits() == {
+        **{"small": "train", "wide-small": "train"},
+        **{"other": None, "wide-other": None},
+    }
+    videos = resolved.extracted("wide-small")
+    assert {record.split for record in videos.records} == {"train"}
+    assert resolved.files(videos).rows.keys() == {record.video_id for record in videos.records}
+    assert resolved.extracted("other") == resolved.manifest
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        (
+            {"extract": [{"extractor": "null", "split": "trian"}]},
+            "set split of extract null; .*'train'",
+        ),
+        (
+            {"extract": [{"name": "wide", "extractor": "null", "split": "test"}]},
+            "'wide' is made of the videos of split 'test' only",
+        ),
+        (
+            {
+                "extract": [
+                    {**CHAIN[0], "split": "train"},
+                    {**CHAIN[2], "from": "small", "split": "test"},
+                ]
+            },
+            "extract wide: split 'test', but small has the videos of split 'train' only",
+        ),
+    ],
+)
+def test_splits_that_lead_nowhere(root: Path, changes: dict[str, Any], match: str) -> None:
+    train = [{"detector": "knn", "features": {"snippet": "wide"}}]
+    if "trian" in str(changes):
+        train = []
+    with pytest.raises((VadpipeError, ValidationError), match=match):
+        nodes(root, **({"train": train, "fuse": []} | changes))
