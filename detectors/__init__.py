@@ -11,6 +11,7 @@ PLACES = {
     "ssmtl": "ssmtl:SSMTL",
     "mil_ranking": "mil_ranking:MILRanking",
     "rtfm": "rtfm:RTFM",
+    "pseudo_anomaly": "pseudo_anomaly:PseudoAnomaly",
     "ssrl": "ssrl:SSRL",
 }
 

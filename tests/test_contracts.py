@@ -38,8 +38,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "stride": 8,
     },
     "vifi_clip": {"stride": 8},
-    "frames": {"size": [16, 24]},
-    "flow": {"size": [16, 24]},
+    "frames": {"size": [16, 32]},
+    "flow": {"size": [16, 32]},
     "objects": {
         **{"detector": "motion", "stride": 8, "crop_context": 1, "crop_size": 16},
         **{"teacher": "efficientnet_lite0", "teacher_size": 32, "appearance": True},
@@ -66,6 +66,10 @@ DETECTOR_SETTINGS: dict[str, dict[str, Any]] = {
     "mil_ranking": {"steps": 3},
     "rtfm": {"steps": 3},
     "ssrl": {"steps": 2, "scales": []},
+    "pseudo_anomaly": {
+        **{"eta": [1, 0, 0], "spatial": ["patch"], "width": 3, "steps": 2, "length": 8},
+        **{"scored_frame": 4, "patches": {"least": 2}, "cells": [4, 4]},
+    },
     pretrained_detector.NAME: {"critic": True},
     "restless": {},  # the example plug-in, with maps and regions
 }
@@ -75,6 +79,7 @@ FEATURES = {  # of all others: null
     "background": "frames",
     "ssmtl": "objects",
     "flow_peak": "flow",
+    "pseudo_anomaly": "frames",
     "attribute_density": "objects",
     "speed_peak": "objects",
 }

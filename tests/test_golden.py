@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from vadpipe.data_manifests.tracks import Tracks
+from vadpipe.detectors.autoencoder import Autoencoder
 from vadpipe.detectors.losses import (
     bag_cross_entropy,
     feature_magnitude,
@@ -22,6 +23,7 @@ from vadpipe.detectors.losses import (
     sparsity,
 )
 from vadpipe.detectors.mil import count_parameters
+from vadpipe.detectors.reconstruction import psnr
 from vadpipe.detectors.rtfm import RTFMConfig, RTFMNetwork, magnitude_losses
 from vadpipe.detectors.segments import (
     l2_normalised,
@@ -288,6 +290,28 @@ def test_ssrl(g06: Golden, ssrl_network: SSRLNetwork, case: str) -> None:
     g06.check(f"{case}.scores", bags.scores[..., None], FP32)
     g06.check(f"{case}.logits_per_crop", bags.logits[0], FP32)
     g06.check(f"{case}.magnitudes", bags.magnitudes, FP32)
+
+
+# ------------------------------------------------------------------- golden 7, LNTRA's autoencoder
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+@pytest.mark.parametrize("case", ["t16_s64", "t8_s32"])
+@torch.inference_mode()
+def test_autoencoder(shared: Path, channels: int, case: str) -> None:
+    golden = Golden(shared / "golden", f"g07_lntra_ae_c{channels}")
+    network = Autoencoder(channels)
+    prefixes = [("encoder.encoder.", "encoder."), ("decoder.decoder.", "decoder.")]
+    network.load_state_dict(renamed(golden.parameters(), prefixes), strict=True)
+    network.eval()
+    windows = golden.input(case).clamp(-1, 1)
+    out = network(windows)
+    golden.check_large(f"{case}.output", out, FP32)
+    golden.check_large(f"{case}.code", network.encoder(windows), FP32)
+    middle = windows.shape[2] // 2
+    error = (out - windows)[:, :, middle].square().mean()
+    golden.check(f"{case}.mse_mid_frame", error, FP32)
+    golden.check(f"{case}.psnr_mid_frame", psnr(error), FP32)
 
 
 # ------------------------------------------------------------------- golden 10, 32 segments

@@ -1,0 +1,150 @@
+"""The networks of the pseudo-anomaly system: a 3-D autoencoder and a discriminator of features.
+
+The autoencoder is that of LNTRA's code (Astrid et al., BMVC 2021). Table 2 of the supplement of Rai
+et al. (CVPRW 2024) prints its encoder and three of its four decoder layers; with three, the output
+would have half the size of the input. See docs/papers/pseudo_anomaly.md.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .precision import widened
+
+SLOPE = 0.2  # of the leaky ReLUs
+WIDTH = 96  # channels of the first layer; the others follow from it
+SIDE_MULTIPLE = 16  # of height and width: four layers halve them
+TIME_MULTIPLE = 8  # of the frames of a window: three layers halve them
+
+
+def layer_widths(width: int) -> tuple[int, int, int, int]:
+    """Channels after the four layers of the encoder, in the proportions of Table 2.
+
+    Args:
+        width:
+            Of the first layer, a multiple of 3; the published one is 96.
+
+    Raises:
+        ValueError: the width is not a multiple of 3.
+    """
+    if width < 3 or width % 3:
+        raise ValueError(f"a width is a multiple of 3, not {width}: 96, 128, 256, 256 are 3:4:8:8")
+    return width, width // 3 * 4, width // 3 * 8, width // 3 * 8
+
+
+class Autoencoder(nn.Module):
+    """Four 3-D convolutions and four transposed ones, with values in [-1, 1].
+
+    Args:
+        channels:
+            Of the input: 3, or 1 for grey pictures (LNTRA).
+        width:
+            Of the first layer; see `layer_widths`.
+        checkpointing:
+            Compute inner layers again in the backward pass instead of keeping them. The results
+            are the same; it takes less memory and more time.
+    """
+
+    def __init__(
+        self, channels: int = 3, width: int = WIDTH, *, checkpointing: bool = False
+    ) -> None:
+        super().__init__()
+        self.checkpointing = checkpointing
+        widths = layer_widths(width)
+        encoder: list[nn.Module] = []
+        strides = [(1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)]
+        for (before, after), stride in zip(pairwise((channels, *widths)), strides, strict=True):
+            encoder += [
+                nn.Conv3d(before, after, 3, stride=stride, padding=1),
+                *_activated(after),
+            ]
+        decoder: list[nn.Module] = []
+        down = (*widths[::-1], channels)
+        for (before, after), stride in zip(pairwise(down), strides[::-1], strict=True):
+            decoder.append(
+                nn.ConvTranspose3d(
+                    *(before, after, 3),
+                    stride=stride,
+                    padding=1,
+                    output_padding=(stride[0] - 1, stride[1] - 1, stride[2] - 1),
+                )
+            )
+            decoder += _activated(after) if len(decoder) < 9 else [nn.Tanh()]
+        self.encoder = nn.Sequential(*encoder)
+        self.decoder = nn.Sequential(*decoder)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Reconstruct windows: (B, C, T, H, W) -> the same shape.
+
+        T is a multiple of 8, H and W are multiples of 16.
+        """
+        x = windows
+        for part in (self.encoder, self.decoder):
+            for first in range(0, len(part), 3):
+                x = self._run(part[first : first + 3], x)
+        return x
+
+    def _run(self, layers: nn.Sequential, x: Tensor) -> Tensor:
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return _checkpointed(layers, x)
+        out: Tensor = layers(x)
+        return out
+
+
+def _activated(channels: int) -> list[nn.Module]:
+    return [nn.BatchNorm3d(channels), nn.LeakyReLU(SLOPE)]
+
+
+def _checkpointed(layers: nn.Sequential, x: Tensor) -> Tensor:
+    """Run layers twice, forward and backward, but let batch norms see the batch once.
+
+    A second run in training mode would move their running statistics twice.
+    """
+    norms = [layer for layer in layers if isinstance(layer, nn.BatchNorm3d)]
+    seen = False
+
+    def run(x: Tensor) -> Tensor:
+        nonlocal seen
+        if not seen:
+            seen = True
+            return _layered(layers, x)
+        before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+        for norm in norms:
+            norm.momentum = 0.0
+            norm.num_batches_tracked = None
+        try:  # torch leaves the second run by an exception as soon as it has what it needs
+            return _layered(layers, x)
+        finally:
+            for norm, (momentum, count) in zip(norms, before, strict=True):
+                norm.momentum, norm.num_batches_tracked = momentum, count
+
+    out: Tensor = checkpoint(run, x, use_reentrant=False)
+    return out
+
+
+def _layered(layers: nn.Sequential, x: Tensor) -> Tensor:
+    """Run a layer, then what follows in fp32: in the second run, nothing else widens its values."""
+    out: Tensor = layers[1:](widened(layers[0](x)))
+    return out
+
+
+class Discriminator(nn.Module):
+    """Two linear layers: a feature -> the logit of being a pseudo-anomaly (Table 1).
+
+    Args:
+        features:
+            Width of a feature; ViFi-CLIP has 512.
+    """
+
+    def __init__(self, features: int = 512) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(features, 128), nn.ReLU(), nn.Linear(128, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, D) -> (B,) logits."""
+        logits: Tensor = self.layers(features)
+        return logits[:, 0]

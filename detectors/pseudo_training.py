@@ -1,0 +1,421 @@
+"""Training of the pseudo-anomaly system, part after part, and its indicators on windows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from .autoencoder import SIDE_MULTIPLE, Autoencoder, Discriminator
+from .base import BagSource, DetectorError, FitOptions, Row
+from .checkpoint import Checkpoint
+from .fitting import Fit
+from .indicators import Floats, Part
+from .precision import Precision, bfloat16
+from .pseudo_clips import VALIDATION, Clips, ClipSource, FlowClips, FrameClips, check_twin
+from .pseudo_settings import PseudoAnomalyConfig
+from .randomness import stage_seed
+from .reconstruction import psnr
+from .row_memory import RowMemory
+from .validation import Validation
+from .windows import Picks, WindowSource
+
+HELD = 0.1  # share of the training videos that eta is learnt on
+INDICATED = 128  # windows that scales and weights come from, or one a video if there are more
+VALIDATED = 2  # batches of normal windows, and of pseudo-anomalies, that each epoch looks at
+TRAILING: dict[Part, int] = {"spatial": 3, "temporal": 2}  # last size of a picture
+
+
+@dataclass
+class Parts:
+    """What a training has made.
+
+    Attributes:
+        networks: part -> network.
+        shapes: part -> sizes of one row of what it reads.
+        windows: part -> windows (or features) to draw from.
+        rows: the log.
+    """
+
+    networks: nn.ModuleDict
+    shapes: dict[Part, tuple[int, ...]]
+    windows: dict[Part, int] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+
+
+def make_networks(
+    config: PseudoAnomalyConfig, shapes: Mapping[Part, tuple[int, ...]]
+) -> nn.ModuleDict:
+    """Make the networks of the parts that have a weight, with torch's random numbers."""
+    networks: dict[str, nn.Module] = {}
+    for part in config.parts:
+        if part == "semantic":
+            networks[part] = Discriminator(shapes[part][0])
+        else:
+            channels = config.channels if part == "spatial" else config.flow_channels
+            networks[part] = Autoencoder(channels, config.width, checkpointing=config.checkpointing)
+    return nn.ModuleDict(networks)
+
+
+def in_precision(
+    network: nn.Module, precision: Precision, device: torch.device
+) -> AbstractContextManager[None]:
+    """Run a network in bf16 or as it is."""
+    return bfloat16(network, device) if precision == "bf16" else nullcontext()
+
+
+def omega(part: Part, values: Floats) -> Floats:
+    """Squared errors -> the raw indicator: -PSNR in dB of frames (eq. 1), the error of flow."""
+    if part == "spatial":
+        return -psnr(torch.from_numpy(values)).numpy()
+    return values
+
+
+class Training:
+    """One fit of the detector.
+
+    Args:
+        config:
+            Of the detector.
+        roles:
+            Part -> what it reads.
+        twins:
+            Name of perturbed features in a bag -> their role.
+        device:
+            Where to train.
+        seed:
+            Of everything random.
+        options:
+            Of the fit.
+    """
+
+    def __init__(
+        self,
+        config: PseudoAnomalyConfig,
+        roles: Mapping[Part, str],
+        twins: Mapping[str, str],
+        device: str,
+        seed: int,
+        options: FitOptions,
+    ) -> None:
+        self._config, self._roles = config, roles
+        self._twin = {role: name for name, role in twins.items()}
+        self._device, self._seed, self._options = device, seed, options
+
+    def divided(self, source: BagSource) -> tuple[BagSource, BagSource | None]:
+        """Divide the videos into those that train, and those that eta is learnt on, if it is.
+
+        Raises:
+            DetectorError: there are too few.
+        """
+        if not len(source):
+            raise DetectorError("there are no training videos")
+        if not self._config.learn_eta:
+            return source, None
+        if len(source) < 2:
+            raise DetectorError(
+                "learn_eta holds back a training video, and there is only one: give eta instead"
+            )
+        order = np.random.default_rng([self._seed, len(source)]).permutation(len(source))
+        held = max(1, round(HELD * len(source)))
+        return source.subset(sorted(order[held:].tolist())), source.subset(
+            sorted(order[:held].tolist())
+        )
+
+    # -- the parts -----------------------------------------------------------------------------
+
+    def run(self, source: BagSource) -> Parts:
+        """Train the parts, each from scratch.
+
+        Raises:
+            DetectorError: the features do not fit; see `PseudoAnomaly.fit`.
+        """
+        shapes = self._checked_shapes(source)
+        torch.manual_seed(self._seed)
+        networks = make_networks(self._config, shapes).to(self._device)
+        resumed = Checkpoint.load(self._options.folder)
+        if resumed is not None:
+            resumed.restore(networks)
+        parts = Parts(networks, shapes, rows=[] if resumed is None else list(resumed.rows))
+        for stage, part in enumerate(self._config.parts):
+            counts = source.video_rows(self._roles[part]).counts
+            reach = 1 if part == "semantic" else self._config.length
+            parts.windows[part] = int(np.maximum(counts - reach + 1, 0).sum())
+            if resumed is not None and stage < resumed.stage:
+                continue
+            networks.eval()
+            networks[part].train()
+            run = self._semantic if part == "semantic" else self._reconstructing
+            with run(source, part, stage, parts) as fit:
+                own = resumed if resumed is not None and stage == resumed.stage else None
+                parts.rows = fit.run(seed=self._seed, options=self._options, resumed=own)
+        return parts
+
+    def steps(self, parts: Parts) -> dict[Part, int]:
+        """Batches of each part."""
+        config = self._config
+        found: dict[Part, int] = {}
+        for part, n in parts.windows.items():
+            if part == "semantic":
+                epochs = config.semantic_epochs * n * 2 / config.semantic_batch
+                found[part] = config.semantic_steps or math.ceil(epochs)
+            else:
+                found[part] = config.steps or math.ceil(config.epochs * n / config.batch_size)
+        return found
+
+    @staticmethod
+    def last_losses(parts: Parts) -> dict[Part, float]:
+        """Part -> its last loss."""
+        return {
+            part: next(float(r["total"]) for r in reversed(parts.rows) if r["stage"] == part)
+            for part in parts.windows
+        }
+
+    def _checked_shapes(self, source: BagSource) -> dict[Part, tuple[int, ...]]:
+        """The size of a row of each part.
+
+        Raises:
+            DetectorError: it is not what the network takes, or a twin lies at other frames.
+        """
+        shapes: dict[Part, tuple[int, ...]] = {}
+        for part, role in self._roles.items():
+            shape = tuple(source.video_rows(role).shape)
+            if part == "semantic":
+                if len(shape) != 1:
+                    raise DetectorError(f"{role!r} features are {shape}, not one vector a row")
+            elif len(shape) != 3 or shape[2] != TRAILING[part] or 0 in shape:
+                raise DetectorError(f"{role} are {shape}, not (height, width, {TRAILING[part]})")
+            elif shape[0] % SIDE_MULTIPLE or shape[1] % SIDE_MULTIPLE:
+                raise DetectorError(
+                    f"{role} are {shape[0]} x {shape[1]}: height and width have to be multiples of "
+                    f"{SIDE_MULTIPLE}; extract them with another size"
+                )
+            shapes[part] = shape
+        first = source[0]
+        for role, twin in self._twin.items():
+            ours, theirs = first.tracks[role], first.tracks[twin]
+            if not np.array_equal(ours.frame_start, theirs.frame_start):
+                raise DetectorError(
+                    f"video {first.video_id!r}: {role} and {twin} lie at other frames: extract "
+                    "both with the same stride"
+                )
+        return shapes
+
+    @contextmanager
+    def _memories(
+        self, source: BagSource, role: str, options: FitOptions, *, twin: bool
+    ) -> Iterator[tuple[RowMemory, RowMemory | None]]:
+        """The rows of a role, and those of its twin."""
+        names = [role, *([self._twin[role]] if twin else [])]
+        if options.memory is not None:
+            options = replace(options, memory=options.memory // len(names))
+        opened: list[RowMemory] = []
+        try:
+            for name in names:
+                rows = source.video_rows(name)
+                opened.append(RowMemory(rows, device=self._device, options=options))
+                options = replace(options, on_load=None)  # one bar for both
+            yield opened[0], opened[1] if twin else None
+        finally:
+            for memory in opened:
+                memory.close()
+
+    @contextmanager
+    def _clips(
+        self, source: BagSource, part: Part, stage: int, options: FitOptions
+    ) -> Iterator[ClipSource]:
+        """Windows of frames or of flow."""
+        config, seed = self._config, stage_seed(self._seed, stage)
+        role = self._roles[part]
+        twin = part == "spatial" and role in self._twin and "perturbed" in config.spatial
+        with self._memories(source, role, options, twin=twin) as (memory, other):
+            if part == "spatial":
+                yield FrameClips(
+                    *(memory, config.length, config.p_s, seed),
+                    kinds=config.spatial,
+                    twin=other,
+                    patches=config.patches,
+                    channels=config.channels,
+                )
+            else:
+                yield FlowClips(
+                    *(memory, config.length, config.p_t, seed),
+                    mixup=config.patches,
+                    partner=config.partner,
+                    channels=config.flow_channels,
+                    limit=config.flow_limit,
+                )
+
+    @contextmanager
+    def _reconstructing(
+        self, source: BagSource, part: Part, stage: int, parts: Parts
+    ) -> Iterator[Fit[Clips, dict[str, Tensor]]]:
+        """The fit of an autoencoder."""
+        config, network = self._config, parts.networks[part]
+        with self._clips(source, part, stage, self._options) as clips:
+            yield Fit(
+                stage=stage,
+                name=part,
+                steps=self.steps(parts)[part],
+                module=parts.networks,
+                optimizer=torch.optim.Adam(network.parameters(), lr=config.lr),
+                batch=lambda draw: clips.draw(config.batch_size, draw),
+                forward=lambda batch: reconstruct(network, clips, batch),
+                losses=lambda found: {"total": distance(found).mean()},
+                prefetch=clips.prefetch,
+                precision=config.precision,
+                validation=Validation(
+                    measure=lambda _: _validated(network, clips, config.batch_size),
+                    every=math.ceil(parts.windows[part] / config.batch_size),
+                ),
+                rows=parts.rows,
+            )
+
+    @contextmanager
+    def _semantic(
+        self, source: BagSource, part: Part, stage: int, parts: Parts
+    ) -> Iterator[Fit[tuple[Tensor, Tensor], dict[str, Tensor]]]:
+        """The fit of the discriminator."""
+        config, network = self._config, parts.networks[part]
+        seed = stage_seed(self._seed, stage)
+        role = self._roles[part]
+        with self._memories(source, role, self._options, twin=True) as (normal, twin):
+            assert twin is not None
+            check_twin(normal, twin)
+            drawn = [WindowSource(each, 1, seed=seed + i) for i, each in enumerate((normal, twin))]
+            half = config.semantic_batch // 2
+
+            def batch(draw: int) -> tuple[Tensor, Tensor]:
+                rows = [each.read_rows(each.rows(half, draw)).float() for each in drawn]
+                label = torch.cat([torch.full((half,), float(i)) for i in range(2)])
+                return torch.cat(rows), label.to(rows[0].device)
+
+            yield Fit(
+                stage=stage,
+                name=part,
+                steps=self.steps(parts)[part],
+                module=parts.networks,
+                optimizer=torch.optim.Adam(network.parameters(), lr=config.lr),
+                batch=batch,
+                forward=lambda rows: {"logits": network(rows[0]), "label": rows[1]},
+                losses=_told_apart,
+                prefetch=normal.prefetch,
+                precision=config.precision,
+                rows=parts.rows,
+            )
+
+    # -- indicators ----------------------------------------------------------------------------
+
+    def indicators(
+        self, parts: Parts, source: BagSource, *, pseudo: bool = False
+    ) -> dict[Part, Floats]:
+        """Measure the raw indicators of windows that are evenly spread over some videos.
+
+        Args:
+            parts:
+                Trained.
+            source:
+                The videos.
+            pseudo:
+                Replace every window (and every feature) by its pseudo-anomaly.
+
+        Returns:
+            Part -> (n,). If eta is learnt, the rows of all parts are of the same frames.
+
+        Raises:
+            DetectorError: the parts have other rows, and eta is to be learnt.
+        """
+        if self._config.learn_eta:
+            self._check_rows(source)
+        parts.networks.eval()
+        with torch.no_grad():
+            return {
+                part: self._probabilities(parts, source, part, pseudo=pseudo)
+                if part == "semantic"
+                else self._errors(parts, source, part, stage, pseudo=pseudo)
+                for stage, part in enumerate(self._config.parts)
+            }
+
+    def _check_rows(self, source: BagSource) -> None:
+        counts = {role: source.video_rows(role).counts for role in self._roles.values()}
+        (first, own), *others = counts.items()
+        for role, theirs in others:
+            if not np.array_equal(own, theirs):
+                raise DetectorError(
+                    f"learn_eta needs {first} and {role} of the same frames: extract them with the "
+                    "same stride"
+                )
+
+    def _errors(
+        self, parts: Parts, source: BagSource, part: Part, stage: int, *, pseudo: bool
+    ) -> Floats:
+        config, network = self._config, parts.networks[part]
+        found: list[NDArray[np.float64]] = []
+        mapped = FitOptions(memory=0)  # few windows are read
+        with self._clips(source, part, stage, mapped) as clips:
+            for turn, picks in enumerate(spread(clips.windows, config.batch_size)):
+                batch = clips.at(picks, VALIDATION + turn, float(pseudo))
+                inputs = clips.scaled(batch.mixed())
+                with in_precision(network, config.precision, inputs.device):
+                    out = network(inputs)
+                errors = (out - inputs)[:, :, config.scored_frame].float().square().mean(1)
+                found.append(config.measure.reduced(errors).double().cpu().numpy())
+        return omega(part, np.concatenate(found))
+
+    def _probabilities(
+        self, parts: Parts, source: BagSource, part: Part, *, pseudo: bool
+    ) -> Floats:
+        config, network = self._config, parts.networks[part]
+        joint = config.learn_eta and len(config.parts) > 1
+        length, scored = (config.length, config.scored_frame) if joint else (1, 0)
+        role, mapped = self._roles[part], FitOptions(memory=0)
+        found: list[NDArray[np.float64]] = []
+        with self._memories(source, role, mapped, twin=True) as (normal, twin):
+            assert twin is not None
+            windows = WindowSource(normal, length)
+            other = WindowSource(twin, length)
+            for picks in spread(windows, config.batch_size):
+                at = Picks(picks.video, picks.start + scored)
+                rows = (other if pseudo else windows).read_rows(at).float()
+                found.append(torch.sigmoid(network(rows)).double().cpu().numpy())
+        return np.concatenate(found)
+
+
+def reconstruct(network: nn.Module, clips: ClipSource, batch: Clips) -> dict[str, Tensor]:
+    """Run an autoencoder on a batch: "out", and "target", the normal clips."""
+    return {"out": network(clips.scaled(batch.mixed())), "target": clips.scaled(batch.normal)}
+
+
+def distance(found: Mapping[str, Tensor]) -> Tensor:
+    """Mean squared error of each window (Sect. 3): (B,)."""
+    return (found["out"] - found["target"]).square().mean((1, 2, 3, 4))
+
+
+def spread(windows: WindowSource, count: int) -> Iterator[Picks]:
+    """Yield about `INDICATED` windows in order, but at least one of each video."""
+    return windows.in_order(count, stride=max(1, len(windows) // INDICATED))
+
+
+def _validated(network: nn.Module, clips: ClipSource, count: int) -> dict[str, float]:
+    """Distance to the normal clip, for the same normal windows and pseudo-anomalies each time."""
+    found = {}
+    for name, share in (("normal", 0.0), ("pseudo", 1.0)):
+        if share == 0 or clips.share > 0:
+            batches = clips.validation(VALIDATED, count, share)
+            errors = [distance(reconstruct(network, clips, batch)) for batch in batches]
+            found[f"{name}_error"] = float(torch.cat(errors).mean())
+    return found
+
+
+def _told_apart(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Cross entropy, and the share of features that are on the right side."""
+    logits, label = found["logits"], found["label"]
+    right = ((logits > 0) == (label > 0.5)).float().mean()
+    return {"total": binary_cross_entropy_with_logits(logits, label), "accuracy": right}

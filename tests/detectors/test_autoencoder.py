@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from vadpipe.detectors.autoencoder import Autoencoder, Discriminator, layer_widths
+
+
+def test_widths_are_those_of_the_table() -> None:
+    assert layer_widths(96) == (96, 128, 256, 256)
+    assert layer_widths(6) == (6, 8, 16, 16)
+    with pytest.raises(ValueError, match="multiple of 3"):
+        layer_widths(95)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 16, 32, 48), (2, 1, 8, 16, 16)])
+def test_output_has_the_shape_of_the_input_and_the_range_of_tanh(shape: tuple[int, ...]) -> None:
+    network = Autoencoder(shape[1], 3).eval()
+    windows = torch.randn(shape)
+    with torch.no_grad():
+        code, out = network.encoder(windows), network(windows)
+    assert code.shape == (shape[0], 8, shape[2] // 8, shape[3] // 16, shape[4] // 16)
+    assert out.shape == windows.shape and out.abs().max() <= 1
+
+
+def test_checkpointing_changes_no_gradient_and_no_statistic() -> None:
+    torch.manual_seed(0)
+    plain = Autoencoder(1, 3).train()
+    saving = copy.deepcopy(plain)
+    saving.checkpointing = True
+    windows = torch.randn(2, 1, 8, 16, 16)
+    for network in (plain, saving):
+        network(windows).square().mean().backward()
+    for (name, ours), (_, theirs) in zip(
+        plain.named_parameters(), saving.named_parameters(), strict=True
+    ):
+        assert torch.equal(ours.grad, theirs.grad), name  # type: ignore[arg-type]
+    for (name, ours), (_, theirs) in zip(
+        plain.named_buffers(), saving.named_buffers(), strict=True
+    ):
+        assert torch.equal(ours, theirs), name
+    assert all(
+        layer.momentum == 0.1 for layer in saving.modules() if hasattr(layer, "running_mean")
+    )
+
+
+def test_the_discriminator_is_that_of_the_table() -> None:
+    network = Discriminator()
+    assert [tuple(p.shape) for p in network.parameters()] == [(128, 512), (128,), (1, 128), (1,)]
+    assert network(torch.zeros(5, 512)).shape == (5,)

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.bags import Bags
+from tests.clips_of_frames import frame_bag, moving_square, squares
+from vadpipe.detectors.base import Bag, DetectorError, FitOptions
+from vadpipe.detectors.pseudo_anomaly import UNTOLD, PseudoAnomaly
+from vadpipe.detectors.pseudo_settings import PseudoAnomalyConfig
+
+TINY: dict[str, Any] = {
+    **{"length": 8, "scored_frame": 4, "width": 3, "steps": 2, "batch_size": 2},
+    **{"semantic_steps": 2, "semantic_batch": 8, "cells": (4, 4), "patches": {"least": 2}},
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def made(**changes: Any) -> PseudoAnomaly:
+    return PseudoAnomaly(PseudoAnomalyConfig.model_validate({**TINY, **changes}))
+
+
+@pytest.fixture(scope="module")
+def fitted() -> PseudoAnomaly:
+    detector = made()
+    detector.fit(squares(), device="cpu", seed=0)
+    return detector
+
+
+def part_of(bag: Bag, first: int, stop: int) -> Bag:
+    return frame_bag("part", {role: t.rows(first, stop) for role, t in bag.tracks.items()})
+
+
+def test_scores_have_the_raw_indicators_the_paper_s_score_and_a_comparable_sum(
+    fitted: PseudoAnomaly,
+) -> None:
+    scores = fitted.score(squares()[0])
+    assert tuple(scores.columns) == fitted.columns
+    assert scores.frame_start.tolist() == list(range(4, 17))  # 20 frames, windows of 8
+    raw = {name: scores.columns[f"omega_{i}"] for i, name in enumerate(fitted.eta, start=1)}
+    ranges = {n: (v - v.min()) / np.ptp(v) for n, v in raw.items() if n != "semantic"}
+    expected = 0.65 * ranges["spatial"] + 0.25 * ranges["temporal"] + 0.1 * raw["semantic"]
+    assert scores.columns["paper"] == pytest.approx(expected)
+    standard = {n: (v - fitted.scales[n].mean) / fitted.scales[n].spread for n, v in raw.items()}
+    total = sum(fitted.eta[n] * v for n, v in standard.items())
+    assert scores.columns["score"] == pytest.approx(total)
+    assert {name: m.shape for name, m in scores.maps.items()} == {
+        "frame_error": (13, 4, 4),
+        "flow_error": (13, 4, 4),
+    }
+    frame_errors = 10 ** (raw["spatial"] / 10)
+    assert scores.maps["frame_error"].mean((1, 2)) == pytest.approx(frame_errors, rel=1e-4)
+
+
+def test_the_sum_of_a_frame_depends_on_its_window_only_and_the_paper_s_on_the_video(
+    fitted: PseudoAnomaly,
+) -> None:
+    bag = squares()[0]
+    whole, part = fitted.score(bag), fitted.score(part_of(bag, 5, 20))
+    # the flow error is nearly constant after two steps: its spread is a few units in the last place
+    assert part.columns["score"] == pytest.approx(whole.columns["score"][5:], rel=1e-3)
+    assert not np.allclose(part.columns["paper"], whole.columns["paper"][5:], atol=1e-3)
+
+
+def test_a_saved_model_scores_bit_by_bit_the_same(fitted: PseudoAnomaly) -> None:
+    other = made()
+    other.load_state_dict(fitted.state_dict())
+    ours, theirs = fitted.score(squares()[1]), other.score(squares()[1])
+    assert all(np.array_equal(ours.columns[n], theirs.columns[n]) for n in ours.columns)
+    with pytest.raises(DetectorError, match="not weights of pseudo_anomaly"):
+        made(width=6).load_state_dict(fitted.state_dict())
+
+
+@pytest.mark.parametrize("border", ["drop", "replicate"])
+@pytest.mark.parametrize("n", [1, 7])
+def test_videos_shorter_than_a_window_have_a_score_for_every_frame(
+    fitted: PseudoAnomaly, n: int, border: str
+) -> None:
+    other = made(border=border)
+    other.load_state_dict(fitted.state_dict())
+    scores = other.score(part_of(squares()[0], 0, n))
+    assert scores.frame_start.tolist() == list(range(n))
+    assert all(np.isfinite(values).all() for values in scores.columns.values())
+
+
+def test_a_still_picture_with_no_flow_has_finite_scores(fitted: PseudoAnomaly) -> None:
+    arrays = {k: np.repeat(v[:1], 12, 0) for k, v in moving_square(1).items()}
+    arrays["flow"][:] = 0
+    scores = fitted.score(frame_bag("still", arrays))
+    assert np.isfinite(scores.columns["score"]).all()
+    # equal frames have equal errors, so min-max finds nothing: what is left is D
+    assert scores.columns["paper"] == pytest.approx(0.1 * scores.columns["omega_3"], abs=1e-6)
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [1, 3, 5])
+def test_a_killed_fit_goes_on_where_it_stopped(
+    fitted: PseudoAnomaly, tmp_path: Path, at: int
+) -> None:
+    steps: list[tuple[str, int]] = []
+
+    def kill(row: Mapping[str, Any]) -> None:
+        steps.append((str(row["stage"]), int(row["step"])))
+        if len(steps) == at + 1:
+            raise Stopped
+
+    detector = made()
+    options = FitOptions(folder=tmp_path, checkpoint_seconds=0.0, on_step=kill)
+    with pytest.raises(Stopped):
+        detector.fit(squares(), device="cpu", seed=0, options=options)
+    log = detector.fit(squares(), device="cpu", seed=0, options=FitOptions(folder=tmp_path))
+    assert [(r["stage"], r["step"]) for r in log.rows] == [
+        (part, step) for part in ("spatial", "temporal", "semantic") for step in (1, 2)
+    ]
+    expected = fitted.state_dict()
+    for name, values in detector.state_dict().items():
+        assert np.array_equal(values, expected[name]), name
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_epoch_is_measured_on_the_same_clips() -> None:
+    detector = made(eta=(1, 0, 0), steps=3, batch_size=7)  # 13 windows: two batches an epoch
+    log = detector.fit(squares(1), device="cpu", seed=0)
+    assert ["validation/normal_error" in row for row in log.rows] == [False, True, True]
+    assert log.rows[1]["validation/pseudo_error"] != log.rows[1]["validation/normal_error"]
+    assert log.summary["windows/spatial"] == 13
+
+
+def test_eta_is_learnt_on_held_out_videos() -> None:
+    detector = made(learn_eta=True, spatial=("perturbed", "patch"), semantic_steps=40, lr=0.01)
+    log = detector.fit(squares(3), device="cpu", seed=0)
+    assert log.summary["videos"] == 2
+    if UNTOLD in log.warnings:
+        pytest.fail("the bright blocks of the twin tell the classes apart")
+    assert sum(detector.eta.values()) == pytest.approx(1.0)
+    assert detector.eta["semantic"] + detector.eta["spatial"] > 0.5
+    other = made(learn_eta=True, spatial=("perturbed", "patch"))
+    other.load_state_dict(detector.state_dict())
+    assert other.eta == detector.eta
+    with pytest.raises(DetectorError, match="there is only one"):
+        made(learn_eta=True).fit(squares(1), device="cpu", seed=0)
+
+
+def test_bf16_and_checkpointing_train_and_are_stated() -> None:
+    detector = made(precision="bf16", checkpointing=True, eta=(0, 1, 0))
+    log = detector.fit(squares(1), device="cpu", seed=0)
+    assert log.summary["precision"] == "bf16"
+    assert np.isfinite(detector.score(squares(1)[0]).columns["omega_2"]).all()
+
+
+def test_features_of_snippets_count_for_the_frames_that_they_cover() -> None:
+    detector = made(eta=(0, 0, 1), features="snippet")
+    rows = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+    bag = frame_bag("v", {"snippet": rows, "perturbed_snippet": rows + 1})
+    detector.fit(Bags([bag]), device="cpu", seed=0)
+    assert detector.score(bag).columns["omega_3"].shape == (5,)
+
+
+def refused(arrays: dict[str, Any], **changes: Any) -> str:
+    with pytest.raises(DetectorError) as error:
+        made(**changes).fit(Bags([frame_bag("v0", arrays)]), device="cpu", seed=0)
+    return str(error.value)
+
+
+def test_training_footage_that_does_not_fit_is_refused() -> None:
+    arrays = moving_square(20)
+    with pytest.raises(DetectorError, match="no training videos"):
+        made().fit(Bags([]), device="cpu", seed=0)
+    short = {role: values[:7] for role, values in arrays.items()}
+    assert "no video has 8 rows of 'pixels': the longest has 7" in refused(short)
+    cut = {**arrays, "pixels": arrays["pixels"][:, :12]}
+    assert "multiples of 16; extract them with another size" in refused(cut)
+    grey = {**arrays, "pixels": arrays["pixels"][..., :1]}
+    assert "not (height, width, 3)" in refused(grey)
+    flat = {**arrays, "frame": arrays["pixels"]}
+    assert "not one vector a row" in refused(flat, eta=(0, 0, 1))
+    fewer = {**arrays, "perturbed_pixels": arrays["pixels"][:12]}
+    assert "lie at other frames" in refused(fewer)
+    gaps = {**arrays, "flow": arrays["flow"][:16]}
+    assert "of the same frames" in refused_twice(gaps)
+
+
+def refused_twice(arrays: dict[str, Any]) -> str:
+    """Two videos of the same arrays, as learn_eta takes one away."""
+    with pytest.raises(DetectorError) as error:
+        bags = Bags([frame_bag("v0", arrays), frame_bag("v1", arrays)])
+        made(learn_eta=True).fit(bags, device="cpu", seed=0)
+    return str(error.value)
+
+
+def test_videos_that_do_not_fit_the_model_are_refused(fitted: PseudoAnomaly) -> None:
+    arrays = moving_square(20)
+    with pytest.raises(DetectorError, match="is not fitted"):
+        made().score(frame_bag("v", arrays))
+    with pytest.raises(DetectorError, match="no 'flow' array"):
+        fitted.score(frame_bag("v", {k: v for k, v in arrays.items() if k != "flow"}))
+    with pytest.raises(DetectorError, match="the model was trained on"):
+        fitted.score(frame_bag("v", {**arrays, "pixels": np.zeros((20, 32, 16, 3), np.uint8)}))
+    with pytest.raises(DetectorError, match="pixels and flow lie at other frames"):
+        fitted.score(frame_bag("v", {**arrays, "flow": arrays["flow"][:18]}))
+    broken = {**arrays, "frame": np.full_like(arrays["frame"], np.nan)}
+    with pytest.raises(DetectorError, match="features are not finite"):
+        fitted.score(frame_bag("v", broken))
