@@ -74,6 +74,8 @@ class Clip:
         frame_stop: one past the last real frame of the clip (not counting repeated tail frames).
         damaged: number of frames that the decoder marked as damaged; a repeated frame counts once.
         video: path of the footage, for what was made from it elsewhere; "" where it is not known.
+        content: content id of the video, for what is drawn for each of its frames; "" where it is
+            not known.
     """
 
     frames: NDArray[np.uint8]
@@ -83,6 +85,7 @@ class Clip:
     frame_stop: int
     damaged: int = 0
     video: str = ""
+    content: str = ""
 
 
 def plan_spans(content_id: str, n_frames: int, span_frames: int) -> list[Span]:
@@ -129,6 +132,7 @@ class ClipAssembler:
     def __init__(self, rule: ClipRule, span: Span, video: str = "") -> None:
         self._rule = rule
         self._video = video
+        self._content = span.content_id
         self._stop = None if span.last else span.frame_stop
         self._start = -(-span.frame_start // rule.stride) * rule.stride
         self._first = max(0, self._start - rule.before)
@@ -202,6 +206,7 @@ class ClipAssembler:
             frame_stop=stop,
             damaged=len({frame.index for frame in frames if frame.corrupt}),
             video=self._video,
+            content=self._content,
         )
 
     def _forget(self) -> None:

@@ -1,7 +1,8 @@
 """Extractor `frames`: resized pictures, for detectors that read pixels many times.
 
 A frame of 256 x 256 takes 197 kB: Ped2 takes 0.9 GB, ShanghaiTech 62 GB and UCF-Crime 2.7 TB.
-Only `flow` stores as much. A run states the number of bytes first, and the user must allow it.
+Only `perturb` and `flow` store as much. A run states the number of bytes first, and the user must
+allow it.
 """
 
 from __future__ import annotations

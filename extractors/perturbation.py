@@ -7,7 +7,6 @@ process, and with every span size and batch size.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self
@@ -18,6 +17,7 @@ from pydantic import Field, model_validator
 
 from .base import Config
 from .clips import Clip, ClipRule
+from .draws import Draws
 
 Kind = Literal["noise", "patch_mix", "skip_frames"]
 DEFAULT_STRENGTH: dict[str, float] = {"noise": 0.1, "patch_mix": 0.5, "skip_frames": 5.0}
@@ -123,10 +123,7 @@ class Perturbation(Config):
         )
 
     def _words(self, content_id: str, index: int, n: int) -> NDArray[np.uint64]:
-        """Draw n random 64-bit numbers for a frame; the stream of PCG64 is the same everywhere."""
-        text = f"{self.kind}/{self.seed}/{content_id}/{index}"
-        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
-        return np.asarray(np.random.PCG64(seed).random_raw(n), np.uint64)
+        return Draws(self.kind, self.seed, content_id, index).words(n)
 
 
 def _place(

@@ -60,6 +60,7 @@ ARROWS: dict[str, set[str]] = {
     # The motion of objects is the flow inside their boxes.
     "extractors/detection": EXTRACTOR_PARTS
     | {NETWORKS, "extractors/device", "extractors/optical_flow"},
+    "extractors/inpainting": EXTRACTOR_PARTS | {NETWORKS, "extractors/device", "extractors/draws"},
     "extractors": {"extractors"},  # one file per extractor: every part of the room
     STORE: OTHER_ROOMS,
     "pipeline/registry": OTHER_ROOMS,

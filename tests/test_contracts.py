@@ -40,6 +40,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "vifi_clip": {"stride": 8},
     "frames": {"size": [16, 32]},
     "flow": {"size": [16, 32]},
+    "perturb": {"size": [16, 32], "inpainter": "telea", "keep_mask": True, "stride": 2},
     "objects": {
         **{"detector": "motion", "stride": 8, "crop_context": 1, "crop_size": 16},
         **{"teacher": "efficientnet_lite0", "teacher_size": 32, "appearance": True},

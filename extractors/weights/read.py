@@ -45,6 +45,12 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 _TORCH_LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # how files from before 2020 start
 
+# Classes of trainers that stand beside the tensors: settings, and keys of what callbacks keep.
+_READ_AS_DICTS = (
+    "yacs.config.CfgNode",
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+)
+
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
     from safetensors.torch import load_file  # numpy has no bfloat16
@@ -60,7 +66,7 @@ def _read_torch(path: Path) -> Any:
     if zipfile.is_zipfile(path) and is_torchscript(path):
         return read_torchscript(path)
     # Checkpoints of some trainers hold settings, which are read as dicts without their package.
-    with torch.serialization.safe_globals([(OrderedDict, "yacs.config.CfgNode")]):
+    with torch.serialization.safe_globals([(OrderedDict, name) for name in _READ_AS_DICTS]):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -251,6 +251,7 @@ def extract(
     from ..store.feature_sets import store_like
     from ..tables.features import extracted_lines
     from ..tables.objects import object_lines
+    from ..tables.shapes import shape_lines
 
     listed = of_split(read_manifest(manifest_path), split, manifest_path)
     config = parse_settings(settings)
@@ -274,7 +275,8 @@ def extract(
             put(line)
         return
     done = extract_features(listed, probed, specs, cache, engine=engine, max_bytes=max_bytes)
-    put("\n".join([*extracted_lines(done), *object_lines(done.stores, done.rows, listed)]))
+    found = [*object_lines(done.stores, done.rows, listed), *shape_lines(done.stores, done.rows)]
+    put("\n".join([*extracted_lines(done), *found]))
     if done.waited is not None:
         tell(f"{done.seconds:.1f} s; devices waited {100 * done.waited:.1f} % of it")
     failures = [*probed.failures, *done.failures]

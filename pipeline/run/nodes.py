@@ -23,6 +23,7 @@ from ..scores.frames import MetricsError
 from ..store.failures import Failure
 from ..tables.metrics import metrics_lines
 from ..tables.objects import object_lines
+from ..tables.shapes import shape_lines
 from ..train import train_detector
 from .folder import Done
 from .graph import Node
@@ -96,7 +97,11 @@ def _extract(resolved: Resolved, nodes: Sequence[Node]) -> dict[str, Done]:
     return {
         node.name: Done(
             node.key,
-            (str(store.root), what, *object_lines([store], done.rows, videos)),
+            (
+                *(str(store.root), what),
+                *object_lines([store], done.rows, videos),
+                *shape_lines([store], done.rows),
+            ),
             tuple(done.failures),
             facts,
         )

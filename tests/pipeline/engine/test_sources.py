@@ -19,6 +19,7 @@ from tests.chain import (
     run_chain,
     video,
 )
+from tests.random_weights import random_weights
 from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
@@ -50,7 +51,9 @@ def statistics(store: FeatureStore, row: Any) -> np.ndarray:
 
 
 def store_of(name: str, settings: dict[str, Any] | None = None, policy: Any = "keep") -> Any:
-    return stores_of([resolve_extractor(name, settings, on_corrupt=policy)], Path("cache"))[0]
+    weights = random_weights(name, settings) or None
+    spec = resolve_extractor(name, settings, weights=weights, on_corrupt=policy)
+    return stores_of([spec], Path("cache"))[0]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""In-painting: masks, and what fills them."""
