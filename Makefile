@@ -44,11 +44,15 @@ $(WHEEL_ENV)/.installed: $(VENV)/.installed $(wildcard */*.py */*/*.py */*/*.j2 
 type-check: $(WHEEL_ENV)/.installed
 	cd $(WHEEL_ENV) && ../bin/mypy --config-file ../../pyproject.toml --python-executable bin/python -p vadpipe.data_manifests -p vadpipe.extractors -p vadpipe.detectors -p vadpipe.pipeline
 
+# One process for each core, with one thread each; one that has nothing left takes tests from
+# another.
+PARALLEL ?= -n logical --maxprocesses 8 --dist worksteal
+
 test: lint type-check weights
-	$(WHEEL_ENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(WHEEL_ENV)/bin/python -m pytest $(PARALLEL)
 
 pytest: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
 
 # The command reference comes from the commands; a test compares the two.
 docs: $(VENV)/.installed

@@ -217,7 +217,7 @@ ONLY = {
         "extractors/footage/decode_worker",
     },
     "json.load": set(),
-    "tomllib.loads": {"data_manifests/stored", "pipeline/run/config"},  # of a single value
+    "tomllib.loads": {"data_manifests/stored", "pipeline/run/key_value"},  # of a single value
     "tomllib.load": set(),
     "click.echo": {"pipeline/cli/options"},
     "print": {"pipeline/cli/reference"},

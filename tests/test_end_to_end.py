@@ -23,7 +23,7 @@ from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.engine import journal as journal_module
 from vadpipe.pipeline.engine import span_task
 from vadpipe.pipeline.models import ModelFolder, specs_of_model
-from vadpipe.pipeline.run.config import ConfigError, parse_settings
+from vadpipe.pipeline.run.key_value import ConfigError
 from vadpipe.pipeline.scores.events import Calibration
 from vadpipe.pipeline.store.errors import StoreError
 
@@ -366,13 +366,6 @@ def test_scoring_an_archive_leaves_no_features_behind(run: Run, tmp_path: Path) 
     assert "3 videos scored (1 new)" in run(*score)
     assert "3 videos scored (0 new)" in run(*score)
     assert not list(tmp_path.rglob("*.h5"))
-
-
-def test_settings_are_toml_or_words() -> None:
-    parsed = parse_settings(["a=3", "b=true", "c=[1, 2]", "d=word", "e=none", "f='3'"])
-    assert parsed == {"a": 3, "b": True, "c": [1, 2], "d": "word", "e": None, "f": "3"}
-    with pytest.raises(ConfigError, match="key=value"):
-        parse_settings(["novalue"])
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def train(
     from ...extractors.weights.slots import parse_choice
     from ..engine.progress import tell
     from ..probe import probe_files
-    from ..run.config import parse_settings
+    from ..run.key_value import parse_settings
     from ..train import train_detector
 
     listed = read_manifest(manifest_path)
@@ -288,7 +288,7 @@ def report(
     """
     from ..report.heatmaps import HeatmapStyle
     from ..report.stage import write_report
-    from ..run.config import parse_settings
+    from ..run.key_value import parse_settings
 
     listed = None if manifest_path is None else open_target(manifest_path, None)
     style = HeatmapStyle.model_validate(parse_settings(settings))

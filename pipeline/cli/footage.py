@@ -95,7 +95,7 @@ def manifest(
         raise click.UsageError("ROOT and -o FILE are needed, or --how")
     from ...data_manifests.table import write_manifest
     from ..engine.progress import tell
-    from ..run.config import parse_settings
+    from ..run.key_value import parse_settings
     from ..run.manifests import build_manifest
 
     options = parse_settings(settings)
@@ -129,7 +129,7 @@ def draw(dataset: str, root: Path, seed: int, settings: tuple[str, ...]) -> None
         vadpipe draw plaza /data/plaza
         vadpipe draw plaza /data/plaza7 --seed 7 --set n_test=54
     """
-    from ..run.config import parse_settings
+    from ..run.key_value import parse_settings
     from ..run.manifests import draw_dataset
 
     made = draw_dataset(dataset, root, {"seed": seed, **parse_settings(settings)})
@@ -247,7 +247,7 @@ def extract(
     from ..engine.progress import tell
     from ..extract import extract_features
     from ..probe import probe_files
-    from ..run.config import parse_settings
+    from ..run.key_value import parse_settings
     from ..store.feature_sets import store_like
     from ..tables.features import extracted_lines
     from ..tables.objects import object_lines

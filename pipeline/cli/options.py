@@ -28,7 +28,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _default_cache() -> Path:
-    from ..run.config import default_cache
+    from ..run.default_cache import default_cache
 
     return default_cache()
 
@@ -247,7 +247,7 @@ def engine_options(command: Command) -> Command:
 def limits_of(pairs: tuple[str, ...]) -> DecodeLimits:
     """The limits of the `--limit KEY=VALUE` options."""
     from ...extractors.footage.limits import DecodeLimits
-    from ..run.config import parse_settings
+    from ..run.key_value import parse_settings
 
     return DecodeLimits.model_validate(parse_settings(pairs))
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-import pooch
 from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from ...data_manifests.choices import choices
-from ...data_manifests.errors import VadpipeError
 from ...data_manifests.settings import Settings
 from ...data_manifests.stored import DamagedFile, read_toml
 from ...extractors.base import PrecisionRequest
@@ -22,12 +19,10 @@ from ..engine.settings import Engine, ProbeOptions
 from ..scores.events import EventConfig
 from ..scores.map_detections import QUANTILE
 from ..scores.smoothing import Smoothing
+from .default_cache import default_cache
+from .key_value import ConfigError, parse_settings
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of a section: part of file names
-
-
-class ConfigError(VadpipeError, ValueError):
-    """A setting that cannot be read."""
 
 
 class ManifestSection(Settings):
@@ -355,28 +350,3 @@ def _label(table: dict[str, Any]) -> str:
     """What other sections call a table."""
     own = table.get("name") or table.get("detector") or table.get("extractor") or ""
     return own if table.get("name") else str(own).partition(":")[0]
-
-
-def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
-    """`key=value` strings to a dict: values are TOML (`3`, `true`, `[1, 2]`), else plain strings.
-
-    Raises:
-        ConfigError: there is no "=".
-    """
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {pair!r}: write key=value")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except (tomllib.TOMLDecodeError, RecursionError):
-            value = text.strip()
-        settings[key.strip()] = None if value == "none" else value
-    return settings
-
-
-def default_cache() -> Path:
-    """`$VADPIPE_CACHE`, else the user's cache folder."""
-    named = os.environ.get("VADPIPE_CACHE")
-    return Path(named) if named else Path(pooch.os_cache("vadpipe"))

@@ -15,9 +15,9 @@ from ...data_manifests.choices import choices
 from ...data_manifests.errors import VadpipeError
 from ..engine.cluster import ClusterError, check_workers, open_client
 from ..engine.execute import TaskQueue, run_tasks
-from .config import ConfigError
 from .folder import Done
 from .graph import Node
+from .key_value import ConfigError
 from .nodes import NodeTask, is_done, run_extracts, run_node
 from .resolved import Resolved
 

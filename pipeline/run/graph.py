@@ -31,7 +31,8 @@ from ..store.imported import imported_checksums, imported_contents
 from ..store.keys import canonical_json, key_of
 from ..store.probe_table import Probed, chosen_rate
 from ..store.recipes import is_perturbed
-from .config import ConfigError, FuseSection, TrainSection
+from .config import FuseSection, TrainSection
+from .key_value import ConfigError
 from .resolved import Resolved
 
 Kind = Literal["extract", "train", "score", "fuse", "evaluate", "report"]

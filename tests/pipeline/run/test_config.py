@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from vadpipe.pipeline.run.config import ConfigError, RunConfig, load_run
+from vadpipe.pipeline.run.config import RunConfig, load_run
+from vadpipe.pipeline.run.key_value import ConfigError
 
 RECIPE = """
 out = "result"

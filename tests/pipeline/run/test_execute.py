@@ -16,9 +16,10 @@ from tests.synthetic import write_tiny_scene
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.null import NullFeatures
 from vadpipe.pipeline.run import execute as execute_module
-from vadpipe.pipeline.run.config import ConfigError, load_run
+from vadpipe.pipeline.run.config import load_run
 from vadpipe.pipeline.run.execute import chosen_nodes
 from vadpipe.pipeline.run.graph import plan
+from vadpipe.pipeline.run.key_value import ConfigError
 from vadpipe.pipeline.run.nodes import NodeTask, is_done, run_node
 from vadpipe.pipeline.run.resolved import resolve_run
 from vadpipe.pipeline.run.run import Run, run, run_nodes

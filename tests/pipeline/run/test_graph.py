@@ -11,8 +11,9 @@ from tests.plugins import reread, write_distribution
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests.errors import VadpipeError
 from vadpipe.detectors.knn import KNN
-from vadpipe.pipeline.run.config import ConfigError, RunConfig
+from vadpipe.pipeline.run.config import RunConfig
 from vadpipe.pipeline.run.graph import Node, plan
+from vadpipe.pipeline.run.key_value import ConfigError
 from vadpipe.pipeline.run.resolved import Resolved, resolve_run
 from vadpipe.pipeline.store.errors import StoreError
 

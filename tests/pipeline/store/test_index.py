@@ -40,7 +40,10 @@ def changed(path: Path, **columns: Any) -> None:
         {"size": float("nan")},
         {"damaged": 1 << 200},
     ],
-    ids=str,
+    ids=lambda columns: ", ".join(
+        f"{name} {value.to_pylist() if isinstance(value, pa.Array) else value}"
+        for name, value in columns.items()
+    ),
 )
 def test_values_that_no_shard_has(
     tmp_path: Path, columns: dict[str, Any], caplog: pytest.LogCaptureFixture

@@ -1,0 +1,32 @@
+"""Settings that are given as `key=value`; without what a whole run needs, for a quick start."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from typing import Any
+
+from ...data_manifests.errors import VadpipeError
+
+
+class ConfigError(VadpipeError, ValueError):
+    """A setting that cannot be read."""
+
+
+def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
+    """`key=value` strings to a dict: values are TOML (`3`, `true`, `[1, 2]`), else plain strings.
+
+    Raises:
+        ConfigError: there is no "=".
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {pair!r}: write key=value")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except (tomllib.TOMLDecodeError, RecursionError):
+            value = text.strip()
+        settings[key.strip()] = None if value == "none" else value
+    return settings
