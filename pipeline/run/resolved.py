@@ -13,8 +13,9 @@ from ..probe import probe_files
 from ..store.feature_sets import store_like
 from ..store.feature_store import FeatureStore
 from ..store.probe_table import Probed
-from .config import ConfigError, RunConfig
+from .config import RunConfig
 from .folder import RunFolder
+from .key_value import ConfigError
 from .manifests import build_manifest
 
 
