@@ -126,17 +126,20 @@ class ModelFolder:
         Raises:
             CannotWrite: the disk is full or read-only.
         """
+        state = {k: np.asarray(v, order="C") for k, v in detector.state_dict().items()}
+        data = save(state)  # in memory: a full disk is then an OSError with its number
+        # With another card, all that is written now would be taken for its own.
+        self._card.unlink(missing_ok=True)
         if log is not None:
             rows = log.rows or [log.summary]
             # not every row has every value: validations follow some of the steps only
             names = dict.fromkeys(name for row in rows for name in row)
             table = pa.table({name: [row.get(name) for row in rows] for name in names})
             write_table(self._log, table)
-        if held_out is not None:
+        if held_out is None:
+            self._held_out.unlink(missing_ok=True)
+        else:
             held_out.write(self._held_out)
-        state = {k: np.asarray(v, order="C") for k, v in detector.state_dict().items()}
-        data = save(state)  # in memory: a full disk is then an OSError with its number
-        self._card.unlink(missing_ok=True)  # with another card, the arrays would be taken for its
         write_atomically(self._weights, lambda path: path.write_bytes(data))
         config = {
             **card,

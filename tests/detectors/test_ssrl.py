@@ -314,7 +314,7 @@ def learned(seed: int, gain: float, **more: Any) -> tuple[float, float, FitLog]:
 
 
 def test_patches_help_where_one_of_them_shows_the_event() -> None:
-    """Means of three seeds; docs/results/weak.md has six, and other gains."""
+    """Means of three seeds, as in docs/results/weak.md."""
     small = [learned(seed, gain=SSRLConfig().branch_gain) for seed in range(3)]
     whole = [learned(seed, gain=1.0) for seed in range(3)]
     assert [auc for auc, _, _ in small] == [auc for auc, _, _ in whole], "the first stage is equal"

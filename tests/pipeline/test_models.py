@@ -104,6 +104,34 @@ def test_a_full_disk_leaves_no_half_model(
     assert folder.load()[1]["summary"] == {"n": 1}
 
 
+@pytest.mark.parametrize("writes", range(8))
+def test_a_model_that_is_replaced_is_never_a_mixture(
+    fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """Held-out rows of another training would move thresholds."""
+    folder = ModelFolder(tmp_path / "knn-1")
+    old, new = (HeldOut.from_scores(["v"], [rows(each)]) for each in ([0.5], [0.25]))
+    folder.save(fitted, CARD, FitLog([], {"n": 1}), old)
+    real, calls = os.fsync, []
+
+    def fsync(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) > writes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(CannotWrite):
+            folder.save(fitted, {**CARD, "summary": {"n": 2}}, FitLog([], {"n": 2}), new)
+    held_out = folder.held_out()
+    if folder.is_finished():
+        assert folder.card()["summary"] == {"n": 2}
+        assert held_out is not None and held_out.table.equals(new.table)
+    folder.save(fitted, CARD, FitLog([], {"n": 1}))
+    assert folder.is_finished() and folder.held_out() is None
+
+
 def test_models_are_found_by_folder_or_by_the_beginning_of_a_name(
     fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
