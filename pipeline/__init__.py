@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .score import score_footage
     from .scores.events import EventConfig
     from .scores.smoothing import Smoothing
+    from .show import show_features
     from .train import train_detector
 
 # Name -> the module that it is imported from on first use, so that commands start without it.
@@ -49,6 +50,7 @@ EXPORTED = {
     "resolve_extractor": ".engine.extractor_spec",
     "run": ".run.run",
     "score_footage": ".score",
+    "show_features": ".show",
     "train_detector": ".train",
     "write_manifest": "..data_manifests.table",
     "write_report": ".report.stage",
@@ -75,6 +77,7 @@ __all__ = [
     "resolve_extractor",
     "run",
     "score_footage",
+    "show_features",
     "train_detector",
     "write_manifest",
     "write_report",

@@ -44,6 +44,7 @@ STAGES = {
     "pipeline/evaluate",
     "pipeline/labels",
     "pipeline/report",
+    "pipeline/show",
 }
 ARROWS: dict[str, set[str]] = {
     "data_manifests": set(),
@@ -83,6 +84,7 @@ ARROWS: dict[str, set[str]] = {
     "pipeline/evaluate": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
     "pipeline/labels": OTHER_ROOMS | SHARED,
     "pipeline/report": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
+    "pipeline/show": OTHER_ROOMS | SHARED | {"pipeline/probe"},  # which content is meant
     "pipeline/repair": OTHER_ROOMS | SHARED,  # of derived files
     "pipeline/tables": OTHER_ROOMS | SHARED | STAGES | {"pipeline/metrics"},
     "pipeline/bench": OTHER_ROOMS | SHARED | STAGES,

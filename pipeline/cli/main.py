@@ -29,6 +29,7 @@ COMMANDS = {
     "report": "detection:report",
     "run": "run:run",
     "score": "scoring:score",
+    "show": "show:show",
     "status": "footage:status",
     "train": "detection:train",
     "weights": "weights:weights",

@@ -1,0 +1,74 @@
+"""The command that draws what a feature set holds of a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import ANY, OUT, cache_option, probe_options, put
+
+if TYPE_CHECKING:
+    from ..engine.settings import ProbeOptions
+
+
+@click.command()
+@click.argument("features")
+@click.argument("video")
+@click.option(
+    "--manifest",
+    "manifest_path",
+    type=ANY,
+    help="Manifest that has VIDEO as an id; without it VIDEO is a video file or a folder of "
+    "pictures.",
+)
+@click.option(
+    "-o", "--out", type=OUT, metavar="PNG", help="The sheet. Default: FEATURES-VIDEO.png here."
+)
+@click.option("--array", help="What to draw, if the set has several arrays of pixels.")
+@click.option("--tiles", type=click.IntRange(1, 400), default=24, help="Rows that are drawn.")
+@click.option("--width", type=click.IntRange(16, 2048), default=160, help="Of a tile, in pixels.")
+@click.option("--columns", type=click.IntRange(1, 50), default=6, help="Tiles side by side.")
+@probe_options
+@cache_option
+def show(
+    features: str,
+    video: str,
+    manifest_path: Path | None,
+    out: Path | None,
+    array: str | None,
+    tiles: int,
+    width: int,
+    columns: int,
+    probing: ProbeOptions,
+    cache: Path,
+) -> None:
+    """Draw a contact sheet of the pixels of a feature set: frames, flow, masks, crops.
+
+    FEATURES is the name of the set, or its first letters. Rows are evenly spaced over VIDEO; the
+    number below each is that of its frame. Flow is drawn on the colour wheel of Middlebury.
+
+    \b
+    Example:
+        vadpipe show perturb /data/ped2/Train/Train001
+        vadpipe show flow Train001 --manifest ped2.parquet -o flow.png --tiles 12 --width 320
+        vadpipe show perturb Train001 --manifest ped2.parquet --array mask
+    """
+    from ...data_manifests.record import ManifestError
+    from ...data_manifests.table import read_manifest
+    from ..registry import DATASETS
+    from ..show import show_features
+
+    if manifest_path is not None:
+        listed, video_id = read_manifest(manifest_path), video
+    elif not Path(video).exists():
+        raise ManifestError(f"there is no file {video}; an id of a video needs --manifest FILE")
+    else:
+        listed = DATASETS["footage"](Path(video))
+        if len(listed.records) != 1:
+            raise ManifestError(f"{video} holds {len(listed.records)} videos: name one of them")
+        video_id = listed.records[0].video_id
+    layout = {"array": array, "tiles": tiles, "width": width, "columns": columns}
+    sheet, path = show_features(cache, features, listed, video_id, out, probing, **layout)
+    put("\n".join(sheet.lines(path)))
