@@ -91,8 +91,39 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     found = getattr(import_module(EXPORTED[name], __name__), name)
+    if not isinstance(found, type):
+        found = _taking_text(found)
     globals()[name] = found  # the next use does not come here
     return found
+
+
+def _taking_text(function: Any) -> Any:
+    """A stage that takes text for each of its paths: in a notebook a path is mostly typed."""
+    from functools import wraps
+    from inspect import signature
+
+    takes = signature(function)
+    paths = [name for name, each in takes.parameters.items() if "Path" in str(each.annotation)]
+    if not paths:
+        return function
+
+    @wraps(function)
+    def called(*args: Any, **named: Any) -> Any:
+        given = takes.bind(*args, **named)
+        for name in paths:
+            if name in given.arguments:
+                given.arguments[name] = _as_path(given.arguments[name])
+        return function(*given.args, **given.kwargs)
+
+    return called
+
+
+def _as_path(value: Any) -> Any:
+    from pathlib import Path
+
+    if isinstance(value, list | tuple):
+        return [_as_path(each) for each in value]
+    return Path(value) if isinstance(value, str) else value
 
 
 def __dir__() -> list[str]:

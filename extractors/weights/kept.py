@@ -85,7 +85,11 @@ def folders(cache: Path | None = None) -> list[Path]:
 
 
 def resolve(
-    card: Weights | Sequence[Weights], spec: str | None, *, cache: Path | None = None
+    card: Weights | Sequence[Weights],
+    spec: str | None,
+    *,
+    cache: Path | None = None,
+    slot: str = "",
 ) -> ResolvedWeights:
     """Find the weights that a user names.
 
@@ -100,6 +104,8 @@ def resolve(
             None (the default card), a card's name, "random:SEED", FILE or NAME=FILE.
         cache:
             Root of the cache, as in `weights_dir`.
+        slot:
+            That the command line has to name, where there are several.
 
     Raises:
         WeightsError: there are no such weights, a hash is wrong, or the file cannot be used.
@@ -107,7 +113,7 @@ def resolve(
     cards = (card,) if isinstance(card, Weights) else tuple(card)
     names = {each.name: each for each in cards}
     if spec is None or spec in names:
-        return resolve_card(cards[0] if spec is None else names[spec], cache)
+        return resolve_card(cards[0] if spec is None else names[spec], cache, slot)
     if spec.startswith("random:"):
         return ResolvedWeights(cards[0], f"random:{seed_in(spec)}", None)
     name, _, stated = spec.partition("=")
@@ -141,10 +147,14 @@ def resolve_slots(
         WeightsError: weights are missing or wrong, or the choice names no network of it.
     """
     specs = specs_by_slot(owner, slots, choice)
-    return {slot: resolve(cards, specs.get(slot), cache=cache) for slot, cards in slots.items()}
+    said = {slot: slot if len(slots) > 1 else "" for slot in slots}
+    return {
+        slot: resolve(cards, specs.get(slot), cache=cache, slot=said[slot])
+        for slot, cards in slots.items()
+    }
 
 
-def resolve_card(card: Weights, cache: Path | None = None) -> ResolvedWeights:
+def resolve_card(card: Weights, cache: Path | None = None, slot: str = "") -> ResolvedWeights:
     """Find the weights of a card on this machine, check them and convert them if needed.
 
     Args:
@@ -152,6 +162,8 @@ def resolve_card(card: Weights, cache: Path | None = None) -> ResolvedWeights:
             The card.
         cache:
             Root of the cache, as in `weights_dir`.
+        slot:
+            That the command line has to name, where there are several.
 
     Raises:
         WeightsError: they are missing or wrong; the message says which command helps.
@@ -161,10 +173,11 @@ def resolve_card(card: Weights, cache: Path | None = None) -> ResolvedWeights:
     if found is None:
         by_hand = [str(Path(told) / card.file)] if (told := _own_folder()) else []
         looked = ", ".join([*by_hand, *map(str, places)])
+        option = f"--weights {slot}=" if slot else "--weights "
         raise WeightsError(
             f"weights {card.name!r} are missing (looked for {looked}). "
-            f"Type `vadpipe weights fetch {card.name}`, or give a file (--weights FILE), or test "
-            "with random weights (--weights random:0)"
+            f"Type `vadpipe weights fetch {card.name}`, or give a file ({option}FILE), or test "
+            f"with random weights ({option}random:0)"
         )
     path, converted = found
     digest = _check(card, path, converted)

@@ -235,12 +235,12 @@ class RunConfig(Settings):
         if not self.extract and not self.train:
             raise ValueError("there is nothing to do: name an [[extract]] or a [[train]]")
         for kind, labels in (
-            ("extract", [name for section in self.extract for name in section.feature_sets()]),
-            ("train or fuse", [s.label for s in self.train] + [s.name for s in self.fuse]),
+            ("[[extract]]", [name for section in self.extract for name in section.feature_sets()]),
+            ("[[train]] or [[fuse]]", [s.label for s in self.train] + [s.name for s in self.fuse]),
         ):
             twice = sorted({label for label in labels if labels.count(label) > 1})
             if twice:
-                raise ValueError(f"several [[{kind}]] are called {', '.join(twice)}: set name")
+                raise ValueError(f"several sections {kind} are called {', '.join(twice)}: set name")
         return self
 
     @model_validator(mode="after")
@@ -249,9 +249,9 @@ class RunConfig(Settings):
         for section in self.extract:
             for name, source in section.feature_sets().items():
                 limit = splits.get(source or "")
-                if limit is not None and splits[name] != limit:
+                if limit is not None and section.split not in (None, limit):
                     raise ValueError(
-                        f"extract {name}: split {splits[name]!r}, but {source} has the videos of "
+                        f"extract {name}: split {section.split!r}, but {source} has the videos of "
                         f"split {limit!r} only"
                     )
         return self

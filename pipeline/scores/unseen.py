@@ -21,6 +21,9 @@ NAMES = 10  # of videos or scenes in one message
 HELD_BACK = "held back from training: "  # how the method of a calibration by chance begins
 
 
+MOST = 0.9  # of the normal videos that may be held back
+
+
 @dataclass(frozen=True)
 class Unseen:
     """The training videos without copies, and which of them may stand for unseen ones.
@@ -68,7 +71,14 @@ class Unseen:
                 Of the normal videos; what is drawn is rounded up.
             seed:
                 Of the draw.
+
+        Raises:
+            DetectorError: the share or the seed is out of range.
         """
+        if not 0 <= share <= MOST:
+            raise DetectorError(f"holdout is a share from 0 to {MOST}, not {share}")
+        if seed < 0:
+            raise DetectorError(f"a seed is 0 or more, not {seed}")
         copies = copies_in(records, contents)
         left = [record for record in records if record.video_id not in copies]
         normal = sorted(

@@ -142,10 +142,11 @@ def _dataset(build: Any) -> Facts:
 
 
 def _networks(slots: Slots) -> Facts:
-    return {slot: [_card(card) for card in cards] for slot, cards in slots.items()}
+    said = {slot: f"{slot}=" if len(slots) > 1 else "" for slot in slots}
+    return {slot: [_card(card, said[slot]) for card in cards] for slot, cards in slots.items()}
 
 
-def _card(card: Weights) -> Facts:
+def _card(card: Weights, said: str) -> Facts:
     command = f"{OWN} weights fetch {card.name}"
     return {
         "name": card.name,
@@ -154,7 +155,7 @@ def _card(card: Weights) -> Facts:
         "file": card.file,
         "sha256": card.sha256,
         "sources": [_source(source) for source in card.sources],
-        "get": command if card.sources else f"your own copy of {card.file}: --weights FILE",
+        "get": command if card.sources else f"your own copy of {card.file}: --weights {said}FILE",
     }
 
 

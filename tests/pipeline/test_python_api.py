@@ -13,11 +13,16 @@ import pytest
 from tests.synthetic import write_tiny_scene
 from vadpipe import pipeline
 from vadpipe.pipeline import (
+    Manifest,
     build_manifest,
+    evaluate_runs,
     extract_features,
     probe_files,
+    read_manifest,
     resolve_extractor,
+    write_manifest,
 )
+from vadpipe.pipeline.scores.checked import ScoreFolderError
 
 
 def test_every_exported_name_is_there_and_typed() -> None:
@@ -61,7 +66,8 @@ def test_a_function_is_not_hidden_by_the_module_of_its_name(name: str, module: s
         f"import vadpipe.pipeline.{module}; from vadpipe import pipeline; "
         f"from vadpipe.pipeline import {name} as first; "
         f"from vadpipe.pipeline.{module} import {name} as second; "
-        f"assert callable(first) and first is second is pipeline.{name}"
+        f"assert callable(first) and first is pipeline.{name}; "
+        "assert getattr(first, '__wrapped__', first) is second"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -76,3 +82,15 @@ def test_stages_run_inside_a_running_event_loop(tmp_path: Path) -> None:
         return done.written
 
     assert asyncio.run(cell()) == 2
+
+
+def test_paths_may_be_text(tmp_path: Path) -> None:
+    path = str(tmp_path / "m.csv")
+    scene = write_tiny_scene(tmp_path / "scene")
+    made: Manifest = build_manifest("synthetic", str(scene))  # type: ignore[arg-type]
+    write_manifest(made, path=path)  # type: ignore[arg-type]
+    assert read_manifest(path).digest == made.digest  # type: ignore[arg-type]
+    with pytest.raises(ScoreFolderError, match="nowhere is not a score folder"):
+        evaluate_runs(["nowhere", Path("elsewhere")], made)  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="missing a required argument: 'root'"):
+        build_manifest("synthetic", roots="scene")  # type: ignore[call-arg]

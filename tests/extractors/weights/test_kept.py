@@ -37,7 +37,7 @@ from vadpipe.extractors.weights.cards import (
     WeightsError,
 )
 from vadpipe.extractors.weights.fetch import fetch
-from vadpipe.extractors.weights.kept import folders, ls, resolve, verify, weights_dir
+from vadpipe.extractors.weights.kept import folders, ls, resolve, resolve_slots, verify, weights_dir
 from vadpipe.extractors.weights.load import load_tensors
 from vadpipe.extractors.weights.read import read_arrays
 
@@ -142,6 +142,11 @@ def test_missing_weights_name_the_command(card: Weights, spec: str | None) -> No
     with pytest.raises(WeightsError, match=r"`vadpipe weights fetch toy.tree`"):
         resolve(card, spec)
     assert verify(card).state == "missing"
+    with pytest.raises(WeightsError, match=r"give a file \(--weights FILE\)"):
+        resolve_slots("toy", {"only": (card,)}, None)
+    both = {"reader": (card,), "teacher": (card,)}
+    with pytest.raises(WeightsError, match=r"--weights teacher=FILE.*--weights teacher=random:0"):
+        resolve_slots("toy", both, {"reader": "random:0"})
 
 
 @pytest.mark.parametrize("place", ["VADPIPE_WEIGHTS", "cache"])

@@ -113,3 +113,10 @@ def test_an_abnormal_video_of_the_same_camera_keeps_it_known() -> None:
 def test_one_video_is_left_out_in_parts_without_a_word() -> None:
     unseen = look(record("a", "x"))
     assert unseen.left_out([]) == ("leave one fifth of the video out", []) and not unseen.lone
+
+
+def test_shares_and_seeds_out_of_range_are_refused() -> None:
+    with pytest.raises(DetectorError, match=r"a share from 0 to 0\.9, not 1\.5"):
+        look(record("a"), share=1.5)
+    with pytest.raises(DetectorError, match="a seed is 0 or more, not -1"):
+        look(record("a"), seed=-1)
