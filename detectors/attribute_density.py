@@ -81,8 +81,8 @@ class AttributeDensityConfig(ObjectMapConfig):
     components: int = Field(default=5, ge=1, description="Gaussians of a mixture")
     perspective: bool | None = Field(
         default=None,
-        description="divide speeds by the height of the box; without a value: if heights differ by "
-        "more than 2.5 in training (10 % and 90 % quantiles)",
+        description="divide speeds by the height of the box; without a value: if the median "
+        "heights of near and far objects differ by more than 1.5 in training (thirds by feet)",
     )
     moving: float = Field(
         default=0.5, gt=0, description="share of the median training speed that is motion"

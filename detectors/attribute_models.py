@@ -23,7 +23,7 @@ from .object_measures import Floats, Measures
 Name = Literal["speed", "direction", "place", "size", "class", "stay", "deep", "pose"]
 
 CLASS_FLOOR = 0.15  # a class that scores less than this is not news
-PERSPECTIVE = 2.5  # heights that differ more between their 10 % and 90 % quantiles are perspective
+PERSPECTIVE = 1.5  # median heights that differ more between near and far places are perspective
 EXPONENT = 50.0  # of a ratio of sizes, so that it stays finite
 
 
@@ -38,7 +38,7 @@ class Density:
         components: of a mixture.
         max_rows: objects that a mixture, or vectors, are kept of, evenly chosen.
         moving: share of the median speed below which an object stands.
-        perspective: divide speeds by the height of the box; None: if heights differ enough.
+        perspective: divide speeds by the height of the box; None: if heights depend on the place.
         seed: of mixtures.
     """
 
@@ -96,15 +96,15 @@ class Speed(Attribute):
     """Median speed of the box; one-sided, since slow objects are normal."""
 
     name: ClassVar[Name] = "speed"
+    learns: ClassVar[bool] = False  # the unit has to be the same in all parts of the footage
     smallest: ClassVar[float] = 1e-3
     from_median: ClassVar[bool] = True
 
     def fit(self, normal: Measures) -> State:
         """Decide whether speeds are divided by heights."""
-        low, high = np.quantile(normal.sides[:, 1], [0.1, 0.9])
-        decided = bool(high > PERSPECTIVE * low)
-        if self.density.perspective is not None:
-            decided = self.density.perspective
+        decided = self.density.perspective
+        if decided is None:
+            decided = height_ratio(normal) > PERSPECTIVE
         return {"relative": np.array([decided], np.uint8)}
 
     def values(self, state: State, measures: Measures) -> Floats:
@@ -387,6 +387,17 @@ KINDS: tuple[type[Attribute], ...] = (
     *(Speed, Direction, Place, Size, ClassNovelty, Stay, Deep, Pose),
 )
 ATTRIBUTES: dict[Name, type[Attribute]] = {kind.name: kind for kind in KINDS}
+
+
+def height_ratio(normal: Measures) -> float:
+    """Ratio of the median heights of near and far objects, the outer thirds by their feet.
+
+    Not the spread of all heights: a detector of small objects also returns parts of people.
+    """
+    feet, heights = normal.foot[:, 1], normal.sides[:, 1]
+    far, near = np.quantile(feet, [1 / 3, 2 / 3])
+    medians = [float(np.median(heights[part])) for part in (feet <= far, feet >= near)]
+    return max(medians) / max(min(medians), 1.0)
 
 
 def _log(sides: Floats) -> Floats:

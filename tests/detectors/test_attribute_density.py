@@ -182,6 +182,35 @@ def test_speed_limits_are_those_of_training_frames() -> None:
     assert np.allclose(regions["score"].to_numpy(), expected, atol=1e-5)
 
 
+def far_away(bag: Bag) -> Bag:
+    """The same walkers, half as high and half as fast, and farther up in the picture."""
+    boxes, velocity = (bag.tracks[f"object/{name}"] for name in ("boxes", "velocity"))
+    small = boxes.rows().copy()
+    small[:, 1::2] = small[:, 1::2] / 2
+    tracks = {
+        "object/boxes": replace(boxes, array=small),
+        "object/velocity": replace(velocity, array=velocity.rows() / 2),
+    }
+    return replace(bag, tracks={**bag.tracks, **tracks})
+
+
+def test_speeds_are_divided_by_heights_where_these_depend_on_the_place() -> None:
+    """Parts of the footage without the far walkers have to use the same unit."""
+    mixed = [*TRAINING[:3], far_away(walkers(3))]
+    for training, unit, most in ((mixed, "% of its height/frame", 16), (TRAINING, "px/frame", 3)):
+        detector = fitted(training, attributes=["speed"])
+        regions = detector.score(walkers(99, ODD["speed"])).regions
+        assert regions is not None
+        best = max(regions.to_pylist(), key=lambda row: row["score"])
+        assert f" {unit}, training limit" in best["explain"]
+        assert detector.state_dict()["speed/limit/-"][0] < most
+    alike = fitted(mixed, attributes=["speed"], perspective=True).state_dict()
+    assert (
+        alike["speed/limit/-"][0]
+        == fitted(mixed, attributes=["speed"]).state_dict()["speed/limit/-"][0]
+    )
+
+
 def test_each_scene_has_its_own_habits() -> None:
     """What is usual in one scene is odd in the other."""
     fast = [walkers(seed, scene="fast/one") for seed in range(10, 13)]
