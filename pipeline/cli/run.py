@@ -72,7 +72,7 @@ def run(
     type=click.Choice(
         [
             *("decode", "network", "extract", "objects", "engine", "index", "train", "windows"),
-            *("shards", "ssmtl", "startup"),
+            *("shards", "ssmtl", "autoencoder", "startup"),
         ]
     ),
 )
@@ -80,15 +80,16 @@ def run(
     "--repeats",
     type=click.IntRange(1),
     metavar="N",
-    help="Repeats: turns of decode, network and ssmtl (3), runs of extract and objects (1), steps "
-    "of train (2), turns of windows (5) and shards (10), starts of startup (20).",
+    help="Repeats: turns of decode, network, ssmtl and autoencoder (3), runs of extract and "
+    "objects (1), steps of train (2), turns of windows (5) and shards (10), starts of startup "
+    "(20).",
 )
 @click.option(
     "--count",
     type=click.IntRange(1),
     metavar="N",
     help="Spans of engine (10000), shards of index (1000000), videos of windows (32), shards of "
-    "shards (100), or frames of ssmtl (40).",
+    "shards (100), or frames of ssmtl and autoencoder (40).",
 )
 @device_option
 @click.option(
@@ -121,6 +122,8 @@ def bench(
     windows  random windows of pixels, against version 0.1 (--count videos)
     shards   CPU time to read a shard, against the way without checks (--count shards)
     ssmtl    scoring of objects, against 3-D convolutions alone (--count frames)
+    autoencoder  training and scoring of pseudo_anomaly from cached pixels, against
+             3-D convolutions alone (--count frames)
     startup  CPU time of `vadpipe --help` and `--version`, against `python -c pass`
 
     \b
@@ -132,6 +135,11 @@ def bench(
             from ..bench.shards import bench_shards
 
             values, lines = bench_shards(count=count or 100, repeats=repeats or 10)
+        case "autoencoder":
+            from ..bench.autoencoder import AutoencoderProblem, bench_autoencoder
+
+            problem = AutoencoderProblem(frames=count or 40)
+            values, lines = bench_autoencoder(repeats=repeats or 3, device=device, problem=problem)
         case "ssmtl":
             from ..bench.ssmtl import bench_ssmtl
 

@@ -1,0 +1,286 @@
+"""Training and scoring of the autoencoders from cached pixels, against their convolutions alone."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...data_manifests.record import VideoRecord
+from ...detectors.autoencoder import Autoencoder
+from ...detectors.base import FitOptions
+from ...detectors.indicators import Part
+from ...detectors.precision import Precision
+from ...detectors.pseudo_anomaly import PseudoAnomaly
+from ...detectors.pseudo_clips import ClipSource, FlowClips, FrameClips
+from ...detectors.pseudo_settings import PseudoAnomalyConfig
+from ...detectors.pseudo_training import distance, in_precision, make_networks, reconstruct
+from ...detectors.reconstruction import place
+from ...detectors.row_memory import RowMemory
+from ...extractors.base import ArraySpec, Rows
+from ...extractors.clips import Span
+from ...extractors.device.inference import available_precisions
+from ...extractors.footage.video import ProbeRow
+from ..bags import StoreBags
+from ..store.feature_store import FeatureStore
+from ..store.shard import VideoFacts
+from .race import Contestant, as_values, hardware, heading, race
+
+SIDES = {"cpu": 64, "cuda": 256}  # the published side takes minutes a turn on a CPU
+STRIDES = (4, 1)  # between the windows that score; 1 is the published one
+PARTS: dict[Part, tuple[str, ArraySpec]] = {
+    "spatial": ("frames", ArraySpec("frames", "uint8", ("frame", "y", "x", "c"), (), "pixels")),
+    "temporal": ("flow", ArraySpec("flow", "float16", ("frame", "y", "x", "c"), (), "flow")),
+}
+CHANNELS: dict[Part, int] = {"spatial": 3, "temporal": 2}
+
+
+@dataclass(frozen=True)
+class AutoencoderProblem:
+    """What is computed.
+
+    Attributes:
+        side: height and width of a picture; None: 64 on a CPU, 256 on a GPU.
+        frames: of the video that is scored.
+        batch: windows of a training step.
+        width: channels of the first layer.
+    """
+
+    side: int | None = None
+    frames: int = 40
+    batch: int = 4
+    width: int = 96
+
+
+def bench_autoencoder(
+    *, repeats: int = 3, device: str = "cpu", problem: AutoencoderProblem | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """Train on windows of stored frames and flow, score a stored video, and run convolutions alone.
+
+    Args:
+        repeats:
+            Turns of each.
+        device:
+            Where.
+        problem:
+            Sizes.
+
+    Returns:
+        Values for machines, and lines for people.
+    """
+    problem = problem or AutoencoderProblem()
+    side = problem.side or SIDES[torch.device(device).type]
+    contestants: list[Contestant] = []
+    with tempfile.TemporaryDirectory(prefix="vadpipe-bench-") as folder:
+        bags = _stored(Path(folder), side, problem.frames)
+        with _opened(bags, device, problem) as sources:
+            for part, clips in sources.items():
+                for precision in _precisions(device):
+                    make = _Subject(part, precision, clips, bags, device, problem)
+                    contestants += make.contestants()
+            rates = race(contestants, repeats, device)
+    best = {name: rate.best for name, rate in rates.items()}
+    shares = {
+        name: best[name] / best[f"{label}: convolutions, {kind}"]
+        for name in best
+        for label, _, what in [name.partition(": ")]
+        for kind in ["training" if what == "training" else "forward"]
+        if not what.startswith("convolutions")
+    }
+    frames = {name: best[name] * _frames_of(name, problem) for name in shares}
+    values: dict[str, Any] = {
+        "hardware": hardware(device),
+        "problem": {**vars(problem), "side": side},
+        "rates": as_values(rates),
+        "share_of_convolutions": shares,
+        "frames_per_second": frames,
+    }
+    what = f"windows of 16 x {side} x {side}, width {problem.width}; batches of {problem.batch}"
+    lines = heading(device, what, f"windows/s, best / median of {repeats}, all in turn")
+    for name, rate in rates.items():
+        line = f"{name:42}{rate}"
+        if name in shares:
+            line += f"   {100 * shares[name]:.0f} % of the convolutions"
+            line += f", {frames[name]:.1f} frames/s" if "scoring" in name else ""
+        lines.append(line)
+    return values, lines
+
+
+def _precisions(device: str) -> list[Precision]:
+    known: tuple[Precision, ...] = ("fp32", "bf16")
+    return [each for each in known if each in available_precisions(device)]
+
+
+def _frames_of(name: str, problem: AutoencoderProblem) -> float:
+    """Frames of the video for each window that scores it; 16 for each window that trains."""
+    for stride in STRIDES:
+        if name.endswith(f"stride {stride}"):
+            return problem.frames / _windows(problem.frames, stride)
+    return 16.0
+
+
+def _windows(frames: int, stride: int) -> int:
+    """Number of the windows that score a video."""
+    settings = PseudoAnomalyConfig()
+    placed = place(frames, settings.length, settings.scored_frame, stride, settings.border)
+    return len(np.unique(placed.start))
+
+
+class _Subject:
+    """One autoencoder in one precision."""
+
+    def __init__(
+        self,
+        part: Part,
+        precision: Precision,
+        clips: ClipSource,
+        bags: StoreBags,
+        device: str,
+        problem: AutoencoderProblem,
+    ) -> None:
+        self._part, self._precision, self._clips, self._bags = part, precision, clips, bags
+        self._device, self._problem = torch.device(device), problem
+        torch.manual_seed(0)
+        network = Autoencoder(3, problem.width).to(memory_format=torch.channels_last_3d)
+        self._network = network.to(device)
+        self._optimizer = torch.optim.Adam(self._network.parameters(), lr=1e-4)
+        self._turn = 0
+
+    def contestants(self) -> Iterator[Contestant]:
+        """The convolutions alone, training, and scoring with each stride."""
+        label, batch = f"{self._part} {self._precision}", self._problem.batch
+        inputs = self._clips.scaled(self._clips.draw(batch, 0).normal)
+        layers = _recorded(self._network, inputs)
+        for kind, run in (("forward", self._forward), ("training", self._backward)):
+            name = f"{label}: convolutions, {kind}"
+            yield Contestant(name, "windows/s", batch, lambda run=run: run(layers))  # type: ignore[misc]
+        yield Contestant(f"{label}: training", "windows/s", batch, self._step)
+        for stride in STRIDES:
+            windows = _windows(self._problem.frames, stride)
+            detector = self._detector(stride)
+            score = _closure(detector, self._bags)
+            yield Contestant(f"{label}: scoring, stride {stride}", "windows/s", windows, score)
+
+    def _forward(self, layers: Sequence[tuple[nn.Module, Tensor]]) -> None:
+        with torch.inference_mode(), self._lowered():
+            for layer, x in layers:
+                layer(x)
+
+    def _backward(self, layers: Sequence[tuple[nn.Module, Tensor]]) -> None:
+        for layer, x in layers:
+            with self._lowered():
+                out = layer(x.requires_grad_())
+            out.backward(torch.ones_like(out))
+
+    def _step(self) -> None:
+        """One batch, as a fit does it."""
+        self._turn += 1
+        batch = self._clips.draw(self._problem.batch, self._turn)
+        self._optimizer.zero_grad(set_to_none=True)
+        with in_precision(self._network, self._precision, self._device):
+            found = reconstruct(self._network, self._clips, batch)
+        distance({name: each.float() for name, each in found.items()}).mean().backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+
+    def _lowered(self) -> torch.autocast:
+        low = self._precision == "bf16"
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=low)
+
+    def _detector(self, stride: int) -> PseudoAnomaly:
+        """A detector with random weights, as if it had been trained."""
+        eta = [float(self._part == part) for part in ("spatial", "temporal", "semantic")]
+        config = PseudoAnomalyConfig.model_validate(
+            {
+                **{"eta": eta, "stride": stride, "width": self._problem.width, "p_s": 0.0},
+                **{"precision": self._precision},
+            }
+        )
+        shape = tuple(self._clips.memory.rows.shape)
+        networks = make_networks(config, {self._part: shape})
+        state = {f"network.{k}": v.numpy() for k, v in networks.state_dict().items()}
+        state[f"weight.{self._part}"] = np.array([1.0, 0.0, 1.0])
+        state[f"shape.{self._part}"] = np.array(shape, np.int64)
+        detector = PseudoAnomaly(config)
+        detector.load_state_dict(state)
+        detector.to(str(self._device))
+        return detector
+
+
+def _closure(detector: PseudoAnomaly, bags: StoreBags) -> Callable[[], object]:
+    return lambda: detector.score(bags[0])
+
+
+def _recorded(network: nn.Module, inputs: Tensor) -> list[tuple[nn.Module, Tensor]]:
+    """Every convolution of a run, with its input."""
+    found: list[tuple[nn.Module, Tensor]] = []
+
+    def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        found.append((module, given[0].detach().clone(memory_format=torch.preserve_format)))
+
+    kinds = (nn.Conv3d, nn.ConvTranspose3d)
+    parts = [part for part in network.modules() if isinstance(part, kinds)]
+    hooks = [part.register_forward_pre_hook(keep) for part in parts]
+    with torch.no_grad():
+        network(inputs)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+@contextmanager
+def _opened(
+    bags: StoreBags, device: str, problem: AutoencoderProblem
+) -> Iterator[dict[Part, ClipSource]]:
+    """Windows of frames and of flow, mapped from the disk; none of frames is replaced."""
+    settings = PseudoAnomalyConfig()
+    memories = {
+        part: RowMemory(
+            bags.video_rows(spec.role or ""), device=device, options=FitOptions(memory=0)
+        )
+        for part, (_, spec) in PARTS.items()
+    }
+    frames = FrameClips(
+        *(memories["spatial"], settings.length, 0.0, 0),
+        kinds=("patch",),
+        twin=None,
+        patches=settings.patches,
+        channels=3,
+    )
+    flow = FlowClips(
+        *(memories["temporal"], settings.length, settings.p_t, 0),
+        mixup=settings.patches,
+        partner="same_video",
+        channels=3,
+        limit=settings.flow_limit,
+    )
+    try:
+        yield {"spatial": frames, "temporal": flow}
+    finally:
+        for each in memories.values():
+            each.close()
+
+
+def _stored(cache: Path, side: int, frames: int) -> StoreBags:
+    """A video of noise in a cache: frames and flow."""
+    content, start = "s1-" + "0" * 40, np.arange(frames, dtype=np.int64)
+    random, stores = np.random.default_rng(0), {}
+    for part, (name, plain) in PARTS.items():
+        shape = (side, side, CHANNELS[part])
+        spec = ArraySpec(name, plain.dtype, plain.dims, shape, role=plain.role)
+        store = FeatureStore(cache, {"extractor": f"bench_{name}", "arrays": [spec.to_json()]})
+        store.create()
+        values = random.integers(0, 256, (frames, *shape), np.uint8).astype(plain.dtype)
+        rows = {"frame": Rows(start, start + 1, {name: values})}
+        span = Span(content, 0, frames, last=True)
+        store.add_index_part([store.write(span, rows, [spec], VideoFacts(25.0, frames), {})])
+        stores[plain.role or name] = store
+    row = ProbeRow("", content, "video", frames, False, 25.0, side, side, 0, 1.0, "", "")
+    record = VideoRecord(video_id="v", path=None, split="test")
+    return StoreBags([record], {"v": row}, stores, labels=False)
