@@ -74,7 +74,7 @@ class SSMTLConfig(ObjectMapConfig):
     weights: tuple[float, ...] | None = Field(
         default=None, description="of each of the tasks in the score of an object; None: equal"
     )
-    architecture: Architecture = Field(default="deep+wide", description="Table 1")
+    architecture: Architecture = Field(default="deep+wide", description="of the network (Table 1)")
     deep_pools: Literal[3, 4] = Field(
         default=4, description="pools of the deep architectures: 4 as printed in Table 1"
     )
@@ -85,7 +85,7 @@ class SSMTLConfig(ObjectMapConfig):
     distillation_weight: float = Field(
         default=0.2, gt=0, le=1, description="lambda of eq. 5; the paper's for UCSD Ped2 is 0.5"
     )
-    epochs: int = Field(default=30, ge=1, description="Sect. 4.2")
+    epochs: int = Field(default=30, ge=1, description="of training (Sect. 4.2)")
     steps: int | None = Field(default=None, ge=1, description="batches; None: `epochs`")
     batch_size: int | None = Field(
         default=None, ge=1, description="objects; None: that of the architecture (Sect. 4.2)"
