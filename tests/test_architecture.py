@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -318,6 +319,16 @@ def test_the_check_above_counts_code() -> None:
         '''def f(\n    a,\n):\n    """Doc.\n\n    More.\n    """\n\n    # why\n    return a\n'''
     )
     assert sizes(source) == {"f": 4}
+
+
+def test_no_python_that_is_started_looks_into_the_working_directory_first() -> None:
+    """In /tmp, any user could have put a module there. Worker processes have their own test."""
+    started = [
+        (path.name, command)
+        for path in SOURCES
+        for command in re.findall(r"\[sys\.executable,[^\]]*", path.read_text(encoding="utf-8"))
+    ]
+    assert len(started) >= 3 and all('executable, "-P",' in command for _, command in started)
 
 
 def test_every_folder_is_a_named_package() -> None:

