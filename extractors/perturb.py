@@ -8,6 +8,7 @@ outside of the mask are those of the resized frame, bit by bit. See docs/extract
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -30,6 +31,8 @@ from .inpainting.masks import (
     random_mask,
     resized_mask,
 )
+from .networks import latent_inpainting
+from .networks.latent_inpainting import MissingExtra
 from .objects import DETECTOR, Objects, ObjectsConfig
 from .weights.cards import ResolvedWeights
 from .weights.slots import Slots
@@ -200,6 +203,14 @@ class Perturb(Extractor[PerturbConfig]):
         count = int(rows["frame"].arrays["objects"][0])
         runs = rows["run"].arrays["mask_runs"]
         return resized_mask(decode_masks(runs, count, *clip.frames.shape[1:3]), *self.config.size)
+
+    def flops(self, height: int, width: int) -> float:
+        """Work of the networks for one frame; without the optional package it is not counted."""
+        found = 0.0 if self._objects is None else self._objects.flops(height, width)
+        if self.config.inpainter == "latent_diffusion":
+            with suppress(MissingExtra):
+                found += latent_inpainting.flops(*self.config.size, self.config.steps)
+        return found
 
     def recipe(self) -> dict[str, Any]:
         """Add what happens to the pixels, and all settings of what finds shapes."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import ExtractorError
 from ..weights.cards import Arrays, LayoutError, UrlSource, Weights
@@ -145,6 +147,25 @@ class LatentInpainting(nn.Module):
             noise = self._scheduler.step(found, step, noise).prev_sample
         predicted: Tensor = self.vq.decode(noise).sample
         return ((predicted + 1) / 2).clamp(0, 1)
+
+
+@lru_cache
+def flops(height: int, width: int, steps: int, layout: Layout = PUBLISHED) -> float:
+    """Count multiply-adds times two for one picture, on the meta device.
+
+    Raises:
+        MissingExtra: diffusers is not installed.
+    """
+    with torch.device("meta"), torch.no_grad():
+        network = LatentInpainting(layout).eval()
+        latent = torch.empty(1, 3, height // layout.shrink, width // layout.shrink)
+        seen = torch.empty(1, 7, *latent.shape[2:])
+        with FlopCounterMode(display=False) as codes:
+            network.vq.encode(torch.empty(1, 3, height, width))
+            network.vq.decode(latent)
+        with FlopCounterMode(display=False) as step:
+            network.unet(seen, 1)
+    return float(codes.get_total_flops() + steps * step.get_total_flops())
 
 
 # ------------------------------------------------------------------------------------ converter

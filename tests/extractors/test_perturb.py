@@ -142,6 +142,13 @@ def test_slots_are_those_of_the_settings() -> None:
         resolve_extractor("perturb:telea", weights="random:0")
 
 
+def test_work_is_that_of_the_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perturb.latent_inpainting, "flops", lambda *asked: 1000.0 * asked[2])
+    assert made().flops(40, 60) == 0
+    spec = resolve_extractor("perturb", {"steps": 7}, weights="random:0", precision="fp32")
+    assert spec.make().flops(40, 60) == 7000
+
+
 class Narrow(InPainter):
     def load(self, runtime: Runtime) -> None: ...
 

@@ -18,6 +18,7 @@ from vadpipe.extractors.networks.latent_inpainting import (
     LatentInpainting,
     Layout,
     MissingExtra,
+    flops,
     from_compvis,
 )
 from vadpipe.extractors.weights.cards import LayoutError
@@ -155,6 +156,12 @@ def test_a_missing_extra_names_the_command(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(MissingExtra, match=r"pip install 'vadpipe\[diffusion\]'.*inpainter=telea"):
         LatentInpainting(TINY)
+
+
+def test_work_is_counted_for_each_step() -> None:
+    one, two, more = (flops(32, 64, steps, TINY) for steps in (1, 2, 12))
+    assert 0 < two - one < one, "the autoencoder is counted once"
+    assert more - two == pytest.approx(10 * (two - one))
 
 
 def test_the_card_can_be_resolved() -> None:

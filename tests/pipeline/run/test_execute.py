@@ -259,3 +259,47 @@ def test_a_feature_set_of_one_split_is_made_of_its_videos_only(recipe: Path) -> 
     again = resolve_run(load_run(recipe, settings[1:]))
     nodes = {node.name: node for node in plan(again)}
     assert not is_done(again, nodes["extract-dense"]) and is_done(again, nodes["train-near"])
+
+
+PERTURBED = """
+out = "result"
+cache = "cache"
+max_bytes = 1_000_000
+[manifest]
+dataset = "synthetic"
+root = "scene"
+[[extract]]
+name = "small"
+extractor = "frames"
+set = { size = [16, 24] }
+[[extract]]
+name = "inpainted"
+extractor = "perturb:telea"
+from = "small"
+set = { size = [16, 24] }
+[[extract]]
+name = "wide"
+extractor = "null"
+from = ["small", "inpainted"]
+[[extract]]
+name = "motion"
+extractor = "flow"
+from = "small"
+set = { size = [16, 24] }
+[engine]
+threads = 1
+"""
+
+
+def test_another_seed_of_masks_makes_the_perturbed_branch_again_and_no_other(
+    recipe: Path,
+) -> None:
+    recipe.write_text(PERTURBED)
+    names = {"small", "inpainted", "wide-small", "wide-inpainted", "motion"}
+    first = run(load_run(recipe))
+    assert {e.node.name for e in first.ended} == {f"extract-{name}" for name in names}
+    assert states(first) == {"ran": len(names)} and not first.failures
+    again = run(load_run(recipe, ["extract.inpainted.set.seed=1"]))
+    ran = {ended.node.name for ended in again.ended if ended.state == "ran"}
+    assert ran == {"extract-inpainted", "extract-wide-inpainted"}
+    assert states(run(load_run(recipe))) == {"done": 3, "ran": 2}, "the cache has both seeds"
