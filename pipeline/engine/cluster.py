@@ -28,6 +28,7 @@ from ...extractors.base import Precision, PrecisionRequest
 from .settings import Engine
 
 CONNECT_SECONDS = 30.0
+_FORM = "give tls://HOST:PORT"
 
 # Run in each worker process: a terminal sends ctrl-C to them too, but this process ends them.
 _QUIET = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
@@ -331,12 +332,20 @@ def check_address(address: str, *, insecure_loopback: bool = False) -> None:
             Accept plain TCP to a loopback address: no other user of this host may be a danger.
 
     Raises:
-        ClusterError: the address is not encrypted.
+        ClusterError: the address is not encrypted, or is none.
     """
-    parts = urlsplit(address if "://" in address else f"tcp://{address}")
-    if parts.scheme in ("tls", "inproc"):
+    full = address if "://" in address else f"tcp://{address}"
+    if full.startswith("inproc://"):
         return
-    host = parts.hostname or ""
+    try:
+        parts = urlsplit(full)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ClusterError(f"{address!r} is no address ({error}): {_FORM}") from error
+    if parts.scheme not in ("tls", "tcp", "ws") or not host or not port:
+        raise ClusterError(f"{address!r} is no address of a scheduler: {_FORM}")
+    if parts.scheme == "tls":
+        return
     try:
         found = {ipaddress.ip_address(a[4][0]) for a in socket.getaddrinfo(host, None)}
     except (OSError, ValueError) as error:

@@ -204,6 +204,18 @@ def test_other_hosts_need_tls(address: str, accept: bool) -> None:
         check_address(address, insecure_loopback=accept)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("", " ", "tls://", "tls://example.org", "tls://127.0.0.1:99999", "127.0.0.1:port"),
+        *("tcp://[::1", "wss://127.0.0.1:1", "http://127.0.0.1:80", "ucx://127.0.0.1:1"),
+    ],
+)
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(ClusterError, match="give tls://HOST:PORT"):
+        check_address(address, insecure_loopback=True)
+
+
 def test_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 0.5)
     with (
