@@ -51,8 +51,9 @@ class PerturbConfig(Config):
     """Settings of `perturb`.
 
     Attributes:
-        inpainter: "latent_diffusion" (suppl. Sect. 2.1) is a network. "telea", "navier_stokes" and
-            "patch_mix" need no weights, and are not what the paper does.
+        inpainter: "latent_diffusion" (suppl. Sect. 2.1) is a network. "autoencoder" is a part of
+            it, which paints nothing new: normal frames with the traces of the network. "telea",
+            "navier_stokes" and "patch_mix" need no weights, and are not what the paper does.
         size: (height, width) that frames are resized to first, without regard to their aspect.
         stride: frames from one row to the next.
         random_masks: "medium_256" is LaMa's setting of this name, "class_default" what its
@@ -97,7 +98,7 @@ class Perturb(Extractor[PerturbConfig]):
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = PerturbConfig
     networks: ClassVar[Slots] = {
-        INPAINTER: tuple(card for each in CHOICES.values() for card in each.cards),
+        INPAINTER: tuple({c.name: c for each in CHOICES.values() for c in each.cards}.values()),
         SHAPES: Objects.networks_for(ObjectsConfig(**SHAPE_MAKERS["maskrcnn"]))[DETECTOR],
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -207,9 +208,10 @@ class Perturb(Extractor[PerturbConfig]):
     def flops(self, height: int, width: int) -> float:
         """Work of the networks for one frame; without the optional package it is not counted."""
         found = 0.0 if self._objects is None else self._objects.flops(height, width)
-        if self.config.inpainter == "latent_diffusion":
+        if CHOICES[self.config.inpainter].cards:
+            steps = self.config.steps if self.config.inpainter == "latent_diffusion" else 0
             with suppress(MissingExtra):
-                found += latent_inpainting.flops(*self.config.size, self.config.steps)
+                found += latent_inpainting.flops(*self.config.size, steps)
         return found
 
     def recipe(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from .diffusion import DiffusionPainter
 from .opencv import OpenCvPainter
 from .patch_mix import PatchMix
 
-InPainterName = Literal["latent_diffusion", "telea", "navier_stokes", "patch_mix"]
+InPainterName = Literal["latent_diffusion", "autoencoder", "telea", "navier_stokes", "patch_mix"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,17 @@ def _diffusion(weights: ResolvedWeights | None, steps: int) -> InPainter:
     return DiffusionPainter(weights, steps)
 
 
+def _autoencoder(weights: ResolvedWeights | None, steps: int) -> InPainter:
+    assert weights is not None  # as above
+    return DiffusionPainter(weights, None)
+
+
 CHOICES: dict[InPainterName, InPainterChoice] = {
     "latent_diffusion": InPainterChoice(
         _diffusion, latent_inpainting.CARDS, latent_inpainting.PUBLISHED.multiple
+    ),
+    "autoencoder": InPainterChoice(
+        _autoencoder, latent_inpainting.CARDS, latent_inpainting.PUBLISHED.multiple
     ),
     "telea": InPainterChoice(partial(_opencv, cv2.INPAINT_TELEA)),
     "navier_stokes": InPainterChoice(partial(_opencv, cv2.INPAINT_NS)),

@@ -1,4 +1,4 @@
-"""In-painter `latent_diffusion`: see `networks.latent_inpainting`."""
+"""In-painters `latent_diffusion` and `autoencoder`: see `networks.latent_inpainting`."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ class DiffusionPainter(InPainter):
         weights:
             Of both networks.
         steps:
-            Of DDIM.
+            Of DDIM; None puts the picture itself through the autoencoder, so that what it shows
+            stays, and only the traces of the network are new.
         layout:
             Sizes of the networks.
     """
 
-    def __init__(self, weights: ResolvedWeights, steps: int, layout: Layout = PUBLISHED) -> None:
+    def __init__(
+        self, weights: ResolvedWeights, steps: int | None, layout: Layout = PUBLISHED
+    ) -> None:
         self._weights = weights
         self._steps = steps
         self._layout = layout
@@ -79,8 +82,11 @@ class DiffusionPainter(InPainter):
         def work() -> NDArray[np.uint8]:
             device = picture.device
             known = picture.permute(2, 0, 1)[None].to(torch.float32) / 255
-            hole = torch.from_numpy(mask).to(device)[None, None].to(torch.float32)
-            found = network(known, hole, noise.to(device), self._steps)
+            if self._steps is None:
+                found = network.reconstruct(known)
+            else:
+                hole = torch.from_numpy(mask).to(device)[None, None].to(torch.float32)
+                found = network(known, hole, noise.to(device), self._steps)
             values = (found[0] * 255).permute(1, 2, 0).to(torch.uint8)
             return np.asarray(values.cpu().numpy())
 

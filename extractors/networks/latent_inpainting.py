@@ -145,7 +145,14 @@ class LatentInpainting(nn.Module):
         for step in self._scheduler.timesteps:
             found = self.unet(torch.cat([noise, condition], dim=1), step).sample
             noise = self._scheduler.step(found, step, noise).prev_sample
-        predicted: Tensor = self.vq.decode(noise).sample
+        return self._decoded(noise)
+
+    def reconstruct(self, pictures: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] after the autoencoder alone: nothing is painted."""
+        return self._decoded(self.vq.encode(pictures * 2 - 1).latents)
+
+    def _decoded(self, latent: Tensor) -> Tensor:
+        predicted: Tensor = self.vq.decode(latent).sample
         return ((predicted + 1) / 2).clamp(0, 1)
 
 

@@ -147,6 +147,15 @@ def test_work_is_that_of_the_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made().flops(40, 60) == 0
     spec = resolve_extractor("perturb", {"steps": 7}, weights="random:0", precision="fp32")
     assert spec.make().flops(40, 60) == 7000
+    alone = resolve_extractor("perturb", {"inpainter": "autoencoder"}, weights="random:0")
+    assert alone.make().flops(40, 60) == 0, "no steps"
+
+
+def test_a_video_of_one_frame_is_perturbed() -> None:
+    extractor = made(shapes="motion", least_mask=0.0)
+    found = arrays_of(extractor, clips(1, reach=extractor.clip_rule.before))
+    assert found["shaped"].tolist() == [0], "nothing moves"
+    assert 0 < found["mask"].mean() <= 0.5
 
 
 class Narrow(InPainter):

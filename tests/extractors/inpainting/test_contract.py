@@ -25,7 +25,8 @@ SIZE = (24, 32)
 def painter_of(name: InPainterName) -> InPainter:
     made = CHOICES[name].build(RANDOM if CHOICES[name].cards else None, 2)
     if isinstance(made, DiffusionPainter):
-        made = DiffusionPainter(RANDOM, 2, TINY)  # 400 million weights at the published size
+        steps = None if name == "autoencoder" else 2
+        made = DiffusionPainter(RANDOM, steps, TINY)  # 400 million weights at the published size
     with torch.random.fork_rng():
         made.load(Runtime(threads=1))
     return made

@@ -80,6 +80,15 @@ def test_a_picture_is_that_of_the_reference() -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_the_autoencoder_alone_is_that_of_the_reference() -> None:
+    pictures = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(2))
+    codes = checkpoint().first_stage_model
+    with torch.no_grad():
+        wanted = ((codes.decode(codes.encode(pictures * 2 - 1)) + 1) / 2).clamp(0, 1)
+        found = loaded(arrays_of(checkpoint())).reconstruct(pictures)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_averaged_weights_come_first() -> None:
     plain = arrays_of(checkpoint())
     means = {
