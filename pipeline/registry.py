@@ -178,7 +178,11 @@ class Registry(Mapping[str, T], Generic[T]):
         if not (isinstance(found, type) and issubclass(found, base)):
             return f"is no subclass of {base.__module__}.{base.__name__}"
         own = getattr(found, "name", None)
-        return None if own == name else f"calls itself {own!r}: name and entry point must be equal"
+        if own != name:
+            return f"calls itself {own!r}: name and entry point must be equal"
+        lacking = [each for each in base.__annotations__ if not hasattr(found, each)]
+        lacking += sorted(getattr(found, "__abstractmethods__", ()))
+        return f"lacks {', '.join(lacking)}" if lacking else None
 
 
 def _distribution_of(point: EntryPoint) -> Distribution:

@@ -19,6 +19,7 @@ from ...extractors.weights.slots import WeightsChoice, share_out
 from ..registry import EXTRACTORS, Distribution
 from ..store.feature_store import FeatureStore
 from .cluster import resolve_precision_of
+from .rows import check_promises
 from .settings import Engine
 from .sources import PixelSource
 from .weights import find_weights
@@ -129,7 +130,8 @@ def resolve_extractor(
 
     Raises:
         ExtractorError: unknown extractor or preset, a precision that the device lacks, a source
-            that does not keep every frame, or a perturbation that would change nothing.
+            that does not keep every frame, a perturbation that would change nothing, or arrays
+            that cannot be stored.
         WeightsError: the weights are missing or wrong.
         ClusterError: the cluster cannot be asked for its precision.
         pydantic.ValidationError: a setting is wrong or unknown.
@@ -144,7 +146,9 @@ def resolve_extractor(
     origin = EXTRACTORS.distribution(base)
     pixels = None if source is None else PixelSource.of(source)
     spec = ExtractorSpec(base, config, resolved, settled, on_corrupt, origin, pixels, perturb)
-    rule = spec.make().clip_rule
+    made = spec.make()
+    check_promises(made)
+    rule = made.clip_rule
     single = rule.before + rule.length + rule.after == 1
     if perturb is not None and perturb.kind == "skip_frames" and single:
         raise ExtractorError(

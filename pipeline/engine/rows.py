@@ -1,7 +1,8 @@
-"""What an extractor returns for a batch: checked, cast for storage, joined to a span's rows."""
+"""What an extractor promises and returns: checked, cast for storage, joined to a span's rows."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,56 @@ from numpy.typing import NDArray
 from ...extractors.base import ArraySpec, Extractor, Rows, cast_checked
 from ...extractors.clips import Clip
 from ...extractors.errors import ExtractorError
+
+_NUMBERS = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+def check_promises(extractor: Extractor[Any]) -> None:
+    """Refuse arrays that cannot be stored, or whose descriptions contradict each other.
+
+    Raises:
+        ExtractorError: the extractor has a fault; the message names the array.
+    """
+    specs = extractor.arrays
+    faults = [f"{spec.name!r} {fault}" for spec in specs for fault in _faults_of(spec)]
+    if not specs:
+        faults.append("there are none")
+    for what, given in (
+        ("name", [spec.name for spec in specs]),
+        ("role", [spec.role for spec in specs if spec.role is not None]),
+    ):
+        faults += [
+            f"two have the {what} {each!r}" for each in sorted(set(given)) if given.count(each) > 1
+        ]
+    for axis in dict.fromkeys(spec.axis for spec in specs):
+        if len({spec.ragged for spec in specs if spec.axis == axis}) > 1:
+            faults.append(f"some of axis {axis!r} are ragged and some are not")
+    kept = extractor.pixel_array
+    if kept is not None and not any(s.name == kept and _is_pictures(s) for s in specs):
+        faults.append(f"pixel_array {kept!r} is none of (height, width, 3) uint8")
+    if faults:
+        raise ExtractorError(f"arrays of {extractor.name}: {'; '.join(faults)}")
+
+
+def _faults_of(spec: ArraySpec) -> list[str]:
+    """What is wrong with the description of one array, in words."""
+    faults = []
+    if not _NAME.fullmatch(spec.name):
+        faults.append("is no name of a data set: take letters, digits, '.', '_' and '-'")
+    if not _NUMBERS.fullmatch(spec.dtype):
+        faults.append(f"has numbers of the type {spec.dtype!r}, which cannot be stored")
+    if len(spec.dims) != len(spec.shape) + 1:
+        faults.append(f"has the axes {spec.dims}, but sizes {spec.shape} after the first one")
+    if not all(size > 0 for size in spec.shape):
+        faults.append(f"has an axis without values: {spec.shape}")
+    if spec.grid is not None and spec.shape[:1] != (spec.grid[0] * spec.grid[1],):
+        faults.append(f"is no grid of {spec.grid[0]} x {spec.grid[1]}: its sizes are {spec.shape}")
+    return faults
+
+
+def _is_pictures(spec: ArraySpec) -> bool:
+    return spec.dtype == "uint8" and len(spec.shape) == 3 and spec.shape[2] == 3
 
 
 def checked_rows(

@@ -132,3 +132,19 @@ def test_entry_points_are_read_once_and_late(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(2):
         assert "gone" not in known and list(known) == list(extractors.PLACES)
     assert read == ["vadpipe.extractors"]
+
+
+UNFINISHED = """
+from vadpipe.detectors.base import Detector
+class Half(Detector):
+    name, version = "half", 1
+    def fit(self, source, **options): ...
+    def score(self, bag): ...
+"""
+
+
+def test_a_class_that_lacks_a_part_of_the_contract_says_which(site: Path) -> None:
+    write_distribution(site, "a", {GROUP: {"half": "plugin_h:Half"}}, {"plugin_h": UNFINISHED})
+    lacks = "lacks Config, supervision, load_state_dict, needs, state_dict"
+    with pytest.raises(PluginError, match=f"'half' of a 1.0 cannot be used: plugin_h:Half {lacks}"):
+        _ = registry()["half"]

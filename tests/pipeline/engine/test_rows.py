@@ -10,7 +10,7 @@ from vadpipe.extractors.base import ArraySpec, Rows, one_row_each
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.null import NullConfig, NullFeatures
-from vadpipe.pipeline.engine.rows import checked_rows, joined
+from vadpipe.pipeline.engine.rows import check_promises, checked_rows, joined
 
 MEAN = ArraySpec("mean", "float16", ("snippet", "feature"), (2,), role="snippet")
 BOX = ArraySpec("box", "float32", ("object", "side"), (4,), role="object", ragged=True)
@@ -104,3 +104,40 @@ def changed(axis: str, **values: Any) -> dict[str, Rows]:
 def test_what_breaks_the_promise_is_named(rows: Any, match: str) -> None:
     with pytest.raises(ExtractorError, match=match):
         checked_rows(BOTH, clips(0, 8), rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"name": "a/b"}, "'a/b' is no name of a data set"),
+        ({"dtype": "object"}, "'mean' has numbers of the type 'object'"),
+        ({"dims": ("snippet",)}, r"has the axes \('snippet',\), but sizes \(2,\)"),
+        ({"shape": (0,)}, "an axis without values"),
+        ({"grid": (2, 3)}, r"no grid of 2 x 3: its sizes are \(2,\)"),
+        ({"name": "box", "role": "object"}, "two have the name 'box'; two have the role 'object'"),
+        ({"ragged": True, "dims": ("object", "side")}, None),
+        ({"dims": ("object", "side")}, "some of axis 'object' are ragged and some are not"),
+    ],
+)
+def test_descriptions_of_arrays_that_contradict_each_other(
+    changes: dict[str, Any], match: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_promises(BOTH)
+    arrays = (replace(MEAN, **changes), BOX, KIND)
+    monkeypatch.setattr(Both, "arrays", property(lambda _: arrays))
+    if match is None:
+        check_promises(BOTH)
+        return
+    with pytest.raises(ExtractorError, match=f"arrays of both: .*{match}"):
+        check_promises(BOTH)
+
+
+def test_an_array_of_pixels_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = replace(MEAN, name="p", dtype="uint8", dims=("frame", *"yxc"), shape=(4, 6, 3))
+    monkeypatch.setattr(Both, "pixel_array", "p")
+    monkeypatch.setattr(Both, "arrays", property(lambda _: (pictures,)))
+    check_promises(BOTH)
+    for wrong in ((), (MEAN,), (replace(pictures, dtype="float32"),)):
+        monkeypatch.setattr(Both, "arrays", property(lambda _, wrong=wrong: wrong))
+        with pytest.raises(ExtractorError, match="pixel_array 'p' is none of"):
+            check_promises(BOTH)
