@@ -10,8 +10,10 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .base import DetectorError, FitOptions, VideoRows
+from .base import BagSource, DetectorError, FitOptions, VideoRows
 from .segments import room_on
 
 THREADS = min(4, os.cpu_count() or 1)  # copy the windows of a batch from mapped files
@@ -107,6 +109,11 @@ class RowMemory:
     def resident(self) -> bool:
         """True if all rows are on the device."""
         return self._resident is not None
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes that the rows take on the device; 0 if they are on disk."""
+        return 0 if self._resident is None else self._resident.nbytes
 
     @property
     def buffers_made(self) -> int:
@@ -202,3 +209,36 @@ class RowMemory:
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
+
+
+@contextmanager
+def row_memories(
+    source: BagSource, roles: Iterable[str], *, device: str, options: FitOptions
+) -> Iterator[list[RowMemory]]:
+    """The rows of several roles within one limit, until the end of the block.
+
+    Args:
+        source:
+            The bags.
+        roles:
+            The largest first: each may take what those before it have left of the memory. The
+            loading of the first one is reported.
+        device:
+            Torch's name of the training device.
+        options:
+            As in `RowMemory`.
+
+    Raises:
+        DetectorError: a role is not there, or its values are of a type that torch does not have.
+    """
+    opened: list[RowMemory] = []
+    try:
+        for role in roles:
+            memory = RowMemory(source.video_rows(role), device=device, options=options)
+            opened.append(memory)
+            left = None if options.memory is None else options.memory - memory.resident_bytes
+            options = replace(options, memory=left, on_load=None)
+        yield opened
+    finally:
+        for memory in opened:
+            memory.close()

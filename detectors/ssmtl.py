@@ -7,7 +7,7 @@ is odd. See docs/papers/ssmtl.md for what the paper leaves open.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -34,7 +34,7 @@ from .fitting import Fit
 from .object_maps import ObjectMapConfig
 from .precision import Precision
 from .randomness import private_random
-from .row_memory import RowMemory
+from .row_memory import RowMemory, row_memories
 from .ssmtl_losses import answers, losses, trivial_errors, validated
 from .ssmtl_network import TASKS, SSMTLNetwork, Task
 from .ssmtl_samples import (
@@ -218,15 +218,12 @@ class SSMTL(Detector[SSMTLConfig]):
         )
         check_places(training, validating, config.validation, config.room)
         validating = validating.spread(config.validation_objects)
-        memories: list[RowMemory] = []
-        try:
-            samples = self._samples(source, layout, device, seed, options, memories)
+        roles = (layout.role, *self._teachers)
+        with row_memories(source, roles, device=device, options=options) as memories:
+            samples = self._samples(memories, seed)
             with private_random(device):
                 fit = self._trained(samples, layout, training, validating, device, seed, options)
             trivial = self._trivial(samples, training, validating)
-        finally:
-            for memory in memories:
-                memory.close()
         discard_checkpoint(options.folder)
         self._layout, self._folded = layout, None
         return self._log(fit, training, validating, trivial)
@@ -244,23 +241,12 @@ class SSMTL(Detector[SSMTLConfig]):
     def _batch_size(self) -> int:
         return self.config.batch_size or BATCHES[self.config.architecture]
 
-    def _samples(
-        self,
-        source: BagSource,
-        layout: PictureLayout,
-        device: str,
-        seed: int,
-        options: FitOptions,
-        memories: list[RowMemory],
-    ) -> Samples:
-        """Open what batches are read from; all of it is appended to `memories`."""
-        for role in (layout.role, *self._teachers):
-            memories.append(RowMemory(source.video_rows(role), device=device, options=options))
-            options = replace(options, on_load=None)  # small arrays load in no time
+    def _samples(self, memories: Sequence[RowMemory], seed: int) -> Samples:
+        """What batches are read from: pictures, and what each teacher says of them."""
         sequences = CropSequences if self.config.level == "object" else FrameSequences
         return Samples(
             sequences(memories[0]),
-            memories[1:],
+            list(memories[1:]),
             self.config.t,
             "irregularity" in self.config.chosen,
             seed,

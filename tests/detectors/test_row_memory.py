@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from tests.bags import ArrayRows
 from vadpipe.detectors.base import DetectorError, FitOptions
-from vadpipe.detectors.row_memory import Buffers, RowMemory
+from vadpipe.detectors.row_memory import Buffers, RowMemory, row_memories
 from vadpipe.detectors.segments import ahead
 
 
@@ -140,3 +141,16 @@ def test_rows_on_a_gpu_are_the_same() -> None:
         batch = held.read(video, start, 2, 3)
         assert held.resident == (memory is None) and batch.device.type == "cuda"
         np.testing.assert_array_equal(batch.cpu().numpy(), expected.numpy(), strict=True)
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_several_roles_share_one_limit(short: int) -> None:
+    known, limit = rows(), 2 * 13 * 2 * 3 - short
+    source: Any = SimpleNamespace(video_rows=lambda role: known)
+    seen: list[Any] = []
+    options = FitOptions(memory=limit, on_load=lambda *done: seen.append(done))
+    with row_memories(source, "ab", device="cpu", options=options) as memories:
+        assert [memory.resident for memory in memories] == [True, not short]
+        assert sum(memory.resident_bytes for memory in memories) <= limit
+    assert not any(memory.resident for memory in memories), "they are closed"
+    assert len(seen) == 3, "one bar"
