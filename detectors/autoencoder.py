@@ -7,10 +7,12 @@ would have half the size of the input. See docs/papers/pseudo_anomaly.md.
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
 
 from .precision import widened
@@ -93,6 +95,25 @@ class Autoencoder(nn.Module):
             return _checkpointed(layers, x)
         out: Tensor = layers(x)
         return out
+
+
+def folded(network: Autoencoder) -> Autoencoder:
+    """Copy a trained autoencoder for scoring, with its batch norms folded into the convolutions.
+
+    The results differ in the last bits.
+    """
+    copied = copy.deepcopy(network).eval()
+    for part in (copied.encoder, copied.decoder):
+        for i, layer in enumerate(part):
+            before = part[i - 1]
+            if isinstance(layer, nn.BatchNorm3d):
+                transposed = isinstance(before, nn.ConvTranspose3d)
+                # torch's annotation knows equal types only, its code takes any convolution
+                part[i - 1] = fuse_conv_bn_eval(before, layer, transpose=transposed)  # type: ignore[type-var]
+                part[i] = nn.Identity()
+            elif isinstance(layer, nn.LeakyReLU):
+                layer.inplace = True  # nothing else reads the values before it
+    return copied.to(memory_format=torch.channels_last_3d)
 
 
 def _activated(channels: int) -> list[nn.Module]:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .autoencoder import Autoencoder, folded
 from .base import (
     Bag,
     BagSource,
@@ -63,6 +64,7 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
         self.eta: dict[Part, float] = config.weights
         self.scales: dict[Part, Scale] = {}
         self._shapes: dict[Part, tuple[int, ...]] = {}  # of one row
+        self._folded: dict[Part, Autoencoder] = {}  # what scores; made of `trained` when needed
 
     @property
     def roles(self) -> dict[Part, str]:
@@ -118,6 +120,7 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
             self.eta, warnings = self._weighed(training, parts, held, normal)
         discard_checkpoint(options.folder)
         self.trained, self._shapes = parts.networks.eval(), parts.shapes
+        self._folded = {}
         summary: Row = {
             "videos": len(learning),
             **{f"windows/{part}": n for part, n in parts.windows.items()},
@@ -161,6 +164,7 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
         """Move the networks to the device that scores."""
         if self.trained is not None:
             self.trained.to(device)
+            self._folded = {}
 
     def score(self, bag: Bag) -> Scores:
         """Score the frames of a video.
@@ -232,8 +236,12 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
     def _reconstructed(
         self, part: Part, track: Track, placement: Placement
     ) -> tuple[Floats, NDArray[np.float32]]:
-        assert self.trained is not None
-        network = self.trained[part].eval()
+        if part not in self._folded:
+            assert self.trained is not None
+            trained = self.trained[part]
+            assert isinstance(trained, Autoencoder)
+            self._folded[part] = folded(trained)
+        network = self._folded[part]
         device = next(network.parameters()).device
         with in_precision(network, self.config.precision, device):
             errors = reconstruction_errors(
@@ -299,4 +307,4 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
             )
         except (KeyError, RuntimeError, ValueError) as error:
             raise DetectorError(f"these are not weights of {self.name}: {error}") from error
-        self.trained = networks.eval()
+        self.trained, self._folded = networks.eval(), {}

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from vadpipe.data_manifests.tracks import Tracks
-from vadpipe.detectors.autoencoder import Autoencoder
+from vadpipe.detectors.autoencoder import Autoencoder, folded
 from vadpipe.detectors.losses import (
     bag_cross_entropy,
     feature_magnitude,
@@ -306,6 +306,7 @@ def test_autoencoder(shared: Path, channels: int, case: str) -> None:
     network.eval()
     windows = golden.input(case).clamp(-1, 1)
     out = network(windows)
+    golden.check_large(f"{case}.output", folded(network)(windows), FP32)
     golden.check_large(f"{case}.output", out, FP32)
     golden.check_large(f"{case}.code", network.encoder(windows), FP32)
     middle = windows.shape[2] // 2

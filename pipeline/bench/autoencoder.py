@@ -22,7 +22,7 @@ from ...detectors.pseudo_anomaly import PseudoAnomaly
 from ...detectors.pseudo_clips import ClipSource, FlowClips, FrameClips
 from ...detectors.pseudo_settings import PseudoAnomalyConfig
 from ...detectors.pseudo_training import distance, in_precision, make_networks, reconstruct
-from ...detectors.reconstruction import place
+from ...detectors.reconstruction import Placement, place
 from ...detectors.row_memory import RowMemory
 from ...extractors.base import ArraySpec, Rows
 from ...extractors.clips import Span
@@ -119,18 +119,22 @@ def _precisions(device: str) -> list[Precision]:
 
 
 def _frames_of(name: str, problem: AutoencoderProblem) -> float:
-    """Frames of the video for each window that scores it; 16 for each window that trains."""
+    """Frames that get a score from one window; a window that trains counts for its 16 frames."""
+    settings = PseudoAnomalyConfig()
     for stride in STRIDES:
         if name.endswith(f"stride {stride}"):
-            return problem.frames / _windows(problem.frames, stride)
-    return 16.0
+            return len(_placed(problem.frames, stride).rows) / _windows(problem.frames, stride)
+    return float(settings.length)
+
+
+def _placed(frames: int, stride: int) -> Placement:
+    settings = PseudoAnomalyConfig()
+    return place(frames, settings.length, settings.scored_frame, stride, settings.border)
 
 
 def _windows(frames: int, stride: int) -> int:
     """Number of the windows that score a video."""
-    settings = PseudoAnomalyConfig()
-    placed = place(frames, settings.length, settings.scored_frame, stride, settings.border)
-    return len(np.unique(placed.start))
+    return len(np.unique(_placed(frames, stride).start))
 
 
 class _Subject:

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from vadpipe.detectors.autoencoder import Autoencoder, Discriminator, layer_widths
+from vadpipe.detectors.autoencoder import Autoencoder, Discriminator, folded, layer_widths
 
 
 def test_widths_are_those_of_the_table() -> None:
@@ -50,3 +50,16 @@ def test_the_discriminator_is_that_of_the_table() -> None:
     network = Discriminator()
     assert [tuple(p.shape) for p in network.parameters()] == [(128, 512), (128,), (1, 128), (1,)]
     assert network(torch.zeros(5, 512)).shape == (5,)
+
+
+def test_folding_keeps_the_values_and_leaves_the_network_as_it_is() -> None:
+    torch.manual_seed(0)
+    network = Autoencoder(2, 3).train()
+    windows = torch.randn(2, 2, 8, 16, 16)
+    with torch.no_grad():
+        network(windows)  # moves the statistics
+        network.eval()
+        before = network(windows)
+        found = folded(network)(windows)
+        assert torch.allclose(found, before, atol=1e-5) and torch.equal(network(windows), before)
+    assert not any(isinstance(part, torch.nn.BatchNorm3d) for part in folded(network).modules())
