@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from .pseudo_clips import VALIDATION, Clips, ClipSource, FlowClips, FrameClips, 
 from .pseudo_settings import PseudoAnomalyConfig
 from .randomness import stage_seed
 from .reconstruction import psnr
-from .row_memory import RowMemory
+from .row_memory import RowMemory, row_memories
 from .validation import Validation
 from .windows import Picks, WindowSource
 
@@ -214,18 +214,8 @@ class Training:
     ) -> Iterator[tuple[RowMemory, RowMemory | None]]:
         """The rows of a role, and those of its twin."""
         names = [role, *([self._twin[role]] if twin else [])]
-        if options.memory is not None:
-            options = replace(options, memory=options.memory // len(names))
-        opened: list[RowMemory] = []
-        try:
-            for name in names:
-                rows = source.video_rows(name)
-                opened.append(RowMemory(rows, device=self._device, options=options))
-                options = replace(options, on_load=None)  # one bar for both
+        with row_memories(source, names, device=self._device, options=options) as opened:
             yield opened[0], opened[1] if twin else None
-        finally:
-            for memory in opened:
-                memory.close()
 
     @contextmanager
     def _clips(

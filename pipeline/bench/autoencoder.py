@@ -23,7 +23,7 @@ from ...detectors.pseudo_clips import ClipSource, FlowClips, FrameClips
 from ...detectors.pseudo_settings import PseudoAnomalyConfig
 from ...detectors.pseudo_training import distance, in_precision, make_networks, reconstruct
 from ...detectors.reconstruction import Placement, place
-from ...detectors.row_memory import RowMemory
+from ...detectors.row_memory import row_memories
 from ...extractors.base import ArraySpec, Rows
 from ...extractors.clips import Span
 from ...extractors.device.inference import available_precisions
@@ -80,7 +80,7 @@ def bench_autoencoder(
     contestants: list[Contestant] = []
     with tempfile.TemporaryDirectory(prefix="vadpipe-bench-") as folder:
         bags = _stored(Path(folder), side, problem.frames)
-        with _opened(bags, device, problem) as sources:
+        with _opened(bags, device) as sources:
             for part, clips in sources.items():
                 for precision in _precisions(device):
                     make = _Subject(part, precision, clips, bags, device, problem)
@@ -239,36 +239,26 @@ def _recorded(network: nn.Module, inputs: Tensor) -> list[tuple[nn.Module, Tenso
 
 
 @contextmanager
-def _opened(
-    bags: StoreBags, device: str, problem: AutoencoderProblem
-) -> Iterator[dict[Part, ClipSource]]:
+def _opened(bags: StoreBags, device: str) -> Iterator[dict[Part, ClipSource]]:
     """Windows of frames and of flow, mapped from the disk; none of frames is replaced."""
-    settings = PseudoAnomalyConfig()
-    memories = {
-        part: RowMemory(
-            bags.video_rows(spec.role or ""), device=device, options=FitOptions(memory=0)
+    settings, roles = PseudoAnomalyConfig(), ("pixels", "flow")
+    mapped = FitOptions(memory=0)
+    with row_memories(bags, roles, device=device, options=mapped) as (pixels, fields):
+        frames = FrameClips(
+            *(pixels, settings.length, 0.0, 0),
+            kinds=("patch",),
+            twin=None,
+            patches=settings.patches,
+            channels=3,
         )
-        for part, (_, spec) in PARTS.items()
-    }
-    frames = FrameClips(
-        *(memories["spatial"], settings.length, 0.0, 0),
-        kinds=("patch",),
-        twin=None,
-        patches=settings.patches,
-        channels=3,
-    )
-    flow = FlowClips(
-        *(memories["temporal"], settings.length, settings.p_t, 0),
-        mixup=settings.patches,
-        partner="same_video",
-        channels=3,
-        limit=settings.flow_limit,
-    )
-    try:
+        flow = FlowClips(
+            *(fields, settings.length, settings.p_t, 0),
+            mixup=settings.patches,
+            partner="same_video",
+            channels=3,
+            limit=settings.flow_limit,
+        )
         yield {"spatial": frames, "temporal": flow}
-    finally:
-        for each in memories.values():
-            each.close()
 
 
 def _stored(cache: Path, side: int, frames: int) -> StoreBags:
