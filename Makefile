@@ -60,7 +60,8 @@ docs: $(VENV)/.installed
 
 # The long form of the fault and fuzz tests: half an hour or more.
 soak: $(VENV)/.installed weights
-	VADPIPE_SOAK=1 $(BIN)/python -m pytest tests/test_faults.py tests/extractors/test_fuzz.py tests/test_damaged_files.py tests/pipeline/store/test_imported.py --timeout=3600
+	VADPIPE_SOAK=1 $(BIN)/python -m pytest tests/test_faults.py tests/extractors/test_fuzz.py tests/test_damaged_files.py \
+	  tests/test_random_instances.py tests/pipeline/store/test_imported.py --timeout=3600
 
 clean:
 	rm -rf build dist *.egg-info $(VENV)
