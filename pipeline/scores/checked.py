@@ -43,8 +43,9 @@ def checked_videos(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             raise _not_ours(path, f"video {video_id!r} has a size or frames that no video has")
         if not counts[0] <= counts[1] <= counts[2]:
             raise _not_ours(path, f"video {video_id!r} has scores outside of its frames")
-        texts = [row[name] or "" for name in ("path", "content_id", "kind")]
-        if not _are_texts(texts) or not _are_texts(row["flags"] or []) or "\0" in texts[0]:
+        texts = [row[name] for name in ("path", "content_id", "kind") if row[name] is not None]
+        flags = [] if row["flags"] is None else row["flags"]
+        if not _are_texts(texts) or not _are_texts(flags) or "\0" in (row["path"] or ""):
             raise _not_ours(path, f"video {video_id!r} has something else in place of a text")
 
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from ...data_manifests.errors import VadpipeError
-from ...data_manifests.settings import Settings
+from ...data_manifests.settings import Settings, in_words
 from .frames import expand_to_frames
 
 # Quantile levels that a model keeps: ten times finer with every 9, where thresholds are.
@@ -251,7 +251,8 @@ class Calibration:
         try:
             return TypeAdapter(cls).validate_python(values)
         except (ValidationError, OverflowError) as error:
-            raise EventError(f"not a calibration (train the model again): {error}") from error
+            reason = in_words(error) if isinstance(error, ValidationError) else error
+            raise EventError(f"not a calibration (train the model again): {reason}") from error
 
 
 @dataclass(frozen=True)

@@ -256,7 +256,7 @@ class ScoreFolder:
             StoreError: the file is damaged, or is not what `write_scores` writes.
             ScoreFolderError: the id is not a file name.
         """
-        return open_maps(self._maps_path(video_id))
+        return open_maps(self._maps_path(video_id), self._part_path(video_id))
 
     def read_map(
         self, video_id: str, name: str, start: int = 0, stop: int | None = None
@@ -295,7 +295,7 @@ class ScoreFolder:
             RegionError: the file is damaged, or is not what `write_scores` writes.
             ScoreFolderError: the id is not a file name.
         """
-        return read_regions(self._regions_path(video_id))
+        return read_regions(self._regions_path(video_id), self._part_path(video_id))
 
     def _files_of_videos(self) -> Iterator[Path]:
         for folder in (self._parts, self._regions):

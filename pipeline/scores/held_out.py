@@ -105,8 +105,14 @@ class HeldOut:
         return cls(table)
 
     @classmethod
-    def read(cls, path: Path) -> HeldOut | None:
+    def read(cls, path: Path, cure: str = "delete it and run score again") -> HeldOut | None:
         """What `write` wrote; None without a file.
+
+        Args:
+            path:
+                The file.
+            cure:
+                What the message of a damaged file says to do.
 
         Raises:
             HeldOutError: the file is damaged, or is not what `write` writes.
@@ -114,13 +120,13 @@ class HeldOut:
         if not path.is_file():
             return None
         try:
-            return cls(read_parquet(path))
+            held_out = cls(read_parquet(path))
+            _ = held_out.fps
         except (DamagedFile, OSError) as error:
-            raise HeldOutError(
-                f"{path} is damaged ({error}): delete it and run score again"
-            ) from error
+            raise HeldOutError(f"{error}: {cure}") from error
         except HeldOutError as error:
-            raise HeldOutError(f"{path}: {error}: delete it and run score again") from error
+            raise HeldOutError(f"{path}: {error}: {cure}") from error
+        return held_out
 
     def write(self, path: Path) -> None:
         """Write the rows to a file.
@@ -143,7 +149,7 @@ class HeldOut:
         except (AttributeError, TypeError, ValueError) as error:
             raise HeldOutError(f"frame rates of held-out rows are damaged ({error})") from error
         if not all(0 < rate < np.inf for rate in rates.values()):
-            raise HeldOutError("frame rates of held-out rows are not positive: train again")
+            raise HeldOutError("frame rates of held-out rows are not positive")
         return rates
 
     @property

@@ -29,6 +29,7 @@ from ...data_manifests.choices import choices
 from ...detectors.base import Scores
 from ..store.errors import StoreError
 from ..store.shard import checked_dataset
+from .part import check_content
 
 PREFIX = "map:"
 LEAST_EXPONENT = -100  # of a scale: a map of smaller numbers than 2^-86 loses digits
@@ -137,6 +138,7 @@ def write_maps(
     def write(temporary: Path) -> None:
         with h5py.File(temporary, "w", track_order=True) as file:
             file.attrs["stamp"] = stamp
+            file.attrs["video_id"] = path.stem
             file["frame_start"] = np.asarray(scores.frame_start, np.int64)
             file["frame_stop"] = np.asarray(scores.frame_stop, np.int64)
             for name, values in scores.maps.items():
@@ -175,25 +177,40 @@ def _largest(values: NDArray[np.float32]) -> float:
 
 
 def maps_stamp(path: Path) -> str | None:
-    """What the maps in a file were made of; None without a file, "" where it is damaged."""
+    """What the maps in a file were made of; None without a file.
+
+    "" where it is damaged, or of another video: then it is written again.
+    """
     if not path.is_file():
         return None
     try:
-        with h5py.File(path, "r") as file:
-            return str(file.attrs.get("stamp", ""))
-    except OSError:
+        with _opened(path) as file:
+            other = file.attrs.get("video_id", path.stem) != path.stem
+            return "" if other else str(file.attrs.get("stamp", ""))
+    except (StoreError, OSError):
         return ""
 
 
-def open_maps(path: Path) -> ScoreMaps | None:
+def open_maps(path: Path, part: Path | None = None) -> ScoreMaps | None:
     """The maps in a file; None without a file.
 
+    Args:
+        path:
+            The file.
+        part:
+            The scores that the maps belong to; None compares nothing.
+
     Raises:
-        StoreError: the file is damaged, or is not what `write_maps` writes.
+        StoreError: the file is damaged, is of another video, or is not what `write_maps` writes.
+        ScoreFolderError: it is of other footage than the scores.
     """
     if not path.is_file():
         return None
     with _opened(path) as file:
+        owner = file.attrs.get("video_id", path.stem)  # files of older versions do not say it
+        if owner != path.stem:
+            raise StoreError(f"{path} holds the maps of {owner!r:.200}: run score again")
+        stamp = str(file.attrs.get("stamp", ""))
         lengths = {len(_checked_frames(file, name)) for name in ("frame_start", "frame_stop")}
         maps = {}
         for key in file:
@@ -204,6 +221,7 @@ def open_maps(path: Path) -> ScoreMaps | None:
                 lengths.add(len(dataset))
     if len(lengths) > 1:
         raise StoreError(f"{path}: frames and maps differ in length: run score again")
+    check_content(path, stamp, part)
     return ScoreMaps(path, maps)
 
 
@@ -241,8 +259,11 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, LookupError, ValueError, TypeError, ArithmeticError) as error:
         raise StoreError(f"{path} is damaged ({error}): run score again") from error
+    except StoreError as error:
+        asked = "it has:" in str(error) or "run score again" in str(error)
+        raise StoreError(f"{error}{'' if asked else ': run score again'}") from error
 
 
 def _checked_frames(file: h5py.File, name: str) -> h5py.Dataset:

@@ -49,6 +49,35 @@ def stamp_of(key: str, record: VideoRecord, row: ProbeRow, imported: Sequence[st
     return canonical_json(made_of | ({"imported": list(imported)} if imported else {}))
 
 
+def check_content(path: Path, stamp: str | None, part: Path | None) -> None:
+    """Compare the content that maps or boxes are of with that of the scores, where both state one.
+
+    Args:
+        path:
+            The file of maps or boxes.
+        stamp:
+            Its stamp.
+        part:
+            The scores; where there are none, nothing is compared.
+
+    Raises:
+        ScoreFolderError: they are of different contents, or the part is damaged.
+    """
+    if not stamp or part is None or not part.is_file():
+        return
+    own, other = _content_of(part_metadata(part).get(b"vadpipe", b"")), _content_of(stamp.encode())
+    if None not in (own, other) and own != other:
+        raise ScoreFolderError(f"{path} is of other footage than the scores: run score again")
+
+
+def _content_of(stamp: bytes) -> str | None:
+    try:
+        content = parse_json(stamp, "a stamp")["content_id"]
+    except (DamagedFile, TypeError, LookupError):
+        return None
+    return content if isinstance(content, str) else None
+
+
 def write_part(
     path: Path, video_id: str, scores: Scores, stamp: str, facts: Mapping[str, Any]
 ) -> None:

@@ -6,6 +6,7 @@ of a track. Metrics over regions (RBDC, TBDC) and the page read it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from ...data_manifests.atomic import write_table
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.stored import read_parquet
+from .part import check_content
 
 REGION_SCHEMA = pa.schema(
     [
@@ -31,7 +33,7 @@ REGION_SCHEMA = pa.schema(
     ]
 )
 OPTIONAL = ("track_id", "label", "explain")
-_STAMP = b"vadpipe"
+_STAMP, _VIDEO = b"vadpipe", b"video_id"
 
 
 class RegionError(VadpipeError, ValueError):
@@ -99,31 +101,58 @@ def write_regions(path: Path, table: pa.Table | None, stamp: str) -> None:
     if table is None:
         path.unlink(missing_ok=True)
     else:
-        write_table(path, checked_regions(table).replace_schema_metadata({_STAMP: stamp}))
+        metadata = {_STAMP: stamp, _VIDEO: path.stem}
+        write_table(path, checked_regions(table).replace_schema_metadata(metadata))
 
 
 def regions_stamp(path: Path) -> str | None:
-    """What the boxes in a file were made of; None without a file, "" where it is damaged."""
-    if not path.is_file():
-        return None
-    try:
-        return ((pq.read_schema(path).metadata or {}).get(_STAMP) or b"").decode()
-    except (pa.ArrowException, OSError, ValueError):
-        return ""
+    """What the boxes in a file were made of; None without a file.
 
-
-def read_regions(path: Path) -> pa.Table | None:
-    """The boxes in a file, sorted by frame; None without a file.
-
-    Raises:
-        RegionError: the file is damaged, or is not what `write_regions` writes.
+    "" where it is damaged, or of another video: then it is written again.
     """
     if not path.is_file():
         return None
     try:
-        return checked_regions(read_parquet(path))
+        metadata = pq.read_schema(path).metadata or {}
+        if _owner(metadata, path) != path.stem:
+            return ""
+        return (metadata.get(_STAMP) or b"").decode()
+    except (pa.ArrowException, OSError, ValueError):
+        return ""
+
+
+def read_regions(path: Path, part: Path | None = None) -> pa.Table | None:
+    """The boxes in a file, sorted by frame; None without a file.
+
+    Args:
+        path:
+            The file.
+        part:
+            The scores that the boxes belong to; None compares nothing.
+
+    Raises:
+        RegionError: the file is damaged, is of another video, or is not what `write_regions`
+            writes.
+        ScoreFolderError: it is of other footage than the scores.
+    """
+    if not path.is_file():
+        return None
+    cure = "delete it and run score again"
+    try:
+        table = read_parquet(path)
+        owner = _owner(table.schema.metadata or {}, path)
+        table = checked_regions(table)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise RegionError(f"{path} is damaged ({error}): delete it and run score again") from error
+        raise RegionError(f"{path} is damaged ({error}): {cure}") from error
+    if owner != path.stem:
+        raise RegionError(f"{path} holds the boxes of {owner!r:.200}: {cure}")
+    check_content(path, regions_stamp(path), part)
+    return table
+
+
+def _owner(metadata: Mapping[bytes, bytes], path: Path) -> str:
+    """The video that a file says it is of; files of older versions do not say it."""
+    return metadata.get(_VIDEO, path.stem.encode()).decode()
 
 
 def boxes_near(table: pa.Table, frame: int, start: int, stop: int) -> tuple[int, pa.Table]:

@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from vadpipe.data_manifests.errors import VadpipeError
 from vadpipe.data_manifests.record import VideoRecord
 from vadpipe.detectors.base import Scores
 from vadpipe.extractors.footage.video import ProbeRow
@@ -365,3 +367,48 @@ def test_parts_that_were_exchanged_are_refused(folder: ScoreFolder) -> None:
     for name, other in (("v", "w"), ("w", "v")):
         with pytest.raises(ScoreFolderError, match=f"holds the scores of '{other}': delete it"):
             folder.scores(name)
+
+
+BOX = {"frame": [0], "x0": [0.0], "y0": [0.0], "x1": [4.0], "y1": [4.0], "score": [1.0]}
+
+
+def without_names(folder: ScoreFolder) -> None:
+    """Maps and boxes as version 0.1 wrote them: they do not say which video they are of."""
+    for path in (folder.path / "maps").iterdir():
+        with h5py.File(path, "r+") as file:
+            del file.attrs["video_id"]
+    for path in (folder.path / "regions").iterdir():
+        table = pq.read_table(path)
+        kept = {k: v for k, v in table.schema.metadata.items() if k != b"video_id"}
+        pq.write_table(table.replace_schema_metadata(kept), path)
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("stamped", [False, True])
+def test_maps_and_boxes_that_were_exchanged_are_refused(
+    tmp_path: Path, old: bool, stamped: bool
+) -> None:
+    """Also where a stamp does not tell; files of older versions are told by their content."""
+    folder = ScoreFolder(tmp_path)
+    stamps = {}
+    for number, video_id in enumerate("ab"):
+        found = replace(scores(), regions=pa.table(BOX))
+        stamps[video_id] = stamp_of("k", RECORD, row(content_id=f"s1-{number:040d}"), [])
+        stamps[video_id] = stamps[video_id] if stamped else "same"
+        folder.write_scores(video_id, found, stamps[video_id], FACTS)
+    if old:
+        without_names(folder)
+    readers = (folder.maps, folder.regions)
+    assert all(read("a") is not None for read in readers)
+    for kind, suffix in (("maps", "h5"), ("regions", "parquet")):
+        a, b = (tmp_path / kind / f"{name}.{suffix}" for name in "ab")
+        a.rename(tmp_path / "other")
+        b.rename(a)
+        (tmp_path / "other").rename(b)
+    if old and not stamped:
+        return  # nothing in them tells
+    for video_id in "ab":
+        for read in readers:
+            with pytest.raises(VadpipeError, match=rf"{video_id}\.(h5|parquet) .*run score again"):
+                read(video_id)
+        assert not folder.is_current(video_id, stamps[video_id], keep_maps=True)
