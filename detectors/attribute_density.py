@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from ..data_manifests.choices import choices
 from ..extractors.networks.coco import COCO
-from .attribute_models import ATTRIBUTES, Attribute, Density, Name
+from .attribute_models import ATTRIBUTES, Attribute, Density, Name, checked_learned
 from .base import (
     Bag,
     BagSource,
@@ -35,6 +35,7 @@ from .base import (
 from .object_links import fill_between
 from .object_maps import ObjectMapConfig, Objects, read_objects, score_frames
 from .object_measures import Floats, Measures, MotionSource, joined, measure
+from .state import stored_array
 
 ANYWHERE = "-"  # stands for the scene where the manifest names none
 FOLDS = 10  # parts of the training footage that are left out in turn for the limits
@@ -315,22 +316,31 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
         return state
 
     def load_state_dict(self, state: State) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned.
+
+        Raises:
+            DetectorError: the arrays are not what attributes learn.
+        """
         self._sizes, self._scenes = {}, {}
-        for key, value in state.items():
+        for key in state:
             kind, _, scene = key.split("/", 2)  # the name of a scene may have slashes
             if kind == FRAME:
-                self._sizes[scene] = (int(value[0]), int(value[1]))
+                height, width = stored_array(state, key, "int64", (2,)).tolist()
+                self._sizes[scene] = (height, width)
         for scene in self._sizes:
             self._scenes[scene] = {
                 name: Learned(
-                    {
-                        what: value
-                        for key, value in state.items()
-                        for kind, what, where in [key.split("/", 2)]
-                        if (kind, where) == (name, scene) and what != LIMIT
-                    },
-                    Limit(*state[f"{name}/{LIMIT}/{scene}"].tolist()),
+                    checked_learned(
+                        {
+                            what: value
+                            for key, value in state.items()
+                            for kind, what, where in [key.split("/", 2)]
+                            if (kind, where) == (name, scene) and what != LIMIT
+                        }
+                    ),
+                    Limit(
+                        *stored_array(state, f"{name}/{LIMIT}/{scene}", "float64", (3,)).tolist()
+                    ),
                 )
                 for name in self.config.attributes
             }

@@ -19,6 +19,7 @@ from sklearn.neighbors import NearestNeighbors
 from ..extractors.networks.coco import COCO
 from .base import DetectorError, State
 from .object_measures import Floats, Measures
+from .state import stored_array
 
 Name = Literal["speed", "direction", "place", "size", "class", "stay", "deep", "pose"]
 
@@ -398,6 +399,33 @@ def height_ratio(normal: Measures) -> float:
     far, near = np.quantile(feet, [1 / 3, 2 / 3])
     medians = [float(np.median(heights[part])) for part in (feet <= far, feet >= near)]
     return max(medians) / max(min(medians), 1.0)
+
+
+_SHAPES: dict[str, tuple[int | None, ...]] = {
+    "relative": (1,),
+    **dict.fromkeys(("foot", "sides", "heading"), (None, 2)),
+    **dict.fromkeys(("bank", "means"), (None, None)),
+    **dict.fromkeys(("ceiling", "mean", "scale", "weights"), (None,)),
+    **dict.fromkeys(("slowest", "calm"), (1,)),
+}
+
+
+def checked_learned(state: State) -> State:
+    """What an attribute learned, as a file has it.
+
+    Raises:
+        DetectorError: an array is none that an attribute learns, or not of its type or shape.
+    """
+    for name, values in state.items():
+        shape = _SHAPES.get(name)
+        if name == "factor":  # of a mixture: full or diagonal
+            shape = (None,) * (3 if values.ndim == 3 else 2)
+        if shape is None:
+            raise DetectorError(f"no attribute learns {name!r}")
+        stored_array(state, name, "uint8" if name == "relative" else ("float32", "float64"), shape)
+    if len({len(state[name]) for name in ("foot", "sides", "heading") if name in state}) > 1:
+        raise DetectorError("feet, sides and headings are of different objects")
+    return state
 
 
 def _log(sides: Floats) -> Floats:

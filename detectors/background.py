@@ -24,6 +24,7 @@ from .base import (
     Supervision,
 )
 from .cells import blocks, cell_means, pictures
+from .state import stored_array
 
 ANYWHERE = "-"  # stands for the scene where the manifest names none
 
@@ -202,13 +203,19 @@ class Background(Detector[BackgroundConfig]):
         return state
 
     def load_state_dict(self, state: State) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned.
+
+        Raises:
+            DetectorError: the arrays are no sums.
+        """
         scenes = [name.removesuffix("/count") for name in state if name.endswith("/count")]
         self._sums = {
             scene: Sums(
-                int(state[f"{scene}/count"][0]),
-                state[f"{scene}/values"],
-                state[f"{scene}/squares"],
+                int(stored_array(state, f"{scene}/count", "int64", (1,))[0]),
+                *(
+                    stored_array(state, f"{scene}/{name}", "int64", (None, None, 3))
+                    for name in ("values", "squares")
+                ),
             )
             for scene in scenes
         }

@@ -27,6 +27,7 @@ from .base import (
     State,
     Supervision,
 )
+from .state import stored_array
 
 BLOCKS = 5  # parts that the only video of a scene is cut into; each is left out in turn
 
@@ -181,8 +182,14 @@ class KNN(Detector[KNNConfig]):
         return dict(self._banks)
 
     def load_state_dict(self, state: State) -> None:
-        """Restore the features that `state_dict` returned."""
-        self._banks = dict(state)
+        """Restore the features that `state_dict` returned.
+
+        Raises:
+            DetectorError: the arrays are no features.
+        """
+        self._banks = {
+            role: stored_array(state, role, "float32", (None, None, None)) for role in state
+        }
 
 
 def _prepare(features: NDArray[Any], config: KNNConfig) -> NDArray[np.float32]:

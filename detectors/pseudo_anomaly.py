@@ -42,6 +42,7 @@ from .reconstruction import (
     scaled_flow,
     scaled_frames,
 )
+from .state import stored_array
 
 FEATURES_AT_ONCE = 4096  # rows that the discriminator scores together
 MAPS: dict[Part, str] = {"spatial": "frame_error", "temporal": "flow_error"}
@@ -293,9 +294,11 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
         """
         try:
             for part in self.config.parts:
-                eta, mean, spread = state[f"weight.{part}"].tolist()
+                eta, mean, spread = stored_array(state, f"weight.{part}", "float64", (3,)).tolist()
                 self.eta[part], self.scales[part] = eta, Scale(mean, spread)
-                self._shapes[part] = tuple(state[f"shape.{part}"].tolist())
+                self._shapes[part] = tuple(
+                    stored_array(state, f"shape.{part}", "int64", (None,)).tolist()
+                )
             with private_random("cpu"):
                 networks = make_networks(self.config, self._shapes)
             networks.load_state_dict(

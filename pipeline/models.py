@@ -20,6 +20,7 @@ from ..data_manifests.choices import choices
 from ..data_manifests.settings import in_words
 from ..data_manifests.stored import DamagedFile, parse_json, read_json
 from ..detectors.base import Detector, DetectorError, FitLog
+from ..detectors.state import check_state
 from ..extractors.errors import ExtractorError
 from ..extractors.weights.kept import verify
 from ..extractors.weights.slots import NETWORK, WeightsChoice, identities_in, share_out
@@ -31,6 +32,7 @@ from .scores.held_out import FILE, HeldOut
 from .store.errors import StoreError
 from .store.feature_store import FeatureStore
 from .store.keys import canonical_json, differing_fields, folder_name, key_of
+from .store.names import checked_name
 from .store.recipes import checked_card
 
 # What a detector may meet in arrays that are not its own.
@@ -61,6 +63,8 @@ class ModelFolder:
         self._weights = path / "weights.safetensors"
         self._log = path / "log.parquet"
         self._held_out = path / FILE
+        # Without --force, `train` would find the model and keep it.
+        self._again = f"train the model again (vadpipe train --force, or delete {path} first)"
 
     @classmethod
     def of_recipe(cls, cache: Path, recipe: Mapping[str, Any]) -> ModelFolder:
@@ -69,8 +73,12 @@ class ModelFolder:
 
     @classmethod
     def named(cls, cache: Path, name: str) -> ModelFolder:
-        """The folder of a model in a cache, by its full name."""
-        return cls(cache / "models" / name)
+        """The folder of a model in a cache, by its full name.
+
+        Raises:
+            StoreError: it is no name of a model.
+        """
+        return cls(cache / "models" / checked_name(name, "a model"))
 
     @classmethod
     def find(cls, cache: Path, name: str) -> ModelFolder:
@@ -163,7 +171,7 @@ class ModelFolder:
         try:
             return checked_card(read_json(self._card), self._card)
         except (DamagedFile, StoreError) as error:
-            raise DetectorError(f"{error}; train the model again") from error
+            raise DetectorError(f"{error}: {self._again}") from error
 
     def held_out(self) -> HeldOut | None:
         """The held-out rows that the card's calibration comes from; None in models of version 0.1.
@@ -171,7 +179,7 @@ class ModelFolder:
         Raises:
             HeldOutError: the file is damaged.
         """
-        return HeldOut.read(self._held_out)
+        return HeldOut.read(self._held_out, cure=self._again)
 
     def describe(self) -> dict[str, Any]:
         """The card without its long tables, for a report or a listing.
@@ -219,15 +227,11 @@ class ModelFolder:
             if sha256 not in (None, hashlib.sha256(data).hexdigest()):
                 raise ValueError("it is not the file that was written")
             state = load(data)
-            for name, values in state.items():
-                if values.dtype.kind == "f" and not np.isfinite(values).all():
-                    raise ValueError(f"{name} has numbers that are not finite")
             detector.load_state_dict(state)
+            check_state(state, detector.state_dict())
         except (*_NO_STATE, SafetensorError) as error:
             reason = " ".join(f"{error}".split())[:300]
-            raise DetectorError(
-                f"{self._weights} is damaged ({reason}): train the model again"
-            ) from error
+            raise DetectorError(f"{self._weights} is damaged ({reason}): {self._again}") from error
 
 
 def _install(distribution: Mapping[str, str]) -> str:

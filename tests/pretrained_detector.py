@@ -21,6 +21,7 @@ from vadpipe.detectors.base import (
     State,
     Supervision,
 )
+from vadpipe.detectors.state import stored_array
 from vadpipe.extractors.weights.load import load_tensors
 from vadpipe.extractors.weights.slots import Slots
 from vadpipe.pipeline.registry import DETECTORS
@@ -85,7 +86,11 @@ class Pretrained(Detector[PretrainedConfig]):
 
     def load_state_dict(self, state: State) -> None:
         """Take what `state_dict` returned."""
-        self._state = state
+        floats = ("float32", "float64")
+        self._state = {
+            "weight": stored_array(state, "weight", floats, (3, WIDTH)),
+            "mean": stored_array(state, "mean", floats, (3,)),
+        }
 
 
 def register(patch: pytest.MonkeyPatch) -> None:

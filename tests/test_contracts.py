@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from tests import plugins, pretrained_detector, two_networks
 from tests.random_weights import random_start, random_weights
 from vadpipe.data_manifests.record import Manifest
-from vadpipe.detectors.base import Supervision
+from vadpipe.detectors.base import DetectorError, Supervision
 from vadpipe.pipeline.bags import StoreBags
 from vadpipe.pipeline.engine.extractor_spec import ExtractorSpec, resolve_extractor
 from vadpipe.pipeline.engine.settings import Engine
@@ -267,3 +269,28 @@ def test_detectors_fit_save_load_and_repeat(name: str, scene: Manifest, tmp_path
         assert np.array_equal(scores.columns["score"], other.columns["score"])
         assert len(scores.frame_start) == len(scores.columns["score"])
     assert card["features"][detector.needs[0]] == store.recipe
+    refuses_other_arrays(ModelFolder(first.folder))
+
+
+def refuses_other_arrays(model: ModelFolder) -> None:
+    """Arrays of another type or shape, or with NaN, never make scores.
+
+    The card is as of version 0.1, which has no hash that would tell.
+    """
+    card, weights = model.path / "config.json", model.path / "weights.safetensors"
+    values = json.loads(card.read_text())
+    del values["weights_sha256"]
+    card.write_text(json.dumps(values))
+    model.load()
+    good = load_file(weights)
+    for name, value in good.items():
+        others = [value.astype(np.uint8 if value.dtype != np.uint8 else np.int64), value[None]]
+        if value.dtype.kind == "f":
+            others += [np.full_like(value, np.nan), np.full_like(value, np.inf)]
+        for other in others:
+            save_file({**good, name: other}, weights)
+            with pytest.raises(DetectorError, match=r"weights\.safetensors is damaged"):
+                model.load()
+    save_file({**good, "another": np.ones(2, np.float32)}, weights)
+    with pytest.raises(DetectorError, match=r"train the model again \(vadpipe train --force"):
+        model.load()

@@ -21,7 +21,9 @@ from ...data_manifests.atomic import write_text
 from ...data_manifests.stored import read_json
 from ..engine.settings import cpu_count
 from ..scores.folder import ScoreFolder
+from ..store.errors import StoreError
 from ..store.failures import Failure, write_failures
+from ..store.names import checked_name
 
 PACKAGES = ("vadpipe", "torch", "torchvision", "numpy", "av", "h5py", "scikit-learn")
 
@@ -77,9 +79,10 @@ class RunFolder:
         try:
             values = read_json(self._nodes / f"{node}.json")
             failures = tuple(Failure(**failure) for failure in values["failures"])
-            return Done(values["key"], tuple(values["lines"]), failures, values["facts"])
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
+            lines = tuple(str(line) for line in values["lines"])
+            return Done(values["key"], lines, failures, _checked_facts(values["facts"]))
+        except (OSError, ValueError, TypeError, KeyError, StoreError):
+            return None  # the node runs again
 
     def forget(self, nodes: Iterable[str]) -> None:
         """Delete what is noted of nodes: one of them begins to write, or what it needs does."""
@@ -110,6 +113,24 @@ class RunFolder:
         unique = list({(f.video_id, f.stage, f.message): f for f in failures}.values())
         write_failures(self.failures_file, unique)
         return unique
+
+
+def _checked_facts(facts: Any) -> dict[str, Any] | None:
+    """Facts as a file has them; what is made of them is of its type, and no path leads elsewhere.
+
+    Raises:
+        TypeError: they are no object, or a table of numbers is none.
+        StoreError: the model has no name that a model can have.
+    """
+    if facts is None:
+        return None
+    if not isinstance(facts, dict) or not all(
+        isinstance(facts[name], dict) for name in ("row", "metrics", "summary") if name in facts
+    ):
+        raise TypeError("facts are no objects")
+    if "model" in facts:
+        checked_name(facts["model"], "a model")
+    return facts
 
 
 def environment() -> dict[str, Any]:

@@ -124,7 +124,10 @@ def is_done(resolved: Resolved, node: Node) -> bool:
         files = resolved.files(resolved.extracted(node.subject))
         return store.root.is_dir() and not plan_videos(files, [store], engine.span_frames)
     if node.kind == "train":
-        return (ModelFolder.named(resolved.config.cache_root, done.facts["model"])).is_finished()
+        model = done.facts.get("model")
+        return (
+            model is not None and ModelFolder.named(resolved.config.cache_root, model).is_finished()
+        )
     return node.target.is_file()
 
 

@@ -21,7 +21,8 @@ from vadpipe.detectors.base import DetectorError, FitLog, Row
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.pipeline.models import ModelFolder, make_detector, specs_of_model
 from vadpipe.pipeline.registry import DETECTORS
-from vadpipe.pipeline.scores.held_out import HeldOut
+from vadpipe.pipeline.scores.held_out import HeldOut, HeldOutError
+from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.keys import folder_name
 
 CARD = {"features": {}, "calibration": {"levels": [1.0]}, "contents": ["c"], "summary": {"n": 1}}
@@ -164,6 +165,31 @@ def test_what_is_no_model_is_refused(fitted, tmp_path: Path) -> None:
     path.write_text(json.dumps({**folder.card(), "detector_version": 0}))
     with pytest.raises(DetectorError, match=r"trained by version 0 of knn.*train it again"):
         folder.load()
+
+
+def test_damaged_held_out_rows_say_how_to_train_again(fitted, tmp_path: Path) -> None:
+    folder = ModelFolder(tmp_path)
+    folder.save(fitted, CARD, None, HeldOut.from_scores(["v"], [rows([0.5])], {"v": 25.0}))
+    path = tmp_path / "calibration.parquet"
+    good = pq.read_table(path)
+    damages = [
+        b"PAR1 nothing PAR1",
+        good.drop_columns(["score"]),
+        good.replace_schema_metadata({"fps": '{"v": -1}'}),
+    ]
+    for damage in damages:
+        if isinstance(damage, bytes):
+            path.write_bytes(damage)
+        else:
+            pq.write_table(damage, path)
+        with pytest.raises(HeldOutError, match=r"calibration\.parquet.*vadpipe train --force"):
+            folder.held_out()
+
+
+def test_the_name_of_a_model_is_no_path(tmp_path: Path) -> None:
+    for name in ("../x", "/etc", "", "a/b", ".hidden"):
+        with pytest.raises(StoreError, match="no name of a model"):
+            ModelFolder.named(tmp_path, name)
 
 
 PLUGIN = """

@@ -22,6 +22,7 @@ from vadpipe.detectors.base import (
     Supervision,
     Track,
 )
+from vadpipe.detectors.state import stored_array
 
 
 class RestlessConfig(Config):
@@ -112,8 +113,14 @@ class Restless(Detector[RestlessConfig]):
         return dict(self._state)
 
     def load_state_dict(self, state: State) -> None:
-        """Restore what `state_dict` returned."""
-        self._state = dict(state)
+        """Restore what `state_dict` returned.
+
+        Raises:
+            DetectorError: the arrays are none that `fit` makes.
+        """
+        self._state = {
+            name: stored_array(state, name, "float64", (None,)) for name in ("mean", "std")
+        }
 
 
 def _grid(bag: Bag) -> Track:
