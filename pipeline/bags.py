@@ -19,6 +19,7 @@ from .store.feature_sets import list_stores
 from .store.feature_store import FeatureStore, VideoFeatures
 from .store.holdings import current_videos
 from .store.recipes import is_perturbed
+from .store.shard import CURE
 from .store.video_rows import StoreRows
 
 
@@ -141,6 +142,11 @@ def _track(record: VideoRecord, features: VideoFeatures, spec: Mapping[str, Any]
     times = features.times[spec["dims"][0]]
     first, stop = times.inside(record.frame_range(features.n_frames))
     if first == stop and not spec.get("ragged", False):
+        if record.part == (0.0, 1.0) and len(times.frame_start):
+            raise StoreError(
+                f"no row of {record.video_id} lies in its {features.n_frames} frames, so a shard "
+                f"of {spec['name']!r} is damaged; {CURE}"
+            )
         raise DetectorError(
             f"{record.video_id}: no whole clip lies in its part {record.part} of "
             f"{features.n_frames} frames"

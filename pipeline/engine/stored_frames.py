@@ -6,14 +6,13 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from ...extractors.footage.decode import FrameReader
 from ...extractors.footage.video import Frame, ProbeRow, Reading
 from ..store.errors import StoreError
-from ..store.shard import facts_at, frame_numbers, numbers_of, place_of
+from ..store.shard import facts_at, numbers_of, opened_shard, row_frames
 from ..store.sharded_array import Part, ShardedArray
 from .sources import PixelSource
 
@@ -87,9 +86,9 @@ def _pictures(
 
 def _facts(path: Path, axis: str) -> tuple[NDArray[np.int64], frozenset[int] | None, bool]:
     """Frame numbers of the rows, those that are damaged (None: all), and whether it is the last."""
-    with h5py.File(path, "r") as file:
+    with opened_shard(path) as file:
         facts = facts_at(file, path)
-        numbers = frame_numbers(file, place_of(facts.format, axis, "frame_start"))
+        numbers = row_frames(file, facts, axis).frame_start
         ranges = facts.damaged_frames
         damaged = None if facts.damaged and not ranges else numbers_of(ranges)
         return numbers, damaged, facts.last

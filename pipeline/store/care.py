@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ...extractors.clips import Span
 from .errors import StoreError
 from .facts import check_place
-from .shard import UNREADABLE, frames_of, verify_shard
+from .shard import UNREADABLE, frames_of, reason_of, verify_shard
 from .sharded_array import forget_maps
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def problems_of(store: FeatureStore) -> Iterator[Problem]:
         try:
             facts = verify_shard(path)
         except UNREADABLE as error:
-            yield Problem(f"broken: {path}: {error}", (path,))
+            yield Problem(f"broken: {path}: {reason_of(path, error)}", (path,))
             continue
         try:
             check_place(facts, path, frames)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -37,14 +36,13 @@ from .shard import (
     axis_rows,
     check_rows,
     checksum_of,
-    clip_starts,
     datasets_of,
     facts_at,
     file_image,
-    frame_numbers,
     frames_of,
-    place_of,
+    opened_shard,
     ranges_of,
+    row_frames,
     row_of,
     shard_name,
     verify_shard,
@@ -311,16 +309,15 @@ class FeatureStore:
                 continue
             if start > at:
                 break
-            with h5py.File(path, "r") as file:
+            with opened_shard(path) as file:
                 facts = facts_at(file, path)
-                for axis in axes:
-                    # Rows of clips that begin before `at` are in the shard before this one.
-                    first = int(np.searchsorted(clip_starts(file, facts, axis), at))
-                    begin = frame_numbers(file, place_of(facts.format, axis, "frame_start"))
-                    parts[axis].append(Part(path, first, len(begin)))
-                    starts[axis].append(begin[first:])
-                    end = frame_numbers(file, place_of(facts.format, axis, "frame_stop"))
-                    stops[axis].append(end[first:])
+                found = {axis: row_frames(file, facts, axis) for axis in axes}
+            for axis, frames in found.items():
+                # Rows of clips that begin before `at` are in the shard before this one.
+                first = int(np.searchsorted(frames.clip_start, at))
+                parts[axis].append(Part(path, first, len(frames)))
+                starts[axis].append(frames.frame_start[first:])
+                stops[axis].append(frames.frame_stop[first:])
             fps = facts.fps
             flags |= set(facts.flags)
             damaged += facts.damaged

@@ -6,13 +6,11 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
-
 from ...extractors.clips import Span
 from ...extractors.footage.video import ProbeRow
 from .errors import StoreError
 from .feature_store import FeatureStore
-from .shard import UNREADABLE, ShardRow, facts_at, row_of
+from .shard import UNREADABLE, ShardRow, facts_at, opened_shard, row_of
 
 
 class _Listed(NamedTuple):
@@ -175,10 +173,10 @@ def ending_of(store: FeatureStore, content_id: str) -> tuple[int, set[str]]:
     """Length and flags of a video that is whole, as its last shard states them; opens that shard.
 
     Raises:
-        StoreError: no shard is the last one.
+        StoreError: no shard is the last one, or one is damaged.
     """
     for _, _, path in reversed(store.shards(content_id)):
-        with h5py.File(path, "r") as file:
+        with opened_shard(path) as file:
             facts = facts_at(file, path)
             if facts.last:
                 return facts.n_frames, set(facts.flags)

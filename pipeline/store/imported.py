@@ -11,7 +11,7 @@ from .errors import StoreError
 from .feature_sets import list_stores
 from .feature_store import FeatureStore
 from .keys import differing_fields, key_of
-from .shard import UNREADABLE, row_of
+from .shard import UNREADABLE, reason_of, row_of
 
 
 def imported_stores(card: Mapping[str, Any], cache: Path) -> list[FeatureStore]:
@@ -75,8 +75,8 @@ def _checksum(path: Path) -> str:
         return row_of(path).checksum
     except UNREADABLE as error:
         raise StoreError(
-            f"{path} states no checksum ({error}), and a model is known by those of what it was "
-            "trained on: run vadpipe cache verify --drop, then vadpipe import"
+            f"{path} states no checksum ({reason_of(path, error)}), and a model is known by those "
+            "of what it was trained on: run vadpipe cache verify --drop, then vadpipe import"
         ) from error
 
 

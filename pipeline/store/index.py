@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...data_manifests.atomic import write_table
-from ...data_manifests.stored import DamagedFile, leave_out, read_parquet
+from ...data_manifests.stored import DamagedFile, leave_out, parse_json, read_parquet
 from .names import CONTENT_PATTERN
 from .shard import INDEX_SCHEMA, ShardRow
 
@@ -139,6 +139,10 @@ def read_part(path: Path) -> pa.Table:
     ]
     if not all(pc.all(column, min_count=0).as_py() for column in good):
         raise DamagedFile(f"{path} is damaged (a value is none that a shard has)")
+    for text in pc.unique(part["axis_rows"]).drop_null().to_pylist():
+        counts = parse_json(text, path)
+        if not isinstance(counts, dict) or not all(type(n) is int for n in counts.values()):
+            raise DamagedFile(f"{path} is damaged (rows of axes are no numbers)")
     return part
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...data_manifests.settings import in_words
 from .errors import StoreError
+from .keys import canonical_json
 from .names import NAME_PATTERN
 
 PERTURBS = "perturb"  # the extractor whose pixels are perturbed frames
@@ -107,4 +108,8 @@ def _checked(kind: type[_Stated], values: Any, where: object) -> dict[str, Any]:
         reason = in_words(error).splitlines()[0].removeprefix(f"{kind.__name__}: ")
         raise StoreError(f"{where} is damaged ({reason})") from error
     assert isinstance(values, Mapping)
+    try:  # they become keys
+        canonical_json(values["features"] if kind is _Card else values)
+    except ValueError as error:
+        raise StoreError(f"{where} is damaged (a number is not finite)") from error
     return dict(values)

@@ -10,10 +10,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
-
 from ...extractors.footage.video import ProbeRow
-from .shard import UNREADABLE, facts_at, frames_of
+from .shard import UNREADABLE, facts_at, frames_of, opened_shard
 
 
 class SampledIds:
@@ -52,7 +50,7 @@ class SampledIds:
             if frames_of(path.name) is None:
                 continue
             try:
-                with h5py.File(path, "r") as file:
+                with opened_shard(path) as file:
                     whole_id = facts_at(file, path).whole_id
             except UNREADABLE:
                 continue

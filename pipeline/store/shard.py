@@ -13,7 +13,8 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ...data_manifests.errors import VadpipeError
 from ...data_manifests.stored import parse_json
 from ...extractors.base import ArraySpec, Rows
 from ...extractors.clips import Span
@@ -34,8 +36,10 @@ MOST_PACKED = 1100  # gzip packs at most 1032 bytes into one
 ALIGNMENT = 64  # bytes: of data sets within the file, so that mapped values lie well
 
 
-UNREADABLE = (OSError, KeyError, StoreError)
-"""What reading a broken shard raises (see `row_of`)."""
+UNREADABLE = (OSError, StoreError)
+"""What reading a broken shard raises (see `opened_shard`)."""
+
+CURE = "run vadpipe cache verify --drop, then vadpipe extract (or import)"
 
 
 def shard_name(span: Span) -> str:
@@ -149,6 +153,38 @@ def numbers_of(ranges: str) -> frozenset[int]:
     return frozenset(found)
 
 
+@contextmanager
+def opened_shard(path: Path) -> Iterator[h5py.File]:
+    """A shard, open for reading: the one way in, so that every fault of its content is one error.
+
+    Raises:
+        StoreError: the file is damaged, or the code inside refuses it; the message names the file
+            and the command that makes it again.
+        OSError: the system does not let it be read.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except VadpipeError as error:
+        raise StoreError(_with_cure(path, str(error))) from error
+    except OSError as error:
+        if error.errno is not None:  # of the system, not of the content: it may pass
+            raise
+        raise StoreError(_with_cure(path, f"it is damaged ({error})")) from error
+    except (LookupError, ValueError, TypeError, RuntimeError, ArithmeticError) as error:
+        raise StoreError(_with_cure(path, f"it is damaged ({error})")) from error
+
+
+def _with_cure(path: Path, reason: str) -> str:
+    named = reason if str(path) in reason else f"{path}: {reason}"
+    return named if "vadpipe cache verify" in named else f"{named}; {CURE}"
+
+
+def reason_of(path: Path, error: BaseException) -> str:
+    """What is wrong with a shard, without its name and what to do: for lists that say both."""
+    return str(error).removeprefix(f"{path}: ").removesuffix(f"; {CURE}")
+
+
 def checked_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     """A plain data set of this very file, at the root or in a group.
 
@@ -168,6 +204,29 @@ def checked_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     if at.dtype.kind not in "biuf" or at.nbytes > most:
         raise StoreError(f"{file.filename}: {name!r} claims more than there is; refused")
     return at
+
+
+def row_dataset(file: h5py.File, form: int, axis: str, name: str) -> h5py.Dataset:
+    """An array of an axis, with one row for each that the axis has.
+
+    Args:
+        file:
+            The shard.
+        form:
+            Its format.
+        axis:
+            Of the array.
+        name:
+            Of the array.
+
+    Raises:
+        StoreError: it is no plain data set, or has another number of rows.
+    """
+    dataset = checked_dataset(file, place_of(form, axis, name))
+    rows = checked_dataset(file, place_of(form, axis, "frame_start")).shape
+    if dataset.shape[:1] != rows:
+        raise StoreError(f"{file.filename}: {name!r} is {dataset.shape} for {rows} rows")
+    return dataset
 
 
 def frame_numbers(file: h5py.File, name: str) -> NDArray[np.int64]:
@@ -198,15 +257,49 @@ def place_of(form: int, axis: str, name: str) -> str:
     return name if form == 1 else f"{axis}/{name}"
 
 
-def clip_starts(file: h5py.File, facts: ShardFacts, axis: str) -> NDArray[np.int64]:
-    """(n,) first frame of the clip that each row of an axis is from.
+@dataclass(frozen=True)
+class RowFrames:
+    """The frames of the rows of one axis of a shard.
+
+    Attributes:
+        clip_start: (n,) int64, the first frame of the clip that each row is from.
+        frame_start: (n,) int64.
+        frame_stop: (n,) int64.
+    """
+
+    clip_start: NDArray[np.int64]
+    frame_start: NDArray[np.int64]
+    frame_stop: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.frame_start)
+
+
+def row_frames(file: h5py.File, facts: ShardFacts, axis: str) -> RowFrames:
+    """The frames of the rows of an axis.
 
     Raises:
-        StoreError: the shard has no such axis.
+        StoreError: the shard has no such axis, or the frames are none that its span can have: of
+            several lengths, out of order, or outside of it.
     """
+    first, stop = (
+        frame_numbers(file, place_of(facts.format, axis, name))
+        for name in ("frame_start", "frame_stop")
+    )
     ragged = place_of(facts.format, axis, "clip_start")
-    name = ragged if ragged in file else place_of(facts.format, axis, "frame_start")
-    return frame_numbers(file, name)
+    clips = frame_numbers(file, ragged) if ragged in file else first
+    if not len(clips) == len(first) == len(stop):
+        lengths = f"{len(clips)}, {len(first)} and {len(stop)}"
+        raise StoreError(f"{file.filename}: frames of its rows are {lengths} numbers")
+    ordered = all((np.diff(values) >= 0).all() for values in (clips, first, stop))
+    if not ordered or (first > stop).any() or (first < 0).any():
+        raise StoreError(f"{file.filename}: the frames of its rows are out of order")
+    end = facts.frame_stop
+    if facts.last:  # it goes on to where the decoder ended
+        end = max(end, facts.n_frames)
+    if len(clips) and not facts.frame_start <= clips[0] <= clips[-1] < end:
+        raise StoreError(f"{file.filename}: its rows are of frames outside of it")
+    return RowFrames(clips, first, stop)
 
 
 def check_rows(rows: Mapping[str, Rows], specs: Sequence[ArraySpec]) -> None:
@@ -300,16 +393,20 @@ def verify_shard(path: Path) -> ShardFacts:
 
     Raises:
         StoreError: they do not match, or the file holds something else.
-        OSError, KeyError: the file is damaged.
+        OSError: the system does not let it be read.
     """
-    with h5py.File(path, "r") as file:
+    with opened_shard(path) as file:
         facts = check_attributes(file)
         names = list(file)
         if facts.format != 1:
             names = [f"{axis}/{name}" for axis in file for name in _group(file, axis)]
         datasets = {name: checked_dataset(file, name)[:] for name in names}
-    if checksum_of(datasets) != facts.checksum:
-        raise StoreError("arrays do not match the checksum")
+        if checksum_of(datasets) != facts.checksum:
+            raise StoreError("arrays do not match the checksum")
+        for axis in facts.axes:
+            row_frames(file, facts, axis)
+            for name in file[axis] if axis else file:
+                row_dataset(file, facts.format, axis, name)
     return facts
 
 
@@ -324,14 +421,11 @@ def row_of(path: Path) -> ShardRow:
     """The index row of a shard on disk.
 
     Raises:
-        StoreError, OSError, KeyError: it is not a whole shard (`UNREADABLE`), or belongs elsewhere.
+        StoreError, OSError: it is not a whole shard (`UNREADABLE`), or belongs elsewhere.
     """
-    with h5py.File(path, "r") as file:
+    with opened_shard(path) as file:
         facts = facts_at(file, path)
-        counts = {
-            axis: len(frame_numbers(file, place_of(facts.format, axis, "frame_start")))
-            for axis in facts.axes
-        }
+        counts = {axis: len(row_frames(file, facts, axis)) for axis in facts.axes}
         return ShardRow(
             facts.content_id,
             facts.frame_start,

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import StoreError
 from .facts import format_of
-from .shard import checked_dataset, facts_at, place_of
+from .shard import facts_at, opened_shard, row_dataset
 
 T = TypeVar("T")
 
@@ -79,8 +78,8 @@ class ShardedArray:
         self._axis = axis
         self._name = name
         self._offsets = np.cumsum([0] + [p.stop - p.start for p in self._parts])
-        with h5py.File(self._parts[0].path, "r") as file:
-            dataset = checked_dataset(file, place_of(format_of(file), axis, name))
+        with opened_shard(self._parts[0].path) as file:
+            dataset = row_dataset(file, format_of(file), axis, name)
             self._tail: tuple[int, ...] = dataset.shape[1:]
             self._dtype: np.dtype[Any] = dataset.dtype
         if promised is not None and promised != (self._dtype, self._tail):
@@ -142,8 +141,8 @@ def copy_rows(path: Path, axis: str, name: str, start: int, out: NDArray[Any]) -
     stop = start + len(out)
     values = mapped(path, axis, name)
     if values is None:
-        with h5py.File(path, "r") as file:
-            values = checked_dataset(file, place_of(format_of(file), axis, name))[start:stop]
+        with opened_shard(path) as file:
+            values = row_dataset(file, format_of(file), axis, name)[start:stop]
         start, stop = 0, len(out)
     if values.shape[1:] != out.shape[1:] or values.dtype != out.dtype or stop > len(values):
         raise StoreError(f"{path}: {name!r} is not what the other shards hold")
@@ -188,8 +187,8 @@ def _keep(entries: OrderedDict[Key, T], key: Key, value: T, most: int) -> None:
 
 
 def _check(path: Path, axis: str, name: str, size: int) -> _Extent | None:
-    with h5py.File(path, "r") as file:
-        dataset = checked_dataset(file, place_of(facts_at(file, path).format, axis, name))
+    with opened_shard(path) as file:
+        dataset = row_dataset(file, facts_at(file, path).format, axis, name)
         if dataset.chunks is not None or dataset.size == 0:
             return None
         offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype

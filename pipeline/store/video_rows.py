@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +20,16 @@ from ...detectors.base import DetectorError
 from ...extractors.clips import Span
 from .errors import StoreError
 from .feature_store import FeatureStore
-from .shard import UNREADABLE, ShardRow, clip_starts, facts_at, row_of
+from .shard import (
+    CURE,
+    UNREADABLE,
+    ShardRow,
+    facts_at,
+    opened_shard,
+    reason_of,
+    row_frames,
+    row_of,
+)
 from .sharded_array import copy_rows
 
 LISTED = 20  # videos named in one error
@@ -200,12 +208,12 @@ class _Counter:
                     self.opened.append(listed)
                 first, rows = 0, self._rows(listed)
                 if start < at or rows is None:
-                    with h5py.File(path, "r") as file:
-                        clips = clip_starts(file, facts_at(file, path), self.axis)
+                    with opened_shard(path) as file:
+                        clips = row_frames(file, facts_at(file, path), self.axis).clip_start
                     first, rows = int(np.searchsorted(clips, at)), len(clips)
             except UNREADABLE as error:
                 raise StoreError(
-                    f"{path} cannot be read ({error}); delete it and run vadpipe extract"
+                    f"{path} cannot be read: {reason_of(path, error)}; {CURE}"
                 ) from error
             found.append(_Place(start, stop, first, rows))
             at, ends = stop, bool(listed.last)

@@ -55,6 +55,7 @@ def shards(folder: Path, borders: list[int], chunked: bool = False) -> list[Part
             else:
                 file.attrs["format"] = 2
                 file.create_dataset("snippet/x", data=ROWS[start:stop])
+            file["frame_start" if chunked else "snippet/frame_start"] = np.arange(start, stop)
         parts.append(Part(path, 0, stop - start))
     return parts
 
@@ -141,5 +142,6 @@ def test_shards_that_differ_are_refused(tmp_path: Path) -> None:
     with h5py.File(parts[1].path, "w") as file:
         file.attrs.update({**attributes(1), "format": 2})
         file.create_dataset("snippet/x", data=np.zeros((10, 4), np.float32))
+        file["snippet/frame_start"] = np.arange(10)
     with pytest.raises(StoreError, match="not what the other shards hold"):
         ShardedArray(parts, "snippet", "x")[5:15]

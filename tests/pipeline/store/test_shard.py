@@ -1,0 +1,131 @@
+"""A shard whose content is damaged: one error, which names it and the command that mends it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.chain import video
+from tests.pipeline.store.test_feature_store import CONTENT, make_store, write
+from vadpipe.data_manifests.record import VideoRecord
+from vadpipe.extractors.clips import Span
+from vadpipe.pipeline.bags import StoreBags
+from vadpipe.pipeline.store.errors import StoreError
+from vadpipe.pipeline.store.feature_store import FeatureStore
+from vadpipe.pipeline.store.holdings import ending_of
+from vadpipe.pipeline.store.shard import CURE, opened_shard, row_of, verify_shard
+from vadpipe.pipeline.store.video_rows import StoreRows
+
+RECORD = VideoRecord(video_id="v", path="v.mp4", split="train")
+
+
+def made(cache: Path) -> tuple[FeatureStore, Path]:
+    store = make_store(cache)
+    span = Span(CONTENT, 0, 8, True)
+    write(store, span, 8)
+    return store, store.shard_path(span)
+
+
+def bag(store: FeatureStore) -> Any:
+    return StoreBags([RECORD], {"v": video(8, CONTENT)}, {"snippet": store}, labels=False)[0]
+
+
+def rows(store: FeatureStore) -> Any:
+    (spec,) = store.array_specs()
+    found = StoreRows(store, spec, [RECORD], [CONTENT], labels=False)
+    found.read_into(np.empty((2, 3), np.float16), 0, 0)
+    return found
+
+
+READERS: dict[str, Callable[[FeatureStore, Path], Any]] = {
+    "read": lambda store, _: store.read(CONTENT),
+    "a bag": lambda store, _: bag(store),
+    "rows": lambda store, _: rows(store),
+    "the end": lambda store, _: ending_of(store, CONTENT),
+    "a row of the index": lambda _, path: row_of(path),
+    "verify": lambda _, path: verify_shard(path),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("damage", [b"", b"no shard", None])
+def test_flipped_bytes_are_an_error_that_names_the_shard(
+    tmp_path: Path, reader: str, damage: bytes | None
+) -> None:
+    store, path = made(tmp_path)
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + bytes(len(data) - 4) if damage is None else damage)
+    with pytest.raises(StoreError) as error:
+        READERS[reader](store, path)
+    assert str(path) in str(error.value) and CURE in str(error.value)
+
+
+@pytest.mark.parametrize("reader", ["read", "a bag", "a row of the index", "verify"])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("frame_stop", [4]),
+        ("frame_start", [0, 4, 6]),
+        ("frame_start", [4, 0]),
+        ("frame_start", [0, 12]),
+        ("frame_start", [100, 104]),
+        ("frame_start", [-4, 0]),
+        ("frame_stop", [8, 4]),
+        ("frame_stop", [-1, 0]),
+    ],
+)
+def test_frames_that_a_shard_cannot_have_are_an_error_that_names_it(
+    tmp_path: Path, reader: str, name: str, values: list[int]
+) -> None:
+    store, path = made(tmp_path)
+    with h5py.File(path, "r+") as file:
+        del file[f"snippet/{name}"]
+        file[f"snippet/{name}"] = np.array(values)
+    with pytest.raises(StoreError) as error:
+        READERS[reader](store, path)
+    assert str(path) in str(error.value) and CURE in str(error.value)
+
+
+def test_rows_beyond_the_video_are_no_fault_of_the_manifest(tmp_path: Path) -> None:
+    store, path = made(tmp_path)
+    with h5py.File(path, "r+") as file:
+        file["snippet/frame_stop"][:] = [100, 104]
+    with pytest.raises(
+        StoreError, match="no row of v lies in its 8 frames, so a shard of 'x' is damaged"
+    ):
+        bag(store)
+
+
+@pytest.mark.parametrize("reader", ["read", "rows", "verify"])
+def test_an_array_of_another_length_than_its_frames_is_refused(tmp_path: Path, reader: str) -> None:
+    store, path = made(tmp_path)
+    with h5py.File(path, "r+") as file:
+        del file["snippet/x"]
+        file["snippet/x"] = np.ones((5, 3), np.float16)
+    with pytest.raises(StoreError, match=f"{path.name}") as error:
+        values = READERS[reader](store, path)
+        values.arrays["x"][:]
+    assert CURE in str(error.value)
+
+
+def test_what_the_system_says_stays_its_error(tmp_path: Path) -> None:
+    """A file server that blinks is tried again; that must not be taken for damage."""
+    with pytest.raises(FileNotFoundError), opened_shard(tmp_path / "none.h5"):
+        pass
+    _, path = made(tmp_path)
+    with pytest.raises(OSError, match="stale") as error, opened_shard(path):
+        raise OSError(errno.ESTALE, "stale")
+    assert error.value.errno == errno.ESTALE
+
+
+def test_verify_names_each_damaged_shard_once(tmp_path: Path) -> None:
+    store, path = made(tmp_path)
+    path.write_bytes(b"no shard")
+    (problem,) = store.verify()
+    assert problem.count(str(path)) == 1 and "run vadpipe" not in problem
