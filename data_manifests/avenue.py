@@ -30,6 +30,7 @@ import numpy as np
 from .counts import OFFICIAL, check_totals
 from .intervals import Ranges, from_inclusive, from_labels, mask_labels
 from .mat_intervals import read_mat_intervals
+from .npy_file import mapped_array
 from .record import Manifest, ManifestError, VideoRecord, check_count, image_files
 
 OBTAIN = (
@@ -138,10 +139,7 @@ def _from_vector(root: Path) -> Found:
     path = _file(root, FRAME_LABELS)
     if path.stat().st_size > MOST_BYTES:
         raise ManifestError(f"{path} is larger than {MOST_BYTES} bytes: it is not a label vector")
-    try:
-        vector = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ManifestError(f"{path} is not a label vector: {error}") from error
+    vector = mapped_array(path, f"{path} is not a label vector")
     check_count(f"{path}: labels", vector.size, sum(TEST_FRAMES))
     parts = np.split(np.asarray(vector).reshape(-1), np.cumsum(TEST_FRAMES)[:-1])
     return {number: from_labels(part) for number, part in enumerate(parts, start=1)}, {}

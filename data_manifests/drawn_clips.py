@@ -120,10 +120,12 @@ def read_labels(root: Path, name: str, frames: int) -> dict[str, Any]:
         with (root / "tracks" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
             tracked = {int(row["frame"]) for row in csv.DictReader(file)}
     except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
-        raise ManifestError(f"{name}: labels or tracks cannot be read: {error!r}") from error
-    check_count(f"{name}: frame labels", len(labels), frames)
+        raise ManifestError(
+            f"{root}, {name}: labels or tracks cannot be read: {error!r}"
+        ) from error
+    check_count(f"{root / 'labels' / name}.txt: frame labels", len(labels), frames)
     by_pixels = mask_labels(root / "masks" / name)
-    check_count(f"{name}: pixel masks", len(by_pixels), frames)
+    check_count(f"{root / 'masks' / name}: pixel masks", len(by_pixels), frames)
     anomalies = from_labels(labels)
     if (by_pixels != labels).any() or tracked != set(np.flatnonzero(labels).tolist()):
         raise ManifestError(

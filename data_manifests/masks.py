@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .mat_file import read_cells
+from .npy_file import mapped_array
 from .record import ManifestError, image_files
 
 MAT_VARIABLE = "volLabel"
@@ -53,11 +54,7 @@ def read_masks(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def _array(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
-    try:
-        # Mapped, so that a false header cannot ask for more memory than the file has bytes.
-        masks = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ManifestError(f"masks {path} cannot be read: {error}") from error
+    masks = mapped_array(path, f"masks {path} cannot be read")
     if masks.ndim != 3 or masks.dtype.kind not in "bui":
         raise ManifestError(
             f"masks {path} are {masks.dtype} {masks.shape}, not numbers of (frames, height, width)"

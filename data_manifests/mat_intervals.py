@@ -10,12 +10,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from .mat_file import read_cells
 from .record import ManifestError
 
 VARIABLE = "gt"
+MOST_FRAMES = 1 << 40  # of a video
 Intervals = list[list[tuple[int, int]]]
 
 
@@ -51,6 +53,8 @@ def _pairs(path: Path, number: int, matrix: NDArray[Any]) -> list[tuple[int, int
                 f"{path}: video {number} has a matrix of shape {matrix.shape}, not 2 x intervals"
             )
         matrix = matrix.T
+    if not np.isfinite(matrix).all() or (np.abs(matrix) > MOST_FRAMES).any():
+        raise ManifestError(f"{path}: video {number} has frames that no video has")
     if (matrix != matrix.round()).any():
         raise ManifestError(f"{path}: video {number} has a fraction of a frame")
     return [(int(first), int(last)) for first, last in matrix.T]

@@ -11,6 +11,18 @@ _NOT_SHOWN = re.compile(
 )
 
 
+LONGEST_WORD = 500  # characters without a blank: paths are shorter
+SHOWN = 200  # characters of a longer one
+LONGEST = 10_000  # characters of a message
+_LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
+
+
+def shortened(text: str) -> str:
+    """A message without the rest of long values that it quotes; a file may have any in it."""
+    text = _LONG_WORD.sub(lambda f: f"{f[0][:SHOWN]}... ({len(f[0]):,} characters)", text)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+
+
 def plain(text: str) -> str:
     """The text with all that a terminal would obey written out (`\\x1b`); lines and tabs stay."""
     return _NOT_SHOWN.sub(lambda found: ascii(found[0])[1:-1], text)

@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import ValidationError
 from scipy import ndimage
 
 from .drawn_clips import new_folder, read_labels, write_clip
@@ -47,6 +48,7 @@ from .plaza_scene import (
     views,
 )
 from .record import Manifest, ManifestError, VideoRecord, check_count
+from .settings import in_words
 from .stored import read_json
 
 OBTAIN = "It is drawn: `vadpipe draw plaza`."
@@ -251,7 +253,22 @@ def build(root: Path) -> Manifest:
             f"{root} holds no finished plaza (plaza.json: {error!r}): draw one with vadpipe draw "
             "plaza"
         ) from error
-    records = []
+    try:
+        return Manifest(
+            dataset="plaza",
+            root=os.path.realpath(root),
+            records=tuple(_records(root, clips, counts, frames)),
+        )
+    except ValidationError as error:
+        raise ManifestError(
+            f"{root} holds no finished plaza (plaza.json: {in_words(error)}): draw one with "
+            "vadpipe draw plaza"
+        ) from error
+
+
+def _records(
+    root: Path, clips: list[Clip], counts: dict[str, int], frames: int
+) -> Iterator[VideoRecord]:
     for split in SPLITS:
         paths = sorted((root / split).glob("*.mp4"))
         check_count(f"{root / split}: clips", len(paths), counts[split])
@@ -272,5 +289,4 @@ def build(root: Path) -> Manifest:
                 "anomalies": (),
                 **known,
             }
-            records.append(VideoRecord.model_validate(values))
-    return Manifest(dataset="plaza", root=os.path.realpath(root), records=tuple(records))
+            yield VideoRecord.model_validate(values)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from .choices import choices
+from .plain_text import shortened
 
 UNKNOWN = "unknown_setting"  # pydantic's type of the error
 MOST_SHOWN = 80  # characters of a wrong value
@@ -53,4 +54,4 @@ def in_words(error: ValidationError) -> str:
         if each["type"] not in (UNKNOWN, "value_error", "missing"):
             text += f", not {given}"
         lines.append(": ".join(filter(None, (error.title, place, text))))
-    return "\n".join(lines)
+    return shortened("\n".join(lines))

@@ -31,10 +31,9 @@ import re
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
-
 from .counts import check_totals
 from .intervals import Ranges, from_labels
+from .npy_file import mapped_array
 from .record import Manifest, ManifestError, VideoRecord, check_count, image_files, label_lines
 
 OBTAIN = (
@@ -144,12 +143,12 @@ def read_mask(path: Path) -> tuple[Ranges, int]:
     video_id = path.stem
     if path.stat().st_size > MASK_BYTES:
         raise ManifestError(f"{video_id}: {path} is larger than {MASK_BYTES} bytes")
+    problem = f"{video_id}: {path} is not a frame mask"
+    labels = mapped_array(path, problem)
     try:
-        # Mapped, so that a false header cannot ask for more memory than the file has bytes.
-        labels = np.load(path, mmap_mode="r", allow_pickle=False)
         return from_labels(labels), len(labels)
-    except (ValueError, EOFError, OSError) as error:
-        raise ManifestError(f"{video_id}: {path} is not a frame mask: {error}") from error
+    except ManifestError as error:
+        raise ManifestError(f"{problem}: {error}") from error
 
 
 def _masks(root: Path) -> dict[str, tuple[Ranges, int]]:

@@ -98,6 +98,8 @@ def build(root: Path) -> Manifest:
     try:
         facts = read_json(root / "scene.json")
         frames, counts = int(facts["frames"]), {s: int(facts[s]) for s in ("train", "test")}
+        if not 0 < frames < 1 << 40:
+            raise ValueError(f"{frames} frames")
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise ManifestError(
             f"{root} holds no finished synthetic scene (scene.json: {error!r}): write one with "

@@ -172,7 +172,7 @@ def read_annotations(path: Path) -> dict[str, Ranges]:
             or not all(re.fullmatch(r"[0-9]{1,9}", n) for n in numbers)
         ):
             raise ManifestError(f"{path}: {name}: expected pairs of frame numbers after the name")
-        if not read_categories(name):
+        if not _categories_in(path, name):
             raise ManifestError(f"{path}: {name}: has violent frames, but its name says normal")
         edges = list(map(int, numbers))
         pairs = [(a, b - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
@@ -191,8 +191,16 @@ def read_list(path: Path) -> list[str]:
     """
     names = dict.fromkeys(map(_bare, label_lines(path)))
     for name in names:
-        read_categories(name)
+        _categories_in(path, name)
     return list(names)
+
+
+def _categories_in(path: Path, name: str) -> tuple[str, ...]:
+    """What `read_categories` returns for a name in a file; its error names the file."""
+    try:
+        return read_categories(name)
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from error
 
 
 def _bare(line: str) -> str:

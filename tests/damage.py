@@ -6,6 +6,7 @@ import io
 import json
 import random
 import struct
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,77 @@ def hdf5_of(good: bytes, draw: random.Random, scratch: Path) -> bytes:
     return path.read_bytes()
 
 
+def npy_of(good: bytes, draw: random.Random) -> bytes:
+    """Another array: its type, its shape, its values, or a header that lies."""
+    values = np.load(io.BytesIO(good))
+    if draw.random() < 0.4:
+        (size,) = struct.unpack("<H", good[8:10])
+        head = good[10 : 10 + size].decode("latin-1")
+        old, new = draw.choice(
+            [
+                ("False", "True"),
+                ("(", "(99999999999, "),
+                ("(", "(-"),
+                ("'<", "'>"),
+                ("'descr'", "'x'"),
+                ("'<", "'|O"),
+                ("{", "{{" * 40),
+                ("(", "(" + "9" * 30),
+            ]
+        )
+        changed = head.replace(old, new, 1).rstrip()[: size - 1].ljust(size - 1) + "\n"
+        return good[:10] + changed.encode("latin-1") + good[10 + size :]
+    others: list[Any] = [
+        values.astype("U5"), values.astype(bool), values[:0], values[None], values.reshape(-1),
+        np.full(values.shape, np.nan), np.full(values.shape, np.inf), np.full(values.shape, -1),
+        values.astype(">f8"), np.array(5), values + 0.5, values.astype("M8[s]"), values + 1j,
+        np.full(values.shape, 1e300), np.zeros((0, 3)), np.zeros((2, 0)),
+    ]  # fmt: skip
+    sink = io.BytesIO()
+    np.save(sink, draw.choice(others))
+    return sink.getvalue()
+
+
+def npz_of(good: bytes, draw: random.Random) -> bytes:
+    """One member is another array, has another name, or is gone."""
+    with zipfile.ZipFile(io.BytesIO(good)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = draw.choice(sorted(members))
+    content = members.pop(name)
+    match draw.randrange(4):
+        case 0:
+            if content[6:8] == b"\x01\0" and b"<U" not in content[:128]:
+                members[name] = npy_of(content, draw)
+        case 1:
+            members[name] = bytes_of(content, draw)
+        case 2:
+            other = draw.choice(["../../escape.npy", "/escape.npy", "x", "ä" * 90 + ".npy"])
+            members[other] = content
+        case _:
+            pass
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for each, data in members.items():
+            archive.writestr(each, data)
+    return sink.getvalue()
+
+
+def mat_of(good: bytes, draw: random.Random) -> bytes:
+    """Other matrices under the names that are read."""
+    from scipy.io import savemat
+
+    values = draw.choice(
+        [
+            np.full((3, 2), np.nan), np.full((3, 2), np.inf), np.full((3, 2), 1e300), np.eye(3),
+            np.zeros((0, 0)), np.full((3, 2), -5), "text", {"a": 1}, np.ones((2, 2, 2)), 1j,
+            np.array([np.array([[np.inf], [1]]), np.eye(2), "x"], dtype=object),
+        ]
+    )  # fmt: skip
+    sink = io.BytesIO()
+    savemat(sink, {"gt": values, "volLabel": values}, do_compression=draw.random() < 0.5)
+    return sink.getvalue()
+
+
 def _storable(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace("\0", "")[:4000]
@@ -158,8 +230,11 @@ def damaged(good: bytes, form: str, seed: int, scratch: Path) -> bytes:
         return bytes_of(good, draw)
     if form == "json":
         return json_of(good, draw)
-    if form in ("toml", "csv"):
+    if form in ("toml", "csv", "text"):
         return text_of(good, draw)
     if form == "parquet":
         return parquet_of(good, draw)
-    return hdf5_of(good, draw, scratch) if form == "hdf5" else safetensors_of(good, draw)
+    if form == "hdf5":
+        return hdf5_of(good, draw, scratch)
+    others = {"safetensors": safetensors_of, "npy": npy_of, "npz": npz_of, "mat": mat_of}
+    return others.get(form, bytes_of)(good, draw)

@@ -35,6 +35,7 @@ from .contract import Detections, ObjectDetector, detections_of
 Row = Mapping[str, Any]
 NEEDED = ("video", "frame", "x0", "y0", "x1", "y1")
 MOST_ROWS = 50_000_000  # a few bytes of Parquet can claim any number
+MOST_FRAMES = 1 << 40  # of a video
 OPTIONAL = ("score", "objectness", "classes")
 
 
@@ -125,7 +126,7 @@ def from_file(arrays: Arrays) -> dict[str, NDArray[Any]]:
             video = names.setdefault(name, len(names))
             if any(row[side] not in (None, "") for side in NEEDED[2:]):
                 rows.append((video, *_numbers(row)))
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
             text = f"it has no {error}" if isinstance(error, KeyError) else str(error)
             raise LayoutError(f"{place}: {text}") from error
     if not names:
@@ -153,6 +154,8 @@ def _numbers(row: Row) -> tuple[int, list[float], float, float, NDArray[np.float
     score = _share(row, "score", 1.0)
     if frame < 0:
         raise ValueError(f"frame {frame} is negative")
+    if frame >= MOST_FRAMES:
+        raise ValueError(f"frame {frame} is none that a video has")
     if not np.isfinite(box).all() or box[0] > box[2] or box[1] > box[3]:
         raise ValueError(f"box {box}: x0 <= x1 and y0 <= y1 are needed, and finite numbers")
     return frame, box, score, _share(row, "objectness", score), _classes(row.get("classes"))

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ...data_manifests.errors import VadpipeError
+from ...data_manifests.plain_text import shortened
 from .options import CONTEXT
 
 # Command -> file and function. A file is imported when its command or its help is asked for.
@@ -84,7 +85,9 @@ def _message(error: Exception) -> str | None:
 
     if isinstance(error, ValidationError):
         return in_words(error)
-    return str(error) if isinstance(error, VadpipeError | OSError) else None
+    if isinstance(error, VadpipeError):
+        return str(error)
+    return shortened(str(error)) if isinstance(error, OSError) else None
 
 
 def _say(text: str, **style: Any) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vadpipe.data_manifests.plain_text import plain
+from vadpipe.data_manifests.errors import VadpipeError
+from vadpipe.data_manifests.plain_text import LONGEST, plain, shortened
 
 
 @pytest.mark.parametrize(
@@ -20,3 +21,24 @@ from vadpipe.data_manifests.plain_text import plain
 )
 def test_control_characters_are_written_out(text: str, shown: str) -> None:
     assert plain(text) == shown
+
+
+def test_long_values_in_messages_are_cut() -> None:
+    value = "[" * 100_000
+    assert shortened(f"/a/b.csv, row 1: {value!r} is no number") == (
+        "/a/b.csv, row 1: '" + "[" * 199 + "... (100,002 characters) is no number"
+    )
+    path = "/" + "/".join(["folder" * 8] * 9)
+    assert shortened(path) == path, "paths are never cut"
+    assert len(shortened("many words " * 10_000)) < LONGEST + 10
+
+
+def test_every_error_cuts_them() -> None:
+    class Own(VadpipeError, ValueError):
+        pass
+
+    class OfTheSystem(VadpipeError, OSError):
+        pass
+
+    assert len(str(Own("x" * 5000))) < 300
+    assert OfTheSystem(28, "full").errno == 28 and str(Own("short")) == "short"
