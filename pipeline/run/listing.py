@@ -10,23 +10,24 @@ from ..extract import barred_by_quarantine, engine_for, plans_of
 from .execute import Ended
 from .folder import Done
 from .graph import Node
-from .nodes import is_done
+from .nodes import done_nodes
 from .resolved import Resolved
 
 
 def graph_lines(resolved: Resolved, nodes: Sequence[Node]) -> list[str]:
     """A line for each node: whether it is done, what it needs, its key, its cost and its target."""
     lines = [f"{len(resolved.probed.rows)} files, {len(resolved.probed.failures)} cannot be read"]
+    done = done_nodes(resolved, nodes)
     for node in nodes:
-        done = is_done(resolved, node)
         needs = ", ".join(node.needs) or "-"
-        cost = "done" if done else _cost(resolved, node)
+        cost = "done" if node.name in done else _cost(resolved, node)
         lines.append(f"{node.name}\tneeds {needs}\t{node.key[:12]}\t{cost}\t{node.target}")
     return lines
 
 
 def graph_values(resolved: Resolved, nodes: Sequence[Node]) -> dict[str, Any]:
     """The same as plain JSON values."""
+    done = done_nodes(resolved, nodes)
     return {
         "nodes": [
             {
@@ -35,7 +36,7 @@ def graph_values(resolved: Resolved, nodes: Sequence[Node]) -> dict[str, Any]:
                 "needs": list(node.needs),
                 "key": node.key,
                 "target": str(node.target),
-                "done": is_done(resolved, node),
+                "done": node.name in done,
             }
             for node in nodes
         ]

@@ -131,6 +131,19 @@ def is_done(resolved: Resolved, node: Node) -> bool:
     return node.target.is_file()
 
 
+def done_nodes(resolved: Resolved, nodes: Sequence[Node]) -> set[str]:
+    """Names of the nodes that a run of these would not run, before it begins.
+
+    A node that is done runs again after one that it needs.
+    """
+    done: set[str] = set()
+    names = {node.name for node in nodes}
+    for node in nodes:  # needs come before
+        if names.intersection(node.needs) <= done and is_done(resolved, node):
+            done.add(node.name)
+    return done
+
+
 def _train(task: NodeTask) -> Done:
     resolved, cell = task.resolved, task.node.training
     assert cell is not None

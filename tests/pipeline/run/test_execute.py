@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from vadpipe.pipeline.run.config import load_run
 from vadpipe.pipeline.run.execute import chosen_nodes
 from vadpipe.pipeline.run.graph import plan
 from vadpipe.pipeline.run.key_value import ConfigError
+from vadpipe.pipeline.run.listing import graph_values
 from vadpipe.pipeline.run.nodes import NodeTask, is_done, run_node
 from vadpipe.pipeline.run.resolved import resolve_run
 from vadpipe.pipeline.run.run import Run, run, run_nodes
@@ -119,6 +121,14 @@ def test_a_target_that_is_gone_is_made_again(recipe: Path) -> None:
     again = run(load_run(recipe))
     assert [e.node.name for e in again.ended if e.state == "ran"] == ["report-late"]
     assert page.is_file() and len(again.ended) == len(first.ended)
+    resolved = resolve_run(load_run(recipe))
+    shutil.rmtree(resolved.store("dense").root)
+    listed = graph_values(resolved, plan(resolved))["nodes"]
+    to_do = {node["name"] for node in listed if not node["done"]}
+    again = run(load_run(recipe))
+    assert {e.node.name for e in again.ended if e.state == "ran"} == to_do, "as a dry run says"
+    assert {"extract-dense", "train-near", "report-late"} <= to_do
+    assert "train-far-k=1" not in to_do
 
 
 def test_a_failed_branch_stops_only_what_needs_it(
