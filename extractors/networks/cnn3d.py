@@ -83,8 +83,7 @@ class Unit(nn.Module):
         if self.pool == "all":
             x = x.amax(2)
         if self.pool != "none":
-            size = (1, 2, 2) if x.dim() == 5 else (2, 2)
-            x = functional.max_pool3d(x, size) if x.dim() == 5 else functional.max_pool2d(x, size)
+            x = functional.max_pool2d(x, 2) if x.dim() == 4 else _halved(x)
         return torch.relu(x)
 
     def fold(self) -> None:
@@ -92,6 +91,16 @@ class Unit(nn.Module):
         if isinstance(self.norm, nn.BatchNorm2d | nn.BatchNorm3d):
             self.conv = fuse_conv_bn_eval(self.conv, self.norm)
             self.norm = nn.Identity()
+
+
+def _halved(x: Tensor) -> Tensor:
+    """Pool each frame: (B, C, T, H, W) -> (B, C, T, H / 2, W / 2).
+
+    As a batch of pictures, which is a view if colours are innermost: on a CPU twice as fast as a
+    pool in three dimensions.
+    """
+    small = functional.max_pool2d(x.transpose(1, 2).flatten(0, 1), 2)
+    return small.view(len(x), x.shape[2], *small.shape[1:]).transpose(1, 2)
 
 
 class Cnn3d(nn.Module):

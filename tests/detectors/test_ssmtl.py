@@ -17,6 +17,7 @@ from tests.moving_objects import SIDE, bars, moving
 from vadpipe.detectors.base import Bag, DetectorError, FitLog, FitOptions, Track
 from vadpipe.detectors.ssmtl import BATCHES, SSMTL, SSMTLConfig
 from vadpipe.detectors.ssmtl_network import TASKS, SSMTLNetwork
+from vadpipe.detectors.ssmtl_scores import even_blocks
 
 TRAINING = [moving(seed) for seed in range(3)]
 SMALL: dict[str, Any] = {
@@ -123,6 +124,15 @@ def test_blocks_of_objects_do_not_matter(whole: tuple[SSMTL, FitLog], monkeypatc
     before = whole[0].score(bag).columns["score"]
     monkeypatch.setattr("vadpipe.detectors.ssmtl_scores.AT_ONCE", 5)
     assert whole[0].score(bag).columns["score"] == pytest.approx(before, abs=1e-6)
+
+
+def test_no_block_is_of_one_object_if_there_are_more() -> None:
+    for count in range(200):
+        edges = list(even_blocks(count))
+        assert [i for a, b in edges for i in range(a, b)] == list(range(count))
+        sizes = {b - a for a, b in edges}
+        assert max(sizes, default=0) <= 32
+        assert max(sizes, default=0) - min(sizes, default=0) <= 1
 
 
 @pytest.mark.parametrize("frames", [1, 3, 6])
