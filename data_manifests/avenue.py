@@ -142,7 +142,10 @@ def _from_vector(root: Path) -> Found:
     vector = mapped_array(path, f"{path} is not a label vector")
     check_count(f"{path}: labels", vector.size, sum(TEST_FRAMES))
     parts = np.split(np.asarray(vector).reshape(-1), np.cumsum(TEST_FRAMES)[:-1])
-    return {number: from_labels(part) for number, part in enumerate(parts, start=1)}, {}
+    try:
+        return {number: from_labels(part) for number, part in enumerate(parts, start=1)}, {}
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from error
 
 
 def _from_mat(root: Path) -> Found:

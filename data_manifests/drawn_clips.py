@@ -117,6 +117,7 @@ def read_labels(root: Path, name: str, frames: int) -> dict[str, Any]:
     try:
         words = (root / "labels" / f"{name}.txt").read_text(encoding="utf-8").split()
         labels = np.array([int(word) for word in words])
+        anomalies = from_labels(labels)
         with (root / "tracks" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
             tracked = {int(row["frame"]) for row in csv.DictReader(file)}
     except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
@@ -126,7 +127,6 @@ def read_labels(root: Path, name: str, frames: int) -> dict[str, Any]:
     check_count(f"{root / 'labels' / name}.txt: frame labels", len(labels), frames)
     by_pixels = mask_labels(root / "masks" / name)
     check_count(f"{root / 'masks' / name}: pixel masks", len(by_pixels), frames)
-    anomalies = from_labels(labels)
     if (by_pixels != labels).any() or tracked != set(np.flatnonzero(labels).tolist()):
         raise ManifestError(
             f"{name}: labels, pixel masks and tracks disagree: draw the scene again"
