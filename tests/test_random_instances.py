@@ -156,7 +156,8 @@ class Archive:
                 shutil.rmtree(self.draw.choice(folders))
             case 2 if folders:  # a disk that is not mounted
                 folder = self.draw.choice(folders)
-                shutil.copytree(folder, self.away / folder.relative_to(self.root))
+                place = self.away / folder.relative_to(self.root)
+                shutil.copytree(folder, place, dirs_exist_ok=True)
                 for path in folder.iterdir():
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             case 3 if self.away.is_dir():

@@ -23,6 +23,7 @@ from ...data_manifests.stored import DamagedFile, parse_json, read_parquet
 from ...detectors.base import Scores
 
 FILE = "calibration.parquet"  # its name in a model folder and in a score folder
+MOST_FRAMES = 1 << 31  # of a held-out video; a fusion has a byte for each
 _ROW = {"video_id": pa.string(), "frame_start": pa.int64(), "frame_stop": pa.int64()}
 
 
@@ -122,6 +123,9 @@ class HeldOut:
         try:
             held_out = cls(read_parquet(path))
             _ = held_out.fps
+            start, stop = (held_out.table[n].to_numpy() for n in ("frame_start", "frame_stop"))
+            if (start < 0).any() or (stop < start).any() or (stop >= MOST_FRAMES).any():
+                raise HeldOutError("held-out rows have frames that no video has")
         except (DamagedFile, OSError) as error:
             raise HeldOutError(f"{error}: {cure}") from error
         except HeldOutError as error:

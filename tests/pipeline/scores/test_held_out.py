@@ -77,3 +77,11 @@ def test_damaged_files_and_no_rows_say_so(tmp_path: Path) -> None:
     for empty in (lambda: HeldOut(TWO.table.slice(0, 0)), lambda: HeldOut.from_scores([], [])):
         with pytest.raises(HeldOutError, match="no held-out rows"):
             empty()
+
+
+@pytest.mark.parametrize("frames", [(0, 1 << 62), (-8, 0), (8, 4)])
+def test_frames_that_no_video_has_are_refused(tmp_path: Path, frames: tuple[int, int]) -> None:
+    columns = {"frame_start": frames[0], "frame_stop": frames[1], "score": 1.0, "video_id": "v"}
+    pq.write_table(pa.table({name: [value] for name, value in columns.items()}), tmp_path / FILE)
+    with pytest.raises(HeldOutError, match="frames that no video has: train again"):
+        HeldOut.read(tmp_path / FILE, cure="train again")
