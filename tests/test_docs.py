@@ -227,6 +227,12 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
 
 
+def test_the_page_of_training_lists_every_detector() -> None:
+    table = (REPOSITORY / "docs" / "train.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \[`(\w+)`\]\(detectors/\1\.md\)", table, re.MULTILINE)
+    assert sorted(listed) == sorted(DETECTORS)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_every_source_path_in_backticks_exists(page: Path) -> None:
     rooms = "data_manifests|extractors|detectors|pipeline|tests|docs"
