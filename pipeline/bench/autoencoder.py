@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...data_manifests.record import VideoRecord
-from ...detectors.autoencoder import Autoencoder
+from ...detectors.autoencoder import Autoencoder, folded
 from ...detectors.base import FitOptions
 from ...detectors.indicators import Part
 from ...detectors.precision import Precision
@@ -151,9 +152,11 @@ class _Subject:
     ) -> None:
         self._part, self._precision, self._clips, self._bags = part, precision, clips, bags
         self._device, self._problem = torch.device(device), problem
+        self._shape = tuple(clips.memory.rows.shape)
         torch.manual_seed(0)
-        network = Autoencoder(3, problem.width).to(memory_format=torch.channels_last_3d)
-        self._network = network.to(device)
+        network = make_networks(self._config(1), {part: self._shape})[part]
+        assert isinstance(network, Autoencoder)
+        self._network = network.to(device)  # in the layout of a fit
         self._optimizer = torch.optim.Adam(self._network.parameters(), lr=1e-4)
         self._turn = 0
 
@@ -161,10 +164,10 @@ class _Subject:
         """The convolutions alone, training, and scoring with each stride."""
         label, batch = f"{self._part} {self._precision}", self._problem.batch
         inputs = self._clips.scaled(self._clips.draw(batch, 0).normal)
-        layers = _recorded(self._network, inputs)
-        for kind, run in (("forward", self._forward), ("training", self._backward)):
-            name = f"{label}: convolutions, {kind}"
-            yield Contestant(name, "windows/s", batch, lambda run=run: run(layers))  # type: ignore[misc]
+        forward = partial(self._forward, _recorded(folded(self._network), inputs))
+        backward = partial(self._backward, _recorded(self._network, inputs))
+        yield Contestant(f"{label}: convolutions, forward", "windows/s", batch, forward)
+        yield Contestant(f"{label}: convolutions, training", "windows/s", batch, backward)
         yield Contestant(f"{label}: training", "windows/s", batch, self._step)
         for stride in STRIDES:
             windows = _windows(self._problem.frames, stride)
@@ -178,10 +181,12 @@ class _Subject:
                 layer(x)
 
     def _backward(self, layers: Sequence[tuple[nn.Module, Tensor]]) -> None:
-        for layer, x in layers:
+        """As in a fit, there is no gradient of the windows themselves: the first layer's input."""
+        for i, (layer, x) in enumerate(layers):
+            wanted = [*layer.parameters(), *([x.requires_grad_()] if i else [])]
             with self._lowered():
-                out = layer(x.requires_grad_())
-            out.backward(torch.ones_like(out))
+                out = layer(x)
+            torch.autograd.grad(out, wanted, torch.ones_like(out))
 
     def _step(self) -> None:
         """One batch, as a fit does it."""
@@ -197,20 +202,22 @@ class _Subject:
         low = self._precision == "bf16"
         return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=low)
 
-    def _detector(self, stride: int) -> PseudoAnomaly:
-        """A detector with random weights, as if it had been trained."""
+    def _config(self, stride: int) -> PseudoAnomalyConfig:
         eta = [float(self._part == part) for part in ("spatial", "temporal", "semantic")]
-        config = PseudoAnomalyConfig.model_validate(
+        return PseudoAnomalyConfig.model_validate(
             {
                 **{"eta": eta, "stride": stride, "width": self._problem.width, "p_s": 0.0},
                 **{"precision": self._precision},
             }
         )
-        shape = tuple(self._clips.memory.rows.shape)
-        networks = make_networks(config, {self._part: shape})
+
+    def _detector(self, stride: int) -> PseudoAnomaly:
+        """A detector with random weights, as if it had been trained."""
+        config = self._config(stride)
+        networks = make_networks(config, {self._part: self._shape})
         state = {f"network.{k}": v.numpy() for k, v in networks.state_dict().items()}
         state[f"weight.{self._part}"] = np.array([1.0, 0.0, 1.0])
-        state[f"shape.{self._part}"] = np.array(shape, np.int64)
+        state[f"shape.{self._part}"] = np.array(self._shape, np.int64)
         detector = PseudoAnomaly(config)
         detector.load_state_dict(state)
         detector.to(str(self._device))

@@ -133,7 +133,7 @@ def test_a_killed_fit_goes_on_where_it_stopped(
     assert not list(tmp_path.iterdir())
 
 
-def test_every_epoch_is_measured_on_the_same_clips() -> None:
+def test_every_epoch_is_measured_on_clips_and_on_their_pseudo_anomalies() -> None:
     detector = made(eta=(1, 0, 0), steps=3, batch_size=7)  # 13 windows: two batches an epoch
     log = detector.fit(squares(1), device="cpu", seed=0)
     assert ["validation/normal_error" in row for row in log.rows] == [False, True, True]

@@ -137,10 +137,13 @@ def test_flow_is_mixed_with_flow_of_the_right_video(partner: str) -> None:
         assert clips.scaled(mixed).shape == (3, 3, LENGTH, 6, 8)
 
 
-def test_validation_draws_the_same_clips_each_time_and_none_of_the_training() -> None:
+def test_validation_draws_the_same_batches_each_time_and_none_of_the_training() -> None:
     clips = frame_clips(("perturbed",))
     first, second = ([b.input for b in clips.validation(2, 3, 1.0)] for _ in range(2))
+    assert len(first) == 2 and not torch.equal(*first)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    trained = [clips.draw(3, turn, 1.0).input for turn in range(20)]
+    assert not any(torch.equal(a, b) for a in first for b in trained)
 
 
 def test_what_cannot_be_drawn_is_said() -> None:
