@@ -226,8 +226,9 @@ def find_stores(
             that it was imported under.
 
     Returns:
-        role -> store. The grids of a role ("patch/2x3", "patch/3x5") that were imported under one
-        name are several feature sets, and are listed one by one.
+        role -> store. Sets with exactly the role are preferred to those with a variant of it. The
+        grids of a role ("patch/2x3", "patch/3x5") that were imported under one name are several
+        feature sets, and are listed one by one.
 
     Raises:
         StoreError: no store, or several: the message lists them.
@@ -270,7 +271,7 @@ def find_twins(
     stores = list_stores(cache)
     for name, role in twins.items():
         candidates = _candidates(stores, role, rows, (named or {}).get(name))
-        candidates = [s for s in candidates if role in {a["role"] for a in s.array_specs()}]
+        candidates = [s for s in candidates if role in _roles(s)]
         if name not in (named or {}):
             candidates = [s for s in candidates if is_perturbed(s.recipe)]
         found[name] = _only(candidates, name, f"{role!r} features of perturbed footage", cache)
@@ -285,7 +286,7 @@ def _candidates(
     Raises:
         StoreError: there are some, but none of that name.
     """
-    found = [s for s in stores if has_role((spec["role"] for spec in s.array_specs()), role)]
+    found = [s for s in stores if has_role(_roles(s), role)]
     if wanted is not None:
         left = [s for s in found if is_called(s, wanted)]
         if found and not left:
@@ -293,11 +294,21 @@ def _candidates(
             near = likely([s.name.rpartition("-")[0] for s in found], wanted)
             have = f"has {role!r} features; these have: {listed}{near}"
             raise StoreError(f"no feature set of the name {wanted!r} {have}")
-        return left
+        return _exact(left, role)
+    found = _exact(found, role)
     # prefer sets that are whole to those of a run that never finished
     contents = {row.content_id for row in rows.values()}
     whole = [s for s in found if current_videos(s, rows.values()) == contents]
     return whole or found
+
+
+def _exact(stores: Sequence[FeatureStore], role: str) -> list[FeatureStore]:
+    """The sets with exactly a role, or all: a "frame/objects" is not meant where "frame" exists."""
+    return [s for s in stores if role in _roles(s)] or list(stores)
+
+
+def _roles(store: FeatureStore) -> list[str | None]:
+    return [spec["role"] for spec in store.array_specs()]
 
 
 def _only(candidates: Sequence[FeatureStore], name: str, what: str, cache: Path) -> FeatureStore:

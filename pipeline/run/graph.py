@@ -182,16 +182,17 @@ class _Planner:
             raise ConfigError(f"train {section.label}: {error}") from None
         roles = {name: role for each in detectors for name, role in _asked(each).items()}
         for name, chosen in section.features.items():
-            self._check_features(f"train {section.label}: {name} =", roles[name], chosen)
+            twin = any(name in each.twins for each in detectors)
+            self._check_features(f"train {section.label}: {name} =", roles[name], chosen, twin=twin)
         for cell, detector in zip(cells, detectors, strict=True):
             self._add_training(cell, detector)
 
-    def _check_features(self, what: str, role: str, name: str) -> None:
+    def _check_features(self, what: str, role: str, name: str, *, twin: bool) -> None:
         """Refuse a feature set that is not there, before anything runs."""
         specs = self._resolved.specs
         if name in specs:
-            if not _has_role(specs[name], role):
-                able = [each for each, spec in specs.items() if _has_role(spec, role)]
+            able = [n for n, spec in specs.items() if _has_role(spec, role, exactly=twin)]
+            if name not in able:
                 have = f"has no {role!r} features; these have: {choices(able, name)}"
                 raise ConfigError(f"{what} {name!r}: that section {have}")
         elif not any(is_called(s, name) for s in list_stores(self._resolved.config.cache_root)):
@@ -278,10 +279,11 @@ class _Planner:
         chosen = {name: each for name, each in section.features.items() if name in asked}
         perturbed = {name for name, spec in specs.items() if is_perturbed(spec.recipe())}
         for name, role in asked.items():
-            every = [each for each, spec in specs.items() if _has_role(spec, role)]
+            exact = [each for each, spec in specs.items() if _has_role(spec, role, exactly=True)]
             if name in detector.twins:
-                own = [each for each in every if each in perturbed]
+                own = [each for each in exact if each in perturbed]
             else:
+                every = exact or [each for each, spec in specs.items() if _has_role(spec, role)]
                 own = [each for each in every if each not in perturbed] or every
             if name not in chosen and len(own) > 1:
                 raise ConfigError(
@@ -383,8 +385,9 @@ def _asked(detector: Detector[Any]) -> dict[str, str]:
     return {**{role: role for role in detector.needs}, **detector.twins}
 
 
-def _has_role(spec: ExtractorSpec, role: str) -> bool:
-    return has_role((array.role for array in spec.make().arrays), role)
+def _has_role(spec: ExtractorSpec, role: str, *, exactly: bool = False) -> bool:
+    roles = [array.role for array in spec.make().arrays]
+    return role in roles if exactly else has_role(roles, role)
 
 
 def _contents(manifest: Manifest, probed: Probed) -> dict[str, str]:

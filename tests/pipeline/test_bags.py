@@ -138,6 +138,16 @@ def test_a_role_is_of_the_set_that_was_chosen_for_it(tmp_path: Path) -> None:
         }
 
 
+def test_exactly_a_role_is_preferred_to_a_variant_of_it(tmp_path: Path) -> None:
+    """Objects and masks have roles such as "frame/objects" beside features of whole frames."""
+    objects = other(tmp_path, "objects", a="frame/objects", b="frame/size")
+    assert find_stores(tmp_path, ["frame"], {})["frame"].key == objects.key
+    clip = other(tmp_path, "clip", a="frame")
+    assert find_stores(tmp_path, ["frame"], {})["frame"].key == clip.key
+    named = {"frame": "objects"}  # what is named is taken
+    assert find_stores(tmp_path, ["frame"], {}, named)["frame"].key == objects.key
+
+
 def test_names_that_choose_nothing_are_refused(tmp_path: Path) -> None:
     one = other(tmp_path, "one", a="snippet")
     asks: Any = SimpleNamespace(needs=("snippet",), twins={"odd": "snippet"})

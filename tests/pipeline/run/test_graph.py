@@ -227,6 +227,25 @@ def test_features_of_a_grid_are_those_that_some_cell_asks_for(root: Path) -> Non
     assert found["train-knn-role=patch"].needs == ("extract-patch_cubes",)
 
 
+def test_features_of_frames_are_not_those_of_objects_or_masks(root: Path) -> None:
+    """Shapes of `perturb` and boxes of `objects` have roles "frame/..." of their own."""
+    shapes = {"name": "odd", "extractor": "perturb:telea", "from": "frames"}
+    boxes = {"extractor": "objects", "set": {"detector": "motion"}}
+    clip = {"name": "clip", "extractor": "vifi_clip", "weights": "random:0"}
+    extract = [
+        {"extractor": "frames"},
+        {**shapes, "set": {"shapes": "motion"}},
+        boxes,
+        {**clip, "from": ["frames", "odd"]},
+    ]
+    train = [{"name": "d", "detector": "pseudo_anomaly", "set": {"eta": [0, 0, 1]}}]
+    found = nodes(root, extract=extract, train=train, fuse=[])["train-d"]
+    assert dict(found.features) == {"frame": "clip-frames", "perturbed_frame": "clip-odd"}
+    train[0]["features"] = {"perturbed_frame": "odd"}
+    with pytest.raises(ConfigError, match="no 'frame' features; these have: clip-frames"):
+        nodes(root, extract=extract, train=train, fuse=[])
+
+
 def test_a_feature_set_is_of_the_split_of_its_source(root: Path) -> None:
     """Perturbed footage is for training: none of a test video is made."""
     chain = [{**CHAIN[0], "split": "train"}, *CHAIN[1:]]
