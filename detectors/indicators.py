@@ -53,7 +53,9 @@ def combined(
 
     Args:
         raw:
-            (n,) raw values of each part: -PSNR in dB, squared error of flow, probability.
+            (n,) values of each part: -PSNR in dB, squared error of flow, logit of the probability.
+            Probabilities of normal footage may all be nearly 0: a standard deviation of them would
+            make the discriminator outweigh everything else.
         eta:
             Weight of each part.
         scales:
@@ -67,7 +69,8 @@ def as_published(raw: Mapping[Part, Floats], eta: Mapping[Part, float], norm: No
 
     Args:
         raw:
-            As in `combined`, of all scored frames of the video.
+            (n,) raw values of each part, of all scored frames of the video: -PSNR in dB, squared
+            error of flow, probability.
         eta:
             Weight of each part; what is left out is not made up for by the others.
         norm:

@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor, nn
 
 from .autoencoder import Autoencoder, folded
@@ -55,7 +56,7 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
     """Reconstruction of frames, reconstruction of flow, and semantic inconsistency."""
 
     name: ClassVar[str] = "pseudo_anomaly"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     Config: ClassVar[type[Config]] = PseudoAnomalyConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
 
@@ -109,13 +110,14 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
 
         Raises:
             DetectorError: there are no training videos, none is as long as a window, or sizes,
-                rows or frames of feature sets do not fit together.
+                rows or frames of feature sets do not fit together. All of it is checked before
+                anything is trained.
         """
         options = options or FitOptions()
         training = Training(self.config, self.roles, self.twins, device, seed, options)
         learning, held = training.divided(source)
         with private_random(device):
-            parts = training.run(learning)
+            parts = training.run(learning, held)
             normal = training.indicators(parts, learning if held is None else held)
             self.scales = {part: Scale.of(values) for part, values in normal.items()}
             self.eta, warnings = self._weighed(training, parts, held, normal)
@@ -178,20 +180,21 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
         tracks = {part: self._track(bag, part) for part in self.config.parts}
         times = next(iter(tracks.values()))
         placement = self._placed(bag, tracks)
-        raw: dict[Part, Floats] = {}
+        found: dict[Part, Floats] = {}
         maps: dict[str, NDArray[np.float32]] = {}
         with torch.inference_mode():
             for part, track in tracks.items():
                 if part == "semantic":
                     frames = times.frame_start[placement.rows]
-                    raw[part] = self._probabilities(bag, track, frames)
+                    found[part] = self._logits(bag, track, frames)
                 else:
-                    raw[part], maps[MAPS[part]] = self._reconstructed(part, track, placement)
+                    found[part], maps[MAPS[part]] = self._reconstructed(part, track, placement)
+        raw = {part: expit(v) if part == "semantic" else v for part, v in found.items()}
         return Scores(
             times.frame_start[placement.rows],
             times.frame_stop[placement.rows],
             {
-                "score": combined(raw, self.eta, self.scales),
+                "score": combined(found, self.eta, self.scales),
                 "paper": as_published(raw, self.eta, self.config.w2_norm),
                 **{COLUMNS[part]: values for part, values in raw.items()},
             },
@@ -257,8 +260,11 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
             return lambda windows: scaled_frames(windows, config.channels)
         return lambda windows: scaled_flow(windows, config.flow_channels, config.flow_limit)
 
-    def _probabilities(self, bag: Bag, track: Track, frames: NDArray[np.int64]) -> Floats:
-        """omega_3 of some frames: that of the feature that covers a frame, or of the one before."""
+    def _logits(self, bag: Bag, track: Track, frames: NDArray[np.int64]) -> Floats:
+        """Logit of omega_3 of some frames.
+
+        It is that of the feature that covers a frame, or of the one before.
+        """
         assert self.trained is not None
         network = self.trained["semantic"].eval()
         device = next(network.parameters()).device
@@ -266,7 +272,7 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
         for first in range(0, len(track), FEATURES_AT_ONCE):
             rows = track.rows(first, min(first + FEATURES_AT_ONCE, len(track)))
             values = torch.from_numpy(rows.astype(np.float32)).to(device)
-            found.append(torch.sigmoid(network(values)).double().cpu().numpy())
+            found.append(network(values).double().cpu().numpy())
         every = np.concatenate(found)
         if not np.isfinite(every).all():
             raise DetectorError(f"video {bag.video_id!r}: features are not finite")

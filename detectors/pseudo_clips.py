@@ -260,7 +260,9 @@ class FlowClips(ClipSource):
         self._mixup, self._partner = mixup, partner
         self._channels, self._limit = channels, limit
         if partner == "other_video" and share > 0:
-            self.windows.negatives(Picks(*np.zeros((2, 1), np.int64)), 0, by="video")
+            # of every video that has a window, or a later draw would fail
+            having = np.flatnonzero(memory.rows.counts >= length)
+            self.windows.negatives(Picks(having, np.zeros_like(having)), 0, by="video")
 
     def scaled(self, windows: Tensor) -> Tensor:
         """Flow -> (B, C, T, H, W) in [-1, 1]."""

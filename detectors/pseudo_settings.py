@@ -78,7 +78,9 @@ class PseudoAnomalyConfig(Config):
     )
     precision: Precision = Field(
         default="fp32",
-        description="bf16: training and scoring in bfloat16; losses, norms and weights in fp32",
+        description="bf16: layers of the autoencoders run in bfloat16, in training and in scoring; "
+        "losses and weights are fp32, and so are norms in training; the discriminator is trained "
+        "like that and scores in fp32",
     )
     checkpointing: bool = Field(
         default=False, description="compute inner layers twice to save memory; equal results"

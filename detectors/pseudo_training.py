@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from .autoencoder import SIDE_MULTIPLE, Autoencoder, Discriminator
+from .autoencoder import SIDE_MULTIPLE, Autoencoder, Discriminator, folded
 from .base import BagSource, DetectorError, FitOptions, Row
 from .checkpoint import Checkpoint
 from .fitting import Fit
@@ -30,6 +30,8 @@ from .windows import Picks, WindowSource
 HELD = 0.1  # share of the training videos that eta is learnt on
 INDICATED = 128  # windows that scales and weights come from, or one a video if there are more
 VALIDATED = 2  # batches of normal windows, and of pseudo-anomalies, that each epoch looks at
+NAMED = 5  # held videos that an error names
+MAPPED = FitOptions(memory=0)  # few windows are read
 TRAILING: dict[Part, int] = {"spatial": 3, "temporal": 2}  # last size of a picture
 
 
@@ -115,29 +117,40 @@ class Training:
         Raises:
             DetectorError: there are too few.
         """
+        config = self._config
         if not len(source):
             raise DetectorError("there are no training videos")
-        if not self._config.learn_eta:
+        if not config.learn_eta:
             return source, None
-        if len(source) < 2:
-            raise DetectorError(
-                "learn_eta holds back a training video, and there is only one: give eta instead"
-            )
+        mixed = "temporal" in config.parts and config.partner == "other_video"
+        least = 2 if mixed else 1  # flow of a held video is mixed with that of another one
+        if len(source) <= least:
+            what = "2 training videos if partner = other_video" if mixed else "a training video"
+            have = "is only one" if len(source) == 1 else f"are only {len(source)}"
+            raise DetectorError(f"learn_eta holds back {what}, and there {have}: give eta instead")
         order = np.random.default_rng([self._seed, len(source)]).permutation(len(source))
-        held = max(1, round(HELD * len(source)))
+        held = max(least, round(HELD * len(source)))
         return source.subset(sorted(order[held:].tolist())), source.subset(
             sorted(order[:held].tolist())
         )
 
     # -- the parts -----------------------------------------------------------------------------
 
-    def run(self, source: BagSource) -> Parts:
+    def run(self, source: BagSource, held: BagSource | None) -> Parts:
         """Train the parts, each from scratch.
+
+        Args:
+            source:
+                The videos that train.
+            held:
+                Those that eta is learnt on. They are only checked, so that nothing is trained in
+                vain.
 
         Raises:
             DetectorError: the features do not fit; see `PseudoAnomaly.fit`.
         """
         shapes = self._checked_shapes(source)
+        self._check_videos(source, held)
         torch.manual_seed(self._seed)
         networks = make_networks(self._config, shapes).to(self._device)
         resumed = Checkpoint.load(self._options.folder)
@@ -182,7 +195,7 @@ class Training:
         """The size of a row of each part.
 
         Raises:
-            DetectorError: it is not what the network takes, or a twin lies at other frames.
+            DetectorError: it is not what the network takes.
         """
         shapes: dict[Part, tuple[int, ...]] = {}
         for part, role in self._roles.items():
@@ -198,15 +211,61 @@ class Training:
                     f"{SIDE_MULTIPLE}; extract them with another size"
                 )
             shapes[part] = shape
-        first = source[0]
-        for role, twin in self._twin.items():
-            ours, theirs = first.tracks[role], first.tracks[twin]
-            if not np.array_equal(ours.frame_start, theirs.frame_start):
-                raise DetectorError(
-                    f"video {first.video_id!r}: {role} and {twin} lie at other frames: extract "
-                    "both with the same stride"
-                )
         return shapes
+
+    def _check_videos(self, source: BagSource, held: BagSource | None) -> None:
+        """Check all that could stop the training of a later part, or what comes after it.
+
+        Raises:
+            DetectorError: rows lie at other frames, or windows cannot be drawn.
+        """
+        for each in (source, held) if held is not None else (source,):
+            self._check_frames(each)
+        self._open_all(source)
+        if held is None:
+            return
+        try:
+            self._open_all(held, share=1.0)
+        except DetectorError as error:
+            names = ", ".join(bag.video_id for bag, _ in zip(held, range(NAMED), strict=False))
+            raise DetectorError(
+                f"{error}; this is of the videos that learn_eta holds back ({names}): train with "
+                "another seed, or give eta instead"
+            ) from error
+
+    def _check_frames(self, source: BagSource) -> None:
+        """Check that the rows of pixels, flow and twins are of the same frames; no row is read.
+
+        Raises:
+            DetectorError: they are not, in some video.
+        """
+        pictures = [role for part, role in self._roles.items() if part != "semantic"]
+        # weights are learnt on indicators of the same frames
+        alike = list(self._roles.values()) if self._config.learn_eta else pictures
+        pairs = [(alike[0], other) for other in alike[1:]] + list(self._twin.items())
+        for bag in source:
+            for ours, theirs in pairs:
+                if not np.array_equal(bag.tracks[ours].frame_start, bag.tracks[theirs].frame_start):
+                    raise DetectorError(
+                        f"video {bag.video_id!r}: {ours} and {theirs} lie at other frames: "
+                        "extract both with the same stride"
+                    )
+
+    def _open_all(self, source: BagSource, share: float | None = None) -> None:
+        """Open and close the windows of all parts; none is read.
+
+        Raises:
+            DetectorError: there are none, or not the ones that pseudo-anomalies are made of.
+        """
+        for stage, part in enumerate(self._config.parts):
+            role = self._roles[part]
+            if part == "semantic":
+                with self._memories(source, role, MAPPED, twin=True) as (normal, twin):
+                    assert twin is not None
+                    check_twin(normal, twin)
+            else:
+                with self._clips(source, part, stage, MAPPED, share):
+                    pass
 
     @contextmanager
     def _memories(
@@ -219,16 +278,21 @@ class Training:
 
     @contextmanager
     def _clips(
-        self, source: BagSource, part: Part, stage: int, options: FitOptions
+        self,
+        source: BagSource,
+        part: Part,
+        stage: int,
+        options: FitOptions,
+        share: float | None = None,
     ) -> Iterator[ClipSource]:
-        """Windows of frames or of flow."""
+        """Windows of frames or of flow; None is the share of pseudo-anomalies of the training."""
         config, seed = self._config, stage_seed(self._seed, stage)
         role = self._roles[part]
         twin = part == "spatial" and role in self._twin and "perturbed" in config.spatial
         with self._memories(source, role, options, twin=twin) as (memory, other):
             if part == "spatial":
                 yield FrameClips(
-                    *(memory, config.length, config.p_s, seed),
+                    *(memory, config.length, config.p_s if share is None else share, seed),
                     kinds=config.spatial,
                     twin=other,
                     patches=config.patches,
@@ -236,7 +300,7 @@ class Training:
                 )
             else:
                 yield FlowClips(
-                    *(memory, config.length, config.p_t, seed),
+                    *(memory, config.length, config.p_t if share is None else share, seed),
                     mixup=config.patches,
                     partner=config.partner,
                     channels=config.flow_channels,
@@ -306,7 +370,7 @@ class Training:
     def indicators(
         self, parts: Parts, source: BagSource, *, pseudo: bool = False
     ) -> dict[Part, Floats]:
-        """Measure the raw indicators of windows that are evenly spread over some videos.
+        """Measure indicators of windows that are evenly spread over some videos, as `score` does.
 
         Args:
             parts:
@@ -317,39 +381,26 @@ class Training:
                 Replace every window (and every feature) by its pseudo-anomaly.
 
         Returns:
-            Part -> (n,). If eta is learnt, the rows of all parts are of the same frames.
-
-        Raises:
-            DetectorError: the parts have other rows, and eta is to be learnt.
+            Part -> (n,): raw values, and the logit of the discriminator. If eta is learnt, the rows
+            of all parts are of the same frames.
         """
-        if self._config.learn_eta:
-            self._check_rows(source)
         parts.networks.eval()
         with torch.no_grad():
             return {
-                part: self._probabilities(parts, source, part, pseudo=pseudo)
+                part: self._logits(parts, source, part, pseudo=pseudo)
                 if part == "semantic"
                 else self._errors(parts, source, part, stage, pseudo=pseudo)
                 for stage, part in enumerate(self._config.parts)
             }
 
-    def _check_rows(self, source: BagSource) -> None:
-        counts = {role: source.video_rows(role).counts for role in self._roles.values()}
-        (first, own), *others = counts.items()
-        for role, theirs in others:
-            if not np.array_equal(own, theirs):
-                raise DetectorError(
-                    f"learn_eta needs {first} and {role} of the same frames: extract them with the "
-                    "same stride"
-                )
-
     def _errors(
         self, parts: Parts, source: BagSource, part: Part, stage: int, *, pseudo: bool
     ) -> Floats:
-        config, network = self._config, parts.networks[part]
+        config, trained = self._config, parts.networks[part]
+        assert isinstance(trained, Autoencoder)
+        network = folded(trained)  # what scores: in bf16 its errors are not those of `trained`
         found: list[NDArray[np.float64]] = []
-        mapped = FitOptions(memory=0)  # few windows are read
-        with self._clips(source, part, stage, mapped) as clips:
+        with self._clips(source, part, stage, MAPPED) as clips:
             for turn, picks in enumerate(spread(clips.windows, config.batch_size)):
                 batch = clips.at(picks, VALIDATION + turn, float(pseudo))
                 inputs = clips.scaled(batch.mixed())
@@ -359,22 +410,19 @@ class Training:
                 found.append(config.measure.reduced(errors).double().cpu().numpy())
         return omega(part, np.concatenate(found))
 
-    def _probabilities(
-        self, parts: Parts, source: BagSource, part: Part, *, pseudo: bool
-    ) -> Floats:
+    def _logits(self, parts: Parts, source: BagSource, part: Part, *, pseudo: bool) -> Floats:
         config, network = self._config, parts.networks[part]
         joint = config.learn_eta and len(config.parts) > 1
         length, scored = (config.length, config.scored_frame) if joint else (1, 0)
-        role, mapped = self._roles[part], FitOptions(memory=0)
         found: list[NDArray[np.float64]] = []
-        with self._memories(source, role, mapped, twin=True) as (normal, twin):
+        with self._memories(source, self._roles[part], MAPPED, twin=True) as (normal, twin):
             assert twin is not None
             windows = WindowSource(normal, length)
             other = WindowSource(twin, length)
             for picks in spread(windows, config.batch_size):
                 at = Picks(picks.video, picks.start + scored)
                 rows = (other if pseudo else windows).read_rows(at).float()
-                found.append(torch.sigmoid(network(rows)).double().cpu().numpy())
+                found.append(network(rows).double().cpu().numpy())
         return np.concatenate(found)
 
 

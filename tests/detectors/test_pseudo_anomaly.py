@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.special import logit
 
 from tests.bags import Bags
 from tests.clips_of_frames import frame_bag, moving_square, squares
@@ -53,7 +55,8 @@ def test_scores_have_the_raw_indicators_the_paper_s_score_and_a_comparable_sum(
     ranges = {n: (v - v.min()) / np.ptp(v) for n, v in raw.items() if n != "semantic"}
     expected = 0.65 * ranges["spatial"] + 0.25 * ranges["temporal"] + 0.1 * raw["semantic"]
     assert scores.columns["paper"] == pytest.approx(expected)
-    standard = {n: (v - fitted.scales[n].mean) / fitted.scales[n].spread for n, v in raw.items()}
+    scaled = {**raw, "semantic": logit(raw["semantic"])}
+    standard = {n: (v - fitted.scales[n].mean) / fitted.scales[n].spread for n, v in scaled.items()}
     total = sum(fitted.eta[n] * v for n, v in standard.items())
     assert scores.columns["score"] == pytest.approx(total)
     assert {name: m.shape for name, m in scores.maps.items()} == {
@@ -160,7 +163,10 @@ def test_bf16_and_checkpointing_train_and_are_stated() -> None:
     detector = made(precision="bf16", checkpointing=True, eta=(0, 1, 0))
     log = detector.fit(squares(1), device="cpu", seed=0)
     assert log.summary["precision"] == "bf16"
-    assert np.isfinite(detector.score(squares(1)[0]).columns["omega_2"]).all()
+    omega = detector.score(squares(1)[0]).columns["omega_2"]
+    # every window of the video was measured: scales are of the network that scores
+    scale = detector.scales["temporal"]
+    assert (scale.mean, scale.spread) == pytest.approx((omega.mean(), omega.std()), rel=1e-4)
 
 
 def test_features_of_snippets_count_for_the_frames_that_they_cover() -> None:
@@ -191,16 +197,56 @@ def test_training_footage_that_does_not_fit_is_refused() -> None:
     assert "not one vector a row" in refused(flat, eta=(0, 0, 1))
     fewer = {**arrays, "perturbed_pixels": arrays["pixels"][:12]}
     assert "lie at other frames" in refused(fewer)
-    gaps = {**arrays, "flow": arrays["flow"][:16]}
-    assert "of the same frames" in refused_twice(gaps)
 
 
-def refused_twice(arrays: dict[str, Any]) -> str:
-    """Two videos of the same arrays, as learn_eta takes one away."""
+def stopped_at_once(bags: list[Bag], **changes: Any) -> str:
+    """What a training says before its first step."""
+    steps: list[Mapping[str, Any]] = []
     with pytest.raises(DetectorError) as error:
-        bags = Bags([frame_bag("v0", arrays), frame_bag("v1", arrays)])
-        made(learn_eta=True).fit(bags, device="cpu", seed=0)
+        made(**changes).fit(
+            Bags(bags), device="cpu", seed=0, options=FitOptions(on_step=steps.append)
+        )
+    assert not steps
     return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("role", "other", "changes"),
+    [
+        ("pixels", "flow", {}),
+        ("pixels", "perturbed_pixels", {}),
+        ("frame", "perturbed_frame", {}),
+        ("pixels", "frame", {"learn_eta": True}),
+    ],
+)
+def test_rows_of_other_frames_in_any_video_stop_a_training_before_it_starts(
+    role: str, other: str, changes: dict[str, Any]
+) -> None:
+    bags = list(squares(3))
+    track = bags[2].tracks[other]  # as many rows, one frame later
+    bags[2].tracks[other] = replace(track, frame_start=track.frame_start + 1)  # type: ignore[index]
+    if other == "frame":
+        bags[2].tracks["perturbed_frame"] = bags[2].tracks["frame"]  # type: ignore[index]
+    found = stopped_at_once(bags, **changes)
+    assert f"video 'v2': {role} and {other} lie at other frames" in found
+
+
+def test_flow_of_held_videos_is_mixed_with_that_of_another_held_one() -> None:
+    changes = {"learn_eta": True, "partner": "other_video", "spatial": ("patch",)}
+    detector = made(**changes, eta=(1, 1, 0), steps=1)
+    assert detector.fit(squares(4), device="cpu", seed=0).summary["videos"] == 2
+    assert "are only 2" in stopped_at_once(list(squares(2)), **changes)
+    assert "of one video" in stopped_at_once(list(squares(3)), **changes)  # one is left to train
+
+
+@pytest.mark.parametrize(("n", "changes"), [(7, {}), (14, {"spatial": ("skip_frames",)})])
+def test_held_videos_without_a_window_stop_a_training_before_it_starts(
+    n: int, changes: dict[str, Any]
+) -> None:
+    held = int(np.random.default_rng([0, 3]).permutation(3)[0])
+    bags = [frame_bag(f"v{i}", moving_square(n if i == held else 20, i)) for i in range(3)]
+    found = stopped_at_once(bags, learn_eta=True, **changes)
+    assert f"the longest has {n}" in found and f"holds back (v{held}): train with" in found
 
 
 def test_videos_that_do_not_fit_the_model_are_refused(fitted: PseudoAnomaly) -> None:
