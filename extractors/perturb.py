@@ -63,7 +63,7 @@ class PerturbConfig(Config):
             (suppl. Sect. 2.1). Without a value all masks are random.
         least_mask: smallest share of the picture that a moved shape covers (LaMa: 0.02); a
             pedestrian of UCSD Ped2 covers 0.002.
-        hold: so many frames in a row draw the same random mask.
+        hold: so many frames in a row, counted from frame 0, draw the same random mask.
         steps: of the diffusion (suppl. Sect. 2.1: 50).
         keep_mask: keep the masks too.
         seed: of everything that is drawn.
