@@ -107,10 +107,12 @@ def test_kinds_are_drawn_alike() -> None:
     assert mixed == pytest.approx(67, abs=20) and perturbed == pytest.approx(67, abs=20)
 
 
-def flow_clips(partner: Any = "same_video", share: float = 1.0, videos: int = 2) -> FlowClips:
+def flow_clips(
+    partner: Any = "same_video", share: float = 1.0, counts: Sequence[int] = (12, 12)
+) -> FlowClips:
     flow = [
-        np.random.default_rng(v).normal(100 * v, 1, (12, 6, 8, 2)).astype(np.float32)
-        for v in range(videos)
+        np.random.default_rng(v).normal(100 * v, 1, (n, 6, 8, 2)).astype(np.float32)
+        for v, n in enumerate(counts)
     ]
     return FlowClips(
         *(memory(flow, "flow"), LENGTH, share, 0),
@@ -151,8 +153,9 @@ def test_what_cannot_be_drawn_is_said() -> None:
         frame_clips(("patch",), counts=(3, 2))
     with pytest.raises(DetectorError, match="leave it out of the spatial"):
         frame_clips(("skip_frames",), counts=(5,))
-    with pytest.raises(DetectorError, match="all windows of 'flow' are of one video"):
-        flow_clips("other_video", videos=1)
+    for counts in ((12,), (3, 12)):  # a video of 3 frames has no window to mix in
+        with pytest.raises(DetectorError, match="all windows of 'flow' are of one video"):
+            flow_clips("other_video", counts=counts)
     short = memory(numbered((30, 6), shift=1), "perturbed_pixels")
     settings: dict[str, Any] = {"kinds": ("perturbed",), "patches": PATCHES, "channels": 3}
     with pytest.raises(DetectorError, match="'v1' has 7 rows of pixels, but 6"):
