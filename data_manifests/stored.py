@@ -152,6 +152,25 @@ def read_parquet(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     return table
 
 
+def read_parquet_notes(path: Path) -> dict[bytes, bytes]:
+    """The metadata in the schema of a Parquet file, without its rows.
+
+    Raises:
+        DamagedFile: the content is no Parquet.
+        OSError: there is no such file, or it may not be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    _check_file(path)
+    with path.open("rb"):
+        pass
+    try:
+        return dict(pq.read_schema(path).metadata or {})
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+        raise _damaged(path, error) from error
+
+
 def _check_file(path: Path) -> None:
     """Refuse pipes and devices, which would block or never end."""
     if path.exists() and not path.is_file():

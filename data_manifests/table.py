@@ -34,6 +34,7 @@ from pydantic import ValidationError
 
 from .atomic import write_atomically
 from .record import Manifest, ManifestError, VideoRecord
+from .stored import DamagedFile, read_parquet
 
 RANGE = pa.struct([pa.field("start", pa.int64(), False), pa.field("stop", pa.int64(), False)])
 SCHEMA = pa.schema(
@@ -153,9 +154,8 @@ def _write_parquet(manifest: Manifest, path: Path) -> None:
 
 def _read_parquet(path: Path) -> tuple[str, str, list[dict[str, Any]]]:
     try:
-        # As a data set, names of folders would become columns.
-        table = pq.ParquetFile(path).read()
-    except (pa.ArrowInvalid, OSError) as error:
+        table = read_parquet(path)
+    except (DamagedFile, OSError) as error:
         raise ManifestError(f"{path} cannot be read as Parquet: {error}") from error
     _check_columns(path, table.schema.names)
     for name in OPTIONAL:

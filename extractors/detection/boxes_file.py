@@ -211,7 +211,9 @@ def _parquet(content: bytes) -> Iterator[tuple[str, Row]]:
             for row in batch.to_pylist():
                 yield f"row {number}", row
                 number += 1
-    except (pa.ArrowException, OSError) as error:
+    except LayoutError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
         raise LayoutError(f"it is a damaged Parquet file ({error})") from error
 
 

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ...data_manifests.atomic import write_table
 from ...data_manifests.record import VideoRecord
-from ...data_manifests.stored import DamagedFile, parse_json, read_parquet
+from ...data_manifests.stored import DamagedFile, parse_json, read_parquet, read_parquet_notes
 from ...detectors.base import Scores
 from ...extractors.footage.video import ProbeRow
 from ..store.keys import canonical_json
@@ -149,10 +148,9 @@ def part_metadata(path: Path) -> Mapping[bytes, bytes]:
         ScoreFolderError: it is missing or damaged.
     """
     try:
-        metadata: Mapping[bytes, bytes] = pq.read_schema(path).metadata or {}
-    except (pa.ArrowException, OSError) as error:
-        raise ScoreFolderError(f"{path} is damaged ({error}): run score again") from error
-    return metadata
+        return read_parquet_notes(path)
+    except (DamagedFile, OSError) as error:
+        raise ScoreFolderError(f"{error}: run score again") from error
 
 
 def is_of_file(metadata: Mapping[bytes, bytes], row: ProbeRow | None) -> bool:

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ...data_manifests.atomic import write_table
 from ...data_manifests.errors import VadpipeError
-from ...data_manifests.stored import read_parquet
+from ...data_manifests.stored import read_parquet, read_parquet_notes
 from .part import check_content
 
 REGION_SCHEMA = pa.schema(
@@ -113,11 +112,11 @@ def regions_stamp(path: Path) -> str | None:
     if not path.is_file():
         return None
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        metadata = read_parquet_notes(path)
         if _owner(metadata, path) != path.stem:
             return ""
         return (metadata.get(_STAMP) or b"").decode()
-    except (pa.ArrowException, OSError, ValueError):
+    except (OSError, ValueError):
         return ""
 
 
