@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -65,6 +65,8 @@ def test_damaged_files_make_no_traceback(
         suppress_health_check=list(HealthCheck),
     )
     @given(seed=st.integers(0, 1 << 32))
+    @example(seed=27261488)  # a Parquet file whose names are no UTF-8
+    @example(seed=5185)  # a table of videos without flags
     def check(seed: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(damaged(good, kind.form, seed, scratch))
