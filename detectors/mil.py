@@ -47,6 +47,7 @@ from .segments import (
     same_times,
     with_crops,
 )
+from .state import load_network, network_arrays
 
 Terms = dict[str, Tensor]
 OptimizerName = Literal["adam", "adagrad"]
@@ -377,10 +378,7 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
         """Return weights and statistics of the network, and the layout of its features."""
         if self.network is None or self.layout is None:
             raise DetectorError(f"{self.name} is not fitted")
-        state = {
-            f"network.{name}": value.cpu().numpy()
-            for name, value in self.network.state_dict().items()
-        }
+        state = network_arrays(self.network)
         state["layout.width"] = np.array(self.layout.width, np.int64)
         for role, count in self.layout.positions.items():
             grid = self.layout.grids.get(role, (0, 0))
@@ -406,13 +404,7 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
             )
             with private_random("cpu"):
                 network = self.make_network(layout)
-            network.load_state_dict(
-                {
-                    name.removeprefix("network."): torch.from_numpy(np.array(value))
-                    for name, value in state.items()
-                    if name.startswith("network.")
-                }
-            )
+            load_network(network, state)
         except (KeyError, RuntimeError, ValueError) as error:
             raise DetectorError(f"these are not weights of {self.name}: {error}") from error
         self.network, self.layout = network.eval(), layout

@@ -43,7 +43,7 @@ from .reconstruction import (
     scaled_flow,
     scaled_frames,
 )
-from .state import stored_array
+from .state import load_network, network_arrays, stored_array
 
 FEATURES_AT_ONCE = 4096  # rows that the discriminator scores together
 MAPS: dict[Part, str] = {"spatial": "frame_error", "temporal": "flow_error"}
@@ -285,8 +285,7 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
         """Return weights and statistics, and for each part its eta, its scale and its sizes."""
         if self.trained is None:
             raise DetectorError(f"{self.name} is not fitted")
-        values: dict[str, Tensor] = self.trained.state_dict()
-        state: State = {f"network.{k}": v.cpu().numpy() for k, v in values.items()}
+        state: State = network_arrays(self.trained)
         for part, scale in self.scales.items():
             state[f"weight.{part}"] = np.array([self.eta[part], scale.mean, scale.spread])
             state[f"shape.{part}"] = np.array(self._shapes[part], np.int64)
@@ -307,13 +306,7 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
                 )
             with private_random("cpu"):
                 networks = make_networks(self.config, self._shapes)
-            networks.load_state_dict(
-                {
-                    name.removeprefix("network."): torch.from_numpy(np.array(value))
-                    for name, value in state.items()
-                    if name.startswith("network.")
-                }
-            )
+            load_network(networks, state)
         except (KeyError, RuntimeError, ValueError) as error:
             raise DetectorError(f"these are not weights of {self.name}: {error}") from error
         self.trained, self._folded = networks.eval(), {}

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from ..extractors.networks.cnn3d import Architecture, folded
 from .base import (
@@ -48,6 +47,7 @@ from .ssmtl_samples import (
 )
 from .ssmtl_scores import score_frames_alone, score_objects
 from .ssmtl_tracks import Level, PictureLayout, layout_of, placed_frames, teacher_roles
+from .state import load_network, network_arrays
 from .validation import Validation
 
 BATCHES: dict[Architecture, int] = {  # Sect. 4.2
@@ -381,12 +381,8 @@ class SSMTL(Detector[SSMTLConfig]):
         """Return weights and statistics of the network, and the sizes of what it reads."""
         if self.network is None or self._layout is None:
             raise DetectorError(f"{self.name} is not fitted")
-        values: dict[str, Tensor] = self.network.state_dict()
         sizes = np.array([self._layout.side, self._layout.targets], np.int64)
-        return {
-            "sizes": sizes,
-            **{f"network.{name}": value.cpu().numpy() for name, value in values.items()},
-        }
+        return {"sizes": sizes, **network_arrays(self.network)}
 
     def load_state_dict(self, state: State) -> None:
         """Restore what `state_dict` returned.
@@ -399,13 +395,7 @@ class SSMTL(Detector[SSMTLConfig]):
             layout = PictureLayout.of_level(self.config.level, side, targets)
             with private_random("cpu"):
                 network = self._made(layout)
-            network.load_state_dict(
-                {
-                    name.removeprefix("network."): torch.from_numpy(np.array(value))
-                    for name, value in state.items()
-                    if name.startswith("network.")
-                }
-            )
+            load_network(network, state)
         except (KeyError, RuntimeError, ValueError) as error:
             raise DetectorError(f"these are not weights of {self.name}: {error}") from error
         self.network, self._layout, self._folded = network.eval(), layout, None

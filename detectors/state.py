@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from .base import DetectorError, State
 
@@ -46,6 +48,27 @@ def stored_array(
             f"{name!r} is {values.dtype} {values.shape}, not {' or '.join(names)} ({axes})"
         )
     return values
+
+
+def network_arrays(network: nn.Module) -> State:
+    """Weights and statistics of a network, each named `network.` and its own name."""
+    values: dict[str, Tensor] = network.state_dict()
+    return {f"network.{name}": value.cpu().numpy() for name, value in values.items()}
+
+
+def load_network(network: nn.Module, state: State) -> None:
+    """Put what `network_arrays` returned into a network; other arrays are left alone.
+
+    Raises:
+        RuntimeError: an array is missing, unknown, or of another shape.
+    """
+    network.load_state_dict(
+        {
+            name.removeprefix("network."): torch.from_numpy(np.array(value))
+            for name, value in state.items()
+            if name.startswith("network.")
+        }
+    )
 
 
 def check_state(stored: State, kept: State) -> None:
