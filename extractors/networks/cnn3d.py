@@ -109,19 +109,21 @@ class Cnn3d(nn.Module):
     Args:
         layers:
             Filters of each convolution, and "P" for a pool after it; the last one is a pool.
+        pool_time:
+            False leaves out the last pool over time: one map for each frame.
 
     Attributes:
         channels: C of the output.
         pools: each halves height and width.
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer], *, pool_time: bool = True) -> None:
         super().__init__()
         units, channels = [], 3
         for i, filters in enumerate(layers):
             if isinstance(filters, int):
                 pooled = i + 1 < len(layers) and layers[i + 1] == "P"
-                last = i + 2 == len(layers)
+                last = pool_time and i + 2 == len(layers)
                 pool: Pool = "none" if not pooled else "all" if last else "space"
                 units.append(Unit(3, channels, filters, pool))
                 channels = filters
@@ -130,7 +132,10 @@ class Cnn3d(nn.Module):
         self.pools = list(layers).count("P")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, T, H, W) -> (B, C, H / 2**pools, W / 2**pools); any T."""
+        """(B, 3, T, H, W) -> (B, C, H / 2**pools, W / 2**pools); any T.
+
+        Without a pool over time (B, C, T, H / 2**pools, W / 2**pools).
+        """
         found: Tensor = self.units(x)
         return found
 
