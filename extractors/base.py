@@ -201,6 +201,19 @@ class Extractor(ABC, Generic[ConfigT]):
         Floats are float32; the engine casts them to the type of the array.
         """
 
+    def check_end(self, video: str, n_frames: int) -> None:
+        """Refuse a video that what the extractor knows of it contradicts, once its end is reached.
+
+        Args:
+            video:
+                Path of the footage.
+            n_frames:
+                Frames that were decoded.
+
+        Raises:
+            ExtractorError: they do not belong together.
+        """
+
     def rows_a_clip(self, axis: str) -> float:
         """Rows of an axis that a clip is expected to have, for estimates."""
         return 1.0

@@ -312,6 +312,15 @@ class Objects(Extractor[ObjectsConfig]):
         stop = np.repeat(np.array([clip.frame_stop for clip in clips], np.int64), counts)
         return Rows(start, stop, {"mask_runs": np.concatenate(runs)}, clip_start=start)
 
+    def check_end(self, video: str, n_frames: int) -> None:
+        """Refuse a video that is shorter than a boxes file says.
+
+        Raises:
+            ExtractorError: it is.
+        """
+        for detector in self._detectors:
+            detector.check_end(video, n_frames)
+
     def find(self, clip: Clip) -> Detections:
         """What the object detectors find in the middle frame of a clip, before boxes are chosen."""
         return joined([detector.detect(clip, self.reach) for detector in self._detectors])

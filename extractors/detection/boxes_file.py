@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -36,6 +37,8 @@ Row = Mapping[str, Any]
 NEEDED = ("video", "frame", "x0", "y0", "x1", "y1")
 MOST_ROWS = 50_000_000  # a few bytes of Parquet can claim any number
 MOST_FRAMES = 1 << 40  # of a video
+MOST_PIXELS = 1 << 24  # of a coordinate: float32 holds no whole pixels after it
+BOM = b"\xef\xbb\xbf"  # that spreadsheets put before UTF-8
 OPTIONAL = ("score", "objectness", "classes")
 
 
@@ -84,9 +87,25 @@ class BoxesFile(ObjectDetector):
             arrays["classes"][chosen],
         )
 
+    def check_end(self, video: str, n_frames: int) -> None:
+        """Refuse boxes after the end of a video: they belong to other footage, or to other frames.
+
+        Raises:
+            ExtractorError: there are some.
+        """
+        number, arrays = self._video(video), self._arrays
+        low, high = np.searchsorted(arrays["video"], [number, number + 1])
+        last = int(arrays["frame"][high - 1]) if high > low else -1  # frames are sorted
+        if last >= n_frames:
+            raise ExtractorError(
+                f"the boxes file has boxes in frame {last} of {self._names[number]}, but {video} "
+                f"has the frames 0 to {n_frames - 1}: are its frames counted from 0, and at the "
+                "frame rate of this file?"
+            )
+
     def _video(self, path: str) -> int:
         """The number of a video in the file: of the longest name that its path ends with."""
-        whole = PurePath(path)
+        whole = PurePath(unicodedata.normalize("NFC", path))
         ends = {"/".join(whole.parts[-n:]) for n in range(1, len(whole.parts) + 1)}
         ends |= {str(PurePath(end).with_suffix("")) for end in ends if PurePath(end).name}
         fitting = [i for i, name in enumerate(self._names) if name in ends]
@@ -112,18 +131,15 @@ def from_file(arrays: Arrays) -> dict[str, NDArray[Any]]:
     Raises:
         LayoutError: the file is of no known kind, or a row cannot be read; it says which.
     """
-    content = arrays[BYTES].tobytes()
+    content = arrays[BYTES].tobytes().removeprefix(BOM)
     head = content.lstrip()[:1]
     read: Callable[[bytes], Iterator[tuple[str, Row]]]
-    read = _parquet if content[:4] == b"PAR1" else _coco if head == b"{" else _csv
+    read = _parquet if content[:4] == b"PAR1" else _coco if head in (b"{", b"[") else _csv
     names: dict[str, int] = {}
     rows = []
     for place, row in read(content):
         try:
-            name = str(row["video"]).strip().strip("/")
-            if not name or "\n" in name:
-                raise ValueError(f"{row['video']!r} is no name of a video")
-            video = names.setdefault(name, len(names))
+            video = names.setdefault(_name(row["video"]), len(names))
             if any(row[side] not in (None, "") for side in NEEDED[2:]):
                 rows.append((video, *_numbers(row)))
         except (KeyError, ValueError, TypeError, OverflowError) as error:
@@ -143,14 +159,29 @@ def from_file(arrays: Arrays) -> dict[str, NDArray[Any]]:
     }
 
 
+def _name(value: Any) -> str:
+    """The name of a video; accents of one kind, as systems write them in two.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise ValueError(f"video {value!r} is no text")
+    name = unicodedata.normalize("NFC", str(value)).strip().strip("/")
+    if not name or any(character in name for character in "\n\r\0"):
+        raise ValueError(f"{value!r} is no name of a video")
+    name.encode()  # half of a character is a ValueError
+    return name
+
+
 def _numbers(row: Row) -> tuple[int, list[float], float, float, NDArray[np.float32]]:
     """Frame, box, score, objectness and classes of a row.
 
     Raises:
         ValueError: one of them is impossible.
     """
-    frame = int(row["frame"])
-    box = [float(row[side]) for side in NEEDED[2:]]
+    frame = _whole(row["frame"])
+    box = [_number(row[side]) for side in NEEDED[2:]]
     score = _share(row, "score", 1.0)
     if frame < 0:
         raise ValueError(f"frame {frame} is negative")
@@ -158,11 +189,32 @@ def _numbers(row: Row) -> tuple[int, list[float], float, float, NDArray[np.float
         raise ValueError(f"frame {frame} is none that a video has")
     if not np.isfinite(box).all() or box[0] > box[2] or box[1] > box[3]:
         raise ValueError(f"box {box}: x0 <= x1 and y0 <= y1 are needed, and finite numbers")
+    if max(map(abs, box)) > MOST_PIXELS:
+        raise ValueError(f"box {box} has places that no picture has")
     return frame, box, score, _share(row, "objectness", score), _classes(row.get("classes"))
 
 
+def _number(value: Any) -> float:
+    """A number as files write them: neither true nor 1_000 is one.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
+        raise ValueError(f"{value!r} is no number")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    """A whole number; 3.0 is one, as columns with gaps are written with a point."""
+    number = _number(value)
+    if not number.is_integer():
+        raise ValueError(f"frame {value} is no whole number")
+    return int(number)
+
+
 def _share(row: Row, name: str, default: float) -> float:
-    value = default if row.get(name) in (None, "") else float(row[name])
+    value = default if row.get(name) in (None, "") else _number(row[name])
     if not 0 <= value <= 1:
         raise ValueError(f"{name} {value} is not in 0 to 1")
     return value
@@ -171,12 +223,19 @@ def _share(row: Row, name: str, default: float) -> float:
 def _classes(value: Any) -> NDArray[np.float32]:
     found = np.zeros(len(COCO), np.float32)
     if isinstance(value, str):
+        seen = set()
         for part in filter(None, (part.strip() for part in value.split(";"))):
             name, _, probability = part.partition(":")
+            name = name.strip()
             if name not in COCO:
                 raise ValueError(f"{name!r} is none of the 80 classes of COCO (docs: objects)")
-            found[COCO.index(name)] = float(probability or 1.0)
+            if name in seen:
+                raise ValueError(f"{name!r} has two probabilities")
+            seen.add(name)
+            found[COCO.index(name)] = _number(probability or 1.0)
     elif value is not None:
+        if not isinstance(value, Sequence):
+            raise ValueError(f"classes {value!r} is neither text nor a list of {len(COCO)} numbers")
         if len(value) != len(COCO):
             raise ValueError(f"classes has {len(value)} numbers instead of {len(COCO)}")
         found[:] = value
@@ -187,14 +246,21 @@ def _classes(value: Any) -> NDArray[np.float32]:
 
 def _csv(content: bytes) -> Iterator[tuple[str, Row]]:
     try:
-        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        reader = csv.DictReader(io.StringIO(content.decode(), newline=""))
         _check_columns(reader.fieldnames or ())
         for row in reader:
             if None in row:
                 raise LayoutError(f"line {reader.line_num} has more fields than the first one")
+            if None in row.values():
+                raise LayoutError(
+                    f"line {reader.line_num} has fewer fields than the first one: the file may be "
+                    "cut off"
+                )
             yield f"line {reader.line_num}", row
     except (UnicodeDecodeError, csv.Error) as error:
-        raise LayoutError(f"it is neither CSV, nor Parquet, nor COCO JSON ({error})") from error
+        raise LayoutError(
+            f"it is neither CSV, nor Parquet, nor COCO JSON in UTF-8 ({error})"
+        ) from error
 
 
 def _parquet(content: bytes) -> Iterator[tuple[str, Row]]:
@@ -218,6 +284,8 @@ def _parquet(content: bytes) -> Iterator[tuple[str, Row]]:
 
 
 def _check_columns(names: Any) -> None:
+    if twice := sorted({name for name in names if list(names).count(name) > 1}):
+        raise LayoutError(f"it has the columns {', '.join(twice)} more than once")
     if missing := [name for name in NEEDED if name not in names]:
         raise LayoutError(f"it lacks the columns {', '.join(missing)}")
     if extra := [name for name in names if name not in NEEDED + OPTIONAL]:
@@ -230,28 +298,67 @@ def _check_columns(names: Any) -> None:
 def _coco(content: bytes) -> Iterator[tuple[str, Row]]:
     try:
         tree = parse_json(content, "the boxes file")
-        videos = {each["id"]: each["name"] for each in tree["videos"]}
-        classes = {each["id"]: each["name"] for each in tree.get("categories", [])}
-        places = {i["id"]: (videos[i["video_id"]], i["frame_id"]) for i in tree["images"]}
-        for name in videos.values():
+        videos = _by_id(tree["videos"], "video", "name")
+        classes = _by_id(tree.get("categories", []), "category", "name")
+        pictures = _by_id(tree["images"], "image", "video_id", "frame_id")
+        if len({_name(name) for (name,) in videos.values()}) < len(videos):
+            raise ValueError("two videos have one name")
+        places = {key: (*_at(videos, v, "video"), frame) for key, (v, frame) in pictures.items()}
+        if len(set(places.values())) < len(places):
+            raise ValueError("two images are the same frame of a video")
+        for (name,) in videos.values():
             yield f"video {name!r}", {"video": name, **dict.fromkeys(NEEDED[1:])}
-        for number, each in enumerate(tree.get("annotations", [])):
-            video, frame = places[each["image_id"]]
-            x, y, width, height = each["bbox"]
-            score = each.get("score")
-            label = classes.get(each.get("category_id"))
-            row = dict(zip(NEEDED, (video, frame, x, y, x + width, y + height), strict=True))
-            known = None if label is None else f"{label}:{1.0 if score is None else score}"
-            objectness = 1.0 if label is not None else None
-            yield (
-                f"annotation {number}",
-                {**row, "score": score, "objectness": objectness, "classes": known},
-            )
+        annotations = list(tree.get("annotations", []))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        text = str(error) if isinstance(error, ValueError) else repr(error)
         raise LayoutError(
-            f"it is not COCO JSON with videos, images (video_id, frame_id) and annotations: "
-            f"{error!r}"
+            f"it is not COCO JSON with videos, images (video_id, frame_id) and annotations: {text}"
         ) from error
+    for number, each in enumerate(annotations):
+        place = f"annotation {number}"
+        try:
+            yield place, _annotation(each, places, classes)
+        except KeyError as error:
+            raise LayoutError(f"{place} has no {error}") from error
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+            raise LayoutError(f"{place}: {error}") from error
+
+
+def _by_id(entries: Any, kind: str, *wanted: str) -> dict[Any, tuple[Any, ...]]:
+    """id -> the wanted values of each entry.
+
+    Raises:
+        ValueError: two entries have one id.
+    """
+    found: dict[Any, tuple[Any, ...]] = {}
+    for each in entries:
+        if each["id"] in found:
+            raise ValueError(f"{kind} {each['id']!r} is there twice")
+        found[each["id"]] = tuple(each[name] for name in wanted)
+    return found
+
+
+def _at(found: Mapping[Any, tuple[Any, ...]], key: Any, kind: str) -> tuple[Any, ...]:
+    if key not in found:
+        raise ValueError(f"{key!r} is the id of no {kind}")
+    return found[key]
+
+
+def _annotation(
+    each: Mapping[str, Any],
+    places: Mapping[Any, tuple[Any, ...]],
+    classes: Mapping[Any, tuple[Any, ...]],
+) -> Row:
+    """The row of an annotation."""
+    video, frame = _at(places, each["image_id"], "image")
+    x, y, width, height = (_number(side) for side in each["bbox"])
+    score, category = each.get("score"), each.get("category_id")
+    known = objectness = None
+    if category is not None:
+        (label,) = _at(classes, category, "category")
+        known, objectness = f"{label}:{1.0 if score is None else score}", 1.0
+    row = dict(zip(NEEDED, (video, frame, x, y, x + width, y + height), strict=True))
+    return {**row, "score": score, "objectness": objectness, "classes": known}
 
 
 CARDS = (

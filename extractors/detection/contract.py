@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..base import Runtime
 from ..clips import Clip
+from ..errors import ExtractorError
 from ..networks.coco import COCO
 
 
@@ -69,6 +70,29 @@ def detections_of(
     )
 
 
+def sure_enough(
+    found: NDArray[np.float32], least: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The rows of a YOLO network with a score of `least` or more, and their scores.
+
+    Args:
+        found:
+            (n, 85): x0, y0, x1, y1, objectness, class probabilities.
+        least:
+            Smallest score: objectness times the best class probability.
+
+    Raises:
+        ExtractorError: scores are no numbers; without this check they would be no objects.
+    """
+    scores = found[:, 4] * found[:, 5:].max(axis=1)
+    if np.isnan(scores).any():
+        raise ExtractorError(
+            "the object detector returns scores that are no numbers: its weights are damaged, or "
+            "its precision is too low"
+        )
+    return found[scores >= least], scores[scores >= least]
+
+
 def joined(parts: Sequence[Detections]) -> Detections:
     """The detections of several sources together; masks only where all have them."""
     masks = [part.masks for part in parts if part.masks is not None]
@@ -99,6 +123,13 @@ class ObjectDetector(ABC):
     @abstractmethod
     def load(self, runtime: Runtime) -> None:
         """Put its network on the device, or read its file."""
+
+    def check_end(self, video: str, n_frames: int) -> None:  # noqa: B027  most know nothing of it
+        """Refuse a video that what the detector knows of it contradicts; see `Extractor`.
+
+        Raises:
+            ExtractorError: they do not belong together.
+        """
 
     @abstractmethod
     def detect(self, clip: Clip, at: int) -> Detections:

@@ -15,7 +15,7 @@ from ..errors import ExtractorError
 from ..networks.darknet import Darknet
 from ..networks.yolo import FILL, SIDE
 from ..weights.cards import ResolvedWeights
-from .contract import Detections, detections_of
+from .contract import Detections, detections_of, sure_enough
 from .tiles import PictureDetector, fitted
 
 
@@ -77,7 +77,6 @@ class Yolo(PictureDetector):
     def _picture(self, network: VideoNetwork, picture: NDArray[np.uint8]) -> Detections:
         square, factor, (left, top) = fitted(picture, SIDE, FILL, centred=True)
         found = network(torch.from_numpy(square)[None, None])[0].cpu().numpy()
-        scores = found[:, 4] * found[:, 5:].max(axis=1)
-        found, scores = found[scores >= self._least], scores[scores >= self._least]
+        found, scores = sure_enough(found, self._least)
         boxes = (found[:, :4] - np.array([left, top] * 2, np.float32)) / factor
         return detections_of(boxes, scores, found[:, 4], found[:, 5:])

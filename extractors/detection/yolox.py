@@ -14,7 +14,7 @@ from ..errors import ExtractorError
 from ..networks.yolox import FILL, VALUES, cell_count, decode
 from ..weights.cards import BYTES, ResolvedWeights, WeightsError
 from ..weights.kept import read_converted
-from .contract import Detections, detections_of
+from .contract import Detections, detections_of, sure_enough
 from .tiles import PictureDetector, fitted
 
 
@@ -88,8 +88,7 @@ class Yolox(PictureDetector):
         values = square[..., ::-1].transpose(2, 0, 1)[None].astype(np.float32)  # RGB to BGR
         cells = place.turn(lambda: self._session.run(None, {self._input: values})[0][0])
         found = decode(cells, self._side)
-        scores = found[:, 4] * found[:, 5:].max(axis=1)
-        found, scores = found[scores >= self._least], scores[scores >= self._least]
+        found, scores = sure_enough(found, self._least)
         return detections_of(found[:, :4] / factor, scores, found[:, 4], found[:, 5:])
 
 

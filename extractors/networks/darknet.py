@@ -20,6 +20,17 @@ from ..errors import ExtractorError
 from ..weights.cards import BYTES, Arrays, LayoutError
 
 Section = tuple[str, dict[str, str]]  # of a cfg: its name and its settings
+# Settings of each layer that decide what it computes; those of training have no effect here.
+KNOWN = {
+    "convolutional": {"batch_normalize", "filters", "size", "stride", "pad", "activation"},
+    "maxpool": {"size", "stride"},
+    "upsample": {"stride"},
+    "yolo": {"anchors", "mask", "classes"},
+    "route": {"layers"},
+    "shortcut": {"from", "activation"},
+}
+TRAINING = {"jitter", "ignore_thresh", "truth_thresh", "random", "num", "learning_rate_scale"}
+ACTIVATIONS = {"convolutional": ("leaky", "linear"), "shortcut": ("linear",)}
 SLOPE = 0.1  # of darknet's leaky ReLU
 NORM = (("norm.bias", "norm.weight"), ("norm.running_mean", "norm.running_var"))
 
@@ -125,7 +136,8 @@ class Darknet(nn.Module):
             Of the cfg.
 
     Raises:
-        ExtractorError: it has a layer that is not known here.
+        ExtractorError: a layer or one of its settings is not known here, or layers do not fit
+            together.
     """
 
     norm_of: ClassVar[dict[str, str]] = {"conv": "norm"}
@@ -136,11 +148,19 @@ class Darknet(nn.Module):
         self.layers = nn.ModuleList()
         channels: list[int] = []  # that each layer returns
         for number, (kind, settings) in enumerate(sections[1:]):
-            before = channels[-1] if channels else int(sections[0][1].get("channels", "3"))
-            reads, module, width = _layer(kind, settings, number, before, channels)
+            try:
+                before = channels[-1] if channels else int(sections[0][1].get("channels", "3"))
+                reads, module, width = _layer(kind, settings, number, before, channels)
+            except ExtractorError:
+                raise
+            except (KeyError, ValueError, IndexError, RuntimeError) as error:
+                text = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+                raise ExtractorError(f"layer {number} of the cfg, {kind}: {text}") from error
             self._kinds.append((kind, reads))
             self.layers.append(module)
             channels.append(width)
+        if all(kind != "yolo" for kind, _ in self._kinds):
+            raise ExtractorError("the cfg has no layer yolo, so its network finds no boxes")
         self._kept = {i for _, reads in self._kinds for i in reads}
 
     def forward(self, videos: Tensor) -> Tensor:
@@ -167,6 +187,13 @@ def _layer(
     kind: str, settings: dict[str, str], number: int, before: int, channels: Sequence[int]
 ) -> tuple[list[int], nn.Module, int]:
     """What a layer reads besides the one before it, its module, and the channels it returns."""
+    if kind not in KNOWN:
+        raise ExtractorError(f"layer {number} of the cfg is {kind!r}, which is not known here")
+    if unknown := sorted(settings.keys() - KNOWN[kind] - TRAINING):
+        raise ValueError(f"{', '.join(unknown)} would change its numbers and is not known here")
+    activation = settings.get("activation", "linear")
+    if activation not in ACTIVATIONS.get(kind, ("linear",)):
+        raise ValueError(f"the activation {activation} is not known here")
     if kind == "convolutional":
         return [], Convolution(before, settings), int(settings["filters"])
     if kind == "maxpool":
@@ -174,15 +201,19 @@ def _layer(
     if kind == "upsample":
         return [], nn.Upsample(scale_factor=int(settings["stride"])), before
     if kind == "yolo":
-        return [], Yolo(settings), before
-    if kind in ("route", "shortcut"):
-        text = settings["layers" if kind == "route" else "from"]
-        reads = [i if i >= 0 else number + i for i in (int(part) for part in text.split(","))]
-        if not all(0 <= i < number for i in reads):
-            raise ExtractorError(f"layer {number} of the cfg reads layers {text}, which come later")
-        width = sum(channels[i] for i in reads) if kind == "route" else before
-        return reads, nn.Identity(), width
-    raise ExtractorError(f"layer {number} of the cfg is {kind!r}, which is not known here")
+        layer = Yolo(settings)
+        if (values := len(layer.anchors) * (5 + layer.classes)) != before:
+            raise ValueError(f"it decodes {values} channels, the layer before it returns {before}")
+        return [], layer, before
+    text = settings["layers" if kind == "route" else "from"]
+    reads = [i if i >= 0 else number + i for i in (int(part) for part in text.split(","))]
+    if not all(0 <= i < number for i in reads):
+        raise ExtractorError(f"layer {number} of the cfg reads layers {text}, which come later")
+    if kind == "route":
+        return reads, nn.Identity(), sum(channels[i] for i in reads)
+    if channels[reads[0]] != before:
+        raise ValueError(f"it adds {channels[reads[0]]} channels to {before}")
+    return reads, nn.Identity(), before
 
 
 def from_darknet(arrays: Arrays, sections: Sequence[Section]) -> dict[str, NDArray[np.float32]]:

@@ -8,6 +8,8 @@ authors' code).
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,8 @@ from ..weights.cards import BYTES, Arrays, LayoutError, UrlSource, Weights
 STRIDES = (8, 16, 32)
 FILL = 114
 VALUES = 85  # of a cell: centre, size, objectness, 80 classes
+# The key of TensorProto.external_data; its length may be written with zeros in front.
+_EXTERNAL = re.compile(rb"\x0a(?:\x08|\x88\x80*\x00)location")
 
 
 def decode(cells: NDArray[np.float32], side: int) -> NDArray[np.float32]:
@@ -63,7 +67,7 @@ def from_onnx(arrays: Arrays) -> dict[str, NDArray[np.uint8]]:
     data = content.tobytes()
     if data[:1] != b"\x08" or b"\x3a" not in data[:4096]:  # IR version first, then the graph
         raise LayoutError("it is no ONNX file")
-    if b"\x0a\x08location" in data:  # the key of TensorProto.external_data
+    if _EXTERNAL.search(data):
         raise LayoutError("it keeps its numbers in other files: export it as one file")
     return {BYTES: content}
 

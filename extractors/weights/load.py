@@ -70,7 +70,21 @@ def load_tensors(
                 f"{weights.path} does not belong to this network: "
                 f"{_some('lacks', missing)}{_some('has also', extra)}{_some('shapes:', shaped)}"
             )
+        if bad := [name for name in wanted if not _is_possible(name, tensors[name])]:
+            raise WeightsError(
+                f"{weights.card.name}: {_some('numbers that no training leaves:', bad)}Some are "
+                "not finite, or a variance is negative. The file is damaged, or of another layout: "
+                "fetch it again"
+            )
     return {**tensors, **{name: np.zeros((), np.int64) for name in counters}}
+
+
+def _is_possible(name: str, values: NDArray[Any]) -> bool:
+    """Whether values are finite, and variances not negative: else a network returns no numbers."""
+    if values.dtype.kind != "f":
+        return True
+    least = 0.0 if name.endswith("running_var") else -np.inf
+    return bool(np.isfinite(values).all()) and bool((values >= least).all())
 
 
 def _some(title: str, names: Sequence[str]) -> str:

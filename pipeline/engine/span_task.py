@@ -257,6 +257,7 @@ class _Run:
             at = sum(1 for _ in self._open(0))
         for number, work in self._active + self._waiting:
             work.finish()
+            work.extractor.check_end(self._job.row.path, at)
             self._write(number, work, at)
         return at
 

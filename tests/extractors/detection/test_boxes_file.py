@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +13,13 @@ import pytest
 
 from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.clips import Clip
-from vadpipe.extractors.detection.boxes_file import CARDS, BoxesFile
+from vadpipe.extractors.detection.boxes_file import BOM, CARDS, BoxesFile
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.networks.coco import COCO
 from vadpipe.extractors.weights.cards import ResolvedWeights, WeightsError
 from vadpipe.extractors.weights.kept import resolve
 
+HEAD = b"video,frame,x0,y0,x1,y1,score,classes\n"
 CSV = """video,frame,x0,y0,x1,y1,score,classes
 test/b.mp4,3,1,2,11,22,0.5,person:0.75;bicycle:0.25
 test/b.mp4,2,5,5,9,9,,
@@ -116,11 +118,85 @@ def test_parquet_and_coco_say_the_same(tmp_path: Path) -> None:
         ("PAR1nothing", "damaged Parquet"),
         ('{"images": []}', "is not COCO JSON.*videos"),
         (b"\xff\xfe\x00", "neither CSV, nor Parquet, nor COCO"),
+        (HEAD.decode().replace("score", "x0"), "columns x0 more than once"),
+        (HEAD + b"v,0,0,0,1,1,1,\nv,1,", "line 3 has fewer fields .* cut off"),
+        (HEAD + b"v,0,0,0,1,1,1,,\n", "line 2 has more fields"),
+        (HEAD + b"v,1.5,0,0,1,1,1,\n", "line 2: frame 1.5 is no whole number"),
+        (HEAD + b"v,1_0,0,0,1,1,1,\n", "line 2: '1_0' is no number"),
+        (HEAD + b"v,0,0,0,1e300,1,1,\n", "line 2: .* places that no picture has"),
+        (HEAD + b"v,0,0,0,inf,1,1,\n", "line 2: .* finite numbers"),
+        (HEAD + b"v,0,0,0,1,1,1,person:1;person:0\n", "line 2: 'person' has two probabilities"),
+        (HEAD + b"v\0,0,0,0,1,1,1,\n", "line 2: .* no name of a video"),
     ],
 )
 def test_what_is_wrong_is_named(text: str | bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=message):
         opened(tmp_path / "boxes", text)
+
+
+COCO_FILE: dict[str, Any] = {
+    "videos": [{"id": 7, "name": "v"}],
+    "categories": [{"id": 3, "name": "car"}],
+    "images": [{"id": 1, "video_id": 7, "frame_id": 0}],
+    "annotations": [{"image_id": 1, "bbox": [0, 0, 5, 5], "category_id": 3}],
+}
+
+
+def annotated(**changes: Any) -> dict[str, Any]:
+    return {"annotations": [{**COCO_FILE["annotations"][0], **changes}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"videos": COCO_FILE["videos"] * 2}, "video 7 is there twice"),
+        ({"videos": [{"id": 7, "name": "v"}, {"id": 8, "name": "v"}]}, "two videos have one name"),
+        ({"videos": [{"id": 7, "name": None}]}, "video None is no text"),
+        ({"videos": [{"id": 7, "name": "\ud800"}]}, "surrogates"),
+        ({"images": COCO_FILE["images"] * 2}, "image 1 is there twice"),
+        ({"images": [{"id": 1, "video_id": 9, "frame_id": 0}]}, "9 is the id of no video"),
+        (
+            {"images": [{"id": i, "video_id": 7, "frame_id": 0} for i in (1, 2)]},
+            "two images are the same frame",
+        ),
+        ({"images": [{"id": 1, "video_id": 7, "frame_id": 0.5}]}, "frame 0.5 is no whole number"),
+        ({"images": [{"id": 1, "video_id": 7, "frame_id": True}]}, "True is no number"),
+        ({"categories": COCO_FILE["categories"] * 2}, "category 3 is there twice"),
+        (annotated(image_id=5), "annotation 0: 5 is the id of no image"),
+        (annotated(image_id=[1]), "annotation 0: .*unhashable"),
+        (annotated(category_id=5), "annotation 0: 5 is the id of no category"),
+        (annotated(bbox=[0, 0, -5, 5]), "annotation 0: box"),
+        (annotated(bbox=[0, 0, 10**400, 5]), "annotation 0: int too large"),
+        (annotated(bbox=[0, 0, 5]), "annotation 0: not enough values"),
+        ({"annotations": [{"image_id": 1}]}, "annotation 0 has no 'bbox'"),
+    ],
+)
+def test_what_is_wrong_in_coco_json_is_named(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(WeightsError, match=message):
+        opened(tmp_path / "boxes.json", json.dumps({**COCO_FILE, **changes}))
+
+
+def test_byte_order_marks_ends_of_lines_and_points_change_nothing(tmp_path: Path) -> None:
+    text = HEAD + b"v,3.0,1,2,11,22,0.5,person : 0.75\n"
+    for number, data in enumerate((text, BOM + text, text.replace(b"\n", b"\r\n"))):
+        found = opened(tmp_path / f"{number}.csv", data).detect(clip("/v.mp4", 3), 1)
+        assert found.boxes.tolist() == [[1, 2, 11, 22]] and found.classes[0, 0] == 0.75
+    marked = opened(tmp_path / "b.json", BOM + json.dumps({**COCO_FILE, **annotated()}).encode())
+    assert marked.detect(clip("/v.mp4", 0), 1).classes[0, 2] == 1
+    accents = HEAD + "cafe\u0301,0,0,0,1,1,1,\n".encode()
+    assert len(opened(tmp_path / "a.csv", accents).detect(clip("/caf\u00e9.mp4", 0), 1)) == 1
+
+
+def test_a_box_after_the_end_of_its_video_is_an_error(tmp_path: Path) -> None:
+    boxes = opened(tmp_path / "boxes.csv", CSV)
+    boxes.check_end("/test/b.mp4", 4)
+    boxes.check_end("/a.mp4", 1)
+    with pytest.raises(
+        ExtractorError, match=r"frame 3 of test/b.mp4, but .* has the frames 0 to 2"
+    ):
+        boxes.check_end("/test/b.mp4", 3)
 
 
 def test_there_are_no_random_boxes() -> None:

@@ -14,6 +14,7 @@ from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.detection import yolo
 from vadpipe.extractors.detection.selection import Selection, overlaps
 from vadpipe.extractors.detection.yolo import Yolo
+from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.footage.decode import read_frames
 from vadpipe.extractors.footage.probe_file import probe_video
 from vadpipe.extractors.networks.yolo import TINY_CARDS, build_yolov3_tiny
@@ -48,6 +49,18 @@ def test_a_file_of_another_network_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.weights").write_bytes(b"\0\0\0\0\2\0\0\0\5\0\0\0" + bytes(8 + 400))
     with pytest.raises(WeightsError, match="holds 100 numbers, the network has 8,858,734"):
         resolve(TINY_CARDS, str(tmp_path / "x.weights"), cache=tmp_path)
+
+
+def test_weights_whose_boxes_are_no_numbers_are_no_empty_street(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = torch.full((1, 2, 85), float("nan"))
+    monkeypatch.setattr(yolo, "load_video_network", lambda *_: lambda _videos: rows)
+    weights = ResolvedWeights(TINY_CARDS[0], "random:0", None)
+    detector = Yolo(build_yolov3_tiny, weights, "fp32", 0.3, None)
+    detector.load(Runtime())
+    with pytest.raises(ExtractorError, match="scores that are no numbers: its weights are damaged"):
+        detector.pictures([np.zeros((8, 8, 3), np.uint8)])
 
 
 @pytest.fixture

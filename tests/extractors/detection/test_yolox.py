@@ -11,6 +11,7 @@ import pytest
 from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.detection import yolox
 from vadpipe.extractors.detection.yolox import Yolox
+from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.footage.decode import read_frames
 from vadpipe.extractors.footage.probe_file import probe_video
 from vadpipe.extractors.networks.yolox import CARDS, VALUES, cell_count, decode
@@ -73,6 +74,16 @@ def test_a_picture_is_bgr_in_the_corner_and_boxes_come_back(
     assert np.allclose(found.classes[0, :2], [0.5, 0])
 
 
+def test_scores_that_are_no_numbers_are_no_empty_street(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session()
+    session.cells[0, 3, 4] = np.nan
+    detector = loaded(session, tmp_path / "own.onnx", monkeypatch)
+    with pytest.raises(ExtractorError, match="scores that are no numbers"):
+        detector.pictures([np.zeros((16, 32, 3), np.uint8)])
+
+
 def test_networks_of_another_shape_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +108,11 @@ def test_files_are_refused_unless_their_hash_is_on_the_card_or_the_user_names_th
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"MZ", "no ONNX file"), (ONNX + b"\x0a\x08location\x12\x05w.bin", "export it as one file")],
+    [
+        (b"MZ", "no ONNX file"),
+        (ONNX + b"\x0a\x08location\x12\x05w.bin", "export it as one file"),
+        (ONNX + b"\x0a\x88\x80\x00location\x12\x05w.bin", "export it as one file"),
+    ],
 )
 def test_other_files_are_refused(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(content)

@@ -49,6 +49,7 @@ mask=1,2
 anchors=1,1, 4,6, 8,2
 classes=2
 """
+CONV = "[net]\nchannels=3\n[convolutional]\nfilters=4\nsize=1\nactivation=linear\n"
 SECTIONS = parse_cfg(CFG)
 COUNT = 4 * 2 + 3 * 2 * 9 + 2 + 2 * 2 + 14 + 14 * 4
 
@@ -142,6 +143,14 @@ def test_pools_and_activations() -> None:
         ("[net]\nwhat\n", "line 2 of the cfg cannot be read"),
         ("[net]\n[lstm]\n", "layer 0 of the cfg is 'lstm'"),
         ("[net]\n[route]\nlayers=3\n", "reads layers 3, which come later"),
+        ("[net]\n", "no layer yolo"),
+        (CONV.replace("size=1\n", ""), "layer 0 of the cfg, convolutional: it has no 'size'"),
+        (CONV.replace("size=1", "size=x"), "layer 0 of the cfg, convolutional: .*'x'"),
+        (CONV.replace("linear", "mish"), "the activation mish is not known"),
+        (CONV + "groups=2\n", "groups would change its numbers"),
+        (CONV + "[yolo]\nmask=5\nanchors=1,1\nclasses=2\n", "layer 1 of the cfg, yolo"),
+        (CONV + "[yolo]\nmask=0\nanchors=1,1\nclasses=2\n", "decodes 7 channels.* returns 4"),
+        (CONV + CONV[17:].replace("=4", "=3") + "[shortcut]\nfrom=-2\n", "adds 4 channels to 3"),
     ],
 )
 def test_a_cfg_that_is_wrong(text: str, message: str) -> None:

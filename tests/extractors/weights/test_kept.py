@@ -245,6 +245,19 @@ def test_swapped_tensors_are_noticed(card: Weights, original: Path) -> None:
         load_tensors(found, reference())
 
 
+@pytest.mark.parametrize(("place", "value"), [("kernel", np.nan), ("kernel", np.inf), ("var", -1)])
+def test_numbers_that_no_training_leaves_are_refused(
+    card: Weights, original: Path, place: str, value: float
+) -> None:
+    """A network with them returns no numbers, which a detector may take for no objects."""
+    kernel, variance = KERNEL.copy(), VARIANCE.copy()
+    (kernel if place == "kernel" else variance).flat[-1] = value
+    tree = {"params": {"conv/kernel": kernel}, "stats": {"var": variance}}
+    original.write_bytes(pickle.dumps(tree))
+    with pytest.raises(WeightsError, match=r"no training leaves: (conv\.weight|bn\.running_var)"):
+        load_tensors(resolve(card, str(original)), reference())
+
+
 def test_own_file_is_known_by_its_hash(card: Weights, original: Path) -> None:
     original.write_bytes(pickle.dumps({**TREE, "epoch": 5}))
     found = resolve(card, str(original))

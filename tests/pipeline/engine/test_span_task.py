@@ -392,6 +392,16 @@ def test_the_run_names_the_videos_with_damage(
     assert not failed.damaged and not failed.rows
 
 
+def test_an_extractor_may_refuse_a_video_by_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end is that of the decoder, not that of the header; only the last span meets it."""
+    ends: list[tuple[str, int]] = []
+    monkeypatch.setattr(NullFeatures, "check_end", lambda _, *end: ends.append(end))
+    run(tmp_path, drawing(20), video(22), [null()], 8)
+    assert ends == [("/drawn.mp4", 20)]
+
+
 def test_a_seek_that_turns_out_wrong_does_the_video_once_more_in_order(
     sole: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
