@@ -19,6 +19,7 @@ from ..data_manifests.errors import VadpipeError
 from ..data_manifests.settings import Settings
 from ..extractors.weights.cards import ResolvedWeights
 from ..extractors.weights.slots import Slots, misfit
+from .samples import Sample
 
 
 class DetectorError(VadpipeError, ValueError):
@@ -285,6 +286,7 @@ class FitOptions:
         prefetch: batches that are loaded ahead if the data are not on the device.
         on_step: called with the log row of every step ("stage", "step", "steps", ...).
         on_load: called with (videos read, videos in all) while the data are read.
+        on_sample: called with pictures of training windows, if the detector makes any.
     """
 
     folder: Path | None = None
@@ -293,6 +295,7 @@ class FitOptions:
     prefetch: int = 2
     on_step: Callable[[Mapping[str, float | int | str]], None] | None = None
     on_load: Callable[[int, int], None] | None = None
+    on_sample: Callable[[Sample], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -116,6 +116,10 @@ class ClipSource(ABC):
         """Stored windows -> what the network takes, (B, C, T, H, W) in [-1, 1]."""
 
     @abstractmethod
+    def shown(self, pictures: Tensor) -> NDArray[Any]:
+        """One frame of each window (B, C, H, W), as the network has it -> see `Sample`."""
+
+    @abstractmethod
     def _replaced(
         self, picks: Picks, pseudo: NDArray[np.bool_], random: np.random.Generator, turn: int
     ) -> Clips:
@@ -184,6 +188,11 @@ class FrameClips(ClipSource):
     def scaled(self, windows: Tensor) -> Tensor:
         """Frames -> (B, C, T, H, W) in [-1, 1]."""
         return scaled_frames(windows, self._channels)
+
+    def shown(self, pictures: Tensor) -> NDArray[Any]:
+        """(B, C, H, W) -> (B, H, W, 3) uint8; one channel is grey."""
+        values = ((pictures.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return values.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
 
     def _replaced(
         self, picks: Picks, pseudo: NDArray[np.bool_], random: np.random.Generator, turn: int
@@ -267,6 +276,10 @@ class FlowClips(ClipSource):
     def scaled(self, windows: Tensor) -> Tensor:
         """Flow -> (B, C, T, H, W) in [-1, 1]."""
         return scaled_flow(windows, self._channels, self._limit)
+
+    def shown(self, pictures: Tensor) -> NDArray[Any]:
+        """(B, C, H, W) -> (B, H, W, 2) pixels a frame."""
+        return (pictures[:, :2].float() * self._limit).permute(0, 2, 3, 1).cpu().numpy()
 
     def _replaced(
         self, picks: Picks, pseudo: NDArray[np.bool_], random: np.random.Generator, turn: int

@@ -20,10 +20,12 @@ from .fitting import Fit
 from .indicators import Floats, Part
 from .precision import Precision, bfloat16
 from .pseudo_clips import VALIDATION, Clips, ClipSource, FlowClips, FrameClips, check_twin
+from .pseudo_samples import autoencoder_sample
 from .pseudo_settings import PseudoAnomalyConfig
 from .randomness import stage_seed
 from .reconstruction import psnr
 from .row_memory import RowMemory, row_memories
+from .samples import When
 from .validation import Validation
 from .windows import Picks, WindowSource
 
@@ -313,11 +315,25 @@ class Training:
     ) -> Iterator[Fit[Clips, dict[str, Tensor]]]:
         """The fit of an autoencoder."""
         config, network = self._config, parts.networks[part]
+        steps = self.steps(parts)[part]
+        epoch = math.ceil(parts.windows[part] / config.batch_size)
         with self._clips(source, part, stage, self._options) as clips:
+
+            def measure(done: int) -> dict[str, float]:
+                if done in (epoch, steps) and self._options.on_sample is not None:
+                    when: When = "last" if done == steps else "first"
+                    at = config.scored_frame
+                    self._options.on_sample(
+                        autoencoder_sample(
+                            network, clips, at, stage=part, when=when, step=done, steps=steps
+                        )
+                    )
+                return _validated(network, clips, config.batch_size)
+
             yield Fit(
                 stage=stage,
                 name=part,
-                steps=self.steps(parts)[part],
+                steps=steps,
                 module=parts.networks,
                 optimizer=torch.optim.Adam(network.parameters(), lr=config.lr),
                 batch=lambda draw: clips.draw(config.batch_size, draw),
@@ -325,10 +341,7 @@ class Training:
                 losses=lambda found: {"total": distance(found).mean()},
                 prefetch=clips.prefetch,
                 precision=config.precision,
-                validation=Validation(
-                    measure=lambda _: _validated(network, clips, config.batch_size),
-                    every=math.ceil(parts.windows[part] / config.batch_size),
-                ),
+                validation=Validation(measure=measure, every=epoch),
                 rows=parts.rows,
             )
 

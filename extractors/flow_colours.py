@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 # Steps from each colour to the next: red, yellow, green, cyan, blue, magenta.
 STEPS = (15, 6, 4, 11, 13, 6)
 BEYOND = 0.75  # brightness of flow beyond the full length
+FULL_QUANTILE = 0.99  # of the lengths of fields that are drawn together
+LEAST_FULL = 1e-3  # pixels, where nothing moves
 
 
 @cache
@@ -52,3 +54,9 @@ def flow_colours(flow: NDArray[np.floating], full: float) -> NDArray[np.uint8]:
     inside = (length <= 1)[..., None]
     drawn = np.where(inside, 1 - length[..., None] * (1 - colour), colour * BEYOND)
     return np.asarray(np.rint(drawn * 255), np.uint8)
+
+
+def full_length(flow: NDArray[np.floating]) -> float:
+    """The length that has the full colour where fields (..., 2) are drawn together."""
+    lengths = np.hypot(*(flow[..., i].astype(np.float64) for i in (0, 1)))
+    return max(float(np.quantile(lengths, FULL_QUANTILE)), LEAST_FULL)

@@ -35,6 +35,8 @@ from .store.keys import canonical_json, differing_fields, folder_name, key_of
 from .store.names import checked_name
 from .store.recipes import checked_card
 
+SAMPLES = "samples"  # folder of pictures
+
 # What a detector may meet in arrays that are not its own.
 _NO_STATE = (
     OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError,
@@ -48,8 +50,9 @@ class ModelFolder:
     `config.json` is the card: settings, recipes of the features, training records, calibration. It
     is written last, so a folder that has it is finished. `weights.safetensors` holds the arrays,
     `log.parquet` the training log, `calibration.parquet` the held-out rows that the quantiles of
-    the card come from (models of version 0.1 have none). The state of a training that was killed is
-    kept next to the folder, in `unfinished/<its name>`. Every file is written whole or not at all.
+    the card come from (models of version 0.1 have none). `samples` has pictures of training
+    windows, if the detector makes any. The state of a training that was killed is kept next to the
+    folder, in `unfinished/<its name>`. Every file is written whole or not at all.
 
     Args:
         path:
@@ -62,6 +65,7 @@ class ModelFolder:
         self._card = path / "config.json"
         self._weights = path / "weights.safetensors"
         self._log = path / "log.parquet"
+        self.samples = path / SAMPLES
         self._held_out = path / FILE
         # Without --force, `train` would find the model and keep it.
         self._again = f"train the model again (vadpipe train --force, or delete {path} first)"
@@ -106,7 +110,7 @@ class ModelFolder:
 
     def size(self) -> int:
         """Bytes on disk."""
-        return sum(path.stat().st_size for path in self.path.iterdir() if path.is_file())
+        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
 
     def is_finished(self) -> bool:
         """Whether there is a model."""

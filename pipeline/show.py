@@ -9,23 +9,20 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from ..data_manifests.atomic import write_atomically
 from ..data_manifests.choices import choices
 from ..data_manifests.record import Manifest, ManifestError
-from ..extractors.flow_colours import flow_colours
+from ..extractors.flow_colours import flow_colours, full_length
 from .engine.settings import ProbeOptions
 from .probe import probe_files
+from .sheets.layout import tiled
 from .store.errors import StoreError
 from .store.feature_sets import store_like
 from .store.feature_store import FeatureStore, VideoFeatures
 
 Kind = Literal["picture", "crop", "flow", "mask"]
-GAP, LABEL = 4, 12  # pixels between tiles, and of the line below each
-GROUND, INK = (24, 24, 24), (220, 220, 220)
-FULL_QUANTILE = 0.99  # of the lengths of the flow on a sheet: what is longer is darker
-LEAST_FULL = 1e-3  # pixels, where nothing moves
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,8 @@ def contact_sheet(
     rows = np.concatenate([_row(features, name, int(i)) for i in places])
     pictures, full = _pictures(rows, kinds[name])
     frames = tuple(int(features.times[axis].frame_start[i]) for i in places)
-    return Sheet(_laid_out(pictures, frames, width, columns), name, frames, n, full)
+    sheet = tiled(pictures, [str(frame) for frame in frames], width, columns)
+    return Sheet(sheet, name, frames, n, full)
 
 
 def _row(features: VideoFeatures, name: str, number: int) -> NDArray[Any]:
@@ -137,28 +135,9 @@ def _pictures(rows: NDArray[Any], kind: Kind) -> tuple[NDArray[np.uint8], float 
     if kind == "mask":
         return np.repeat((rows > 0).astype(np.uint8)[..., None] * 255, 3, axis=-1), None
     if kind == "flow":
-        flow = rows.astype(np.float64)
-        lengths = np.hypot(flow[..., 0], flow[..., 1])
-        full = max(float(np.quantile(lengths, FULL_QUANTILE)), LEAST_FULL)
-        return flow_colours(flow, full), full
+        full = full_length(rows)
+        return flow_colours(rows, full), full
     return rows, None
-
-
-def _laid_out(
-    pictures: NDArray[np.uint8], frames: tuple[int, ...], width: int, columns: int
-) -> NDArray[np.uint8]:
-    """Tiles in reading order, the number of its frame below each."""
-    height = max(1, round(width * pictures.shape[1] / pictures.shape[2]))
-    columns = min(columns, len(frames))
-    step_x, step_y = width + GAP, height + LABEL + GAP
-    size = (columns * step_x + GAP, -(-len(frames) // columns) * step_y + GAP)
-    sheet = Image.new("RGB", size, GROUND)
-    pen = ImageDraw.Draw(sheet)
-    for i, (picture, frame) in enumerate(zip(pictures, frames, strict=True)):
-        x, y = GAP + i % columns * step_x, GAP + i // columns * step_y
-        sheet.paste(Image.fromarray(picture).resize((width, height)), (x, y))
-        pen.text((x, y + height), str(frame), fill=INK)
-    return np.asarray(sheet)
 
 
 def show_features(

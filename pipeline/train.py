@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -27,14 +26,15 @@ from ..detectors.base import (
 from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.slots import WeightsChoice, recorded
 from .bags import StoreBags, check_chosen, find_stores, find_twins, missing_videos, rates_of
-from .engine.progress import progress_bars
+from .engine.fit_progress import watched
 from .engine.weights import find_weights
-from .models import ModelFolder, make_detector
+from .models import SAMPLES, ModelFolder, make_detector
 from .registry import DETECTORS
 from .scores.events import MORE, Calibration, EventConfig
 from .scores.held_out import HeldOut
 from .scores.outputs import checked_columns
 from .scores.unseen import HELD_BACK, Unseen
+from .sheets.samples import SampleFiles
 from .store.errors import StoreError
 from .store.feature_store import FeatureStore
 from .store.imported import earlier_contents, imported_checksums, imported_contents
@@ -159,10 +159,9 @@ def train_detector(
     if force or card is not None:
         shutil.rmtree(folder.unfinished, ignore_errors=True)
     folder.unfinished.mkdir(parents=True, exist_ok=True)
-    with _watched(FitOptions(folder=folder.unfinished, memory=memory), tensorboard) as options:
-        log, calibration, held_out = _fit_and_calibrate(
-            detector, bags, unseen, rows, device=device, seed=seed, options=options
-        )
+    log, calibration, held_out = _fit_in(
+        folder, detector, bags, unseen, rows, device, seed, memory, tensorboard
+    )
     copies = {"copies": unseen.copies} if unseen.copies else {}
     facts = {"dataset": manifest.dataset, "videos": len(records), "files": files, **copies}
     folder.save(detector, _card(detector, recipe, facts, calibration, log), log, held_out)
@@ -391,6 +390,28 @@ def training_records(manifest: Manifest, supervision: Supervision) -> list[Video
     return records
 
 
+def _fit_in(
+    folder: ModelFolder,
+    detector: Detector[Any],
+    bags: _TrainingBags,
+    unseen: Unseen,
+    rows: Mapping[str, ProbeRow],
+    device: str,
+    seed: int,
+    memory: int | None,
+    tensorboard: Path | None,
+) -> tuple[FitLog, Calibration, HeldOut]:
+    """Fit, with samples in the folder of the model; see `_fit_and_calibrate`."""
+    samples = SampleFiles(folder.unfinished / SAMPLES, folder.samples)
+    begun = FitOptions(folder=folder.unfinished, memory=memory, on_sample=samples.add)
+    with watched(begun, tensorboard) as options:
+        log, calibration, held_out = _fit_and_calibrate(
+            detector, bags, unseen, rows, device=device, seed=seed, options=options
+        )
+    log = replace(log, warnings=(*log.warnings, *samples.keep()))
+    return log, calibration, held_out
+
+
 def _fit_and_calibrate(
     detector: Detector[Any],
     bags: _TrainingBags,
@@ -448,42 +469,3 @@ def _calibrate(
     if len(_doubts(calibration)) > len(warnings):  # too little footage for the default quantile
         calibration = replace(calibration, warnings=(*warnings, MORE))
     return calibration, HeldOut.from_scores(video_ids, scored, fps)
-
-
-@contextmanager
-def _watched(options: FitOptions, tensorboard: Path | None) -> Iterator[FitOptions]:
-    """Options that show the progress of a fit, and write TensorBoard's files where asked to."""
-    with ExitStack() as stack:
-        add = stack.enter_context(progress_bars())
-        bars: dict[str, Callable[[float], None]] = {}
-
-        def on_load(done: int, total: int) -> None:
-            if "read features" not in bars:
-                bars["read features"] = add("read features", total)
-            bars["read features"](1)
-
-        writer = None if tensorboard is None else stack.enter_context(_event_writer(tensorboard))
-
-        def on_step(row: Mapping[str, float | int | str]) -> None:
-            stage, step = str(row["stage"]), int(row["step"])
-            if stage not in bars:
-                bars[stage] = add(stage, int(row["steps"]))
-            bars[stage](1)
-            if writer is not None:
-                for name, value in row.items():
-                    if isinstance(value, float):
-                        writer.add_scalar(f"{stage}/{name}", value, step)
-
-        yield replace(options, on_load=on_load, on_step=on_step)
-
-
-@contextmanager
-def _event_writer(folder: Path) -> Iterator[Any]:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise DetectorError(
-            "TensorBoard is not installed: pip install 'vadpipe[tensorboard]'"
-        ) from error
-    with SummaryWriter(str(folder)) as writer:
-        yield writer

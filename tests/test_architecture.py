@@ -79,13 +79,15 @@ ARROWS: dict[str, set[str]] = {
     "pipeline/import_tracks": OTHER_ROOMS
     | SHARED
     | {"pipeline/importing", "pipeline/import_features"},
-    "pipeline/train": OTHER_ROOMS | SHARED,
+    "pipeline/sheets": OTHER_ROOMS,
+    "pipeline/train": OTHER_ROOMS | SHARED | {"pipeline/sheets"},
     "pipeline/score": OTHER_ROOMS | SHARED | {"pipeline/extract"},  # what is missing
     "pipeline/fuse": OTHER_ROOMS | SHARED,
     "pipeline/evaluate": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
     "pipeline/labels": OTHER_ROOMS | SHARED,
     "pipeline/report": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
-    "pipeline/show": OTHER_ROOMS | SHARED | {"pipeline/probe"},  # which content is meant
+    # which content is meant
+    "pipeline/show": OTHER_ROOMS | SHARED | {"pipeline/probe", "pipeline/sheets"},
     "pipeline/repair": OTHER_ROOMS | SHARED,  # of derived files
     "pipeline/tables": OTHER_ROOMS | SHARED | STAGES | {"pipeline/metrics"},
     "pipeline/bench": OTHER_ROOMS | SHARED | STAGES,

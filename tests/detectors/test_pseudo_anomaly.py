@@ -15,6 +15,7 @@ from tests.clips_of_frames import frame_bag, moving_square, squares
 from vadpipe.detectors.base import Bag, DetectorError, FitOptions
 from vadpipe.detectors.pseudo_anomaly import UNTOLD, PseudoAnomaly
 from vadpipe.detectors.pseudo_settings import PseudoAnomalyConfig
+from vadpipe.detectors.samples import Sample
 
 TINY: dict[str, Any] = {
     **{"length": 8, "scored_frame": 4, "width": 3, "steps": 2, "batch_size": 2},
@@ -142,6 +143,50 @@ def test_every_epoch_is_measured_on_clips_and_on_their_pseudo_anomalies() -> Non
     assert ["validation/normal_error" in row for row in log.rows] == [False, True, True]
     assert log.rows[1]["validation/pseudo_error"] != log.rows[1]["validation/normal_error"]
     assert log.summary["windows/spatial"] == 13
+
+
+def test_samples_show_what_a_network_got_and_returned_in_the_first_and_last_epoch() -> None:
+    found: list[Sample] = []
+    options = FitOptions(on_sample=found.append)
+    detector = made(steps=5, batch_size=13, eta=(1, 1, 0))  # 26 windows: two steps an epoch
+    detector.fit(squares(2), device="cpu", seed=0, options=options)
+    assert [(s.stage, s.when, s.step, s.steps) for s in found] == [
+        *(("spatial", "first", 2, 5), ("spatial", "last", 5, 5)),
+        *(("temporal", "first", 2, 5), ("temporal", "last", 5, 5)),
+    ]
+    for sample in found:
+        role = {"spatial": "pixels", "temporal": "flow"}[sample.stage]
+        for i, window in enumerate(sample.windows):
+            video, row = window.split(", row ")
+            stored = moving_square(20, int(video[1:]))
+            frame = stored[role][int(row)]
+            assert sample.pictures["normal"][i] == pytest.approx(frame, abs=1e-5), "bit by bit"
+            if role == "pixels":
+                odd = stored["perturbed_pixels"][int(row)]
+                assert np.array_equal(sample.pictures["pseudo-anomaly"][i], odd)
+        for kind in ("normal", "pseudo-anomaly"):
+            error = sample.pictures[f"{kind}: error"]
+            shown, got = sample.pictures[f"{kind}: reconstruction"], sample.pictures[kind]
+            if role == "pixels":  # rounded to 1 / 127.5 each
+                expected = (((shown.astype(float) - got) / 127.5) ** 2).mean(-1)
+                assert error == pytest.approx(expected, abs=0.05)
+            assert error.shape == (3, 16, 16) and error.min() >= 0 and error.max() > 0
+    alone: list[Sample] = []
+    made(eta=(1, 0, 0), p_s=0, channels=1, steps=1).fit(
+        squares(1), device="cpu", seed=0, options=FitOptions(on_sample=alone.append)
+    )
+    assert [s.when for s in alone] == ["last"]
+    assert list(alone[0].pictures) == ["normal", "normal: reconstruction", "normal: error"]
+    assert np.ptp(alone[0].pictures["normal"], axis=-1).max() == 0, "grey, as the network has it"
+
+
+def test_samples_change_no_weight(fitted: PseudoAnomaly) -> None:
+    detector = made()
+    found: list[Sample] = []
+    detector.fit(squares(), device="cpu", seed=0, options=FitOptions(on_sample=found.append))
+    assert found
+    expected = fitted.state_dict()
+    assert all(np.array_equal(v, expected[k]) for k, v in detector.state_dict().items())
 
 
 def test_eta_is_learnt_on_held_out_videos() -> None:

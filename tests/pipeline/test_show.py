@@ -15,7 +15,8 @@ from vadpipe.data_manifests.errors import VadpipeError
 from vadpipe.extractors.flow_colours import flow_colours
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
-from vadpipe.pipeline.show import GAP, LABEL, Sheet, contact_sheet, drawable
+from vadpipe.pipeline.sheets.layout import GAP, LABEL
+from vadpipe.pipeline.show import Sheet, contact_sheet, drawable
 from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.feature_store import FeatureStore
 

@@ -65,6 +65,9 @@ def test_the_whole_chain_runs_and_another_mask_seed_redoes_its_branch_only(
     assert not done.errors and not done.failures
     (model,) = (tmp_path / "cache" / "models").glob("pseudo_anomaly-*")
     card = ModelFolder(model).card()
+    assert {path.name for path in ModelFolder(model).samples.iterdir()} == {
+        f"{part}-last.jpg" for part in ("spatial", "temporal")
+    }
     assert set(card["features"]) == {"pixels", "flow", "snippet"}
     assert set(card["twins"]) == {"perturbed_pixels", "perturbed_snippet"}
     assert card["twins"]["perturbed_snippet"]["source"] == card["twins"]["perturbed_pixels"]
