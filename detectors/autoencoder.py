@@ -8,34 +8,17 @@ would have half the size of the input. See docs/papers/pseudo_anomaly.md.
 from __future__ import annotations
 
 import copy
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
 
+from ..extractors.networks.conv3d_coder import WIDTH, contracting, expanding, layer_widths
 from .precision import widened
 
-SLOPE = 0.2  # of the leaky ReLUs
-WIDTH = 96  # channels of the first layer; the others follow from it
 SIDE_MULTIPLE = 16  # of height and width: four layers halve them
 TIME_MULTIPLE = 8  # of the frames of a window: three layers halve them
-
-
-def layer_widths(width: int) -> tuple[int, int, int, int]:
-    """Channels after the four layers of the encoder, in the proportions of Table 2.
-
-    Args:
-        width:
-            Of the first layer, a multiple of 3; the published one is 96.
-
-    Raises:
-        ValueError: the width is not a multiple of 3.
-    """
-    if width < 3 or width % 3:
-        raise ValueError(f"a width is a multiple of 3, not {width}: 96, 128, 256, 256 are 3:4:8:8")
-    return width, width // 3 * 4, width // 3 * 8, width // 3 * 8
 
 
 class Autoencoder(nn.Module):
@@ -57,27 +40,8 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.checkpointing = checkpointing
         widths = layer_widths(width)
-        encoder: list[nn.Module] = []
-        strides = [(1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)]
-        for (before, after), stride in zip(pairwise((channels, *widths)), strides, strict=True):
-            encoder += [
-                nn.Conv3d(before, after, 3, stride=stride, padding=1),
-                *_activated(after),
-            ]
-        decoder: list[nn.Module] = []
-        down = (*widths[::-1], channels)
-        for (before, after), stride in zip(pairwise(down), strides[::-1], strict=True):
-            decoder.append(
-                nn.ConvTranspose3d(
-                    *(before, after, 3),
-                    stride=stride,
-                    padding=1,
-                    output_padding=(stride[0] - 1, stride[1] - 1, stride[2] - 1),
-                )
-            )
-            decoder += _activated(after) if len(decoder) < 9 else [nn.Tanh()]
-        self.encoder = nn.Sequential(*encoder)
-        self.decoder = nn.Sequential(*decoder)
+        self.encoder = nn.Sequential(*contracting(channels, widths))
+        self.decoder = nn.Sequential(*expanding(widths, channels), nn.Tanh())
 
     def forward(self, windows: Tensor) -> Tensor:
         """Reconstruct windows: (B, C, T, H, W) -> the same shape.
@@ -114,10 +78,6 @@ def folded(network: Autoencoder) -> Autoencoder:
             elif isinstance(layer, nn.LeakyReLU):
                 layer.inplace = True  # nothing else reads the values before it
     return copied.to(memory_format=torch.channels_last_3d)
-
-
-def _activated(channels: int) -> list[nn.Module]:
-    return [nn.BatchNorm3d(channels), nn.LeakyReLU(SLOPE)]
 
 
 def _checkpointed(layers: nn.Sequential, x: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from .autoencoder import TIME_MULTIPLE, WIDTH, layer_widths
+from ..extractors.networks.conv3d_coder import WIDTH, layer_widths
+from .autoencoder import TIME_MULTIPLE
 from .base import Config
 from .flow_mixup import FlowMixup
 from .indicators import ETA, PARTS, Eta, Norm, Part, Preset

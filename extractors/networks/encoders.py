@@ -14,6 +14,10 @@ from .i3d_r50 import CARDS as R50_CARDS
 from .i3d_r50 import I3dR50
 from .inception_i3d import CARDS as INCEPTION_CARDS
 from .inception_i3d import InceptionI3d
+from .memae import MemAe
+from .mnad import Mnad
+from .multipath_gru import MultipathGru
+from .unet_prediction import UnetPrediction
 from .video_encoder import (
     Cnn3dEncoder,
     EncoderOptions,
@@ -22,7 +26,7 @@ from .video_encoder import (
     VideoEncoder,
 )
 
-EncoderName = Literal["cnn3d", "inception_i3d", "i3d_r50"]
+EncoderName = Literal["cnn3d", "inception_i3d", "i3d_r50", "unet", "memae", "mnad", "multipath_gru"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,10 @@ ENCODERS: Mapping[EncoderName, EncoderKind] = {
         InceptionEncoder, Pretrained(INCEPTION_CARDS, InceptionI3d, "logits.")
     ),
     "i3d_r50": EncoderKind(I3dR50Encoder, Pretrained(R50_CARDS, I3dR50, "fc.")),
+    "unet": EncoderKind(UnetPrediction),
+    "memae": EncoderKind(MemAe),
+    "mnad": EncoderKind(Mnad),
+    "multipath_gru": EncoderKind(MultipathGru),
 }
 assert tuple(ENCODERS) == get_args(EncoderName)
 
