@@ -13,9 +13,12 @@ from pathlib import Path
 import click
 import pytest
 
+from vadpipe.extractors.perturbation import Perturbation
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.cli.reference import commands, reference
+from vadpipe.pipeline.engine.extractor_spec import settings_of
 from vadpipe.pipeline.registry import DATASETS, DETECTORS, EXTRACTORS
+from vadpipe.pipeline.run.key_value import parse_settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -105,6 +108,31 @@ def check(arguments: list[str]) -> None:
     for parameter, kind in (("detector", "detector"), ("dataset", "data set")):
         name = context.params.get(parameter)
         assert name is None or name.isupper() or name in KNOWN[kind], name
+    check_values(context)
+
+
+def check_values(context: click.Context) -> None:
+    """Settings are those of the detector or extractors; folders are no `NAME=FOLDER`."""
+    for parameter in context.command.params:
+        if isinstance(parameter.type, click.Path):
+            value = context.params[parameter.name or ""]
+            for path in value if isinstance(value, tuple) else [value]:
+                assert path is None or "=" not in str(path), f"{path} is no path"
+    given = parse_settings(context.params.get("settings") or ())
+    settings = {key: value for key, value in given.items() if not str(value).isupper()}
+    names = context.params.get("names") or (context.params.get("detector"),)
+    for name in names if len(names) == 1 and names[0] is not None else ():
+        try:
+            if context.info_name == "extract" and name.partition(":")[0] in EXTRACTORS:
+                base, config = settings_of(name, settings)
+                perturbs = "perturb" in EXTRACTORS[base].Config.model_fields
+                if "perturb" in config and not perturbs:
+                    Perturbation.model_validate(config.pop("perturb"))
+                EXTRACTORS[base].Config.model_validate(config)
+            elif context.info_name == "train" and name in DETECTORS:
+                DETECTORS[name].Config.model_validate(settings)
+        except ValueError as error:
+            pytest.fail(f"{name}: {error}")
 
 
 def test_the_command_reference_is_that_of_the_commands() -> None:
@@ -152,9 +180,23 @@ def test_lines_are_found_and_wrong_ones_fail(no_files: None) -> None:
         ["extract", "m.csv", "-e", "nul"],
         ["train", "knm", "m.csv"],
         ["manifest", "ped", "/data", "-o", "m.csv"],
+        ["fuse", "a=out", "out-b", "-o", "both"],
     ):
         with pytest.raises(AssertionError):
             check(unknown)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["train", "knn", "m.csv", "--set", "roles=patch"],
+        ["extract", "m.csv", "-e", "objects", "--set", "flow=raft"],
+        ["extract", "m.csv", "-e", "flow:ped3"],
+    ],
+)
+def test_settings_that_do_not_exist_fail(wrong: list[str], no_files: None) -> None:
+    with pytest.raises(pytest.fail.Exception):
+        check(wrong)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
 from typing import Any
 
 from ...data_manifests.errors import VadpipeError
+
+_WORDS = re.compile(r"\[([^\[\]{}'\"]*[^\[\]{}'\",\s])\s*\]")  # a list without quotes
 
 
 class ConfigError(VadpipeError, ValueError):
@@ -16,6 +19,8 @@ class ConfigError(VadpipeError, ValueError):
 def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
     """`key=value` strings to a dict: values are TOML (`3`, `true`, `[1, 2]`), else plain strings.
 
+    A list may hold words without quotes, as a shell takes quotes away: `[speed,class]`.
+
     Raises:
         ConfigError: there is no "=".
     """
@@ -24,9 +29,14 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set {pair!r}: write key=value")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except (tomllib.TOMLDecodeError, RecursionError):
-            value = text.strip()
+        value = _value(text.strip())
         settings[key.strip()] = None if value == "none" else value
     return settings
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        words = _WORDS.fullmatch(text)
+        return text if words is None else [_value(word.strip()) for word in words[1].split(",")]

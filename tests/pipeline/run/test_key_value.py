@@ -10,3 +10,13 @@ def test_settings_are_toml_or_words() -> None:
     assert parsed == {"a": 3, "b": True, "c": [1, 2], "d": "word", "e": None, "f": "3"}
     with pytest.raises(ConfigError, match="key=value"):
         parse_settings(["novalue"])
+
+
+def test_a_shell_may_take_the_quotes_of_a_list_away() -> None:
+    parsed = parse_settings(
+        ["a=[speed,class]", "b=[ 2x3, 4 ]", "c=[one]", "d=[un'even]", "e=[a,[b]]"]
+    )
+    assert (
+        parsed["a"] == ["speed", "class"] and parsed["b"] == ["2x3", 4] and parsed["c"] == ["one"]
+    )
+    assert parsed["d"] == "[un'even]" and parsed["e"] == "[a,[b]]"
