@@ -271,7 +271,13 @@ class FlowClips(ClipSource):
         if partner == "other_video" and share > 0:
             # of every video that has a window, or a later draw would fail
             having = np.flatnonzero(memory.rows.counts >= length)
-            self.windows.negatives(Picks(having, np.zeros_like(having)), 0, by="video")
+            try:
+                self.windows.negatives(Picks(having, np.zeros_like(having)), 0, by="video")
+            except DetectorError as error:
+                raise DetectorError(
+                    f"{error}: mix flow of the same video (partner = same_video), or train on more "
+                    "videos"
+                ) from error
 
     def scaled(self, windows: Tensor) -> Tensor:
         """Flow -> (B, C, T, H, W) in [-1, 1]."""

@@ -76,7 +76,8 @@ class WindowSource:
         if not len(self):
             most = max(self._counts.tolist(), default=0)
             raise DetectorError(
-                f"no video has {self.reach} rows of {memory.rows.role!r}: the longest has {most}"
+                f"no video has {self.reach} rows of {memory.rows.role!r}: the longest has {most}; "
+                "train on longer videos, or on shorter windows"
             )
         self._groups: dict[Group, _Groups] = {}
 

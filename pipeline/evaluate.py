@@ -50,6 +50,8 @@ class Evaluated:
         column: the score column that was measured.
         normalise: "video" where the scores of each video were scaled to [0, 1] first.
         smooth: how its scores were smoothed, by this measurement or by the run that wrote them.
+        scored_only: whether frames without a score of their own were left out.
+        left_out: how many these were.
     """
 
     metrics: FrameMetrics
@@ -58,6 +60,8 @@ class Evaluated:
     column: str = SCORE
     normalise: Normalise = "none"
     smooth: str | None = None
+    scored_only: bool = False
+    left_out: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """What metrics.json holds."""
@@ -68,6 +72,7 @@ class Evaluated:
             **({} if self.column == SCORE else {"column": self.column}),
             **({} if self.normalise == "none" else {"normalise": self.normalise}),
             **({} if self.smooth is None else {"smooth": self.smooth}),
+            **({"scored_only": True, "left_out": self.left_out} if self.scored_only else {}),
         }
 
 
@@ -119,6 +124,7 @@ def evaluate_scores(
     smooth: Smoothing | None = None,
     regions: RegionChoice = OWN_TRACKS,
     normalise: Normalise = "none",
+    scored_only: bool = False,
 ) -> Evaluated:
     """Put scores on frames, compare with the labels, write the metrics into the folder.
 
@@ -149,18 +155,21 @@ def evaluate_scores(
             "video" scales the frame scores of each video to [0, 1] (min-max; 0 where they are all
             equal) before they are ranked. These metrics are kept in a file of their own, without
             false alarms and boxes: thresholds and boxes have raw scores.
+        scored_only:
+            Leave out frames that no row covers, with their labels, as some papers do; else they
+            take the score of the nearest covered frame. Kept in a file of its own, without boxes.
 
     Raises:
         MetricsError: nothing to measure, a video's length is not the one that its labels are for,
-            "pad16" is asked for and rows are not snippets of 16 frames, or the tracks or the map
-            that were asked for cannot be used.
+            "pad16" is asked for and rows are not snippets of 16 frames or `scored_only` is asked
+            for too, or the tracks or the map that were asked for cannot be used.
         SmoothError: the scores were smoothed before, or a frame rate is not known.
         ManifestError: the tracks that were asked for cannot be read.
         ScoreFolderError: the score folder is incomplete or damaged.
     """
     places = Places(manifest, regions)
     store = ScoreFolder(scores)
-    return _evaluate(store, places, align, replicates, seed, column, normalise, smooth)
+    return _evaluate(store, places, align, replicates, seed, column, normalise, smooth, scored_only)
 
 
 def _evaluate(
@@ -172,6 +181,7 @@ def _evaluate(
     column: str,
     normalise: Normalise,
     smooth: Smoothing | None,
+    scored_only: bool,
 ) -> Evaluated:
     manifest = places.manifest
     videos = {row["video_id"]: row for row in folder.videos()}
@@ -185,9 +195,15 @@ def _evaluate(
             f"pad16 is for scores of {SNIPPET}-frame snippets that cover a video, but {faults[0]} "
             f"({len(faults)} of {len(measured)} videos are like that): use --align exact"
         )
+    if align == "pad16" and scored_only:
+        raise MetricsError(
+            "pad16 adds frames after the ends of videos: leave it or scored-only out"
+        )
     scale = _scaled if normalise == "video" else list
-    exact = scale([rows.exact() for rows in measured])
-    padded = None if faults else scale([rows.padded(pad_label) for rows in measured])
+    kept = [rows.covered() if scored_only else slice(None) for rows in measured]
+    exact = scale([rows.exact(own) for rows, own in zip(measured, kept, strict=True)])
+    no_padding = faults or scored_only
+    padded = None if no_padding else scale([rows.padded(pad_label) for rows in measured])
     used = exact if padded is None or align == "exact" or (align == "auto" and not weak) else padded
     raw = normalise == "none"  # thresholds are
     threshold = measured_threshold(folder, column, smooth) if raw else None
@@ -207,18 +223,28 @@ def _evaluate(
     )
     rows_of = [videos[rows.record.video_id] for rows in measured]
     areas, undefined = places.areas(rows_of)
+    areas = [a if a is None else a[own] for a, own in zip(areas, kept, strict=True)]
     found: dict[str, Any] = {"sizes": size_metrics(exact, areas, threshold=threshold)}
-    if column == SCORE and normalise == "none":  # boxes and maps belong to it
+    kept_as = _kept_as(column, normalise, scored_only)
+    if kept_as == SCORE:  # boxes and maps belong to it, and to all frames
         found["regions"], why = places.regions(folder, rows_of)
         undefined |= {} if why is None else {"regions": why}
     found["undefined"] = {**metrics.undefined, **undefined}
     metrics = metrics.model_copy(update=found)
     labelled = {rows.record.video_id for rows in measured}
     unlabelled = tuple(video_id for video_id in videos if video_id not in labelled)
-    done = Evaluated(metrics, unlabelled, unscored, column, normalise, smoothing)
-    kept_as = column if normalise == "none" else f"{column}@{normalise}"
+    left_out = sum(rows.stop - rows.start for rows in measured) - metrics.n_frames
+    done = Evaluated(
+        *(metrics, unlabelled, unscored, column, normalise, smoothing, scored_only, left_out)
+    )
     folder.write_metrics(done.to_json(), kept_as)
     return done
+
+
+def _kept_as(column: str, normalise: Normalise, scored_only: bool) -> str:
+    """The name that metrics are kept under."""
+    how = [normalise] * (normalise != "none") + ["scored"] * scored_only
+    return "@".join([column, "+".join(how)]) if how else column
 
 
 def _scaled(videos: Sequence[LabelledScores]) -> list[LabelledScores]:
@@ -290,6 +316,7 @@ def evaluate_runs(
     smooth: Smoothing | None = None,
     regions: RegionChoice = OWN_TRACKS,
     normalise: Normalise = "none",
+    scored_only: bool = False,
 ) -> EvaluatedRuns:
     """Evaluate several score folders of the same videos; each gets its own metrics.json.
 
@@ -312,6 +339,8 @@ def evaluate_runs(
             As in `evaluate_scores`.
         normalise:
             As in `evaluate_scores`.
+        scored_only:
+            As in `evaluate_scores`.
 
     Raises:
         ManifestError: as in `evaluate_scores`.
@@ -325,7 +354,8 @@ def evaluate_runs(
     places = Places(manifest, regions)  # masks and tracks are read once
     for folder in folders:
         done = _evaluate(
-            ScoreFolder(folder), places, align, replicates, seed, column, normalise, smooth
+            *(ScoreFolder(folder), places, align, replicates, seed),
+            *(column, normalise, smooth, scored_only),
         )
         first = next(iter(runs.values()), done)
         if _measured(done) != _measured(first):
@@ -369,13 +399,22 @@ class _Rows:
         """One label for each frame of [start, stop)."""
         return frame_labels(self.record.anomalies or (), self.n_frames)[self.start : self.stop]
 
-    def exact(self) -> LabelledScores:
-        """Every frame that the video has."""
+    def covered(self) -> NDArray[np.bool_]:
+        """Which frames of [start, stop) some row covers."""
+        n = self.stop - self.start
+        change = np.zeros(n + 1, np.int64)
+        np.add.at(change, np.clip(self.first - self.start, 0, n), 1)
+        np.add.at(change, np.clip(self.last - self.start, 0, n), -1)
+        return np.cumsum(change[:n]) > 0
+
+    def exact(self, kept: NDArray[np.bool_] | slice) -> LabelledScores:
+        """The frames that the video has, or some of them."""
         try:
             expanded = expand_to_frames(self.first, self.last, self.score, self.start, self.stop)
         except MetricsError as error:
             raise MetricsError(f"{self.record.video_id}: {error}") from error
-        return LabelledScores(self.record.video_id, expanded, self.labels(), self.record.category)
+        label = self.labels()[kept]
+        return LabelledScores(self.record.video_id, expanded[kept], label, self.record.category)
 
     def snippet_fault(self) -> str | None:
         """Why the rows are not the snippets [16 i, 16 i + 16) of the video; the last may end with

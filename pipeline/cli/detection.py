@@ -193,6 +193,12 @@ def train(
     default="none",
     help="video scales the scores of each video to [0, 1] (min-max) before they are ranked.",
 )
+@click.option(
+    "--scored-only",
+    is_flag=True,
+    help="Leave out frames without a score of their own (before the first and after the last "
+    "scored one), with their labels. Without it they take the nearest score.",
+)
 @json_option
 def evaluate(
     scores: tuple[Path, ...],
@@ -206,6 +212,7 @@ def evaluate(
     map_name: str | None,
     map_quantile: float,
     normalise: Any,
+    scored_only: bool,
     as_json: bool,
 ) -> None:
     """Compare scores with frame labels: micro and macro AUC, AP, per category and video.
@@ -235,6 +242,7 @@ def evaluate(
         smooth=smooth,
         regions=RegionChoice(tracks, map_name, map_quantile),
         normalise=normalise,
+        scored_only=scored_only,
     )
     if len(scores) > 1:
         echo(runs_lines(runs), runs.to_json(), as_json)

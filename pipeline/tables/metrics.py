@@ -43,6 +43,11 @@ def metrics_lines(done: Evaluated) -> list[str]:
         lines.append(f"scores of {done.column} smoothed over time by {done.smooth}")
     if done.normalise == "video":
         lines.append("the scores of each video are scaled to [0, 1]: compare with such scores only")
+    if done.scored_only:
+        lines.append(
+            f"only frames with a score of their own: {done.left_out} of "
+            f"{m.n_frames + done.left_out} are left out, with their labels"
+        )
     lines += [f"{name}: {why}" for name, why in m.undefined.items()]
     if done.unlabelled:
         lines.append(f"without frame labels: {', '.join(done.unlabelled[:10])}")
@@ -84,6 +89,7 @@ def runs_lines(done: EvaluatedRuns) -> list[str]:
         aligned = run.metrics.alignment
         how = "" if aligned is None else f"\t{aligned.used}"
         how += "" if run.smooth is None else f"\t{run.smooth}"
+        how += f"\twithout {run.left_out} frames" if run.scored_only else ""
         lines.append(f"{name}\tmicro AUC {auc}\tAP {precision}{_boxes_and_sizes(run.metrics)}{how}")
     for name, label in (("micro_auc", "micro AUC"), ("average_precision", "AP")):
         if name in done.spread:

@@ -122,6 +122,48 @@ def test_scores_scaled_in_each_video_are_measured_apart(run: Run) -> None:
     assert kept["metrics-score%40video.json"]["normalise"] == "video"
 
 
+def test_frames_without_a_row_can_be_left_out_with_their_labels(tmp_path: Path) -> None:
+    """As LNTRA does: the first 8 and the last 7 frames of each video, and a gap."""
+    run = Run(tmp_path / "out")
+    n, at = 40, np.arange(8, 33)
+    a = run.add("a", n, ((0, 20), (35, 40)), rows=(at, at + 1), score=np.sin(at))
+    gap = np.array([0, 20, 30])
+    b = run.add("b", 60, ((5, 25),), rows=(gap + 10, gap + 15), score=[3.0, 0.1, 0.2], first=10)
+    whole = run.evaluate(column="score")
+    scored = evaluate_scores(run.path, run.manifest, replicates=20, scored_only=True)
+    truth = np.concatenate(
+        [labels(n, (0, 20), (35, 40))[at], labels(60, (5, 25))[[*range(10, 15)]]]
+    )
+    truth = np.concatenate([truth, np.zeros(10, int)])
+    expected = roc_auc_score(truth, np.concatenate([a, b.repeat(5)]))
+    assert scored.metrics.micro_auc == pytest.approx(expected)
+    assert whole.micro_auc != pytest.approx(expected)
+    assert (whole.n_frames, scored.metrics.n_frames) == (90, 40)
+    assert scored.left_out == 50 and scored.to_json()["left_out"] == 50
+    assert [(v.n_frames, v.n_abnormal) for v in scored.metrics.videos] == [(25, 12), (15, 5)]
+    assert scored.metrics.false_alarms is not None, "thresholds have raw scores"
+    scaled = run.evaluate(normalise="video", scored_only=True)
+    low_high = [(v - v.min()) / np.ptp(v) for v in (a, b.repeat(5))]
+    assert scaled.micro_auc == pytest.approx(roc_auc_score(truth, np.concatenate(low_high)))
+    kept = {path.name for path in run.path.glob("metrics*.json")}
+    assert kept == {
+        *("metrics.json", "metrics-score%40scored.json"),
+        "metrics-score%40video%2Bscored.json",
+    }
+    assert "scored_only" not in json.loads((run.path / "metrics.json").read_text())
+    assert "50 of 90 are left out" in "\n".join(metrics_lines(scored))
+    runs = evaluate_runs([run.path], run.manifest, replicates=0, scored_only=True)
+    assert "without 50 frames" in "\n".join(runs_lines(runs))
+
+
+def test_scored_frames_only_are_all_frames_where_all_have_a_row(run: Run) -> None:
+    ours, all_frames = run.evaluate(align="exact", scored_only=True), run.evaluate(align="exact")
+    alignment = {"alignment": None}
+    assert ours.model_copy(update=alignment) == all_frames.model_copy(update=alignment)
+    with pytest.raises(MetricsError, match="pad16 adds frames after the ends"):
+        run.evaluate(align="pad16", scored_only=True)
+
+
 def test_the_command_says_that_scores_are_scaled(run: Run, tmp_path: Path) -> None:
     write_manifest(run.manifest, tmp_path / "m.csv")
     command = ["evaluate", str(run.write()), str(tmp_path / "m.csv"), "--bootstrap", "0"]
@@ -129,6 +171,8 @@ def test_the_command_says_that_scores_are_scaled(run: Run, tmp_path: Path) -> No
     assert said not in CliRunner().invoke(cli, command).output
     done = CliRunner().invoke(cli, [*command, "--normalise", "video"])
     assert done.exit_code == 0 and said in done.output
+    done = CliRunner().invoke(cli, [*command, "--scored-only"])
+    assert done.exit_code == 0 and "0 of 215 are left out" in done.output
 
 
 @pytest.mark.parametrize(("dataset", "tail"), [("shanghaitech", 1), ("ucf_crime", 0), ("yard", 0)])
