@@ -162,7 +162,8 @@ def score_footage(
         detector, card = ModelFolder(model).load()
         check_model(folder, card["key"], replace=replace_model)
         probed = without_taken(folder, manifest, probed)
-        kept = kept_parts(folder, manifest, probed, card["key"], prune=prune, most=prune_most)
+        whose = card["key"], card.get("weights_sha256")
+        kept = kept_parts(folder, manifest, probed, *whose, prune=prune, most=prune_most)
         detector.to(engine.own_device())
         specs = specs_of_model(card, weights=weights, settled=settled, cache=cache, engine=engine)
         done, rows = Scored(out, failures=list(probed.failures)), probed.rows
@@ -240,7 +241,7 @@ class _Scoring:
         done: Scored,
     ) -> None:
         self._detector = detector
-        self._key = card["key"]
+        self._key, self._weights = card["key"], card.get("weights_sha256")
         self._imported = imported
         contents = {row.content_id for row in rows.values()}
         self._whole = {store.key: whole_videos(store, contents) for store in imported}
@@ -257,7 +258,9 @@ class _Scoring:
             stamp = self._stamp(record, row)
         except StoreError:
             return False  # scoring it says why
-        return self._folder.is_current(record.video_id, stamp, row, keep_maps=self._keep_maps)
+        return self._folder.is_current(
+            record.video_id, stamp, row, keep_maps=self._keep_maps, weights=self._weights
+        )
 
     def _stamp(self, record: VideoRecord, row: ProbeRow) -> str:
         imported = checksums_of(self._imported, [row.content_id])
@@ -307,7 +310,8 @@ class _Scoring:
                 video_id,
                 scores,
                 self._stamp(record, row),
-                described(record, row, facts) | {"whole_id": row.whole_id},
+                described(record, row, facts)
+                | {"whole_id": row.whole_id, "weights": self._weights},
                 keep_maps=self._keep_maps,
                 covered=self._covered,
             )

@@ -39,6 +39,7 @@ from .store.errors import StoreError
 from .store.feature_store import FeatureStore
 from .store.imported import earlier_contents, imported_checksums, imported_contents
 from .store.keys import canonical_json, key_of
+from .store.locks import training
 from .store.probe_table import Probed, digest_of_files
 
 HOLDOUT = 0.2  # share of the normal videos that calibrates a detector that cannot leave one out
@@ -122,7 +123,7 @@ def train_detector(
     Raises:
         DetectorError: videos or labels that this detector may not be trained on, options that it
             would ignore, or TensorBoard is not installed.
-        StoreError: features are missing or ambiguous.
+        StoreError: features are missing or ambiguous, or another run trains this model now.
         WeightsError: pretrained weights are missing or wrong, or the detector takes none.
     """
     detector = _with_weights(make_detector(detector_name, settings), weights, cache)
@@ -156,16 +157,17 @@ def train_detector(
         calibration = Calibration.from_json(card["calibration"])
         return _trained(folder, False, _log_of(card), random, unseen, calibration)
     folder = own
-    if force or card is not None:
+    with training(folder.path):
+        if force or card is not None:
+            shutil.rmtree(folder.unfinished, ignore_errors=True)
+        folder.unfinished.mkdir(parents=True, exist_ok=True)
+        log, calibration, held_out = _fit_in(
+            folder, detector, bags, unseen, rows, device, seed, memory, tensorboard
+        )
+        copies = {"copies": unseen.copies} if unseen.copies else {}
+        facts = {"dataset": manifest.dataset, "videos": len(records), "files": files, **copies}
+        folder.save(detector, _card(detector, recipe, facts, calibration, log), log, held_out)
         shutil.rmtree(folder.unfinished, ignore_errors=True)
-    folder.unfinished.mkdir(parents=True, exist_ok=True)
-    log, calibration, held_out = _fit_in(
-        folder, detector, bags, unseen, rows, device, seed, memory, tensorboard
-    )
-    copies = {"copies": unseen.copies} if unseen.copies else {}
-    facts = {"dataset": manifest.dataset, "videos": len(records), "files": files, **copies}
-    folder.save(detector, _card(detector, recipe, facts, calibration, log), log, held_out)
-    shutil.rmtree(folder.unfinished, ignore_errors=True)
     return _trained(folder, True, log, random, unseen, calibration)
 
 

@@ -36,6 +36,7 @@ from .part import (
     SCORE_VERSION,
     ScoreFolderError,
     is_of_file,
+    is_of_weights,
     part_metadata,
     read_columns,
     read_part,
@@ -118,7 +119,13 @@ class ScoreFolder:
     # -- videos --------------------------------------------------------------------------------
 
     def is_current(
-        self, video_id: str, stamp: str, row: ProbeRow | None = None, *, keep_maps: bool
+        self,
+        video_id: str,
+        stamp: str,
+        row: ProbeRow | None = None,
+        *,
+        keep_maps: bool,
+        weights: str | None = None,
     ) -> bool:
         """Whether the part has this stamp, as well as its regions and maps where some should be.
 
@@ -131,6 +138,8 @@ class ScoreFolder:
                 The file that it should be of, see `is_of_file`; None compares nothing.
             keep_maps:
                 Maps should be there if the detector makes any.
+            weights:
+                Of the model, see `is_of_weights`.
         """
         part = self._part_path(video_id)
         if not part.is_file():
@@ -140,6 +149,8 @@ class ScoreFolder:
         except ScoreFolderError:
             return False  # damaged: it is written again
         if metadata.get(b"vadpipe") != stamp.encode() or not is_of_file(metadata, row):
+            return False
+        if not is_of_weights(metadata, weights):
             return False
         boxes = regions_stamp(self._regions_path(video_id))
         if boxes != (stamp if b"regions" in metadata else None):
@@ -171,7 +182,8 @@ class ScoreFolder:
             facts:
                 The row of `VIDEO_SCHEMA`, or at least n_frames, fps and flags. The features may be
                 deleted before the tables are written, and later runs may not list the video.
-                `whole_id` lets a later run tell whether the file is still that one.
+                `whole_id` lets a later run tell whether the file is still that one, `weights`
+                (SHA-256) whether the model is.
             keep_maps:
                 Write the maps too.
             covered:
@@ -198,6 +210,14 @@ class ScoreFolder:
             ScoreFolderError: it is missing or damaged.
         """
         return part_metadata(self._part_path(video_id)).get(b"vadpipe", b"").decode()
+
+    def is_of_weights(self, video_id: str, weights: str | None) -> bool:
+        """Whether the part of a video was scored with these weights, see `part.is_of_weights`.
+
+        Raises:
+            ScoreFolderError: it is missing or damaged.
+        """
+        return is_of_weights(part_metadata(self._part_path(video_id)), weights)
 
     def facts(self, video_id: str) -> dict[str, Any]:
         """What `write_scores` was told of a video.

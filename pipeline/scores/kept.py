@@ -92,6 +92,7 @@ def kept_parts(
     manifest: Manifest,
     probed: Probed,
     key: str,
+    weights: str | None = None,
     *,
     prune: bool = False,
     most: bool = False,
@@ -107,6 +108,8 @@ def kept_parts(
             Their files. If one cannot be reached, nothing says that its scores are out of date.
         key:
             Of the model.
+        weights:
+            SHA-256 of its weights file; None: they are not known.
         prune:
             Delete the results of videos that are not listed.
         most:
@@ -117,7 +120,7 @@ def kept_parts(
     """
     listed = {record.video_id for record in manifest.records}
     unreached = {f.video_id for f in probed.failures if f.error in (*UNREACHED, TAKEN)}
-    rows, others = own_and_other_parts(folder, listed - unreached, key)
+    rows, others = own_and_other_parts(folder, listed - unreached, key, weights)
     others = [video_id for video_id in others if video_id not in listed]
     goes: list[str] = []
     if prune:
@@ -152,7 +155,7 @@ def prune_parts(folder: ScoreFolder, kept: KeptParts) -> list[str]:
 
 
 def own_and_other_parts(
-    folder: ScoreFolder, listed: Collection[str], key: str
+    folder: ScoreFolder, listed: Collection[str], key: str, weights: str | None = None
 ) -> tuple[list[Mapping[str, Any]], list[str]]:
     """The parts of videos that are not listed: rows of those of this model, ids of the others."""
     wanted = sorted(set(folder.video_ids()) - set(listed), key=natural_key)
@@ -160,7 +163,7 @@ def own_and_other_parts(
     rows: list[Mapping[str, Any]] = []
     others = []
     for video_id in wanted:
-        row = _row_of(folder, video_id, key, known)
+        row = _row_of(folder, video_id, key, weights, known)
         if row is None:
             others.append(video_id)
         else:
@@ -266,10 +269,16 @@ def lost_folders(manifest: Manifest, rows: Iterable[Mapping[str, Any]]) -> list[
 
 
 def _row_of(
-    folder: ScoreFolder, video_id: str, key: str, known: Mapping[str, Mapping[str, Any]]
+    folder: ScoreFolder,
+    video_id: str,
+    key: str,
+    weights: str | None,
+    known: Mapping[str, Mapping[str, Any]],
 ) -> Mapping[str, Any] | None:
     stamp = _stamp(folder, video_id)
     if not stamp or stamp.get("model") != key or stamp.get("score_version") != SCORE_VERSION:
+        return None
+    if not folder.is_of_weights(video_id, weights):
         return None
     try:
         facts = folder.facts(video_id)  # of version 0.1: without the content

@@ -153,6 +153,25 @@ def part_metadata(path: Path) -> Mapping[bytes, bytes]:
         raise ScoreFolderError(f"{error}: run score again") from error
 
 
+def is_of_weights(metadata: Mapping[bytes, bytes], weights: str | None) -> bool:
+    """Whether a part was scored with these weights of its model.
+
+    The key of a model says how it was trained. Trained again (`--force`) on another device, its
+    weights differ a little, and so do its scores.
+
+    Args:
+        metadata:
+            Of the part. Those of older versions name no weights.
+        weights:
+            SHA-256 of the weights file; None compares nothing.
+    """
+    try:
+        stated = parse_json(metadata.get(b"video", b""), "a part of the scores").get("weights")
+    except (DamagedFile, AttributeError):
+        return False  # it is written again
+    return stated is None or weights in (None, stated)
+
+
 def is_of_file(metadata: Mapping[bytes, bytes], row: ProbeRow | None) -> bool:
     """Whether a part was made of the file that was probed.
 

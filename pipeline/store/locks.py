@@ -1,4 +1,4 @@
-"""Who writes to a feature set and who deletes it: never both at once.
+"""Who writes to a feature set and who deletes it, and who trains a model: never two at once.
 
 The locks are files in `locks/` of the cache, outside of what is deleted. They end with their
 process. A file server without locks has none of this; an extraction notices at its end that its
@@ -45,6 +45,18 @@ def deleting(root: Path) -> Iterator[None]:
 
 
 @contextmanager
+def training(model: Path) -> Iterator[None]:
+    """Let no other process train this model (its folder in a cache) meanwhile.
+
+    Raises:
+        StoreError: one trains it.
+    """
+    busy = f"another run trains {model.name} now: run the same command again when it has ended"
+    with _locked(model, fcntl.LOCK_EX, busy):
+        yield
+
+
+@contextmanager
 def _locked(root: Path, kind: int, busy: str) -> Iterator[None]:
     path = root.parent.parent / "locks" / root.name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,5 +66,7 @@ def _locked(root: Path, kind: int, busy: str) -> Iterator[None]:
         except BlockingIOError:
             raise StoreError(busy) from None
         except OSError as error:
-            logger.warning("%s cannot be locked (%s): delete no feature set meanwhile", path, error)
+            logger.warning(
+                "%s cannot be locked (%s): see that one run at a time uses it", path, error
+            )
         yield

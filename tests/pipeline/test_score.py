@@ -200,6 +200,41 @@ def test_a_second_run_needs_neither_footage_nor_features(
     assert tables(archive.out) == before and archive.parts() == parts
 
 
+def trained_again(model: Path, copy: Path) -> Path:
+    """The model under its key, with weights that differ a little."""
+    detector, card = ModelFolder(model).load()
+    detector.load_state_dict({role: bank * 1.5 for role, bank in detector.state_dict().items()})
+    ModelFolder(copy).save(detector, card, held_out=ModelFolder(model).held_out())
+    return copy
+
+
+def test_scores_of_earlier_weights_are_made_again(archive: Archive, tmp_path: Path) -> None:
+    archive.score()
+    before, parts = tables(archive.out), archive.parts()
+    (archive.root / archive.sources[0].name).unlink()
+    archive.model = trained_again(archive.model, tmp_path / "again")
+    second = archive.score()
+    assert (second.fresh, second.extracted) == (N - 1, 0)
+    now = archive.parts()
+    assert [name for name in now if now[name] == parts[name]] == [archive.sources[0].name]
+    assert tables(archive.out)[0] != before[0]
+    listed = set(tables(archive.out)[0]["video_id"].to_pylist())
+    assert len(listed) == N - 1, "scores of two sets of weights are in no table together"
+    assert archive.score().fresh == 0
+
+
+def test_parts_of_older_versions_name_no_weights(archive: Archive) -> None:
+    archive.score()
+    for part in (archive.out / "scores").iterdir():
+        table = pq.read_table(part)
+        notes = dict(table.schema.metadata)
+        facts = json.loads(notes[b"video"])
+        assert facts.pop("weights") == ModelFolder(archive.model).card()["weights_sha256"]
+        notes[b"video"] = json.dumps(facts).encode()
+        pq.write_table(table.replace_schema_metadata(notes), part)
+    assert archive.score().fresh == 0
+
+
 def test_new_files_in_a_folder_are_scored_and_the_old_ones_are_not(
     made: tuple[Path, Path], tmp_path: Path, log: list[tuple[str, str]]
 ) -> None:

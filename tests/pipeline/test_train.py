@@ -37,6 +37,7 @@ from vadpipe.pipeline.scores.events import Calibration
 from vadpipe.pipeline.scores.held_out import HeldOut
 from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.feature_store import FeatureStore
+from vadpipe.pipeline.store.locks import training
 from vadpipe.pipeline.store.probe_table import Probed
 from vadpipe.pipeline.train import Trained, train_detector
 
@@ -287,6 +288,16 @@ def test_a_killed_training_goes_on_and_leaves_nothing_behind(
     state = ModelFolder(done.folder).load()[0].state_dict()
     assert all(np.array_equal(state[k], expected[k]) for k in expected)
     assert not unfinished.exists()
+
+
+def test_two_runs_do_not_train_one_model_at_once(world: World) -> None:
+    """They would share the files of the unfinished training."""
+    done = world.train()
+    with training(done.folder):
+        assert not world.train().fresh, "what is finished can be used"
+        with pytest.raises(StoreError, match="another run trains"):
+            world.train(force=True)
+    assert world.train(force=True).fresh
 
 
 def test_a_model_of_other_files_with_the_same_ids_is_trained_again(world: World) -> None:
