@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 # Name on the command line -> module and function(root, **options) -> Manifest.
 PLACES = {
     "avenue": "avenue:build",
+    "cross": "cross:build",
     "footage": "footage:build",
     "nwpu_campus": "nwpu_campus:build",
     "pets2009": "pets2009:build",

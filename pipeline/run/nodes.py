@@ -262,6 +262,7 @@ def _evaluate(task: NodeTask) -> Done:
         "macro_auc_padded": m.macro_auc_padded,
         "macro_auc_valid": m.macro_auc_valid,
         "average_precision": m.average_precision,
+        "score_gap": m.score_gap,
         "rbdc": None if m.regions is None else m.regions.rbdc,
         "tbdc": None if m.regions is None else m.regions.tbdc,
         **{f"auc_{size.name}": size.micro_auc for size in m.sizes},

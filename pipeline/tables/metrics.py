@@ -16,6 +16,10 @@ def metrics_lines(done: Evaluated) -> list[str]:
         f"AP {precision}   PR AUC {_percent(m.pr_auc)}   "
         f"frames {m.n_frames} ({m.n_abnormal} abnormal)",
     ]
+    if m.score_gap is not None:
+        lines.append(
+            f"score gap {m.score_gap:.4g}: mean score of abnormal frames minus that of normal ones"
+        )
     if m.abnormal_videos_auc is not None:
         n = sum(v.n_abnormal > 0 for v in m.videos)
         lines.append(

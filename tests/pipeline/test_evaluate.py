@@ -325,6 +325,7 @@ def test_metrics_json_holds_everything_and_names_what_is_left_out(run: Run):
         "pad16 gives" if values["alignment"]["used"] == "exact" else "exact gives",
         "95 % intervals: 1000 bootstrap samples of 2 abnormal and 1 normal videos, seed 0",
         "above the threshold 0.5: ",
+        f"score gap {done.metrics.score_gap:.4g}: mean score of abnormal frames",
         "micro AUC of abnormal videos only",
         "  Arson\tmicro AUC ",
         "1 abnormal videos have no category",
