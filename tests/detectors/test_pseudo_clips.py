@@ -154,7 +154,7 @@ def test_what_cannot_be_drawn_is_said() -> None:
     with pytest.raises(DetectorError, match="leave it out of the spatial"):
         frame_clips(("skip_frames",), counts=(5,))
     for counts in ((12,), (3, 12)):  # a video of 3 frames has no window to mix in
-        with pytest.raises(DetectorError, match="'flow' are of one video: .*same_video"):
+        with pytest.raises(DetectorError, match=r"'flow' are of one video: .*same_video"):
             flow_clips("other_video", counts=counts)
     short = memory(numbered((30, 6), shift=1), "perturbed_pixels")
     settings: dict[str, Any] = {"kinds": ("perturbed",), "patches": PATCHES, "channels": 3}
