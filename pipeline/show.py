@@ -161,7 +161,8 @@ def show_features(
         video:
             Its id.
         out:
-            The file; None takes FEATURES-VIDEO.png in the working folder.
+            The file; None takes FEATURES-VIDEO.png in the working folder, with _ for slashes in the
+            name of the video.
         options:
             How the file of the video is opened.
         **layout:
@@ -185,7 +186,7 @@ def show_features(
     if probed.failures:
         raise StoreError(f"{video}: {probed.failures[0].message}")
     sheet = contact_sheet(store, probed.rows[video].content_id, **layout)
-    path = out or Path(f"{store.name}-{video}.png")
+    path = out or Path(f"{store.name}-{video.replace('/', '_')}.png")
     picture = Image.fromarray(sheet.picture)
     write_atomically(path, lambda temporary: picture.save(temporary, "PNG"))
     return sheet, path

@@ -59,10 +59,14 @@ def painted(
     Raises:
         InPaintingError: the in-painter returned another shape or type.
     """
-    filled = painter.fill(frames, masks, draws)
+    # copies: what it does to its arguments must not reach the pixels outside
+    filled = painter.fill(frames.copy(), masks.copy(), draws)
+    name = type(painter).__name__
+    if not isinstance(filled, np.ndarray):
+        raise InPaintingError(f"{name} returned {type(filled).__name__}, not an array of pictures")
     if filled.shape != frames.shape or filled.dtype != np.uint8:
         raise InPaintingError(
-            f"{type(painter).__name__} returned {filled.dtype} {filled.shape} for uint8 "
-            f"{frames.shape}: an in-painter returns pictures of the size that it is given"
+            f"{name} returned {filled.dtype} {filled.shape} for uint8 {frames.shape}: an "
+            "in-painter returns pictures of the size that it is given"
         )
     return np.where(masks[..., None], filled, frames)

@@ -15,7 +15,7 @@ from ..errors import ExtractorError
 from ..networks.latent_inpainting import PUBLISHED, LatentInpainting, Layout
 from ..weights.cards import ResolvedWeights
 from ..weights.load import load_tensors
-from .contract import InPainter
+from .contract import InPainter, InPaintingError
 
 
 class DiffusionPainter(InPainter):
@@ -65,6 +65,7 @@ class DiffusionPainter(InPainter):
 
         Raises:
             ExtractorError: `load` was not called.
+            InPaintingError: the network returned values that are not finite.
         """
         parts = zip(frames, masks, draws, strict=True)
         return np.stack([self._one(frame, mask, draw) for frame, mask, draw in parts])
@@ -87,6 +88,11 @@ class DiffusionPainter(InPainter):
             else:
                 hole = torch.from_numpy(mask).to(device)[None, None].to(torch.float32)
                 found = network(known, hole, noise.to(device), self._steps)
+            if not bool(torch.isfinite(found).all()):  # as uint8 they would look like a picture
+                raise InPaintingError(
+                    f"{self._weights.card.name} returned values that are not finite: its weights "
+                    "are damaged; fetch them again"
+                )
             values = (found[0] * 255).permute(1, 2, 0).to(torch.uint8)
             return np.asarray(values.cpu().numpy())
 

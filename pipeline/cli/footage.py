@@ -10,6 +10,7 @@ import click
 from .options import (
     ANY,
     OUT,
+    OUT_FILE,
     PARTLY,
     cache_option,
     corrupt_option,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--out",
-    type=OUT,
+    type=OUT_FILE,
     metavar="FILE",
     help="Manifest to write: .parquet or .csv. Needed, but with --how.",
 )

@@ -10,7 +10,7 @@ import click
 from .options import (
     ANY,
     FOLDER,
-    OUT,
+    OUT_FILE,
     cache_option,
     echo,
     json_option,
@@ -81,7 +81,7 @@ def labels_check(
 @labels.command("tracks")
 @click.argument("manifest_path", metavar="MANIFEST", type=ANY)
 @click.option(
-    "-o", "--out", type=OUT, required=True, metavar="FILE", help="Track file to write: .csv."
+    "-o", "--out", type=OUT_FILE, required=True, metavar="FILE", help="Track file to write: .csv."
 )
 @click.option("--split", metavar="NAME", help="Videos of this split only.")
 @json_option

@@ -22,6 +22,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 ANY = click.Path(exists=True, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 OUT = click.Path(path_type=Path)
+OUT_FILE = click.Path(dir_okay=False, path_type=Path)
 CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}
 PARTLY = 3  # exit code: done, but some videos failed
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import ANY, OUT, cache_option, probe_options, put
+from .options import ANY, OUT_FILE, cache_option, probe_options, put
 
 if TYPE_CHECKING:
     from ..engine.settings import ProbeOptions
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "pictures.",
 )
 @click.option(
-    "-o", "--out", type=OUT, metavar="PNG", help="The sheet. Default: FEATURES-VIDEO.png here."
+    "-o", "--out", type=OUT_FILE, metavar="PNG", help="The sheet. Default: FEATURES-VIDEO.png here."
 )
 @click.option("--array", help="What to draw, if the set has several arrays of pixels.")
 @click.option("--tiles", type=click.IntRange(1, 400), default=24, help="Rows that are drawn.")

@@ -107,6 +107,8 @@ def test_the_command_writes_a_sheet_and_answers_what_is_not_there(
     assert call(*by_id).exit_code == 0
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
     assert Image.open("a.png").size == (3 * (16 + GAP) + GAP, 11 + LABEL + 2 * GAP)
+    folder = call("show", "frames", "clip", "-o", "clip")
+    assert folder.exit_code == 2 and "'clip' is a directory" in folder.output
     for words, message in (
         (["frames", "clap"], "needs --manifest FILE"),
         (["frames", "clap", "--manifest", "m.csv"], "no video 'clap'; there are: clip"),

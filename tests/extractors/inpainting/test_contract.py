@@ -118,6 +118,43 @@ def test_other_pictures_than_asked_for_are_refused(shape: tuple[int, ...], dtype
         painted(Wrong(shape, dtype), *pictures())
 
 
+class Meddling(InPainter):
+    """Changes what it is given, and returns a black picture."""
+
+    def load(self, runtime: Runtime) -> None: ...
+
+    def fill(self, frames: np.ndarray, masks: np.ndarray, draws: object) -> np.ndarray:
+        frames[:], masks[:] = 0, True
+        return frames
+
+
+def test_an_in_painter_reaches_no_pixel_outside_of_the_mask() -> None:
+    frames, masks, draws = pictures()
+    before = frames.copy(), masks.copy()
+    found = painted(Meddling(), frames, masks, draws)
+    assert np.array_equal(frames, before[0]) and np.array_equal(masks, before[1])
+    assert np.array_equal(found[~masks], frames[~masks]) and not found[masks].any()
+
+
+def test_what_is_no_array_is_refused() -> None:
+    wrong = Wrong((3, 24, 32, 3), np.uint8)
+    wrong.answer = wrong.answer.tolist()
+    with pytest.raises(InPaintingError, match="Wrong returned list, not an array of pictures"):
+        painted(wrong, *pictures())
+
+
+@pytest.mark.parametrize("name", ["latent_diffusion", "autoencoder"])
+@pytest.mark.filterwarnings("ignore:.*not trained weights")
+def test_values_that_are_not_finite_become_no_picture(name: InPainterName) -> None:
+    painter = painter_of(name)
+    assert isinstance(painter, DiffusionPainter) and painter._network is not None
+    with torch.no_grad():
+        painter._network.vq.post_quant_conv.bias.fill_(1e38)  # finite, as a file may have it
+        painter._network.vq.decoder.conv_in.weight.mul_(1e30)
+    with pytest.raises(InPaintingError, match="inpainting_big returned values that are not finite"):
+        painted(painter, *pictures(1))
+
+
 def test_a_network_must_be_loaded_first() -> None:
     with pytest.raises(ExtractorError, match="call load"):
         painted(DiffusionPainter(RANDOM, 2, TINY), *pictures())
