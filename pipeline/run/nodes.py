@@ -21,6 +21,7 @@ from ..score import score_footage
 from ..scores.folder import ScoreFolder
 from ..scores.frames import MetricsError
 from ..store.failures import Failure
+from ..tables.features import written_shards
 from ..tables.metrics import metrics_lines
 from ..tables.objects import object_lines
 from ..tables.shapes import shape_lines
@@ -92,7 +93,7 @@ def _extract(resolved: Resolved, nodes: Sequence[Node]) -> dict[str, Done]:
         engine=config.engine,
         max_bytes=config.max_bytes,
     )
-    what = f"{done.written} shards written" if done.written else "nothing to do"
+    what = written_shards(done.written, len(done.failures))
     facts = {"videos": len(done.rows), "seconds": round(done.seconds, 1)}
     return {
         node.name: Done(

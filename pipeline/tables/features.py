@@ -21,7 +21,8 @@ def estimate_line(cost: Estimate) -> str:
 def extracted_lines(done: Extracted) -> list[str]:
     """The folders of the feature sets, what was written, and the videos with damaged frames."""
     lines = [str(store.root) for store in done.stores]
-    lines.append(_written_line(done.written, len(done.rows)))
+    what = written_shards(done.written, len(done.failures))
+    lines.append(f"{what}: {len(done.rows)} videos are complete")
     if done.damaged:
         worst = sorted(done.damaged.items(), key=lambda item: -item[1])
         named = ", ".join(f"{video_id} {n}" for video_id, n in worst[:MOST_NAMED])
@@ -36,10 +37,13 @@ def imported_lines(done: Imported, *, dry_run: bool) -> list[str]:
     if dry_run:
         lines.append(f"{len(done.videos)} videos, {done.bytes:,} bytes; nothing is written")
     else:
-        lines.append(_written_line(done.written, len(done.videos)))
+        what = written_shards(done.written, len(done.failures))
+        lines.append(f"{what}: {len(done.videos)} videos are complete")
     return lines
 
 
-def _written_line(written: int, complete: int) -> str:
-    what = f"{written} shards written" if written else "nothing to do"
-    return f"{what}: {complete} videos are complete"
+def written_shards(written: int, failed: int) -> str:
+    """What a run has written; one whose videos all failed had something to do."""
+    if written or failed:
+        return f"{written} shards written"
+    return "nothing to do"

@@ -1,4 +1,4 @@
-"""Flow of a shifted texture is the shift, by every method, size and number of threads."""
+"""Flow of a shifted or turned texture is its motion, by every method, size and thread."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vadpipe.extractors.errors import ExtractorError
+from vadpipe.extractors.flow_colours import flow_colours
 from vadpipe.extractors.optical_flow import Method, flow_between, grey_frames, scaled
 
 METHODS = get_args(Method)
@@ -54,6 +55,40 @@ def test_every_frame_is_compared_with_the_next_one() -> None:
     assert inner(there)[0] == pytest.approx(2, abs=0.15)
     assert inner(back)[0] == pytest.approx(-2, abs=0.15)
     assert np.abs(still).max() < 0.05
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_rotation_has_the_flow_of_a_rotation_and_every_colour_at_its_place(
+    method: Method,
+) -> None:
+    """A turn by 3 degrees clockwise: to the right above the centre, down on the right of it."""
+    side, degrees = 64, 3.0
+    first, centre = texture(side, side), (side - 1) / 2
+    turn = cv2.getRotationMatrix2D((centre, centre), -degrees, 1.0)
+    second = cv2.warpAffine(first, turn, (side, side), borderMode=cv2.BORDER_REFLECT)
+    (flow,) = flow_between(np.stack([first, second]), method)
+    y, x = np.mgrid[:side, :side] - centre
+    angle = np.radians(degrees)
+    cos, sin = np.cos(angle) - 1, np.sin(angle)
+    expected = np.stack([cos * x - sin * y, sin * x + cos * y], -1)
+    ring = (np.hypot(y, x) > 8) & (np.hypot(y, x) < 26)
+    assert np.median(np.abs(flow - expected)[ring]) < 0.1
+    drawn = flow_colours(flow, 2.0).astype(int)
+    at = {"above": (12, 32), "right": (32, 52), "below": (52, 32), "left": (32, 12)}
+    shown = {name: drawn[r - 2 : r + 3, c - 2 : c + 3].mean((0, 1)) for name, (r, c) in at.items()}
+    reference = flow_colours(expected, 2.0).astype(int)
+    for name, (r, c) in at.items():
+        assert np.abs(shown[name] - reference[r, c]).max() < 30, name
+    assert shown["above"].argmax() == 0 and shown["left"].argmin() == 1, "red; violet"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_flow_of_every_method_is_scaled_with_the_size(method: Method) -> None:
+    """Half as high and twice as wide: the same motion, so 2 x 2 and 2 / 2 pixels."""
+    frames = moved(2, 2, (32, 48))
+    (flow,) = flow_between(frames, method, size=(16, 96), scale=2.0)
+    assert flow.shape == (16, 96, 2)
+    assert np.abs(np.median(flow, axis=(0, 1)) - (4, 1)).max() < 0.4
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.5, 0.75])

@@ -8,6 +8,7 @@ from vadpipe.extractors.footage.video import ProbeRow
 from vadpipe.pipeline.engine.planning import Estimate
 from vadpipe.pipeline.extract import Extracted
 from vadpipe.pipeline.import_features import Imported
+from vadpipe.pipeline.store.failures import Failure
 from vadpipe.pipeline.store.feature_store import FeatureStore
 from vadpipe.pipeline.tables.features import (
     MOST_NAMED,
@@ -41,6 +42,10 @@ def test_damaged_frames_are_added_up_and_the_worst_come_first(tmp_path: Path) ->
 
 def test_a_run_without_work_says_so(tmp_path: Path) -> None:
     assert extracted_lines(Extracted([], {"a": ROW})) == ["nothing to do: 1 videos are complete"]
+    failed = [Failure("b", "extract", "Broken", "why")]
+    assert extracted_lines(Extracted([], {}, failures=failed)) == [
+        "0 shards written: 0 videos are complete"
+    ]
     done = Imported([store(tmp_path)], ["a", "b"], bytes=1_234)
     assert imported_lines(done, dry_run=True)[1:] == ["2 videos, 1,234 bytes; nothing is written"]
     assert imported_lines(done, dry_run=False)[1:] == ["nothing to do: 2 videos are complete"]
