@@ -1,8 +1,8 @@
-"""Stage `show`: a contact sheet of the pixels of a feature set, so that a person can look."""
+"""Stage `show`: a contact sheet of what a feature set holds, so that a person can look."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,14 +15,20 @@ from ..data_manifests.atomic import write_atomically
 from ..data_manifests.choices import choices
 from ..data_manifests.record import Manifest, ManifestError
 from ..extractors.flow_colours import flow_colours, full_length
+from ..extractors.footage.video import ProbeRow
+from ..extractors.networks.coco import COCO
 from .engine.settings import ProbeOptions
 from .probe import probe_files
+from .sheets.boxes import Boxes, boxed, frames_of
 from .sheets.layout import tiled
 from .store.errors import StoreError
 from .store.feature_sets import store_like
 from .store.feature_store import FeatureStore, VideoFeatures
 
-Kind = Literal["picture", "crop", "flow", "mask"]
+Kind = Literal["picture", "crop", "flow", "mask", "boxes"]
+SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}  # of a sheet, and its format
+QUALITY = 80  # of a JPEG
+_BOXES = ("boxes", "scores")  # arrays that are drawn
 
 
 @dataclass(frozen=True)
@@ -52,17 +58,19 @@ class Sheet:
 
 
 def drawable(store: FeatureStore) -> dict[str, Kind]:
-    """The arrays of a feature set that can be drawn, and how."""
+    """The arrays of a feature set that can be drawn, and how; pixels of its own come first."""
     found: dict[str, Kind] = {}
     for spec in store.array_specs():
         kind = _kind(spec)
         if kind is not None:
             found[spec["name"]] = kind
-    return found
+    return dict(sorted(found.items(), key=lambda item: item[1] == "boxes"))
 
 
 def _kind(spec: Mapping[str, Any]) -> Kind | None:
     dims, shape, dtype = tuple(spec["dims"][1:]), tuple(spec["shape"]), spec["dtype"]
+    if spec["role"] == "object/boxes":
+        return "boxes"
     if dims == ("row", "column", "channel") and dtype == "uint8" and shape[2] == 3:
         return "picture"
     if dims == ("time", "row", "column", "channel") and dtype == "uint8" and shape[3] == 3:
@@ -76,8 +84,9 @@ def _kind(spec: Mapping[str, Any]) -> Kind | None:
 
 def contact_sheet(
     store: FeatureStore,
-    content_id: str,
+    video: ProbeRow,
     *,
+    frames: Sequence[int] = (),
     array: str | None = None,
     tiles: int = 24,
     width: int = 160,
@@ -88,8 +97,10 @@ def contact_sheet(
     Args:
         store:
             The feature set.
-        content_id:
-            Of the video.
+        video:
+            Its file; it is opened for boxes only, which are drawn on its frames.
+        frames:
+            Frames to draw; none takes evenly spaced rows.
         array:
             What to draw; None takes the first array that can be drawn.
         tiles:
@@ -100,28 +111,70 @@ def contact_sheet(
             Tiles side by side at most.
 
     Raises:
-        StoreError: nothing can be drawn, or the features are not there, not whole or damaged.
+        StoreError: nothing can be drawn, a frame has no row, or the features are not there, not
+            whole or damaged.
+        DecodeError: the footage cannot be read.
     """
     kinds = drawable(store)
     if not kinds:
         raise StoreError(
-            f"{store.name} keeps no pixels: pictures, flow, masks and crops can be drawn "
-            "(extractors frames, perturb, flow, objects with crops)"
+            f"{store.name} keeps no pixels: pictures, flow, masks, crops and boxes can be drawn "
+            "(extractors frames, perturb, flow, objects)"
         )
     name = next(iter(kinds)) if array is None else array
     if name not in kinds:
         raise StoreError(f"{store.name} cannot draw {name!r}; it has: {choices(kinds, name)}")
-    features = store.read(content_id)
+    features = store.read(video.content_id)
     axis = next(s["dims"][0] for s in store.array_specs() if s["name"] == name)
-    n = len(features.times[axis].frame_start)
-    if n == 0:
+    if kinds[name] == "boxes":
+        axis = next(s["dims"][0] for s in store.array_specs() if s["role"] == "frame/objects")
+    start = features.times[axis].frame_start
+    if not len(start):
         raise StoreError(f"{store.name} has no rows of {name} in this video: nothing was found")
-    places = np.unique(np.linspace(0, n - 1, min(tiles, n)).round().astype(np.int64))
-    rows = np.concatenate([_row(features, name, int(i)) for i in places])
-    pictures, full = _pictures(rows, kinds[name])
-    frames = tuple(int(features.times[axis].frame_start[i]) for i in places)
-    sheet = tiled(pictures, [str(frame) for frame in frames], width, columns)
-    return Sheet(sheet, name, frames, n, full)
+    places = _places(start, frames, min(tiles, len(start)))
+    drawn = tuple(int(start[i]) for i in places)
+    full: float | None = None
+    pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
+    if kinds[name] == "boxes":
+        pictures = _with_boxes(video, features, drawn, width)
+    else:
+        rows = np.concatenate([_row(features, name, int(i)) for i in places])
+        pictures, full = _pictures(rows, kinds[name])
+    sheet = tiled(pictures, [str(frame) for frame in drawn], width, columns)
+    return Sheet(sheet, name, drawn, len(start), full)
+
+
+def _places(start: NDArray[np.int64], frames: Sequence[int], count: int) -> NDArray[np.int64]:
+    """The rows that are drawn: those of some frames, or evenly spaced ones."""
+    if not frames:
+        return np.unique(np.linspace(0, len(start) - 1, count).round().astype(np.int64))
+    if missing := sorted(set(frames) - set(start.tolist())):
+        some = ", ".join(str(frame) for frame in start[:3].tolist())
+        raise StoreError(f"there is no row of frame {missing[0]}; there are rows of {some}, ...")
+    return np.flatnonzero(np.isin(start, np.array(frames)))
+
+
+def _with_boxes(
+    video: ProbeRow, features: VideoFeatures, frames: Sequence[int], width: int
+) -> list[NDArray[np.uint8]]:
+    """Frames of the footage with the boxes of a feature set."""
+    if video.kind == "features":
+        raise StoreError(f"{video.path or 'this video'} has no footage to draw boxes on")
+    pictures = frames_of(video, frames)
+    if missing := [frame for frame in frames if frame not in pictures]:
+        raise StoreError(f"{video.path} has no frame {missing[0]}: it has changed since")
+    starts = features.times["object"].frame_start
+    drawn = []
+    for frame in frames:
+        first, stop = np.searchsorted(starts, [frame, frame + 1]).tolist()
+        here = {name: np.asarray(features.arrays[name][first:stop]) for name in _BOXES}
+        labels = [f"{score:.2f}" for score in here["scores"]]
+        if "classes" in features.arrays:
+            classes = np.asarray(features.arrays["classes"][first:stop]).reshape(-1, len(COCO))
+            best = [COCO[row.argmax()] if row.any() else "" for row in classes]
+            labels = [f"{name} {score}".strip() for name, score in zip(best, labels, strict=True)]
+        drawn.append(boxed(pictures[frame], Boxes(here["boxes"], labels), width))
+    return drawn
 
 
 def _row(features: VideoFeatures, name: str, number: int) -> NDArray[Any]:
@@ -149,7 +202,7 @@ def show_features(
     options: ProbeOptions | None = None,
     **layout: Any,
 ) -> tuple[Sheet, Path]:
-    """Write a contact sheet of a video as PNG.
+    """Write a contact sheet of a video as PNG or JPEG.
 
     Args:
         cache:
@@ -161,8 +214,8 @@ def show_features(
         video:
             Its id.
         out:
-            The file; None takes FEATURES-VIDEO.png in the working folder, with _ for slashes in the
-            name of the video.
+            The file, .png or .jpg; None takes FEATURES-VIDEO.png in the working folder, with _ for
+            slashes in the name of the video.
         options:
             How the file of the video is opened.
         **layout:
@@ -185,8 +238,11 @@ def show_features(
     probed = probe_files(one, cache, options)
     if probed.failures:
         raise StoreError(f"{video}: {probed.failures[0].message}")
-    sheet = contact_sheet(store, probed.rows[video].content_id, **layout)
     path = out or Path(f"{store.name}-{video.replace('/', '_')}.png")
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise StoreError(f"{path}: a sheet is written as {', '.join(SUFFIXES)}")
+    sheet = contact_sheet(store, probed.rows[video], **layout)
     picture = Image.fromarray(sheet.picture)
-    write_atomically(path, lambda temporary: picture.save(temporary, "PNG"))
+    write_atomically(path, lambda temporary: picture.save(temporary, kind, quality=QUALITY))
     return sheet, path

@@ -24,9 +24,21 @@ if TYPE_CHECKING:
     "pictures.",
 )
 @click.option(
-    "-o", "--out", type=OUT_FILE, metavar="PNG", help="The sheet. Default: FEATURES-VIDEO.png here."
+    "-o",
+    "--out",
+    type=OUT_FILE,
+    metavar="FILE",
+    help="The sheet, .png or .jpg. Default: FEATURES-VIDEO.png here.",
 )
-@click.option("--array", help="What to draw, if the set has several arrays of pixels.")
+@click.option("--array", help="What to draw, if the set has several arrays that can be drawn.")
+@click.option(
+    "--frame",
+    "frames",
+    type=click.IntRange(0),
+    multiple=True,
+    metavar="NUMBER",
+    help="Draw this frame; may be repeated. Default: evenly spaced ones.",
+)
 @click.option("--tiles", type=click.IntRange(1, 400), default=24, help="Rows that are drawn.")
 @click.option("--width", type=click.IntRange(16, 2048), default=160, help="Of a tile, in pixels.")
 @click.option("--columns", type=click.IntRange(1, 50), default=6, help="Tiles side by side.")
@@ -38,22 +50,25 @@ def show(
     manifest_path: Path | None,
     out: Path | None,
     array: str | None,
+    frames: tuple[int, ...],
     tiles: int,
     width: int,
     columns: int,
     probing: ProbeOptions,
     cache: Path,
 ) -> None:
-    """Draw a contact sheet of the pixels of a feature set: frames, flow, masks, crops.
+    """Draw a contact sheet of a feature set: frames, flow, masks, crops, boxes.
 
     FEATURES is the name of the set, or its first letters. Rows are evenly spaced over VIDEO; the
-    number below each is that of its frame. Flow is drawn on the colour wheel of Middlebury.
+    number below each is that of its frame. Flow is drawn on the colour wheel of Middlebury, boxes
+    on the frames of the footage.
 
     \b
     Example:
         vadpipe show perturb /data/ped2/Train/Train001
         vadpipe show flow Train001 --manifest ped2.parquet -o flow.png --tiles 12 --width 320
         vadpipe show perturb Train001 --manifest ped2.parquet --array mask
+        vadpipe show objects gate.mp4 --frame 750 --width 640 -o gate.jpg
     """
     from ...data_manifests.record import ManifestError
     from ...data_manifests.table import read_manifest
@@ -69,6 +84,6 @@ def show(
         if len(listed.records) != 1:
             raise ManifestError(f"{video} holds {len(listed.records)} videos: name one of them")
         video_id = listed.records[0].video_id
-    layout = {"array": array, "tiles": tiles, "width": width, "columns": columns}
+    layout = {"array": array, "frames": frames, "tiles": tiles, "width": width, "columns": columns}
     sheet, path = show_features(cache, features, listed, video_id, out, probing, **layout)
     put("\n".join(sheet.lines(path)))

@@ -13,6 +13,7 @@ from PIL import Image
 from tests.chain import drawing, drawn, run_chain, video
 from vadpipe.data_manifests.errors import VadpipeError
 from vadpipe.extractors.flow_colours import flow_colours
+from vadpipe.pipeline import show
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.sheets.layout import GAP, LABEL
@@ -39,7 +40,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FeatureStore]:
 
 
 def sheet_of(store: FeatureStore, **options: Any) -> Sheet:
-    return contact_sheet(store, video(N).content_id, **{"width": 24} | options)
+    return contact_sheet(store, video(N), **{"width": 24} | options)
 
 
 def tile(sheet: Sheet, number: int, columns: int, width: int, height: int) -> np.ndarray:
@@ -75,7 +76,7 @@ def test_every_kind_of_pixels_is_drawn_in_its_way(stores: dict[str, FeatureStore
 
 
 def test_what_cannot_be_drawn_is_refused(stores: dict[str, FeatureStore]) -> None:
-    assert drawable(stores["objects"]) == {"crops": "crop"}
+    assert list(drawable(stores["objects"]).items()) == [("crops", "crop"), ("boxes", "boxes")]
     with pytest.raises(StoreError, match=r"null.* keeps no pixels"):
         sheet_of(stores["null"])
     with pytest.raises(StoreError, match="cannot draw 'maks'; it has: perturbed, mask; did you"):
@@ -83,7 +84,33 @@ def test_what_cannot_be_drawn_is_refused(stores: dict[str, FeatureStore]) -> Non
     with pytest.raises(StoreError, match="nothing was found"):
         sheet_of(stores["objects"])  # noise of 4 x 6 pixels has no objects
     with pytest.raises(StoreError, match="no whole features"):
-        contact_sheet(stores["frames"], "s1-" + "00" * 20)
+        contact_sheet(stores["frames"], video(N, "s1-" + "00" * 20))
+
+
+def test_boxes_are_drawn_on_their_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "video,frame,x0,y0,x1,y1,score,classes\ndrawn,1,1,1,4,4,0.5,car:0.9\n"
+    (tmp_path / "boxes.csv").write_text(text)
+    given, sides = str(tmp_path / "boxes.csv"), {"min_width": 1, "min_height": 1}
+    settings = {"detector": "boxes", "stride": 1, **sides}
+    spec = resolve_extractor("objects", settings, weights=given, cache=tmp_path)
+    (store,) = run_chain(tmp_path, video(3), [spec], 6, drawing(3))
+    asked: list[int] = []
+
+    def frames_of(_: Any, wanted: Any) -> dict[int, np.ndarray]:
+        asked.extend(wanted)
+        return {n: drawn(n).image for n in wanted if n < 2}
+
+    seen: list[Any] = []
+    monkeypatch.setattr(show, "frames_of", frames_of)
+    monkeypatch.setattr(show, "boxed", lambda f, boxes, w: seen.append(boxes) or f)
+    sheet = sheet_of(store, frames=(1, 0))
+    assert sheet.array == "boxes" and sheet.frames == (0, 1) and sheet.rows == 3
+    assert [len(boxes.corners) for boxes in seen] == [0, 1]
+    assert seen[1].corners.tolist() == [[1, 1, 4, 4]] and seen[1].labels == ["car 0.50"]
+    with pytest.raises(StoreError, match="no row of frame 7; there are rows of 0, 1, 2"):
+        sheet_of(store, frames=(7,))
+    with pytest.raises(StoreError, match="has no frame 2: it has changed"):
+        sheet_of(store, frames=(2,))
 
 
 def test_the_command_writes_a_sheet_and_answers_what_is_not_there(
@@ -106,6 +133,8 @@ def test_the_command_writes_a_sheet_and_answers_what_is_not_there(
     by_id = ["show", "fra", "clip", "--manifest", "m.csv", "-o", "b.png", "--width", "16"]
     assert call(*by_id).exit_code == 0
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    assert call("show", "frames", "clip", "-o", "a.jpg", "--frame", "2").exit_code == 0
+    assert Image.open("a.jpg").format == "JPEG"
     assert Image.open("a.png").size == (3 * (16 + GAP) + GAP, 11 + LABEL + 2 * GAP)
     folder = call("show", "frames", "clip", "-o", "clip")
     assert folder.exit_code == 2 and "'clip' is a directory" in folder.output
@@ -113,6 +142,7 @@ def test_the_command_writes_a_sheet_and_answers_what_is_not_there(
         (["frames", "clap"], "needs --manifest FILE"),
         (["frames", "clap", "--manifest", "m.csv"], "no video 'clap'; there are: clip"),
         (["flow", "clip"], "needs one feature set 'flow'"),
+        (["frames", "clip", "-o", "a.gif"], "a sheet is written as .png, .jpg"),
     ):
         answer = call("show", *words).exception
         assert isinstance(answer, VadpipeError) and message in str(answer)
