@@ -318,7 +318,8 @@ State = dict[str, NDArray[Any]]
 
 
 # device: `fit` computes there. holdout: normal videos are held back to calibrate, because
-# `held_out_scores` returns None. memory, tensorboard: it reads these parts of `FitOptions`.
+# `held_out_scores` returns None. memory, tensorboard: it reads these parts of `FitOptions`. Those
+# that start from a fitted model add init.
 TRAIN_OPTIONS = frozenset({"device", "holdout", "memory", "tensorboard"})
 
 
@@ -340,6 +341,7 @@ class Detector(ABC, Generic[ConfigT]):
     Attributes:
         weights: slot -> pretrained weights, what `take_weights` got. A model that was loaded has
             none: its state holds all that it learned.
+        start: state of a fitted model that `fit` starts from; empty: from scratch.
     """
 
     name: ClassVar[str]
@@ -354,6 +356,7 @@ class Detector(ABC, Generic[ConfigT]):
     def __init__(self, config: ConfigT) -> None:
         self.config = config
         self.weights: Mapping[str, ResolvedWeights] = {}
+        self.start: State = {}
 
     @classmethod
     def networks_for(cls, config: ConfigT) -> Slots:
@@ -412,7 +415,7 @@ class Detector(ABC, Generic[ConfigT]):
     def fit(
         self, source: BagSource, *, device: str, seed: int, options: FitOptions | None = None
     ) -> FitLog:
-        """Train from scratch: a second fit forgets the first.
+        """Train from scratch, or from `start`: a second fit forgets the first.
 
         A fit that was killed resumes from the state in `options.folder`.
 

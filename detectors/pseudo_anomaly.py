@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .autoencoder import Autoencoder, folded
 from .base import (
+    TRAIN_OPTIONS,
     Bag,
     BagSource,
     Config,
@@ -59,6 +60,7 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
     version: ClassVar[int] = 2
     Config: ClassVar[type[Config]] = PseudoAnomalyConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
+    train_options: ClassVar[frozenset[str]] = TRAIN_OPTIONS | {"init"}
 
     def __init__(self, config: PseudoAnomalyConfig) -> None:
         super().__init__(config)
@@ -114,7 +116,7 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
                 anything is trained.
         """
         options = options or FitOptions()
-        training = Training(self.config, self.roles, self.twins, device, seed, options)
+        training = Training(self.config, self.roles, self.twins, device, seed, options, self.start)
         learning, held = training.divided(source)
         with private_random(device):
             parts = training.run(learning, held)

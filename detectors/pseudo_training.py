@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from .autoencoder import SIDE_MULTIPLE, Autoencoder, Discriminator, folded
-from .base import BagSource, DetectorError, FitOptions, Row
+from .base import BagSource, DetectorError, FitOptions, Row, State
 from .checkpoint import Checkpoint
 from .fitting import Fit
 from .indicators import Floats, Part
@@ -26,6 +26,7 @@ from .randomness import stage_seed
 from .reconstruction import psnr
 from .row_memory import RowMemory, row_memories
 from .samples import When
+from .state import start_network
 from .validation import Validation
 from .windows import Picks, WindowSource
 
@@ -98,6 +99,8 @@ class Training:
             Of everything random.
         options:
             Of the fit.
+        start:
+            State of a fitted detector that the networks start from; empty: from scratch.
     """
 
     def __init__(
@@ -108,7 +111,9 @@ class Training:
         device: str,
         seed: int,
         options: FitOptions,
+        start: State,
     ) -> None:
+        self._start = start
         self._config, self._roles = config, roles
         self._twin = {role: name for name, role in twins.items()}
         self._device, self._seed, self._options = device, seed, options
@@ -139,7 +144,7 @@ class Training:
     # -- the parts -----------------------------------------------------------------------------
 
     def run(self, source: BagSource, held: BagSource | None) -> Parts:
-        """Train the parts, each from scratch.
+        """Train the parts, each from scratch or from `start`.
 
         Args:
             source:
@@ -154,7 +159,9 @@ class Training:
         shapes = self._checked_shapes(source)
         self._check_videos(source, held)
         torch.manual_seed(self._seed)
-        networks = make_networks(self._config, shapes).to(self._device)
+        networks = make_networks(self._config, shapes)
+        start_network(networks, self._start)
+        networks.to(self._device)
         resumed = Checkpoint.load(self._options.folder)
         if resumed is not None:
             resumed.restore(networks)

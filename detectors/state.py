@@ -71,6 +71,23 @@ def load_network(network: nn.Module, state: State) -> None:
     )
 
 
+def start_network(network: nn.Module, state: State) -> None:
+    """Start a network from the weights and statistics of a fitted one; nothing to do without them.
+
+    Raises:
+        DetectorError: they are those of another network.
+    """
+    if not state:
+        return
+    try:
+        load_network(network, state)
+    except RuntimeError as error:
+        raise DetectorError(
+            f"the model to start from has another network, set what made it as it was there: "
+            f"{' '.join(f'{error}'.split())[:300]}"
+        ) from error
+
+
 def check_state(stored: State, kept: State) -> None:
     """Compare what was stored with what a detector has after it took it.
 

@@ -256,6 +256,41 @@ def make_detector(name: str, settings: Mapping[str, Any] | None = None) -> Detec
     return kind(kind.Config.model_validate(dict(settings or {})))
 
 
+def started(
+    detector: Detector[Any], stores: Mapping[str, FeatureStore], folder: ModelFolder
+) -> dict[str, Any]:
+    """Let a detector start from a model.
+
+    Args:
+        detector:
+            One that has learned nothing yet.
+        stores:
+            Role -> the features that it will be trained on.
+        folder:
+            Of the model.
+
+    Returns:
+        What the recipe of the new model says of it.
+
+    Raises:
+        DetectorError: the model is damaged, or of another detector, version or features.
+    """
+    other, card = folder.load()
+    if other.name != detector.name or card["detector_version"] != detector.version:
+        raise DetectorError(
+            f"{folder.path} is a model of {other.name} version {card['detector_version']}, not of "
+            f"{detector.name} version {detector.version}: start from another one"
+        )
+    for role, store in stores.items():
+        if card["features"].get(role) != store.recipe:
+            raise DetectorError(
+                f"{folder.path} was trained on other {role!r} features than {store.name}: use a "
+                "feature set with the settings of that model"
+            )
+    detector.start = other.state_dict()
+    return {"init": card["weights_sha256"]}
+
+
 def specs_of_model(
     card: Mapping[str, Any],
     *,

@@ -28,7 +28,7 @@ from ..extractors.weights.slots import WeightsChoice, recorded
 from .bags import StoreBags, check_chosen, find_stores, find_twins, missing_videos, rates_of
 from .engine.fit_progress import watched
 from .engine.weights import find_weights
-from .models import SAMPLES, ModelFolder, make_detector
+from .models import SAMPLES, ModelFolder, make_detector, started
 from .registry import DETECTORS
 from .scores.events import MORE, Calibration, EventConfig
 from .scores.held_out import HeldOut
@@ -80,6 +80,7 @@ def train_detector(
     memory: int | None = None,
     tensorboard: Path | None = None,
     force: bool = False,
+    init: str | None = None,
 ) -> Trained:
     """Train on the manifest's train split, unless the cache has a model of the same recipe.
 
@@ -119,18 +120,23 @@ def train_detector(
             Folder for TensorBoard's event files.
         force:
             Train again even if the model is there.
+        init:
+            Model that the training starts from: its folder, or the beginning of its name in the
+            cache. It is of the same detector, version and features, and of settings with the same
+            network; how it was trained may differ.
 
     Raises:
         DetectorError: videos or labels that this detector may not be trained on, options that it
-            would ignore, or TensorBoard is not installed.
+            would ignore, a model to start from that does not fit, or TensorBoard is not installed.
         StoreError: features are missing or ambiguous, or another run trains this model now.
         WeightsError: pretrained weights are missing or wrong, or the detector takes none.
     """
     detector = _with_weights(make_detector(detector_name, settings), weights, cache)
-    detector.refuse_options(_given(device, holdout, memory, tensorboard))
+    detector.refuse_options(_given(device, holdout, memory, tensorboard, init))
     records = training_records(manifest, detector.supervision)
     rows, stores, twins = _features_of(detector, records, probed, cache, features)
     imported = imported_checksums({**stores, **twins}, rows)
+    begun = {} if init is None else started(detector, stores, ModelFolder.find(cache, init))
     share = HOLDOUT if holdout is None else holdout
     unseen = Unseen.of(records, _contents_of(rows, {**stores, **twins}, imported), share, seed)
     records = list(unseen.records)
@@ -143,6 +149,7 @@ def train_detector(
         "records": manifest.model_copy(update={"records": tuple(records)}).digest,
         "contents": [rows[r.video_id].content_id for r in records],
         "seed": seed,
+        **begun,
         **_held_out_of(detector, unseen),
         **imported_contents(imported),
         **_provenance(detector),
@@ -219,7 +226,11 @@ def _held_out_of(detector: Detector[Any], unseen: Unseen) -> dict[str, Any]:
 
 
 def _given(
-    device: str, holdout: float | None, memory: int | None, tensorboard: Path | None
+    device: str,
+    holdout: float | None,
+    memory: int | None,
+    tensorboard: Path | None,
+    init: str | None,
 ) -> list[str]:
     """The options of a training that are not what a detector without them does."""
     given = {
@@ -227,6 +238,7 @@ def _given(
         "holdout": holdout is not None,
         "memory": memory is not None,
         "tensorboard": tensorboard is not None,
+        "init": init is not None,
     }
     return [name for name, is_given in given.items() if is_given]
 

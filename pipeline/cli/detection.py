@@ -69,6 +69,12 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     help="Write TensorBoard logs to this folder; needs vadpipe[tensorboard].",
 )
+@click.option(
+    "--init",
+    metavar="MODEL",
+    help="Start from the weights of this model of the same detector: its folder, or the beginning "
+    "of its name in the cache. For detectors with networks that say so.",
+)
 @click.option("--force", is_flag=True, help="Train again even if the model exists.")
 @probe_options
 @cache_option
@@ -85,6 +91,7 @@ def train(
     holdout: float | None,
     memory: int | None,
     tensorboard: Path | None,
+    init: str | None,
     force: bool,
     probing: ProbeOptions,
     cache: Path,
@@ -125,6 +132,7 @@ def train(
             memory=memory,
             tensorboard=None if tensorboard is None else tensorboard / f"seed-{drawn}",
             force=force,
+            init=init,
         )
         put(str(done.folder))
         facts = ", ".join(f"{k} {v}" for k, v in done.summary.items())

@@ -92,6 +92,7 @@ class TrainSection(Settings):
         seeds: one training each; None takes the seed of the run.
         grid: config key -> values; one training for each combination.
         holdout: share of the normal videos that give the threshold; None takes the default.
+        init: model of the cache that it starts from, by its folder or the beginning of its name.
     """
 
     name: str | None = Field(default=None, pattern=NAME)
@@ -102,6 +103,7 @@ class TrainSection(Settings):
     seeds: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     holdout: float | None = Field(default=None, ge=0, le=0.9)
+    init: str | None = None
 
     @property
     def label(self) -> str:

@@ -22,7 +22,7 @@ from ..bags import check_chosen, find_stores, find_twins, has_role, is_called
 from ..engine.extractor_spec import ExtractorSpec
 from ..engine.weights import find_weights
 from ..metrics.places import stamp_of_places
-from ..models import make_detector
+from ..models import ModelFolder, make_detector
 from ..registry import DETECTORS
 from ..scores.folder import SCORE_VERSION
 from ..store.errors import StoreError
@@ -203,7 +203,9 @@ class _Planner:
 
     def _add_training(self, cell: Training, detector: Detector[Any]) -> None:
         resolved, config = self._resolved, self._resolved.config
-        detector.refuse_options(["holdout"] if cell.section.holdout is not None else [])
+        section = cell.section
+        given = {"holdout": section.holdout is not None, "init": section.init is not None}
+        detector.refuse_options([name for name, is_given in given.items() if is_given])
         features = self._features_of(cell.section, detector)
         needs = [f"extract-{name}" for name in features.values() if name in resolved.specs]
         splits = config.splits()
@@ -223,6 +225,7 @@ class _Planner:
             "sets": self._numbers_of(features, detector, train),
             "seed": cell.seed,
             "holdout": cell.section.holdout,
+            **self._start_of(section),
             "records": train.digest,
             "contents": _contents(train, resolved.probed),
             **DETECTORS.recorded(detector.name),
@@ -241,6 +244,13 @@ class _Planner:
         target = self._folder.scores(cell.name).run_file
         self._add("score", cell.name, [node.name], what, target, training=cell)
         self._add_metrics(cell.name, f"score-{cell.name}")
+
+    def _start_of(self, section: TrainSection) -> dict[str, Any]:
+        """What stands for the model that a training starts from: the hash of its weights."""
+        if section.init is None:
+            return {}
+        found = ModelFolder.find(self._resolved.config.cache_root, section.init)
+        return {"init": found.card()["weights_sha256"]}
 
     def _weights_of(self, detector: Detector[Any], section: TrainSection) -> Any:
         """What stands for the weights that a training starts from: their hashes."""

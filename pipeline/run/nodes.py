@@ -165,6 +165,7 @@ def _train(task: NodeTask) -> Done:
         seed=cell.seed,
         device=task.device if "device" in kind.train_options else "cpu",
         holdout=cell.section.holdout,
+        init=cell.section.init,
     )
     line = "trained" if trained.fresh else "trained before: kept"
     if not trained.draws and len(cell.section.seeds or ()) > 1:

@@ -87,6 +87,22 @@ def test_a_saved_model_scores_bit_by_bit_the_same(fitted: PseudoAnomaly) -> None
         made(width=6).load_state_dict(fitted.state_dict())
 
 
+def test_a_fit_starts_from_a_fitted_model(fitted: PseudoAnomaly) -> None:
+    settings = {"steps": 1, "semantic_steps": 1, "lr": 1e-9}
+    begun, scratch = made(**settings), made(**settings)
+    begun.start = fitted.state_dict()
+    for each in (begun, scratch):
+        each.fit(squares(), device="cpu", seed=1)
+    name = "network.spatial.encoder.0.weight"
+    wanted = fitted.state_dict()[name]
+    assert np.allclose(begun.state_dict()[name], wanted, atol=1e-6)
+    assert not np.allclose(scratch.state_dict()[name], wanted, atol=1e-3)
+    other = made(width=6)
+    other.start = fitted.state_dict()
+    with pytest.raises(DetectorError, match="the model to start from has another network"):
+        other.fit(squares(), device="cpu", seed=1)
+
+
 @pytest.mark.parametrize("border", ["drop", "replicate"])
 @pytest.mark.parametrize("n", [1, 7])
 def test_videos_shorter_than_a_window_have_a_score_for_every_frame(

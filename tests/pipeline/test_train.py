@@ -22,7 +22,7 @@ from tests.pretrained_detector import WIDTH
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import synthetic
 from vadpipe.data_manifests.record import Manifest
-from vadpipe.detectors.base import DetectorError, FitOptions
+from vadpipe.detectors.base import TRAIN_OPTIONS, DetectorError, FitOptions
 from vadpipe.detectors.knn import KNN
 from vadpipe.detectors.mil_ranking import MILRanking
 from vadpipe.extractors.weights.cards import WeightsError
@@ -218,6 +218,7 @@ def test_one_model_for_all_seeds_where_nothing_is_random(world: World) -> None:
         ({"holdout": 0.2}, "knn would ignore holdout: leave it out"),
         ({"device": "cuda", "memory": 5}, "knn would ignore device and memory: leave them out"),
         ({"tensorboard": Path("board")}, "knn would ignore tensorboard"),
+        ({"init": "knn-"}, "knn would ignore init"),
     ],
 )
 def test_options_that_a_detector_would_ignore_are_refused(
@@ -288,6 +289,46 @@ def test_a_killed_training_goes_on_and_leaves_nothing_behind(
     state = ModelFolder(done.folder).load()[0].state_dict()
     assert all(np.array_equal(state[k], expected[k]) for k in expected)
     assert not unfinished.exists()
+
+
+def test_a_training_starts_from_a_model(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MILRanking, "train_options", TRAIN_OPTIONS | {"init"})
+    starts = []
+    fit = MILRanking.fit
+
+    def seen(self: MILRanking, *given: Any, **more: Any) -> Any:
+        starts.append(self.start)
+        return fit(self, *given, **more)
+
+    monkeypatch.setattr(MILRanking, "fit", seen)
+    first = world.train()
+    begun = world.train(init=first.folder.name, settings={"steps": 2})
+    state = ModelFolder(first.folder).load()[0].state_dict()
+    assert starts[0] == {} and starts[1].keys() == state.keys()
+    assert all(np.array_equal(starts[1][name], state[name]) for name in state)
+    card = ModelFolder(begun.folder).card()
+    assert card["init"] == ModelFolder(first.folder).card()["weights_sha256"]
+    assert world.train(settings={"steps": 2}).folder != begun.folder, "it is part of the key"
+    assert not world.train(init=str(first.folder), settings={"steps": 2}).fresh
+
+
+def test_only_a_model_of_the_same_detector_and_features_is_a_start(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MILRanking, "train_options", TRAIN_OPTIONS | {"init"})
+    first = world.train()
+    with pytest.raises(DetectorError, match="no model 'gone'"):
+        world.train(init="gone")
+    path = first.folder / "config.json"
+    card = json.loads(path.read_text())
+    other = {**card["features"]["snippet"], "extractor_version": 99}
+    path.write_text(json.dumps({**card, "features": {"snippet": other}}))
+    with pytest.raises(DetectorError, match="trained on other 'snippet' features"):
+        world.train(init=first.folder.name, seed=9)
+    monkeypatch.setattr(MILRanking, "version", 99)
+    monkeypatch.setattr(MILRanking, "loads", (card["detector_version"],))
+    with pytest.raises(DetectorError, match="not of mil_ranking version 99"):
+        world.train(init=first.folder.name, seed=9)
 
 
 def test_two_runs_do_not_train_one_model_at_once(world: World) -> None:
