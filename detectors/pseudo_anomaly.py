@@ -35,7 +35,7 @@ from .base import (
 from .checkpoint import discard_checkpoint
 from .indicators import COLUMNS, Floats, Part, Scale, as_published, combined, learnt_eta
 from .pseudo_settings import PseudoAnomalyConfig
-from .pseudo_training import Parts, Training, in_precision, make_networks, omega
+from .pseudo_training import Parts, Training, in_precision, make_networks, omega, vectors
 from .randomness import private_random
 from .reconstruction import (
     Placement,
@@ -274,7 +274,7 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
         for first in range(0, len(track), FEATURES_AT_ONCE):
             rows = track.rows(first, min(first + FEATURES_AT_ONCE, len(track)))
             values = torch.from_numpy(rows.astype(np.float32)).to(device)
-            found.append(network(values).double().cpu().numpy())
+            found.append(network(vectors(values)).double().cpu().numpy())
         every = np.concatenate(found)
         if not np.isfinite(every).all():
             raise DetectorError(f"video {bag.video_id!r}: features are not finite")

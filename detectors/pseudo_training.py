@@ -62,11 +62,17 @@ def make_networks(
     networks: dict[str, nn.Module] = {}
     for part in config.parts:
         if part == "semantic":
-            networks[part] = Discriminator(shapes[part][0])
+            networks[part] = Discriminator(shapes[part][-1])
         else:
             channels = config.channels if part == "spatial" else config.flow_channels
             networks[part] = Autoencoder(channels, config.width, checkpointing=config.checkpointing)
     return nn.ModuleDict(networks)
+
+
+def vectors(rows: Tensor) -> Tensor:
+    """Features -> (B, D) float32: one vector a row, crops are averaged."""
+    values = rows.float()
+    return values if values.ndim == 2 else values.mean(1)
 
 
 def in_precision(
@@ -210,8 +216,10 @@ class Training:
         for part, role in self._roles.items():
             shape = tuple(source.video_rows(role).shape)
             if part == "semantic":
-                if len(shape) != 1:
-                    raise DetectorError(f"{role!r} features are {shape}, not one vector a row")
+                if len(shape) not in (1, 2) or 0 in shape:
+                    raise DetectorError(
+                        f"{role!r} features are {shape}, not one vector a row, or one for each crop"
+                    )
             elif len(shape) != 3 or shape[2] != TRAILING[part] or 0 in shape:
                 raise DetectorError(f"{role} are {shape}, not (height, width, {TRAILING[part]})")
             elif shape[0] % SIDE_MULTIPLE or shape[1] % SIDE_MULTIPLE:
@@ -367,7 +375,7 @@ class Training:
             half = config.semantic_batch // 2
 
             def batch(draw: int) -> tuple[Tensor, Tensor]:
-                rows = [each.read_rows(each.rows(half, draw)).float() for each in drawn]
+                rows = [vectors(each.read_rows(each.rows(half, draw))) for each in drawn]
                 label = torch.cat([torch.full((half,), float(i)) for i in range(2)])
                 return torch.cat(rows), label.to(rows[0].device)
 
@@ -441,7 +449,7 @@ class Training:
             other = WindowSource(twin, length)
             for picks in spread(windows, config.batch_size):
                 at = Picks(picks.video, picks.start + scored)
-                rows = (other if pseudo else windows).read_rows(at).float()
+                rows = vectors((other if pseudo else windows).read_rows(at))
                 found.append(network(rows).double().cpu().numpy())
         return np.concatenate(found)
 

@@ -225,8 +225,8 @@ def _evaluate(
     areas, undefined = places.areas(rows_of)
     areas = [a if a is None else a[own] for a, own in zip(areas, kept, strict=True)]
     found: dict[str, Any] = {"sizes": size_metrics(exact, areas, threshold=threshold)}
-    kept_as = _kept_as(column, normalise, scored_only)
-    if kept_as == SCORE:  # boxes and maps belong to it, and to all frames
+    called = kept_as(column, normalise, scored_only)
+    if called == SCORE:  # boxes and maps belong to it, and to all frames
         found["regions"], why = places.regions(folder, rows_of)
         undefined |= {} if why is None else {"regions": why}
     found["undefined"] = {**metrics.undefined, **undefined}
@@ -237,12 +237,12 @@ def _evaluate(
     done = Evaluated(
         *(metrics, unlabelled, unscored, column, normalise, smoothing, scored_only, left_out)
     )
-    folder.write_metrics(done.to_json(), kept_as)
+    folder.write_metrics(done.to_json(), called)
     return done
 
 
-def _kept_as(column: str, normalise: Normalise, scored_only: bool) -> str:
-    """The name that metrics are kept under."""
+def kept_as(column: str, normalise: Normalise, scored_only: bool) -> str:
+    """The name that the metrics of a column are kept under, by how they are measured."""
     how = [normalise] * (normalise != "none") + ["scored"] * scored_only
     return "@".join([column, "+".join(how)]) if how else column
 

@@ -16,6 +16,8 @@ from ...extractors.base import PrecisionRequest
 from ...extractors.footage.identity import HashMode
 from ...extractors.footage.limits import CorruptPolicy
 from ..engine.settings import Engine, ProbeOptions
+from ..evaluate import kept_as
+from ..scores.columns import SCORE
 from ..scores.events import EventConfig
 from ..scores.map_detections import QUANTILE
 from ..scores.smoothing import Smoothing
@@ -159,6 +161,31 @@ class ScoreSection(Settings):
     smooth: Smoothing | None = None
 
 
+class FurtherMeasure(Settings):
+    """What else is measured of each score folder, see `evaluate_scores`.
+
+    Attributes:
+        column: the score column.
+        normalise: "video" scales the scores of each video to [0, 1] first.
+        scored_only: leave out frames without a score of their own.
+    """
+
+    column: str = SCORE
+    normalise: Literal["none", "video"] = "none"
+    scored_only: bool = False
+
+    @model_validator(mode="after")
+    def _is_another(self) -> FurtherMeasure:
+        if self.called == SCORE:
+            raise ValueError(f"column {SCORE!r} is measured anyway: name another way to measure it")
+        return self
+
+    @property
+    def called(self) -> str:
+        """What its metrics are called in files and tables."""
+        return kept_as(self.column, self.normalise, self.scored_only)
+
+
 class EvaluateSection(Settings):
     """How scores are compared with labels, see `evaluate_scores`.
 
@@ -170,6 +197,7 @@ class EvaluateSection(Settings):
             first map.
         map_quantile: cells of the map above this quantile of its values become boxes.
         smooth: how scores that were not smoothed when they were made are smoothed; None: not.
+        also: what else is measured; `micro_auc@NAME` and `average_precision@NAME` of the results.
     """
 
     align: Literal["auto", "exact", "pad16"] = "auto"
@@ -178,6 +206,7 @@ class EvaluateSection(Settings):
     map: str | None = None
     map_quantile: float = Field(default=QUANTILE, ge=0, le=1)
     smooth: Smoothing | None = None
+    also: tuple[FurtherMeasure, ...] = ()
 
 
 class ReportSection(Settings):

@@ -312,6 +312,8 @@ class _Planner:
         what = {"labels": scored.digest, **config.evaluate.model_dump(mode="json")}
         if config.evaluate.smooth is None:
             del what["smooth"]
+        if not config.evaluate.also:
+            del what["also"]
         if config.evaluate.tracks is not None:
             what["tracks"] = read_tracks(config.evaluate.tracks).sha256
         if (places := stamp_of_places(scored)) is not None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ...data_manifests.record import ManifestError
@@ -26,6 +27,7 @@ from ..tables.metrics import metrics_lines
 from ..tables.objects import object_lines
 from ..tables.shapes import shape_lines
 from ..train import train_detector
+from .config import FurtherMeasure
 from .folder import Done
 from .graph import Node
 from .resolved import Resolved
@@ -269,7 +271,41 @@ def _evaluate(task: NodeTask) -> Done:
         "tbdc": None if m.regions is None else m.regions.tbdc,
         **{f"auc_{size.name}": size.micro_auc for size in m.sizes},
     }
-    return Done(node.key, tuple(metrics_lines(done)), (), {"metrics": metrics})
+    lines = metrics_lines(done)
+    for more in config.also:
+        further, told = _also_measured(path, resolved, more)
+        metrics |= further
+        lines += told
+    return Done(node.key, tuple(lines), (), {"metrics": metrics})
+
+
+def _also_measured(
+    path: Path, resolved: Resolved, more: FurtherMeasure
+) -> tuple[dict[str, float | None], list[str]]:
+    """Further metrics of a score folder, and lines about them; a column may not be there."""
+    config, name = resolved.config.evaluate, more.called
+    videos = ScoreFolder(path).video_ids()
+    if not videos or more.column not in ScoreFolder(path).scores(videos[0]).column_names:
+        return {}, [f"{name}: there is no score column {more.column}"]
+    try:
+        m = evaluate_scores(
+            path,
+            resolved.scored(),
+            align=config.align,
+            replicates=config.bootstrap,
+            column=more.column,
+            smooth=config.smooth,
+            normalise=more.normalise,
+            scored_only=more.scored_only,
+        ).metrics
+    except MetricsError as error:
+        return {}, [f"{name}: {error}"]
+    found = {f"micro_auc@{name}": m.micro_auc, f"average_precision@{name}": m.average_precision}
+    told = ", ".join(
+        f"{what} {'undefined' if value is None else f'{100 * value:.2f}'}"
+        for what, value in (("micro AUC", m.micro_auc), ("AP", m.average_precision))
+    )
+    return found, [f"{name}: {told}"]
 
 
 def _report(task: NodeTask) -> Done:

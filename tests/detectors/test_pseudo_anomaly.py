@@ -238,6 +238,22 @@ def test_features_of_snippets_count_for_the_frames_that_they_cover() -> None:
     assert detector.score(bag).columns["omega_3"].shape == (5,)
 
 
+def test_features_of_several_crops_are_those_of_their_mean() -> None:
+    """As I3D has them, (n, crops, D): another network than ViFi-CLIP may be taken."""
+    random = np.random.default_rng(0)
+    crops = random.normal(size=(9, 3, 6)).astype(np.float32)
+    odd = crops + random.normal(1, 0.1, crops.shape).astype(np.float32)
+    scores = []
+    for normal, perturbed in ((crops, odd), (crops.mean(1), odd.mean(1))):
+        detector = made(eta=(0, 0, 1), features="snippet", semantic_steps=20)
+        bag = frame_bag("v", {"snippet": normal, "perturbed_snippet": perturbed})
+        detector.fit(Bags([bag]), device="cpu", seed=0)
+        other = made(eta=(0, 0, 1), features="snippet")
+        other.load_state_dict(detector.state_dict())
+        scores.append(other.score(bag).columns["omega_3"])
+    assert scores[0] == pytest.approx(scores[1], rel=1e-4)
+
+
 def refused(arrays: dict[str, Any], **changes: Any) -> str:
     with pytest.raises(DetectorError) as error:
         made(**changes).fit(Bags([frame_bag("v0", arrays)]), device="cpu", seed=0)

@@ -110,3 +110,8 @@ def test_tracks_of_a_recipe_are_relative_to_its_file(recipe: Path) -> None:
     config = load_run(recipe)
     assert config.evaluate.tracks == recipe.parent / "tracks.csv"
     assert (config.evaluate.map, config.evaluate.map_quantile) == ("patch/2x3", 0.98)
+    recipe.write_text(RECIPE + "[evaluate]\nalso = [{ scored_only = true }]\n")
+    assert [more.called for more in load_run(recipe).evaluate.also] == ["score@scored"]
+    recipe.write_text(RECIPE + '[evaluate]\nalso = [{ column = "score" }]\n')
+    with pytest.raises(ValidationError, match="'score' is measured anyway"):
+        load_run(recipe)

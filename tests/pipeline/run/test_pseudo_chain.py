@@ -13,6 +13,7 @@ from vadpipe.pipeline.run.config import load_run
 from vadpipe.pipeline.run.graph import plan
 from vadpipe.pipeline.run.resolved import resolve_run
 from vadpipe.pipeline.run.run import run
+from vadpipe.pipeline.scores.folder import ScoreFolder
 
 RECIPE = """
 out = "result"
@@ -44,6 +45,13 @@ set = { clip_length = 1, stride = 1, before = 0, after = 0 }
 name = "all"
 detector = "pseudo_anomaly"
 set = { features = "snippet", width = 3, length = 8, scored_frame = 4, stride = 4, steps = 1 }
+[evaluate]
+bootstrap = 0
+also = [
+  { column = "paper" },
+  { column = "omega_1", normalise = "video", scored_only = true },
+  { column = "omega_4" },
+]
 [report]
 scores = []
 [engine]
@@ -73,6 +81,16 @@ def test_the_whole_chain_runs_and_another_mask_seed_redoes_its_branch_only(
     assert card["twins"]["perturbed_snippet"]["source"] == card["twins"]["perturbed_pixels"]
     scores = pq.read_table(tmp_path / "result" / "scores" / "all" / "scores.parquet")
     assert {"score", "paper", "omega_1", "omega_2", "omega_3"} <= set(scores.column_names)
+
+    (row,) = done.rows
+    assert {name for name in row if name.startswith("micro_auc")} == {
+        *("micro_auc", "micro_auc@paper", "micro_auc@omega_1@video+scored")
+    }
+    for name in ("paper", "omega_1@video+scored"):
+        metrics = ScoreFolder(tmp_path / "result/scores/all").metrics(name)
+        assert metrics is not None and metrics["micro_auc"] == row[f"micro_auc@{name}"]
+    (said,) = [e.done.lines for e in done.ended if e.done and e.node.kind == "evaluate"]
+    assert said[-1] == "omega_4: there is no score column omega_4"
 
     def keys() -> dict[str, str]:
         resolved = resolve_run(load_run(recipe), write=False)
