@@ -1,0 +1,55 @@
+"""The recipes of docs/recipes can be planned: settings, names and features fit together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.synthetic import write_tiny_scene
+from vadpipe.pipeline.run.config import ManifestSection, load_run
+from vadpipe.pipeline.run.graph import plan
+from vadpipe.pipeline.run.resolved import resolve_run
+
+RECIPES = sorted((Path(__file__).parents[3] / "docs" / "recipes").glob("*.toml"))
+ROWS = {
+    "pseudo_anomaly_ped2": {
+        *("frame_difference", "background", "flow_peak", "frames", "frames_telea"),
+        *("frames_lntra-spatial=patch", "frames_lntra-spatial=skip_frames", "frames_patch_mix"),
+        *("flow-p_t=0.0", "flow-p_t=0.5", "semantic", "all"),
+    },
+    "pseudo_anomaly_shares": {
+        f"{part}-{share}={value}-s{seed}"
+        for part, share in (("frames", "p_s"), ("flow", "p_t"))
+        for value in ("0.0", "0.1", "0.2", "0.3", "0.4", "0.5")
+        for seed in range(3)
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_scene(tmp_path_factory.mktemp("recipes") / "scene")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_row_of_a_recipe_can_be_planned(path: Path, scene: Path) -> None:
+    run = load_run(path)
+    weightless = [
+        section.model_copy(update={"weights": "random:0"})
+        if section.weights or section.extractor == "inception_i3d"
+        else section
+        for section in run.extract
+    ]
+    changes = {
+        "manifest": ManifestSection(dataset="synthetic", root=scene),
+        "extract": tuple(weightless),
+        "cache": scene.parent / "cache",
+        "out": scene.parent / "out",
+    }
+    nodes = plan(resolve_run(run.model_copy(update=changes), write=False))
+    assert {node.subject for node in nodes if node.kind == "train"} == ROWS[path.stem]
+
+
+def test_all_recipes_are_known() -> None:
+    assert {path.stem for path in RECIPES} == set(ROWS)
