@@ -9,6 +9,7 @@ PLACES = {
     "attribute_density": "attribute_density:AttributeDensity",
     "speed_peak": "speed_peak:SpeedPeak",
     "ssmtl": "ssmtl:SSMTL",
+    "msmg": "msmg:MSMG",
     "mil_ranking": "mil_ranking:MILRanking",
     "rtfm": "rtfm:RTFM",
     "pseudo_anomaly": "pseudo_anomaly:PseudoAnomaly",

@@ -66,6 +66,10 @@ DETECTOR_SETTINGS: dict[str, dict[str, Any]] = {
         **{"architecture": "shallow+narrow", "tasks": ["arrow", "middle"]},
         **{"steps": 2, "batch_size": 4, "t": 1, "validation": 0.4},
     },
+    "msmg": {
+        **{"architecture": "shallow+narrow", "length": 6, "steps": 2, "batch_size": 2},
+        **{"validation_pairs": 2, "cells": [2, 2], "stride": 4},
+    },
     "mil_ranking": {"steps": 3},
     "rtfm": {"steps": 3},
     "ssrl": {"steps": 2, "scales": []},
@@ -81,6 +85,7 @@ FEATURES = {  # of all others: null
     "motion_energy": "frames",
     "background": "frames",
     "ssmtl": "objects",
+    "msmg": "frames",
     "flow_peak": "flow",
     "pseudo_anomaly": "frames",
     "attribute_density": "objects",

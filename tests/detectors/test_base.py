@@ -55,7 +55,7 @@ def test_options_of_the_loop_leave_old_keys_alone(name: str) -> None:
 
 def test_detectors_without_randomness_say_so_and_refuse_what_they_would_ignore() -> None:
     """Random are those that train a network, and nothing else."""
-    steps = {"mil_ranking", "pseudo_anomaly", "rtfm", "ssmtl", "ssrl"}
+    steps = {"mil_ranking", "msmg", "pseudo_anomaly", "rtfm", "ssmtl", "ssrl"}
     for name in PLACES:
         detector = make_detector(name)
         if name in steps:
