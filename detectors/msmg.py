@@ -16,6 +16,7 @@ from torch import nn
 from ..extractors.networks.encoders import ENCODERS
 from ..extractors.weights.slots import NETWORK, Slots
 from .base import (
+    TRAIN_OPTIONS,
     Bag,
     BagSource,
     Config,
@@ -32,6 +33,7 @@ from .base import (
 from .cells import pictures
 from .checkpoint import discard_checkpoint
 from .msmg_network import colours_innermost
+from .msmg_own import OWN_ERROR
 from .msmg_placing import Floats, Placing, window_starts
 from .msmg_scores import RGB_ERROR, SALIENCE, Scorer, WindowErrors, negative_psnr
 from .msmg_settings import MSMGConfig, Reading
@@ -41,7 +43,8 @@ from .reconstruction import min_max
 from .state import load_network, network_arrays, stored_array
 
 SCENE = "scene/"  # how the arrays of scenes begin; the name follows
-MAPS: dict[Reading, str] = {"feature": SALIENCE, "rgb": RGB_ERROR}
+MAPS: dict[Reading, str] = {"feature": SALIENCE, "rgb": RGB_ERROR, "own": OWN_ERROR}
+DISTANCE = "own_distance"
 
 
 class MSMG(Detector[MSMGConfig]):
@@ -51,6 +54,7 @@ class MSMG(Detector[MSMGConfig]):
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = MSMGConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
+    train_options: ClassVar[frozenset[str]] = TRAIN_OPTIONS | {"init"}
     networks: ClassVar[Slots] = {
         NETWORK: tuple(
             card
@@ -85,11 +89,14 @@ class MSMG(Detector[MSMGConfig]):
         """The raw score, the paper's score of a video, and both of every reading."""
         readings = [name for each in self.config.readings for name in (each, f"{each}_paper")]
         tasks = [task for task in self.config.tasks if task != "estimation"]
-        return ("score", "paper", *readings, *tasks)
+        distance = (
+            [DISTANCE] if "own" in self.config.readings and self.config.distance_weight else []
+        )
+        return ("score", "paper", *readings, *tasks, *distance)
 
     @property
     def maps(self) -> tuple[str, ...]:
-        """Where the error of the embedding comes from, and errors of the decoded frame."""
+        """Where the error of the embedding comes from, and errors of estimated frames."""
         return tuple(MAPS[each] for each in self.config.readings if each in MAPS)
 
     # -- training ------------------------------------------------------------------------------
@@ -108,7 +115,7 @@ class MSMG(Detector[MSMGConfig]):
         options = options or FitOptions()
         sizes = self._measured(source)
         weights = self.pretrained(NETWORK) if self.networks_for(self.config) else None
-        training = Training(self.config, weights, device, seed, options)
+        training = Training(self.config, weights, self.start, device, seed, options)
         with private_random(device):
             trained = training.run(source, sizes)
         discard_checkpoint(options.folder)
@@ -222,8 +229,13 @@ class MSMG(Detector[MSMGConfig]):
             curve = raw[each] if each == "task" else negative_psnr(raw[each])
             columns |= {each: raw[each], f"{each}_paper": min_max(curve)}
         columns |= {task: raw[task] for task in config.tasks if task != "estimation"}
+        if DISTANCE in raw:  # the published score of MNAD
+            share = config.distance_weight
+            columns[DISTANCE] = raw[DISTANCE]
+            own_paper = (1 - share) * columns["own_paper"] + share * min_max(raw[DISTANCE])
+            columns["own_paper"] = own_paper
         maps = {
-            MAPS[each]: errors.maps[MAPS[each]][placing.nearest(worst[each])]
+            MAPS[each]: errors.maps[MAPS[each]][placing.nearest(worst.get(each, middle))]
             for each in config.readings
             if each in MAPS
         }

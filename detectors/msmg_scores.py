@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..extractors.networks.cnn3d import folded
+from ..extractors.networks.frame_estimation import FrameEstimator
 from ..extractors.networks.video_encoder import VideoEncoder
 from .base import Track
 from .cells import cell_means
 from .msmg_network import MSMGNetwork, colours_innermost, network_input
+from .msmg_own import OWN_ERROR, own_errors
 from .msmg_placing import Floats, Ints
 from .msmg_settings import MSMGConfig
 from .msmg_training import predicting_encoder
@@ -56,9 +58,10 @@ class WindowErrors:
     """What was measured on the windows of a video.
 
     Attributes:
-        values: "feature", "rgb", "continuity", "localisation" -> (w,), as far as they were learnt.
+        values: "feature", "rgb", "continuity", "localisation", "own", "own_distance" -> (w,), as
+            far as they were learnt.
         worst: of the first three that know one, (w,) number of the worst frame in its window.
-        maps: "salience", "rgb_error" -> (w, rows, columns).
+        maps: "salience", "rgb_error", "own_error" -> (w, rows, columns).
     """
 
     values: dict[str, Floats]
@@ -104,13 +107,18 @@ class Scorer:
         with torch.no_grad():
             embedded = self._embedded(track, starts, scene)
             for chosen in np.array_split(starts, -(-len(starts) // self._at_once(track))):
-                for name, values in self._batch(track, chosen, scene, embedded).items():
+                measured: dict[str, Tensor] = {}
+                if self._reads_clips:
+                    measured |= self._batch(track, chosen, scene, embedded)
+                if self._config.own_weight:
+                    measured |= self._own(track, chosen)
+                for name, values in measured.items():
                     found.setdefault(name, []).append(values)
         joined = {name: torch.cat(parts).cpu().numpy() for name, parts in found.items()}
         worst = {n.removeprefix("worst/"): v for n, v in joined.items() if n.startswith("worst/")}
         maps = {
             name: cell_means(joined[name], self._config.cells).astype(np.float32)
-            for name in (SALIENCE, RGB_ERROR)
+            for name in (SALIENCE, RGB_ERROR, OWN_ERROR)
             if name in joined
         }
         columns = {
@@ -124,7 +132,13 @@ class Scorer:
         """Windows whose clips go through the encoder together."""
         side, length = self._config.side, self._config.length
         height, width = (side, side) if side else track.array.shape[1:3]
-        return max(1, PIXELS_AT_ONCE // ((length - 2) * (length - 1) * height * width))
+        frames = (length - 2) * (length - 1) if self._reads_clips else length
+        return max(1, PIXELS_AT_ONCE // (frames * height * width))
+
+    @property
+    def _reads_clips(self) -> bool:
+        """Whether clips that lack a frame are needed, and not only the encoder's own error."""
+        return bool(self._config.tasks) or self._decoder is not None
 
     def _scene(self, scene: int, count: int) -> Tensor:
         return torch.full((count,), scene, dtype=torch.int64, device=self._device)
@@ -193,6 +207,15 @@ class Scorer:
                 self._encoded(own, clips) if again is None else again, pixels[frames - low]
             )
         return found
+
+    def _own(self, track: Track, starts: Ints) -> dict[str, Tensor]:
+        """What the encoder itself is wrong by, in the middle frames of some windows."""
+        config, encoder = self._config, self._clips
+        assert isinstance(encoder, FrameEstimator)
+        middles = np.clip(starts + config.length // 2, 0, len(track) - 1)
+        precise = config.precision == "fp32"
+        with nullcontext() if precise else bfloat16(encoder, self._device):
+            return own_errors(encoder, track, middles, config.side, self._device)
 
     def _localised(self, rows: Tensor, windows: int) -> dict[str, Tensor]:
         """Task 2: the place that it is least sure of."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
 from ..extractors.networks.cnn3d import Architecture
+from ..extractors.networks.conv3d_coder import layer_widths
 from ..extractors.networks.encoders import ENCODERS, EncoderName
+from ..extractors.networks.frame_estimation import FrameEstimator
 from ..extractors.networks.video_encoder import EncoderOptions, NormRule
-from .base import Config
+from .base import ADDED_LATER, Config
 from .msmg_network import TASKS, Position, Task
 from .msmg_placing import Placement
 from .msmg_samples import NegativesBy
 from .precision import Precision
 
-Reading = Literal["feature", "rgb", "task"]
+Reading = Literal["feature", "rgb", "task", "own"]
 DecoderRule = Literal["none", "frozen", "finetuned"]
 
 
@@ -31,7 +33,13 @@ class MSMGConfig(Config):
     encoder: EncoderName = Field(
         default="cnn3d",
         description="F: cnn3d is light; inception_i3d is the paper's I3D; i3d_r50; unet, memae, "
-        "mnad and multipath_gru are those of networks that predict frames",
+        "mnad and multipath_gru predict or reconstruct frames (supplement, Table 2)",
+    )
+    own_weight: Annotated[float, ADDED_LATER] = Field(
+        default=0.0,
+        ge=0,
+        description="of the objective that the encoder was published with, next to those of the "
+        "tasks; of unet, memae, mnad and multipath_gru",
     )
     architecture: Architecture = Field(
         default="deep+narrow", description="of the encoder cnn3d (Table 1 of SSMTL)"
@@ -109,8 +117,8 @@ class MSMGConfig(Config):
     reading: Reading | None = Field(
         default=None,
         description="the column score: feature (error of the embedding), rgb (error of the "
-        "decoded frame) or task (tasks 1 and 2); None: the first that can be computed. The others "
-        "are columns too",
+        "decoded frame), task (tasks 1 and 2) or own (error of the frame that the encoder "
+        "estimates itself); None: the first that can be computed. The others are columns too",
     )
     stride: PositiveInt = Field(
         default=1, description="frames between two clips that score; between them is interpolated"
@@ -128,7 +136,8 @@ class MSMGConfig(Config):
     def _fits_together(self) -> MSMGConfig:
         if min(self.weights) < 0:
             raise ValueError(f"weights {self.weights}: a weight is 0 or more")
-        if not self.tasks and self.decoder != "finetuned":
+        self._check_encoder()
+        if not self.tasks and not self.own_weight and self.decoder != "finetuned":
             raise ValueError(
                 "all weights are 0: give a task a weight, or set decoder = finetuned, which trains "
                 "the encoder by frame prediction"
@@ -137,20 +146,46 @@ class MSMGConfig(Config):
             raise ValueError(
                 f"stride {self.stride}: frames between two clips of {self.length} have no score"
             )
-        if ENCODERS[self.encoder].pretrained is None:
-            if self.start == "kinetics":
-                raise ValueError(f"{self.encoder} has no pretrained weights: set start = scratch")
-            if self.norms == "frozen":
-                raise ValueError(
-                    "norms = frozen keeps statistics of pretrained weights, and "
-                    f"{self.encoder} has none"
-                )
         if self.reading is not None and self.reading not in self.readings:
             raise ValueError(
                 f"reading {self.reading} needs a decoder or a task that has no weight here; there "
                 f"are: {', '.join(self.readings)}"
             )
         return self
+
+    def _check_encoder(self) -> None:
+        """Refuse what this encoder does not have.
+
+        Raises:
+            ValueError: its message says what to set.
+        """
+        name = self.encoder
+        if ENCODERS[name].pretrained is None:
+            if self.start == "kinetics":
+                raise ValueError(f"{name} has no pretrained weights: set start = scratch")
+            if self.norms == "frozen":
+                raise ValueError(
+                    f"norms = frozen keeps statistics of pretrained weights, and {name} has none"
+                )
+        estimates = self._estimator is not None
+        if self.own_weight and not estimates:
+            raise ValueError(f"{name} has no objective of its own: set own_weight = 0")
+        if self.encoder_width is not None and not estimates:
+            raise ValueError(f"{name} has no free width: leave encoder_width out")
+        if self.encoder_width is not None and name == "memae":
+            layer_widths(self.encoder_width)
+
+    @property
+    def _estimator(self) -> type[FrameEstimator] | None:
+        """The class of the encoder, if it has an objective of its own."""
+        build = ENCODERS[self.encoder].build
+        return build if isinstance(build, type) and issubclass(build, FrameEstimator) else None
+
+    @property
+    def distance_weight(self) -> float:
+        """Weight of the distance from the encoder's memory in its own score; 0: it has none."""
+        estimator = self._estimator
+        return 0.0 if estimator is None else estimator.distance_weight
 
     @property
     def weight_of(self) -> dict[Task, float]:
@@ -172,6 +207,8 @@ class MSMGConfig(Config):
             found.append("rgb")
         if {"continuity", "localisation"} & set(self.tasks):
             found.append("task")
+        if self.own_weight:
+            found.append("own")
         return tuple(found)
 
     @property

@@ -15,7 +15,7 @@ from ..extractors.networks.frame_estimation import gradient_loss, intensity_loss
 from ..extractors.networks.video_encoder import VideoEncoder
 from ..extractors.weights.cards import ResolvedWeights
 from ..extractors.weights.load import load_tensors
-from .base import BagSource, DetectorError, FitOptions, Row
+from .base import BagSource, DetectorError, FitOptions, Row, State
 from .checkpoint import Checkpoint
 from .fitting import Fit
 from .msmg_losses import (
@@ -31,11 +31,13 @@ from .msmg_network import (
     doublings,
     network_input,
 )
+from .msmg_own import OWN, Batch, Samples, own_estimator, own_terms
 from .msmg_samples import Proxies, ProxySamples
 from .msmg_settings import MSMGConfig
 from .pretrained import load_state
 from .row_memory import row_memories
 from .schedule import Schedule
+from .state import start_network
 from .validation import Validation
 
 MEASUREMENTS = 10  # of the tasks in a training
@@ -156,12 +158,19 @@ def answers(network: MSMGNetwork, batch: Proxies, side: int | None) -> dict[str,
     return found
 
 
+def joint_answers(network: MSMGNetwork, batch: Batch, side: int | None) -> dict[str, Tensor]:
+    """Run the tasks, and the encoder's own objective: what `answers` and `own_terms` return."""
+    found = {} if batch.proxies is None else answers(network, batch.proxies, side)
+    return found if batch.windows is None else found | own_terms(network, batch.windows, side)
+
+
 def losses(found: NetworkInput, config: MSMGConfig) -> dict[str, Tensor]:
-    """Compute the terms of the joint loss (eq. 8) and what is watched.
+    """Compute the terms of the joint loss (eq. 8, and the encoder's own) and what is watched.
 
     Returns:
         "total"; "l1", "l2", "l3" of the tasks that are trained; "continuity_accuracy",
-        "localisation_accuracy"; "p_plus", "p_minus", "q_plus", "triplet", "contrastive".
+        "localisation_accuracy"; "p_plus", "p_minus", "q_plus", "triplet", "contrastive"; the terms
+        of the own objective.
     """
     weight = config.weight_of
     terms: dict[Task, Tensor] = {}
@@ -186,14 +195,17 @@ def losses(found: NetworkInput, config: MSMGConfig) -> dict[str, Tensor]:
         terms["estimation"] = said.loss
         watched |= {"l3": said.loss, "triplet": said.triplet, "contrastive": said.contrastive}
         watched |= {"p_plus": said.p_plus, "p_minus": said.p_minus, "q_plus": said.q_plus}
-    total = torch.stack([weight[task] * term for task, term in terms.items()]).sum()
-    return {"total": total, **watched}
+    weighted = [weight[task] * term for task, term in terms.items()]
+    own = {name: value for name, value in found.items() if name.startswith(OWN)}
+    if own:
+        weighted.append(config.own_weight * own[f"{OWN}total"])
+    return {"total": torch.stack(weighted).sum(), **watched, **own}
 
 
 def measured(
-    network: MSMGNetwork, batches: Iterable[Proxies], config: MSMGConfig
+    network: MSMGNetwork, batches: Iterable[Batch], config: MSMGConfig
 ) -> dict[str, float]:
-    """Measure the tasks on pairs of clips, in evaluation mode.
+    """Measure the tasks on pairs of clips, and the own objective, in evaluation mode.
 
     Returns:
         The terms of `losses`, averaged over pairs, and "localisation_accuracy/CLASS" for each
@@ -203,14 +215,15 @@ def measured(
     count = 0
     right = np.zeros((2, config.length - 2))
     for batch in batches:
-        found = answers(network, batch, config.side)
-        size = len(batch.place)
+        found = joint_answers(network, batch, config.side)
+        size = len(batch)
         for name, value in losses(found, config).items():
             sums[name] = sums.get(name, 0.0) + float(value) * size
         count += size
         if "localisation" in found:
-            hit = (found["localisation"].argmax(1) == batch.place).cpu().numpy()
-            np.add.at(right, (hit.astype(int), batch.place.cpu().numpy()), 1)
+            place = found["place"]
+            hit = (found["localisation"].argmax(1) == place).cpu().numpy()
+            np.add.at(right, (hit.astype(int), place.cpu().numpy()), 1)
     by_class = {
         f"localisation_accuracy/{i}": float(hits / (misses + hits))
         for i, (misses, hits) in enumerate(right.T)
@@ -261,6 +274,8 @@ class Training:
             Of the detector.
         weights:
             Of the encoder, if it is pretrained.
+        start:
+            State of a fitted detector that the networks start from; empty: none.
         device:
             Where to train.
         seed:
@@ -273,11 +288,12 @@ class Training:
         self,
         config: MSMGConfig,
         weights: ResolvedWeights | None,
+        start: State,
         device: str,
         seed: int,
         options: FitOptions,
     ) -> None:
-        self._config, self._weights = config, weights
+        self._config, self._weights, self._start = config, weights, start
         self._device, self._seed, self._options = device, seed, options
 
     def run(self, source: BagSource, sizes: Sizes) -> Trained:
@@ -289,6 +305,7 @@ class Training:
         config = self._config
         torch.manual_seed(self._seed)
         networks = make_networks(config, sizes, self._weights)
+        start_network(networks, self._start)
         networks.to(self._device)
         colours_innermost(networks)
         resumed = Checkpoint.load(self._options.folder)
@@ -315,7 +332,8 @@ class Training:
     ) -> None:
         """Run a stage, or what is left of it."""
         config, number = self._config, ("tasks", "decoder").index(name)
-        wanted = config.tasks if name == "tasks" else config.decoder != "none"
+        joint = bool(config.tasks) or config.own_weight > 0
+        wanted = joint if name == "tasks" else config.decoder != "none"
         if not wanted or (resumed is not None and number < resumed.stage):
             return
         own = resumed if resumed is not None and number == resumed.stage else None
@@ -326,15 +344,17 @@ class Training:
         config = self._config
         return config.steps or math.ceil(config.epochs * samples.pairs / config.batch_size)
 
-    def _tasks(self, done: Trained, samples: ProxySamples) -> Fit[Proxies, dict[str, Tensor]]:
+    def _tasks(self, done: Trained, samples: ProxySamples) -> Fit[Batch, dict[str, Tensor]]:
         config = self._config
         network = done.networks["network"].train()
         assert isinstance(network, MSMGNetwork)
         steps = self._steps(samples)
+        estimator = own_estimator(network) if config.own_weight else None
+        drawn = Samples(samples, tasks=bool(config.tasks), estimator=estimator)
 
         def measure(_: int) -> dict[str, float]:
-            drawn = samples.validation(config.validation_pairs, config.batch_size)
-            return measured(network, drawn, config)
+            batches = drawn.validation(config.validation_pairs, config.batch_size)
+            return measured(network, batches, config)
 
         return Fit(
             stage=0,
@@ -342,8 +362,8 @@ class Training:
             steps=steps,
             module=done.networks,
             optimizer=self._optimizer(network),
-            batch=lambda draw: samples.draw(config.batch_size, draw),
-            forward=lambda batch: answers(network, batch, config.side),
+            batch=lambda draw: drawn.draw(config.batch_size, draw),
+            forward=lambda batch: joint_answers(network, batch, config.side),
             losses=lambda found: losses(found, config),
             prefetch=samples.prefetch,
             schedule=Schedule(name="cosine"),

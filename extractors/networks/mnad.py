@@ -31,7 +31,7 @@ MARGIN = 1.0  # alpha of the separateness
 
 
 class PrototypeMemory(nn.Module):
-    """Prototypes of length 1, read by queries and updated by those nearest to them.
+    """Prototypes of length 1, read by queries and updated by those nearest to them, in fp32.
 
     Args:
         features:
@@ -51,11 +51,13 @@ class PrototypeMemory(nn.Module):
 
     def read(self, queries: Tensor) -> Tensor:
         """Mix the items by a softmax over them (Sect. 3.1.2, read): (K, C) -> (K, C)."""
-        return (queries @ self.items.T).softmax(1) @ self.items
+        with in_fp32(queries):
+            return (queries @ self.items.T).softmax(1) @ self.items
 
     def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Distances (K,) to the item with the largest weight, and to that with the second one."""
-        indices = (queries @ self.items.T).topk(2, dim=1).indices
+        with in_fp32(queries):
+            indices = (queries @ self.items.T).topk(2, dim=1).indices
         first, second = torch.linalg.vector_norm(
             queries[:, None] - self.items[indices], dim=2
         ).unbind(1)
@@ -72,12 +74,14 @@ class PrototypeMemory(nn.Module):
             queries:
                 (K, C), of all pictures of a batch.
         """
-        scores = queries @ self.items.T
-        own = functional.one_hot(scores.argmax(1), len(self.items)).to(scores.dtype)
-        weights = scores.softmax(0) * own
-        weights = weights / weights.amax(0).clamp_min(torch.finfo(scores.dtype).tiny)
+        with in_fp32(queries):
+            scores = queries @ self.items.T
+            own = functional.one_hot(scores.argmax(1), len(self.items)).to(scores.dtype)
+            weights = scores.softmax(0) * own
+            weights = weights / weights.amax(0).clamp_min(torch.finfo(scores.dtype).tiny)
+            moved = self.items + weights.T @ queries
         # A new tensor: the backward pass of the losses still needs the old one.
-        self.items = functional.normalize(self.items + weights.T @ queries, dim=1)
+        self.items = functional.normalize(moved, dim=1)
 
 
 class Mnad(FrameEstimator):
@@ -142,10 +146,9 @@ class Mnad(FrameEstimator):
     def _predicted(self, windows: Tensor) -> tuple[Tensor, Tensor]:
         """The prediction, and the queries (B H' W', C)."""
         *shortcuts, deepest = self.encoder(stack_before(windows))
-        with in_fp32(deepest):
-            normed = functional.normalize(deepest.float(), dim=1)
-            queries = normed.permute(0, 2, 3, 1).flatten(0, 2)
-            read = self.memory.read(queries)
+        normed = functional.normalize(deepest.float(), dim=1)
+        queries = normed.permute(0, 2, 3, 1).flatten(0, 2)
+        read = self.memory.read(queries)
         maps = read.reshape(len(windows), *deepest.shape[2:], -1).permute(0, 3, 1, 2)
         found: Tensor = self.decoder(torch.cat([normed, maps], 1), shortcuts)
         return found, queries
