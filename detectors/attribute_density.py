@@ -67,7 +67,7 @@ class AttributeDensityConfig(ObjectMapConfig):
     density: Literal["knn", "gmm"] = Field(
         default="knn",
         description="nearest neighbours, or a mixture of Gaussians, for place, size, direction, "
-        "deep and pose",
+        "deep, pose and reid",
     )
     limit: float = Field(
         default=0.99,

@@ -21,7 +21,7 @@ from .base import DetectorError, State
 from .object_measures import Floats, Measures
 from .state import stored_array
 
-Name = Literal["speed", "direction", "place", "size", "class", "stay", "deep", "pose"]
+Name = Literal["speed", "direction", "place", "size", "class", "stay", "deep", "pose", "reid"]
 
 CLASS_FLOOR = 0.15  # a class that scores less than this is not news
 PERSPECTIVE = 1.5  # median heights that differ more between near and far places are perspective
@@ -384,8 +384,16 @@ class Pose(Vector):
     smallest: ClassVar[float] = 0.01
 
 
+class Reid(Vector):
+    """Who it is, as a network that tells persons apart sees it."""
+
+    name: ClassVar[Name] = "reid"
+    word: ClassVar[str] = "looks"
+    smallest: ClassVar[float] = 0.01
+
+
 KINDS: tuple[type[Attribute], ...] = (
-    *(Speed, Direction, Place, Size, ClassNovelty, Stay, Deep, Pose),
+    *(Speed, Direction, Place, Size, ClassNovelty, Stay, Deep, Pose, Reid),
 )
 ATTRIBUTES: dict[Name, type[Attribute]] = {kind.name: kind for kind in KINDS}
 

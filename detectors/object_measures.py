@@ -26,8 +26,11 @@ VECTORS = {
     ),
     "pose": (
         "object/pose",
-        "the extractor objects makes none; take features of an extractor that does, or leave pose "
-        "out of the attributes",
+        "extract objects with --set pose=keypointrcnn, or leave pose out of the attributes",
+    ),
+    "reid": (
+        "object/reid",
+        "extract objects with --set reid=osnet, or leave reid out of the attributes",
     ),
 }
 CLASSES = (
@@ -57,6 +60,7 @@ class Measures:
         stay: (n,) seconds for which it has been where it is.
         deep: (n, D) vectors of the appearance.
         pose: (n, D) vectors of the pose.
+        reid: (n, D) vectors that tell persons apart.
     """
 
     owner: NDArray[np.int64]
@@ -69,6 +73,7 @@ class Measures:
     stay: Floats | None = None
     deep: Floats | None = None
     pose: Floats | None = None
+    reid: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.row)

@@ -26,6 +26,7 @@ from .detection.motion import Motion, MotionSettings
 from .detection.runs import encode_masks
 from .detection.selection import Selection, pixel_box
 from .detection.teacher import CropTeacher
+from .detection.vectors import VECTORS, VectorChoice
 from .networks.coco import COCO
 from .networks.imagenet import CLASSES, TEACHERS
 from .optical_flow import Method
@@ -68,6 +69,10 @@ class ObjectsConfig(Config):
             its crop of `crop_size` (SSMTL, Sect. 3.3: ResNet-50); without a value there is none.
         teacher_size: side that the crop is resized to for the teacher.
         appearance: keep the teacher's pooled features too.
+        reid: a network whose vector of each object tells persons apart; without a value there is
+            none.
+        pose: a network that says where the joints of a person are in each box; without a value
+            there is none.
         flow: OpenCV's method for the motion inside each box, from the frame before to the frame
             after; without a value there is none.
         flow_scale: flow is computed on frames of this many times their size.
@@ -94,6 +99,8 @@ class ObjectsConfig(Config):
     teacher: Literal["resnet50", "efficientnet_lite0"] | None = None
     teacher_size: int = Field(default=224, ge=32)
     appearance: bool = False
+    reid: Literal["osnet"] | None = None
+    pose: Literal["keypointrcnn"] | None = None
     flow: Method | None = None
     flow_scale: float = Field(default=1.0, gt=0, le=8)
 
@@ -127,6 +134,10 @@ class ObjectsConfig(Config):
             raise ValueError("motion_samples is an odd number: the frame itself is one of them")
         return self
 
+    def vectors(self) -> dict[str, VectorChoice]:
+        """The vectors that are kept, by role."""
+        return {name: each for name, each in VECTORS.items() if getattr(self, name) is not None}
+
     def motion(self) -> MotionSettings:
         """The settings of `motion`."""
         return MotionSettings(
@@ -143,6 +154,7 @@ class Objects(Extractor[ObjectsConfig]):
     networks: ClassVar[Slots] = {
         DETECTOR: tuple(card for each in CHOICES.values() for card in each.cards),
         TEACHER: tuple(card for each in TEACHERS.values() for card in each.cards),
+        **{name: tuple(each.cards) for name, each in VECTORS.items()},
     }
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "motion": {"detector": "motion"},
@@ -179,16 +191,20 @@ class Objects(Extractor[ObjectsConfig]):
         if config.teacher is not None:
             teacher, given = TEACHERS[config.teacher], self.weights[TEACHER]
             self._teacher = CropTeacher(teacher, given, precision, config.teacher_size)
+        self._vectors = {
+            name: each.build(self.weights[name]) for name, each in config.vectors().items()
+        }
         self._selection = Selection(
             config.score, config.overlap, config.min_width, config.min_height, config.max_objects
         )
 
     @classmethod
     def networks_for(cls, config: ObjectsConfig) -> Slots:
-        """The cards of the object detector, where it has any, and of the teacher."""
+        """The cards of the object detector, where it has any, of the teacher and of vectors."""
         slots = {DETECTOR: CHOICES[config.detector].cards}
         if config.teacher is not None:
             slots[TEACHER] = TEACHERS[config.teacher].cards
+        slots |= {name: tuple(each.cards) for name, each in config.vectors().items()}
         return {slot: cards for slot, cards in slots.items() if cards}
 
     @classmethod
@@ -219,6 +235,8 @@ class Objects(Extractor[ObjectsConfig]):
             if config.appearance:
                 sizes = {"feature": TEACHERS[config.teacher].features}
                 specs.append(_of_objects("appearance", "float16", sizes))
+        for name, each in config.vectors().items():
+            specs.append(_of_objects(name, "float16", {"feature": each.features}))
         if config.flow is not None:
             specs.append(_of_objects("flow", "float32", {"statistic": len(STATISTICS)}))
         if config.masks is not None:
@@ -249,8 +267,9 @@ class Objects(Extractor[ObjectsConfig]):
         """
         for detector in self._detectors:
             detector.load(runtime)
-        if self._teacher is not None:
-            self._teacher.load(runtime)
+        for other in (self._teacher, *self._vectors.values()):
+            if other is not None:
+                other.load(runtime)
 
     def extract(self, clips: Sequence[Clip]) -> dict[str, Rows]:
         """Find the objects of each frame, in the order of their scores."""
@@ -280,6 +299,13 @@ class Objects(Extractor[ObjectsConfig]):
             arrays["teacher"] = np.concatenate([lesson.logits for lesson in lessons])
             if self.config.appearance:
                 arrays["appearance"] = np.concatenate([lesson.features for lesson in lessons])
+        for name, network in self._vectors.items():
+            features = VECTORS[name].features
+            looks = [
+                network.look(c.frames[self.reach], each.boxes, features)
+                for c, each in zip(clips, found, strict=True)
+            ]
+            arrays[name] = np.concatenate(looks)
         rows = {
             "frame": one_row_each(clips, {"objects": counts, "frame_size": sizes}),
             "object": Rows(start, stop, arrays, clip_start=start),
@@ -355,11 +381,18 @@ class Objects(Extractor[ObjectsConfig]):
         if self.config.teacher is not None:
             area = (self.config.teacher_size / 224) ** 2
             total += USUAL_OBJECTS * area * TEACHERS[self.config.teacher].flops
+        for each in self.config.vectors().values():
+            total += each.flops * (USUAL_OBJECTS if each.each else 1)
         return total
 
     def recipe(self) -> dict[str, Any]:
-        """Without a torch network the precision changes nothing, so the key does not state it."""
+        """Without a torch network the precision changes nothing, so the key does not state it.
+
+        Vectors that are not kept are not in it either: keys are older than they are.
+        """
         facts = super().recipe()
+        absent = VECTORS.keys() - self.config.vectors().keys()
+        facts["config"] = {k: v for k, v in facts["config"].items() if k not in absent}
         in_torch = self._choice.torch or self._teacher is not None
         return facts if in_torch else {**facts, "precision": None}
 

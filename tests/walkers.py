@@ -11,9 +11,10 @@ from vadpipe.extractors.networks.coco import COCO
 
 FRAMES, FPS, SIZE = 60, 10.0, (120, 200)
 ODD_FROM = 30
+VECTORS = ("deep", "pose", "reid")
 USUAL: dict[str, Any] = {
     **{"speed": 2.0, "foot": 100.0, "height": 20.0, "width": 8.0, "label": "person"},
-    **{"deep": 0, "pose": 0},
+    **{"deep": 0, "pose": 0, "reid": 0},
 }
 ODD: dict[str, dict[str, Any]] = {
     "speed": {"speed": 7.0},
@@ -24,6 +25,7 @@ ODD: dict[str, dict[str, Any]] = {
     "stay": {"speed": 0.0},
     "deep": {"deep": 1},
     "pose": {"pose": 1},
+    "reid": {"reid": 1},
 }
 
 
@@ -45,11 +47,13 @@ def walkers(seed: int, odd: dict[str, Any] | None = None, scene: str | None = No
             box = (place - width / 2, foot - height, place + width / 2, foot)
             classes = np.zeros(80)
             classes[COCO.index(what["label"])] = rng.uniform(0.8, 0.9)
-            vectors = [np.eye(4)[what[n]] + rng.normal(0, 0.03, 4) for n in ("deep", "pose")]
+            noise = [rng.normal(0, 0.03, 4) for _ in range(2)]
+            noise.append(noise[0][::-1])  # draws nothing, so that the rest is as it was
+            vectors = [np.eye(4)[what[n]] + v for n, v in zip(VECTORS, noise, strict=True)]
             frame.append(now)
             rows.append((box, (speed, rng.normal(0, 0.05)), classes, *vectors))
     start = np.array(frame, np.int64)
-    names = ("boxes", "velocity", "classes", "appearance", "pose")
+    names = ("boxes", "velocity", "classes", "appearance", "pose", "reid")
     arrays = {
         f"object/{name}": np.array([row[i] for row in rows], np.float32)
         for i, name in enumerate(names)

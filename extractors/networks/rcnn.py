@@ -1,4 +1,4 @@
-"""Faster and Mask R-CNN of torchvision: how they are built, their cards, their classes.
+"""Faster, Mask and Keypoint R-CNN of torchvision: how they are built, their cards, their classes.
 
 Papers: Ren et al., "Faster R-CNN", NeurIPS 2015; He et al., "Mask R-CNN", ICCV 2017; with the
 feature pyramid of Lin et al., CVPR 2017.
@@ -6,6 +6,7 @@ feature pyramid of Lin et al., CVPR 2017.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from .coco import COCO
 
 CLASSES = 91  # with the background and the numbers that COCO does not use
 MOST = 500  # boxes of a picture
+JOINTS = 17  # of a person, in the order of COCO: nose, eyes, ears, shoulders, ... ankles
 _URL = "https://download.pytorch.org/models/"
 
 
@@ -39,6 +41,18 @@ def build_rcnn(masks: bool, least: float) -> nn.Module:
         box_score_thresh=least,
         box_detections_per_img=MOST,
     )
+    return _as_trained(network)
+
+
+def build_keypoints() -> nn.Module:
+    """Build Keypoint R-CNN without weights: two classes, person and background."""
+    network: nn.Module = detection.keypointrcnn_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=2, num_keypoints=JOINTS
+    )
+    return _as_trained(network)
+
+
+def _as_trained(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eps = 0.0  # with which the published weights were trained
@@ -69,6 +83,18 @@ def from_mask(arrays: Arrays) -> dict[str, NDArray[Any]]:
     return _checked(arrays, masks=True)
 
 
+def from_keypoints(arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Take torchvision's state dict of Keypoint R-CNN.
+
+    Raises:
+        LayoutError: the file is not that network.
+    """
+    name = "roi_heads.keypoint_predictor.kps_score_lowres.weight"
+    if name not in arrays or arrays[name].shape[1] != JOINTS:
+        raise LayoutError(f"it has no {name!r} for {JOINTS} joints: it is not Keypoint R-CNN")
+    return dict(arrays)
+
+
 def _checked(arrays: Arrays, masks: bool) -> dict[str, NDArray[Any]]:
     name = "roi_heads.box_predictor.cls_score.weight"
     if name not in arrays or arrays[name].shape[0] != CLASSES:
@@ -78,18 +104,24 @@ def _checked(arrays: Arrays, masks: bool) -> dict[str, NDArray[Any]]:
     return dict(arrays)
 
 
-def _card(name: str, file: str, origin: str, masks: bool) -> Weights:
+def _card(
+    name: str,
+    file: str,
+    origin: str,
+    kind: str,
+    convert: Callable[[Arrays], dict[str, NDArray[Any]]],
+) -> Weights:
     return Weights(
         name=name,
         file=file,
         sha256=None,  # torchvision states the first eight digits, in the name of the file
         sources=(UrlSource(f"{_URL}{file}"),),
-        layout=f"torchvision ({'Mask' if masks else 'Faster'} R-CNN, state dict)",
+        layout=f"torchvision ({kind} R-CNN, state dict)",
         licence="BSD-3-Clause by the repository pytorch/vision; not stated with the file",
         origin=f"torchvision: {origin}, trained on COCO 2017",
         mean=(0.0, 0.0, 0.0),  # the network normalises by itself
         std=(255.0, 255.0, 255.0),
-        convert=from_mask if masks else from_faster,
+        convert=convert,
     )
 
 
@@ -98,7 +130,8 @@ FASTER_CARDS = (
         "fasterrcnn.coco",
         "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
         "Faster R-CNN ResNet-50 FPN COCO_V1, 37.0 AP",
-        masks=False,
+        "Faster",
+        from_faster,
     ),
 )
 MASK_CARDS = (
@@ -106,6 +139,16 @@ MASK_CARDS = (
         "maskrcnn.coco",
         "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
         "Mask R-CNN ResNet-50 FPN COCO_V1, 37.9 AP of boxes, 34.6 of masks",
-        masks=True,
+        "Mask",
+        from_mask,
+    ),
+)
+KEYPOINT_CARDS = (
+    _card(
+        "keypointrcnn.coco",
+        "keypointrcnn_resnet50_fpn_coco-fc266e95.pth",
+        "Keypoint R-CNN ResNet-50 FPN COCO_V1",
+        "Keypoint",
+        from_keypoints,
     ),
 )

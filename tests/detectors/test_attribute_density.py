@@ -27,6 +27,7 @@ WORDS = {
     "stay": "stays for ",
     "deep": "appearance ",
     "pose": "pose ",
+    "reid": "looks ",
 }
 TRAINING = [walkers(seed) for seed in range(4)]
 
@@ -260,7 +261,8 @@ def test_missing_arrays_say_what_to_extract() -> None:
     for role, message in (
         ("object/classes", r"detector=yolox, or leave class out"),
         ("object/appearance", r"teacher=efficientnet_lite0 --set appearance=true"),
-        ("object/pose", r"leave pose out"),
+        ("object/pose", r"pose=keypointrcnn, or leave pose out"),
+        ("object/reid", r"reid=osnet, or leave reid out"),
         ("object/velocity", r"vadpipe import, or take motion=objects"),
         ("frame/size", r"vadpipe extract -e objects"),
     ):

@@ -14,8 +14,10 @@ from vadpipe.data_manifests.record import Manifest
 from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.detection.runs import decode_masks
+from vadpipe.extractors.detection.vectors import VectorNetwork
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.objects import Objects, ObjectsConfig
+from vadpipe.extractors.weights.cards import ResolvedWeights
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.probe import probe_files
@@ -170,6 +172,35 @@ def test_slots_follow_the_settings() -> None:
     both = slots(detector="yolov3", teacher="resnet50")
     assert both == ["yolov3.coco", "resnet50.torchvision"]
     assert slots(detector="motion", teacher="efficientnet_lite0") == ["efficientnet_lite0.imagenet"]
+
+
+def test_vectors_have_slots_and_arrays_and_change_no_key_where_they_are_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = with_boxes(tmp_path / "b.csv", "v,0,2,2,12,12,1,\nv,0,20,2,32,22,1,\n")
+    assert not {"reid", "pose"} & plain.recipe()["config"].keys()
+    settings = {"detector": "boxes", "reid": "osnet", "pose": "keypointrcnn"}
+    slots = Objects.networks_for(ObjectsConfig.model_validate(settings))
+    assert {name: cards[0].name for name, cards in slots.items()} == {
+        **{"detector": "boxes.file", "reid": "osnet_x1_0.torchreid"},
+        "pose": "keypointrcnn.coco",
+    }
+    weights = {name: ResolvedWeights(slots[name][0], "random:0", None) for name in ("reid", "pose")}
+    both = Objects(ObjectsConfig.model_validate(settings), weights={**plain.weights, **weights})
+    assert both.recipe()["config"]["reid"] == "osnet" and key_of(both.recipe()) != key_of(
+        plain.recipe()
+    )
+    monkeypatch.setattr(VectorNetwork, "load", lambda *_: None)
+    monkeypatch.setattr(
+        VectorNetwork, "look", lambda _, frame, boxes, n: np.full((len(boxes), n), frame.mean())
+    )
+    both.load(Runtime())
+    clips = clips_of(both, [0, 1], 2)
+    found = both.extract(clips)["object"].arrays
+    assert found["reid"].shape == (2, 512) and found["pose"].shape == (2, 34)
+    assert found["pose"][1, 5] == clips[0].frames[0].mean()
+    roles = {array.name: array.role for array in both.arrays}
+    assert roles["reid"] == "object/reid" and roles["pose"] == "object/pose"
 
 
 def test_masks_are_the_foreground_in_each_box(tmp_path: Path) -> None:

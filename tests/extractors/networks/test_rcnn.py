@@ -7,11 +7,20 @@ import pytest
 import torch
 from torchvision.models.detection import (
     FasterRCNN_ResNet50_FPN_Weights,
+    KeypointRCNN_ResNet50_FPN_Weights,
     MaskRCNN_ResNet50_FPN_Weights,
 )
 
 from vadpipe.extractors.networks.coco import COCO
-from vadpipe.extractors.networks.rcnn import build_rcnn, coco_numbers, from_faster, from_mask
+from vadpipe.extractors.networks.rcnn import (
+    KEYPOINT_CARDS,
+    build_keypoints,
+    build_rcnn,
+    coco_numbers,
+    from_faster,
+    from_keypoints,
+    from_mask,
+)
 from vadpipe.extractors.weights.cards import LayoutError
 
 
@@ -26,6 +35,22 @@ def test_networks_have_the_published_number_of_parameters(masks: bool) -> None:
     total = sum(p.numel() for p in network.parameters())
     assert kind.COCO_V1.meta["num_params"] in (total, total - frozen)
     assert {m.eps for m in norms} == {0.0}
+
+
+def test_keypoint_network_has_the_published_number_of_parameters() -> None:
+    with torch.device("meta"):
+        network = build_keypoints()
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    frozen = sum(p.numel() for m in norms for p in m.parameters())
+    total = sum(p.numel() for p in network.parameters())
+    published = KeypointRCNN_ResNet50_FPN_Weights.COCO_V1
+    assert published.meta["num_params"] in (total, total - frozen)
+    assert published.url.endswith(KEYPOINT_CARDS[0].file)
+    name = "roi_heads.keypoint_predictor.kps_score_lowres.weight"
+    state = {key: np.empty(tuple(value.shape)) for key, value in network.state_dict().items()}
+    assert from_keypoints(state).keys() == state.keys()
+    with pytest.raises(LayoutError, match="not Keypoint R-CNN"):
+        from_keypoints({**state, name: np.zeros((512, 5, 4, 4))})
 
 
 def test_classes_are_all_of_the_80() -> None:
