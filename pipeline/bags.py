@@ -18,7 +18,7 @@ from .store.errors import StoreError
 from .store.feature_sets import list_stores
 from .store.feature_store import FeatureStore, VideoFeatures
 from .store.holdings import current_videos
-from .store.recipes import is_perturbed
+from .store.recipes import is_perturbed, way_of
 from .store.shard import CURE
 from .store.video_rows import StoreRows
 
@@ -276,6 +276,35 @@ def find_twins(
             candidates = [s for s in candidates if is_perturbed(s.recipe)]
         found[name] = _only(candidates, name, f"{role!r} features of perturbed footage", cache)
     return found
+
+
+def other_ways(
+    roles: Mapping[str, str],
+    stores: Mapping[str, FeatureStore],
+    twins: Mapping[str, FeatureStore],
+) -> tuple[str, ...]:
+    """Warn of twins that were not made as the features of the footage itself were.
+
+    Args:
+        roles:
+            Name of a twin -> role.
+        stores:
+            Role -> features of the footage.
+        twins:
+            Name of a twin -> its features.
+    """
+    warnings = []
+    for name, twin in twins.items():
+        own = stores[roles[name]]
+        if "imported" in (own.recipe["extractor"], twin.recipe["extractor"]):
+            continue  # nothing is known of their way
+        if way_of(own.recipe) != way_of(twin.recipe):
+            warnings.append(
+                f"{name} ({twin.name}) was made in another way than {roles[name]} ({own.name}): a "
+                "network may learn that difference, and not what was perturbed; extract both with "
+                "the same settings, from pixels of the same size (--from)"
+            )
+    return tuple(warnings)
 
 
 def _candidates(

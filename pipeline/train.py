@@ -25,7 +25,15 @@ from ..detectors.base import (
 )
 from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.slots import WeightsChoice, recorded
-from .bags import StoreBags, check_chosen, find_stores, find_twins, missing_videos, rates_of
+from .bags import (
+    StoreBags,
+    check_chosen,
+    find_stores,
+    find_twins,
+    missing_videos,
+    other_ways,
+    rates_of,
+)
 from .engine.fit_progress import watched
 from .engine.weights import find_weights
 from .models import SAMPLES, ModelFolder, make_detector, started
@@ -135,6 +143,7 @@ def train_detector(
     detector.refuse_options(_given(device, holdout, memory, tensorboard, init))
     records = training_records(manifest, detector.supervision)
     rows, stores, twins = _features_of(detector, records, probed, cache, features)
+    ways = other_ways(detector.twins, stores, twins)
     imported = imported_checksums({**stores, **twins}, rows)
     begun = {} if init is None else started(detector, stores, ModelFolder.find(cache, init))
     share = HOLDOUT if holdout is None else holdout
@@ -169,7 +178,7 @@ def train_detector(
             shutil.rmtree(folder.unfinished, ignore_errors=True)
         folder.unfinished.mkdir(parents=True, exist_ok=True)
         log, calibration, held_out = _fit_in(
-            folder, detector, bags, unseen, rows, device, seed, memory, tensorboard
+            *(folder, detector, bags, unseen, rows, device, seed, memory, tensorboard, ways)
         )
         copies = {"copies": unseen.copies} if unseen.copies else {}
         facts = {"dataset": manifest.dataset, "videos": len(records), "files": files, **copies}
@@ -414,15 +423,19 @@ def _fit_in(
     seed: int,
     memory: int | None,
     tensorboard: Path | None,
+    warnings: Sequence[str],
 ) -> tuple[FitLog, Calibration, HeldOut]:
-    """Fit, with samples in the folder of the model; see `_fit_and_calibrate`."""
+    """Fit, with samples in the folder of the model; see `_fit_and_calibrate`.
+
+    Warnings about features go before those of the fit.
+    """
     samples = SampleFiles(folder.unfinished / SAMPLES, folder.samples)
     begun = FitOptions(folder=folder.unfinished, memory=memory, on_sample=samples.add)
     with watched(begun, tensorboard) as options:
         log, calibration, held_out = _fit_and_calibrate(
             detector, bags, unseen, rows, device=device, seed=seed, options=options
         )
-    log = replace(log, warnings=(*log.warnings, *samples.keep()))
+    log = replace(log, warnings=(*warnings, *log.warnings, *samples.keep()))
     return log, calibration, held_out
 
 

@@ -13,6 +13,7 @@ from .keys import canonical_json
 from .names import NAME_PATTERN
 
 PERTURBS = "perturb"  # the extractor whose pixels are perturbed frames
+RESIZES = "frames"  # the extractor whose pixels are resized frames; perturb resizes in the same way
 
 _Count = Annotated[int, Field(ge=0, lt=1 << 40)]
 _NUMBERS = r"^(bool|u?int(8|16|32|64)|float(16|32|64))$"
@@ -75,6 +76,28 @@ def is_perturbed(recipe: Mapping[str, Any]) -> bool:
         return True
     source = recipe.get("source")
     return source is not None and is_perturbed(source)
+
+
+def way_of(recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What happens to frames on the way to features, whether or not they are perturbed there.
+
+    Frames that have a size already are not resized to it again. Features of footage and of its
+    perturbed twin have the same way, or a network could tell them apart by the difference.
+
+    Args:
+        recipe:
+            Of a feature set.
+    """
+    source, config = recipe.get("source"), recipe.get("config") or {}
+    steps = [] if source is None else way_of(source)
+    keeps = recipe["extractor"] in (PERTURBS, RESIZES)
+    size = config.get("size" if keeps else "via")
+    if size is not None and not (steps and steps[-1].get("size") == list(size)):
+        how = config.get("interpolation", "bilinear")
+        steps.append({"size": list(size), "interpolation": how})
+    if not keeps:
+        steps.append({k: recipe.get(k) for k in ("extractor", "config", "weights", "precision")})
+    return steps
 
 
 def checked_card(values: Any, where: object) -> dict[str, Any]:

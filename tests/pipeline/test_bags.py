@@ -16,7 +16,14 @@ from vadpipe.detectors.windows import WindowSource
 from vadpipe.extractors.base import ArraySpec, Rows
 from vadpipe.extractors.clips import plan_spans
 from vadpipe.extractors.footage.video import ProbeRow
-from vadpipe.pipeline.bags import StoreBags, arrays_of, check_chosen, find_stores, find_twins
+from vadpipe.pipeline.bags import (
+    StoreBags,
+    arrays_of,
+    check_chosen,
+    find_stores,
+    find_twins,
+    other_ways,
+)
 from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.feature_store import FeatureStore
 from vadpipe.pipeline.store.shard import VideoFacts
@@ -102,6 +109,10 @@ def test_twins_are_found_by_what_made_them_and_have_names_of_their_own(tmp_path:
     assert find_twins(tmp_path, twins, rows)["odd"].key == noisy.key
     assert find_twins(tmp_path, twins, rows, {"odd": plain.name})["odd"].key == plain.key
     derived = toy(tmp_path, source={"extractor": "perturb", "arrays": [SPEC.to_json()]}, config={})
+    assert other_ways(twins, {"pixels": plain}, {"odd": noisy}) == ()
+    resized = toy(tmp_path, config={"size": [4, 4]}, perturb={"kind": "noise"})
+    (warning,) = other_ways(twins, {"pixels": plain}, {"odd": resized})
+    assert f"odd ({resized.name}) was made in another way than pixels ({plain.name}): " in warning
     with pytest.raises(StoreError, match="choose one with --features odd=NAME"):
         find_twins(tmp_path, twins, rows)
     record = VideoRecord(video_id="a", path=None, split="train")

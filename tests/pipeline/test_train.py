@@ -492,4 +492,15 @@ def test_the_card_names_twins_apart_from_the_features_that_scoring_needs(
     card = ModelFolder(trained.folder).card()
     assert set(card["features"]) == {"snippet"} and set(card["twins"]) == {"odd"}
     assert card["twins"]["odd"] == world.store.recipe
+    assert not [text for text in trained.warnings if "in another way" in text]
+    monkeypatch.setattr("vadpipe.pipeline.train.other_ways", lambda *_: ("made in another way",))
+    for force in (True, False):  # the card keeps it
+        again = train_detector(
+            *("mil_ranking", world.manifest, world.probed, world.cache),
+            features=named,
+            settings=SETTINGS,
+            force=force,
+        )
+        assert again.fresh is force and "made in another way" in again.warnings
+    del seen[2:]
     assert seen == [{"snippet", "odd"}, {"snippet"}], "held-back videos are scored without twins"

@@ -73,6 +73,7 @@ def test_the_whole_chain_runs_and_another_mask_seed_redoes_its_branch_only(
     assert not done.errors and not done.failures
     (model,) = (tmp_path / "cache" / "models").glob("pseudo_anomaly-*")
     card = ModelFolder(model).card()
+    assert not [text for text in card.get("warnings", []) if "in another way" in text]
     assert {path.name for path in ModelFolder(model).samples.iterdir()} == {
         f"{part}-last.jpg" for part in ("spatial", "temporal")
     }
