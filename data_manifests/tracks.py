@@ -19,6 +19,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -28,11 +29,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .atomic import write_text
+from .plain_text import plain
 from .record import ID_PATTERN, IMAGE_SUFFIXES, Manifest, ManifestError, VideoRecord
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("track_id", "frame", "x0", "y0", "x1", "y1")
 MANY = ("video_id", *COLUMNS)
 SUFFIXES = (".csv", ".txt")
+OUTSIDE = 0.25  # share of a side; a box by its centre lies within its picture, up to rounding
 TRACK_BYTES = 1 << 28  # ShanghaiTech's 18,937 regions take 0.5 MB
 
 
@@ -157,7 +162,9 @@ def read_video_tracks(path: Path) -> Tracks:
     if header not in ((), COLUMNS):
         raise ManifestError(f"{path}: the header is {','.join(header)}, not {','.join(COLUMNS)}")
     if rows and rows[0][0].lower().endswith(IMAGE_SUFFIXES):
-        return _tracks(path, [_of_picture(path, row) for row in rows], last=0)
+        found = _tracks(path, [_of_picture(path, row) for row in rows], last=0)
+        _warn_of_corners(path, found)
+        return found
     return _tracks(path, rows, last=0 if header else 1)
 
 
@@ -231,6 +238,18 @@ def _of_picture(path: Path, row: list[str]) -> list[str]:
         ) from error
     box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     return [track, str(frame), *map(repr, box)]
+
+
+def _warn_of_corners(path: Path, tracks: Tracks) -> None:
+    """Warn of boxes that would begin far outside of the picture: their places may be corners."""
+    outside = (tracks.box[:, :2] < -OUTSIDE * (tracks.box[:, 2:] - tracks.box[:, :2])).any(axis=1)
+    if outside.any():
+        logger.warning(
+            "%s: with its place as the centre of the box, %d of %d boxes begin outside of the "
+            "picture. If these files give the upper left corner, region metrics will be wrong: "
+            "compare a box with its picture",
+            *(plain(str(path)), int(outside.sum()), len(tracks)),
+        )
 
 
 def _tracks(path: Path, rows: list[list[str]], *, last: int) -> Tracks:

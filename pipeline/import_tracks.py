@@ -33,6 +33,7 @@ from .store.probe_table import Probed
 from .store.shard import ShardRow, VideoFacts
 
 Size = tuple[int, int]
+MOST_FRAMES = 10_000_000  # of a video of unknown length: one digit too many would fill the memory
 INSIDE = ("gt", "det")  # in the MOT Challenge the video is the folder around gt/gt.txt
 
 
@@ -191,6 +192,11 @@ def _by_content(
 def _read(path: Path, row: ProbeRow, frame_size: Size | None, fps: float | None) -> _Video:
     boxes = read_mot(path)
     last = int(boxes.frame.max(initial=-1)) + 1
+    if not row.n_frames and last > MOST_FRAMES:
+        raise FeatureFileError(
+            f"{path.name} has a box in frame {last:,}, and the length of its video is unknown: if "
+            "the number is right, state expected_frames in the manifest"
+        )
     n_frames, flags = (row.n_frames, ()) if row.n_frames else (last, ("length_unknown",))
     if not n_frames:
         raise FeatureFileError(f"{path.name} has no boxes, and the length of its video is unknown")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ...extractors.base import ArraySpec, Rows
 from .files import MAX_TEXT_BYTES, FeatureFileError
 
+LARGEST = 1 << 53  # id or frame: float64 holds every whole number up to here
 GAP = 10  # frames: rows of a track that are further apart say nothing of its speed
 SPECS = (
     ArraySpec("objects", "int32", ("frame",), (), role="frame/objects"),
@@ -150,6 +151,8 @@ def _row(line: str) -> list[float]:
     cells = line.split(",") if "," in line else line.split()
     if len(cells) < 6:
         raise ValueError(f"{len(cells)} values; frame, id, left, top, width, height are needed")
+    if "_" in line:
+        raise ValueError("a number has an underscore")
     values = [float(cell) for cell in cells[:7]]
     values += [-1.0] * (7 - len(values))
     frame, track, *box, conf = values
@@ -157,6 +160,8 @@ def _row(line: str) -> list[float]:
         raise ValueError("a number is not finite")
     if frame != int(frame) or not 1 <= frame < 1 << 40 or track != int(track):
         raise ValueError("frame and id have to be whole numbers, frames from 1")
+    if track > LARGEST:
+        raise ValueError(f"the id is above {LARGEST:,}")
     if track < 0:
         raise ValueError(
             "the id is negative, so these are boxes without tracks: extract them with objects:boxes"

@@ -100,3 +100,15 @@ def test_bad_collections_are_named(tmp_path: Path) -> None:
         read_tracks(path)
     with pytest.raises(ManifestError, match=r"a \.csv file"):
         write_tracks(tmp_path / "t.parquet", {})
+
+
+def test_places_that_may_be_corners_are_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a_gt.txt"
+    path.write_text("001.jpg 0 20 30 40 60\n002.jpg 0 19 30 40 60\n")
+    assert read_video_tracks(path).box.tolist() == [[0, 0, 40, 60], [-1, 0, 39, 60]]
+    assert not caplog.text
+    path.write_text("001.jpg 0 20 30 40 60\n002.jpg 0 2 30 40 60\n")
+    read_video_tracks(path)
+    assert "1 of 2 boxes begin outside of the picture" in caplog.text

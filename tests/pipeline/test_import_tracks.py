@@ -72,6 +72,11 @@ def test_without_a_stated_length_the_last_box_ends_the_video(tmp_path: Path) -> 
     row = probe_files(listed("a", frames=None), tmp_path / "cache").rows["a"]
     kept = done.stores[0].read(row.content_id)
     assert kept.n_frames == 2 and "length_unknown" in kept.flags
+    (tmp_path / "a.txt").write_text("900000000000,1,0,0,4,4\n")
+    done = bring(tmp_path, listed("a", frames=None), tmp_path / "a.txt", name="far")
+    assert "in frame 900,000,000,000, and the length of its video is unknown" in (
+        done.failures[0].message
+    )
 
 
 @pytest.mark.parametrize(

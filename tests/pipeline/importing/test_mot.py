@@ -78,6 +78,8 @@ def test_the_order_of_the_lines_changes_nothing(tmp_path: Path) -> None:
         ("0,1,0,0,5,5", "frames from 1"),
         ("1.5,1,0,0,5,5", "whole numbers"),
         ("1,-1,0,0,5,5,0.5", "without tracks"),
+        ("1,1e21,0,0,5,5", "the id is above"),
+        ("1_0,1,0,0,5,5", "underscore"),
         ("1,1,0,0,-5,5", "negative"),
         ("1,1,0,0,5,5,12", "scale it"),
         ("1,1,nan,0,5,5", "not finite"),
