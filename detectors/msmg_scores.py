@@ -72,6 +72,9 @@ class WindowErrors:
 class Scorer:
     """The networks, ready to score: batch norms are parts of the convolutions where they can be.
 
+    Attributes:
+        clips: the encoder of clips.
+
     Args:
         networks:
             From a training.
@@ -84,13 +87,13 @@ class Scorer:
         assert isinstance(network, MSMGNetwork)
         self._config, self._network = config, network
         self._device = next(network.parameters()).device
-        self._clips = _folded(network.encoder)
+        self.clips = _folded(network.encoder)
         with network.frame_statistics():
             self._frames = _folded(network.encoder)
         self._decoder = networks["decoder"] if config.decoder != "none" else None
         predicting = predicting_encoder(networks)
         shared = predicting is network.encoder
-        self._predicting = self._clips if shared else _folded(predicting)
+        self._predicting = self.clips if shared else _folded(predicting)
 
     def windows(self, track: Track, starts: Ints, scene: int) -> WindowErrors:
         """Measure the windows of a video.
@@ -187,7 +190,7 @@ class Scorer:
         found: dict[str, Tensor] = {}
         maps: Tensor | None = None
         if {"localisation", "estimation"} & set(config.tasks):
-            maps = self._encoded(self._clips, clips)
+            maps = self._encoded(self.clips, clips)
             rows = self._network.pooled(maps, self._scene(scene, len(clips)))
             if "localisation" in config.tasks:
                 found |= self._localised(rows, len(starts))
@@ -196,13 +199,13 @@ class Scorer:
         if "continuity" in config.tasks:
             whole = _clips(pixels, at[:, : length - 1] if config.equal_length else at)
             rows = self._network.pooled(
-                self._encoded(self._clips, whole), self._scene(scene, len(starts))
+                self._encoded(self.clips, whole), self._scene(scene, len(starts))
             )
             logits = self._network.head("continuity", rows)
             found["continuity"] = functional.softmax(logits, 1)[:, 1]
         if self._decoder is not None:
             own = self._predicting
-            again = maps if own is self._clips else None
+            again = maps if own is self.clips else None
             found |= self._decoded(
                 self._encoded(own, clips) if again is None else again, pixels[frames - low]
             )
@@ -210,7 +213,7 @@ class Scorer:
 
     def _own(self, track: Track, starts: Ints) -> dict[str, Tensor]:
         """What the encoder itself is wrong by, in the middle frames of some windows."""
-        config, encoder = self._config, self._clips
+        config, encoder = self._config, self.clips
         assert isinstance(encoder, FrameEstimator)
         middles = np.clip(starts + config.length // 2, 0, len(track) - 1)
         precise = config.precision == "fp32"

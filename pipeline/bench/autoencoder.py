@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from ...data_manifests.record import VideoRecord
 from ...detectors.autoencoder import Autoencoder, folded
@@ -32,6 +31,7 @@ from ...extractors.footage.video import ProbeRow
 from ..bags import StoreBags
 from ..store.feature_store import FeatureStore
 from ..store.shard import VideoFacts
+from .convolutions import recorded, run_forward, run_training
 from .race import Contestant, as_values, hardware, heading, race
 
 SIDES = {"cpu": 64, "cuda": 256}  # the published side takes minutes a turn on a CPU
@@ -164,8 +164,12 @@ class _Subject:
         """The convolutions alone, training, and scoring with each stride."""
         label, batch = f"{self._part} {self._precision}", self._problem.batch
         inputs = self._clips.scaled(self._clips.draw(batch, 0).normal)
-        forward = partial(self._forward, _recorded(folded(self._network), inputs))
-        backward = partial(self._backward, _recorded(self._network, inputs))
+        low = self._precision == "bf16"
+        network, scoring = self._network, folded(self._network)
+        alone = recorded(scoring, lambda: scoring(inputs))
+        forward = partial(run_forward, alone, bf16=low)
+        layers = recorded(network, lambda: network(inputs))
+        backward = partial(run_training, layers, bf16=low)
         yield Contestant(f"{label}: convolutions, forward", "windows/s", batch, forward)
         yield Contestant(f"{label}: convolutions, training", "windows/s", batch, backward)
         yield Contestant(f"{label}: training", "windows/s", batch, self._step)
@@ -174,19 +178,6 @@ class _Subject:
             detector = self._detector(stride)
             score = _closure(detector, self._bags)
             yield Contestant(f"{label}: scoring, stride {stride}", "windows/s", windows, score)
-
-    def _forward(self, layers: Sequence[tuple[nn.Module, Tensor]]) -> None:
-        with torch.inference_mode(), self._lowered():
-            for layer, x in layers:
-                layer(x)
-
-    def _backward(self, layers: Sequence[tuple[nn.Module, Tensor]]) -> None:
-        """As in a fit, there is no gradient of the windows themselves: the first layer's input."""
-        for i, (layer, x) in enumerate(layers):
-            wanted = [*layer.parameters(), *([x.requires_grad_()] if i else [])]
-            with self._lowered():
-                out = layer(x)
-            torch.autograd.grad(out, wanted, torch.ones_like(out))
 
     def _step(self) -> None:
         """One batch, as a fit does it."""
@@ -197,10 +188,6 @@ class _Subject:
             found = reconstruct(self._network, self._clips, batch)
         distance({name: each.float() for name, each in found.items()}).mean().backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
-
-    def _lowered(self) -> torch.autocast:
-        low = self._precision == "bf16"
-        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=low)
 
     def _config(self, stride: int) -> PseudoAnomalyConfig:
         eta = [float(self._part == part) for part in ("spatial", "temporal", "semantic")]
@@ -226,23 +213,6 @@ class _Subject:
 
 def _closure(detector: PseudoAnomaly, bags: StoreBags) -> Callable[[], object]:
     return lambda: detector.score(bags[0])
-
-
-def _recorded(network: nn.Module, inputs: Tensor) -> list[tuple[nn.Module, Tensor]]:
-    """Every convolution of a run, with its input."""
-    found: list[tuple[nn.Module, Tensor]] = []
-
-    def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        found.append((module, given[0].detach().clone(memory_format=torch.preserve_format)))
-
-    kinds = (nn.Conv3d, nn.ConvTranspose3d)
-    parts = [part for part in network.modules() if isinstance(part, kinds)]
-    hooks = [part.register_forward_pre_hook(keep) for part in parts]
-    with torch.no_grad():
-        network(inputs)
-    for hook in hooks:
-        hook.remove()
-    return found
 
 
 @contextmanager

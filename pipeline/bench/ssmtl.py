@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from ...detectors.base import Bag, Track
 from ...detectors.object_maps import read_objects, score_frames
 from ...detectors.ssmtl import SSMTL, SSMTLConfig
 from ...detectors.ssmtl_network import SSMTLNetwork
 from ...extractors.networks.cnn3d import Architecture, count_flops, layers_of
+from .convolutions import recorded
 from .race import Contestant, as_values, hardware, heading, race
 
 SIDE, EACH, BATCH = 64, 5, 32  # pixels of a crop; objects a frame (Sect. 6.2), and of a batch
@@ -52,7 +51,7 @@ def bench_ssmtl(
     crops = torch.from_numpy(bag.tracks["object/crops"].rows(0, BATCH)).to(device)
     classes = torch.full((len(crops), 80), 0.01, device=device)
     with torch.inference_mode():
-        convolutions = _recorded(network, lambda: network.scores(crops, classes))
+        convolutions = recorded(network, lambda: network.scores(crops, classes))
 
         def alone() -> None:
             for conv, x in convolutions:
@@ -128,21 +127,3 @@ def _detector(architecture: Architecture, device: str) -> SSMTL:
     detector.load_state_dict({"sizes": np.array([SIDE, 80]), **state})
     detector.to(device)
     return detector
-
-
-def _recorded(network: nn.Module, run: Callable[[], object]) -> list[tuple[nn.Module, Tensor]]:
-    """Every 3-D convolution of a run, with its input."""
-    found: list[tuple[nn.Module, Tensor]] = []
-
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found.append((module, inputs[0].clone(memory_format=torch.preserve_format)))
-
-    hooks = [
-        part.register_forward_pre_hook(keep)
-        for part in network.modules()
-        if isinstance(part, nn.Conv3d)
-    ]
-    run()
-    for hook in hooks:
-        hook.remove()
-    return found

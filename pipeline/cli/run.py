@@ -72,7 +72,7 @@ def run(
     type=click.Choice(
         [
             *("decode", "network", "extract", "objects", "engine", "index", "train", "windows"),
-            *("shards", "ssmtl", "autoencoder", "startup"),
+            *("shards", "ssmtl", "msmg", "autoencoder", "startup"),
         ]
     ),
 )
@@ -80,7 +80,7 @@ def run(
     "--repeats",
     type=click.IntRange(1),
     metavar="N",
-    help="Repeats: turns of decode, network, ssmtl and autoencoder (3), runs of extract and "
+    help="Repeats: turns of decode, network, ssmtl, msmg and autoencoder (3), runs of extract and "
     "objects (1), steps of train (2), turns of windows (5) and shards (10), starts of startup "
     "(20).",
 )
@@ -89,7 +89,7 @@ def run(
     type=click.IntRange(1),
     metavar="N",
     help="Spans of engine (10000), shards of index (1000000), videos of windows (32), shards of "
-    "shards (100), or frames of ssmtl and autoencoder (40).",
+    "shards (100), or frames of ssmtl, msmg and autoencoder (40).",
 )
 @device_option
 @click.option(
@@ -124,6 +124,7 @@ def bench(
     ssmtl    scoring of objects, against 3-D convolutions alone (--count frames)
     autoencoder  training and scoring of pseudo_anomaly from cached pixels, against
              3-D convolutions alone (--count frames)
+    msmg     training and scoring of msmg, against 3-D convolutions alone (--count frames)
     startup  CPU time of `vadpipe --help` and `--version`, against `python -c pass`
 
     \b
@@ -140,6 +141,12 @@ def bench(
 
             problem = AutoencoderProblem(frames=count or 40)
             values, lines = bench_autoencoder(repeats=repeats or 3, device=device, problem=problem)
+        case "msmg":
+            from ..bench.msmg import MSMGProblem, bench_msmg
+
+            values, lines = bench_msmg(
+                repeats=repeats or 3, device=device, problem=MSMGProblem(frames=count or 40)
+            )
         case "ssmtl":
             from ..bench.ssmtl import bench_ssmtl
 

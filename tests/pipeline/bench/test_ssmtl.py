@@ -15,8 +15,8 @@ def test_shares_follow_from_the_rates(monkeypatch: Any) -> None:
     drawn = ssmtl.drawn_objects
     monkeypatch.setattr(ssmtl, "drawn_objects", lambda frames: drawn(frames, 16))
     replayed: list[Any] = []
-    recorded = ssmtl._recorded
-    monkeypatch.setattr(ssmtl, "_recorded", lambda *a: replayed.append(recorded(*a)) or replayed[0])
+    recorded = ssmtl.recorded
+    monkeypatch.setattr(ssmtl, "recorded", lambda *a: replayed.append(recorded(*a)) or replayed[0])
     values, lines = bench_ssmtl(repeats=1, frames=2)
     rates = {name: rate["best"] for name, rate in values["rates"].items()}
     assert rates.keys() == {ALONE, NETWORK, WHOLE, MAP}

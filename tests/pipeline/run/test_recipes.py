@@ -12,6 +12,8 @@ from vadpipe.pipeline.run.graph import plan
 from vadpipe.pipeline.run.resolved import resolve_run
 
 RECIPES = sorted((Path(__file__).parents[3] / "docs" / "recipes").glob("*.toml"))
+# (continuity, localisation, estimation) of Table 2 of MSMG, as they stand in a node's name
+SUBSETS = ("1_0_0", "0_1_0", "0_0_1", "1_1_0", "1_0_1", "0_1_1")
 ROWS = {
     "msmg_encoders": {
         f"{encoder}-weights={weights}"
@@ -29,6 +31,27 @@ ROWS = {
         for part, share in (("frames", "p_s"), ("flow", "p_t"))
         for value in ("0.0", "0.1", "0.2", "0.3", "0.4", "0.5")
         for seed in range(3)
+    },
+    "msmg_ped2": {
+        *("frame_difference", "background", "flow_peak", "joint", "prediction"),
+        *(f"tasks-weights={each}" for each in (*SUBSETS, "1_1_1")),
+        *(f"length-length={n}" for n in (8, 12, 16)),
+        *(f"position-position={each}" for each in ("pooled", "time_channel", "unpooled")),
+    },
+    "msmg_avenue": {
+        *("joint-s0", "joint-s1", "joint-s2", "prediction"),
+        *(f"tasks-weights={each}" for each in SUBSETS),
+    },
+    "msmg_shanghaitech": {f"length-length={n}" for n in (8, 12, 16)},
+    "msmg_campus": {f"msmg-scene_embedding={n}" for n in (0, 32)},
+    "msmg_weights": {
+        f"msmg-weights={each.replace(' ', '_')}"
+        for each in (
+            *("1.0 0.1 0.1", "1.0 0.5 0.1", "1.0 0.8 0.1", "1.0 1.0 0.1"),
+            *("1.0 1.0 0.5", "1.0 1.0 0.8", "0.1 1.0 0.1", "0.5 1.0 0.1"),
+            *("0.8 1.0 0.1", "0.1 0.1 1.0", "0.5 0.1 1.0", "0.8 0.1 1.0"),
+            *("1.0 0.1 1.0", "1.0 0.5 1.0", "1.0 0.8 1.0", "1.0 1.0 1.0"),
+        )
     },
 }
 

@@ -1,0 +1,59 @@
+"""The 3-D convolutions of a network by themselves: what its speed is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+Recorded = Sequence[tuple[nn.Module, Tensor]]
+
+
+def recorded(network: nn.Module, run: Callable[[], object]) -> list[tuple[nn.Module, Tensor]]:
+    """Keep every 3-D convolution of a run, with its input.
+
+    Args:
+        network:
+            Whose parts are looked at.
+        run:
+            Runs the network.
+    """
+    found: list[tuple[nn.Module, Tensor]] = []
+
+    def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        found.append((module, given[0].detach().clone(memory_format=torch.preserve_format)))
+
+    kinds = (nn.Conv3d, nn.ConvTranspose3d)
+    parts = [part for part in network.modules() if isinstance(part, kinds)]
+    hooks = [part.register_forward_pre_hook(keep) for part in parts]
+    with torch.no_grad():
+        run()
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def run_forward(layers: Recorded, *, bf16: bool = False) -> None:
+    """Run convolutions without gradients."""
+    with torch.inference_mode(), _lowered(layers, bf16):
+        for layer, x in layers:
+            layer(x)
+
+
+def run_training(layers: Recorded, *, bf16: bool = False) -> None:
+    """Run convolutions forward and backward.
+
+    As in a fit, there is no gradient of the pictures themselves, which the first one reads.
+    """
+    for layer, x in layers:
+        deeper = layer is not layers[0][0]
+        wanted = [*layer.parameters(), *([x.requires_grad_()] if deeper else [])]
+        with _lowered(layers, bf16):
+            out = layer(x)
+        torch.autograd.grad(out, wanted, torch.ones_like(out))
+
+
+def _lowered(layers: Recorded, bf16: bool) -> torch.autocast:
+    device = layers[0][1].device.type
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=bf16)

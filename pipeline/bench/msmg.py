@@ -1,0 +1,195 @@
+"""Training and scoring of MSMG from pixels in memory, against its 3-D convolutions alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...detectors.base import Bag, Track
+from ...detectors.msmg import MSMG
+from ...detectors.msmg_network import MSMGNetwork, colours_innermost
+from ...detectors.msmg_placing import window_starts
+from ...detectors.msmg_samples import ProxySamples
+from ...detectors.msmg_settings import MSMGConfig
+from ...detectors.msmg_training import ROLE, Sizes, answers, losses, make_networks
+from ...detectors.row_memory import RowMemory
+from ...detectors.state import network_arrays
+from ...extractors.networks.encoders import EncoderName
+from .convolutions import recorded, run_forward, run_training
+from .race import Contestant, as_values, hardware, heading, race
+
+ENCODERS: dict[str, tuple[EncoderName, ...]] = {
+    "cpu": ("cnn3d",),
+    "cuda": ("cnn3d", "inception_i3d"),
+}
+SIDES = {"cpu": 128, "cuda": 256}  # 256 is the published one
+STRIDES = (4, 1)  # between the windows that score
+
+
+@dataclass(frozen=True)
+class MSMGProblem:
+    """What is computed.
+
+    Attributes:
+        side: height and width of a picture; None: 128 on a CPU, 256 on a GPU.
+        frames: of the video that is scored.
+        settings: of the detector, beside its encoder.
+    """
+
+    side: int | None = None
+    frames: int = 40
+    settings: tuple[tuple[str, Any], ...] = ()
+
+
+def bench_msmg(
+    *, repeats: int = 3, device: str = "cpu", problem: MSMGProblem | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """Train on pairs of clips, score a video, and run the convolutions of both alone.
+
+    Args:
+        repeats:
+            Turns of each.
+        device:
+            Where.
+        problem:
+            Sizes.
+
+    Returns:
+        Values for machines, and lines for people.
+    """
+    problem = problem or MSMGProblem()
+    kind = torch.device(device).type
+    side = problem.side or SIDES[kind]
+    contestants: list[Contestant] = []
+    for encoder in ENCODERS[kind]:
+        contestants += _Subject(encoder, side, device, problem).contestants()
+    rates = race(contestants, repeats, device)
+    best = {name: rate.best for name, rate in rates.items()}
+    shares = {}
+    for name in best:
+        encoder_name, _, what = name.partition(": ")
+        if not what.startswith("convolutions"):
+            alone = "training" if what == "training" else "forward"
+            shares[name] = best[name] / best[f"{encoder_name}: convolutions, {alone}"]
+    frames = {
+        name: best[name] * problem.frames / len(_starts(problem, int(name.rpartition(" ")[2])))
+        for name in shares
+        if "scoring" in name
+    }
+    values: dict[str, Any] = {
+        "hardware": hardware(device),
+        "problem": {**vars(problem), "settings": dict(problem.settings), "side": side},
+        "rates": as_values(rates),
+        "share_of_convolutions": shares,
+        "frames_per_second": frames,
+    }
+    settings = _config("cnn3d", problem, 1)
+    what = f"clips of {settings.length} x {side} x {side}; batches of {settings.batch_size}"
+    lines = heading(device, what, f"best / median of {repeats}, all in turn")
+    for name, rate in rates.items():
+        line = f"{name:42}{rate}"
+        if name in shares:
+            line += f"   {100 * shares[name]:.0f} % of the convolutions"
+            line += f", {frames[name]:.1f} frames/s" if name in frames else ""
+        lines.append(line)
+    return values, lines
+
+
+def _config(encoder: EncoderName, problem: MSMGProblem, stride: int) -> MSMGConfig:
+    return MSMGConfig.model_validate(
+        {**dict(problem.settings), "encoder": encoder, "stride": stride}
+    )
+
+
+def _starts(problem: MSMGProblem, stride: int) -> NDArray[np.int64]:
+    """The windows that score the video."""
+    return window_starts(problem.frames, _config("cnn3d", problem, stride).length, stride)
+
+
+class _Subject:
+    """One encoder."""
+
+    def __init__(self, encoder: EncoderName, side: int, device: str, problem: MSMGProblem) -> None:
+        self._encoder, self._problem, self._device = encoder, problem, device
+        self._sizes = Sizes((side, side), 0)
+        self._config = _config(encoder, problem, 1)
+        torch.manual_seed(0)
+        self._networks = make_networks(self._config, self._sizes).to(device).train()
+        colours_innermost(self._networks)
+        network = self._networks["network"]
+        assert isinstance(network, MSMGNetwork)
+        self._network = network
+        self._optimizer = torch.optim.AdamW(network.parameters(), lr=self._config.lr)
+        frames = np.random.default_rng(0).integers(
+            0, 256, (problem.frames, side, side, 3), np.uint8
+        )
+        every = np.arange(len(frames), dtype=np.int64)
+        self._bag = Bag("noise", None, len(frames), 25.0, {ROLE: Track(frames, every, every + 1)})
+        memory = RowMemory(_Rows(frames), device=device)
+        self._samples = ProxySamples(memory, self._config.length)
+        self._turn = 0
+
+    def contestants(self) -> Iterator[Contestant]:
+        """The convolutions alone, training, and scoring with each stride."""
+        config, name = self._config, self._encoder
+        batch = self._samples.draw(config.batch_size, 0)
+        layers = recorded(self._network, lambda: answers(self._network, batch, config.side))
+        scorers = {stride: self._detector(stride) for stride in STRIDES}
+        scorer, track = scorers[1].scorer, self._bag.tracks[ROLE]
+        one = _starts(self._problem, 1)[:1]
+        window = recorded(scorer.clips, lambda: scorer.windows(track, one, -1))
+        yield Contestant(
+            f"{name}: convolutions, forward", "windows/s", 1, partial(run_forward, window)
+        )
+        yield Contestant(
+            f"{name}: convolutions, training",
+            "pairs/s",
+            config.batch_size,
+            partial(run_training, layers),
+        )
+        yield Contestant(f"{name}: training", "pairs/s", config.batch_size, self._step)
+        for stride, detector in scorers.items():
+            windows = len(_starts(self._problem, stride))
+            score = partial(detector.score, self._bag)
+            yield Contestant(f"{name}: scoring, stride {stride}", "windows/s", windows, score)
+
+    def _step(self) -> None:
+        """One batch, as a fit does it."""
+        self._turn += 1
+        batch = self._samples.draw(self._config.batch_size, self._turn)
+        self._optimizer.zero_grad(set_to_none=True)
+        found = answers(self._network, batch, self._config.side)
+        losses(found, self._config)["total"].backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+
+    def _detector(self, stride: int) -> MSMG:
+        """A detector with random weights, as if it had been trained."""
+        detector = MSMG(_config(self._encoder, self._problem, stride))
+        picture = np.array(self._sizes.picture, np.int64)
+        detector.load_state_dict({**network_arrays(self._networks), "picture": picture})
+        detector.to(self._device)
+        return detector
+
+
+class _Rows:
+    """The frames of one video, in memory."""
+
+    role = ROLE
+    video_ids = ("noise",)
+    scenes = (None,)
+    labels = (None,)
+
+    def __init__(self, frames: NDArray[np.uint8]) -> None:
+        self._frames = frames
+        self.counts = np.array([len(frames)], np.int64)
+        self.shape = frames.shape[1:]
+        self.dtype = frames.dtype
+
+    def read_into(self, out: NDArray[Any], video: int, start: int) -> None:
+        out[...] = self._frames[start : start + len(out)]

@@ -1,0 +1,55 @@
+"""The bench of msmg: shares and frames follow from the rates; all convolutions take part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from vadpipe.pipeline.bench import msmg as bench
+from vadpipe.pipeline.bench.msmg import MSMGProblem, bench_msmg
+
+SMALL = MSMGProblem(
+    side=8,
+    frames=14,
+    settings=(("length", 6), ("batch_size", 2), ("architecture", "shallow+narrow")),
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_shares_and_frames_follow_from_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[list[tuple[int, ...]]] = []
+    own = bench.recorded
+
+    def spied(*given: Any) -> Any:
+        layers = own(*given)
+        recorded.append([tuple(x.shape) for _, x in layers])
+        return layers
+
+    monkeypatch.setattr(bench, "recorded", spied)
+    values, lines = bench_msmg(repeats=1, problem=SMALL)
+    rates = {name.removeprefix("cnn3d: "): r["best"] for name, r in values["rates"].items()}
+    shares = values["share_of_convolutions"]
+    training = rates["training"] / rates["convolutions, training"]
+    assert shares["cnn3d: training"] == pytest.approx(training)
+    scoring = rates["scoring, stride 4"]
+    share = scoring / rates["convolutions, forward"]
+    assert shares["cnn3d: scoring, stride 4"] == pytest.approx(share)
+    frames = scoring * 14 / 3  # windows begin at 0, 4, 8
+    assert values["frames_per_second"]["cnn3d: scoring, stride 4"] == pytest.approx(frames)
+    line = next(line for line in lines if line.startswith("cnn3d: scoring, stride 4 "))
+    assert line.endswith(f"{100 * share:.0f} % of the convolutions, {frames:.1f} frames/s")
+    # Both clips of two pairs, then two single frames; the four clips of a window, then the window.
+    assert [shape[:3] for shape in recorded[0]] == [
+        (n, c, t) for n, t in ((4, 5), (2, 1)) for c in (3, 16, 32)
+    ]
+    assert [shape[:3] for shape in recorded[1]] == [(n, c, 5) for n in (4, 1) for c in (3, 16, 32)]
