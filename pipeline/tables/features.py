@@ -21,7 +21,7 @@ def estimate_line(cost: Estimate) -> str:
 def extracted_lines(done: Extracted) -> list[str]:
     """The folders of the feature sets, what was written, and the videos with damaged frames."""
     lines = [str(store.root) for store in done.stores]
-    what = written_shards(done.written, len(done.failures))
+    what = written_shards(done.written, len(done.failures), len(done.rows))
     lines.append(f"{what}: {len(done.rows)} videos are complete")
     if done.damaged:
         worst = sorted(done.damaged.items(), key=lambda item: -item[1])
@@ -37,13 +37,13 @@ def imported_lines(done: Imported, *, dry_run: bool) -> list[str]:
     if dry_run:
         lines.append(f"{len(done.videos)} videos, {done.bytes:,} bytes; nothing is written")
     else:
-        what = written_shards(done.written, len(done.failures))
+        what = written_shards(done.written, len(done.failures), len(done.videos))
         lines.append(f"{what}: {len(done.videos)} videos are complete")
     return lines
 
 
-def written_shards(written: int, failed: int) -> str:
+def written_shards(written: int, failed: int, complete: int) -> str:
     """What a run has written; one whose videos all failed had something to do."""
-    if written or failed:
+    if written or (failed and not complete):
         return f"{written} shards written"
     return "nothing to do"
