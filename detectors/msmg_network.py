@@ -61,7 +61,7 @@ class MSMGNetwork(nn.Module):
     """The encoder F and the heads P1, P2, P3 of those tasks that are trained.
 
     A batch norm stands before each head: averages over a whole picture hardly differ between clips,
-    and a layer that sees them as they are learns next to nothing.
+    and a layer that sees them as they are learns slowly.
 
     Args:
         encoder:
