@@ -190,15 +190,8 @@ def _evaluate(
     measured, unscored = _labelled_rows(folder, videos, manifest, column, smooth)
     pad_label = PAD_LABELS.get(manifest.dataset, "normal")
     faults = [fault for rows in measured if (fault := rows.snippet_fault()) is not None]
-    if align == "pad16" and faults:
-        raise MetricsError(
-            f"pad16 is for scores of {SNIPPET}-frame snippets that cover a video, but {faults[0]} "
-            f"({len(faults)} of {len(measured)} videos are like that): use --align exact"
-        )
-    if align == "pad16" and scored_only:
-        raise MetricsError(
-            "pad16 adds frames after the ends of videos: leave it or scored-only out"
-        )
+    if align == "pad16":
+        _check_pad16(faults, len(measured), scored_only)
     scale = _scaled if normalise == "video" else list
     kept = [rows.covered() if scored_only else slice(None) for rows in measured]
     exact = scale([rows.exact(own) for rows, own in zip(measured, kept, strict=True)])
@@ -239,6 +232,16 @@ def _evaluate(
     )
     folder.write_metrics(done.to_json(), called)
     return done
+
+
+def _check_pad16(faults: Sequence[str], n_videos: int, scored_only: bool) -> None:
+    if faults:
+        raise MetricsError(
+            f"pad16 is for scores of {SNIPPET}-frame snippets that cover a video, but {faults[0]} "
+            f"({len(faults)} of {n_videos} videos are like that): use --align exact"
+        )
+    if scored_only:
+        raise MetricsError("pad16 adds frames after the ends of videos: leave out scored-only")
 
 
 def kept_as(column: str, normalise: Normalise, scored_only: bool) -> str:

@@ -143,7 +143,6 @@ def train_detector(
     detector.refuse_options(_given(device, holdout, memory, tensorboard, init))
     records = training_records(manifest, detector.supervision)
     rows, stores, twins = _features_of(detector, records, probed, cache, features)
-    ways = other_ways(detector.twins, stores, twins)
     imported = imported_checksums({**stores, **twins}, rows)
     begun = {} if init is None else started(detector, stores, ModelFolder.find(cache, init))
     share = HOLDOUT if holdout is None else holdout
@@ -174,11 +173,9 @@ def train_detector(
         return _trained(folder, False, _log_of(card), random, unseen, calibration)
     folder = own
     with training(folder.path):
-        if force or card is not None:
-            shutil.rmtree(folder.unfinished, ignore_errors=True)
-        folder.unfinished.mkdir(parents=True, exist_ok=True)
+        again = force or card is not None
         log, calibration, held_out = _fit_in(
-            *(folder, detector, bags, unseen, rows, device, seed, memory, tensorboard, ways)
+            *(folder, again, detector, bags, unseen, rows, device, seed, memory, tensorboard)
         )
         copies = {"copies": unseen.copies} if unseen.copies else {}
         facts = {"dataset": manifest.dataset, "videos": len(records), "files": files, **copies}
@@ -338,10 +335,12 @@ class _TrainingBags:
     Attributes:
         fit: with everything that a fit reads.
         scored: as `score` gets them, without twins.
+        warnings: about twins.
     """
 
     fit: BagSource
     scored: BagSource
+    warnings: tuple[str, ...]
 
 
 def _bags_of(
@@ -356,6 +355,7 @@ def _bags_of(
     return _TrainingBags(
         StoreBags(records, rows, stores, labels=labels, twins=named),
         StoreBags(records, rows, stores, labels=labels),
+        other_ways(detector.twins, stores, twins),
     )
 
 
@@ -415,6 +415,7 @@ def training_records(manifest: Manifest, supervision: Supervision) -> list[Video
 
 def _fit_in(
     folder: ModelFolder,
+    again: bool,
     detector: Detector[Any],
     bags: _TrainingBags,
     unseen: Unseen,
@@ -423,19 +424,18 @@ def _fit_in(
     seed: int,
     memory: int | None,
     tensorboard: Path | None,
-    warnings: Sequence[str],
 ) -> tuple[FitLog, Calibration, HeldOut]:
-    """Fit, with samples in the folder of the model; see `_fit_and_calibrate`.
-
-    Warnings about features go before those of the fit.
-    """
+    """Fit, from the start if it is `again`, with samples; see `_fit_and_calibrate`."""
+    if again:
+        shutil.rmtree(folder.unfinished, ignore_errors=True)
+    folder.unfinished.mkdir(parents=True, exist_ok=True)
     samples = SampleFiles(folder.unfinished / SAMPLES, folder.samples)
     begun = FitOptions(folder=folder.unfinished, memory=memory, on_sample=samples.add)
     with watched(begun, tensorboard) as options:
         log, calibration, held_out = _fit_and_calibrate(
             detector, bags, unseen, rows, device=device, seed=seed, options=options
         )
-    log = replace(log, warnings=(*warnings, *log.warnings, *samples.keep()))
+    log = replace(log, warnings=(*bags.warnings, *log.warnings, *samples.keep()))
     return log, calibration, held_out
 
 

@@ -95,7 +95,7 @@ def _extract(resolved: Resolved, nodes: Sequence[Node]) -> dict[str, Done]:
         engine=config.engine,
         max_bytes=config.max_bytes,
     )
-    what = written_shards(done.written, len(done.failures))
+    what = written_shards(done.written, len(done.failures), len(done.rows))
     facts = {"videos": len(done.rows), "seconds": round(done.seconds, 1)}
     return {
         node.name: Done(
