@@ -40,7 +40,7 @@ from .decode_messages import (
     ring_slots,
 )
 from .errors import DecodeError, DecoderMemory, OverLimit
-from .limits import DecodeLimits
+from .file_checks import SentLimits
 from .probe_file import probe_content
 from .video import Hooks, ProbeRow, Reading
 
@@ -70,7 +70,7 @@ class _Server:
         while True:
             _, length = HEAD.unpack(self._read(HEAD.size))
             request = json.loads(self._read(length))
-            limits = DecodeLimits.model_validate(request["limits"])
+            limits = SentLimits(**request["limits"])
             _bound_memory(limits.memory)
             self._seconds = limits.seconds
             self._beat()
@@ -105,7 +105,7 @@ class _Server:
             self._told = now
             self._write(ALIVE, b"")
 
-    def _probe(self, request: Mapping[str, Any], limits: DecodeLimits) -> dict[str, Any]:
+    def _probe(self, request: Mapping[str, Any], limits: SentLimits) -> dict[str, Any]:
         row = probe_content(
             Path(request["path"]),
             request["identity"],
@@ -117,7 +117,7 @@ class _Server:
         )
         return row.to_json()
 
-    def _frames(self, request: Mapping[str, Any], limits: DecodeLimits) -> dict[str, Any]:
+    def _frames(self, request: Mapping[str, Any], limits: SentLimits) -> dict[str, Any]:
         row = ProbeRow.from_json(request["row"])
         self._free = slots = request["slots"]
         most = limits.hours * 3600 * row.fps
@@ -185,7 +185,7 @@ def _bound_memory(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _memory(request: Mapping[str, Any], limits: DecodeLimits) -> dict[str, str]:
+def _memory(request: Mapping[str, Any], limits: SentLimits) -> dict[str, str]:
     text = (
         f"{_path(request)}: decoding needs more than {limits.memory:,} bytes of memory: the file "
         "is damaged or hostile, or its frames are that large: then raise the limit: "

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from ...data_manifests.natural_order import natural_key
 from .errors import DecodeError, MissingFile, MixedSizes, NoFrames, UnreadableImage, UnsafeLink
-from .limits import DecodeLimits
+from .file_checks import FileChecks
 from .video import SHORT, Frame, Hooks, ProbeRow, Reading, has_room
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
@@ -81,7 +81,7 @@ def probe_images(
     identity: str,
     decode: bool,
     fps: float,
-    limits: DecodeLimits,
+    limits: FileChecks,
     hooks: Hooks,
 ) -> ProbeRow:
     """Probe a folder whose content id is known: the headers of its images, or all pixels.

@@ -30,9 +30,9 @@ from .decode import (
     video_frames,
 )
 from .errors import NoFrames, SeekMismatch
+from .file_checks import FileChecks
 from .identity import HashMode, identify
 from .image_folder import probe_images
-from .limits import DecodeLimits
 from .stamp import check_stamp
 from .video import SHORT, UNTIMED, Frame, Hooks, KeyFrames, ProbeRow, Reading, in_order
 
@@ -51,7 +51,7 @@ def probe_video(
     hash_mode: HashMode = "sampled",
     decode: bool = False,
     image_fps: float = 25.0,
-    limits: DecodeLimits | None = None,
+    limits: FileChecks | None = None,
 ) -> ProbeRow:
     """Probe one video file or folder of images; docs/probe.md explains the flags.
 
@@ -69,6 +69,8 @@ def probe_video(
     Raises:
         DecodeError: a subclass that names what is wrong with the file.
     """
+    from .limits import DecodeLimits  # pydantic: the decoding process does without
+
     path = Path(path).absolute()
     identity = identify(path, hash_mode)
     row = probe_content(
@@ -90,7 +92,7 @@ def probe_content(
     stamp: str,
     decode: bool,
     image_fps: float,
-    limits: DecodeLimits,
+    limits: FileChecks,
     hooks: Hooks,
 ) -> ProbeRow:
     """Probe a file or folder whose content id is known; see `probe_video`.
@@ -114,7 +116,7 @@ def _probe_file(
     identity: str,
     stamp: str,
     decode: bool,
-    limits: DecodeLimits,
+    limits: FileChecks,
     hooks: Hooks,
 ) -> ProbeRow:
     # One thread: with more, what FFmpeg makes of damaged frames is not reproducible.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,6 +32,14 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def children() -> list[psutil.Process]:
     return [p for p in psutil.Process().children(recursive=True) if guarded.WORKER in p.cmdline()]
+
+
+def test_it_starts_with_no_more_than_it_needs() -> None:
+    """It starts with every command that opens footage: what it imports is paid for each time."""
+    code = f"import sys, {guarded.WORKER}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"av", "numpy"} <= set(done.stdout.split())
+    assert not {"torch", "pydantic", "pyarrow", "h5py", "dask"} & set(done.stdout.split())
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
