@@ -162,8 +162,7 @@ def score_footage(
         detector, card = ModelFolder(model).load()
         check_model(folder, card["key"], replace=replace_model)
         probed = without_taken(folder, manifest, probed)
-        whose = card["key"], card.get("weights_sha256")
-        kept = kept_parts(folder, manifest, probed, *whose, prune=prune, most=prune_most)
+        kept = kept_parts(folder, manifest, probed, card, prune=prune, most=prune_most)
         detector.to(engine.own_device())
         specs = specs_of_model(card, weights=weights, settled=settled, cache=cache, engine=engine)
         done, rows = Scored(out, failures=list(probed.failures)), probed.rows
@@ -247,8 +246,7 @@ class _Scoring:
         self._whole = {store.key: whole_videos(store, contents) for store in imported}
         self._needs = {role: key_of(recipe) for role, recipe in card["features"].items()}
         self._covered = covered_by_grids(card["features"].values())
-        self._folder = folder
-        self._keep_maps = keep_maps
+        self._folder, self._keep_maps = folder, keep_maps
         self._done = done
         self.fresh: list[str] = []
 

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -35,6 +36,7 @@ from .maps import ScoreMaps, Share, maps_stamp, open_maps, write_maps
 from .part import (
     SCORE_VERSION,
     ScoreFolderError,
+    file_inside,
     is_of_file,
     is_of_weights,
     part_metadata,
@@ -148,9 +150,8 @@ class ScoreFolder:
             metadata = part_metadata(part)
         except ScoreFolderError:
             return False  # damaged: it is written again
-        if metadata.get(b"vadpipe") != stamp.encode() or not is_of_file(metadata, row):
-            return False
-        if not is_of_weights(metadata, weights):
+        same = metadata.get(b"vadpipe") == stamp.encode() and is_of_file(metadata, row)
+        if not same or not is_of_weights(metadata, weights):
             return False
         boxes = regions_stamp(self._regions_path(video_id))
         if boxes != (stamp if b"regions" in metadata else None):
@@ -212,11 +213,7 @@ class ScoreFolder:
         return part_metadata(self._part_path(video_id)).get(b"vadpipe", b"").decode()
 
     def is_of_weights(self, video_id: str, weights: str | None) -> bool:
-        """Whether the part of a video was scored with these weights, see `part.is_of_weights`.
-
-        Raises:
-            ScoreFolderError: it is missing or damaged.
-        """
+        """Whether the part was scored with these weights; raises what `stamp` raises."""
         return is_of_weights(part_metadata(self._part_path(video_id)), weights)
 
     def facts(self, video_id: str) -> dict[str, Any]:
@@ -250,7 +247,7 @@ class ScoreFolder:
     def keep_only(self, videos: Iterable[str]) -> None:
         """Delete parts, maps and regions of all other videos; nothing else deletes results."""
         kept = set(videos)
-        for path in self._files_of_videos():
+        for path in chain(*(each.glob("*.*") for each in (self._parts, self._regions, self._maps))):
             if path.stem not in kept:
                 path.unlink()
 
@@ -317,19 +314,14 @@ class ScoreFolder:
         """
         return read_regions(self._regions_path(video_id), self._part_path(video_id))
 
-    def _files_of_videos(self) -> Iterator[Path]:
-        for folder in (self._parts, self._regions):
-            yield from folder.glob("*.parquet")
-        yield from self._maps.glob("*.h5")
-
     def _part_path(self, video_id: str) -> Path:
-        return _inside(self._parts, video_id, ".parquet")
+        return file_inside(self._parts, video_id, ".parquet")
 
     def _maps_path(self, video_id: str) -> Path:
-        return _inside(self._maps, video_id, ".h5")
+        return file_inside(self._maps, video_id, ".h5")
 
     def _regions_path(self, video_id: str) -> Path:
-        return _inside(self._regions, video_id, ".parquet")
+        return file_inside(self._regions, video_id, ".parquet")
 
     # -- tables over all videos ----------------------------------------------------------------
 
@@ -506,13 +498,3 @@ class ScoreFolder:
             raise ScoreFolderError(
                 f"{self.path} is not a score folder: it has no {path.name} (run score)"
             )
-
-
-def _inside(folder: Path, video_id: str, suffix: str) -> Path:
-    """A file of a video; its id may come from a table that anyone can have written."""
-    path = folder / f"{video_id}{suffix}"
-    if path.parent != folder:
-        raise ScoreFolderError(
-            f"video id {video_id!r} is not a file name: this folder was not written by score"
-        )
-    return path

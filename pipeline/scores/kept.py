@@ -91,8 +91,7 @@ def kept_parts(
     folder: ScoreFolder,
     manifest: Manifest,
     probed: Probed,
-    key: str,
-    weights: str | None = None,
+    card: Mapping[str, Any],
     *,
     prune: bool = False,
     most: bool = False,
@@ -106,10 +105,8 @@ def kept_parts(
             The videos of the run.
         probed:
             Their files. If one cannot be reached, nothing says that its scores are out of date.
-        key:
-            Of the model.
-        weights:
-            SHA-256 of its weights file; None: they are not known.
+        card:
+            Of the model: `key`, and `weights_sha256` if it is known.
         prune:
             Delete the results of videos that are not listed.
         most:
@@ -120,7 +117,9 @@ def kept_parts(
     """
     listed = {record.video_id for record in manifest.records}
     unreached = {f.video_id for f in probed.failures if f.error in (*UNREACHED, TAKEN)}
-    rows, others = own_and_other_parts(folder, listed - unreached, key, weights)
+    rows, others = own_and_other_parts(
+        folder, listed - unreached, card["key"], card.get("weights_sha256")
+    )
     others = [video_id for video_id in others if video_id not in listed]
     goes: list[str] = []
     if prune:

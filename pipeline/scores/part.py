@@ -153,6 +153,20 @@ def part_metadata(path: Path) -> Mapping[bytes, bytes]:
         raise ScoreFolderError(f"{error}: run score again") from error
 
 
+def file_inside(folder: Path, video_id: str, suffix: str) -> Path:
+    """A file of a video; its id may come from a table that anyone can have written.
+
+    Raises:
+        ScoreFolderError: it would lie elsewhere.
+    """
+    path = folder / f"{video_id}{suffix}"
+    if path.parent != folder:
+        raise ScoreFolderError(
+            f"video id {video_id!r} is not a file name: this folder was not written by score"
+        )
+    return path
+
+
 def is_of_weights(metadata: Mapping[bytes, bytes], weights: str | None) -> bool:
     """Whether a part was scored with these weights of its model.
 

