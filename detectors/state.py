@@ -6,14 +6,15 @@ network needs nothing: loading a model compares what the detector has then with 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from .base import DetectorError, State
+
+if TYPE_CHECKING:  # checking the arrays of a model without a network takes no torch
+    from torch import Tensor, nn
 
 
 def stored_array(
@@ -62,9 +63,11 @@ def load_network(network: nn.Module, state: State) -> None:
     Raises:
         RuntimeError: an array is missing, unknown, or of another shape.
     """
+    from torch import from_numpy
+
     network.load_state_dict(
         {
-            name.removeprefix("network."): torch.from_numpy(np.array(value))
+            name.removeprefix("network."): from_numpy(np.array(value))
             for name, value in state.items()
             if name.startswith("network.")
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -52,3 +54,12 @@ def test_what_was_stored_is_what_the_detector_has(changes: State, message: str) 
         check_state({**GOOD, **changes}, GOOD)
     with pytest.raises(DetectorError, match="lacks 'n'"):
         check_state({"a": GOOD["a"]}, GOOD)
+
+
+def test_models_without_a_network_take_no_torch() -> None:
+    """Importing it takes longer than training knn."""
+    code = (
+        "import sys, vadpipe.pipeline.train, vadpipe.pipeline.score; print('torch' in sys.modules)"
+    )
+    line = [sys.executable, "-P", "-c", code]
+    assert subprocess.run(line, check=True, capture_output=True, text=True).stdout == "False\n"
