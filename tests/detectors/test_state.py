@@ -58,8 +58,7 @@ def test_what_was_stored_is_what_the_detector_has(changes: State, message: str) 
 
 def test_models_without_a_network_take_no_torch() -> None:
     """Importing it takes longer than training knn."""
-    code = (
-        "import sys, vadpipe.pipeline.train, vadpipe.pipeline.score; print('torch' in sys.modules)"
-    )
+    modules = "sys, vadpipe.pipeline.train, vadpipe.pipeline.score"
+    code = f"import {modules}; print('torch' in sys.modules)"
     line = [sys.executable, "-P", "-c", code]
     assert subprocess.run(line, check=True, capture_output=True, text=True).stdout == "False\n"
