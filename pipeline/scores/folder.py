@@ -210,11 +210,11 @@ class ScoreFolder:
         Raises:
             ScoreFolderError: it is missing or damaged.
         """
-        return part_metadata(self._part_path(video_id)).get(b"vadpipe", b"").decode()
+        return self.notes(video_id).get(b"vadpipe", b"").decode()
 
-    def is_of_weights(self, video_id: str, weights: str | None) -> bool:
-        """Whether the part was scored with these weights; raises what `stamp` raises."""
-        return is_of_weights(part_metadata(self._part_path(video_id)), weights)
+    def notes(self, video_id: str) -> Mapping[bytes, bytes]:
+        """What is noted in the part of a video, see `part_metadata`; raises what it raises."""
+        return part_metadata(self._part_path(video_id))
 
     def facts(self, video_id: str) -> dict[str, Any]:
         """What `write_scores` was told of a video.
@@ -223,7 +223,7 @@ class ScoreFolder:
             ScoreFolderError: its part is missing or damaged.
             DamagedFile: it says nothing of the video.
         """
-        return facts_of(part_metadata(self._part_path(video_id)))
+        return facts_of(self.notes(video_id))
 
     def smooth(self, video_id: str, smoothing: Smoothing | None) -> None:
         """Smooth the scores of a video, or take it back, see `smooth_part`.

@@ -19,7 +19,8 @@ from ...data_manifests.stored import DamagedFile, parse_json
 from ..store.failures import Failure
 from ..store.probe_table import Probed
 from .folder import SCORE_VERSION, ScoreFolder, ScoreFolderError
-from .video_tables import VIDEO_SCHEMA
+from .part import is_of_weights
+from .video_tables import VIDEO_SCHEMA, facts_of
 
 NAMED = 10  # videos that a message names
 
@@ -274,14 +275,15 @@ def _row_of(
     weights: str | None,
     known: Mapping[str, Mapping[str, Any]],
 ) -> Mapping[str, Any] | None:
-    stamp = _stamp(folder, video_id)
+    try:
+        notes = folder.notes(video_id)
+        facts = facts_of(notes)  # of version 0.1: without the content
+    except (ScoreFolderError, DamagedFile):
+        return None
+    stamp = _stamp_in(notes)
     if not stamp or stamp.get("model") != key or stamp.get("score_version") != SCORE_VERSION:
         return None
-    if not folder.is_of_weights(video_id, weights):
-        return None
-    try:
-        facts = folder.facts(video_id)  # of version 0.1: without the content
-    except DamagedFile:
+    if not is_of_weights(notes, weights):
         return None
     row = facts if facts.keys() >= set(VIDEO_SCHEMA.names) else known.get(video_id)
     if row is None or row["content_id"] != stamp.get("content_id"):
@@ -307,8 +309,15 @@ def _facts(folder: ScoreFolder, video_id: str) -> Mapping[str, Any]:
 def _stamp(folder: ScoreFolder, video_id: str) -> Mapping[str, Any]:
     """What a part was made of; empty where it cannot be read."""
     try:
-        stamp = parse_json(folder.stamp(video_id), "a part of the scores")
-    except (ScoreFolderError, DamagedFile):
+        return _stamp_in(folder.notes(video_id))
+    except ScoreFolderError:
+        return {}
+
+
+def _stamp_in(notes: Mapping[bytes, bytes]) -> Mapping[str, Any]:
+    try:
+        stamp = parse_json(notes.get(b"vadpipe", b""), "a part of the scores")
+    except DamagedFile:
         return {}
     return stamp if isinstance(stamp, dict) else {}
 
