@@ -173,11 +173,11 @@ class MSMG(Detector[MSMGConfig]):
         Raises:
             DetectorError: the detector is not fitted, or the bag lacks pictures or does not fit.
         """
-        track, config = self._track(bag), self.config
+        scorer, track, config = self.scorer, self._track(bag), self.config
         starts = window_starts(len(track), config.length, config.stride)
         placing = Placing(len(track), config.length, starts, config.placement)
         scene = self._scenes.get(bag.scene or "", -1)
-        errors = self.scorer.windows(track, starts, scene)
+        errors = scorer.windows(track, starts, scene)
         columns, maps = self._placed(errors, placing)
         return Scores(track.frame_start, track.frame_stop, columns, maps)
 
@@ -200,8 +200,6 @@ class MSMG(Detector[MSMGConfig]):
         Raises:
             DetectorError: there are none, or they have another size than in training.
         """
-        if self.trained is None:
-            raise DetectorError(f"{self.name} is not fitted")
         track = pictures(bag, ROLE, 3)
         if not len(track):
             raise DetectorError(f"video {bag.video_id!r} has no rows of {ROLE!r}")

@@ -24,6 +24,7 @@ from ...detectors.pseudo_settings import PseudoAnomalyConfig
 from ...detectors.pseudo_training import distance, in_precision, make_networks, reconstruct
 from ...detectors.reconstruction import Placement, place
 from ...detectors.row_memory import row_memories
+from ...detectors.state import network_arrays
 from ...extractors.base import ArraySpec, Rows
 from ...extractors.clips import Span
 from ...extractors.device.inference import available_precisions
@@ -31,7 +32,13 @@ from ...extractors.footage.video import ProbeRow
 from ..bags import StoreBags
 from ..store.feature_store import FeatureStore
 from ..store.shard import VideoFacts
-from .convolutions import recorded, run_forward, run_training
+from .convolutions import (
+    lines_of_rates,
+    recorded,
+    run_forward,
+    run_training,
+    shares_of_convolutions,
+)
 from .race import Contestant, as_values, hardware, heading, race
 
 SIDES = {"cpu": 64, "cuda": 256}  # the published side takes minutes a turn on a CPU
@@ -87,15 +94,8 @@ def bench_autoencoder(
                     make = _Subject(part, precision, clips, bags, device, problem)
                     contestants += make.contestants()
             rates = race(contestants, repeats, device)
-    best = {name: rate.best for name, rate in rates.items()}
-    shares = {
-        name: best[name] / best[f"{label}: convolutions, {kind}"]
-        for name in best
-        for label, _, what in [name.partition(": ")]
-        for kind in ["training" if what == "training" else "forward"]
-        if not what.startswith("convolutions")
-    }
-    frames = {name: best[name] * _frames_of(name, problem) for name in shares}
+    shares = shares_of_convolutions(rates)
+    frames = {name: rates[name].best * _frames_of(name, problem) for name in shares}
     values: dict[str, Any] = {
         "hardware": hardware(device),
         "problem": {**vars(problem), "side": side},
@@ -105,13 +105,7 @@ def bench_autoencoder(
     }
     what = f"windows of 16 x {side} x {side}, width {problem.width}; batches of {problem.batch}"
     lines = heading(device, what, f"windows/s, best / median of {repeats}, all in turn")
-    for name, rate in rates.items():
-        line = f"{name:42}{rate}"
-        if name in shares:
-            line += f"   {100 * shares[name]:.0f} % of the convolutions"
-            line += f", {frames[name]:.1f} frames/s" if "scoring" in name else ""
-        lines.append(line)
-    return values, lines
+    return values, lines + lines_of_rates(rates, shares, frames)
 
 
 def _precisions(device: str) -> list[Precision]:
@@ -202,7 +196,7 @@ class _Subject:
         """A detector with random weights, as if it had been trained."""
         config = self._config(stride)
         networks = make_networks(config, {self._part: self._shape})
-        state = {f"network.{k}": v.numpy() for k, v in networks.state_dict().items()}
+        state = network_arrays(networks)
         state[f"weight.{self._part}"] = np.array([1.0, 0.0, 1.0])
         state[f"shape.{self._part}"] = np.array(self._shape, np.int64)
         detector = PseudoAnomaly(config)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from .race import Rate
 
 Recorded = Sequence[tuple[nn.Module, Tensor]]
 
@@ -52,6 +54,40 @@ def run_training(layers: Recorded, *, bf16: bool = False) -> None:
         with _lowered(layers, bf16):
             out = layer(x)
         torch.autograd.grad(out, wanted, torch.ones_like(out))
+
+
+def shares_of_convolutions(rates: Mapping[str, Rate]) -> dict[str, float]:
+    """Compare training and scoring with the convolutions alone, by their best turns.
+
+    Args:
+        rates:
+            Of contestants "SUBJECT: WHAT"; those of each subject are "convolutions, forward",
+            "convolutions, training", "training", and others that are compared with the forward.
+
+    Returns:
+        Name of a contestant -> its share, without the convolutions themselves.
+    """
+    found = {}
+    for name, rate in rates.items():
+        subject, _, what = name.partition(": ")
+        if not what.startswith("convolutions"):
+            alone = "training" if what == "training" else "forward"
+            found[name] = rate.best / rates[f"{subject}: convolutions, {alone}"].best
+    return found
+
+
+def lines_of_rates(
+    rates: Mapping[str, Rate], shares: Mapping[str, float], frames: Mapping[str, float]
+) -> list[str]:
+    """A line for people of each contestant; frames are stated of those that score."""
+    lines = []
+    for name, rate in rates.items():
+        line = f"{name:42}{rate}"
+        if name in shares:
+            line += f"   {100 * shares[name]:.0f} % of the convolutions"
+            line += f", {frames[name]:.1f} frames/s" if "scoring" in name else ""
+        lines.append(line)
+    return lines
 
 
 def _lowered(layers: Recorded, bf16: bool) -> torch.autocast:

@@ -21,7 +21,13 @@ from ...detectors.msmg_training import ROLE, Sizes, answers, losses, make_networ
 from ...detectors.row_memory import RowMemory
 from ...detectors.state import network_arrays
 from ...extractors.networks.encoders import EncoderName
-from .convolutions import recorded, run_forward, run_training
+from .convolutions import (
+    lines_of_rates,
+    recorded,
+    run_forward,
+    run_training,
+    shares_of_convolutions,
+)
 from .race import Contestant, as_values, hardware, heading, race
 
 ENCODERS: dict[str, tuple[EncoderName, ...]] = {
@@ -70,15 +76,11 @@ def bench_msmg(
     for encoder in ENCODERS[kind]:
         contestants += _Subject(encoder, side, device, problem).contestants()
     rates = race(contestants, repeats, device)
-    best = {name: rate.best for name, rate in rates.items()}
-    shares = {}
-    for name in best:
-        encoder_name, _, what = name.partition(": ")
-        if not what.startswith("convolutions"):
-            alone = "training" if what == "training" else "forward"
-            shares[name] = best[name] / best[f"{encoder_name}: convolutions, {alone}"]
+    shares = shares_of_convolutions(rates)
     frames = {
-        name: best[name] * problem.frames / len(_starts(problem, int(name.rpartition(" ")[2])))
+        name: rates[name].best
+        * problem.frames
+        / len(_starts(problem, int(name.rpartition(" ")[2])))
         for name in shares
         if "scoring" in name
     }
@@ -92,13 +94,7 @@ def bench_msmg(
     settings = _config("cnn3d", problem, 1)
     what = f"clips of {settings.length} x {side} x {side}; batches of {settings.batch_size}"
     lines = heading(device, what, f"best / median of {repeats}, all in turn")
-    for name, rate in rates.items():
-        line = f"{name:42}{rate}"
-        if name in shares:
-            line += f"   {100 * shares[name]:.0f} % of the convolutions"
-            line += f", {frames[name]:.1f} frames/s" if name in frames else ""
-        lines.append(line)
-    return values, lines
+    return values, lines + lines_of_rates(rates, shares, frames)
 
 
 def _config(encoder: EncoderName, problem: MSMGProblem, stride: int) -> MSMGConfig:
