@@ -47,20 +47,24 @@ type-check: $(WHEEL_ENV)/.installed
 # One process for each core, with one thread each; one that has nothing left takes tests from
 # another.
 PARALLEL ?= -n logical --maxprocesses 8 --dist worksteal
+# Tests start hundreds of processes: without kept bytecode each of them compiles vadpipe again.
+TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 test: lint type-check weights
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(WHEEL_ENV)/bin/python -m pytest $(PARALLEL)
+	$(TEST_ENV) $(WHEEL_ENV)/bin/python -m pytest $(PARALLEL)
 
 pytest: $(VENV)/.installed
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
+	$(TEST_ENV) $(BIN)/python -m pytest $(PARALLEL)
 
 # The command reference comes from the commands; a test compares the two.
 docs: $(VENV)/.installed
 	$(BIN)/python -m vadpipe.pipeline.cli.reference docs/commands.md
 
-# The long form of the fault and fuzz tests: half an hour or more.
+# The long form of tests that have one, first of faults and fuzz: an hour or more.
 soak: $(VENV)/.installed weights
 	VADPIPE_SOAK=1 $(BIN)/python -m pytest tests/test_faults.py tests/extractors/test_fuzz.py tests/test_damaged_files.py \
+	  tests/test_contracts.py tests/pipeline/run/test_recipe.py tests/extractors/device/test_inference.py \
+	  tests/extractors/footage/test_decode.py \
 	  tests/test_random_instances.py tests/pipeline/store/test_imported.py --timeout=3600
 
 clean:

@@ -194,7 +194,7 @@ def test_training_refuses_what_it_may_not_see(run: Run, tmp_path: Path) -> None:
 
 def test_the_threshold_gives_about_the_stated_alarm_rate(run: Run, tmp_path: Path) -> None:
     """Twelve normal clips: the leave-one-out quantile holds on clips that were never seen."""
-    write_scene(tmp_path / "many", size=(64, 96), n_train=12, n_test=1, frames=160, seed=5)
+    write_scene(tmp_path / "many", size=(64, 96), n_train=12, n_test=1, frames=80, seed=5)
     run("manifest", "footage", "many/train", "--split", "train", "-o", "n.parquet")
     run("extract", "n.parquet", "-e", "null", "--set", "clip_length=4", "--set", "stride=4")
     listed = read_manifest(Path("n.parquet"))

@@ -9,7 +9,7 @@ from vadpipe.pipeline.bench.engine import bench_engine, bench_index
 
 @pytest.mark.slow
 def test_spans_through_both_engines() -> None:
-    values, lines = bench_engine(spans=24)
+    values, lines = bench_engine(spans=8)
     for row in values["ways"].values():
         assert 0 < row["write_ms"] < row["task_ms"] and row["seconds"] > 0
         assert row["scheduling_ms"] > 0
@@ -17,6 +17,6 @@ def test_spans_through_both_engines() -> None:
 
 
 def test_a_small_index() -> None:
-    values, lines = bench_index(shards=20_000)
-    assert values["shards"] == 20_000 and all(t >= 0 for t in values["seconds"].values())
-    assert "20,000 shards of 2,000 videos" in lines[1]
+    values, lines = bench_index(shards=10_000)
+    assert values["shards"] == 10_000 and all(t >= 0 for t in values["seconds"].values())
+    assert "10,000 shards of 1,000 videos" in lines[1]

@@ -28,9 +28,9 @@ def test_peak_memory_sees_what_was_held() -> None:
 
 @pytest.mark.slow
 def test_ratios_follow_from_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_extract, "FRAME", (64, 96))
-    monkeypatch.setattr(bench_extract, "PATCHES", ((32, 48), (64, 96)))
-    monkeypatch.setitem(bench.MATMUL, "cpu", 256)
+    monkeypatch.setattr(bench_extract, "FRAME", (32, 64))
+    monkeypatch.setattr(bench_extract, "PATCHES", ((32, 32), (32, 64)))
+    monkeypatch.setitem(bench.MATMUL, "cpu", 128)
     path = write_coding("h264-closed-mp4", tmp_path, 48)
     values, lines = bench_extract.bench_extract(path, precision="fp32")
     whole, cubes = values["best"]["whole frame"], values["best"]["patch cubes"]

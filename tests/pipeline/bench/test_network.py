@@ -24,7 +24,7 @@ def test_all_networks_are_there() -> None:
 
 @pytest.mark.slow
 def test_ratios_are_those_of_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_network, "CLIP", (8, 64, 64))
+    monkeypatch.setattr(bench_network, "CLIP", (8, 32, 32))
     monkeypatch.setitem(bench.MATMUL, "cpu", 128)
     values, lines = bench_network.bench_network(repeats=1, names=["inception_i3d"])
     rates, rows = values["rates"], values["networks"]

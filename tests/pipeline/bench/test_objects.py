@@ -11,7 +11,7 @@ from vadpipe.pipeline.bench.objects import CASES, bench_objects
 
 
 def test_shares_follow_from_the_rates(tmp_path: Path) -> None:
-    path = write_coding("h264-closed-mp4", tmp_path, 24)
+    path = write_coding("h264-closed-mp4", tmp_path, 12)
     values, lines = bench_objects(path, detector="motion")
     rates, shares = values["frames_per_second"], values["share_of_the_detector"]
     assert shares.keys() == CASES.keys()

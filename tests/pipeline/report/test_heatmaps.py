@@ -300,7 +300,8 @@ def test_patch_distances_of_knn_end_to_end(tmp_path: Path, monkeypatch: pytest.M
 
     run("manifest", "synthetic", "scene", "-o", "m.parquet")
     grids = "patch_sizes=[[32,32],[32,40]]"  # 2 x 3, and 2 x 2 that leaves 16 columns over
-    settings = [s for v in ("frame_size=[64,96]", grids, "clip_length=8") for s in ("--set", v)]
+    short = ("clip_length=8", "stride=16")
+    settings = [s for v in ("frame_size=[64,96]", grids, *short) for s in ("--set", v)]
     run("extract", "m.parquet", "-e", "patch_cubes", "--weights", "random:0", *settings)
     model = Path(run("train", "knn", "m.parquet", "--set", "role=patch"))
     card = json.loads((model / "config.json").read_text())
