@@ -80,6 +80,8 @@ class MSMGNetwork(nn.Module):
             Number of scenes that have an embedding.
         embedding:
             Numbers of the embedding of a scene, which the heads read too; 0: none.
+        motion_gain:
+            As in `with_motion`.
     """
 
     def __init__(
@@ -92,10 +94,11 @@ class MSMGNetwork(nn.Module):
         own_norms: bool = True,
         scenes: int = 0,
         embedding: int = 0,
+        motion_gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.encoder, self.tasks, self.length = encoder, tuple(tasks), length
-        self.position = position
+        self.position, self.motion_gain = position, motion_gain
         self.scenes = nn.Embedding(scenes, embedding) if embedding else None
         channels = encoder.channels + embedding
         heads: dict[str, nn.Module] = {}
@@ -115,7 +118,7 @@ class MSMGNetwork(nn.Module):
 
     def clips(self, clips: Tensor, scene: Tensor) -> Tensor:
         """Encode clips of any length: (B, 3, T, H, W) in [0, 1] -> (B, C', T'); see `pooled`."""
-        return self.pooled(self.encoder(clips), scene)
+        return self.pooled(self.encoder(with_motion(clips, self.motion_gain)), scene)
 
     def frames(self, frames: Tensor, scene: Tensor) -> Tensor:
         """Embed single frames for task 3: (B, 3, 1, H, W) in [0, 1] -> (B, 128)."""
@@ -257,6 +260,27 @@ def network_input(frames: Tensor, side: int | None) -> Tensor:
     )
     clips = small.reshape(*frames.shape[:2], 3, side, side).transpose(1, 2)
     return clips.contiguous(memory_format=torch.channels_last_3d)
+
+
+def with_motion(clips: Tensor, gain: float) -> Tensor:
+    """Enlarge what moves: the difference of each picture of a clip from the mean of the clip.
+
+    A fixed camera sees a background that is far stronger than the difference of two frames. The
+    first batch norm scales by the background, and what tells a missing frame is lost below it.
+
+    Args:
+        clips:
+            (B, 3, T, H, W).
+        gain:
+            Times that the difference is enlarged; 1 changes nothing. A single frame is its own
+            mean and stays as it is.
+
+    Returns:
+        (B, 3, T, H, W), not limited to [0, 1].
+    """
+    if gain == 1:
+        return clips
+    return torch.lerp(clips.mean(2, keepdim=True), clips, gain)
 
 
 def colours_innermost(module: nn.Module) -> None:

@@ -22,7 +22,7 @@ from ..extractors.networks.frame_estimation import FrameEstimator
 from ..extractors.networks.video_encoder import VideoEncoder
 from .base import Track
 from .cells import cell_means
-from .msmg_network import MSMGNetwork, colours_innermost, network_input
+from .msmg_network import MSMGNetwork, colours_innermost, network_input, with_motion
 from .msmg_own import OWN_ERROR, own_errors
 from .msmg_placing import Floats, Ints
 from .msmg_settings import MSMGConfig
@@ -149,7 +149,7 @@ class Scorer:
     def _encoded(self, encoder: VideoEncoder, clips: Tensor) -> Tensor:
         precise = self._config.precision == "fp32"
         with nullcontext() if precise else bfloat16(encoder, self._device):
-            maps: Tensor = encoder(clips)
+            maps: Tensor = encoder(with_motion(clips, self._config.motion_gain))
         return widened(maps)
 
     def _embedded(self, track: Track, starts: Ints, scene: int) -> Tensor | None:

@@ -73,6 +73,13 @@ class MSMGConfig(Config):
         default="pooled",
         description="how the head of localisation reads maps: pooled, time_channel or unpooled",
     )
+    motion_gain: Annotated[float, ADDED_LATER] = Field(
+        default=1.0,
+        ge=1,
+        description="times that the differences of a clip from its mean picture are enlarged "
+        "before the encoder; 1: not at all (the paper). With a fixed camera the places of "
+        "localisation are learnt with 10 or more",
+    )
     scene_embedding: int = Field(
         default=0, ge=0, description="numbers of a learnt embedding of the scene; 0: none (Table 5)"
     )

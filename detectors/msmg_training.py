@@ -30,6 +30,7 @@ from .msmg_network import (
     colours_innermost,
     doublings,
     network_input,
+    with_motion,
 )
 from .msmg_own import OWN, Batch, Samples, own_estimator, own_terms
 from .msmg_samples import Proxies, ProxySamples
@@ -105,6 +106,7 @@ def make_networks(
         own_norms=config.frame_norms == "own",
         scenes=sizes.scenes,
         embedding=config.scene_embedding,
+        motion_gain=config.motion_gain,
     )
     made: dict[str, nn.Module] = {"network": network}
     if config.decoder != "none":
@@ -393,7 +395,7 @@ class Training:
             learning.append(encoder.train())
 
         def forward(batch: Proxies) -> dict[str, Tensor]:
-            clips = network_input(batch.broken, config.side)
+            clips = with_motion(network_input(batch.broken, config.side), config.motion_gain)
             target = network_input(batch.missing, config.side)[:, :, 0]
             with torch.set_grad_enabled(finetuned and torch.is_grad_enabled()):
                 maps = encoder(clips)
