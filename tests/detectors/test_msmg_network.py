@@ -13,6 +13,7 @@ from vadpipe.detectors.msmg_network import (
     PlaceHead,
     doublings,
     network_input,
+    with_motion,
 )
 from vadpipe.extractors.networks.video_encoder import Cnn3dEncoder, EncoderOptions, VideoEncoder
 
@@ -46,6 +47,18 @@ def test_heads_have_the_sizes_of_their_tasks_at_any_length() -> None:
         assert rows.shape == (2, 4, frames)
         sizes = {task: tuple(ours.head(task, rows).shape) for task in TASKS}
         assert sizes == {"continuity": (2, 2), "localisation": (2, T - 2), "estimation": (2, 128)}
+
+
+def test_what_moves_is_enlarged_around_the_mean_of_a_clip() -> None:
+    clip = torch.tensor([0.2, 0.4, 0.9]).reshape(1, 1, 3, 1, 1).expand(2, 3, 3, 4, 4)
+    assert with_motion(clip, 1) is clip
+    assert with_motion(clip, 3)[0, 0, :, 0, 0].tolist() == pytest.approx([-0.4, 0.2, 1.7])
+    still = torch.rand(2, 3, 1, 4, 4)
+    assert torch.equal(with_motion(still, 30), still)
+    assert torch.allclose(with_motion(still.expand(-1, -1, 5, -1, -1), 30), still)
+    plain, enlarged = network().eval(), network(motion_gain=3).eval()
+    rows = plain.clips(with_motion(clip, 3), NO_SCENE)
+    assert torch.equal(enlarged.clips(clip, NO_SCENE), rows)
 
 
 def test_only_trained_tasks_have_a_head() -> None:
