@@ -71,6 +71,7 @@ def build(
     frame_counts: str | Path | None = None,
     split_file: str | Path | None = None,
     subset: bool = False,
+    normal_only: bool = False,
 ) -> Manifest:
     """Make the manifest of UCF-Crime. Ids are file names without suffix: `Abuse001_x264`.
 
@@ -92,6 +93,8 @@ def build(
         subset:
             Accept that videos are missing in the lists or in the footage. Videos without footage
             are left out.
+        normal_only:
+            Leave the abnormal training videos out, as systems do that learn from normal footage.
 
     Raises:
         ManifestError: a label file is missing or cannot be read; a video is in both splits, unknown
@@ -133,6 +136,9 @@ def build(
     manifest = Manifest(dataset="ucf_crime", root=str(root), records=tuple(records))
     if split_file is None and not subset:
         check_totals(manifest)
+    if normal_only:
+        records = [r for r in records if r.split != "train" or r.label == 0]
+        manifest = manifest.model_copy(update={"records": tuple(records)})
     if footage is None:
         return manifest
     listing = find_footage(root / footage)

@@ -108,3 +108,11 @@ def estimation(
         p_minus.mean(),
         positive.exp().mean(),
     )
+
+
+def feature_error(clip: Tensor, frame: Tensor) -> Tensor:
+    """Error of an estimate in the space of embeddings: 1 - cosine, (..., D) -> (...).
+
+    That is half the squared distance of the two unit vectors.
+    """
+    return 1 - functional.cosine_similarity(clip, frame, dim=-1).clamp(-1, 1)

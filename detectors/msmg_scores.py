@@ -22,6 +22,7 @@ from ..extractors.networks.frame_estimation import FrameEstimator
 from ..extractors.networks.video_encoder import VideoEncoder
 from .base import Track
 from .cells import cell_means
+from .msmg_losses import feature_error
 from .msmg_network import MSMGNetwork, colours_innermost, network_input, with_motion
 from .msmg_own import OWN_ERROR, own_errors
 from .msmg_placing import Floats, Ints
@@ -32,14 +33,6 @@ from .precision import bfloat16, widened
 PIXELS_AT_ONCE = 4 * 110 * 128 * 128  # of the clips of some windows, or of single frames
 SMALLEST_ERROR = 1e-8  # is added: a perfect estimate has 80 dB
 SALIENCE, RGB_ERROR = "salience", "rgb_error"
-
-
-def feature_error(clip: Tensor, frame: Tensor) -> Tensor:
-    """Error of an estimate in the space of embeddings: 1 - cosine, (..., D) -> (...).
-
-    That is half the squared distance of the two unit vectors.
-    """
-    return 1 - functional.cosine_similarity(clip, frame, dim=-1).clamp(-1, 1)
 
 
 def rgb_error(predicted: Tensor, target: Tensor) -> Tensor:

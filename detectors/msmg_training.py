@@ -23,6 +23,7 @@ from .msmg_losses import (
     estimation,
     localisation_loss,
 )
+from .msmg_monitors import chance_warnings, collapse_warnings
 from .msmg_network import (
     FrameDecoder,
     MSMGNetwork,
@@ -43,9 +44,6 @@ from .validation import Validation
 
 MEASUREMENTS = 10  # of the tasks in a training
 ROLE = "pixels"
-COLLAPSED = 0.99  # p- above which embeddings of clips hardly differ
-APART = 0.01  # p+ - p- below which the missing frame is no nearer than another clip
-SURE = 2.0  # standard deviations above chance that an accuracy has to be
 
 NetworkInput = Mapping[str, Tensor]
 
@@ -243,25 +241,11 @@ def monitored(values: Mapping[str, float], config: MSMGConfig) -> tuple[str, ...
         config:
             Of the detector.
     """
-    found = []
-    plus, minus = values.get("p_plus"), values.get("p_minus")
-    if plus is not None and minus is not None and minus > COLLAPSED and plus - minus < APART:
-        found.append(
-            f"the embeddings have collapsed: p+ {plus:.3f}, p- {minus:.3f}: a missing frame is no "
-            "nearer to its clip than another clip is; train longer, or with other weights"
-        )
+    found = collapse_warnings(values)
     classes = {"continuity": 2, "localisation": config.length - 2}
     samples = {"continuity": 2 * config.validation_pairs, "localisation": config.validation_pairs}
     for task, n in classes.items():
-        accuracy = values.get(f"{task}_accuracy")
-        chance = 1 / n
-        limit = chance + SURE * math.sqrt(chance * (1 - chance) / samples[task])
-        if accuracy is not None and accuracy <= limit:
-            found.append(
-                f"{task} is at chance: {accuracy:.1%} of the clips are right, chance is "
-                f"{chance:.1%}; footage without motion has no missing frames to see, otherwise "
-                "train longer"
-            )
+        found += chance_warnings(task, values.get(f"{task}_accuracy"), n, samples[task])
     return tuple(found)
 
 

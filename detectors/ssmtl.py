@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from ..extractors.networks.cnn3d import Architecture, folded
 from .base import (
+    ADDED_LATER,
     Bag,
     BagSource,
     Config,
@@ -30,19 +32,24 @@ from .base import (
 )
 from .checkpoint import Checkpoint, discard_checkpoint
 from .fitting import Fit
+from .msmg_monitors import chance_warnings, collapse_warnings
+from .msmg_samples import NegativesBy
 from .object_maps import ObjectMapConfig
 from .precision import Precision
 from .randomness import private_random
 from .row_memory import RowMemory, row_memories
-from .ssmtl_losses import answers, losses, trivial_errors, validated
-from .ssmtl_network import TASKS, SSMTLNetwork, Task
+from .ssmtl_losses import Contrast, answers, losses, trivial_errors, validated
+from .ssmtl_network import ALL_TASKS, CONTINUITY_TASKS, TASKS, SSMTLNetwork, Task
+from .ssmtl_pairs import negative_groups
 from .ssmtl_samples import (
     STEPS,
     CropSequences,
     FrameSequences,
     Places,
     Samples,
+    check_pairs,
     check_places,
+    paired_places,
     split_places,
 )
 from .ssmtl_scores import score_frames_alone, score_objects
@@ -68,8 +75,8 @@ class SSMTLConfig(ObjectMapConfig):
     tasks: tuple[Task, ...] | None = Field(
         default=None,
         min_length=1,
-        description="proxy tasks (Table 4); None: all four, or without distillation at the level "
-        "of frames",
+        description="proxy tasks (Table 4), and continuity, localisation and estimation of MSMG; "
+        "None: the paper's four, or without distillation at the level of frames",
     )
     weights: tuple[float, ...] | None = Field(
         default=None, description="of each of the tasks in the score of an object; None: equal"
@@ -84,6 +91,20 @@ class SSMTLConfig(ObjectMapConfig):
     )
     distillation_weight: float = Field(
         default=0.2, gt=0, le=1, description="lambda of eq. 5; the paper's for UCSD Ped2 is 0.5"
+    )
+    gamma: Annotated[float, ADDED_LATER] = Field(
+        default=0.2, gt=0, le=2, description="margin of the triplet of estimation (MSMG, eq. 4)"
+    )
+    omega: Annotated[float, ADDED_LATER] = Field(
+        default=0.5, ge=0, le=1, description="weight of that triplet (MSMG, eq. 7)"
+    )
+    tau: Annotated[float, ADDED_LATER] = Field(
+        default=0.1, gt=0, description="temperature of the contrast of estimation (MSMG, eq. 5)"
+    )
+    negatives: Annotated[NegativesBy, ADDED_LATER] = Field(
+        default="scene",
+        description="what negatives of estimation differ in: scene (video where there is one "
+        "scene), video, or none",
     )
     epochs: int = Field(default=30, ge=1, description="of training (Sect. 4.2)")
     steps: int | None = Field(default=None, ge=1, description="batches; None: `epochs`")
@@ -129,6 +150,8 @@ class SSMTLConfig(ObjectMapConfig):
             raise ValueError("a task is named twice")
         if self.level == "frame" and "distillation" in tasks:
             raise ValueError("whole frames have no teachers: leave distillation out of the tasks")
+        if self.t == 1 and "localisation" in tasks:
+            raise ValueError("localisation needs a t of 2 or more: 3 frames have one inner frame")
         if self.weights is not None:
             if len(self.weights) != len(tasks):
                 raise ValueError(f"weights has {len(self.weights)} values for {len(tasks)} tasks")
@@ -146,7 +169,7 @@ class SSMTLConfig(ObjectMapConfig):
     @property
     def in_order(self) -> tuple[Task, ...]:
         """The tasks in the order in which they are trained."""
-        return tuple(task for task in TASKS if task in self.chosen)
+        return tuple(task for task in ALL_TASKS if task in self.chosen)
 
     @property
     def weight_of(self) -> dict[Task, float]:
@@ -163,6 +186,16 @@ class SSMTLConfig(ObjectMapConfig):
     def context(self) -> int:
         """Frames before and after that crops have to hold for training."""
         return self.t * (STEPS[1] if "irregularity" in self.chosen else 1)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether a task of MSMG needs pairs of clips."""
+        return bool(set(CONTINUITY_TASKS) & set(self.chosen))
+
+    @property
+    def contrast(self) -> Contrast:
+        """Constants of estimation."""
+        return Contrast(self.gamma, self.omega, self.tau)
 
 
 class SSMTL(Detector[SSMTLConfig]):
@@ -218,6 +251,10 @@ class SSMTL(Detector[SSMTLConfig]):
         )
         check_places(training, validating, config.validation, config.room)
         validating = validating.spread(config.validation_objects)
+        if config.pairs:
+            training = paired_places(training, config.t)
+            validating = paired_places(validating, config.t)
+            check_pairs(training, validating, config.validation, config.t)
         roles = (layout.role, *self._teachers)
         with row_memories(source, roles, device=device, options=options) as memories:
             samples = self._samples(memories, seed)
@@ -250,7 +287,15 @@ class SSMTL(Detector[SSMTLConfig]):
             self.config.t,
             "irregularity" in self.config.chosen,
             seed,
+            self._groups(memories[0]),
         )
+
+    def _groups(self, memory: RowMemory) -> NDArray[np.int64] | None:
+        """Group of each video, for the tasks that have negatives."""
+        if not self.config.pairs:
+            return None
+        rows = memory.rows
+        return negative_groups(rows.scenes, rows.video_ids, self.config.negatives)
 
     def _trained(
         self,
@@ -270,7 +315,7 @@ class SSMTL(Detector[SSMTLConfig]):
 
         def measured(_: int) -> dict[str, float]:
             batches = samples.in_order(validating, VALIDATED_AT_ONCE)
-            return validated(network, batches, weight)
+            return validated(network, batches, weight, config.contrast)
 
         fit = Fit(
             name=self.name,
@@ -279,7 +324,7 @@ class SSMTL(Detector[SSMTLConfig]):
             optimizer=torch.optim.Adam(network.parameters(), lr=config.lr),
             batch=lambda draw: samples.drawn(training, size, draw),
             forward=lambda batch: answers(network, batch),
-            losses=lambda found: losses(found, weight),
+            losses=lambda found: losses(found, weight, config.contrast),
             prefetch=samples.sequences.memory.prefetch,
             precision=config.precision,
             validation=Validation(
@@ -296,7 +341,7 @@ class SSMTL(Detector[SSMTLConfig]):
         config = self.config
         return SSMTLNetwork(
             *(config.architecture, config.deep_pools, config.in_order),
-            *(layout.side, layout.targets),
+            *(layout.side, layout.targets, config.t),
         )
 
     def _trivial(self, samples: Samples, training: Places, validating: Places) -> dict[str, float]:
@@ -332,12 +377,25 @@ class SSMTL(Detector[SSMTLConfig]):
             "loss": float(fit.rows[-1]["total"]),
             "seconds": round(sum(float(row["seconds"]) for row in fit.rows), 1),
         }
-        falling = len(validating) and fit.kept_step == fit.steps
-        warning = (
-            "the validation loss was lowest after the last batch, so it may fall further: train "
-            "with more epochs or steps"
-        )
-        return FitLog(fit.rows, summary, (warning,) if falling else ())
+        return FitLog(fit.rows, summary, self._warnings(kept, fit, len(validating)))
+
+    def _warnings(self, kept: Row, fit: Fit[Any, Any], validating: int) -> tuple[str, ...]:
+        found = []
+        if validating and fit.kept_step == fit.steps:
+            found.append(
+                "the validation loss was lowest after the last batch, so it may fall further: "
+                "train with more epochs or steps"
+            )
+        name = "validation/"
+        measured = {k.removeprefix(name): float(v) for k, v in kept.items() if k.startswith(name)}
+        found += collapse_warnings(measured)
+        for task, classes, each in (
+            ("continuity", 2, 2),
+            ("localisation", 2 * self.config.t - 1, 1),
+        ):
+            accuracy = measured.get(f"accuracy/{task}")
+            found += chance_warnings(task, accuracy, classes, each * max(validating, 1))
+        return tuple(found)
 
     # -- scoring -------------------------------------------------------------------------------
 

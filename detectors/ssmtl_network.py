@@ -11,9 +11,17 @@ from torch.nn import functional
 
 from ..extractors.networks.cnn3d import Architecture, Cnn3d, Layer, Unit, layers_of
 from .base import DetectorError
+from .msmg_losses import feature_error
+from .msmg_network import EMBEDDED
+from .msmg_network import TASKS as MSMG_TASKS
+from .msmg_network import Task as ContinuityTask
+from .ssmtl_pairs import broken_clips
 
-Task = Literal["arrow", "irregularity", "middle", "distillation"]
-TASKS: tuple[Task, ...] = ("arrow", "irregularity", "middle", "distillation")  # T1 to T4
+SSMTLTask = Literal["arrow", "irregularity", "middle", "distillation"]
+Task = SSMTLTask | ContinuityTask
+TASKS: tuple[SSMTLTask, ...] = ("arrow", "irregularity", "middle", "distillation")  # T1 to T4
+CONTINUITY_TASKS: tuple[ContinuityTask, ...] = MSMG_TASKS
+ALL_TASKS: tuple[Task, ...] = (*TASKS, *CONTINUITY_TASKS)
 DETECTED = 80  # classes of the object detector: the last of the targets of distillation
 
 
@@ -26,7 +34,8 @@ class Head(nn.Module):
         side:
             Of the shared map.
         outputs:
-            2 for a class, or the values of the teachers.
+            2 for a class, the values of the teachers, the places of a missing frame, or those of an
+            embedding.
     """
 
     def __init__(self, channels: int, side: int, outputs: int) -> None:
@@ -78,11 +87,13 @@ class SSMTLNetwork(nn.Module):
         deep_pools:
             See `layers_of`.
         tasks:
-            In the order of `TASKS`.
+            In the order of `ALL_TASKS`.
         side:
             Of the pictures, in pixels.
         targets:
             Values of the teachers, those of the object detector last.
+        t:
+            Frames before and after the middle one; only localisation depends on it.
 
     Raises:
         DetectorError: the pictures are too small for the pools.
@@ -95,6 +106,7 @@ class SSMTLNetwork(nn.Module):
         tasks: Sequence[Task],
         side: int,
         targets: int,
+        t: int = 3,
     ) -> None:
         super().__init__()
         layers = layers_of(architecture, deep_pools)
@@ -106,7 +118,10 @@ class SSMTLNetwork(nn.Module):
                 f"more: their side has to be a multiple of {2**self.encoder.pools}, and at least "
                 f"{2 ** (self.encoder.pools + 1)}, not {side}"
             )
-        outputs = {"arrow": 2, "irregularity": 2, "distillation": targets}
+        outputs = {
+            **{"arrow": 2, "irregularity": 2, "distillation": targets, "continuity": 2},
+            **{"localisation": 2 * t - 1, "estimation": EMBEDDED},
+        }
         self.tasks = tuple(tasks)
         self.heads = nn.ModuleDict(
             {
@@ -124,6 +139,8 @@ class SSMTLNetwork(nn.Module):
 
     def scores(self, frames: Tensor, classes: Tensor | None) -> tuple[dict[Task, Tensor], Tensor]:
         """Compute what each task says of objects (the terms of eq. 6).
+
+        Of the clips that lack one inner frame, the worst counts (MSMG, Sect. 3.5).
 
         Args:
             frames:
@@ -151,7 +168,26 @@ class SSMTLNetwork(nn.Module):
             assert classes is not None  # the detector has checked it
             said = self("distillation", frames[:, middle : middle + 1])[:, -DETECTED:]
             found["distillation"] = (said - classes).abs().mean(1)
-        return found, error
+        return {**found, **self._continuity_scores(frames)}, error
+
+    def _continuity_scores(self, frames: Tensor) -> dict[Task, Tensor]:
+        """What the tasks of MSMG say: (B, 2 t + 1, S, S, 3) -> task -> (B,)."""
+        found: dict[Task, Tensor] = {}
+        if "continuity" in self.tasks:  # as long as the clips of the training
+            found["continuity"] = functional.softmax(self("continuity", frames[:, :-1]), 1)[:, 1]
+        if not {"localisation", "estimation"} & set(self.tasks):
+            return found
+        count, inner = len(frames), frames.shape[1] - 2
+        shared = self.encoder(network_input(broken_clips(frames)))
+        if "localisation" in self.tasks:
+            chance = functional.softmax(self.heads["localisation"](shared), 1)
+            right = chance.reshape(count, inner, inner).diagonal(dim1=1, dim2=2)
+            found["localisation"] = (1 - right).amax(1)
+        if "estimation" in self.tasks:
+            single = frames[:, 1:-1].flatten(0, 1)[:, None]
+            error = feature_error(self.heads["estimation"](shared), self("estimation", single))
+            found["estimation"] = error.reshape(count, inner).amax(1)
+        return found
 
 
 def network_input(frames: Tensor) -> Tensor:

@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .base import DetectorError
+from .msmg_samples import Proxies
 from .row_memory import RowMemory
+from .ssmtl_pairs import Partners, cut_pairs
 
 Ints = NDArray[np.int64]
 
 STEPS = (2, 5)  # from one frame of an irregular sequence to the next: 1 to 4 frames are skipped
-_ORDER, _GAPS, _VALIDATION = range(3)  # streams of random numbers
+# Streams of random numbers.
+_ORDER, _GAPS, _VALIDATION, _PAIRS, _VALIDATION_PAIRS = range(5)
 
 
 @dataclass(frozen=True)
@@ -169,11 +172,13 @@ class Batch:
         regular: (B, 2 t + 1, S, S, 3) uint8, consecutive frames.
         irregular: the same shape, with gaps; None without that task.
         targets: (B, n) float32, what the teachers say; None without distillation.
+        pairs: clips with a missing frame and others; None without the tasks of MSMG.
     """
 
     regular: Tensor
     irregular: Tensor | None
     targets: Tensor | None
+    pairs: Proxies | None = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +191,8 @@ class Samples:
         t: frames on each side.
         irregular: whether sequences with gaps are needed.
         seed: of the fit.
+        groups: (V,) group of each video, whose objects are no negatives of each other; None
+            without the tasks of MSMG.
     """
 
     sequences: Sequences
@@ -193,6 +200,7 @@ class Samples:
     t: int
     irregular: bool
     seed: int
+    groups: Ints | None = None
 
     def drawn(self, places: Places, size: int, draw: int) -> Batch:
         """Draw a training batch: all objects in a random order, then all of them in another one."""
@@ -202,13 +210,17 @@ class Samples:
         for one in np.unique(turn):
             order = np.random.default_rng([self.seed, _ORDER, one]).permutation(len(places))
             chosen[turn == one] = order[at[turn == one]]
-        return self._batch(places.take(chosen), np.random.default_rng([self.seed, _GAPS, draw]))
+        gaps = np.random.default_rng([self.seed, _GAPS, draw])
+        batch = self._batch(places.take(chosen), gaps)
+        return self._paired(batch, places, chosen, [self.seed, _PAIRS, draw])
 
     def in_order(self, places: Places, size: int) -> Iterator[Batch]:
         """Yield all places; their gaps are the same each time."""
         for number, first in enumerate(range(0, len(places), size)):
-            some = places.take(np.arange(first, min(first + size, len(places))))
-            yield self._batch(some, np.random.default_rng([self.seed, _VALIDATION, number]))
+            chosen = np.arange(first, min(first + size, len(places)))
+            gaps = np.random.default_rng([self.seed, _VALIDATION, number])
+            batch = self._batch(places.take(chosen), gaps)
+            yield self._paired(batch, places, chosen, [self.seed, _VALIDATION_PAIRS, number])
 
     def targets(self, places: Places) -> Tensor | None:
         """(B, n) float32: what the teachers say."""
@@ -226,6 +238,46 @@ class Samples:
         frames = self.sequences.read(places, offsets)
         irregular = frames[:, length:] if self.irregular else None
         return Batch(frames[:, :length], irregular, self.targets(places))
+
+    def _paired(self, batch: Batch, places: Places, chosen: Ints, stream: list[int]) -> Batch:
+        """Add pairs of clips for the tasks of MSMG, if there are any."""
+        if self.groups is None:
+            return batch
+        random = np.random.default_rng(stream)
+        others = places.take(partners(places, self.t).draw(chosen, random))
+        offsets = np.tile(np.arange(-self.t, self.t + 1), (len(others), 1))
+        clips = self.sequences.read(others, offsets)
+        groups = self.groups[places.video[chosen]]
+        return replace(batch, pairs=cut_pairs(batch.regular, clips, groups, random))
+
+
+def partners(places: Places, t: int) -> Partners:
+    """Look for the objects that the other clip of a pair may show: none of its frames is shared."""
+    return Partners.find(places.video, places.before, 2 * t + 1)
+
+
+def paired_places(places: Places, t: int) -> Places:
+    """Keep the places that have a partner; what is left out is the partner of none."""
+    return places.take(partners(places, t).count > 0)
+
+
+def check_pairs(training: Places, validating: Places, validation: float, t: int) -> None:
+    """Refuse videos in which no two objects have clips without a frame in common.
+
+    Raises:
+        DetectorError: pairs cannot be drawn.
+    """
+    what = f"two objects that are {2 * t + 1} or more frames apart, which make a pair of clips"
+    if not len(training):
+        raise DetectorError(
+            f"no training video has {what}: train on longer videos, or leave continuity, "
+            "localisation and estimation out of the tasks"
+        )
+    if validation and not len(validating):
+        raise DetectorError(
+            f"the last {100 * validation:g} % of no training video have {what}: train on longer "
+            "videos, set validation to a larger share, or to 0, which keeps the last weights"
+        )
 
 
 def check_places(training: Places, validating: Places, validation: float, need: int) -> None:

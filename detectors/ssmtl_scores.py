@@ -27,6 +27,9 @@ WORDS: dict[Task, str] = {
     "irregularity": "irregular {:.2f}",
     "middle": "middle frame off by {:.3f}",
     "distillation": "classes off by {:.4f}",
+    "continuity": "a frame missing {:.2f}",
+    "localisation": "gap not placed {:.2f}",
+    "estimation": "missing frame unlike the clip {:.3f}",
 }
 
 

@@ -67,6 +67,17 @@ def test_records(root: Path) -> None:
     assert {r.expected_frames for r in build(root).records} == {None}
 
 
+def test_normal_training_videos_alone(root: Path, tmp_path: Path) -> None:
+    """Abnormal ones are not even looked for in the footage; test videos stay."""
+    whole, normal = build(root), build(root, normal_only=True)
+    wanted = [r for r in whole.records if r.split == "test" or r.label == 0]
+    assert list(normal.records) == wanted and len(wanted) == 800 + 290
+    folder = footage(tmp_path / "videos", normal)
+    found = build(root, footage=folder, normal_only=True)
+    assert [r.video_id for r in found.records] == [r.video_id for r in wanted]
+    assert all(r.path for r in found.records)
+
+
 def test_events_that_reach_the_end_are_clipped_with_and_without_frame_counts(root: Path) -> None:
     """Explosion033 has 3,154 frames and an event up to 3,156."""
     name = "Explosion901_x264"
