@@ -107,30 +107,8 @@ def build(
     if both:
         raise ManifestError(f"{root}: {', '.join(both[:10])} is in both splits")
     frames = {} if frame_counts is None else read_frame_counts(root / frame_counts, test)
-    records = [
-        VideoRecord(
-            video_id=video_id,
-            path=None,
-            split="train",
-            label=0 if category is None else 1,
-            category=category,
-            anomalies=() if category is None else None,
-        )
-        for video_id, category in train.items()
-    ]
-    for video_id, annotation in test.items():
-        n_frames = frames.get(video_id)
-        records.append(
-            VideoRecord(
-                video_id=video_id,
-                path=None,
-                split="test",
-                label=0 if annotation.category is None else 1,
-                category=annotation.category,
-                expected_frames=n_frames,
-                anomalies=_ranges(video_id, annotation, n_frames),
-            )
-        )
+    records = [_training_record(*each) for each in train.items()]
+    records += [_test_record(name, each, frames.get(name)) for name, each in test.items()]
     if split_file is not None:
         records = _resplit(records, root / split_file)
     manifest = Manifest(dataset="ucf_crime", root=str(root), records=tuple(records))
@@ -153,6 +131,29 @@ def build(
     if not found:
         raise ManifestError(f"{listing.root} holds no video of UCF-Crime")
     return manifest.model_copy(update={"root": str(listing.root), "records": tuple(found)})
+
+
+def _training_record(video_id: str, category: str | None) -> VideoRecord:
+    return VideoRecord(
+        video_id=video_id,
+        path=None,
+        split="train",
+        label=0 if category is None else 1,
+        category=category,
+        anomalies=() if category is None else None,
+    )
+
+
+def _test_record(video_id: str, annotation: Annotation, n_frames: int | None) -> VideoRecord:
+    return VideoRecord(
+        video_id=video_id,
+        path=None,
+        split="test",
+        label=0 if annotation.category is None else 1,
+        category=annotation.category,
+        expected_frames=n_frames,
+        anomalies=_ranges(video_id, annotation, n_frames),
+    )
 
 
 def read_train_list(path: Path) -> dict[str, str | None]:
