@@ -33,6 +33,11 @@ ROWS = {
         for value in ("0.0", "0.1", "0.2", "0.3", "0.4", "0.5")
         for seed in range(3)
     },
+    "ssmtl_proxy": {
+        f"ssmtl-t={t}-distillation_weight={share}"
+        for t in (1, 2, 3, 4)
+        for share in (0.1, 0.2, 0.5, 1.0)
+    },
     "msmg_ped2": {
         *("frame_difference", "background", "flow_peak", "joint", "prediction"),
         *(f"tasks-weights={each}" for each in (*SUBSETS, "1_1_1")),
