@@ -16,7 +16,7 @@ from vadpipe.pipeline.engine import span_task
 from vadpipe.pipeline.engine.extractor_spec import ExtractorSpec, resolve_extractor, stores_of
 from vadpipe.pipeline.engine.planning import VideoPlan, jobs_of, plan_videos
 from vadpipe.pipeline.engine.settings import Engine
-from vadpipe.pipeline.engine.span_task import STOP, run_job
+from vadpipe.pipeline.engine.span_task import run_job
 from vadpipe.pipeline.extract import upstream_of
 from vadpipe.pipeline.store.feature_store import FeatureStore
 from vadpipe.pipeline.store.probe_table import Probed
@@ -83,7 +83,6 @@ def run_chain(
     reader: Reader = no_decoder,
 ) -> list[FeatureStore]:
     """Run all tasks of one video, one after another."""
-    STOP.clear()
     stores = stores_of(specs, cache)
     for store in stores:
         store.create()

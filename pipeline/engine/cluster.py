@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -111,15 +112,40 @@ def _safe_path() -> Iterator[None]:
     A worker process begins with `python -c`, which looks there first, also for the modules of
     Python itself: in /tmp, any user could have put one. It then takes the paths of this process.
     """
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
+    _safe.enter()
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop("PYTHONSAFEPATH", None)
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
+        _safe.leave()
+
+
+class _SafePath:
+    """`PYTHONSAFEPATH` for as long as any client of this process needs it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before: str | None = None
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._before = os.environ.get("PYTHONSAFEPATH")
+                os.environ["PYTHONSAFEPATH"] = "1"
+            self._users += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+            if self._before is None:
+                os.environ.pop("PYTHONSAFEPATH", None)
+            else:
+                os.environ["PYTHONSAFEPATH"] = self._before
+
+
+_safe = _SafePath()
 
 
 def _settings(scratch: str) -> dict[str, Any]:

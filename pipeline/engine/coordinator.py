@@ -30,8 +30,9 @@ from .extractor_spec import ExtractorSpec
 from .journal import SHOWN, Journal, journal
 from .planning import Estimate, VideoPlan, jobs_of, plan_videos
 from .progress import progress_bar, tell
+from .run_end import end_run, forget_run, new_run
 from .settings import Engine
-from .span_task import STOP, SpanJob, SpanResult, run_job
+from .span_task import SpanJob, SpanResult, run_job
 
 INDEX_ROWS = 4096  # shards between two index parts: what a killed run leaves unlisted
 
@@ -103,12 +104,14 @@ class Coordinator:
         self._cache, self._store_root = cache, store_root
         self._engine = engine
         self._when_done = when_done or (lambda content: None)
+        self._run = new_run()
         self._jobs_of = partial(
             jobs_of,
             specs=self._specs,
             store_root=store_root,
             engine=engine,
             runtime=replace(engine.runtime(), tuning=cache / TUNING),
+            run=self._run,
         )
         self._queue: TaskQueue[SpanJob] = TaskQueue()
         self._at_work: dict[str, _Video] = {}
@@ -131,7 +134,6 @@ class Coordinator:
         """
         if self._engine.processes():
             check_script()  # before anything is written
-        STOP.clear()
         totals = {
             "videos": len(plans),
             "spans": sum(len(group) for plan in plans for group in plan.groups()),
@@ -149,12 +151,13 @@ class Coordinator:
                     check_workers(client, {self._cache, self._store_root})
                 try:
                     self._collect(client, kept, advance)
-                finally:  # before the client closes: that waits for the threads, which look at STOP
-                    STOP.set()
+                finally:  # before the client closes: that waits for the threads, which look here
+                    end_run(self._run)
                 if self._at_work:
                     raise RuntimeError(f"tasks never came back: {', '.join(self._at_work)}")
                 self.seconds, self.waited = kept.state.seconds, kept.state.waited
         finally:
+            forget_run(self._run)
             for video in self._at_work.values():
                 self._list(video.shards)
             for name, store in self._stores.items():

@@ -134,8 +134,9 @@ def jobs_of(
     store_root: Path,
     engine: Engine,
     runtime: Runtime,
+    run: str = "",
 ) -> Iterator[SpanJob]:
-    """The tasks of a video, one for each of its groups."""
+    """The tasks of a video, one for each of its groups; `run` is what they belong to."""
     rules = [spec.clip_rule() for spec in specs]
     decode_threads = 1  # on a cluster, whose workers share out their cores themselves
     if engine.scheduler is None:
@@ -154,6 +155,7 @@ def jobs_of(
             decode_threads,
             engine.limits,
             None if plan.source_root is None else str(plan.source_root),
+            run,
         )
 
 

@@ -30,6 +30,7 @@ from ..store.feature_store import FeatureStore
 from ..store.shard import UNREADABLE, ShardRow, VideoFacts, row_of
 from .extractor_spec import ExtractorSpec
 from .rows import checked_rows, joined
+from .run_end import has_ended
 from .stored_frames import stored_frames
 
 CALL_BYTES = 512 << 20  # of decoded clips that an extractor is given at once
@@ -37,10 +38,6 @@ CALL_BYTES = 512 << 20  # of decoded clips that an extractor is given at once
 
 class Stopped(RuntimeError):
     """The run ended while the task was running."""
-
-
-STOP = threading.Event()
-"""Set in the process of a run that ends early, so that its threads end too."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,7 @@ class SpanJob:
         decode_threads: of the decoder.
         limits: what the file may cost.
         source_root: where the shards of the pixel source of the extractors lie; None decodes.
+        run: that the task belongs to, see `run_end`.
     """
 
     store_root: str
@@ -68,6 +66,7 @@ class SpanJob:
     decode_threads: int
     limits: DecodeLimits
     source_root: str | None = None
+    run: str = ""
 
     def __post_init__(self) -> None:
         sources = [spec.source for spec in self.specs]
@@ -228,7 +227,7 @@ class _Run:
         if not self._waiting:
             return at, False
         for frame in self._reader:
-            if STOP.is_set():
+            if has_ended(self._job.run):
                 raise Stopped("the run was ended")
             at = frame.index + 1
             self._push(frame)

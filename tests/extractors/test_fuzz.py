@@ -40,7 +40,7 @@ from vadpipe.extractors.footage.video import KeyFrames, ProbeRow, in_order
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.engine.planning import jobs_of, plan_videos
 from vadpipe.pipeline.engine.settings import Engine, ProbeOptions
-from vadpipe.pipeline.engine.span_task import STOP, run_job
+from vadpipe.pipeline.engine.span_task import run_job
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.store.failures import Failure, describe_failure
@@ -220,7 +220,6 @@ def by_the_engine(path: Path, cache: Path, decode: bool) -> Ending:
 
 def by_its_tasks(path: Path, cache: Path, decode: bool) -> Ending:
     """The same tasks one after the other, in this thread."""
-    STOP.clear()
     row = None
     try:
         row = guarded_probe(path, decode=decode, limits=LIMITS)

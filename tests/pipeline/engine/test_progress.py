@@ -58,3 +58,19 @@ def test_what_is_told_is_text_and_no_markup(screen: io.StringIO) -> None:
     with progress_bar("[/bold]", 2) as advance:
         advance(1)
     assert "[/bold]" in screen.getvalue()
+
+
+def test_bars_of_two_runs_share_the_screen(screen: io.StringIO) -> None:
+    """A terminal has one display; the first that ends does not take it from the other."""
+    first, second = progress_bar("first", 4), progress_bar("second", 6)
+    advance_first = first.__enter__()
+    advance_second = second.__enter__()
+    advance_first(4)
+    first.__exit__(None, None, None)
+    advance_second(6)
+    second.__exit__(None, None, None)
+    assert "4/4" in screen.getvalue()
+    assert "6/6" in screen.getvalue().rpartition("second")[2]
+    with progress_bar("third", 2) as advance:
+        advance(2)
+    assert "2/2" in screen.getvalue().rpartition("third")[2]

@@ -28,8 +28,9 @@ from vadpipe.pipeline.engine import span_task
 from vadpipe.pipeline.engine.extractor_spec import ExtractorSpec, resolve_extractor, stores_of
 from vadpipe.pipeline.engine.journal import read_runs
 from vadpipe.pipeline.engine.planning import jobs_of, plan_videos
+from vadpipe.pipeline.engine.run_end import end_run, forget_run
 from vadpipe.pipeline.engine.settings import Engine
-from vadpipe.pipeline.engine.span_task import STOP, SpanResult, Stopped, run_job
+from vadpipe.pipeline.engine.span_task import SpanResult, Stopped, run_job
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.registry import EXTRACTORS
@@ -38,15 +39,16 @@ from vadpipe.pipeline.store.probe_table import Probed
 
 RATE = 25.0
 SMALL = (2, 3)  # of drawn frames
+RUN = "this run"
 Reader = Callable[..., FrameReader]
 
 
 @pytest.fixture(autouse=True)
 def nobody_stops() -> Iterator[None]:
-    """What was run before may have left it set."""
-    STOP.clear()
+    """What was run before may have left its end."""
+    forget_run(RUN)
     yield
-    STOP.clear()
+    forget_run(RUN)
 
 
 def video(n_frames: int, *, sequential: bool = False, content: str = "s1-" + "ab" * 20) -> ProbeRow:
@@ -118,7 +120,7 @@ def run(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(span_task, "guarded_frames", reader)
         for plan in plan_videos(Probed({"v": row}), stores, span_frames):
-            for job in jobs_of(plan, chosen, cache, Engine(), runtime or Runtime("cpu", 1)):
+            for job in jobs_of(plan, chosen, cache, Engine(), runtime or Runtime("cpu", 1), RUN):
                 results.append([run_job(job) for _ in range(attempts)][-1])
     return Done(stores, results, row.content_id)
 
@@ -566,7 +568,7 @@ def test_a_run_that_ends_ends_its_tasks(tmp_path: Path) -> None:
     def stop_at_20(number: int) -> None:
         read.append(number)
         if number == 20:
-            STOP.set()
+            end_run(RUN)
 
     with pytest.raises(Stopped):
         run(tmp_path, drawing(1000, on_frame=stop_at_20), video(1000), [null()], 1000)
@@ -577,7 +579,7 @@ def test_a_run_that_ends_ends_its_tasks(tmp_path: Path) -> None:
 def test_what_was_written_before_the_end_stays(tmp_path: Path) -> None:
     def stop_at_40(number: int) -> None:
         if number == 40:
-            STOP.set()
+            end_run(RUN)
 
     row = video(1000, sequential=True)
     with pytest.raises(Stopped):
@@ -586,15 +588,26 @@ def test_what_was_written_before_the_end_stays(tmp_path: Path) -> None:
         "000000000-000000016.h5",
         "000000016-000000032.h5",
     ]
-    STOP.clear()
+    forget_run(RUN)
     done = run(tmp_path, drawing(1000), row, [null()], 16)
     assert done.features().frame_start.tolist() == list(range(0, 1000, 16))
 
 
 def test_a_run_that_is_over_does_not_begin(tmp_path: Path) -> None:
-    STOP.set()
+    end_run(RUN)
     with pytest.raises(Stopped):
         run(tmp_path, drawing(40), video(40), [null()], 1000)
+
+
+def test_the_end_of_another_run_ends_nothing(tmp_path: Path) -> None:
+    def end_the_other(number: int) -> None:
+        end_run("another run")
+
+    try:
+        done = run(tmp_path, drawing(100, on_frame=end_the_other), video(100), [null()], 1000)
+    finally:
+        forget_run("another run")
+    assert done.features().n_frames == 100
 
 
 def test_a_process_keeps_a_few_networks(monkeypatch: pytest.MonkeyPatch) -> None:
