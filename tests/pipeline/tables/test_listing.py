@@ -83,7 +83,7 @@ def test_the_facts_that_were_asked_for_are_there() -> None:
     assert "grid_2x3: float16, axis snippet (a row a clip), 6 patch x 1024 feature" in text
     facts = json.loads(run("datasets", "ucf_crime", "--json"))
     assert [o["name"] for o in facts["settings"]] == [
-        *("footage", "frame_counts", "split_file", "subset")
+        *("footage", "frame_counts", "split_file", "subset", "normal_only")
     ]
     assert "Anomaly_Train.txt" in facts["folder"]
     assert len(json.loads(run("datasets", "--json"))["datasets"]) == len(DATASETS)
