@@ -11,19 +11,23 @@ SURE = 2.0  # standard deviations above chance that an accuracy has to be
 
 
 def collapse_warnings(values: Mapping[str, float]) -> list[str]:
-    """Warn if a missing frame is no nearer to its clip than another clip is.
+    """Warn if a missing frame is no nearer to its clip than another clip is (eq. 4).
 
     Args:
         values:
             With "p_plus" and "p_minus" (eq. 4), if estimation was measured.
     """
     plus, minus = values.get("p_plus"), values.get("p_minus")
-    if plus is None or minus is None or minus <= COLLAPSED or plus - minus >= APART:
+    if plus is None or minus is None:
         return []
-    return [
-        f"the embeddings have collapsed: p+ {plus:.3f}, p- {minus:.3f}: a missing frame is no "
-        "nearer to its clip than another clip is; train longer, or with other weights"
-    ]
+    what = (
+        f"p+ {plus:.3f}, p- {minus:.3f}: a missing frame is no nearer to its clip than another clip"
+    )
+    if minus > COLLAPSED and plus - minus < APART:
+        return [f"the embeddings have collapsed: {what} is; train longer, or with other weights"]
+    if plus <= minus:
+        return [f"estimation is not learnt: {what} of the video is; train longer"]
+    return []
 
 
 def chance_warnings(task: str, accuracy: float | None, classes: int, samples: int) -> list[str]:

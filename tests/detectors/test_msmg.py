@@ -246,6 +246,8 @@ def test_a_collapse_is_a_warning() -> None:
     values = {"p_plus": float(found.p_plus), "p_minus": float(found.p_minus)}
     (said,) = monitored(values, config)
     assert "collapsed: p+ 1.000, p- 1.000" in said
+    (said,) = monitored({"p_plus": 0.8, "p_minus": 0.9}, config)
+    assert "estimation is not learnt: p+ 0.800, p- 0.900" in said
     assert monitored({"p_plus": 0.99, "p_minus": 0.7}, config) == ()
 
 
