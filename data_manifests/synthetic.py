@@ -14,7 +14,9 @@ Pedestrians cross a square; in test clips a runner, a cyclist, a cart or a ball 
 
 Everything follows from the seed. Training and test clips are drawn with the same functions, noise
 and codec, so they differ only in what moves. With the same versions of NumPy, Pillow and FFmpeg,
-the same seed writes the same bytes.
+the same seed draws the same pictures and writes the same labels, masks, tracks and boxes. x264 is
+not that exact, even with one thread: now and then it encodes a picture in another way, so the bytes
+of a clip, and its content id, may differ between two drawings.
 """
 
 from __future__ import annotations
