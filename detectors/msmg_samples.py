@@ -5,7 +5,7 @@ What is drawn depends on the seed and the number of the draw only. Clips are cut
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,6 +44,25 @@ class Proxies:
     place: Tensor
     same: Tensor
     scene: Tensor
+
+
+def negatives_for(
+    asked: NegativesBy, scenes: Sequence[object], videos: Sequence[object]
+) -> NegativesBy:
+    """What negatives can be told apart by.
+
+    Args:
+        asked:
+            "scene" becomes "video" where all are of one scene, "video" becomes "none" where there
+            is one video.
+        scenes:
+            Of each video.
+        videos:
+            The videos.
+    """
+    if asked == "scene" and len(set(scenes)) == 1:
+        asked = "video"
+    return "none" if asked == "video" and len(set(videos)) == 1 else asked
 
 
 def without(clips: Tensor, missing: Tensor) -> Tensor:
@@ -99,15 +118,10 @@ class ProxySamples:
             )
         self.pairs = int((memory.rows.counts // (2 * length)).sum())
         """Pairs of clips without a frame in common: what an epoch sees."""
-        self.negatives = self._chosen(negatives)
-
-    def _chosen(self, asked: NegativesBy) -> NegativesBy:
-        """What negatives are told apart by, with what the videos have."""
-        long_enough = self.windows.memory.rows.counts >= 2 * self.length
-        one_scene = len(set(self.windows.groups("scene")[long_enough].tolist())) == 1
-        if asked == "scene" and one_scene:
-            asked = "video"
-        return "none" if asked == "video" and self.usable == 1 else asked
+        videos = np.flatnonzero(memory.rows.counts >= 2 * length)
+        self.negatives = negatives_for(
+            negatives, self.windows.groups("scene")[videos].tolist(), videos.tolist()
+        )
 
     def draw(self, count: int, turn: int) -> Proxies:
         """Draw a batch of `count` pairs of clips; the same turn draws the same."""

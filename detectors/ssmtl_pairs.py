@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .msmg_samples import NegativesBy, Proxies, without
+from .msmg_samples import NegativesBy, Proxies, negatives_for, without
 
 Ints = NDArray[np.int64]
 
@@ -87,12 +87,12 @@ def negative_groups(
         videos:
             Names of the videos.
         negatives:
-            "scene" becomes "video" where all are of one scene. "none" is one group.
+            What has to differ, see `negatives_for`.
     """
-    if negatives == "none":
+    found = negatives_for(negatives, scenes, videos)
+    if found == "none":
         return np.zeros(len(videos), np.int64)
-    by_scene = negatives == "scene" and len(set(scenes)) > 1
-    names = [scene or "" for scene in scenes] if by_scene else list(videos)
+    names = [scene or "" for scene in scenes] if found == "scene" else list(videos)
     number = {name: i for i, name in enumerate(dict.fromkeys(names))}
     return np.array([number[name] for name in names], np.int64)
 

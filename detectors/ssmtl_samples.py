@@ -35,19 +35,22 @@ class Places:
         row: (n,) rows within the video.
         before: (n,) frames before that belong to the same part of the video.
         after: (n,) frames after.
+        partners: the other objects that pairs of clips show; None where no pairs are drawn.
     """
 
     video: Ints
     row: Ints
     before: Ints
     after: Ints
+    partners: Partners | None = None
 
     def __len__(self) -> int:
         return len(self.video)
 
     def take(self, chosen: NDArray[np.bool_] | Ints) -> Places:
-        """Some of the places."""
-        return Places(*(values[chosen] for values in vars(self).values()))
+        """Some of the places, without partners: those are counted among all."""
+        before, after = self.before[chosen], self.after[chosen]
+        return Places(self.video[chosen], self.row[chosen], before, after)
 
     def spread(self, most: int) -> Places:
         """At most this many places, evenly spread."""
@@ -89,7 +92,12 @@ def split_places(
             placed = replace(every, after=last - frame)
             part.append(placed.take(inside & (placed.before >= need) & (placed.after >= need)))
     training, validating = (
-        Places(*(np.concatenate([vars(p)[name] for p in part]) for name in vars(part[0])))
+        Places(
+            np.concatenate([p.video for p in part]),
+            np.concatenate([p.row for p in part]),
+            np.concatenate([p.before for p in part]),
+            np.concatenate([p.after for p in part]),
+        )
         for part in parts
     )
     return training, validating
@@ -243,22 +251,24 @@ class Samples:
         """Add pairs of clips for the tasks of MSMG, if there are any."""
         if self.groups is None:
             return batch
+        assert places.partners is not None
         random = np.random.default_rng(stream)
-        others = places.take(partners(places, self.t).draw(chosen, random))
+        others = places.take(places.partners.draw(chosen, random))
         offsets = np.tile(np.arange(-self.t, self.t + 1), (len(others), 1))
         clips = self.sequences.read(others, offsets)
         groups = self.groups[places.video[chosen]]
         return replace(batch, pairs=cut_pairs(batch.regular, clips, groups, random))
 
 
-def partners(places: Places, t: int) -> Partners:
+def paired_places(places: Places, t: int) -> Places:
+    """Keep the places that have a partner, and their partners; what is left out is one of none."""
+    kept = places.take(_partners(places, t).count > 0)
+    return replace(kept, partners=_partners(kept, t))
+
+
+def _partners(places: Places, t: int) -> Partners:
     """Look for the objects that the other clip of a pair may show: none of its frames is shared."""
     return Partners.find(places.video, places.before, 2 * t + 1)
-
-
-def paired_places(places: Places, t: int) -> Places:
-    """Keep the places that have a partner; what is left out is the partner of none."""
-    return places.take(partners(places, t).count > 0)
 
 
 def check_pairs(training: Places, validating: Places, validation: float, t: int) -> None:

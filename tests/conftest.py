@@ -38,6 +38,17 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return synthetic.build(root)
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread of torch: sums come out the same, and test processes do not share cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def real_weights() -> str:
     """The name of the real I3D weights; they have to be fetched first (`make test` does)."""

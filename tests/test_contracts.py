@@ -33,6 +33,8 @@ from vadpipe.pipeline.store.keys import canonical_json
 from vadpipe.pipeline.store.probe_table import Probed
 from vadpipe.pipeline.train import train_detector
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SOAK = os.environ.get("VADPIPE_SOAK") == "1"
 SETTINGS: dict[str, dict[str, Any]] = {
     "inception_i3d": {"resize": 64, "clip_length": 8, "stride": 8},
@@ -109,14 +111,6 @@ def with_the_example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 def with_test_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     two_networks.register(monkeypatch)
     pretrained_detector.register(monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def spec_of(name: str) -> ExtractorSpec:

@@ -9,7 +9,6 @@ import os
 import socket
 import sys
 import tempfile
-import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -22,11 +21,13 @@ from uuid import uuid4
 import dask
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 from distributed.comm.core import CommClosedError
+from distributed.core import Status
 
 from ...data_manifests.atomic import write_text
 from ...data_manifests.errors import VadpipeError
 from ...extractors.base import Precision, PrecisionRequest
 from .settings import Engine
+from .shared_context import SharedContext
 
 CONNECT_SECONDS = 30.0
 _FORM = "give tls://HOST:PORT"
@@ -78,7 +79,7 @@ def open_client(engine: Engine | None = None, *, threads: int | None = None) -> 
     with (
         tempfile.TemporaryDirectory(prefix="vadpipe-", ignore_cleanup_errors=True) as scratch,
         dask.config.set(_settings(scratch)),
-        _safe_path(),
+        _safe_path.used(),
     ):
         if engine.processes():
             check_script()
@@ -106,46 +107,24 @@ def open_client(engine: Engine | None = None, *, threads: int | None = None) -> 
 
 
 @contextmanager
-def _safe_path() -> Iterator[None]:
+def _without_working_directory() -> Iterator[None]:
     """Let no Python that is started meanwhile import from the working directory.
 
     A worker process begins with `python -c`, which looks there first, also for the modules of
     Python itself: in /tmp, any user could have put one. It then takes the paths of this process.
     """
-    _safe.enter()
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         yield
     finally:
-        _safe.leave()
+        if before is None:
+            os.environ.pop("PYTHONSAFEPATH", None)
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
-class _SafePath:
-    """`PYTHONSAFEPATH` for as long as any client of this process needs it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._before: str | None = None
-
-    def enter(self) -> None:
-        with self._lock:
-            if not self._users:
-                self._before = os.environ.get("PYTHONSAFEPATH")
-                os.environ["PYTHONSAFEPATH"] = "1"
-            self._users += 1
-
-    def leave(self) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users:
-                return
-            if self._before is None:
-                os.environ.pop("PYTHONSAFEPATH", None)
-            else:
-                os.environ["PYTHONSAFEPATH"] = self._before
-
-
-_safe = _SafePath()
+_safe_path = SharedContext(_without_working_directory)
 
 
 def _settings(scratch: str) -> dict[str, Any]:
@@ -160,6 +139,9 @@ def _settings(scratch: str) -> dict[str, Any]:
         "temporary-directory": scratch,
         "distributed.worker.daemon": False,
         "distributed.scheduler.allowed-failures": 1,
+        # A watcher starts a dead process again, however long that takes on a busy machine. The
+        # cluster would close the watcher meanwhile.
+        "distributed.deploy.lost-worker-timeout": "1 day",
         # The pages of a dashboard need no certificate, and tell of paths and tasks.
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
@@ -250,8 +232,14 @@ class Processes(SpecCluster):
         return {number: self._specs[number % len(self._specs)]}
 
     def revive(self) -> None:
-        """Start all workers again. A process that dies while it starts ends its watcher too."""
-        self.scale(0)
+        """Replace watchers that have ended; others start their process again by themselves.
+
+        A watcher ends when its first process dies while it starts. One that is starting a process
+        is left alone: to close it then may never come to an end.
+        """
+        for name, watcher in list(self.workers.items()):
+            if watcher.status in (Status.closed, Status.failed):
+                self.worker_spec.pop(name, None)
         self.scale(len(self._specs))
 
 

@@ -221,19 +221,19 @@ class _Runner(Generic[T, R]):
     def _recount(self) -> None:
         """Count the workers now and then: those of a cluster come and go.
 
-        Where none is left, those of this host are started again; for others it waits.
+        Those of this host whose watchers have ended are started again; for others it waits.
         """
         now = time.monotonic()
         if now - self._counted < RECOUNT_SECONDS:
             return
         self._check_connection()
         self._room, self._counted = self._count(), now
+        if isinstance(self._client.cluster, Processes):
+            self._client.cluster.revive()
         if self._room:
             self._alone = None
         elif self._alone is None:
             self._alone = now
-            if isinstance(self._client.cluster, Processes):
-                self._client.cluster.revive()
         elif now - self._alone > LONELY_SECONDS:
             raise ClusterError(
                 f"no worker is left, {len(self._running)} tasks wait: start workers, and run the "

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -18,6 +17,7 @@ from rich.progress import (
 )
 
 from ...data_manifests.plain_text import plain
+from .shared_context import SharedContext
 
 console = Console(stderr=True)
 
@@ -34,42 +34,18 @@ def progress_bar(title: str, total: float) -> Iterator[Callable[[float], None]]:
         yield add(title, total)
 
 
-class _Display:
-    """The one display of this process, which the bars of all its runs share.
-
-    A terminal has room for one, and runs in several threads have bars at the same time.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._progress: Progress | None = None
-
-    def enter(self) -> Progress:
-        """Take part in it; the first one shows it."""
-        with self._lock:
-            if self._progress is None:
-                self._progress = _new_progress()
-                self._progress.start()
-            self._users += 1
-            return self._progress
-
-    def leave(self, bars: Iterable[TaskID]) -> None:
-        """Take one's bars away, and the display after the last ones."""
-        with self._lock:
-            progress = self._progress
-            assert progress is not None
-            self._users -= 1
-            if not self._users:
-                self._progress = None
-                progress.stop()  # draws them once more
-                return
-        progress.refresh()
-        for bar in bars:
-            progress.remove_task(bar)
+@contextmanager
+def _shown() -> Iterator[Progress]:
+    progress = _new_progress()
+    progress.start()
+    try:
+        yield progress
+    finally:
+        progress.stop()  # draws the bars once more
 
 
-_display = _Display()
+# A terminal has room for one display, and runs in several threads have bars at the same time.
+_display = SharedContext(_shown)
 
 
 @contextmanager
@@ -86,7 +62,10 @@ def progress_bars() -> Iterator[Callable[[str, float], Callable[[float], None]]]
     try:
         yield add
     finally:
-        _display.leave(mine)
+        if not _display.leave():
+            progress.refresh()
+            for bar in mine:
+                progress.remove_task(bar)
 
 
 def _new_progress() -> Progress:

@@ -36,7 +36,6 @@ BAGS = weak_bags(6, grids=["2x3", "3x5"])
 
 @pytest.fixture(scope="module")
 def undisturbed() -> dict[str, Any]:
-    torch.set_num_threads(1)
     detector = make()
     detector.fit(BAGS, device="cpu", seed=7)
     return detector.state_dict()
@@ -47,7 +46,6 @@ def undisturbed() -> dict[str, Any]:
 def test_a_killed_fit_ends_with_the_same_weights(
     kills: list[int], every: float, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
-    torch.set_num_threads(1)
     seen: list[tuple[Any, Any]] = []
 
     def on_step(row: Mapping[str, Any]) -> None:

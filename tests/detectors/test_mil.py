@@ -20,6 +20,8 @@ from vadpipe.detectors.mil import MILDetector, PairSampler
 from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.registry import DETECTORS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WEAK: dict[str, dict[str, Any]] = {
     "mil_ranking": {"steps": 4, "batch_size": 3},
     "rtfm": {"steps": 4, "batch_size": 3},
@@ -47,14 +49,6 @@ def state_of(name: str, bags: Bags, **options: Any) -> dict[str, Any]:
 
 def equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # -- pairs ---------------------------------------------------------------------------------------

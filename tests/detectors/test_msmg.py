@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,12 @@ from vadpipe.detectors.msmg_network import MSMGNetwork
 from vadpipe.detectors.msmg_settings import MSMGConfig
 from vadpipe.detectors.msmg_training import monitored
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY: dict[str, Any] = {
     **{"length": 6, "architecture": "shallow+narrow", "steps": 2, "batch_size": 2},
     **{"validation_pairs": 3, "cells": (2, 2)},
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def made(**changes: Any) -> MSMG:

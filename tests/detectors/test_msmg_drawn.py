@@ -6,7 +6,6 @@ Short in the suite; `VADPIPE_SOAK=1` takes the long form (`make soak`), three se
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,8 @@ from vadpipe.detectors.msmg_settings import MSMGConfig
 from vadpipe.detectors.msmg_training import ROLE, measured, monitored
 from vadpipe.detectors.row_memory import row_memories
 from vadpipe.extractors.device.resize import resize_frames
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SOAK = os.environ.get("VADPIPE_SOAK") == "1"
 SEEDS = (0, 1, 2) if SOAK else (0,)
@@ -51,14 +52,6 @@ class Learnt:
     detector: MSMG
     unseen: list[Pictures]
     warnings: tuple[str, ...]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=SEEDS)

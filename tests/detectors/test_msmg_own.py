@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,19 +19,13 @@ from vadpipe.detectors.msmg_settings import MSMGConfig
 from vadpipe.detectors.reconstruction import min_max
 from vadpipe.extractors.networks.frame_estimation import FrameEstimator
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY: dict[str, Any] = {
     **{"length": 6, "encoder": "unet", "encoder_width": 3, "own_weight": 0.5, "steps": 2},
     **{"batch_size": 2, "validation_pairs": 2, "cells": (2, 2)},
 }
 ALONE: dict[str, Any] = {"weights": (0, 0, 0), "own_weight": 1.0}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def made(**changes: Any) -> MSMG:

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from scipy.special import logit
 
 from tests.bags import Bags
@@ -17,18 +16,12 @@ from vadpipe.detectors.pseudo_anomaly import UNTOLD, PseudoAnomaly
 from vadpipe.detectors.pseudo_settings import PseudoAnomalyConfig
 from vadpipe.detectors.samples import Sample
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY: dict[str, Any] = {
     **{"length": 8, "scored_frame": 4, "width": 3, "steps": 2, "batch_size": 2},
     **{"semantic_steps": 2, "semantic_batch": 8, "cells": (4, 4), "patches": {"least": 2}},
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def made(**changes: Any) -> PseudoAnomaly:

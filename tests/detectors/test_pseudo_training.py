@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,7 @@ from vadpipe.detectors.pseudo_anomaly import PseudoAnomaly
 from vadpipe.detectors.pseudo_settings import PseudoAnomalyConfig
 from vadpipe.detectors.pseudo_training import distance, omega
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_the_distance_is_the_mean_of_each_window() -> None:

@@ -19,16 +19,13 @@ from vadpipe.detectors.ssmtl import BATCHES, SSMTL, SSMTLConfig
 from vadpipe.detectors.ssmtl_network import TASKS, SSMTLNetwork
 from vadpipe.detectors.ssmtl_scores import even_blocks
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TRAINING = [moving(seed) for seed in range(3)]
 SMALL: dict[str, Any] = {
     **{"architecture": "shallow+narrow", "batch_size": 8, "steps": 3, "validate_every": 2},
     **{"mean_filter": 1, "smooth": 0.0},
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def fitted(

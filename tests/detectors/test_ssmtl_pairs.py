@@ -20,17 +20,14 @@ from vadpipe.detectors.ssmtl import SSMTL, SSMTLConfig
 from vadpipe.detectors.ssmtl_losses import Embeddings, answers, losses, validated
 from vadpipe.detectors.ssmtl_network import CONTINUITY_TASKS, SSMTLNetwork
 from vadpipe.detectors.ssmtl_pairs import Partners, broken_clips, cut_pairs, negative_groups
-from vadpipe.detectors.ssmtl_samples import Batch, CropSequences, Places, Samples
+from vadpipe.detectors.ssmtl_samples import Batch, CropSequences, Places, Samples, paired_places
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL: dict[str, Any] = {
     **{"architecture": "shallow+narrow", "batch_size": 8, "steps": 2, "validate_every": 2},
     **{"mean_filter": 1, "smooth": 0.0, "tasks": CONTINUITY_TASKS, "t": 2},
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def test_partners_are_of_the_same_video_and_share_no_frame() -> None:
@@ -94,7 +91,7 @@ def samples(seed: int = 0) -> tuple[Samples, Places]:
     arrays = [np.ascontiguousarray(each).astype(np.uint8) for each in crops]
     memory = RowMemory(ArrayRows(arrays), device="cpu")
     row = np.tile(np.arange(2, 38), 2)
-    places = Places(np.repeat([0, 1], 36), row, row, 39 - row)
+    places = paired_places(Places(np.repeat([0, 1], 36), row, row, 39 - row), 2)
     groups = negative_groups([None, None], ["0", "1"], "video")
     return Samples(CropSequences(memory), [], 2, False, seed, groups), places
 

@@ -67,7 +67,8 @@ def test_the_split_is_by_frames_and_no_sequence_of_training_sees_validation() ->
             if i - first >= 3 and last - i >= 3:
                 wanted[i >= border].append((video, row, i - first, last - i))
     for found, expected in zip((training, validating), wanted, strict=True):
-        assert list(zip(*(v.tolist() for v in vars(found).values()), strict=True)) == expected
+        arrays = (found.video, found.row, found.before, found.after)
+        assert list(zip(*(values.tolist() for values in arrays), strict=True)) == expected
 
 
 def test_videos_that_are_too_short_are_refused() -> None:

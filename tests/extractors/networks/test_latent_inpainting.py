@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -24,15 +23,9 @@ from vadpipe.extractors.networks.latent_inpainting import (
 from vadpipe.extractors.weights.cards import LayoutError
 from vadpipe.extractors.weights.read import read_arrays
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = Layout(16, (1, 2), 1, 2, 8, (1, 2), 16, 8)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @cache

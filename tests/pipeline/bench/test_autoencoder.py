@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,15 +12,9 @@ from vadpipe.pipeline.bench import autoencoder as bench
 from vadpipe.pipeline.bench.autoencoder import AutoencoderProblem, bench_autoencoder
 from vadpipe.pipeline.bench.race import Contestant, Rate
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = AutoencoderProblem(side=16, frames=20, batch=1, width=3)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_shares_and_frames_follow_from_the_rates() -> None:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 
 from vadpipe.pipeline.bench import msmg as bench
 from vadpipe.pipeline.bench.msmg import MSMGProblem, bench_msmg
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = MSMGProblem(
     side=8,
     frames=14,
     settings=(("length", 6), ("batch_size", 2), ("architecture", "shallow+narrow")),
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_shares_and_frames_follow_from_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -265,18 +265,35 @@ def test_an_encrypted_cluster(certificate: tuple[Path, Path], tmp_path: Path) ->
             assert next(iter(run_tasks(client, halve, [4]))).value == 2
 
 
-def test_processes_can_be_started_again() -> None:
+def test_a_watcher_that_has_ended_is_replaced_and_no_other() -> None:
     with open_client(Engine(workers=2)) as client:
         assert isinstance(client.cluster, Processes)
-        before = client.run(os.getpid)
+        before = set(client.run(os.getpid).values())
+        client.cluster.revive()
+        assert set(client.run(os.getpid).values()) == before, "all of them are alive"
+        name, watcher = next(iter(client.cluster.workers.items()))
+        ended = watcher.process.pid
+        client.cluster.sync(watcher.close)
         client.cluster.revive()
         deadline = time.monotonic() + 300
-        while (
-            set(client.run(os.getpid).values()) & set(before.values()) or len(client.nthreads()) < 2
-        ):
+        while True:
+            now = set(client.run(os.getpid, on_error="ignore").values())
+            if len(now) == 2:
+                break
             assert time.monotonic() < deadline
             time.sleep(0.2)
+        assert now & before == before - {ended}
+        assert name not in client.cluster.workers
         assert [o.value for o in run_tasks(client, halve, [4])] == [2]
+
+
+def test_a_slow_start_does_not_cost_the_watcher() -> None:
+    """On a busy machine a dead process may take longer than the 15 seconds of the default."""
+    with open_client(Engine(workers=1)):
+        waits = dask.utils.parse_timedelta(
+            dask.config.get("distributed.deploy.lost-worker-timeout")
+        )
+        assert waits >= 3600
 
 
 def test_gpus_are_those_of_this_job(monkeypatch: pytest.MonkeyPatch) -> None:
