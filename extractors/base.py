@@ -218,6 +218,13 @@ class Extractor(ABC, Generic[ConfigT]):
         """Rows of an axis that a clip is expected to have, for estimates."""
         return 1.0
 
+    def computed_on(self, device: str) -> str:
+        """Return the device that really computes where this one is asked for.
+
+        Arithmetic without a network runs on the CPU.
+        """
+        return device if self.weights else "cpu"
+
     def flops(self, height: int, width: int) -> float:
         """Estimate the work for one clip of a video of this size, as multiply-adds times two."""
         return 0.0

@@ -6,9 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -26,7 +24,7 @@ from .scores.held_out import HeldOut, HeldOutError
 from .scores.joined import ScoreRows, join_rows
 from .scores.kept import own_and_other_parts
 from .scores.quantiles import QuantileMap
-from .scores.summary import as_it_is, write_summary
+from .scores.summary import as_it_is, made_by, write_summary
 from .store.failures import Failure, describe_failure
 from .store.keys import canonical_json, key_of
 
@@ -190,9 +188,7 @@ def fuse_scores(
                 "fusion": {"method": method, "parts": {p.name: _describe(p) for p in parts}},
                 "threshold": stated,
                 "events": config.model_dump(mode="json"),
-                "versions": {name: version(name) for name in ("vadpipe", "numpy")},
-                "command": command,
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                **made_by(("vadpipe", "numpy"), command),
             }
         )
     return done

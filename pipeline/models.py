@@ -44,6 +44,11 @@ _NO_STATE = (
 )  # fmt: skip
 
 
+def device_used(detector: Detector[Any], device: str) -> str:
+    """The device that a detector computes on where this one is asked for: some have no network."""
+    return device if "device" in detector.train_options else "cpu"
+
+
 class ModelFolder:
     """A trained detector on disk, the only owner of the files of a model folder.
 

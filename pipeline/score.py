@@ -6,9 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from .engine.settings import Engine
 from .extract import Extracted, extract_features
 from .models import (
     ModelFolder,
+    device_used,
     source_specs,
     specs_of_model,
 )
@@ -35,7 +34,7 @@ from .scores.maps import covered_by_grids
 from .scores.outputs import checked_scores
 from .scores.smoothed import calibrated
 from .scores.smoothing import Smoothing
-from .scores.summary import RowOf, as_it_is, write_summary
+from .scores.summary import RowOf, as_it_is, made_by, write_summary
 from .scores.video_tables import described, video_row
 from .store.errors import StoreError
 from .store.failures import Failure, describe_failure
@@ -114,7 +113,8 @@ def score_footage(
         cache:
             Root of the cache.
         engine:
-            Where and how features are extracted; the detector runs on its first device.
+            Where and how features are extracted; the detector runs on its first device, or on the
+            CPU if it has no network. `run.json` says what was used.
         events:
             How scores become events.
         smooth:
@@ -147,8 +147,8 @@ def score_footage(
 
     Raises:
         DetectorError: the model cannot be loaded.
-        ExtractorError: this version extracts other features than the model was trained on, or
-            features would take more than `max_bytes`.
+        ExtractorError: there is no such device, this version extracts other features than the
+            model was trained on, or features would take more than `max_bytes`.
         StoreError: the model was trained on imported features that the cache does not have.
         ClusterError: the cluster cannot be used.
         CannotWrite: the disk is full or read-only; finished videos and shards are kept.
@@ -163,7 +163,7 @@ def score_footage(
         check_model(folder, card["key"], replace=replace_model)
         probed = without_taken(folder, manifest, probed)
         kept = kept_parts(folder, manifest, probed, card, prune=prune, most=prune_most)
-        detector.to(engine.own_device())
+        detector.to(device := device_used(detector, engine.own_device()))
         specs = specs_of_model(card, weights=weights, settled=settled, cache=cache, engine=engine)
         done, rows = Scored(out, failures=list(probed.failures)), probed.rows
         imported = imported_stores(card, cache)
@@ -191,7 +191,7 @@ def score_footage(
                 "manifest_digest": manifest.digest,
                 **{n: len(getattr(done, n)) for n in ("videos", "failures", "kept")},
                 **_about_model(model, card, thresholds, config, name),
-                **_about_run(engine, command),
+                **_about_run(device, engine, specs if done.extracted else (), command),
             }
         )
         return done
@@ -471,13 +471,14 @@ def _write_tables(
     done.kept = [video_id for video_id in summary.videos if video_id in kept.unlisted]
 
 
-def _about_run(engine: Engine, command: str) -> dict[str, Any]:
-    """What run.json says of the machine and the command."""
+def _about_run(
+    device: str, engine: Engine, used: Sequence[ExtractorSpec], command: str
+) -> dict[str, Any]:
+    """What run.json says of the detector's device, the extractors that ran and the command."""
     return {
-        "device": engine.device,
-        "versions": {n: version(n) for n in ("vadpipe", "torch", "av", "numpy", "h5py")},
-        "command": command,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": device,
+        "extraction_devices": sorted({spec.make().computed_on(engine.device) for spec in used}),
+        **made_by(("vadpipe", "torch", "av", "numpy", "h5py"), command),
     }
 
 

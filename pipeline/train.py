@@ -23,6 +23,7 @@ from ..detectors.base import (
     Scores,
     Supervision,
 )
+from ..extractors.device.present import check_device
 from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.slots import WeightsChoice, recorded
 from .bags import (
@@ -134,13 +135,14 @@ def train_detector(
             network; how it was trained may differ.
 
     Raises:
+        ExtractorError: the device does not exist.
         DetectorError: videos or labels that this detector may not be trained on, options that it
             would ignore, a model to start from that does not fit, or TensorBoard is not installed.
         StoreError: features are missing or ambiguous, or another run trains this model now.
         WeightsError: pretrained weights are missing or wrong, or the detector takes none.
     """
     detector = _with_weights(make_detector(detector_name, settings), weights, cache)
-    detector.refuse_options(_given(device, holdout, memory, tensorboard, init))
+    detector.refuse_options(_given(check_device(device), holdout, memory, tensorboard, init))
     records = training_records(manifest, detector.supervision)
     rows, stores, twins = _features_of(detector, records, probed, cache, features)
     imported = imported_checksums({**stores, **twins}, rows)
@@ -177,8 +179,8 @@ def train_detector(
         log, calibration, held_out = _fit_in(
             *(folder, again, detector, bags, unseen, rows, device, seed, memory, tensorboard)
         )
-        copies = {"copies": unseen.copies} if unseen.copies else {}
-        facts = {"dataset": manifest.dataset, "videos": len(records), "files": files, **copies}
+        more = {"device": device, **({"copies": unseen.copies} if unseen.copies else {})}
+        facts = {"dataset": manifest.dataset, "videos": len(records), "files": files, **more}
         folder.save(detector, _card(detector, recipe, facts, calibration, log), log, held_out)
         shutil.rmtree(folder.unfinished, ignore_errors=True)
     return _trained(folder, True, log, random, unseen, calibration)

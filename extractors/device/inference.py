@@ -32,6 +32,7 @@ from .micro_batch import (
     seconds_of,
     shared_sizes,
 )
+from .present import check_device
 from .resize import Interpolation, Size, resize_frames
 
 DTYPES: dict[Precision, torch.dtype] = {
@@ -75,17 +76,11 @@ def available_precisions(device: str) -> tuple[Precision, ...]:
     Raises:
         ExtractorError: there is no such device.
     """
-    kind, _, number = device.partition(":")
-    if kind == "cpu":
+    if check_device(device) == "cpu":
         return ("bf16", "fp32") if _cpu_has_bf16() else ("fp32",)
-    if kind == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if int(number or 0) >= count:
-            raise ExtractorError(f"there is no device {device!r} ({count} CUDA devices found)")
-        with torch.cuda.device(torch.device(device)):
-            has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return ("bf16", "fp16", "fp32") if has_bf16 else ("fp16", "fp32")
-    raise ExtractorError(f"device {device!r} is unknown: take cpu, cuda or cuda:N")
+    with torch.cuda.device(torch.device(device)):
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return ("bf16", "fp16", "fp32") if has_bf16 else ("fp16", "fp32")
 
 
 def _cpu_has_bf16() -> bool:

@@ -131,6 +131,9 @@ def bench(
     Example:
         vadpipe bench network --repeats 5
     """
+    from ...extractors.device.present import check_device
+
+    check_device(device)
     match what:
         case "shards":
             from ..bench.shards import bench_shards

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from ...data_manifests.settings import Settings
 from ...extractors.base import Runtime
+from ...extractors.device.present import check_device, cuda_count
 from ...extractors.errors import ExtractorError
 from ...extractors.footage.identity import HashMode
 from ...extractors.footage.limits import DecodeLimits
@@ -107,11 +108,8 @@ class Engine(Settings):
             ExtractorError: there is no such device.
         """
         if self.device != "cuda":
-            return [name.strip() for name in self.device.split(",")]
-        import torch
-
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if not count:
+            return [check_device(name.strip()) for name in self.device.split(",")]
+        if not (count := cuda_count()):
             raise ExtractorError("there is no CUDA device here: take --device cpu")
         return [f"cuda:{number}" for number in range(count)]
 
@@ -125,8 +123,10 @@ class Engine(Settings):
 
     def processes(self) -> int:
         """Local worker processes; 0 runs everything in this one."""
+        if self.scheduler is not None or not self.on_gpu:
+            return self.workers  # the GPUs of a cluster are not those of this machine
         devices = self.devices()
-        return len(devices) if self.on_gpu and len(devices) > 1 else self.workers
+        return len(devices) if len(devices) > 1 else self.workers
 
     def streams_each(self) -> int:
         """Spans in flight for each process."""

@@ -289,9 +289,8 @@ class _Run:
         check_stamp(Path(self._row.path), self._row.stamp)  # what was decoded is what was probed
         begin = time.monotonic()
         store = self._stores[number]
-        row = store.write(
-            work.span, rows, work.extractor.arrays, facts, _provenance(self._runtime.device)
-        )
+        maker = _provenance(work.extractor.computed_on(self._runtime.device))
+        row = store.write(work.span, rows, work.extractor.arrays, facts, maker)
         self._write_seconds += time.monotonic() - begin
         self._written.append((store.name, row))
 

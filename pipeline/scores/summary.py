@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
@@ -39,6 +41,15 @@ class Summary:
     videos: list[str] = field(default_factory=list)
     events: int = 0
     failures: list[Failure] = field(default_factory=list)
+
+
+def made_by(distributions: Sequence[str], command: str) -> dict[str, Any]:
+    """What run.json says of the versions of distributions, the command and the time."""
+    return {
+        "versions": {name: version(name) for name in distributions},
+        "command": command,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def as_it_is(row: Mapping[str, Any], part: pa.Table) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import pickle
+import platform
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from vadpipe.data_manifests.atomic import CannotWrite
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.detectors.base import DetectorError
 from vadpipe.detectors.knn import KNN
+from vadpipe.extractors.device import present
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.footage.errors import DecoderHang
 from vadpipe.extractors.networks.i3d_r50 import CARDS, I3dR50, caffe2_blob
@@ -44,6 +46,7 @@ from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError
 from vadpipe.pipeline.scores.smoothing import Smoothing, smooth_held_out, smooth_rows
 from vadpipe.pipeline.store.keys import canonical_json, key_of
 from vadpipe.pipeline.store.probe_table import Probed
+from vadpipe.pipeline.store.shard import verify_shard
 from vadpipe.pipeline.train import train_detector
 
 NULL = resolve_extractor("null")
@@ -198,6 +201,23 @@ def test_a_second_run_needs_neither_footage_nor_features(
     assert (second.fresh, second.extracted, second.videos) == (0, 0, first.videos)
     assert log == [] and not shards(archive.cache)
     assert tables(archive.out) == before and archive.parts() == parts
+
+
+def test_what_is_recorded_is_the_device_that_was_used(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ExtractorError, match=r"device 'cuda:3' \(. CUDA devices found\)"):
+        archive.score(engine=Engine(device="cuda:3"))
+    monkeypatch.setattr(present, "cuda_count", lambda: 1)
+    archive.score(engine=Engine(device="cuda:0"))  # knn and null compute on the CPU
+    run = json.loads((archive.out / "run.json").read_text())
+    assert (run["device"], run["extraction_devices"]) == ("cpu", ["cpu"])
+    (store,) = stores_of([NULL], archive.cache)
+    made_on = {verify_shard(path).maker["device"] for path in store.scan()}
+    assert made_on == {f"cpu {platform.machine()}"}
+    archive.score()
+    run = json.loads((archive.out / "run.json").read_text())
+    assert (run["device"], run["extraction_devices"]) == ("cpu", [])
 
 
 def trained_again(model: Path, copy: Path) -> Path:

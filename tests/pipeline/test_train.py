@@ -25,6 +25,7 @@ from vadpipe.data_manifests.record import Manifest
 from vadpipe.detectors.base import TRAIN_OPTIONS, DetectorError, FitOptions
 from vadpipe.detectors.knn import KNN
 from vadpipe.detectors.mil_ranking import MILRanking
+from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.weights.cards import WeightsError
 from vadpipe.extractors.weights.slots import WeightsChoice
 from vadpipe.pipeline import train as train_module
@@ -216,7 +217,7 @@ def test_one_model_for_all_seeds_where_nothing_is_random(world: World) -> None:
     ("options", "match"),
     [
         ({"holdout": 0.2}, "knn would ignore holdout: leave it out"),
-        ({"device": "cuda", "memory": 5}, "knn would ignore device and memory: leave them out"),
+        ({"init": "x", "memory": 5}, "knn would ignore init and memory: leave them out"),
         ({"tensorboard": Path("board")}, "knn would ignore tensorboard"),
         ({"init": "knn-"}, "knn would ignore init"),
     ],
@@ -226,6 +227,15 @@ def test_options_that_a_detector_would_ignore_are_refused(
 ) -> None:
     with pytest.raises(DetectorError, match=match):
         train_detector("knn", world.manifest, world.probed, world.cache, **options)
+    assert not (world.cache / "models").exists()
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "cuda:0,cuda:1", "gpu", "cuda:", "CPU"])
+def test_a_device_that_is_not_there_is_said_before_anything_is_trained(
+    world: World, device: str
+) -> None:
+    with pytest.raises(ExtractorError, match=f"device '{device}'"):
+        train_detector("mil_ranking", world.manifest, world.probed, world.cache, device=device)
     assert not (world.cache / "models").exists()
 
 

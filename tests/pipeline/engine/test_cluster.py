@@ -18,6 +18,7 @@ import pytest
 from distributed import Client, Security
 
 from tests.dask_cluster import cluster
+from vadpipe.extractors.device import present
 from vadpipe.pipeline.engine import cluster as cluster_module
 from vadpipe.pipeline.engine.cluster import (
     ClusterError,
@@ -133,8 +134,9 @@ def test_nobody_else_can_put_files_where_workers_import_from(
     assert "PYTHONSAFEPATH" not in os.environ
 
 
-def test_every_gpu_has_a_process_that_sees_no_other() -> None:
+def test_every_gpu_has_a_process_that_sees_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here touches CUDA: the processes only look at what they were told."""
+    monkeypatch.setattr(present, "cuda_count", lambda: 4)
     engine = Engine(device="cuda:0,cuda:3", streams=2)
     specs = worker_specs(engine, 2, Security())
     assert [s["options"]["env"]["CUDA_VISIBLE_DEVICES"] for s in specs] == ["0", "3"]
@@ -299,6 +301,7 @@ def test_a_slow_start_does_not_cost_the_watcher() -> None:
 def test_gpus_are_those_of_this_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch system hands out some of a machine's GPUs; other jobs use the others."""
     engine = Engine(device="cuda:0,cuda:1")
+    monkeypatch.setattr(present, "cuda_count", lambda: 2)
 
     def seen() -> list[str]:
         specs = worker_specs(engine, 4, Security())

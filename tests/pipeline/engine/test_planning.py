@@ -18,6 +18,7 @@ from tests.synthetic import FRAMES, SIZE
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.clips import Span, plan_spans
+from vadpipe.extractors.device import present
 from vadpipe.extractors.footage.decode import LEAD
 from vadpipe.extractors.footage.limits import DecodeLimits
 from vadpipe.extractors.footage.video import KeyFrames, ProbeRow, in_order
@@ -296,6 +297,7 @@ def test_a_job_carries_the_key_frames_of_its_span_alone() -> None:
 
 def test_threads_of_decoders_are_shared_among_all_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "cpu_count", lambda: 16)
+    monkeypatch.setattr(present, "cuda_count", lambda: 4)
     plan = plan_of(row(40), 10, (0,))
     for engine, threads in [
         (Engine(streams=2), 8),

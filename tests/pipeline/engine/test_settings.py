@@ -152,8 +152,12 @@ def test_a_detector_runs_here_also_where_the_gpus_are_elsewhere(machine: Any) ->
     machine(gpus=0)
     far = Engine(device="cuda", scheduler="tls://far:8786")
     assert (far.own_device(), Engine().own_device()) == ("cpu", "cpu")
+    assert far.processes() == 0, "the cluster's GPUs are not looked for here"
     with pytest.raises(ExtractorError, match="no CUDA device"):
         Engine(device="cuda").own_device()
     machine(gpus=2)
+    for device in ("cuda:2", "cuda:0,cuda:5"):
+        with pytest.raises(ExtractorError, match=r"\(2 CUDA devices found\)"):
+            Engine(device=device).own_device()
     assert Engine(device="cuda").own_device() == "cuda:0"
     assert Engine(device="cuda:1").own_device() == "cuda:1"
