@@ -85,7 +85,7 @@ def _parsed(path: Path, parse: Callable[[str], T]) -> T:
     if path.stat().st_size > MOST_TEXT:
         raise _damaged(path, f"it has more than {MOST_TEXT:,} bytes")
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")  # editors on Windows put a mark first
         values = parse(text)
         if _depth(values) > DEEPEST:
             raise _damaged(path, f"more than {DEEPEST} brackets in each other")

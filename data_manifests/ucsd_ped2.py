@@ -23,6 +23,7 @@ CVPR 2010. The archive may be used for research; nothing of it comes with this p
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from dataclasses import dataclass
@@ -121,7 +122,8 @@ def read_intervals(path: Path) -> list[list[tuple[int, int]]]:
             f"{path} does not exist: copy UCSDped2.m out of the official archive's Test folder"
         )
     # latin-1 never fails, and comments may be in any encoding.
-    text = re.sub(r"%[^\n]*", "", path.read_text(encoding="latin-1"))
+    source = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("latin-1")
+    text = re.sub(r"%[^\n]*", "", source.replace("\r", "\n"))
     statement = r"TestVideoFile\{end ?\+ ?1\}\.gt_frame ?= ?\[([0-9:,\s]*)\]"
     clips = []
     for part in filter(None, map(str.strip, re.split(r"[;\n]", text))):

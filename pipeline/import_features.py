@@ -5,7 +5,8 @@ becomes one shard of the feature set of its family: the full frame, or one grid 
 
 Layouts (n snippets, D numbers each; 32 segments are means over equal parts of a video):
 
-    X.npy, X_i3d.npy          (n, D), (n, crops, D), (crops, 32, D); crops: 1, 5 or 10
+    X.npy, X_i3d.npy          (n, D), (n, crops, D), (crops, 32, D); crops: 1, 5 or 10;
+                              also (D, n), (1, n, D), (crops, n, D), (crops, D, n): `axes`
     X__0.npy ... X__9.npy     (n, D) each, one file a crop (or X_0 ... X_4)
     X_patch23_i3d.npy         (n, 6, D), (6, 32, D): a grid of 2 x 3 patches, row-major
     X.txt                     one line of D numbers a row (C3D of Sultani et al.: 32 segments)
@@ -29,8 +30,9 @@ from ..data_manifests.record import ID_PATTERN, Manifest
 from ..extractors.base import ArraySpec, Rows
 from ..extractors.clips import SNIPPET_FRAMES, Span
 from .engine.progress import progress_bar
+from .importing.axes import Grid
 from .importing.files import FeatureFileError, listing
-from .importing.layouts import Grid, Placed, RowLayout, alike, place
+from .importing.layouts import Placed, RowLayout, alike, place
 from .importing.missing import OTHERWISE, Found, check_rate, write_missing
 from .importing.names import match_files
 from .store.failures import Failure
@@ -77,6 +79,7 @@ def import_features(
     origin: str | None = None,
     layout: RowLayout | None = None,
     grid: Grid | None = None,
+    row_axis: int | None = None,
     snippet_frames: int = SNIPPET_FRAMES,
     fps: float | None = None,
     dry_run: bool = False,
@@ -105,6 +108,10 @@ def import_features(
             "segments", odd files among them (33 rows) are that many equal parts of their video.
         grid:
             (rows, columns): axis 1 of all files without a `_patchRC` tag is this grid of patches.
+        row_axis:
+            The axis that counts rows, in all files: 0 of (n, D) and (n, crops, D), 1 of (D, n),
+            (crops, n, D) and (1, n, D), 2 of (crops, D, n). None judges it over all files of a
+            role and split.
         snippet_frames:
             Frames a snippet.
         fps:
@@ -113,15 +120,23 @@ def import_features(
             Look at names and headers only; write nothing.
 
     Raises:
-        FeatureFileError: no file fits any video, files of 32 rows may be segments or snippets, or
-            the name cannot be one.
+        FeatureFileError: no file fits any video or can be used, files of 32 rows may be segments
+            or snippets, nothing decides which axis counts rows, or the name cannot be one.
     """
     if not ID_PATTERN.fullmatch(name):
         raise FeatureFileError(f"the name {name!r} may only have letters, digits, '.', '_', '-'")
     if snippet_frames < 1 or (fps is not None and not fps > 0):
         raise FeatureFileError("frames a snippet and frames per second have to be above 0")
-    matched = match_files(manifest, probed, sources, grid=grid)
+    matched = match_files(
+        manifest, probed, sources, grid=grid, row_axis=row_axis, snippet_frames=snippet_frames
+    )
     if not matched.found:
+        unusable = [f for f in matched.failures if f.error != "UnknownVideo"]
+        if unusable:
+            raise FeatureFileError(
+                f"{len(unusable)} files could not be used, and no other file fits a video of "
+                f"{manifest.dataset}: {unusable[0].message}"
+            )
         why = f"; {matched.failures[0].message}" if matched.failures else ""
         raise FeatureFileError(
             f"no file fits a video of {manifest.dataset} (such as "

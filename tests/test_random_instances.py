@@ -1,7 +1,8 @@
-"""Random instances of three promises, each from a seed.
+"""Random instances of promises, each from a seed.
 
 No result is lost because a listing got shorter; nothing is stored of another file than the one that
-was probed; copies of videos move no threshold. `VADPIPE_SOAK=1` takes many instances (`make soak`).
+was probed; copies of videos move no threshold; the axes of imported features are read rightly or
+asked about. `VADPIPE_SOAK=1` takes many instances (`make soak`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 
 from tests.chain import SIZE
+from tests.pipeline.importing.test_axes import opened
 from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest, ManifestError, VideoRecord
 from vadpipe.extractors.footage.decode import FrameReader
@@ -29,6 +31,8 @@ from vadpipe.pipeline.engine import retries, span_task
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.extract import extract_features
+from vadpipe.pipeline.importing.axes import read_axes
+from vadpipe.pipeline.importing.files import FeatureFileError
 from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.score import score_footage
 from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError
@@ -315,3 +319,32 @@ def test_copies_move_no_threshold(seed: int, tmp_path: Path, decoder: Decoder) -
     assert with_copies["calibration"] == alone["calibration"], f"seed {seed}: {copied}"
     assert len(with_copies["trained_on"]["copies"]) == len(copied) - len(names)
     assert len(with_copies["contents"]) == len(names)
+
+
+# --- axes of imported features
+
+
+@seeds(40, 20_000)
+def test_random_families_are_read_rightly_or_asked_about(seed: int) -> None:
+    """Any layout, three videos or more of different lengths, which are known or not."""
+    draw = random.Random(seed)
+    width, crops = draw.choice([17, 32, 64, 512, 2048]), draw.choice([None, 1, 5, 10])
+    rows = draw.sample(range(1, 120), draw.randrange(3, 9))
+    orders: list[tuple[int, ...]] = [(0, 1), (1, 0)]
+    if crops is not None:
+        orders = [(0, 1, 2), (1, 0, 2), (1, 2, 0)]
+    order = draw.choice(orders)
+    axis = order.index(0)
+    shapes = []
+    for n in rows:
+        sizes = (n, width) if crops is None else (n, crops, width)
+        shapes.append(tuple(sizes[place] for place in order))
+    known = draw.random() < 0.5
+    frames = [16 * n - draw.randrange(16) if known else 0 for n in rows]
+    try:
+        found = read_axes(opened(shapes, frames), None, 16)
+    except FeatureFileError as error:
+        assert "not certain" in str(error), f"seed {seed}"
+        return
+    assert [r.axis for r in found if r is not None] == [axis] * len(rows), f"seed {seed}"
+    assert {(r.positions, r.width) for r in found if r is not None} == {(crops or 1, width)}

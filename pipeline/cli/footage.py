@@ -330,6 +330,12 @@ def _dry_run(
     help="Grid of files without a _patchRC tag in their name: rows x columns.",
 )
 @click.option(
+    "--row-axis",
+    type=click.Choice(["0", "1", "2"]),
+    help="Axis that counts rows: 0 of (n, D) and (n, crops, D), 1 of (D, n), (crops, n, D) and "
+    "(1, n, D), 2 of (crops, D, n). Without it all files decide together.",
+)
+@click.option(
     "--snippet-frames",
     type=click.IntRange(1),
     default=16,
@@ -357,6 +363,7 @@ def import_command(
     origin: str | None,
     layout: Any,
     grid: str | None,
+    row_axis: str | None,
     snippet_frames: int,
     fps: float | None,
     mot: bool,
@@ -383,8 +390,10 @@ def import_command(
     from ..probe import probe_files
     from ..tables.features import imported_lines
 
-    if mot and (layout or grid or snippet_frames != 16):
-        raise click.UsageError("--layout, --grid and --snippet-frames mean nothing with --mot")
+    if mot and (layout or grid or row_axis or snippet_frames != 16):
+        raise click.UsageError(
+            "--layout, --grid, --row-axis and --snippet-frames mean nothing with --mot"
+        )
     if frame_size and not mot:
         raise click.UsageError("--frame-size means nothing without --mot")
     listed = read_manifest(manifest_path)
@@ -395,12 +404,16 @@ def import_command(
         done = import_tracks(*given, frame_size=size, **facts)
     else:
         cells = None if grid is None else parse_grid(grid)
+        axis = None if row_axis is None else int(row_axis)
         facts |= {"layout": layout, "snippet_frames": snippet_frames}
-        done = import_features(*given, grid=cells, **facts)
+        done = import_features(*given, grid=cells, row_axis=axis, **facts)
     for line, videos in done.layouts.items():
         tell(f"{line}: {videos} videos")
-    if done.missing:
-        tell(f"no file for {len(done.missing)} videos of the manifest")
+    failed = {failure.video_id for failure in done.failures}
+    if lacking := len([video_id for video_id in done.missing if video_id not in failed]):
+        tell(f"no file for {lacking} videos of the manifest")
+    if failed:
+        tell(f"{len(failed)} videos or files could not be used")
     put("\n".join(imported_lines(done, dry_run=dry_run)))
     finish(done.failures, cache / "failures" / f"{manifest_path.stem}-import.parquet")
 

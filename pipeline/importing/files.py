@@ -6,6 +6,7 @@ checked against a limit before memory is allocated.
 
 from __future__ import annotations
 
+import codecs
 import math
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -155,7 +156,11 @@ class FeatureFile:
     def _lines(self) -> list[bytes]:
         if self.path.stat().st_size > MAX_TEXT_BYTES:
             raise FeatureFileError(f"{self.label}: a text of more than {MAX_TEXT_BYTES:,} bytes")
-        lines = [line for line in self.path.read_bytes().splitlines() if line.strip()]
+        content = self.path.read_bytes()
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise FeatureFileError(f"{self.label}: is text in UTF-16: save it as UTF-8")
+        content = content.removeprefix(codecs.BOM_UTF8)
+        lines = [line for line in content.splitlines() if line.strip()]
         if not lines:
             raise FeatureFileError(f"{self.label}: is empty")
         return lines

@@ -15,52 +15,46 @@ from ...extractors.base import ArraySpec
 from ...extractors.clips import SEGMENTS, segment_frames
 from ...extractors.footage.video import ProbeRow
 from ..store.failures import Failure, describe_failure
-from .files import FeatureFile, FeatureFileError, Header, listing
-
-CROPS = (1, 5, 10)  # published: centre; corners and centre; the same and their mirror images
+from .axes import (
+    CROPS,
+    LISTED_ROWS,
+    Grid,
+    OpenedFile,
+    Reading,
+    read_axes,
+    snippet_counts,
+)
+from .files import FeatureFile, FeatureFileError, listing
 
 RowLayout = Literal["snippets", "segments"]
-Grid = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class VideoFile:
-    """The features of one video in one family, still in their file (or one file a crop).
+class VideoFile(OpenedFile):
+    """An array whose axes are known.
 
     Attributes:
-        video_ids: the records that they belong to; several where these are parts of one file.
-        split: of the first of them.
-        row: the video.
-        grid: of the patches; None for the full frame.
-        files: one, or one for each crop.
-        rows: snippets or segments.
-        positions: crops or patches.
-        width: D.
-        dtype: as imported: float16 or float32.
-        rows_first: False for (crops, 32, D) and (patches, 32, D).
+        reading: what its axes are.
+        published_segments: it is one of (crops, 32, D) or (patches, 32, D) among such files only.
     """
 
-    video_ids: tuple[str, ...]
-    split: str
-    row: ProbeRow
-    grid: Grid | None
-    files: tuple[FeatureFile, ...]
-    rows: int
-    positions: int
-    width: int
-    dtype: str
-    rows_first: bool
+    reading: Reading
+    published_segments: bool
 
     @property
-    def label(self) -> str:
-        """For messages: the name of the first file, and how many more there are."""
-        more = f" and {len(self.files) - 1} more" if len(self.files) > 1 else ""
-        return self.files[0].label + more
+    def rows(self) -> int:
+        """Snippets or segments."""
+        return self.reading.rows
 
     @property
-    def role(self) -> str:
-        """What a detector asks for."""
-        return "snippet" if self.grid is None else f"patch/{self.grid[0]}x{self.grid[1]}"
+    def positions(self) -> int:
+        """Crops or patches."""
+        return self.reading.positions
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.reading.width
 
     def spec(self, dtype: str) -> ArraySpec:
         """How it is stored: (D,) or (crops, D) a row, or (patches, D) with the grid."""
@@ -79,10 +73,11 @@ class VideoFile:
         Raises:
             FeatureFileError: a file cannot be read, or has NaN or infinite values.
         """
-        arrays = [file.read() for file in self.files]
+        arrays = [
+            np.ascontiguousarray(np.moveaxis(file.read().reshape(self.shape), self.reading.axis, 0))
+            for file in self.files
+        ]
         values = np.stack(arrays, axis=1) if len(arrays) > 1 else arrays[0]
-        if not self.rows_first:
-            values = np.ascontiguousarray(values.transpose(1, 0, 2))
         return values.reshape(self.rows, *self.spec(self.dtype).shape)
 
 
@@ -100,12 +95,14 @@ class Placed:
     def describe(self) -> str:
         """In words, for the log and the shard."""
         f = self.file
-        one = "" if f.grid is None and f.positions == 1 else f"{f.positions}, "
-        if len(f.files) > 1:
-            shape = f"(n, {f.width}), one file a crop"
-        else:
-            shape = f"(n, {one}{f.width})" if f.rows_first else f"({one}{SEGMENTS}, {f.width})"
-        return f"{shape} {f.dtype}: {self.layout}"
+        alone = f.grid is None and f.positions == 1
+        n = str(SEGMENTS) if f.published_segments else "n"
+        axes = [str(size) for size in f.shape]
+        axes[f.reading.axis] = n
+        if alone and f.reading.axis == 0:
+            axes = [n, str(f.width)]
+        one = ", one file a crop" if len(f.files) > 1 else ""
+        return f"({', '.join(axes)}){one} {f.dtype}: {self.layout}"
 
 
 def parse_grid(text: str) -> Grid:
@@ -129,8 +126,8 @@ def open_files(
     row: ProbeRow,
     grid: Grid | None,
     pieces: Sequence[tuple[FeatureFile, int | None]],
-) -> VideoFile:
-    """The headers of a video's files as one array.
+) -> OpenedFile:
+    """The headers of a video's files.
 
     Raises:
         FeatureFileError: files are missing or there twice, or their shapes fit no layout.
@@ -144,16 +141,14 @@ def open_files(
     if len(set(crops)) < len(crops) or (None in crops and len(crops) > 1):
         raise FeatureFileError(f"{names}: several files of one video: remove all but one")
     headers = {file: file.header() for file in files}
-    header = headers[files[0]]
+    shape = headers[files[0]].shape
     if len({h.shape for h in headers.values()}) > 1:
         said = ", ".join(f"{file.label} {h.shape}" for file, h in headers.items())
         raise FeatureFileError(f"crops of different shapes: {said}")
-    if crops[0] is None:
-        rows, positions, width, rows_first = _axes(files[0], header, grid)
-    else:
-        if grid is not None or len(header.shape) != 2:
+    if crops[0] is not None:
+        if grid is not None or len(shape) != 2:
             raise FeatureFileError(
-                f"{names}: one file a crop has to be (n, D) of the full frame, not {header.shape}"
+                f"{names}: one file a crop has to be (n, D) of the full frame, not {shape}"
             )
         size = next((c for c in CROPS if c > max(c for c in crops if c is not None)), CROPS[-1])
         lacking = sorted(set(range(size)) - set(crops))
@@ -161,10 +156,40 @@ def open_files(
             raise FeatureFileError(
                 f"{names}: of {size} crops the files {', '.join(map(str, lacking))} are missing"
             )
-        (rows, width), positions, rows_first = header.shape, size, True
+    elif len(shape) == 4 and shape[0] == 1:
+        shape = shape[1:]  # a batch of one video
     small = all(h.dtype.itemsize == 2 for h in headers.values())
-    dtype = "float16" if small else "float32"
-    return VideoFile(ids, split, row, grid, files, rows, positions, width, dtype, rows_first)
+    opened = OpenedFile(ids, split, row, grid, files, shape, "float16" if small else "float32")
+    _check_axes(opened, headers[files[0]].shape)
+    return opened
+
+
+def video_files(
+    opened: Sequence[OpenedFile],
+    row_axis: int | None,
+    snippet_frames: int,
+    failures: list[Failure],
+) -> Iterator[VideoFile]:
+    """The arrays with their axes, which are judged over all of them.
+
+    Raises:
+        FeatureFileError: as `read_axes` raises it.
+    """
+    readings = read_axes(opened, row_axis, snippet_frames)
+    second: dict[tuple[str, str], set[int]] = {}  # numbers of rows of a family on axis 1 of 3
+    for file, reading in zip(opened, readings, strict=True):
+        if reading is not None and reading.axis == 1 and len(file.shape) == 3:
+            second.setdefault((file.role, file.split), set()).add(reading.rows)
+    for file, reading in zip(opened, readings, strict=True):
+        if reading is None:
+            error = FeatureFileError(
+                f"{file.label}: {file.shape} cannot have its rows on axis {row_axis}: {LISTED_ROWS}"
+            )
+            failures += [describe_failure(v, "import", error) for v in file.video_ids]
+            continue
+        on_second = reading.axis == 1 and len(file.shape) == 3
+        segments = on_second and second[file.role, file.split] == {SEGMENTS}
+        yield VideoFile(**vars(file), reading=reading, published_segments=segments)
 
 
 def _equal(files: Sequence[FeatureFile]) -> bool:
@@ -174,38 +199,31 @@ def _equal(files: Sequence[FeatureFile]) -> bool:
     )
 
 
-def _axes(file: FeatureFile, header: Header, grid: Grid | None) -> tuple[int, int, int, bool]:
-    """(rows, positions, width, rows first) of one array.
+def _check_axes(file: OpenedFile, shape: tuple[int, ...]) -> None:
+    """Refuse a shape that has no reading.
 
     Raises:
-        FeatureFileError: no known layout.
+        FeatureFileError: no known layout, or both axes of 32 could be the patches.
     """
-    shape = header.shape
-    if grid is None:
-        if len(shape) == 2:
-            return shape[0], 1, shape[1], True
-        if len(shape) == 3 and shape[1] in CROPS:
-            return shape[0], shape[1], shape[2], True
-        if len(shape) == 3 and shape[0] in CROPS and shape[1] == SEGMENTS:
-            return shape[1], shape[0], shape[2], False
-        raise FeatureFileError(
-            f"{file.label}: {shape} is neither (n, D), nor (n, crops, D) or (crops, {SEGMENTS}, D) "
-            f"with {', '.join(map(str, CROPS))} crops; for patches say --grid ROWSxCOLUMNS"
-        )
-    patches = grid[0] * grid[1]
-    wanted = f"a grid of {grid[0]}x{grid[1]} has {patches} patches"
+    if file.grid is None:
+        if not file.readings():
+            crops = ", ".join(map(str, CROPS))
+            raise FeatureFileError(
+                f"{file.label}: {shape} is neither (n, D), nor (n, crops, D) or (crops, n, D) "
+                f"with {crops} crops; for patches say --grid ROWSxCOLUMNS"
+            )
+        return
+    patches = file.grid[0] * file.grid[1]
+    wanted = f"a grid of {file.grid[0]}x{file.grid[1]} has {patches} patches"
     if len(shape) == 3 and shape[:2] == (patches, patches) == (SEGMENTS, SEGMENTS):
         raise FeatureFileError(
             f"{file.label}: {shape}: {wanted}, and both axes could be the patches"
         )
-    if len(shape) == 3 and shape[1] == patches:
-        return shape[0], patches, shape[2], True
-    if len(shape) == 3 and shape[:2] == (patches, SEGMENTS):
-        return SEGMENTS, patches, shape[2], False
-    raise FeatureFileError(
-        f"{file.label}: {wanted}, but {shape} is neither (n, {patches}, D) nor "
-        f"({patches}, {SEGMENTS}, D)"
-    )
+    if not file.readings():
+        raise FeatureFileError(
+            f"{file.label}: {wanted}, but {shape} is neither (n, {patches}, D) nor "
+            f"({patches}, n, D)"
+        )
 
 
 def alike(family: Sequence[Placed], failures: list[Failure]) -> Iterator[Placed]:
@@ -272,7 +290,7 @@ class _Peers:
         with_32: Counter[tuple[str, str | None]] = Counter()
         self._segments: set[tuple[str, str | None]] = set()
         for file in found:
-            if file.rows_first:
+            if not file.published_segments:
                 keys = ((file.role, file.split), (file.role, None))
                 total.update(keys)
                 if file.rows == SEGMENTS:
@@ -287,7 +305,7 @@ class _Peers:
         n = file.row.n_frames
         if n == 0:
             return None
-        return "snippets" if file.rows in _counts(n, self._snippet_frames) else "segments"
+        return "snippets" if file.rows in snippet_counts(n, self._snippet_frames) else "segments"
 
     def are_segments(self, file: VideoFile) -> bool:
         """Most files of the split have 32 rows, and some, here or elsewhere, are no snippets."""
@@ -317,17 +335,12 @@ def _layout(file: VideoFile, peers: _Peers, layout: RowLayout | None) -> RowLayo
         return "segments" if layout == "segments" and peers.odd_one(file) else "snippets"
     if layout is not None:
         return layout
-    if not file.rows_first or file.files[0].is_text:
+    if file.published_segments or file.files[0].is_text:
         return "segments"
     likely = peers.by_length(file)
     if likely == "segments" or peers.are_segments(file):
         return "segments"
     return "snippets" if peers.are_snippets(file) else likely
-
-
-def _counts(n_frames: int, snippet_frames: int) -> tuple[int, int]:
-    """Snippets of a video: with the tail dropped, and with the tail covered."""
-    return n_frames // snippet_frames, -(-n_frames // snippet_frames)
 
 
 def _placed(file: VideoFile, layout: RowLayout, snippet_frames: int) -> Placed:
@@ -338,7 +351,7 @@ def _placed(file: VideoFile, layout: RowLayout, snippet_frames: int) -> Placed:
     if layout == "segments":
         starts, stops = segment_frames(n_frames, file.rows)
     else:
-        floor, ceil = _counts(n_frames, snippet_frames)
+        floor, ceil = snippet_counts(n_frames, snippet_frames)
         if file.rows not in (floor, ceil):
             more = file.rows - (ceil if file.rows > ceil else floor)
             raise FeatureFileError(

@@ -9,10 +9,12 @@ from pathlib import Path, PurePosixPath
 
 from ...data_manifests import xd_violence
 from ...data_manifests.record import Manifest, VideoRecord
+from ...extractors.clips import SNIPPET_FRAMES
 from ..store.failures import Failure, describe_failure
 from ..store.probe_table import Probed
+from .axes import Grid, OpenedFile
 from .files import FeatureFile, FeatureFileError, find_files, listing
-from .layouts import Grid, VideoFile, open_files
+from .layouts import VideoFile, open_files, video_files
 
 _SUFFIX = re.compile(r"_(?:i3d|c3d|clip|rgb)$", re.IGNORECASE)
 _PATCH = re.compile(r"_patch([1-9])([1-9])$")
@@ -35,7 +37,13 @@ class Matched:
 
 
 def match_files(
-    manifest: Manifest, probed: Probed, sources: Sequence[Path], *, grid: Grid | None = None
+    manifest: Manifest,
+    probed: Probed,
+    sources: Sequence[Path],
+    *,
+    grid: Grid | None = None,
+    row_axis: int | None = None,
+    snippet_frames: int = SNIPPET_FRAMES,
 ) -> Matched:
     """Find the video of every file by its name, and look at the headers.
 
@@ -53,9 +61,14 @@ def match_files(
             Files and folders.
         grid:
             As in `import_features`.
+        row_axis:
+            As in `import_features`.
+        snippet_frames:
+            As in `import_features`.
 
     Raises:
-        FeatureFileError: a source does not exist or has another suffix.
+        FeatureFileError: a source does not exist or has another suffix, or nothing decides which
+            axis counts the rows.
     """
     files, broken = find_files(sources)
     matched = Matched()
@@ -80,14 +93,16 @@ def match_files(
         if not file.is_text or file.path in sources:  # a folder may have a README.txt
             unknown = f"{file.label}: no video of {manifest.dataset} has that name"
             matched.failures.append(Failure(file.label, "import", "UnknownVideo", unknown))
+    opened: list[OpenedFile] = []
     for (content, patches), pieces in groups.items():
         records = index.records[content]
         ids = tuple(r.video_id for r in records)
         try:
-            found_file = open_files(ids, records[0].split, index.rows[content], patches, pieces)
-            matched.found.append(found_file)
+            row = index.rows[content]
+            opened.append(open_files(ids, records[0].split, row, patches, pieces))
         except (FeatureFileError, OSError) as error:
             matched.failures += [describe_failure(video_id, "import", error) for video_id in ids]
+    matched.found += video_files(opened, row_axis, snippet_frames, matched.failures)
     order = {r.video_id: i for i, r in enumerate(manifest.records)}
     matched.found.sort(key=lambda f: (order[f.video_ids[0]], f.role))
     return matched

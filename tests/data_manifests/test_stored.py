@@ -63,6 +63,14 @@ def test_damaged_toml(tmp_path: Path, damage: bytes) -> None:
     assert read_toml(path)["a"] == {"b": 1}
 
 
+def test_marks_of_windows_editors_are_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n')
+    assert read_json(path) == {"a": 1}
+    path.write_bytes(b"\xef\xbb\xbfa = 1\r\nb = 2\r\n")
+    assert read_toml(path) == {"a": 1, "b": 2}
+
+
 def test_json_inside_of_another_file() -> None:
     assert parse_json(b'{"a": 1}', "x") == {"a": 1}
     for text in (b"{", b"\xff", "[" * 100_000):

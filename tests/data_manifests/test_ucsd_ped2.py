@@ -186,6 +186,7 @@ TestVideoFile{end+1}.gt_frame = [61:180];   % one
 TestVideoFile{end + 1}.gt_frame=[60:152, 160 : 170 175];\r
 TestVideoFile{end+1}.gt_frame = []; TestVideoFile{end+1}.gt_frame = [ 7 ]
 """
+    assert parse(tmp_path, "\xef\xbb\xbf" + text) == parse(tmp_path, text)
     assert parse(tmp_path, text) == [[(61, 180)], [(60, 152), (160, 170), (175, 175)], [], [(7, 7)]]
 
 

@@ -43,6 +43,7 @@ from vadpipe.pipeline.store.imported import (
 from vadpipe.pipeline.train import train_detector
 
 WIDTH = 6
+WIDE = 8  # where 6 rows would make a square
 
 
 def listed(lengths: dict[str, int | None], split: str = "train", **fields: Any) -> Manifest:
@@ -307,7 +308,7 @@ def test_segments_are_those_of_golden_10(shared: Path) -> None:
 def test_ceil_and_floor_are_both_snippets(
     take: Any, folder: Path, tmp_path: Path, rows: int, frames: int
 ) -> None:
-    np.save(folder / "a.npy", features(rows, WIDTH))
+    np.save(folder / "a.npy", features(rows, WIDE))
     manifest = listed({"a": frames})
     (store,) = take(manifest).stores
     found = read(store, manifest, "a", tmp_path)
@@ -448,7 +449,7 @@ def test_values_and_widths_that_do_not_fit(take: Any, folder: Path) -> None:
     (folder / "cut.npz").write_bytes(b"PK")
     for name in "abc":
         np.save(folder / f"{name}.npy", features(3, WIDTH))
-    done = take(listed(dict.fromkeys(["nan", "wide", "crops", "object", *"abcd"])))
+    done = take(listed(dict.fromkeys(["nan", "wide", "crops", "object", *"abcd"], 48)))
     messages = {f.video_id: f.message for f in done.failures}
     assert set(messages) == {"nan", "wide", "crops", "object", "stranger.npy", "cut.npz"}
     assert "NaN or infinite values, first in row 1" in messages["nan"]
@@ -493,6 +494,50 @@ def test_nothing_fits(take: Any, folder: Path) -> None:
     message = take_error(take, listed({"a": 48}))
     assert "no file fits a video of toy (such as a)" in message
     assert "may only have letters" in take_error(take, listed({"x": 48}), name="a b")
+
+
+def test_files_that_cannot_be_used_are_not_missing(run: Any, folder: Path, tmp_path: Path) -> None:
+    write_manifest(listed({"a": 48, "b": 48, "c": 48}), tmp_path / "m.csv")
+    (folder / "a.npy").write_bytes(b"no array")
+    with pytest.raises(FeatureFileError, match=r"1 files could not be used, and no other.*: a.npy"):
+        run("import", "m.csv", "files", "--name", "x")
+    np.save(folder / "b.npy", features(3, WIDTH))
+    result = CliRunner().invoke(cli, ["import", "m.csv", "files", "--name", "x"])
+    assert result.exit_code == 3
+    assert "no file for 1 videos of the manifest" in result.output
+    assert "1 videos or files could not be used" in result.output
+
+
+@pytest.mark.parametrize("order", [(1, 0), (1, 0, 2), (2, 1, 0)])
+def test_other_axes_are_stored_as_rows_first(
+    take: Any, folder: Path, tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    """(D, n), (crops, n, D) and, with --row-axis, (crops, D, n) hold the same numbers."""
+    arrays = {v: features(n, *([10] if len(order) == 3 else []), WIDTH) for v, n in LENGTHS.items()}
+    for name, values in arrays.items():
+        kept = values.transpose(1, 2, 0) if order == (2, 1, 0) else values.transpose(order)
+        np.save(folder / f"{name}.npy", kept)
+    manifest = listed({v: 16 * n for v, n in LENGTHS.items()})
+    (store,) = take(manifest).stores
+    for name, values in arrays.items():
+        assert np.array_equal(read(store, manifest, name, tmp_path).arrays["features"][:], values)
+    said = {(1, 0): "(6, n)", (1, 0, 2): "(10, n, 6)", (2, 1, 0): "(10, 6, n)"}[order]
+    assert attrs(store)[0]["layout"] == f"{said} float32: snippets"
+
+
+LENGTHS = {"a": 3, "b": 5, "c": 7}
+
+
+def test_one_file_that_happens_to_fit_is_not_written(
+    take: Any, folder: Path, tmp_path: Path
+) -> None:
+    for name, rows in LENGTHS.items():
+        np.save(folder / f"{name}.npy", features(rows, WIDTH))
+    manifest = listed({"a": 48, "b": 400, "c": 900})
+    message = take_error(take, manifest)
+    assert "2 of 3 files could not be used, so nothing was written" in message
+    assert not list_stores(tmp_path / "cache")
+    assert take(manifest, row_axis=0).videos == ["a"], "what the user says is not judged"
 
 
 # ------------------------------------------------------------------------------------ the store
@@ -592,13 +637,13 @@ def write_toy(folder: Path, manifest_path: Path) -> None:
     rng = np.random.default_rng(0)
     records = []
     for i in range(4):
-        np.save(folder / f"n{i}_i3d.npy", (1 + 0.1 * rng.normal(size=(6, WIDTH))).astype("f4"))
+        np.save(folder / f"n{i}_i3d.npy", (1 + 0.1 * rng.normal(size=(6, WIDE))).astype("f4"))
         normal = {"label": 0, "anomalies": ()}
         records += listed({f"n{i}": 90}, "train", **normal).records
     for i in range(3):
-        x = 1 + 0.1 * rng.normal(size=(6, WIDTH))
+        x = 1 + 0.1 * rng.normal(size=(6, WIDE))
         if i < 2:
-            x[4:] *= np.where(np.arange(WIDTH) % 2, 1, -1)
+            x[4:] *= np.where(np.arange(WIDE) % 2, 1, -1)
         np.save(folder / f"t{i}_i3d.npy", x.astype("f4"))
         fields: dict[str, Any] = {"label": 1, "anomalies": ((64, 90),)} if i < 2 else normal
         records += listed({f"t{i}": 90}, "test", **fields).records
@@ -651,7 +696,7 @@ def test_scores_know_what_was_imported(run: Any, folder: Path, tmp_path: Path) -
     run("cache", "rm", store.name, "--yes")
     with pytest.raises(StoreError, match=r"not in .*run vadpipe import with --name toy.*: none"):
         run("score", model, "m.parquet", "-o", "out")
-    np.save(folder / "t0_i3d.npy", features(6, WIDTH))
+    np.save(folder / "t0_i3d.npy", features(6, WIDE))
     np.save(folder / "t1_i3d.npy", np.load("t1_i3d.npy"))
     run("import", "m.parquet", "files", "--name", "other")
     with pytest.raises(StoreError, match=r"config\.name: 'other' != 'toy'"):
@@ -688,7 +733,7 @@ def test_models_know_which_video_had_which_numbers(
 
     def trained(order: str) -> Any:
         for name, seed in zip(order, range(4), strict=True):
-            np.save(folder / f"{name}.npy", features(6, WIDTH, seed=seed))
+            np.save(folder / f"{name}.npy", features(6, WIDE, seed=seed))
         shutil.rmtree(cache / "features", ignore_errors=True)
         take(manifest)
         settings = {"steps": 1, "batch_size": 2, "segments": 4}
@@ -821,7 +866,7 @@ def test_imported_copies_count_once(
     """Without footage, a content id is made of a name: copies are told by their numbers."""
     manifest, cache = listed(dict.fromkeys("abcd", 96), label=0), tmp_path / "cache"
     for name, seed in zip("abcd", (0, 1, 0, 2), strict=True):
-        np.save(folder / f"{name}.npy", features(6, WIDTH, seed=seed))
+        np.save(folder / f"{name}.npy", features(6, WIDE, seed=seed))
     take(manifest)
     done = train_detector("knn", manifest, probe_files(manifest, cache), cache)
     assert (

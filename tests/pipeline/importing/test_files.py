@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import struct
 import zipfile
@@ -65,6 +66,21 @@ def test_text(tmp_path: Path) -> None:
     file = only(path)
     assert file.header().shape == (3, 4)
     assert np.array_equal(file.read(), ROWS) and file.read().dtype == np.float32
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_marks_and_ends_of_lines_of_other_systems(tmp_path: Path, mark: bytes, end: bytes) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(mark + end.join([b"1 2", b"3 4", b""]))
+    assert FeatureFile(path, "a").read().tolist() == [[1, 2], [3, 4]]
+
+
+def test_text_in_another_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("1 2\n", encoding="utf-16")
+    with pytest.raises(FeatureFileError, match="UTF-16: save it as UTF-8"):
+        FeatureFile(path, "a").header()
 
 
 @pytest.mark.parametrize(
