@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import socket
 import time
 import uuid
@@ -101,6 +102,18 @@ def write_table(path: Path, table: pa.Table, **options: Any) -> None:
     import pyarrow.parquet as pq
 
     write_atomically(path, lambda p: pq.write_table(table, p, **options))
+
+
+def remove_anything(path: Path) -> None:
+    """Delete what lies at the name of a file: a file, a link, or a folder with all that is in it.
+
+    Raises:
+        OSError: it cannot be deleted.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def remove_stale(folder: Path) -> None:

@@ -81,7 +81,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def _parsed(path: Path, parse: Callable[[str], T]) -> T:
-    _check_file(path)
+    check_file(path)
     if path.stat().st_size > MOST_TEXT:
         raise _damaged(path, f"it has more than {MOST_TEXT:,} bytes")
     try:
@@ -129,7 +129,7 @@ def read_parquet(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    _check_file(path)
+    check_file(path)
     with path.open("rb"):  # what the system says is no damage: it must not be taken for one
         pass
     try:
@@ -162,7 +162,7 @@ def read_parquet_notes(path: Path) -> dict[bytes, bytes]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    _check_file(path)
+    check_file(path)
     with path.open("rb"):
         pass
     try:
@@ -171,8 +171,12 @@ def read_parquet_notes(path: Path) -> dict[bytes, bytes]:
         raise _damaged(path, error) from error
 
 
-def _check_file(path: Path) -> None:
-    """Refuse pipes and devices, which would block or never end."""
+def check_file(path: Path) -> None:
+    """Refuse folders, and pipes and devices, which would block or never end.
+
+    Raises:
+        DamagedFile: there is something else than a file.
+    """
     if path.exists() and not path.is_file():
         raise _damaged(path, "it is not a file")
 

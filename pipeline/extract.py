@@ -155,6 +155,10 @@ class _Chain:
         run = Coordinator(specs, stores, cache, place, engine, note)
         if plans:
             _run(run, stores, plans, cost)
+        else:
+            for store in stores:
+                if store.root.is_dir():
+                    store.create()  # a spec.json that is damaged, where all shards are there
         self._add(run, stores)
         errors: dict[str, BaseException] = {
             **_damaged_before(specs, stores, probed.rows.values(), plans),

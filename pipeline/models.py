@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 from ..data_manifests.atomic import write_atomically, write_table, write_text
 from ..data_manifests.choices import choices
 from ..data_manifests.settings import in_words
-from ..data_manifests.stored import DamagedFile, parse_json, read_json
+from ..data_manifests.stored import DamagedFile, check_file, parse_json, read_json
 from ..detectors.base import Detector, DetectorError, FitLog
 from ..detectors.state import check_state
 from ..extractors.errors import ExtractorError
@@ -232,6 +232,7 @@ class ModelFolder:
     def _load_state(self, detector: Detector[Any], sha256: str | None) -> None:
         """Hand a detector its arrays; `sha256` is that of their file, if the card has it."""
         try:
+            check_file(self._weights)
             data = self._weights.read_bytes()
             if sha256 not in (None, hashlib.sha256(data).hexdigest()):
                 raise ValueError("it is not the file that was written")

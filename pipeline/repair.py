@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..data_manifests.atomic import remove_anything
 from ..data_manifests.errors import VadpipeError
 from ..data_manifests.stored import DamagedFile
 from ..extractors.base import TUNING
@@ -73,11 +74,13 @@ def _delete(
     for path in paths:
         try:
             read(path)
-        except FileNotFoundError:
-            continue
-        except DamagedFile as error:
-            path.unlink(missing_ok=True)
-            made.done.append(f"deleted: {error}; {effect}")
+        except (DamagedFile, OSError) as error:
+            broken_link = path.is_symlink() and not path.exists()
+            if isinstance(error, DamagedFile) or broken_link:
+                remove_anything(path)
+                made.done.append(f"deleted: {error}; {effect}")
+            elif not isinstance(error, FileNotFoundError):
+                made.left.append(f"{path} cannot be read: {error}")
 
 
 def _restore_recipes(made: Repaired, cache: Path) -> None:

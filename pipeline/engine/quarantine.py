@@ -10,7 +10,7 @@ from pathlib import Path
 
 from distributed import KilledWorker
 
-from ...data_manifests.atomic import write_text
+from ...data_manifests.atomic import remove_anything, write_text
 from ...data_manifests.stored import leave_out, read_json
 from ...extractors.footage.errors import DecodeError, DecoderKilled, HostileVideo
 
@@ -108,12 +108,12 @@ def barred(cache: Path) -> Barred:
 def release_all(cache: Path) -> None:
     """Release every file, those whose entry is damaged too."""
     for path in (cache / "quarantine").glob("*.json"):
-        path.unlink(missing_ok=True)
+        remove_anything(path)
 
 
 def release(cache: Path, key: str) -> None:
     """Release a file; nothing happens if it is not in quarantine."""
-    _place(cache, key).unlink(missing_ok=True)
+    remove_anything(_place(cache, key))
 
 
 def _place(cache: Path, key: str) -> Path:

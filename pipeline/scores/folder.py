@@ -29,6 +29,7 @@ from ...detectors.base import Scores
 from ...extractors.footage.video import ProbeRow
 from ..store.errors import StoreError
 from ..store.failures import FAILURE_SCHEMA, Failure, write_failures
+from ..store.locks import lock_file
 from .checked import checked_events, checked_failures, checked_run, checked_videos
 from .events import EVENT_SCHEMA
 from .held_out import FILE, HeldOut
@@ -53,8 +54,7 @@ from .video_tables import SCORE_SCHEMA, VIDEO_SCHEMA, Tables, facts_of, growing
 __all__ = ["PAGE", "SCORE_VERSION", "ScoreFolder", "ScoreFolderError", "stamp_of"]
 
 PAGE = "report.html"
-_METRICS = "metrics-"  # prefix of the metrics of other columns than score
-_TABLES = ".tables-"  # prefix of the folders in which tables grow
+_METRICS, _TABLES = "metrics-", ".tables-"  # prefixes: metrics of other columns, tables that grow
 
 
 class ScoreFolder:
@@ -104,7 +104,7 @@ class ScoreFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         problem = None
-        with self._lock.open("w") as handle:
+        with lock_file(self._lock) as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

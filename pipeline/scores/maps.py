@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ...data_manifests.atomic import write_atomically
 from ...data_manifests.choices import choices
+from ...data_manifests.stored import check_file
 from ...detectors.base import Scores
 from ..store.errors import StoreError
 from ..store.shard import checked_dataset
@@ -257,6 +258,7 @@ def covered_by_grids(recipes: Iterable[Mapping[str, Any]]) -> dict[tuple[int, in
 def _opened(path: Path) -> Iterator[h5py.File]:
     """The file; every error of HDF5 becomes one of ours."""
     try:
+        check_file(path)
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, LookupError, ValueError, TypeError, ArithmeticError) as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...data_manifests.atomic import remove_anything
 from ...extractors.clips import Span
 from .errors import StoreError
 from .facts import check_place
@@ -93,7 +94,7 @@ def drop_shards(store: FeatureStore, problems: Sequence[Problem]) -> int:
     """
     gone = sorted({path for problem in problems for path in problem.shards})
     for path in gone:
-        path.unlink(missing_ok=True)
+        remove_anything(path)
     for folder in {path.parent for path in gone}:
         forget_maps(folder)
     store.rebuild_index()

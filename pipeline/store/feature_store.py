@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ...data_manifests.atomic import remove_stale, write_atomically, write_text
+from ...data_manifests.atomic import remove_anything, remove_stale, write_atomically, write_text
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.stored import DamagedFile, parse_json, read_json
 from ...extractors.base import ArraySpec, Rows
@@ -176,6 +176,8 @@ class FeatureStore:
             other = FeatureStore.open(self.root).recipe
         except VadpipeError:
             text = json.dumps(self.recipe, indent=1, sort_keys=True, ensure_ascii=False)
+            if path.is_dir():
+                remove_anything(path)  # no file can be moved to its name
             write_text(path, text)
             return
         if other != self.recipe:
@@ -395,7 +397,7 @@ class FeatureStore:
                 rows = []
         self.add_index_part(rows)
         for path in old:
-            path.unlink(missing_ok=True)
+            remove_anything(path)
         return count + len(rows)
 
     def unlist(self, contents: Collection[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...data_manifests.atomic import write_table
+from ...data_manifests.atomic import remove_anything, write_table
 from ...data_manifests.stored import DamagedFile, leave_out, parse_json, read_parquet
 from .names import CONTENT_PATTERN
 from .shard import INDEX_SCHEMA, ShardRow
@@ -63,7 +63,7 @@ class ShardIndex:
                 part = read_part(path)
             except FileNotFoundError:
                 continue  # another run has just folded the parts
-            except DamagedFile as error:
+            except (DamagedFile, OSError) as error:
                 leave_out(path, error, "vadpipe cache repair makes the index again")
                 continue
             if contents is not None:
@@ -87,7 +87,7 @@ class ShardIndex:
             # It gets the number of the last part, so parts that others add meanwhile sort after it.
             self._add(self.table(), _number(old[-1]))
             for part in old:
-                part.unlink(missing_ok=True)
+                remove_anything(part)
 
     def remove(self, contents: Collection[str]) -> None:
         """Take the shards of some videos out; other processes may read and add meanwhile."""
@@ -98,16 +98,16 @@ class ShardIndex:
             # The number of the last part: parts that others add meanwhile sort after it.
             self._add(table.filter(pc.invert(gone)), _number(old[-1]))
             for part in old:
-                part.unlink(missing_ok=True)
+                remove_anything(part)
 
-    def damaged(self) -> Iterator[tuple[Path, DamagedFile]]:
+    def damaged(self) -> Iterator[tuple[Path, Exception]]:
         """The parts that cannot be used, and why."""
         for path in self.parts():
             try:
                 read_part(path)
             except FileNotFoundError:
                 continue
-            except DamagedFile as error:
+            except (DamagedFile, OSError) as error:
                 yield path, error
 
 

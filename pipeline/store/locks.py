@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from io import FileIO
 from pathlib import Path
 
 from .errors import StoreError
@@ -56,11 +58,20 @@ def training(model: Path) -> Iterator[None]:
         yield
 
 
+def lock_file(path: Path) -> FileIO:
+    """Open a file to lock it; it is made if it is missing, and a pipe is not waited for.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666), "r")
+
+
 @contextmanager
 def _locked(root: Path, kind: int, busy: str) -> Iterator[None]:
     path = root.parent.parent / "locks" / root.name
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as handle:
+    with lock_file(path) as handle:
         try:
             fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ...data_manifests.atomic import write_table
+from ...data_manifests.atomic import remove_anything, write_table
 from ...data_manifests.stored import DamagedFile, leave_out, read_parquet
 from ...extractors.footage.probe_file import DEFAULT_FPS
 from ...extractors.footage.video import ProbeRow
@@ -185,7 +185,7 @@ def save_probes(cache: Path, fresh: Sequence[tuple[str, ProbeRow]]) -> None:
     write_table(path, table, compression="zstd")
     if len(old) >= MAX_PARTS:
         for part in old:
-            part.unlink(missing_ok=True)
+            remove_anything(part)
 
 
 def _values(signature: str, row: ProbeRow) -> dict[str, Any]:

@@ -25,7 +25,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...data_manifests.errors import VadpipeError
-from ...data_manifests.stored import parse_json
+from ...data_manifests.stored import check_file, parse_json
 from ...extractors.base import ArraySpec, Rows
 from ...extractors.clips import Span
 from .errors import StoreError
@@ -163,6 +163,7 @@ def opened_shard(path: Path) -> Iterator[h5py.File]:
         OSError: the system does not let it be read.
     """
     try:
+        check_file(path)  # a pipe would be waited for
         with h5py.File(path, "r") as file:
             yield file
     except VadpipeError as error:

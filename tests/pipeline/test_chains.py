@@ -204,6 +204,19 @@ def test_a_video_whose_source_fails_is_named_once(
 
 
 @pytest.mark.usefixtures("decoder")
+def test_a_damaged_recipe_is_written_again_where_nothing_is_to_be_done(tmp_path: Path) -> None:
+    spec = resolve_extractor("null")
+    (null,) = extract(tmp_path, spec).stores
+    path = null.root / "spec.json"
+    good = path.read_bytes()
+    path.write_text("{")
+    assert extract(tmp_path, spec).written == 0 and path.read_bytes() == good
+    path.unlink()
+    path.mkdir()
+    assert extract(tmp_path, spec).written == 0 and path.read_bytes() == good
+
+
+@pytest.mark.usefixtures("decoder")
 def test_a_set_is_not_deleted_while_a_run_writes_to_it(tmp_path: Path) -> None:
     """`cache rm` says why; whoever deletes the folder by hand is noticed, and nothing is hidden."""
     refused: list[str] = []

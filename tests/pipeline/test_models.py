@@ -167,6 +167,15 @@ def test_what_is_no_model_is_refused(fitted, tmp_path: Path) -> None:
         folder.load()
 
 
+def test_a_pipe_at_the_name_of_the_weights_is_not_waited_for(fitted, tmp_path: Path) -> None:
+    folder = ModelFolder(tmp_path)
+    folder.save(fitted, CARD)
+    (tmp_path / "weights.safetensors").unlink()
+    os.mkfifo(tmp_path / "weights.safetensors")
+    with pytest.raises(DetectorError, match=r"is damaged .*it is not a file"):
+        folder.load()
+
+
 def test_damaged_held_out_rows_say_how_to_train_again(fitted, tmp_path: Path) -> None:
     folder = ModelFolder(tmp_path)
     folder.save(fitted, CARD, None, HeldOut.from_scores(["v"], [rows([0.5])], {"v": 25.0}))

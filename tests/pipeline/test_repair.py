@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,6 +77,28 @@ def test_one_file_of_each_kind(cache: Path, kind: str, damage: bytes) -> None:
     assert len(list_stores(cache)[0].index()) == 1
     assert len(load_probes(cache)) == (kind != "probe")
     assert len(read_runs(cache)) == (kind != "run")
+
+
+@pytest.mark.parametrize("kind", [*PLACES, "quarantine"])
+@pytest.mark.parametrize("put", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path.name)])
+def test_something_else_at_the_name_of_a_file(
+    cache: Path, kind: str, put: Callable[[Path], object]
+) -> None:
+    """A folder, a pipe or a link that leads in a circle blocks no other file, and can go."""
+    quarantine.add(cache, "s1-a", "/a.mp4", DecoderHang(""))
+    path = next((cache / "quarantine").iterdir()) if kind == "quarantine" else PLACES[kind](cache)
+    path.unlink()
+    put(path)
+    (store,) = list_stores(cache)
+    assert store.read(CONTENT).n_frames == 8 and len(store.index()) == (kind != "index")
+    made = repair_cache(cache)
+    if kind == "quarantine":
+        assert path.name in made.left[0] and not made.done
+        quarantine.release_all(cache)
+    else:
+        assert path.name in made.done[0] and not made.left
+    assert repair_cache(cache).done == [] and not path.is_symlink() and not path.exists()
+    assert len(store.index()) == 1
 
 
 def test_a_recipe_is_written_again_where_a_model_has_it(cache: Path) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.locks import deleting, writing
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "locks").mkdir()
+    os.mkfifo(tmp_path / "locks" / "a")
+    root = tmp_path / "features" / "a"
+    with writing([root]), pytest.raises(StoreError, match="a run is writing"), deleting(root):
+        pass
 
 
 def test_several_may_write_and_one_may_delete(tmp_path: Path) -> None:

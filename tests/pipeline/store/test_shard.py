@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.pipeline.store.test_feature_store import CONTENT, make_store, write
 from vadpipe.data_manifests.record import VideoRecord
 from vadpipe.extractors.clips import Span
 from vadpipe.pipeline.bags import StoreBags
+from vadpipe.pipeline.store.care import drop_shards, problems_of
 from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.feature_store import FeatureStore
 from vadpipe.pipeline.store.holdings import ending_of
@@ -112,6 +114,20 @@ def test_an_array_of_another_length_than_its_frames_is_refused(tmp_path: Path, r
         values = READERS[reader](store, path)
         values.arrays["x"][:]
     assert CURE in str(error.value)
+
+
+@pytest.mark.parametrize("put", [Path.mkdir, os.mkfifo])
+def test_something_else_at_the_name_of_a_shard(
+    tmp_path: Path, put: Callable[[Path], object]
+) -> None:
+    """A pipe is not waited for."""
+    store, path = made(tmp_path)
+    path.unlink()
+    put(path)
+    for reader in READERS.values():
+        with pytest.raises(StoreError, match="it is not a file"):
+            reader(store, path)
+    assert drop_shards(store, list(problems_of(store))) == 1 and not path.exists()
 
 
 def test_what_the_system_says_stays_its_error(tmp_path: Path) -> None:
