@@ -23,6 +23,7 @@ from .scores.frames import MetricsError
 from .scores.held_out import HeldOut, HeldOutError
 from .scores.joined import ScoreRows, join_rows
 from .scores.kept import own_and_other_parts
+from .scores.part import whole_id_of
 from .scores.quantiles import QuantileMap
 from .scores.summary import as_it_is, made_by, write_summary
 from .store.failures import Failure, describe_failure
@@ -335,6 +336,12 @@ class _Fusion:
                     f"{part.folder.path} is about other footage than {self.parts[0].folder.path}: "
                     f"{', '.join(differing)} differ. Score the same files"
                 )
+        wholes = {whole_id_of(part.folder.notes(video_id)) for part in self.parts} - {""}
+        if len(wholes) > 1:  # files of one size may share their samples
+            raise FuseError(
+                f"{first['path']} was another file when other parts were scored: run score again "
+                "for all of them"
+            )
         scores = _combine(
             join_rows([part.rows(video_id) for part in self.parts]), self.parts, self.method
         )
@@ -348,7 +355,8 @@ class _Fusion:
                 "part": [first["frame_start"], first["frame_stop"]],
             }
         )
-        self.folder.write_scores(video_id, scores, stamp, row)
+        noted = row | {"whole_id": next(iter(wholes), "")}
+        self.folder.write_scores(video_id, scores, stamp, noted)
         return row
 
 

@@ -29,6 +29,7 @@ from ...extractors.footage.video import ProbeRow
 from ..metrics.results import FrameMetrics
 from ..scores.columns import SCORE, events_of, threshold_of, warnings_of
 from ..scores.folder import PAGE, ScoreFolder, ScoreFolderError
+from ..scores.part import whole_id_of
 from .boxes import EventBoxes
 from .curves import HEIGHT, WIDTH, Times, VideoView, draw, timecode
 from .heatmaps import (
@@ -148,7 +149,7 @@ def write_report(
     pictures = path.parent / "heatmaps" if heatmap_files else None
     maps = Heatmaps(score_folder, [row["video_id"] for row in rows], style)
     painter = _Painter(maps, pictures, max_heatmap_files)
-    shown = _view_events(events[:max_events], videos, anchors, painter, EventBoxes(folder), probe)
+    shown = _view_events(events[:max_events], videos, anchors, painter, folder, probe)
     if pictures is not None:
         remove_pictures(pictures, painter.written)
     page = (
@@ -226,10 +227,10 @@ def _view_events(
     videos: Sequence[VideoView],
     anchors: Mapping[str, str],
     painter: _Painter,
-    boxes: EventBoxes,
+    folder: ScoreFolder,
     probe: Callable[..., ProbeRow],
 ) -> list[EventView]:
-    by_id = {view.facts["video_id"]: view for view in videos}
+    by_id, boxes = {view.facts["video_id"]: view for view in videos}, EventBoxes(folder)
     wanted: dict[str, set[int]] = {}
     for event in events:
         if event["video_id"] not in by_id:
@@ -250,6 +251,7 @@ def _view_events(
             Path(facts["path"]) if facts["path"] else None,
             facts["content_id"],
             frames,
+            whole_id=whole_id_of(folder.notes(video_id)),
             probe=probe,
             use=painter.paint,
             draw=boxes.draw,

@@ -43,6 +43,7 @@ def event_thumbnails(
     content_id: str,
     frames: Iterable[int],
     *,
+    whole_id: str = "",
     probe: Callable[..., ProbeRow] = guarded_probe,
     in_order_frames: int = IN_ORDER_FRAMES,
     use: Callable[[int, Pixels], object] | None = None,
@@ -60,6 +61,8 @@ def event_thumbnails(
             Of the footage that was scored; if another file is at this path, there are no pictures.
         frames:
             Frame numbers.
+        whole_id:
+            Of every byte of it; "" compares the content id alone, which may cover samples.
         probe:
             As in `write_report`.
         in_order_frames:
@@ -75,7 +78,8 @@ def event_thumbnails(
         Frame number -> thumbnail, one for each of `frames`.
     """
     found: dict[int, Thumbnail] = {}
-    for frame, decoded in _decode(path, content_id, sorted(set(frames)), probe, in_order_frames):
+    ids = content_id, whole_id
+    for frame, decoded in _decode(path, ids, sorted(set(frames)), probe, in_order_frames):
         if isinstance(decoded, str):
             found[frame] = Thumbnail(frame, None, decoded)
             continue
@@ -87,7 +91,7 @@ def event_thumbnails(
 
 def _decode(
     path: Path | None,
-    content_id: str,
+    ids: tuple[str, str],
     wanted: Sequence[int],
     probe: Callable[..., ProbeRow],
     in_order_frames: int,
@@ -99,8 +103,9 @@ def _decode(
     done: set[int] = set()
     reason = "the file ends before this frame"
     try:
+        content_id, whole_id = ids
         row = probe(path, hash_mode="full" if content_id.startswith("f1-") else "sampled")
-        if row.content_id != content_id:
+        if row.content_id != content_id or (whole_id and row.whole_id not in ("", whole_id)):
             raise DecodeError("this is not the file that was scored: it has changed since")
         try:
             for frame, pixels in _fetch(row, wanted, in_order_frames):

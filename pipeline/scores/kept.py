@@ -246,7 +246,7 @@ def lost_folders(manifest: Manifest, rows: Iterable[Mapping[str, Any]]) -> list[
     lost: dict[Path, list[str]] = {}
     for row in rows:
         path = Path(row["path"] or "/")
-        if path.is_relative_to(root) and not _is_there(path):
+        if path.is_relative_to(root) and (not _is_there(path) or _behind_link(root, path)):
             # The outermost folder in which nothing is listed. An image folder may be one itself.
             inside = [p for p in reversed(path.parents) if p.is_relative_to(root)]
             inside += [path] if row["kind"] == "images" and _is_folder(path) else []
@@ -259,12 +259,17 @@ def lost_folders(manifest: Manifest, rows: Iterable[Mapping[str, Any]]) -> list[
             "*",
             "list",
             "FolderLost",
-            f"{folder}: held {len(videos)} scored videos ({_some(videos)}) and holds no footage "
-            "now: mount it again. Their scores are kept; if they should go, run vadpipe score "
-            "with --prune",
+            f"{folder}: held {len(videos)} scored videos ({_some(videos)}) and "
+            + (
+                "is a link now, which is not followed: put the folder there"
+                if folder.is_symlink()
+                else "holds no footage now: mount it again"
+            )
+            + ". Their scores are kept; if they should go, run vadpipe score with --prune",
         )
         for folder, videos in lost.items()
-        if not any(map(folder.is_relative_to, unread)) and not _holds_footage(folder)
+        if not any(map(folder.is_relative_to, unread))
+        and (folder.is_symlink() or not _holds_footage(folder))
     ]
 
 
@@ -327,6 +332,11 @@ def _is_there(path: Path) -> bool:
         return path.is_file() or _holds_footage(path)
     except OSError:
         return False
+
+
+def _behind_link(root: Path, path: Path) -> bool:
+    """Whether a folder on the way to a file became a link, which no listing follows."""
+    return any(p.is_symlink() for p in path.parents if p != root and p.is_relative_to(root))
 
 
 def _is_folder(path: Path) -> bool:

@@ -212,6 +212,20 @@ def is_of_file(metadata: Mapping[bytes, bytes], row: ProbeRow | None) -> bool:
     return imported or bool(n_frames == row.n_frames)
 
 
+def whole_id_of(metadata: Mapping[bytes, bytes]) -> str:
+    """The id of every byte of the file that a part was made of.
+
+    Args:
+        metadata:
+            Of the part. Those of older versions do not state it: "".
+    """
+    try:
+        stated = parse_json(metadata.get(b"video", b""), "a part of the scores").get("whole_id")
+    except (DamagedFile, AttributeError):
+        return ""
+    return stated if isinstance(stated, str) else ""
+
+
 def read_part(path: Path, column: str) -> pa.Table:
     """The rows of a video, with at least this score column.
 

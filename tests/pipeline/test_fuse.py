@@ -20,6 +20,7 @@ from vadpipe.pipeline.fuse import Fused, FuseError, fuse_scores
 from vadpipe.pipeline.scores.events import Calibration
 from vadpipe.pipeline.scores.folder import ScoreFolder
 from vadpipe.pipeline.scores.held_out import HeldOut
+from vadpipe.pipeline.scores.part import whole_id_of
 from vadpipe.pipeline.store.failures import Failure
 
 NORMAL = {f"n{i}": rows(np.arange(20) + i / 10) for i in range(6)}  # held out by both
@@ -211,6 +212,24 @@ def test_a_damaged_part_and_other_footage_are_failures(two: Any, tmp_path: Path)
     write_score_folder(two[0], SCORES, NORMAL, content="other")
     with pytest.raises(FuseError, match=r"no video could be fused.*content_id differ"):
         fuse_scores(two, tmp_path / "o")
+
+
+def test_parts_of_two_files_with_equal_samples_are_a_failure(two: Any, tmp_path: Path) -> None:
+    """Between two runs of score, a file was filled again in place."""
+
+    def scored(path: Path, whole_id: str) -> None:
+        facts = {"n_frames": 64, "fps": 25.0, "flags": [], "whole_id": whole_id}
+        ScoreFolder(path).write_scores("v", SCORES["v"], "stamp v", facts)
+
+    scored(two[0], "f1-a")
+    done = fuse_scores(two, tmp_path / "o")
+    assert done.videos == ["v", "w"], "a part of an older version does not say it"
+    assert whole_id_of(ScoreFolder(tmp_path / "o").notes("v")) == "f1-a"
+    scored(two[1], "f1-b")
+    done = fuse_scores(two, tmp_path / "p")
+    assert done.videos == ["w"]
+    assert [(f.video_id, f.error) for f in done.failures] == [("v", "FuseError")]
+    assert "was another file" in done.failures[0].message
 
 
 def test_few_common_held_out_videos_are_said(tmp_path: Path) -> None:

@@ -491,6 +491,10 @@ def test_pictures_that_cannot_be_had_have_a_reason(films: Path, tmp_path: Path):
     assert pictures[500].source is None and "ends before" in pictures[500].reason
     other = event_thumbnails(film, "s1-" + "0" * 40, [5])[5]
     assert other.source is None and "not the file that was scored" in other.reason
+    whole = event_thumbnails(film, row.content_id, [5], whole_id="f1-" + "0" * 40)[5]
+    assert whole.source is None and whole.reason == other.reason, "samples alone are equal"
+    same = event_thumbnails(film, row.content_id, [5], whole_id=row.whole_id)[5]
+    assert same.source is not None
     gone = event_thumbnails(tmp_path / "gone.mp4", row.content_id, [5])[5]
     assert gone.source is None and "MissingFile" in gone.reason
     junk = tmp_path / "junk.mp4"

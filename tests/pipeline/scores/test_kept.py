@@ -96,6 +96,18 @@ def test_a_folder_without_footage_is_a_failure(cameras: Cameras, how: str) -> No
     assert not cameras.kept(prune=True).lost, "they go, as was asked for"
 
 
+@pytest.mark.parametrize("place", ["cam2", "cam2/deep"])
+def test_a_folder_that_became_a_link_is_a_failure(cameras: Cameras, place: str) -> None:
+    """No listing follows it, though its files can be reached."""
+    (cameras.root / place).rename(cameras.root.parent / "elsewhere")
+    (cameras.root / place).symlink_to(cameras.root.parent / "elsewhere")
+    kept = cameras.kept()
+    assert "cam2__deep__d.mp4" in ids(kept)
+    (failure,) = kept.lost
+    assert failure.error == "FolderLost" and f"{cameras.root / place}: held" in failure.message
+    assert "is a link now" in failure.message
+
+
 def test_an_image_folder_that_is_empty_now_is_a_failure(tmp_path: Path) -> None:
     cameras = Cameras(tmp_path, "a.mp4", "yard/0.png", "yard/1.png")
     for picture in (cameras.root / "yard").iterdir():
