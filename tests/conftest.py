@@ -60,11 +60,12 @@ def real_weights() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_batch_sizes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What tests try out is not what this machine should remember."""
-    from vadpipe.extractors.device import inference
+    """What tests try out is not what this machine should remember, and they try few sizes."""
+    from vadpipe.extractors.device import inference, micro_batch
     from vadpipe.extractors.device.micro_batch import MicroBatches
 
     sizes = MicroBatches(tmp_path_factory.mktemp("tuning") / "tuning.json")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inference, "shared_sizes", lambda _: sizes)
+        patch.setattr(micro_batch, "LONG_SECONDS", 0.05)
         yield

@@ -24,6 +24,7 @@ from ..weights.kept import weights_dir
 
 BETTER = 1.03  # a larger batch has to be this much faster: smaller ones need less memory
 MISSES = 2  # the search ends after this many larger sizes that are no better
+LONG_SECONDS = 1.0  # and after a batch that takes so long: what a larger one saves is less than 3 %
 MOST_ITEMS = 1024
 QUICK_SECONDS = 0.3
 # Pixels (frames x height x width) of the largest batch that is tried.
@@ -141,20 +142,23 @@ def fastest(measure: Callable[[int], float], items: int) -> tuple[int, bool]:
 
     Returns:
         The size (1 if nothing larger is at least 3 % faster, 0 if nothing fits into memory), and
-        whether there was enough memory for all sizes that were tried.
+        whether there was enough memory for all sizes that were tried. None is tried after one that
+        takes a second.
     """
     best, best_rate, missed, size = 0, 0.0, 0, 1
     while size <= max(1, items) and missed < MISSES:
         try:
-            rate = size / measure(size)
+            seconds = measure(size)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             return best, False
-        if rate > best_rate * BETTER:
-            best, best_rate, missed = size, rate, 0
+        if size / seconds > best_rate * BETTER:
+            best, best_rate, missed = size, size / seconds, 0
         else:
             missed += 1
+        if seconds >= LONG_SECONDS:
+            break
         size *= 2
     return best, True
 

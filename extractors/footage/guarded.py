@@ -313,9 +313,9 @@ class _Child:
 
     def stop(self) -> None:
         """End the request that is being answered; kill the child if it goes on."""
-        self._send(STOP)
         until = time.monotonic() + STOP_SECONDS
         try:
+            self._send(STOP)
             while self.busy:
                 kind, _ = self._message(STOP_SECONDS, until)
                 self.busy = kind == FRAME
@@ -342,12 +342,17 @@ class _Child:
         """Get ready for the next request; False if the child cannot be used again."""
         if self.usable and self.busy:
             self.stop()
-        if self.usable and self._process.poll() is not None:
+        if self.usable and (self._process.poll() is not None or self._closed()):
             self.kill()
         if self.usable and self._slots:
             self._slots, self._ring = [], None
             os.ftruncate(self._ring_file, 0)  # an idle child holds no pictures
         return self.usable
+
+    def _closed(self) -> bool:
+        """Whether a pipe is closed: the garbage collector ends files and readers in any order."""
+        pipes = (self._process.stdin, self._process.stdout)
+        return any(pipe is None or pipe.closed for pipe in pipes)
 
 
 def _hang(path: Path, limits: DecodeLimits) -> str:
@@ -365,7 +370,7 @@ def _anonymous_file() -> int:
 
 
 _idle: list[_Child] = []
-_idle_lock = threading.Lock()
+_idle_lock = threading.RLock()  # a reader may be collected, and give back, while it is held
 
 
 def _borrow() -> _Child:

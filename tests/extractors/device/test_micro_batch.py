@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vadpipe.extractors.base import TUNING
+from vadpipe.extractors.device import micro_batch
 from vadpipe.extractors.device.micro_batch import (
     MicroBatches,
     even_parts,
@@ -43,14 +44,26 @@ def test_parts_cover_all_items_and_are_even(items: int, size: int) -> None:
     ],
 )
 def test_the_search(seconds, items: int, expected: int) -> None:  # type: ignore[no-untyped-def]
-    assert fastest(seconds, items) == (expected, True)
+    assert fastest(lambda n: seconds(n) / 1e4, items) == (expected, True)
+
+
+def test_the_search_ends_with_a_batch_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(micro_batch, "LONG_SECONDS", 1.0)
+    tried: list[int] = []
+
+    def measure(n: int) -> float:
+        tried.append(n)
+        return float(0.3 * n**0.9)  # each size is faster than the one before
+
+    assert fastest(measure, 512) == (4, True)
+    assert tried == [1, 2, 4]
 
 
 def test_the_search_ends_where_memory_does() -> None:
     def measure(n: int) -> float:
         if n > 8:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return 1.0
+        return 0.001
 
     assert fastest(measure, 512) == (8, False)
     assert fastest(lambda n: measure(9), 512) == (0, False)
@@ -68,7 +81,7 @@ def test_sizes_are_measured_once_for_all(tmp_path: Path) -> None:
 
     def measure(n: int) -> float:
         calls.append(n)
-        return 1.0
+        return 0.001
 
     sizes = MicroBatches(path)
     assert [sizes.size("net 1x2x3", "cpu", 4, measure) for _ in range(3)] == [4, 4, 4]
@@ -87,7 +100,7 @@ def test_what_is_found_while_memory_is_short_is_not_kept(tmp_path: Path) -> None
     def measure(n: int) -> float:
         if n > room[0]:
             raise MemoryError
-        return 1.0
+        return 0.001
 
     path = tmp_path / "tuning.json"
     sizes = MicroBatches(path)
@@ -104,24 +117,24 @@ def test_what_is_found_while_memory_is_short_is_not_kept(tmp_path: Path) -> None
 
 def test_what_was_shrunk_stays_so_when_another_shape_comes(tmp_path: Path) -> None:
     sizes = MicroBatches(tmp_path / "tuning.json")
-    assert sizes.size("one", "cpu", 8, lambda n: 1.0) == 8
+    assert sizes.size("one", "cpu", 8, lambda n: 0.001) == 8
     assert sizes.shrink("one", "cpu", 8) == 4
-    assert sizes.size("other", "cpu", 8, lambda n: 1.0) == 8
-    assert sizes.size("one", "cpu", 8, lambda n: 1.0) == 4
+    assert sizes.size("other", "cpu", 8, lambda n: 0.001) == 8
+    assert sizes.size("one", "cpu", 8, lambda n: 0.001) == 4
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": "b"}', "\x00"])
 def test_a_damaged_file_is_measured_again(text: str, tmp_path: Path) -> None:
     path = tmp_path / "tuning.json"
     path.write_text(text)
-    assert MicroBatches(path).size("net", "cpu", 2, lambda n: 1.0) == 2
+    assert MicroBatches(path).size("net", "cpu", 2, lambda n: 0.001) == 2
     assert list(json.loads(path.read_text()).values()) == [2]
 
 
 def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     sizes = MicroBatches(tmp_path / "file" / "tuning.json")
-    assert sizes.size("net", "cpu", 2, lambda n: 1.0) == 2
+    assert sizes.size("net", "cpu", 2, lambda n: 0.001) == 2
 
 
 def test_large_items_are_not_tried_in_large_batches() -> None:
@@ -134,7 +147,7 @@ def test_each_cache_has_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("VADPIPE_CACHE", str(tmp_path / "default"))
     own = shared_sizes(tmp_path / "own" / TUNING)
     assert own is shared_sizes(tmp_path / "own" / TUNING) and own is not shared_sizes()
-    assert own.size("net fp32", "cpu", 4, lambda n: 1.0) == 4
+    assert own.size("net fp32", "cpu", 4, lambda n: 0.001) == 4
     assert (tmp_path / "own" / TUNING).is_file() and not (tmp_path / "default").exists()
-    assert shared_sizes().size("net fp32", "cpu", 1, lambda n: 1.0) == 1
+    assert shared_sizes().size("net fp32", "cpu", 1, lambda n: 0.001) == 1
     assert (tmp_path / "default" / TUNING).is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -204,6 +205,31 @@ def test_a_crash_costs_one_video(
             list(frames)
         assert type(raised.value) is error
     assert len(list(guarded_frames(row))) == 120
+
+
+def test_a_reader_that_the_garbage_collector_ends_costs_no_other_video(video: Path) -> None:
+    """It ends all of a cycle, in any order: a child that was given back may lose its pipes."""
+    end_idle()
+    row = probe_video(video)
+    for first in (0, 119):
+        reader = guarded_frames(row, first)
+        next(reader)
+        cycle: list[object] = [reader]
+        cycle.append(cycle)
+        del reader, cycle
+        gc.collect()
+        assert len(list(guarded_frames(row))) == 120
+
+
+def test_a_child_without_a_pipe_is_not_used_again(video: Path) -> None:
+    row = probe_video(video)
+    end_idle()
+    list(guarded_frames(row))
+    (child,) = guarded._idle
+    assert child._process.stdin is not None
+    child._process.stdin.close()
+    assert len(list(guarded_frames(row))) == 120
+    assert child not in guarded._idle and not child.usable
 
 
 # ------------------------------------------------------------------------------------- limits
