@@ -10,6 +10,9 @@
 Pictures never hide footage: where a subfolder, at any depth, holds a video, cannot be read, or
 holds more pictures, the pictures above it are no video. They are reported as skipped.
 
+Videos are recognised by their suffix. A file of another suffix that begins as a video does is
+named as not read: it is likely footage that is passed over. A single file may have any suffix.
+
 Hidden files are skipped. Symbolic links are never followed: they lead out of the root, in circles,
 or to footage that is found without them. Only the root itself may be a link.
 """
@@ -26,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from .containers import HEAD, VIDEO_SUFFIXES, format_of
 from .natural_order import natural_key
 from .record import (
     ID_LENGTH,
@@ -37,10 +41,16 @@ from .record import (
 )
 
 OBTAIN = "Any folder of videos or of pictures of yours."
-VIDEO_SUFFIXES = (
-    *(".3gp", ".asf", ".avi", ".divx", ".flv", ".h264", ".m2ts", ".m4v", ".mjpeg", ".mjpg"),
-    *(".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm"),
-    ".wmv",
+LEAST_BYTES = 4096  # of a file of another suffix that is looked at
+# Suffixes of files that lie beside footage in large numbers; these are not opened.
+NO_FOOTAGE = frozenset(
+    (
+        *(".aac", ".bmp", ".csv", ".flac", ".gif", ".gz", ".h5", ".hdf5", ".html", ".jpeg", ".jpg"),
+        *(".json", ".jsonl", ".log", ".m4a", ".mat", ".md", ".mp3", ".npy", ".npz", ".ogg"),
+        *(".onnx", ".parquet", ".pdf", ".pkl", ".png", ".pt", ".pth", ".py", ".srt", ".tar"),
+        *(".tgz", ".tif", ".tiff", ".toml", ".txt", ".vtt", ".wav", ".webp", ".xml", ".yaml"),
+        *(".yml", ".zip"),
+    )
 )
 PART_SUFFIX = len(".train")  # characters that ids leave free for the name of a part
 
@@ -55,7 +65,8 @@ class Listing:
         root: folder that the paths are relative to.
         videos: paths of files and image folders, in natural order.
         skipped: (relative path, reason) of entries that might be footage but are not used.
-        unread: those of them that could not be read: what is in them is not known.
+        unread: those of them that could not be read, or are likely footage under another suffix:
+            what is in them is not known.
         others: suffix -> number of files whose suffix is not that of a video.
     """
 
@@ -102,7 +113,8 @@ def build(
             The label of all videos, where it is known.
 
     Returns:
-        The manifest. Skipped files are logged as warnings; `unread` names what could not be read.
+        The manifest. Skipped files are logged as warnings; `unread` names what could not be read,
+        and what is likely footage under another suffix.
 
     Raises:
         NothingFound: the root holds no footage.
@@ -114,7 +126,7 @@ def build(
         if not 0.0 < train_fraction < 1.0:
             raise ManifestError(f"train_fraction {train_fraction} must be between 0 and 1")
     listing = find_footage(root)
-    for path, reason in listing.skipped:
+    for path, reason in sorted(set(listing.skipped) - set(listing.unread)):
         logger.warning("skipped %r: %s", path, reason)
     if listing.others:
         logger.warning("skipped files whose suffix is not that of a video: %s", _others(listing))
@@ -185,7 +197,7 @@ def find_footage(root: Path) -> Listing:
         others.update(folder.others)
         waiting += [p for p in folder.folders if p in folders]
     if root not in folders:  # one file
-        if root.suffix.lower() in VIDEO_SUFFIXES:
+        if root.suffix.lower() in VIDEO_SUFFIXES or _content_of(root) is not None:
             videos.append(root)
         else:
             others[root.suffix.lower() or "no suffix"] += 1
@@ -274,9 +286,27 @@ def _look_into(path: Path) -> _Folder:
             folder.folders.append(entry)
         elif suffix in VIDEO_SUFFIXES:
             folder.videos.append(entry)
+        elif suffix not in NO_FOOTAGE and (kind := _content_of(entry)) is not None:
+            folder.unread.append((entry, f"{_LIKELY} ({kind})"))
         else:
             folder.others[suffix or "no suffix"] += 1
     return folder
+
+
+_LIKELY = (
+    "is likely footage, but its suffix is not that of a video: give it the suffix of its format"
+)
+
+
+def _content_of(path: Path) -> str | None:
+    """The container that a file is likely to be; None for small files and for other contents."""
+    try:
+        if path.stat().st_size < LEAST_BYTES:
+            return None
+        with path.open("rb") as file:
+            return format_of(file.read(HEAD))
+    except OSError:
+        return None  # a file of another suffix that cannot be opened is nothing special
 
 
 def by_name(listing: Listing) -> dict[str, list[str]]:

@@ -23,7 +23,7 @@ from .store.keys import canonical_json
 from .store.probe_table import PART_ROWS, Probed, load_probes, save_probes
 from .store.sampled_ids import SampledIds
 
-PROBE_VERSION = 2
+PROBE_VERSION = 3
 
 
 @dataclass(frozen=True)

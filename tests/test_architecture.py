@@ -24,6 +24,7 @@ EVERYWHERE = {
     "data_manifests/errors",
     "data_manifests/atomic",
     "data_manifests/choices",
+    "data_manifests/containers",
     "data_manifests/natural_order",
     "data_manifests/plain_text",
     "data_manifests/settings",

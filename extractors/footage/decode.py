@@ -23,6 +23,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from ...data_manifests.containers import CONTAINERS
 from .errors import (
     BrokenContainer,
     DecodeError,
@@ -37,11 +38,7 @@ from .image_folder import image_frames
 from .stamp import check_stamp, same_file
 from .video import UNTIMED, Frame, KeyFrames, ProbeRow, Reading, Room, has_room
 
-# What a video file may be. No playlists (concat, hls, dash), no picture sequences, no devices.
-FORMATS = (
-    "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,obu,ivf,mjpeg,flv,asf,ogg,"
-    "gif,yuv4mpegpipe,mxf,dv,dhav,nut"
-)
+FORMATS = ",".join(CONTAINERS)  # what a video file may be
 LEAD = 3  # decoding starts this many key frames before the key frame at or before the target
 NO_TIME = -(1 << 63)  # FFmpeg's AV_NOPTS_VALUE, as int64
 # A tag in another encoding is no reason to refuse a file; PyAV 19 ignores it by itself.
@@ -86,13 +83,7 @@ def opened(
     except FFmpegError as error:
         raise _refusal(path, error) from error
     with container:
-        # A cover picture is a video stream to FFmpeg.
-        streams = [
-            stream
-            for stream in container.streams.video
-            if not stream.disposition & Disposition.attached_pic
-        ]
-        if not streams:
+        if not (streams := video_streams(container)):
             raise NoVideoStream(f"{path}: there is no video stream in it ({container.format.name})")
         best = container.streams.best("video")
         stream = best if isinstance(best, VideoStream) and best in streams else streams[0]
@@ -103,6 +94,15 @@ def opened(
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
         yield container, stream
+
+
+def video_streams(container: InputContainer) -> list[VideoStream]:
+    """The video streams of a container. A cover picture is one to FFmpeg, but not here."""
+    return [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic
+    ]
 
 
 def time_base(stream: VideoStream) -> Fraction:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 import av
 import numpy as np
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from .decode import (
     LEAD,
-    MP4_BOXES,
     NO_TIME,
     decode_packet,
     drain,
@@ -28,7 +27,9 @@ from .decode import (
     packets,
     time_base,
     video_frames,
+    video_streams,
 )
+from .ends import claims_more, goes_on
 from .errors import NoFrames, SeekMismatch
 from .file_checks import FileChecks
 from .identity import HashMode, identify
@@ -41,8 +42,6 @@ FAR_LEAD = 6  # key frames of lead for the reference of the seek check
 RUN_FRAMES = 8  # frames compared at each point of the seek check
 EARLY_FRAMES = 16  # decoded by every probe, for their size, orientation and order
 DEFAULT_FPS = 25.0  # where neither the packets nor the header state a rate
-TS_PACKET = 188
-MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
 
 
 def probe_video(
@@ -140,8 +139,12 @@ def _probe_file(
         flags.add("short")
     fps = _average_rate(survey, shown, timed)
     seconds = float(int(shown[-1] - shown[0]) * survey.time_base) + 1 / fps if timed else None
-    if _claims_more(path) or _declares_more(survey, seconds):
+    if claims_more(path) or _declares_more(survey, seconds):
         flags.add("truncated")
+    if survey.video_streams > 1:
+        flags.add("more_video_streams")
+    if goes_on(path, survey.end):
+        flags.add("unread_bytes")
     swapped = picture.rotation in (90, 270)
     row = ProbeRow(
         path=str(path),
@@ -200,6 +203,8 @@ class _Survey:
     picture: _Picture | None = None
     decoded_pts: array[int] = field(default_factory=lambda: array("q"))
     damaged: int = 0
+    video_streams: int = 1  # without cover pictures
+    end: int = 0  # of the last packet in the file, in bytes; 0 where the demuxer states none
     sizes: set[tuple[int, int]] = field(default_factory=set)
 
     def marked(self, mark: int) -> NDArray[np.bool_]:
@@ -225,6 +230,7 @@ def _survey(container: InputContainer, stream: VideoStream, decode: bool, hooks:
     )
     for packet in packets(container, stream, survey.reading):
         survey.pts.append(NO_TIME if packet.pts is None else packet.pts)
+        survey.end = max(survey.end, (packet.pos or 0) + packet.size)
         survey.dts.append(NO_TIME if packet.dts is None else packet.dts)
         survey.marks.append(
             KEY * packet.is_keyframe + SHOWN * (not packet.is_discard) + CORRUPT * packet.is_corrupt
@@ -233,6 +239,7 @@ def _survey(container: InputContainer, stream: VideoStream, decode: bool, hooks:
             _note_frames(survey, decode_packet(stream, packet, survey.reading))
     if decode or len(survey.decoded_pts) < EARLY_FRAMES:
         _note_frames(survey, drain(stream, survey.reading))
+    survey.video_streams = len(video_streams(container))  # in MPEG-TS some appear on the way
     return survey
 
 
@@ -360,85 +367,9 @@ def _run(row: ProbeRow, start: int, lead: int, hooks: Hooks) -> list[Frame]:
         return []
 
 
-# ----------------------------------------------------------------------- signs of a cut-off file
-
-
 def _declares_more(survey: _Survey, seconds: float | None) -> bool:
     """True where the stream's header states over a second (and over 1 %) more than there is."""
     if seconds is None or survey.header_duration is None:
         return False
     declared = float(survey.header_duration * survey.time_base)
     return declared > seconds + max(1.0, 0.01 * seconds)
-
-
-def _claims_more(path: Path) -> bool:
-    """True where the container's own sizes reach beyond the end of the file."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] == b"RIFF":
-            return _riff_end(file, size) > size
-        if head[:4] == b"\x1a\x45\xdf\xa3":
-            return _matroska_end(file, size) > size
-        if head[4:8] in MP4_BOXES:
-            return _mp4_end(file, size) > size
-        if head[:1] == b"\x47":
-            file.seek(TS_PACKET)
-            return file.read(1) == b"\x47" and size % TS_PACKET != 0
-    return False
-
-
-def _riff_end(file: BinaryIO, size: int) -> int:
-    """Where the last RIFF chunk of an AVI file says that it ends (several: OpenDML)."""
-    position = 0
-    while position < size:
-        file.seek(position)
-        head = file.read(8)
-        if len(head) < 8 or head[:4] != b"RIFF":
-            break
-        length = int.from_bytes(head[4:], "little")
-        if length == 0:
-            return size + 1  # the length is filled in at the end of a recording, and this had none
-        position += 8 + length
-    return position
-
-
-def _mp4_end(file: BinaryIO, size: int) -> int:
-    """Where the last top-level box says that it ends (ISO/IEC 14496-12, 4.2)."""
-    position = 0
-    while position < size:
-        file.seek(position)
-        head = file.read(16)
-        length = int.from_bytes(head[:4], "big")
-        if length == 1:
-            length = int.from_bytes(head[8:], "big")
-        if length < 8:  # 0 means up to the end of the file; 2 to 7 are no sizes
-            break
-        position += length
-    return position
-
-
-def _matroska_end(file: BinaryIO, size: int) -> int:
-    """Where the segment, or its last element of known size, ends (RFC 8794, RFC 9559)."""
-    position = 0
-    while position < size:
-        file.seek(position)
-        head = file.read(12)
-        id_length = _vint_length(head, 0)
-        size_length = _vint_length(head, id_length)
-        if not id_length or not size_length or len(head) < id_length + size_length:
-            break
-        value = int.from_bytes(head[id_length : id_length + size_length], "big")
-        length = value & ((1 << 7 * size_length) - 1)
-        unknown = length == (1 << 7 * size_length) - 1  # a live recording
-        position += id_length + size_length
-        if unknown and head[:id_length] != MATROSKA_SEGMENT:
-            break
-        if not unknown:
-            position += length
-    return position
-
-
-def _vint_length(head: bytes, at: int) -> int:
-    """Bytes of the variable-length number at a place: its leading zero bits plus one; 0 if none."""
-    return 9 - head[at].bit_length() if at < len(head) and head[at] else 0

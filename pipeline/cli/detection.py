@@ -17,6 +17,7 @@ from .options import (
     json_option,
     open_target,
     probe_options,
+    probe_to_use,
     put,
     seed_option,
     set_option,
@@ -110,13 +111,12 @@ def train(
     from ...data_manifests.table import read_manifest
     from ...extractors.weights.slots import parse_choice
     from ..engine.progress import tell
-    from ..probe import probe_files
     from ..run.key_value import parse_settings
     from ..train import train_detector
 
     listed = read_manifest(manifest_path)
     chosen = {} if config is None else read_toml(config)
-    probed = probe_files(listed.select(split="train"), cache, probing)
+    probed = probe_to_use(listed.select(split="train"), cache, probing)
     for drawn in range(seed, seed + seeds):
         done = train_detector(
             detector,

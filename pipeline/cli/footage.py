@@ -21,6 +21,7 @@ from .options import (
     limit_option,
     of_split,
     probe_options,
+    probe_to_use,
     put,
     retry_option,
     seed_option,
@@ -247,7 +248,6 @@ def extract(
     from ..engine.extractor_spec import resolve_extractors, stores_of
     from ..engine.progress import tell
     from ..extract import extract_features
-    from ..probe import probe_files
     from ..run.key_value import parse_settings
     from ..store.feature_sets import store_like
     from ..tables.features import extracted_lines
@@ -266,7 +266,7 @@ def extract(
         cache=cache,
         source=None if source is None else store_like(cache, source),
     )
-    probed = probe_files(listed, cache, probing)
+    probed = probe_to_use(listed, cache, probing)
     stores = stores_of(specs, cache)
     for spec, store in zip(specs, stores, strict=True):
         used = shortened(spec.weights)
@@ -387,7 +387,6 @@ def import_command(
     from ..import_features import import_features
     from ..import_tracks import import_tracks, parse_size
     from ..importing.layouts import parse_grid
-    from ..probe import probe_files
     from ..tables.features import imported_lines
 
     if mot and (layout or grid or row_axis or snippet_frames != 16):
@@ -397,7 +396,7 @@ def import_command(
     if frame_size and not mot:
         raise click.UsageError("--frame-size means nothing without --mot")
     listed = read_manifest(manifest_path)
-    given = (listed, probe_files(listed, cache, probing), sources, cache)
+    given = (listed, probe_to_use(listed, cache, probing), sources, cache)
     facts: dict[str, Any] = {"name": name, "origin": origin, "fps": fps, "dry_run": dry_run}
     if mot:
         size = None if frame_size is None else parse_size(frame_size)

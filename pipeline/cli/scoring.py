@@ -17,6 +17,7 @@ from .options import (
     finish,
     open_target,
     probe_options,
+    probe_to_use,
     put,
     smooth_option,
 )
@@ -109,7 +110,6 @@ def score(
     from ...extractors.weights.slots import parse_choice
     from ..evaluate import evaluate_if_labelled
     from ..models import ModelFolder
-    from ..probe import probe_files
     from ..report.stage import write_report
     from ..score import score_footage
     from ..scores.events import EventConfig
@@ -119,7 +119,7 @@ def score(
     if yes and not prune:
         raise click.UsageError("--yes goes with --prune")
     listed = _open_to_score(target, split, out)
-    probed = probe_files(listed, cache, probing)
+    probed = probe_to_use(listed, cache, probing)
     release = min(EventConfig().release_quantile, quantile)
     done = score_footage(
         ModelFolder.find(cache, model).path,

@@ -9,10 +9,12 @@ from ...data_manifests.choices import choices
 from ...data_manifests.record import Manifest, ManifestError
 from ...data_manifests.table import read_manifest, write_manifest
 from ..engine.extractor_spec import ExtractorSpec, resolve_extractor
+from ..engine.progress import tell
 from ..probe import probe_files
 from ..store.feature_sets import store_like
 from ..store.feature_store import FeatureStore
 from ..store.probe_table import Probed
+from ..tables.probe import unread_lines
 from .config import RunConfig
 from .folder import RunFolder
 from .key_value import ConfigError
@@ -142,4 +144,6 @@ def resolve_run(config: RunConfig, *, write: bool = True) -> Resolved:
         if write:
             write_manifest(manifest, RunFolder(config.out).manifest_file)
     probed = probe_files(manifest, config.cache_root, config.probing)
+    for line in unread_lines(probed):
+        tell(line)
     return Resolved(config, manifest, probed, specs)

@@ -7,6 +7,9 @@ from typing import Any
 
 from ..store.probe_table import Probed, duplicates
 
+# What holds more footage than is read. Every command that opens footage says so.
+MORE = ("more_video_streams", "unread_bytes")
+
 # What a flag means for the extraction that follows; details in docs/probe.md.
 MEANINGS = {
     "truncated": "cut off: what is there is used",
@@ -19,6 +22,8 @@ MEANINGS = {
     "header_mismatch": "the header's frame count is wrong: the decoder is right",
     "corrupt_frames": "damaged frames: see --on-corrupt",
     "size_changes": "the picture's size changes: scaled to the first",
+    "more_video_streams": "more than one video stream: one is read, make a file of each",
+    "unread_bytes": "another recording follows in the same file and is not read: split it",
     "short": "fewer than 16 frames: one clip, filled up",
     "gaps": "images are missing: numbered without gaps",
     "length_unknown": "no footage, and the manifest states no length",
@@ -64,6 +69,17 @@ def report_lines(probed: Probed, *, list_all: bool = False) -> list[str]:
         f"faults, {len(probed.failures)} refused; {sum(r.duration for r in rows) / 3600:,.2f} "
         f"hours, {sum(r.n_frames for r in rows):,} frames"
     )
+    return lines
+
+
+def unread_lines(probed: Probed) -> list[str]:
+    """A line for each way in which files hold more footage than is read."""
+    lines = []
+    for flag in MORE:
+        found = [video_id for video_id, row in probed.rows.items() if flag in row.flags]
+        if found:
+            some = ", ".join(found[:10]) + (", ..." if len(found) > 10 else "")
+            lines.append(f"{flag}: {len(found)} videos, {MEANINGS[flag]} ({some})")
     return lines
 
 

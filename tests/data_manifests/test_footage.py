@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.synthetic import write_footage
 from vadpipe.data_manifests.footage import (
+    LEAST_BYTES,
     NothingFound,
     build,
     by_name,
@@ -157,18 +158,59 @@ def test_a_folder_that_cannot_be_read_is_reported(
 def test_other_suffixes_are_counted_in_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    touch(tmp_path, "a.mp4", *(f"{i}.dav" for i in range(3)), "README")
+    touch(tmp_path, "a.mp4", *(f"{i}.idx" for i in range(3)), "README")
     with caplog.at_level(logging.WARNING):
         build(tmp_path)
     assert [r.getMessage() for r in caplog.records] == [
-        "skipped files whose suffix is not that of a video: .dav (3), no suffix (1)"
+        "skipped files whose suffix is not that of a video: .idx (3), no suffix (1)"
     ]
 
 
+MP4 = b"\0\0\0\x20ftypisom" + bytes(5000)
+
+
+def test_recorders_names_are_videos(tmp_path: Path) -> None:
+    names = ["ch01.dav", "ch02.264", "ch03.H265", "clip.3g2", "raw.y4m", "tape.dv", "x.qt"]
+    touch(tmp_path, *names)
+    assert [r.path for r in build(tmp_path).records] == names
+
+
+@pytest.mark.parametrize("name", ["cam.mp4.part", "cam", "cam.bin", "GOPR0001.LRV", "cam.dat"])
+def test_likely_footage_of_another_suffix_is_named(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "a.mp4", "notes.bin", "deeper/b.mp4")
+    (tmp_path / "deeper" / name).write_bytes(MP4)
+    manifest = build(tmp_path)
+    assert [r.path for r in manifest.records] == ["a.mp4", "deeper/b.mp4"]
+    ((path, reason),) = manifest.unread
+    assert path == f"deeper/{name}" and "likely footage" in reason and "(mp4)" in reason
+    assert find_footage(tmp_path).others == {".bin": 1}
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.json", "x.npy", "x.gif", ".x.bin"])
+def test_files_that_lie_beside_footage_are_not_opened(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "a.mp4")
+    (tmp_path / name).write_bytes(MP4)
+    assert build(tmp_path).unread == ()
+
+
+def test_small_files_are_not_looked_at(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    (tmp_path / "b.bin").write_bytes(MP4[: LEAST_BYTES - 1])
+    assert build(tmp_path).unread == ()
+
+
+def test_one_file_may_have_any_suffix_if_its_content_is_a_video(tmp_path: Path) -> None:
+    (tmp_path / "export.bin").write_bytes(MP4)
+    assert [r.path for r in build(tmp_path / "export.bin").records] == ["export.bin"]
+    (tmp_path / "other.bin").write_bytes(bytes(5000))
+    with pytest.raises(ManifestError, match="no footage"):
+        build(tmp_path / "other.bin")
+
+
 def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:
-    touch(tmp_path, "a.dav")
-    for root in (tmp_path, tmp_path / "a.dav"):
-        with pytest.raises(ManifestError, match=r"no footage in .*\.mp4.*\.jpg.*: \.dav \(1\)"):
+    touch(tmp_path, "a.idx")
+    for root in (tmp_path, tmp_path / "a.idx"):
+        with pytest.raises(ManifestError, match=r"no footage in .*\.mp4.*\.jpg.*: \.idx \(1\)"):
             build(root)
     with pytest.raises(ManifestError, match="does not exist"):
         build(tmp_path / "gone")

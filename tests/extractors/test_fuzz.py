@@ -31,7 +31,7 @@ from tests.footage import moving_picture, write_coding, write_video
 from vadpipe.data_manifests import footage
 from vadpipe.extractors.clips import ClipRule, clip_count
 from vadpipe.extractors.errors import ExtractorError
-from vadpipe.extractors.footage import errors, probe_file
+from vadpipe.extractors.footage import ends, errors
 from vadpipe.extractors.footage.errors import DecodeError, FrameOrderError, NoFrames, SeekMismatch
 from vadpipe.extractors.footage.guarded import end_idle, guarded_probe
 from vadpipe.extractors.footage.image_folder import IMAGE_SUFFIXES, list_images
@@ -334,7 +334,7 @@ def test_a_cut_that_costs_frames_is_flagged() -> None:
     def check(name: str, share: float) -> None:
         suffix, data = base(name)
         cut = data[: int(share * len(data))]
-        assume(suffix != ".ts" or len(cut) % probe_file.TS_PACKET)  # else nothing tells of it
+        assume(suffix != ".ts" or len(cut) % ends.TS_PACKET)  # else nothing tells of it
         path = base_folder() / f"cut{suffix}"
         path.write_bytes(cut)
         try:
@@ -456,11 +456,11 @@ def test_any_bytes_end_somewhere(head: bytes, rest: bytes, times: int) -> None:
     """Sizes that lead nowhere or back never raise, and never keep it for long."""
     content = head + rest * times
     begin = time.thread_time()
-    for end in (probe_file._riff_end, probe_file._mp4_end, probe_file._matroska_end):
+    for end in (ends._riff_end, ends._mp4_end, ends._matroska_end):
         assert end(io.BytesIO(content), len(content)) >= 0
     path = base_folder() / "bytes"
     path.write_bytes(content)
-    assert probe_file._claims_more(path) in (True, False)
+    assert ends.claims_more(path) in (True, False)
     assert time.thread_time() - begin < 5
 
 
@@ -468,12 +468,12 @@ def boxes(kind: str, bodies: list[bytes]) -> tuple[bytes, Callable[[BinaryIO, in
     """Elements of a container one after the other, and what finds their end."""
     if kind == "mp4":
         parts = [(8 + len(body)).to_bytes(4, "big") + b"free" + body for body in bodies]
-        return b"".join(parts), probe_file._mp4_end
+        return b"".join(parts), ends._mp4_end
     if kind == "avi":
         parts = [b"RIFF" + len(body).to_bytes(4, "little") + body for body in bodies]
-        return b"".join(parts), probe_file._riff_end
-    parts = [probe_file.MATROSKA_SEGMENT + bytes([0x40, len(body)]) + body for body in bodies]
-    return b"".join(parts), probe_file._matroska_end
+        return b"".join(parts), ends._riff_end
+    parts = [ends.MATROSKA_SEGMENT + bytes([0x40, len(body)]) + body for body in bodies]
+    return b"".join(parts), ends._matroska_end
 
 
 @given(

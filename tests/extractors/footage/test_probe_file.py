@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.footage import CODINGS, N, moving_picture, plain_decode, write_video
-from vadpipe.extractors.footage import probe_file
+from vadpipe.extractors.footage import ends, probe_file
 from vadpipe.extractors.footage.decode import read_frames
 from vadpipe.extractors.footage.errors import (
     BrokenContainer,
@@ -129,7 +129,7 @@ def test_recordings_that_were_never_finished(
     (tmp_path / "a.avi").write_bytes(data)
     assert "truncated" in probe_video(tmp_path / "a.avi").flags
     data = bytearray(footage("h264-closed-mkv").read_bytes())
-    at = data.index(probe_file.MATROSKA_SEGMENT) + 4
+    at = data.index(ends.MATROSKA_SEGMENT) + 4
     data[at : at + 8] = b"\x01" + b"\xff" * 7  # a live recording: the size is unknown
     (tmp_path / "live.mkv").write_bytes(data)
     assert probe_video(tmp_path / "live.mkv").flags == ()

@@ -11,7 +11,7 @@ from pathlib import Path
 from vadpipe.extractors.footage.video import ProbeRow
 from vadpipe.pipeline.store.failures import Failure
 from vadpipe.pipeline.store.probe_table import Probed
-from vadpipe.pipeline.tables.probe import MEANINGS, report_lines, report_values
+from vadpipe.pipeline.tables.probe import MEANINGS, report_lines, report_values, unread_lines
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SOURCES = (
@@ -155,3 +155,12 @@ def test_every_flag_has_a_meaning_and_is_documented() -> None:
     table = text.partition("## Flags")[2].partition("\n## ")[0]
     documented = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
     assert documented == emitted
+
+
+def test_files_that_hold_more_than_is_read_are_said_by_every_command() -> None:
+    rows = {f"v{i}": row(f"v{i}", "more_video_streams", "short") for i in range(12)}
+    probed = Probed({**rows, "joined": row("j", "unread_bytes"), "good": row("g")}, [])
+    streams, joined = unread_lines(probed)
+    assert streams.startswith("more_video_streams: 12 videos, more than one video stream")
+    assert streams.endswith("v8, v9, ...)") and joined.endswith("split it (joined)")
+    assert unread_lines(PROBED) == []
