@@ -128,12 +128,14 @@ def kept_parts(
         _check_share(folder, goes, most)
     rows = [row for row in rows if row["video_id"] not in goes]
     unlisted = [row for row in rows if row["video_id"] not in listed]
+    # A model that was trained on the shorter listing is another one, but the folder is lost too.
+    of_others = [_facts(folder, video_id) for video_id in others if video_id not in goes]
     return KeptParts(
         rows=tuple(rows),
         others=tuple(video_id for video_id in others if video_id not in goes),
         goes=tuple(goes),
         unlisted=frozenset(row["video_id"] for row in unlisted),
-        lost=tuple(lost_folders(manifest, unlisted)),
+        lost=tuple(lost_folders(manifest, [*unlisted, *(f for f in of_others if "path" in f)])),
     )
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import dask
 import psutil
@@ -83,10 +84,31 @@ def said_to_a_stranger(port: int, seconds: float) -> bytes:
 
 
 def test_nothing_listens_beyond_loopback() -> None:
+    before = set(listening())
     for engine in (Engine(), Engine(workers=1)):
         with open_client(engine) as client:
             assert next(iter(run_tasks(client, halve, [4]))).value == 2
             assert {ip for ip, _ in listening()} <= {"127.0.0.1", "::1"}
+            if not engine.workers:  # no port for tasks, only empty pages
+                assert client.scheduler.address.startswith("inproc://")
+                for _, port in set(listening()) - before:
+                    assert said_to_a_stranger(port, 1.0).startswith(b"HTTP/1.1 404 ")
+
+
+def test_the_key_of_a_run_is_a_file_only_where_no_other_user_may_enter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded: list[tuple[Path, int]] = []
+    plain = ssl.SSLContext.load_cert_chain
+
+    def load(self: ssl.SSLContext, certfile: str, keyfile: str, *rest: Any) -> None:
+        loaded.extend((path, path.parent.stat().st_mode) for path in map(Path, (certfile, keyfile)))
+        plain(self, certfile, keyfile, *rest)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", load)
+    cluster_module._temporary_security().get_connection_args("scheduler")
+    assert len(loaded) == 2 and all(mode & 0o777 == 0o700 for _, mode in loaded)
+    assert not any(path.exists() for path, _ in loaded)
 
 
 def test_a_connection_without_the_certificate_gets_nothing() -> None:

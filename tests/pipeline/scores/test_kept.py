@@ -233,6 +233,15 @@ def test_parts_of_other_models_are_in_no_table(cameras: Cameras) -> None:
     assert set(others) < set(cameras.kept(prune=True).goes)
 
 
+def test_a_folder_is_lost_whatever_model_has_scored_it(cameras: Cameras) -> None:
+    """A recipe trains another model on the shorter listing."""
+    shutil.rmtree(cameras.root / "cam2")
+    kept = kept_parts(cameras.folder, cameras.listed(), Probed({}), {"key": "other"})
+    assert not kept.rows and list(kept.others) == ["cam2__c.mp4", "cam2__deep__d.mp4"]
+    (failure,) = kept.lost
+    assert failure.error == "FolderLost" and "cam2: held 2 scored videos" in failure.message
+
+
 def test_parts_of_version_0_1_are_known_from_the_table(cameras: Cameras) -> None:
     """They do not say what they are of."""
     rows = []
