@@ -144,6 +144,9 @@ class Extractor(ABC, Generic[ConfigT]):
         batch_size: clips that `extract` gets at once on a CPU by default.
         gpu_batch_size: clips that `extract` gets at once on a GPU by default. The network itself
             decides how many of their crops or patches it computes together.
+        clip_copies: bytes of memory that `extract` takes for a clip at its original size, for each
+            byte of its pictures, beside the pictures. A float32 copy is 4. Videos whose clips would
+            not fit are refused before they are decoded.
     """
 
     name: ClassVar[str]
@@ -155,6 +158,7 @@ class Extractor(ABC, Generic[ConfigT]):
     pixel_array: ClassVar[str | None] = None
     batch_size: ClassVar[int] = 8
     gpu_batch_size: ClassVar[int] = 32
+    clip_copies: ClassVar[float] = 5.0
 
     def __init__(
         self,

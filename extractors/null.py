@@ -43,6 +43,7 @@ class NullFeatures(Extractor[NullConfig]):
     name: ClassVar[str] = "null"
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = NullConfig
+    clip_copies: ClassVar[float] = 8.0  # float32, twice
 
     @property
     def arrays(self) -> tuple[ArraySpec, ...]:

@@ -23,6 +23,7 @@ PLACES = [path.relative_to(REPOSITORY).with_suffix("").as_posix() for path in SO
 EVERYWHERE = {
     "data_manifests/errors",
     "data_manifests/atomic",
+    "data_manifests/memory",
     "data_manifests/choices",
     "data_manifests/containers",
     "data_manifests/natural_order",

@@ -2,7 +2,8 @@
 
 No result is lost because a listing got shorter; nothing is stored of another file than the one that
 was probed; copies of videos move no threshold; the axes of imported features are read rightly or
-asked about. `VADPIPE_SOAK=1` takes many instances (`make soak`).
+asked about; a stream takes no more memory than was asked for it. `VADPIPE_SOAK=1` takes many
+instances (`make soak`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,11 +26,14 @@ from tests.chain import SIZE
 from tests.pipeline.importing.test_axes import opened
 from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest, ManifestError, VideoRecord
+from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.footage.decode import FrameReader
 from vadpipe.extractors.footage.identity import identify
 from vadpipe.extractors.footage.video import Frame, ProbeRow, Reading
 from vadpipe.pipeline.engine import retries, span_task
+from vadpipe.pipeline.engine.clip_memory import clip_bytes
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
+from vadpipe.pipeline.engine.planning import jobs_of, plan_videos
 from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.importing.axes import read_axes
@@ -319,6 +324,48 @@ def test_copies_move_no_threshold(seed: int, tmp_path: Path, decoder: Decoder) -
     assert with_copies["calibration"] == alone["calibration"], f"seed {seed}: {copied}"
     assert len(with_copies["trained_on"]["copies"]) == len(copied) - len(names)
     assert len(with_copies["contents"]) == len(names)
+
+
+# --- memory
+
+
+@seeds(3, 300)
+def test_a_stream_takes_no_more_memory_than_was_asked_for(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = random.Random(seed)
+    height, width, n = draw.randrange(100, 400), draw.randrange(100, 400), draw.randrange(1, 60)
+    config = {
+        "clip_length": draw.randrange(1, 24),
+        "stride": draw.randrange(1, 24),
+        "before": draw.randrange(3),
+        "after": draw.randrange(3),
+    }
+    spec = resolve_extractor("null", config)
+    row = ProbeRow(
+        "/drawn.mp4", "s1-" + "ab" * 20, "video", n, False, 25.0, height, width, 0, n / 25, "", ""
+    )  # fmt: skip
+
+    def reader(row: ProbeRow, start: int = 0, **_: Any) -> FrameReader:
+        picture = np.zeros((height, width, 3), np.uint8)
+        frames = (Frame(i, i / 25, picture.copy(), False) for i in range(start, n))
+        return FrameReader(row, frames, Reading())
+
+    monkeypatch.setattr(span_task, "guarded_frames", reader)
+    (store,) = stores_of([spec], tmp_path)
+    store.create()
+    runtime = Runtime("cpu", 1, 1)
+    (plan,) = plan_videos(Probed({"v": row}), [store])
+    (job,) = jobs_of(plan, [spec], tmp_path, Engine(), runtime)
+    span_task.run_job(job)  # what is imported and kept by the first run does not count
+    shutil.rmtree(store.root / "shards")
+    tracemalloc.start()
+    try:
+        span_task.run_job(job)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < clip_bytes([spec], height, width) + (1 << 20), f"seed {seed}: {config}"
 
 
 # --- axes of imported features

@@ -9,6 +9,7 @@ and bounds its memory (RLIMIT_DATA). When its parent is gone it reads the end of
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 import resource
@@ -56,6 +57,11 @@ class _Server:
         ring_file: descriptor of the shared memory that the parent has opened.
     """
 
+    _request: Mapping[str, Any]
+    _most = math.inf  # seconds of work on the request
+    _begin = 0.0
+    _waited = 0.0  # seconds of the request in which the parent had no room
+
     def __init__(self, ring_file: int) -> None:
         self._ring_file = ring_file
         # Libraries print to descriptor 1. Messages go to a copy of it, what is printed to stderr.
@@ -69,12 +75,14 @@ class _Server:
         """Answer requests."""
         while True:
             _, length = HEAD.unpack(self._read(HEAD.size))
-            request = json.loads(self._read(length))
+            self._request = request = json.loads(self._read(length))
             limits = SentLimits(**request["limits"])
             _bound_memory(limits.memory)
             self._seconds = limits.seconds
-            self._beat()
+            self._most = 3600 * limits.decode_hours
+            self._begin, self._waited = time.monotonic(), 0.0
             try:
+                self._beat()
                 values = (
                     self._probe(request, limits)
                     if "path" in request
@@ -101,6 +109,12 @@ class _Server:
         """
         signal.setitimer(signal.ITIMER_REAL, self._seconds)
         now = time.monotonic()
+        if now - self._begin - self._waited > self._most:
+            raise OverLimit(
+                f"{_path(self._request)}: decoding took more than the limit of "
+                f"{self._most / 3600:g} hours; if that is right, raise the limit: "
+                "--limit decode_hours=N"
+            )
         if now - self._told > self._seconds / 4:
             self._told = now
             self._write(ALIVE, b"")
@@ -133,6 +147,7 @@ class _Server:
         start, stop, threads = (request[name] for name in ("start", "stop", "threads"))
         with read_frames(row, start, stop, threads=threads, reading=reading) as reader:
             for count, frame in enumerate(reader):
+                limits.check_count(Path(row.path), frame.index + 1)
                 if frame.index > most:
                     raise OverLimit(
                         f"{row.path}: decoding returns more than {limits.hours:g} hours; if that "
@@ -151,7 +166,10 @@ class _Server:
         while True:
             if not self._free:
                 signal.setitimer(signal.ITIMER_REAL, 0)  # the parent is slow, not the decoder
-            if select.select([0], [], [], None if self._free == 0 else 0)[0]:
+            begin = time.monotonic()
+            asked = select.select([0], [], [], None if self._free == 0 else 0)[0]
+            self._waited += time.monotonic() - begin
+            if asked:
                 said = os.read(0, MOST_SLOTS)
                 if not said:
                     os._exit(0)

@@ -8,6 +8,8 @@ from pathlib import Path
 from .errors import MissingFile, OverLimit
 from .video import ProbeRow
 
+DENSE = 1_000_000  # frames of high-speed footage that any rate is believed of
+
 
 class FileChecks:
     """The checks of `DecodeLimits`, which says what the limits mean."""
@@ -15,6 +17,8 @@ class FileChecks:
     pixels: int
     hours: float
     bytes: int
+    frames: int
+    rate: float
 
     def check_file(self, path: Path) -> None:
         """Refuse a file by its size, before it is opened.
@@ -39,13 +43,26 @@ class FileChecks:
         if height * width > self.pixels:
             raise _over(path, f"frames of {width} x {height} pixels", "pixels", self.pixels)
 
+    def check_count(self, path: Path, frames: int) -> None:
+        """Refuse a file by its number of frames, also while they are counted.
+
+        Raises:
+            OverLimit: there are too many.
+        """
+        if frames > self.frames:
+            raise _over(path, f"{frames:,} frames", "frames", self.frames)
+
     def check(self, row: ProbeRow) -> None:
         """Refuse a probed video.
 
         Raises:
-            OverLimit: its frames are too large or it is too long.
+            OverLimit: its frames are too large, too many or too dense, or it is too long.
         """
         self.check_picture(Path(row.path), row.height, row.width)
+        self.check_count(Path(row.path), row.n_frames)
+        if row.n_frames > DENSE and row.fps > self.rate:
+            dense = f"{row.n_frames:,} frames at {row.fps:,.0f} a second"
+            raise _over(Path(row.path), dense, "rate", self.rate)
         hours = max(row.duration, row.n_frames / row.fps) / 3600
         if hours > self.hours:
             raise _over(Path(row.path), f"{hours:,.1f} hours", "hours", self.hours)
@@ -60,6 +77,10 @@ class SentLimits(FileChecks):
     bytes: int
     seconds: float
     memory: int
+    frames: int
+    rate: float
+    decode_hours: float
+    clip_memory: int
 
 
 def _over(path: Path, what: str, name: str, limit: float) -> OverLimit:

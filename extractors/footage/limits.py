@@ -23,6 +23,10 @@ class DecodeLimits(Settings, FileChecks):
         bytes: of the file.
         seconds: without a packet or a picture, after which the decoder is killed as hung.
         memory: bytes of the decoding process (on Linux).
+        frames: in one file.
+        rate: frames a second of a file with more than a million frames.
+        decode_hours: of decoding one file or span of it, without waiting for who reads it.
+        clip_memory: bytes that the clips of one stream take, see `clip_bytes`.
     """
 
     pixels: int = Field(default=1 << 26, ge=1)  # 8192 x 8192
@@ -30,3 +34,7 @@ class DecodeLimits(Settings, FileChecks):
     bytes: int = Field(default=1 << 40, ge=1)
     seconds: float = Field(default=60.0, gt=0)
     memory: int = Field(default=4 << 30, ge=1 << 28)
+    frames: int = Field(default=200_000_000, ge=1)  # 744 hours at 74 frames a second
+    rate: float = Field(default=1000.0, gt=0)
+    decode_hours: float = Field(default=48.0, gt=0)
+    clip_memory: int = Field(default=8 << 30, ge=1 << 20)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -41,6 +41,7 @@ KEY_FRAMES, KEY_STEP = 10_000, 16  # of more key frames, one in 16 frames is kep
 FAR_LEAD = 6  # key frames of lead for the reference of the seek check
 RUN_FRAMES = 8  # frames compared at each point of the seek check
 EARLY_FRAMES = 16  # decoded by every probe, for their size, orientation and order
+PLAUSIBLE_FPS = 0.01, 1000.0
 DEFAULT_FPS = 25.0  # where neither the packets nor the header state a rate
 
 
@@ -122,7 +123,9 @@ def _probe_file(
     with opened(path, threads=1, stamp=stamp) as (container, stream):
         context = stream.codec_context
         limits.check_picture(path, context.height, context.width)
-        survey = _survey(container, stream, decode, hooks)
+        survey = _survey(
+            container, stream, decode, hooks, lambda count: limits.check_count(path, count)
+        )
     picture = survey.picture
     shown = survey.shown_pts()
     if picture is None or not len(shown):
@@ -135,9 +138,8 @@ def _probe_file(
     timed = timing.isdisjoint(UNTIMED)
     flags = timing.union(_content_flags(survey, shown), _orientation_flags(picture))
     n_frames = len(survey.decoded_pts) if decode else len(shown)
-    if n_frames < SHORT:
-        flags.add("short")
     fps = _average_rate(survey, shown, timed)
+    flags.update(_length_flags(n_frames, fps))
     seconds = float(int(shown[-1] - shown[0]) * survey.time_base) + 1 / fps if timed else None
     if claims_more(path) or _declares_more(survey, seconds):
         flags.add("truncated")
@@ -216,7 +218,13 @@ class _Survey:
         return np.sort(np.frombuffer(self.pts, np.int64)[self.marked(SHOWN)])
 
 
-def _survey(container: InputContainer, stream: VideoStream, decode: bool, hooks: Hooks) -> _Survey:
+def _survey(
+    container: InputContainer,
+    stream: VideoStream,
+    decode: bool,
+    hooks: Hooks,
+    check_count: Callable[[int], None],
+) -> _Survey:
     rate = stream.average_rate or stream.guessed_rate
     survey = _Survey(
         codec=stream.codec_context.name,
@@ -235,6 +243,7 @@ def _survey(container: InputContainer, stream: VideoStream, decode: bool, hooks:
         survey.marks.append(
             KEY * packet.is_keyframe + SHOWN * (not packet.is_discard) + CORRUPT * packet.is_corrupt
         )
+        check_count(max(len(survey.pts), len(survey.decoded_pts)))
         if decode or len(survey.decoded_pts) < EARLY_FRAMES:
             _note_frames(survey, decode_packet(stream, packet, survey.reading))
     if decode or len(survey.decoded_pts) < EARLY_FRAMES:
@@ -305,6 +314,13 @@ def _content_flags(survey: _Survey, shown: NDArray[np.int64]) -> Iterator[str]:
         yield "header_mismatch"
     if len(survey.sizes) > 1:
         yield "size_changes"
+
+
+def _length_flags(n_frames: int, fps: float) -> Iterator[str]:
+    if n_frames < SHORT:
+        yield "short"
+    if not PLAUSIBLE_FPS[0] <= fps <= PLAUSIBLE_FPS[1]:
+        yield "implausible_rate"
 
 
 def _average_rate(survey: _Survey, shown: NDArray[np.int64], timed: bool) -> float:

@@ -87,6 +87,9 @@ def _message(error: Exception) -> str | None:
         return in_words(error)
     if isinstance(error, VadpipeError):
         return str(error)
+    if isinstance(error, MemoryError):
+        said = shortened(str(error)) or "no more is said"
+        return f"memory ran out ({said}): end other programs, or take a machine with more memory"
     return shortened(str(error)) if isinstance(error, OSError) else None
 
 

@@ -120,7 +120,9 @@ limit_option = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     help="Limit for one file; may be repeated. Keys: pixels (of a frame), hours (of footage), "
-    "bytes (of the file), seconds (of decoding without progress), memory (bytes of the decoder).",
+    "bytes (of the file), seconds (of decoding without progress), memory (bytes of the decoder), "
+    "frames (in one file), rate (of a file of over a million frames), decode_hours (of decoding "
+    "it), clip_memory (bytes of a stream's clips).",
 )
 retry_option = click.option(
     "--retry-quarantined",

@@ -138,7 +138,7 @@ def jobs_of(
 ) -> Iterator[SpanJob]:
     """The tasks of a video, one for each of its groups; `run` is what they belong to."""
     rules = [spec.clip_rule() for spec in specs]
-    decode_threads = 1  # on a cluster, whose workers share out their cores themselves
+    decode_threads = streams = 1  # on a cluster, whose workers share out their cores themselves
     if engine.scheduler is None:
         streams = max(1, engine.processes()) * engine.streams_each()
         decode_threads = max(1, cpu_count() // streams)
@@ -156,6 +156,7 @@ def jobs_of(
             engine.limits,
             None if plan.source_root is None else str(plan.source_root),
             run,
+            streams,
         )
 
 

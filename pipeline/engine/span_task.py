@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ...data_manifests.memory import OutOfMemory
 from ...extractors.base import Extractor, Rows, Runtime
 from ...extractors.clips import Clip, ClipAssembler, ClipRule, Span
 from ...extractors.device.lane import Usage, lane_of
@@ -28,6 +29,7 @@ from ...extractors.footage.stamp import check_stamp
 from ...extractors.footage.video import Frame, ProbeRow
 from ..store.feature_store import FeatureStore
 from ..store.shard import UNREADABLE, ShardRow, VideoFacts, row_of
+from .clip_memory import check_clips
 from .extractor_spec import ExtractorSpec
 from .rows import checked_rows, joined
 from .run_end import has_ended
@@ -55,6 +57,7 @@ class SpanJob:
         limits: what the file may cost.
         source_root: where the shards of the pixel source of the extractors lie; None decodes.
         run: that the task belongs to, see `run_end`.
+        streams: tasks in flight on the machine.
     """
 
     store_root: str
@@ -67,6 +70,7 @@ class SpanJob:
     limits: DecodeLimits
     source_root: str | None = None
     run: str = ""
+    streams: int = 1
 
     def __post_init__(self) -> None:
         sources = [spec.source for spec in self.specs]
@@ -115,10 +119,21 @@ def run_job(job: SpanJob) -> SpanResult:
         SeekMismatch: the file has to be decoded in order; the caller sees to that.
         ChangedFile: the file is not the one that was probed; nothing is stored of what it is now.
         DecodeError, ExtractorError, StoreError: this video fails, others go on.
+        OutOfMemory: the clips of the video need more memory than there is.
         CannotWrite: the disk is full or read-only, so every other video would fail too.
         Stopped: the run has ended.
     """
-    return _Run(job).finish()
+    try:
+        return _Run(job).finish()
+    except OutOfMemory:
+        raise
+    except MemoryError as error:
+        size = f"{job.row.width} x {job.row.height}"
+        raise OutOfMemory(
+            f"{job.row.path}: memory ran out over frames of {size} pixels "
+            f"({error or 'no more is said'}): run it with --streams 1 and fewer --workers, or on a "
+            "machine with more memory"
+        ) from error
 
 
 class _Run:
@@ -151,6 +166,7 @@ class _Run:
             spec.clip_rule() for spec, todo in zip(job.specs, job.missing, strict=True) if todo
         ]
         self._start = first_frame(rules, job.spans[0])
+        check_clips(job.row, job.specs, job.limits, job.streams)
         # The file with its stamp of now; a source may be read where its footage is gone.
         self._row = still_probed(job.row) if job.source_root is None else replace(job.row, stamp="")
         # Opened before the networks are loaded: it decodes in the meantime.

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ...data_manifests import pets2009
 from ...data_manifests.errors import VadpipeError
+from ...data_manifests.memory import check_memory
 from ...data_manifests.natural_order import natural_key
 from ...data_manifests.record import ManifestError
 from ...extractors.weights.kept import file_sha256
@@ -29,6 +30,7 @@ from ...extractors.weights.kept import file_sha256
 SUFFIXES = (".npy", ".npz", ".txt")
 MAX_ARRAY_BYTES = 8 << 30  # the longest video of UCF-Crime with ten crops in float32 has 5 GB
 MAX_TEXT_BYTES = 256 << 20
+MAX_LINE_BYTES = 16 << 20  # a million numbers
 MAX_MEMBERS = 100_000  # of one archive
 CHECK_BYTES = 64 << 20  # searched for NaN at a time
 LISTED = 5
@@ -79,8 +81,7 @@ class FeatureFile:
             FeatureFileError: no array of float16, float32 or float64, cut off, empty or too large.
         """
         if self.is_text:
-            lines = self._lines()
-            return _checked(self, Header((len(lines), len(lines[0].split())), np.dtype(np.float64)))
+            return _checked(self, self._text_header())
         with self._opened() as (stream, size):
             header = _read_header(self, stream)
             needed = stream.tell() + math.prod(header.shape) * header.dtype.itemsize
@@ -98,11 +99,13 @@ class FeatureFile:
 
         Raises:
             FeatureFileError: as `header` raises it; or a value is not finite.
+            OutOfMemory: the array needs more memory than there is.
         """
         header = self.header()
+        self._check_memory(header)
         try:
             values = self._values(header)
-        except FeatureFileError:
+        except (FeatureFileError, MemoryError):
             raise
         except Exception as error:  # zlib, zip and npy each have errors of their own
             raise FeatureFileError(f"{self.label}: cannot be read: {error}") from error
@@ -127,6 +130,15 @@ class FeatureFile:
     def sha256(self) -> str:
         """Of the whole file (of the archive, for a member)."""
         return file_sha256(self.path)
+
+    def _check_memory(self, header: Header) -> None:
+        """An array of an archive is unpacked into memory; others are, where they are converted."""
+        count = math.prod(header.shape)
+        mapped = self.member is None and not self.is_text
+        needed = 0 if mapped else count * header.dtype.itemsize
+        if header.dtype.itemsize == 8 or not header.dtype.isnative:
+            needed += 4 * count
+        check_memory(needed, self.label, "import it on a machine with more memory")
 
     def _values(self, header: Header) -> NDArray[Any]:
         if self.is_text:
@@ -153,32 +165,55 @@ class FeatureFile:
         with member:
             yield cast(BinaryIO, member), info.file_size
 
-    def _lines(self) -> list[bytes]:
+    def _text_header(self) -> Header:
+        rows = width = 0
+        for number, line in self._lines():
+            width = width or len(line.split())
+            rows = number
+        if not rows:
+            raise FeatureFileError(f"{self.label}: is empty")
+        return Header((rows, width), np.dtype(np.float32))
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        """Lines that are not blank, numbered from 1. A list of them would be many times the file.
+
+        Raises:
+            FeatureFileError: the file or a line is too long, or it is text in UTF-16.
+        """
         if self.path.stat().st_size > MAX_TEXT_BYTES:
             raise FeatureFileError(f"{self.label}: a text of more than {MAX_TEXT_BYTES:,} bytes")
-        content = self.path.read_bytes()
-        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise FeatureFileError(f"{self.label}: is text in UTF-16: save it as UTF-8")
-        content = content.removeprefix(codecs.BOM_UTF8)
-        lines = [line for line in content.splitlines() if line.strip()]
-        if not lines:
-            raise FeatureFileError(f"{self.label}: is empty")
-        return lines
+        number = 0
+        with self.path.open("rb") as file:
+            head = file.read(len(codecs.BOM_UTF8))
+            if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise FeatureFileError(f"{self.label}: is text in UTF-16: save it as UTF-8")
+            file.seek(len(head) if head == codecs.BOM_UTF8 else 0)
+            while part := file.readline(MAX_LINE_BYTES + 1):
+                if len(part) > MAX_LINE_BYTES:
+                    raise FeatureFileError(
+                        f"{self.label}: has a line of more than {MAX_LINE_BYTES:,} bytes"
+                    )
+                for line in part.splitlines():  # old systems end lines with CR alone
+                    if line.strip():
+                        number += 1
+                        yield number, line
 
     def _numbers(self, header: Header) -> NDArray[np.float32]:
         rows = np.empty(header.shape, np.float32)
-        for number, line in enumerate(self._lines()):
+        for number, line in self._lines():
+            if number > len(rows):
+                raise FeatureFileError(f"{self.label}: changed while it was read; try again")
             try:
                 values = np.array(line.split(), dtype=np.float64)
             except ValueError:
                 values = np.empty(0)
             if len(values) != header.shape[1]:
                 raise FeatureFileError(
-                    f"{self.label}, line {number + 1}: is not {header.shape[1]} numbers as in the "
+                    f"{self.label}, line {number}: is not {header.shape[1]} numbers as in the "
                     "first line"
                 )
             with np.errstate(over="ignore"):  # becomes inf, which `read` refuses
-                rows[number] = values
+                rows[number - 1] = values
         return rows
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ...data_manifests.memory import check_memory
 from ...detectors.base import grid_of
 from ...extractors.base import ArraySpec
 from ...extractors.clips import SEGMENTS, segment_frames
@@ -72,7 +73,12 @@ class VideoFile(OpenedFile):
 
         Raises:
             FeatureFileError: a file cannot be read, or has NaN or infinite values.
+            OutOfMemory: the files together need more memory than there is.
         """
+        count = self.rows * self.positions * self.width
+        if len(self.files) > 1 or self.reading.axis:  # put together, or turned
+            item = np.dtype(self.dtype).itemsize
+            check_memory(2 * count * item, self.label, "import it on a machine with more memory")
         arrays = [
             np.ascontiguousarray(np.moveaxis(file.read().reshape(self.shape), self.reading.axis, 0))
             for file in self.files

@@ -10,6 +10,7 @@ from 0; a shift of one pixel changes no number that a detector here could tell a
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,21 +116,21 @@ def read_mot(path: Path) -> MotBoxes:
     """
     if path.stat().st_size > MAX_TEXT_BYTES:
         raise FeatureFileError(f"{path.name}: a text of more than {MAX_TEXT_BYTES:,} bytes")
+    rows, places = array("d"), array("q")  # lists of numbers would take many times the file
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    row = _row(line)
+                except ValueError as error:
+                    raise FeatureFileError(f"{path.name}, line {number}: {error}") from error
+                if row[6] != 0:
+                    rows.extend(row)
+                    places.append(number)
     except UnicodeDecodeError as error:
         raise FeatureFileError(f"{path.name} is not text in UTF-8: {error}") from error
-    rows, places = [], []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = _row(line)
-        except ValueError as error:
-            raise FeatureFileError(f"{path.name}, line {number}: {error}") from error
-        if row[6] != 0:
-            rows.append(row)
-            places.append(number)
     values = np.array(rows, np.float64).reshape(-1, 7)
     frame, track = values[:, 0].astype(np.int64) - 1, values[:, 1].astype(np.int64)
     order = np.lexsort((track, frame))

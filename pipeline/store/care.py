@@ -57,6 +57,9 @@ def problems_of(store: FeatureStore) -> Iterator[Problem]:
         except UNREADABLE as error:
             yield Problem(f"broken: {path}: {reason_of(path, error)}", (path,))
             continue
+        except MemoryError as error:
+            yield Problem(f"not verified: {error}")
+            continue
         try:
             check_place(facts, path, frames)
         except StoreError:

@@ -25,6 +25,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...data_manifests.errors import VadpipeError
+from ...data_manifests.memory import check_memory
 from ...data_manifests.stored import check_file, parse_json
 from ...extractors.base import ArraySpec, Rows
 from ...extractors.clips import Span
@@ -166,6 +167,8 @@ def opened_shard(path: Path) -> Iterator[h5py.File]:
         check_file(path)  # a pipe would be waited for
         with h5py.File(path, "r") as file:
             yield file
+    except MemoryError:
+        raise  # it says nothing of the file
     except VadpipeError as error:
         raise StoreError(_with_cure(path, str(error))) from error
     except OSError as error:
@@ -401,7 +404,13 @@ def verify_shard(path: Path) -> ShardFacts:
         names = list(file)
         if facts.format != 1:
             names = [f"{axis}/{name}" for axis in file for name in _group(file, axis)]
-        datasets = {name: checked_dataset(file, name)[:] for name in names}
+        datasets = {}
+        for name in names:
+            plain = checked_dataset(file, name)
+            check_memory(
+                plain.nbytes, f"{path}: {name!r}", "verify it on a machine with more memory"
+            )
+            datasets[name] = plain[:]
         if checksum_of(datasets) != facts.checksum:
             raise StoreError("arrays do not match the checksum")
         for axis in facts.axes:

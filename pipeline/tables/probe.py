@@ -21,6 +21,8 @@ MEANINGS = {
     "mirrored": "mirrored by its header, which is not undone",
     "header_mismatch": "the header's frame count is wrong: the decoder is right",
     "corrupt_frames": "damaged frames: see --on-corrupt",
+    "implausible_rate": "over 1,000 frames a second, or less than one in 100 s: a damaged or false "
+    "header, or high-speed footage",
     "size_changes": "the picture's size changes: scaled to the first",
     "more_video_streams": "more than one video stream: one is read, make a file of each",
     "unread_bytes": "another recording follows in the same file and is not read: split it",

@@ -81,6 +81,7 @@ def test_the_child_leaves_with_its_parent(video: Path, tmp_path: Path) -> None:
     [
         (DecodeLimits(pixels=64 * 96 - 1), "frames of 96 x 64 pixels.*--limit pixels"),
         (DecodeLimits(hours=4 / 3600), "hours, more than.*--limit hours"),
+        (DecodeLimits(frames=100), "101 frames, more than the limit of 100.*--limit frames"),
         (DecodeLimits(bytes=1000), "bytes, more than the limit of 1,000.*--limit bytes"),
     ],
 )
@@ -97,6 +98,18 @@ def test_footage_that_does_not_end_is_given_up(video: Path) -> None:
     limits.check(row)
     with pytest.raises(OverLimit, match="more than"):
         list(guarded_frames(row, limits=limits))
+    with pytest.raises(OverLimit, match="11 frames, more than the limit of 10"):
+        list(guarded_frames(row, limits=DecodeLimits(frames=10)))
+
+
+def test_decoding_that_takes_too_long_is_given_up(video: Path) -> None:
+    row, limits = probe_video(video), DecodeLimits(decode_hours=1e-9)
+    with pytest.raises(OverLimit, match=r"took more than the limit.*--limit decode_hours"):
+        list(guarded_frames(row, limits=limits))
+    with pytest.raises(OverLimit, match=f"{video}.*--limit decode_hours"):
+        guarded_probe(video, limits=limits)
+    with guarded_frames(row, limits=DecodeLimits(decode_hours=60 / 3600)) as frames:
+        assert sum(1 for _ in frames) == 120
 
 
 def test_limits_at_the_limit_are_fine(video: Path) -> None:

@@ -61,19 +61,23 @@ def test_pictures_are_measured_by_their_area(height: int, width: int) -> None:
     [
         ({"duration": 60.1}, "hours"),  # by its time stamps
         ({"n_frames": 1501}, "hours"),  # by its frames, whatever its time stamps say
+        ({"n_frames": 2001, "fps": 1e6, "duration": 0.002}, "frames"),
+        ({"n_frames": 1_000_001, "fps": 50_001.0, "duration": 20.0}, "rate"),
         ({"height": 65}, "pixels"),
     ],
 )
 def test_a_probed_video_is_refused_by_its_length_and_its_pictures(
     changes: dict[str, Any], option: str
 ) -> None:
-    limits = DecodeLimits(pixels=6144, hours=1 / 60)
+    limits = DecodeLimits(pixels=6144, hours=1 / 60, frames=2000, rate=50_000)
+    if option == "rate":
+        limits = DecodeLimits(rate=50_000)
     for sound in ({}, {"duration": 0.0}, {"height": 96, "width": 64}):
         limits.check(row(**sound))
     message = rf"^/archive/gate\.mp4: .*raise the limit: --limit {option}=N$"
     with pytest.raises(OverLimit, match=message):
         limits.check(row(**changes))
-    DecodeLimits().check(row(**changes))
+    DecodeLimits(rate=1e6).check(row(**changes))
 
 
 def test_the_defaults_let_a_month_of_8k_pass_and_no_more() -> None:
@@ -95,6 +99,10 @@ def test_the_defaults_let_a_month_of_8k_pass_and_no_more() -> None:
         {"seconds": 0},
         {"seconds": -1},
         {"memory": 1 << 20},  # a decoder would not even start
+        {"frames": 0},
+        {"rate": 0},
+        {"decode_hours": 0},
+        {"clip_memory": 0},
         {"pixel": 10},
         {"hours": "long"},
     ],

@@ -7,6 +7,7 @@ import wave
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -55,6 +56,22 @@ def test_variable_rate(tmp_path: Path) -> None:
     np.testing.assert_allclose([f.pts for f in read_frames(row)], np.array(times) / 1000)
     np.testing.assert_allclose([f.pts for f in read_frames(row, 60)], np.array(times[60:]) / 1000)
     assert row.fps == pytest.approx(79 / times[-1] * 1000)
+
+
+@pytest.mark.parametrize(
+    ("timing", "flagged"),
+    [
+        ({"rate": 5000}, True),
+        ({"times": [200_000 * i for i in range(20)]}, True),  # in ms
+        ({"rate": 240}, False),
+        ({"times": [60_000 * i for i in range(20)]}, False),
+    ],
+)
+def test_rates_that_no_camera_has_are_flagged(
+    tmp_path: Path, timing: dict[str, Any], flagged: bool
+) -> None:
+    row = probe_video(write_video(tmp_path / "v.mp4", frames=20, **timing))
+    assert ("implausible_rate" in row.flags) == flagged, row.fps
 
 
 def test_rounded_times_are_no_variable_rate(tmp_path: Path) -> None:

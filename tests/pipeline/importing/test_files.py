@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.synthetic import write_pets2009
+from vadpipe.data_manifests import memory
+from vadpipe.data_manifests.memory import OutOfMemory
 from vadpipe.pipeline.importing import files as feature_files
 from vadpipe.pipeline.importing.files import FeatureFile, FeatureFileError, find_files
 
@@ -74,6 +76,32 @@ def test_marks_and_ends_of_lines_of_other_systems(tmp_path: Path, mark: bytes, e
     path = tmp_path / "a.txt"
     path.write_bytes(mark + end.join([b"1 2", b"3 4", b""]))
     assert FeatureFile(path, "a").read().tolist() == [[1, 2], [3, 4]]
+
+
+def test_arrays_that_do_not_fit_into_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zeros pack a thousand to one; a mapped file takes none, unless it is converted."""
+    np.savez_compressed(tmp_path / "a.npz", a=np.zeros((1000, 64), np.float32))
+    np.save(tmp_path / "b.npy", np.zeros((1000, 64), np.float32))
+    np.save(tmp_path / "c.npy", np.zeros((1000, 64)))
+    np.savetxt(tmp_path / "d.txt", np.zeros((1000, 64)), fmt="%d")
+    files, _ = find_files([tmp_path])
+    monkeypatch.setattr(memory, "available_bytes", lambda: 255_999)
+    for file in files:
+        if file.path.suffix == ".npy" and file.header().dtype.itemsize == 4:
+            assert file.read().shape == (1000, 64)
+        else:
+            with pytest.raises(OutOfMemory, match=f"{file.label} needs 256,000 bytes"):
+                file.read()
+
+
+def test_a_line_of_a_text_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_files, "MAX_LINE_BYTES", 10)
+    path = tmp_path / "a.txt"
+    path.write_text("1 2\n1 2 3 4 5 6\n")
+    with pytest.raises(FeatureFileError, match="a line of more than 10 bytes"):
+        FeatureFile(path, "a").header()
 
 
 def test_text_in_another_encoding_is_named(tmp_path: Path) -> None:

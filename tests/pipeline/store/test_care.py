@@ -17,6 +17,7 @@ from tests.pipeline.store.test_feature_store import (
     make_store,
     write,
 )
+from vadpipe.data_manifests import memory
 from vadpipe.extractors.base import Rows
 from vadpipe.extractors.clips import Span, plan_spans
 from vadpipe.pipeline.cli.main import cli
@@ -53,6 +54,16 @@ def test_what_is_dropped_is_missing_and_can_be_made_again(tmp_path: Path) -> Non
     for span in spans[:2]:
         write(store, span, 50)
     assert whole_videos(store, [CONTENT])
+
+
+def test_a_shard_that_does_not_fit_into_memory_is_not_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, spans = filled(tmp_path)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 7)
+    problems = list(problems_of(store))
+    assert len(problems) == len(spans) and all("not verified" in p.text for p in problems)
+    assert drop_shards(store, problems) == 0
 
 
 def test_shards_of_different_files_are_named_refused_and_dropped(tmp_path: Path) -> None:
