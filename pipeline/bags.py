@@ -15,12 +15,16 @@ from ..data_manifests.record import VideoRecord
 from ..detectors.base import ArrayLike, Bag, BagSource, Detector, DetectorError, Track
 from ..extractors.footage.video import ProbeRow
 from .store.errors import StoreError
+from .store.failures import Failure, describe_failure
 from .store.feature_sets import list_stores
 from .store.feature_store import FeatureStore, VideoFeatures
 from .store.holdings import current_videos
+from .store.probe_table import Probed
 from .store.recipes import is_perturbed, way_of
 from .store.shard import CURE
 from .store.video_rows import StoreRows
+
+MOST_MISSING = 0.1  # share of training videos that may be left out
 
 
 @dataclass(frozen=True)
@@ -367,6 +371,81 @@ def missing_videos(
         if videos:
             gaps[role] = videos
     return gaps
+
+
+@dataclass(frozen=True)
+class UsableVideos:
+    """The videos of a training whose files and features are there.
+
+    Attributes:
+        records: in the order of the manifest.
+        rows: video_id -> file.
+        stores: role -> feature set.
+        twins: name of a twin -> feature set.
+        missing: why each of the others is left out.
+    """
+
+    records: tuple[VideoRecord, ...]
+    rows: dict[str, ProbeRow]
+    stores: dict[str, FeatureStore]
+    twins: dict[str, FeatureStore]
+    missing: tuple[Failure, ...]
+
+
+def usable_videos(
+    detector: Detector[Any],
+    records: Sequence[VideoRecord],
+    probed: Probed,
+    cache: Path,
+    named: Mapping[str, str] | None,
+    most: float,
+) -> UsableVideos:
+    """The features of training videos, without the few videos that cannot be used.
+
+    Args:
+        detector:
+            What is trained.
+        records:
+            The training videos.
+        probed:
+            Their files.
+        cache:
+            Root of the cache.
+        named:
+            role (or name of a twin) -> feature set, where several fit.
+        most:
+            Share of the videos that may be left out.
+
+    Raises:
+        DetectorError: more of them cannot be read.
+        StoreError: features of more of them are missing, or feature sets are ambiguous.
+    """
+    allowed = int(most * len(records) + 1e-9)
+    lost = [r.video_id for r in records if r.video_id not in probed.rows]
+    if len(lost) > allowed:
+        raise DetectorError(
+            f"{len(lost)} training videos cannot be read: {', '.join(lost[:10])}; "
+            "run vadpipe probe, then mend them or take them out of the manifest"
+        )
+    missing = [failure for failure in probed.failures if failure.video_id in lost]
+    rows = {r.video_id: probed.rows[r.video_id] for r in records if r.video_id in probed.rows}
+    check_chosen([detector], named or {})
+    stores = find_stores(cache, detector.needs, rows, named)
+    twins = find_twins(cache, detector.twins, rows, named)
+    for role, videos in missing_videos(every := {**stores, **twins}, rows).items():
+        name = every[role].name
+        if len(set(lost).union(videos)) > allowed:
+            raise StoreError(
+                f"{name} lacks {len(videos)} training videos: {', '.join(videos[:10])}; "
+                "run vadpipe extract with the settings of that feature set, or vadpipe import"
+            )
+        error = StoreError(f"{name} lacks it: run vadpipe extract, or vadpipe import")
+        missing += [describe_failure(v, "train", error) for v in videos if v not in lost]
+        lost += [v for v in videos if v not in lost]
+    left = tuple(r for r in records if r.video_id not in set(lost))
+    return UsableVideos(
+        left, {r.video_id: rows[r.video_id] for r in left}, stores, twins, tuple(missing)
+    )
 
 
 def rates_of(

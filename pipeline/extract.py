@@ -153,20 +153,22 @@ class _Chain:
         check_size(cost, specs, self._max_bytes)
         note = self._when_done if last else self._early.add
         run = Coordinator(specs, stores, cache, place, engine, note)
-        if plans:
-            _run(run, stores, plans, cost)
-        else:
-            for store in stores:
-                if store.root.is_dir():
-                    store.create()  # a spec.json that is damaged, where all shards are there
-        self._add(run, stores)
         errors: dict[str, BaseException] = {
             **_damaged_before(specs, stores, probed.rows.values(), plans),
             **barred,
             **{plan.row.content_id: plan.error for plan in everything if plan.error},
-            **run.errors,
         }
-        complete = self._judge(run, probed, errors, specs)
+        failed = [*probed.failures, *_failed(probed, errors, specs)]
+        if plans:
+            _run(run, stores, plans, cost, probed, failed)
+        else:
+            for store in stores:
+                if store.root.is_dir():
+                    store.create()  # a spec.json that is damaged, where all shards are there
+            if failed:
+                run.note(failed)
+        self._add(run, stores)
+        complete = self._judge(run, probed, {**errors, **run.errors}, specs)
         if last:
             self._compare_lengths(complete)
             for content in {row.content_id for row in complete.rows.values()} & self._early:
@@ -194,14 +196,12 @@ class _Chain:
         """Note the failures; returns the videos that are complete."""
         done = self.done
         complete: dict[str, ProbeRow] = {}
-        no_footage = NoFootage("no footage: import features, or build the manifest with footage")
+        failed = _failed(probed, errors, specs)
+        done.failures += failed
+        ids = {failure.video_id for failure in failed}
         for video_id, row in probed.rows.items():
             content = row.content_id
-            if row.kind == "features" and specs:
-                done.failures.append(describe_failure(video_id, "extract", no_footage))
-            elif content in errors:
-                done.failures.append(describe_failure(video_id, "extract", errors[content]))
-            else:
+            if video_id not in ids:
                 complete[video_id] = row
                 if run.notes.get(content):
                     done.notes[video_id] = tuple(sorted(run.notes[content]))
@@ -219,19 +219,41 @@ class _Chain:
                 )
 
 
+def _failed(
+    probed: Probed, errors: Mapping[str, BaseException], specs: Sequence[ExtractorSpec]
+) -> list[Failure]:
+    """The videos without footage, and those whose contents have errors."""
+    no_footage = NoFootage("no footage: import features, or build the manifest with footage")
+    found = []
+    for video_id, row in probed.rows.items():
+        if row.kind == "features" and specs:
+            found.append(describe_failure(video_id, "extract", no_footage))
+        elif (error := errors.get(row.content_id)) is not None:
+            found.append(describe_failure(video_id, "extract", error))
+    return found
+
+
 def _run(
-    run: Coordinator, stores: Sequence[FeatureStore], plans: Sequence[VideoPlan], cost: Estimate
+    run: Coordinator,
+    stores: Sequence[FeatureStore],
+    plans: Sequence[VideoPlan],
+    cost: Estimate,
+    probed: Probed,
+    failed: Sequence[Failure],
 ) -> None:
     """Run the plans; what is written is listed also where a feature set was deleted meanwhile.
 
     Raises:
         StoreError: one was.
     """
+    ids: dict[str, list[str]] = {}
+    for video_id, row in probed.rows.items():
+        ids.setdefault(row.content_id, []).append(video_id)
     with writing([store.root for store in stores]):
         for store in stores:
             store.create()
         try:
-            run.go(plans, cost)
+            run.go(plans, cost, ids, failed)
         finally:
             gone = [store for store in stores if not store.is_there()]
             for store in gone:

@@ -27,13 +27,12 @@ from ..extractors.device.present import check_device
 from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.slots import WeightsChoice, recorded
 from .bags import (
+    MOST_MISSING,
     StoreBags,
-    check_chosen,
-    find_stores,
-    find_twins,
-    missing_videos,
+    UsableVideos,
     other_ways,
     rates_of,
+    usable_videos,
 )
 from .engine.fit_progress import watched
 from .engine.weights import find_weights
@@ -44,7 +43,7 @@ from .scores.held_out import HeldOut
 from .scores.outputs import checked_columns
 from .scores.unseen import HELD_BACK, Unseen
 from .sheets.samples import SampleFiles
-from .store.errors import StoreError
+from .store.failures import Failure
 from .store.feature_store import FeatureStore
 from .store.imported import earlier_contents, imported_checksums, imported_contents
 from .store.keys import canonical_json, key_of
@@ -65,6 +64,7 @@ class Trained:
         draws: whether another seed would give another model.
         warnings: copies among the training videos; why the threshold deserves little trust; a
             stage that disturbed what was learned; and what to do.
+        missing: the videos that were left out, as they cannot be used.
     """
 
     folder: Path
@@ -72,6 +72,7 @@ class Trained:
     summary: dict[str, Any]
     draws: bool = True
     warnings: tuple[str, ...] = ()
+    missing: tuple[Failure, ...] = ()
 
 
 def train_detector(
@@ -90,6 +91,7 @@ def train_detector(
     tensorboard: Path | None = None,
     force: bool = False,
     init: str | None = None,
+    max_missing: float = MOST_MISSING,
 ) -> Trained:
     """Train on the manifest's train split, unless the cache has a model of the same recipe.
 
@@ -133,6 +135,9 @@ def train_detector(
             Model that the training starts from: its folder, or the beginning of its name in the
             cache. It is of the same detector, version and features, and of settings with the same
             network; how it was trained may differ.
+        max_missing:
+            Share of the training videos that may be left out because their files cannot be read or
+            their features are not there; 0 refuses any.
 
     Raises:
         ExtractorError: the device does not exist.
@@ -143,12 +148,12 @@ def train_detector(
     """
     detector = _with_weights(make_detector(detector_name, settings), weights, cache)
     detector.refuse_options(_given(check_device(device), holdout, memory, tensorboard, init))
-    records = training_records(manifest, detector.supervision)
-    rows, stores, twins = _features_of(detector, records, probed, cache, features)
+    videos = _videos_of(detector, manifest, probed, cache, features, max_missing)
+    asked, rows, stores, twins = videos.records, videos.rows, videos.stores, videos.twins
     imported = imported_checksums({**stores, **twins}, rows)
     begun = {} if init is None else started(detector, stores, ModelFolder.find(cache, init))
     share = HOLDOUT if holdout is None else holdout
-    unseen = Unseen.of(records, _contents_of(rows, {**stores, **twins}, imported), share, seed)
+    unseen = Unseen.of(asked, _contents_of(rows, {**stores, **twins}, imported), share, seed)
     records = list(unseen.records)
     recipe = {
         "detector": detector.name,
@@ -172,7 +177,7 @@ def train_detector(
     card = folder.card() if folder.is_finished() and not force else None
     if card is not None and card["trained_on"].get("files", files) == files:
         calibration = Calibration.from_json(card["calibration"])
-        return _trained(folder, False, _log_of(card), random, unseen, calibration)
+        return _trained(folder, False, _log_of(card), random, unseen, calibration, videos)
     folder = own
     with training(folder.path):
         again = force or card is not None
@@ -183,7 +188,7 @@ def train_detector(
         facts = {"dataset": manifest.dataset, "videos": len(records), "files": files, **more}
         folder.save(detector, _card(detector, recipe, facts, calibration, log), log, held_out)
         shutil.rmtree(folder.unfinished, ignore_errors=True)
-    return _trained(folder, True, log, random, unseen, calibration)
+    return _trained(folder, True, log, random, unseen, calibration, videos)
 
 
 def _log_of(card: Mapping[str, Any]) -> FitLog:
@@ -198,11 +203,12 @@ def _trained(
     random: bool,
     unseen: Unseen,
     calibration: Calibration,
+    videos: UsableVideos,
 ) -> Trained:
     """What `train_detector` returns."""
     draws = random or calibration.method.startswith(HELD_BACK)
     warnings = (*unseen.warnings, *_doubts(calibration), *log.warnings)
-    return Trained(folder.path, fresh, log.summary, draws, warnings)
+    return Trained(folder.path, fresh, log.summary, draws, warnings, videos.missing)
 
 
 def _card(
@@ -299,35 +305,26 @@ def _with_weights(detector: Detector[Any], choice: WeightsChoice, cache: Path) -
     return detector
 
 
-def _features_of(
+def _videos_of(
     detector: Detector[Any],
-    records: Sequence[VideoRecord],
+    manifest: Manifest,
     probed: Probed,
     cache: Path,
     named: Mapping[str, str] | None,
-) -> tuple[dict[str, ProbeRow], dict[str, FeatureStore], dict[str, FeatureStore]]:
-    """video_id -> file, role -> feature set, and twin -> feature set, each whole.
+    most: float,
+) -> UsableVideos:
+    """The training videos with their features; those that cannot be used are left out and named.
 
     Raises:
-        DetectorError: a training video cannot be read.
+        DetectorError: too many cannot be read, or without them no training is possible.
         StoreError: features are missing or ambiguous.
     """
-    lost = [r.video_id for r in records if r.video_id not in probed.rows]
-    if lost:
-        raise DetectorError(
-            f"{len(lost)} training videos cannot be read: {', '.join(lost[:10])}; "
-            "run vadpipe probe, then mend them or take them out of the manifest"
-        )
-    rows = {r.video_id: probed.rows[r.video_id] for r in records}
-    check_chosen([detector], named or {})
-    stores = find_stores(cache, detector.needs, rows, named)
-    twins = find_twins(cache, detector.twins, rows, named)
-    for role, videos in missing_videos(every := {**stores, **twins}, rows).items():
-        raise StoreError(
-            f"{every[role].name} lacks {len(videos)} training videos: {', '.join(videos[:10])}; "
-            "run vadpipe extract with the settings of that feature set, or vadpipe import"
-        )
-    return rows, stores, twins
+    asked = training_records(manifest, detector.supervision)
+    found = usable_videos(detector, asked, probed, cache, named, most)
+    if found.missing:  # both classes have to be left
+        left = manifest.model_copy(update={"records": found.records})
+        training_records(left, detector.supervision)
+    return found
 
 
 @dataclass(frozen=True)

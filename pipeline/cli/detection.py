@@ -14,6 +14,7 @@ from .options import (
     cache_option,
     device_option,
     echo,
+    finish,
     json_option,
     open_target,
     probe_options,
@@ -76,6 +77,14 @@ if TYPE_CHECKING:
     help="Start from the weights of this model of the same detector: its folder, or the beginning "
     "of its name in the cache. For detectors with networks that say so.",
 )
+@click.option(
+    "--max-missing",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    metavar="SHARE",
+    help="Share of the training videos that may be left out because they cannot be read or have no "
+    "features. They are listed, and the command ends with code 3.",
+)
 @click.option("--force", is_flag=True, help="Train again even if the model exists.")
 @probe_options
 @cache_option
@@ -93,6 +102,7 @@ def train(
     memory: int | None,
     tensorboard: Path | None,
     init: str | None,
+    max_missing: float,
     force: bool,
     probing: ProbeOptions,
     cache: Path,
@@ -133,6 +143,7 @@ def train(
             tensorboard=None if tensorboard is None else tensorboard / f"seed-{drawn}",
             force=force,
             init=init,
+            max_missing=max_missing,
         )
         put(str(done.folder))
         facts = ", ".join(f"{k} {v}" for k, v in done.summary.items())
@@ -142,6 +153,7 @@ def train(
         if seeds > 1 and not done.draws:
             tell(f"{detector} draws nothing at random here: one model stands for all seeds")
             break
+    finish(list(done.missing), cache / "failures" / f"{manifest_path.stem}-train.parquet")
 
 
 @click.command()

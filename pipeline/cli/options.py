@@ -305,15 +305,15 @@ def probe_to_use(listed: Manifest, cache: Path, probing: ProbeOptions) -> Probed
 def finish(failures: list[Failure], path: Path) -> None:
     """List failures on stderr, write them, and end with code 3 if there are any."""
     from ..engine.progress import tell
-    from ..store.failures import write_failures
+    from ..store.failures import by_reason, some_ids, write_failures
 
     if failures or path.is_file():  # an earlier run may have left some
         write_failures(path, failures)
     if not failures:
         return
     tell(f"{len(failures)} failed; all are in {path}", style="yellow")
-    for failure in failures[:20]:
-        tell(f"  {failure.video_id}: {failure.stage}: {failure.error}: {failure.message}")
+    for ids, failure in by_reason(failures)[:20]:
+        tell(f"  {some_ids(ids)}: {failure.stage}: {failure.error}: {failure.message}")
     raise click.exceptions.Exit(PARTLY)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +19,7 @@ from ...extractors.clips import clip_count
 from ...extractors.errors import ExtractorError
 from ...extractors.footage.errors import SeekMismatch
 from ...extractors.footage.video import ProbeRow, in_order
-from ..store.failures import describe_failure
+from ..store.failures import Failure, describe_failure
 from ..store.feature_store import FeatureStore
 from ..store.probe_table import Probed
 from ..store.shard import UNREADABLE, ShardRow, row_of
@@ -115,6 +115,7 @@ class Coordinator:
         )
         self._queue: TaskQueue[SpanJob] = TaskQueue()
         self._at_work: dict[str, _Video] = {}
+        self._names: Mapping[str, Sequence[str]] = {}
         self._unlisted: dict[str, list[ShardRow]] = {name: [] for name in self._stores}
         self.n_written = 0
         self.errors: dict[str, BaseException] = {}
@@ -125,8 +126,24 @@ class Coordinator:
         self.task_seconds = 0.0
         self.write_seconds = 0.0
 
-    def go(self, plans: Sequence[VideoPlan], cost: Estimate) -> None:
+    def go(
+        self,
+        plans: Sequence[VideoPlan],
+        cost: Estimate,
+        names: Mapping[str, Sequence[str]] | None = None,
+        failed: Sequence[Failure] = (),
+    ) -> None:
         """Run all tasks of the plans.
+
+        Args:
+            plans:
+                What is missing.
+            cost:
+                Of it.
+            names:
+                content id -> ids of the videos that have this content, for the journal.
+            failed:
+                Videos that are known to fail; the journal counts them too.
 
         Raises:
             CannotWrite: the disk is full or read-only.
@@ -139,11 +156,11 @@ class Coordinator:
             "spans": sum(len(group) for plan in plans for group in plan.groups()),
             "frames": cost.frames,
         }
-        command = " ".join(["vadpipe", *sys.argv[1:]]) if sys.argv[0].endswith("vadpipe") else ""
+        self._names = names or {}
         self._queue = TaskQueue(self._all_jobs(plans))
         try:
             with (
-                journal(self._cache, command or "extract", totals) as kept,
+                journal(self._cache, _command(), totals, failed) as kept,
                 open_client(self._engine) as client,
                 progress_bar("extract", cost.frames) as advance,
             ):
@@ -163,6 +180,11 @@ class Coordinator:
             for name, store in self._stores.items():
                 store.add_index_part(self._unlisted.pop(name))
                 store.fold_index()
+
+    def note(self, failed: Sequence[Failure]) -> None:
+        """Write down a run that has nothing to do but videos that fail."""
+        with journal(self._cache, _command(), {"videos": 0, "spans": 0, "frames": 0}, failed):
+            pass
 
     def _all_jobs(self, plans: Sequence[VideoPlan]) -> Iterator[SpanJob]:
         """The tasks of all videos, made one by one: an archive has more than fit into memory."""
@@ -238,7 +260,8 @@ class Coordinator:
         if error is not None:
             self.errors[content] = error
             self._keep_leftovers(content)
-            kept.fail(describe_failure(Path(video.row.path).name, "extract", error))
+            for video_id in self._names.get(content) or [Path(video.row.path).name]:
+                kept.fail(describe_failure(video_id, "extract", error))
             return True
         self._list(video.shards)
         if video.flags:
@@ -330,3 +353,8 @@ def shared_weights(specs: Sequence[ExtractorSpec], cache: Path) -> list[Extracto
                 weights[slot] = replace(each, path=path.absolute())
         moved.append(replace(spec, weights=weights))
     return moved
+
+
+def _command() -> str:
+    """As typed."""
+    return " ".join(["vadpipe", *sys.argv[1:]]) if sys.argv[0].endswith("vadpipe") else "extract"

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -162,7 +162,9 @@ class Journal:
 
 
 @contextmanager
-def journal(cache: Path, command: str, totals: Mapping[str, int]) -> Iterator[Journal]:
+def journal(
+    cache: Path, command: str, totals: Mapping[str, int], failed: Sequence[Failure] = ()
+) -> Iterator[Journal]:
     """The journal of a run. At the end its file says how the run ended.
 
     Args:
@@ -172,6 +174,8 @@ def journal(cache: Path, command: str, totals: Mapping[str, int]) -> Iterator[Jo
             As typed.
         totals:
             `videos`, `spans` and `frames` to do.
+        failed:
+            Videos that are known to fail when the run begins.
     """
     now = _utc()
     # To the microsecond: names are in the order of the runs.
@@ -192,6 +196,8 @@ def journal(cache: Path, command: str, totals: Mapping[str, int]) -> Iterator[Jo
     kept = Journal(cache, state)
     _forget_old(cache)
     kept.update(now=True)
+    for failure in failed:
+        kept.fail(failure)
     try:
         yield kept
     except (KeyboardInterrupt, GeneratorExit):

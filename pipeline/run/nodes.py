@@ -173,7 +173,8 @@ def _train(task: NodeTask) -> Done:
     if not trained.draws and len(cell.section.seeds or ()) > 1:
         line += " (nothing is drawn at random: one model stands for all seeds)"
     facts = {"model": trained.folder.name, "summary": trained.summary}
-    return Done(task.node.key, (str(trained.folder), line, *trained.warnings), (), facts)
+    lines = (str(trained.folder), line, *trained.warnings)
+    return Done(task.node.key, lines, trained.missing, facts)
 
 
 def _score(task: NodeTask) -> Done:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,20 @@ class Failure:
 def describe_failure(video_id: str, stage: str, error: BaseException) -> Failure:
     """A failure row of an exception."""
     return Failure(video_id, stage, type(error).__name__, str(error) or repr(error))
+
+
+def by_reason(failures: Iterable[Failure]) -> list[tuple[list[str], Failure]]:
+    """Ids of the videos that failed for one reason, and the first failure: a file is named once."""
+    found: dict[tuple[str, str, str], tuple[list[str], Failure]] = {}
+    for failure in failures:
+        reason = (failure.stage, failure.error, failure.message)
+        found.setdefault(reason, ([], failure))[0].append(failure.video_id)
+    return list(found.values())
+
+
+def some_ids(ids: Sequence[str]) -> str:
+    """Up to three ids in one text."""
+    return ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
 
 
 FAILURE_SCHEMA = pa.schema([(n, pa.string()) for n in ("video_id", "stage", "error", "message")])

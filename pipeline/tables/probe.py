@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from ...extractors.footage.video import ProbeRow
+from ..store.failures import by_reason, some_ids
 from ..store.probe_table import Probed, duplicates
+
+# Flags of healthy files: how they are read.
+NOTES = frozenset({"short", "sequential_only", "rotated"})
 
 # What holds more footage than is read. Every command that opens footage says so.
 MORE = ("more_video_streams", "unread_bytes")
@@ -33,27 +38,34 @@ MEANINGS = {
 
 
 def report_lines(probed: Probed, *, list_all: bool = False) -> list[str]:
-    """A line for each video with a fault, what each fault means, and totals.
+    """A line for each file with a fault, what each flag means, and totals.
+
+    A file is counted and listed once, also where several videos are parts of it.
 
     Args:
         probed:
             Result of a probe.
         list_all:
-            Also list videos without fault.
+            Also list files without fault.
     """
-    table: list[tuple[str, ...]] = [("video", "frames", "size", "fps", "codec", "what is wrong")]
-    faults: Counter[str] = Counter()
-    sound = 0
+    files: dict[str, tuple[list[str], ProbeRow]] = {}
     for video_id, row in probed.rows.items():
-        faults.update(row.flags)
-        sound += not row.flags
-        if row.flags or list_all:
-            wrong = " ".join(row.flags) or "ok"
+        files.setdefault(row.path or video_id, ([], row))[0].append(video_id)
+    refused = by_reason(probed.failures)
+    table: list[tuple[str, ...]] = [("video", "frames", "size", "fps", "codec", "what is wrong")]
+    flags: Counter[str] = Counter()
+    sound = 0
+    for ids, row in files.values():
+        flags.update(row.flags)
+        healthy = NOTES.issuperset(row.flags)
+        sound += healthy
+        if not healthy or list_all:
+            wrong = " ".join(["ok"] * healthy + list(row.flags))
             if row.damaged:
                 wrong += f" ({row.damaged} damaged frames{'' if row.decoded else ' at its start'})"
             table.append(
                 (
-                    video_id,
+                    some_ids(ids),
                     str(row.n_frames),
                     f"{row.width}x{row.height}",
                     f"{row.fps:.3f}",
@@ -61,14 +73,14 @@ def report_lines(probed: Probed, *, list_all: bool = False) -> list[str]:
                     wrong,
                 )
             )
-    table += [(f.video_id, "-", "-", "-", "-", f"{f.error}") for f in probed.failures]
+    table += [(some_ids(ids), "-", "-", "-", "-", failure.error) for ids, failure in refused]
     lines = _aligned(table) if len(table) > 1 else []
-    lines += [f"{name}: {count} videos, {MEANINGS[name]}" for name, count in faults.most_common()]
+    lines += [f"{name}: {count} videos, {MEANINGS[name]}" for name, count in flags.most_common()]
     lines += [f"same content: {', '.join(ids)}" for ids in duplicates(probed).values()]
-    rows = probed.rows.values()
+    rows = [row for _, row in files.values()]
     lines.append(
-        f"{len(rows) + len(probed.failures)} videos: {sound} sound, {len(rows) - sound} with "
-        f"faults, {len(probed.failures)} refused; {sum(r.duration for r in rows) / 3600:,.2f} "
+        f"{len(rows) + len(refused)} videos: {sound} sound, {len(rows) - sound} with "
+        f"faults, {len(refused)} refused; {sum(r.duration for r in rows) / 3600:,.2f} "
         f"hours, {sum(r.n_frames for r in rows):,} frames"
     )
     return lines

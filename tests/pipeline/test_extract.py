@@ -20,11 +20,13 @@ from vadpipe.extractors.weights.cards import WeightsError
 from vadpipe.extractors.weights.slots import NETWORK
 from vadpipe.pipeline.engine import quarantine, span_task
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
+from vadpipe.pipeline.engine.journal import read_runs
 from vadpipe.pipeline.engine.planning import estimate, plan_videos
 from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.extract import barred_by_quarantine, engine_for, extract_features, plans_of
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.registry import EXTRACTORS
+from vadpipe.pipeline.store.failures import Failure
 from vadpipe.pipeline.store.probe_table import duplicates
 
 NULL = resolve_extractor("null")
@@ -199,3 +201,19 @@ def test_what_a_dry_run_counts_is_what_is_done(scene: Manifest, tmp_path: Path) 
     again = Engine(retry_quarantined=True)
     assert barred_by_quarantine(probed, tmp_path, again) == {}
     assert quarantine.entries(tmp_path), "planning releases no video"
+
+
+def test_status_counts_the_failures_that_the_run_prints(scene: Manifest, tmp_path: Path) -> None:
+    """Also those of the probe, by the ids of the manifest; and where nothing is left to do."""
+    probed = probe_files(scene, tmp_path)
+    (bad, row), *rest = probed.rows.items()
+    failure = Failure(bad, "probe", "NotAVideo", f"{row.path}: no video")
+    probed = replace(probed, rows=dict(rest), failures=[failure])
+    for _ in range(2):
+        done = extract_features(scene, probed, [NULL], tmp_path)
+        last = read_runs(tmp_path)[-1]
+        assert (last.state, last.failed) == ("done", 1 + len(done.failures)) == ("done", 1)
+        assert [f["video_id"] for f in last.failures] == [bad]
+    assert len(read_runs(tmp_path)) == 2 and last.videos == 0
+    extract_features(scene, replace(probed, failures=[]), [NULL], tmp_path)
+    assert len(read_runs(tmp_path)) == 2, "a run with nothing to do and nothing to say"

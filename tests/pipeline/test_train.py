@@ -37,6 +37,7 @@ from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.scores.events import Calibration
 from vadpipe.pipeline.scores.held_out import HeldOut
 from vadpipe.pipeline.store.errors import StoreError
+from vadpipe.pipeline.store.failures import Failure
 from vadpipe.pipeline.store.feature_store import FeatureStore
 from vadpipe.pipeline.store.locks import training
 from vadpipe.pipeline.store.probe_table import Probed
@@ -119,6 +120,34 @@ def test_footage_that_cannot_be_read_is_named(world: World) -> None:
     rows = {k: v for k, v in world.probed.rows.items() if k != record.video_id}
     with pytest.raises(DetectorError, match=f"1 training videos cannot be read: {record.video_id}"):
         world.train(probed=replace(world.probed, rows=rows))
+
+
+def test_training_goes_on_without_the_few_videos_that_cannot_be_used(world: World) -> None:
+    bad, bare, *others = world.manifest.records
+    rows = {k: v for k, v in world.probed.rows.items() if k != bad.video_id}
+    why = Failure(bad.video_id, "probe", "NotAVideo", "no video")
+    probed = replace(world.probed, rows=rows, failures=[why])
+    world.store.remove_video(rows[bare.video_id].content_id)
+    share = 2 / len(world.manifest.records)
+    with pytest.raises(StoreError, match=f"lacks 1 training videos: {bare.video_id}"):
+        world.train(probed=probed, max_missing=share - 0.01)
+    done = world.train(probed=probed, max_missing=share, holdout=0.0)
+    assert [f.video_id for f in done.missing] == [bad.video_id, bare.video_id]
+    assert done.missing[0] == why and done.missing[1].error == "StoreError"
+    left = world.manifest.model_copy(update={"records": tuple(others)})
+    again = world.train(left, probed=probed, max_missing=0, holdout=0.0)
+    assert (again.folder, again.fresh, again.missing) == (done.folder, False, ())
+    listed = world.train(probed=probed, max_missing=share, holdout=0.0)
+    assert not listed.fresh and listed.missing == done.missing
+
+
+def test_both_classes_have_to_be_left(world: World) -> None:
+    labels = {i: int(i == 0) for i in range(len(world.manifest.records))}
+    manifest = world.labelled(labels)
+    only = manifest.records[0].video_id
+    rows = {k: v for k, v in world.probed.rows.items() if k != only}
+    with pytest.raises(DetectorError, match="videos are normal: training needs both"):
+        world.train(manifest, probed=replace(world.probed, rows=rows), max_missing=0.9)
 
 
 def test_held_back_videos_are_not_trained_on(world: World) -> None:

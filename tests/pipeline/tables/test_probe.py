@@ -157,6 +157,31 @@ def test_every_flag_has_a_meaning_and_is_documented() -> None:
     assert documented == emitted
 
 
+def test_healthy_files_are_not_called_faulty() -> None:
+    clips = {f"clip{i}": row(f"c{i}", "sequential_only", "short", "rotated") for i in range(3)}
+    meanings = [f"{name}: 3 videos, {MEANINGS[name]}" for name in ("sequential_only", "short")]
+    lines = report_lines(Probed(clips, []))
+    assert lines[:2] == meanings and lines[-1].startswith("3 videos: 3 sound, 0 with faults")
+    listed = report_lines(Probed(clips, []), list_all=True)
+    assert listed[1].endswith("ok sequential_only short rotated")
+
+
+def test_a_file_of_several_videos_is_named_once() -> None:
+    whole, cut = row("a"), row("b", "truncated")
+    failures = [
+        Failure(f"bad.{part}", "probe", "NotAVideo", "/archive/bad.mp4: no video")
+        for part in ("train", "test")
+    ]
+    rows = {"a.train": whole, "a.test": whole, "b.train": cut, "b.test": cut}
+    lines = report_lines(Probed(rows, failures))
+    assert [line.split("  ")[0] for line in lines[1:3]] == [
+        "b.train, b.test",
+        "bad.train, bad.test",
+    ]
+    assert lines[-1].startswith("3 videos: 1 sound, 1 with faults, 1 refused; 4.00 hours, 360,000")
+    assert not any("same content" in line for line in lines)
+
+
 def test_files_that_hold_more_than_is_read_are_said_by_every_command() -> None:
     rows = {f"v{i}": row(f"v{i}", "more_video_streams", "short") for i in range(12)}
     probed = Probed({**rows, "joined": row("j", "unread_bytes"), "good": row("g")}, [])
