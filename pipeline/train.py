@@ -178,8 +178,7 @@ def train_detector(
     if card is not None and card["trained_on"].get("files", files) == files:
         calibration = Calibration.from_json(card["calibration"])
         return _trained(folder, False, _log_of(card), random, unseen, calibration, videos)
-    folder = own
-    with training(folder.path):
+    with training((folder := own).path):
         again = force or card is not None
         log, calibration, held_out = _fit_in(
             *(folder, again, detector, bags, unseen, rows, device, seed, memory, tensorboard)
