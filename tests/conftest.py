@@ -17,7 +17,12 @@ from vadpipe.data_manifests.record import Manifest
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # On a busy machine an example has no deadline, and may take long to draw.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "busy",
+    max_examples=100 if os.environ.get("VADPIPE_SOAK") == "1" else 40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("busy")
 
 

@@ -660,7 +660,7 @@ def peak_memory(line: list[str]) -> int:
 
 @pytest.mark.parametrize("how", ["extract", "score"])
 def test_memory_does_not_grow_with_the_length_of_a_video(how: str, tmp_path: Path) -> None:
-    """Two minutes against two hours (five minutes in the short form) at 320 x 240.
+    """Two minutes against two hours (four minutes in the short form) at 320 x 240.
 
     Spans are short, so that as many are at work in the short video as in the long one. Its frames
     are enough to fill the queues of the decoders, as they do where the reader gets less time.
@@ -671,8 +671,8 @@ def test_memory_does_not_grow_with_the_length_of_a_video(how: str, tmp_path: Pat
         tmp_path / "piece.mp4", frames=pictures(500), options={"g": "50", "bf": "0"}
     )
     manifests = {}
-    lengths_of = {"short": (2,), "long": (120 if SOAK else 5,)}
-    lengths_of |= {"train": (1, 3)} if how == "score" else {}
+    lengths_of = {"short": (2,), "long": (120 if SOAK else 4,)}
+    lengths_of |= {"train": (1, 2)} if how == "score" else {}
     for name, lengths in lengths_of.items():
         (tmp_path / name).mkdir()
         for minutes in lengths:

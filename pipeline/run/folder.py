@@ -161,19 +161,29 @@ def _gpus() -> list[str]:
 
 
 def _git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit of the folder that the run was started in, and whether files differ from it."""
+    """Commit of the folder that the run was started in, and whether files differ from it.
+
+    The folder's own configuration may name programs that `git status` runs: none is.
+    """
 
     def git(*words: str) -> str | None:
         try:
             done = subprocess.run(
                 ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True
             )
-        except (OSError, subprocess.SubprocessError):
+        except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
             return None
         return done.stdout.strip()
 
     commit = git("rev-parse", "HEAD")
-    return None if commit is None else {"commit": commit, "changed": bool(git("status", "-s"))}
+    if commit is None:
+        return None
+    filters = git("config", "--name-only", "--get-regexp", r"^filter\.") or ""
+    off = ["core.fsmonitor=false", "submodule.recurse=false"]
+    off += [f"{name}={'false' if name.endswith('.required') else ''}" for name in filters.split()]
+    options = [word for each in off for word in ("-c", each)]
+    changed = git(*options, "status", "-s", "--ignore-submodules=all")
+    return {"commit": commit, "changed": None if changed is None else bool(changed)}
 
 
 def _cell(value: Any) -> Any:

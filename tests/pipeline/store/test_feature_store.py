@@ -84,7 +84,7 @@ def test_write_and_read_back(tmp_path: Path) -> None:
     assert whole_videos(store, [CONTENT])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     n=st.integers(1, 60),
     sizes=st.lists(st.integers(1, 70), min_size=1, max_size=3),
@@ -255,7 +255,7 @@ def write_objects(store: FeatureStore, span: Span, n_frames: int) -> None:
     store.write(span, rows, [SPEC, BOX], facts, PROVENANCE)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(n=st.integers(1, 40), sizes=st.lists(st.integers(1, 45), min_size=1, max_size=3))
 def test_axes_have_rows_of_their_own(
     tmp_path_factory: pytest.TempPathFactory, n: int, sizes: list[int]
