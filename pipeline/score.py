@@ -28,7 +28,7 @@ from .models import (
     specs_of_model,
 )
 from .scores.events import EventConfig, EventThresholds
-from .scores.folder import ScoreFolder, stamp_of
+from .scores.folder import ScoreFolder, part_stamp
 from .scores.kept import KeptParts, check_model, kept_parts, prune_parts, without_taken
 from .scores.maps import covered_by_grids
 from .scores.outputs import checked_scores
@@ -262,7 +262,7 @@ class _Scoring:
 
     def _stamp(self, record: VideoRecord, row: ProbeRow) -> str:
         imported = checksums_of(self._imported, [row.content_id])
-        return stamp_of(self._key, record, row, imported.get(row.content_id, []))
+        return part_stamp(self._key, record, row, imported.get(row.content_id, []))
 
     def score_ready(
         self,

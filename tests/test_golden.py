@@ -39,7 +39,7 @@ from vadpipe.extractors.networks.i3d import I3d
 from vadpipe.extractors.networks.i3d_r50 import I3dR50, I3dR50Ptv
 from vadpipe.extractors.networks.inception_i3d import InceptionI3d
 from vadpipe.pipeline.metrics.regions import region_curves
-from vadpipe.pipeline.scores.detections import Detections
+from vadpipe.pipeline.scores.scored_boxes import ScoredBoxes
 
 pytestmark = pytest.mark.data
 
@@ -448,7 +448,7 @@ def test_rbdc_and_tbdc(shared: Path) -> None:
                     half_open(golden.expected[key], 2)
                 )
             elif key.startswith(f"{case}.detections."):
-                detections[key.rpartition(".")[2]] = Detections.from_rows(
+                detections[key.rpartition(".")[2]] = ScoredBoxes.from_rows(
                     half_open(golden.expected[key], 1)
                 )
         n_frames = int(golden.expected[f"{case}.num_frames"])

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data_manifests.tracks import TrackFile, Tracks
-from ..scores.detections import Detections
 from ..scores.frames import MetricsError
+from ..scores.scored_boxes import ScoredBoxes
 from .frame_level import thin_points
 from .results import RegionCurve, RegionMetrics
 
@@ -75,7 +75,7 @@ class RegionCurves:
 
 def region_metrics(
     tracks: Mapping[str, Tracks],
-    detections: Mapping[str, Detections],
+    detections: Mapping[str, ScoredBoxes],
     n_frames: int,
     *,
     n_videos: int,
@@ -132,7 +132,7 @@ def region_metrics(
 
 def region_curves(
     tracks: Mapping[str, Tracks],
-    detections: Mapping[str, Detections],
+    detections: Mapping[str, ScoredBoxes],
     n_frames: int,
     *,
     alpha: float = ALPHA,
@@ -140,7 +140,7 @@ def region_curves(
 ) -> RegionCurves:
     """Measure scored boxes against labelled tracks.
 
-    Detections are taken by descending score. Equal scores are taken in the order of the video ids,
+    Boxes are taken by descending score. Equal scores are taken in the order of the video ids,
     then in the order in which each video's boxes stand. A detection that overlaps no region of its
     frame is a false alarm. One that overlaps regions finds those that were not found before. If a
     track has several regions in one frame, the last one counts.
@@ -231,7 +231,7 @@ class _Regions:
 
 
 def _match(
-    truth: _Regions, detections: Mapping[str, Detections], names: list[str], beta: float
+    truth: _Regions, detections: Mapping[str, ScoredBoxes], names: list[str], beta: float
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Compare each detection with the regions of its frame.
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...data_manifests.choices import choices
-from .detections import Detections
 from .folder import ScoreFolder
 from .frames import MetricsError
 from .map_detections import QUANTILE, map_detections, map_threshold
+from .scored_boxes import ScoredBoxes
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class FolderBoxes:
         lacking: videos without boxes or maps.
     """
 
-    of: Mapping[str, Detections]
+    of: Mapping[str, ScoredBoxes]
     what: str
     lacking: tuple[str, ...]
 
@@ -58,7 +58,7 @@ def boxes_of(
     if map_name is None:
         tables = {row["video_id"]: folder.regions(row["video_id"]) for row in videos}
         found = {
-            row["video_id"]: Detections.from_regions(table).between(*_frames(row))
+            row["video_id"]: ScoredBoxes.from_regions(table).between(*_frames(row))
             for row in videos
             if (table := tables[row["video_id"]]) is not None
         }
@@ -96,6 +96,6 @@ def _frames(row: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _lacking(
-    videos: Sequence[Mapping[str, Any]], found: Mapping[str, Detections]
+    videos: Sequence[Mapping[str, Any]], found: Mapping[str, ScoredBoxes]
 ) -> tuple[str, ...]:
     return tuple(row["video_id"] for row in videos if row["video_id"] not in found)

@@ -41,17 +41,17 @@ from .part import (
     is_of_file,
     is_of_weights,
     part_metadata,
+    part_stamp,
     read_columns,
     read_part,
     smooth_part,
-    stamp_of,
     write_part,
 )
 from .regions import read_regions, regions_stamp, write_regions
 from .smoothing import Smoothing
-from .video_tables import SCORE_SCHEMA, VIDEO_SCHEMA, Tables, facts_of, growing
+from .video_tables import SCORE_SCHEMA, VIDEO_SCHEMA, Tables, growing, table_facts
 
-__all__ = ["PAGE", "SCORE_VERSION", "ScoreFolder", "ScoreFolderError", "stamp_of"]
+__all__ = ["PAGE", "SCORE_VERSION", "ScoreFolder", "ScoreFolderError", "part_stamp"]
 
 PAGE = "report.html"
 _METRICS, _TABLES = "metrics-", ".tables-"  # prefixes: metrics of other columns, tables that grow
@@ -135,7 +135,7 @@ class ScoreFolder:
             video_id:
                 As in the manifest.
             stamp:
-                See `stamp_of`.
+                See `part_stamp`.
             row:
                 The file that it should be of, see `is_of_file`; None compares nothing.
             keep_maps:
@@ -179,7 +179,7 @@ class ScoreFolder:
             scores:
                 Of the detector.
             stamp:
-                See `stamp_of`.
+                See `part_stamp`.
             facts:
                 The row of `VIDEO_SCHEMA`, or at least n_frames, fps and flags. The features may be
                 deleted before the tables are written, and later runs may not list the video.
@@ -205,7 +205,7 @@ class ScoreFolder:
         return [path.stem for path in self._parts.glob("*.parquet")]
 
     def stamp(self, video_id: str) -> str:
-        """What the part of a video is made of, see `stamp_of`.
+        """What the part of a video is made of, see `part_stamp`.
 
         Raises:
             ScoreFolderError: it is missing or damaged.
@@ -223,7 +223,7 @@ class ScoreFolder:
             ScoreFolderError: its part is missing or damaged.
             DamagedFile: it says nothing of the video.
         """
-        return facts_of(self.notes(video_id))
+        return table_facts(self.notes(video_id))
 
     def smooth(self, video_id: str, smoothing: Smoothing | None) -> None:
         """Smooth the scores of a video, or take it back, see `smooth_part`.

@@ -20,7 +20,7 @@ from ..store.failures import Failure
 from ..store.probe_table import Probed
 from .folder import SCORE_VERSION, ScoreFolder, ScoreFolderError
 from .part import is_of_weights
-from .video_tables import VIDEO_SCHEMA, facts_of
+from .video_tables import VIDEO_SCHEMA, table_facts
 
 NAMED = 10  # videos that a message names
 
@@ -284,7 +284,7 @@ def _row_of(
 ) -> Mapping[str, Any] | None:
     try:
         notes = folder.notes(video_id)
-        facts = facts_of(notes)  # of version 0.1: without the content
+        facts = table_facts(notes)  # of version 0.1: without the content
     except (ScoreFolderError, DamagedFile):
         return None
     stamp = _stamp_in(notes)

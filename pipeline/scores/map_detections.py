@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data_manifests.mask_tracks import components
-from .detections import Detections
 from .frames import MetricsError
 from .maps import ScoreMaps
+from .scored_boxes import ScoredBoxes
 
 QUANTILE = 0.98
 SAMPLE_VALUES = 4_000_000  # most values that the threshold is taken from
@@ -55,7 +55,7 @@ def map_threshold(videos: Mapping[str, ScoreMaps], name: str, quantile: float = 
 
 def map_detections(
     maps: ScoreMaps, name: str, threshold: float, frames: tuple[int, int], size: tuple[int, int]
-) -> Detections:
+) -> ScoredBoxes:
     """The boxes of one video.
 
     Args:
@@ -97,7 +97,7 @@ def map_detections(
         found.append(
             np.hstack([frame, np.tile(boxes, (n, 1)), np.tile(peak[parts.number], n)[:, None]])
         )
-    return Detections.from_rows(np.concatenate(found))
+    return ScoredBoxes.from_rows(np.concatenate(found))
 
 
 def _spans(

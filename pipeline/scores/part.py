@@ -20,13 +20,13 @@ from ..store.keys import canonical_json
 from .checked import ScoreFolderError as ScoreFolderError
 from .checked import checked_part
 from .smoothing import RAW, Smoothing, smooth_rows
-from .video_tables import facts_of
+from .video_tables import table_facts
 
 SCORE_VERSION = 2
 ROW = ("video_id", "frame_start", "frame_stop")  # all other columns are scores
 
 
-def stamp_of(key: str, record: VideoRecord, row: ProbeRow, imported: Sequence[str]) -> str:
+def part_stamp(key: str, record: VideoRecord, row: ProbeRow, imported: Sequence[str]) -> str:
     """What the scores of a video are made of, as text; other scores have another stamp.
 
     Args:
@@ -132,7 +132,7 @@ def smooth_part(path: Path, smoothing: Smoothing | None) -> None:
             table["frame_start"].to_numpy(),
             table["frame_stop"].to_numpy(),
             raw.to_numpy(),
-            facts_of(metadata)["fps"],
+            table_facts(metadata)["fps"],
             smoothing,
         )
         at = names.index("score")

@@ -104,10 +104,10 @@ def described(record: VideoRecord, row: ProbeRow, facts: Mapping[str, Any]) -> d
 
 def video_row(record: VideoRecord, row: ProbeRow, part: pa.Table) -> dict[str, Any]:
     """The row of a video in the table of videos, from its part (see `ScoreFolder.scores`)."""
-    return described(record, row, facts_of(part.schema.metadata or {}))
+    return described(record, row, table_facts(part.schema.metadata or {}))
 
 
-def facts_of(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
+def table_facts(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
     """What a part states of its video: n_frames, fps, flags; if it is newer than 0.1, its row.
 
     Args:

@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 from vadpipe.data_manifests.tracks import Tracks
 from vadpipe.pipeline.metrics import regions
 from vadpipe.pipeline.metrics.regions import overlap, region_curves
-from vadpipe.pipeline.scores.detections import Detections
 from vadpipe.pipeline.scores.frames import MetricsError
+from vadpipe.pipeline.scores.scored_boxes import ScoredBoxes
 
-Problem = tuple[dict[str, Tracks], dict[str, Detections], int]
+Problem = tuple[dict[str, Tracks], dict[str, ScoredBoxes], int]
 
 
 def track(*rows: tuple[float, ...]) -> Tracks:
     return Tracks.from_rows(np.array(rows, np.float64))
 
 
-def boxes(*rows: tuple[float, ...]) -> Detections:
-    return Detections.from_rows(np.array(rows, np.float64))
+def boxes(*rows: tuple[float, ...]) -> ScoredBoxes:
+    return ScoredBoxes.from_rows(np.array(rows, np.float64))
 
 
 def random_problem(seed: int) -> Problem:
@@ -36,7 +36,7 @@ def random_problem(seed: int) -> Problem:
         rows = np.column_stack([rng.integers(0, 3, n), rng.integers(0, 9, n), box(n)])
         tracks[video] = Tracks.from_rows(rows)
         few = rng.integers(0, 8, k) / 8  # many ties
-        detections[video] = Detections.from_rows(
+        detections[video] = ScoredBoxes.from_rows(
             np.column_stack([rng.integers(0, 12, k), box(k), few])
         )
     detections["d"] = detections.pop("b")
@@ -102,7 +102,7 @@ def test_the_order_of_videos_changes_nothing() -> None:
 def test_any_rising_function_of_the_scores_has_the_same_curves() -> None:
     tracks, detections, n_frames = random_problem(4)
     other = {
-        name: Detections(own.frame, own.box, np.exp(7 * own.score) - 3)
+        name: ScoredBoxes(own.frame, own.box, np.exp(7 * own.score) - 3)
         for name, own in detections.items()
     }
     a, b = (region_curves(tracks, each, n_frames) for each in (detections, other))

@@ -21,7 +21,7 @@ from vadpipe.data_manifests.record import VideoRecord
 from vadpipe.detectors.base import Scores
 from vadpipe.extractors.footage.video import ProbeRow
 from vadpipe.pipeline.scores.events import EVENT_SCHEMA
-from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError, stamp_of
+from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError, part_stamp
 from vadpipe.pipeline.scores.held_out import HeldOut
 from vadpipe.pipeline.scores.video_tables import SCORE_SCHEMA, VIDEO_SCHEMA, video_row
 from vadpipe.pipeline.store.failures import Failure
@@ -118,14 +118,14 @@ def test_tables_that_are_not_finished_leave_the_old_ones(folder: ScoreFolder) ->
 
 def test_the_stamp_changes_with_all_that_scores_are_made_of() -> None:
     stamps = [
-        stamp_of("key", RECORD, ROW, []),
-        stamp_of("other", RECORD, ROW, []),
-        stamp_of("key", RECORD.model_copy(update={"part": (0.5, 1.0)}), ROW, []),
-        stamp_of("key", RECORD, row(content_id="s1-" + "1" * 40), []),
-        stamp_of("key", RECORD, ROW, ["checksum"]),
+        part_stamp("key", RECORD, ROW, []),
+        part_stamp("other", RECORD, ROW, []),
+        part_stamp("key", RECORD.model_copy(update={"part": (0.5, 1.0)}), ROW, []),
+        part_stamp("key", RECORD, row(content_id="s1-" + "1" * 40), []),
+        part_stamp("key", RECORD, ROW, ["checksum"]),
     ]
     assert len(set(stamps)) == len(stamps)
-    assert stamp_of("key", RECORD, row("/moved.mp4"), []) == stamps[0]
+    assert part_stamp("key", RECORD, row("/moved.mp4"), []) == stamps[0]
     assert json.loads(stamps[0]) == {
         "score_version": 2,
         "model": "key",
@@ -329,7 +329,7 @@ def test_the_part_is_written_after_the_maps(
 
 
 def stamp(*imported: str) -> str:
-    return stamp_of("model", RECORD, ROW, imported)
+    return part_stamp("model", RECORD, ROW, imported)
 
 
 def test_scores_of_another_file_are_not_current(folder: ScoreFolder) -> None:
@@ -393,7 +393,7 @@ def test_maps_and_boxes_that_were_exchanged_are_refused(
     stamps = {}
     for number, video_id in enumerate("ab"):
         found = replace(scores(), regions=pa.table(BOX))
-        stamps[video_id] = stamp_of("k", RECORD, row(content_id=f"s1-{number:040d}"), [])
+        stamps[video_id] = part_stamp("k", RECORD, row(content_id=f"s1-{number:040d}"), [])
         stamps[video_id] = stamps[video_id] if stamped else "same"
         folder.write_scores(video_id, found, stamps[video_id], FACTS)
     if old:

@@ -13,7 +13,7 @@ from vadpipe.data_manifests.record import Manifest, VideoRecord
 from vadpipe.detectors.base import Scores
 from vadpipe.extractors.footage.video import ProbeRow
 from vadpipe.pipeline.scores.events import events_table
-from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError, stamp_of
+from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError, part_stamp
 from vadpipe.pipeline.scores.kept import (
     KeptParts,
     check_model,
@@ -50,7 +50,7 @@ class Cameras:
     def score(self, record: VideoRecord, path: Path, kind: str, key: str = "k") -> None:
         row = ProbeRow(str(path), "s1-0", kind, 8, True, 25.0, 4, 4, 0, 0.3, "h264", "mp4")  # type: ignore[arg-type]
         facts = described(record, row, {"n_frames": 8, "fps": 25.0, "flags": []})
-        self.folder.write_scores(record.video_id, SCORES, stamp_of(key, record, row, []), facts)
+        self.folder.write_scores(record.video_id, SCORES, part_stamp(key, record, row, []), facts)
 
     def kept(self, manifest: Manifest | None = None, **options: bool) -> KeptParts:
         return kept_parts(

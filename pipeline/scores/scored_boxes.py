@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Detections:
+class ScoredBoxes:
     """Scored boxes of one video, in the order in which equal scores are taken.
 
     Attributes:
@@ -25,13 +25,13 @@ class Detections:
     score: NDArray[np.float64]
 
     @classmethod
-    def from_rows(cls, rows: NDArray[Any]) -> Detections:
+    def from_rows(cls, rows: NDArray[Any]) -> ScoredBoxes:
         """Rows frame, x0, y0, x1, y1, score: (n, 6)."""
         values = np.asarray(rows, np.float64).reshape(-1, 6)
         return cls(values[:, 0].astype(np.int64), values[:, 1:5], values[:, 5])
 
     @classmethod
-    def from_regions(cls, table: pa.Table) -> Detections:
+    def from_regions(cls, table: pa.Table) -> ScoredBoxes:
         """The boxes of a score folder, see `REGION_SCHEMA`."""
         names = ("frame", "x0", "y0", "x1", "y1", "score")
         columns = [table[name].to_numpy().astype(np.float64) for name in names]
@@ -40,7 +40,7 @@ class Detections:
     def __len__(self) -> int:
         return len(self.frame)
 
-    def between(self, start: int, stop: int) -> Detections:
+    def between(self, start: int, stop: int) -> ScoredBoxes:
         """The boxes of the frames [start, stop)."""
         kept = (self.frame >= start) & (self.frame < stop)
-        return Detections(self.frame[kept], self.box[kept], self.score[kept])
+        return ScoredBoxes(self.frame[kept], self.box[kept], self.score[kept])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from vadpipe.pipeline.scores.detections import Detections
 from vadpipe.pipeline.scores.regions import checked_regions
+from vadpipe.pipeline.scores.scored_boxes import ScoredBoxes
 
 
 def test_regions_keep_their_order_and_are_cut_to_frames() -> None:
@@ -17,7 +17,7 @@ def test_regions_keep_their_order_and_are_cut_to_frames() -> None:
         "y1": [6.0, 5, 5],
         "score": [0.25, 0.5, 0.25],
     }
-    found = Detections.from_regions(checked_regions(pa.table(columns)))
+    found = ScoredBoxes.from_regions(checked_regions(pa.table(columns)))
     assert found.frame.tolist() == [2, 5, 5]
     assert found.box[1].tolist() == [1.5, 0, 3, 6]
     later = found.between(3, 6)
