@@ -24,8 +24,9 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -75,6 +76,7 @@ class Listing:
     skipped: tuple[tuple[str, str], ...]
     others: dict[str, int]
     unread: tuple[tuple[str, str], ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 class NothingFound(ManifestError):
@@ -98,6 +100,7 @@ def build(
     split: Literal["train", "test", "validation", "all"] = "all",
     train_fraction: float | None = None,
     label: Literal[0, 1] | None = None,
+    exclude: Sequence[str] = (),
 ) -> Manifest:
     """Make the manifest of a folder of footage, or of one file.
 
@@ -111,6 +114,9 @@ def build(
             two records: `ID.train` (train, label 0) and `ID.test` (test, label unknown).
         label:
             The label of all videos, where it is known.
+        exclude:
+            Patterns (`*.lrv`, `tests`, `gate/2023*`) of names of files and folders, or of their
+            paths below the root. What they match is passed over, as hidden files are.
 
     Returns:
         The manifest. Skipped files are logged as warnings; `unread` names what could not be read,
@@ -125,11 +131,8 @@ def build(
             raise ManifestError("train_fraction sets split and label itself: leave them out")
         if not 0.0 < train_fraction < 1.0:
             raise ManifestError(f"train_fraction {train_fraction} must be between 0 and 1")
-    listing = find_footage(root)
-    for path, reason in sorted(set(listing.skipped) - set(listing.unread)):
-        logger.warning("skipped %r: %s", path, reason)
-    if listing.others:
-        logger.warning("skipped files whose suffix is not that of a video: %s", _others(listing))
+    listing = find_footage(root, (exclude,) if isinstance(exclude, str) else exclude)
+    warn_of_skipped(listing)
     if not listing.videos:
         message = (
             f"no footage in {root}: looked for {', '.join(VIDEO_SUFFIXES)} and for folders of two "
@@ -142,22 +145,11 @@ def build(
             message,
             Manifest(dataset="footage", root=str(listing.root), records=(), unread=unread),
         )
-    records = []
-    for path in listing.videos:
-        video_id = safe_id(path)
-        if train_fraction is None:
-            known = () if label == 0 else None
-            records.append(
-                VideoRecord(video_id=video_id, path=path, split=split, label=label, anomalies=known)
-            )
-        else:
-            first, rest = (0.0, train_fraction), (train_fraction, 1.0)
-            records += [
-                VideoRecord(
-                    video_id=f"{video_id}.train", path=path, split="train", label=0, part=first
-                ),
-                VideoRecord(video_id=f"{video_id}.test", path=path, split="test", part=rest),
-            ]
+    records = [
+        record
+        for path in listing.videos
+        for record in records_of(path, split, label, train_fraction)
+    ]
     return Manifest(
         dataset="footage",
         root=str(listing.root),
@@ -166,8 +158,63 @@ def build(
     )
 
 
-def find_footage(root: Path) -> Listing:
+def warn_of_skipped(listing: Listing) -> None:
+    """Log what a listing leaves out, but what it names as unread."""
+    for path, reason in sorted(set(listing.skipped) - set(listing.unread)):
+        logger.warning("skipped %r: %s", path, reason)
+    if listing.others:
+        logger.warning("skipped files whose suffix is not that of a video: %s", _others(listing))
+    if listing.unused:
+        patterns = ", ".join(listing.unused)
+        logger.warning("nothing in %s is excluded by %s", listing.root, patterns)
+
+
+def records_of(
+    path: str,
+    split: Literal["train", "test", "validation", "all"],
+    label: Literal[0, 1] | None,
+    train_fraction: float | None,
+) -> list[VideoRecord]:
+    """The records of the video at a relative path: one, or two with a `train_fraction`."""
+    video_id = safe_id(path)
+    if train_fraction is None:
+        known = () if label == 0 else None
+        return [
+            VideoRecord(video_id=video_id, path=path, split=split, label=label, anomalies=known)
+        ]
+    first, rest = (0.0, train_fraction), (train_fraction, 1.0)
+    return [
+        VideoRecord(video_id=f"{video_id}.train", path=path, split="train", label=0, part=first),
+        VideoRecord(video_id=f"{video_id}.test", path=path, split="test", part=rest),
+    ]
+
+
+class _Excluded:
+    """What is left out by patterns, and which of these have left something out."""
+
+    def __init__(self, root: Path, patterns: Sequence[str]) -> None:
+        self._root = root
+        self.unused = list(patterns)
+        self._patterns = tuple(patterns)
+
+    def __call__(self, path: Path) -> bool:
+        inside = path.relative_to(self._root).as_posix()
+        for pattern in self._patterns:
+            if fnmatchcase(path.name, pattern) or fnmatchcase(inside, pattern.rstrip("/")):
+                if pattern in self.unused:
+                    self.unused.remove(pattern)
+                return True
+        return False
+
+
+def find_footage(root: Path, exclude: Sequence[str] = ()) -> Listing:
     """List the videos under a folder; a video file or an image folder is listed as one video.
+
+    Args:
+        root:
+            The folder or file.
+        exclude:
+            Patterns of names, or of paths below the root, that are passed over.
 
     Raises:
         ManifestError: the root does not exist, or its path cannot be stored in a manifest.
@@ -175,7 +222,8 @@ def find_footage(root: Path) -> Listing:
     root = Path(os.path.realpath(root))
     if not root.exists() or UNSTORABLE.search(str(root)):
         raise ManifestError(f"footage root {str(root)!r} does not exist, or has an unusable name")
-    folders = _folders_below(root)
+    excluded = _Excluded(root, exclude)
+    folders = _folders_below(root, excluded)
     videos: list[Path] = []
     skipped: list[tuple[Path, str]] = []
     unread: list[tuple[Path, str]] = []
@@ -212,6 +260,7 @@ def find_footage(root: Path) -> Listing:
         skipped=named(skipped),
         others=dict(others.most_common()),
         unread=named(unread),
+        unused=tuple(excluded.unused),
     )
 
 
@@ -235,7 +284,7 @@ class _Folder:
         return self.pictures >= 2 and alone and self.most_pictures <= self.pictures
 
 
-def _folders_below(root: Path) -> dict[Path, _Folder]:
+def _folders_below(root: Path, excluded: _Excluded) -> dict[Path, _Folder]:
     """The folder and all that are below it; those that cannot be read stand in the one above."""
     found: dict[Path, _Folder] = {}
     if not root.is_dir():
@@ -245,7 +294,7 @@ def _folders_below(root: Path) -> dict[Path, _Folder]:
     while waiting:
         path = waiting.pop()
         try:
-            found[path] = folder = _look_into(path)
+            found[path] = folder = _look_into(path, excluded)
         except OSError as error:
             reason = (path, f"cannot be read: {error.strerror}")
             found.setdefault(above.get(path, path), _Folder()).unread.append(reason)
@@ -261,7 +310,7 @@ def _folders_below(root: Path) -> dict[Path, _Folder]:
     return found
 
 
-def _look_into(path: Path) -> _Folder:
+def _look_into(path: Path, excluded: _Excluded) -> _Folder:
     """What lies directly in a folder.
 
     Raises:
@@ -269,7 +318,7 @@ def _look_into(path: Path) -> _Folder:
     """
     folder = _Folder()
     for entry in path.iterdir():
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or excluded(entry):
             continue
         suffix = entry.suffix.lower()
         try:

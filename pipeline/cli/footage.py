@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("dataset")
-@click.argument("root", metavar="[ROOT]", required=False, type=ANY)
+@click.argument("roots", metavar="[ROOT...]", nargs=-1, type=ANY)
 @click.option(
     "-o",
     "--out",
@@ -65,25 +65,57 @@ if TYPE_CHECKING:
     help="Share of each video, from its start, that is known to be normal: that part is for "
     "training, the rest for testing. Data set footage only; between 0 and 1.",
 )
+@click.option(
+    "--label",
+    type=click.Choice(["normal", "abnormal"]),
+    help="Label of all videos of ROOT; data set footage only.",
+)
+@click.option(
+    "--normal",
+    type=ANY,
+    multiple=True,
+    metavar="DIR",
+    help="Folder of normal footage for training; may be repeated. Data set footage only.",
+)
+@click.option(
+    "--test",
+    type=ANY,
+    multiple=True,
+    metavar="DIR",
+    help="Folder of footage for testing, with unknown labels; may be repeated. Data set footage "
+    "only.",
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="Pass over files and folders of this name or path below ROOT; * stands for any text. May "
+    "be repeated. Data set footage only.",
+)
 @set_option
 def manifest(
     dataset: str,
-    root: Path | None,
+    roots: tuple[Path, ...],
     out: Path | None,
     how: bool,
     split: str | None,
     train_fraction: float | None,
+    label: str | None,
+    normal: tuple[Path, ...],
+    test: tuple[Path, ...],
+    exclude: tuple[str, ...],
     settings: tuple[str, ...],
 ) -> None:
     """List the videos of a data set, or of a folder of footage, with splits and labels.
 
-    DATASET is a name (`vadpipe list datasets`), ROOT the folder of the data set (--how draws it),
-    or for the data set footage a folder or one video. With --set, options of the data set are
-    changed.
+    DATASET is a name (`vadpipe list datasets`), ROOT... the folder of the data set (--how draws
+    it), or for the data set footage folders or videos, which are joined. With --set, options of the
+    data set are changed.
 
     \b
     Example:
         vadpipe manifest footage /archive -o archive.parquet
+        vadpipe manifest footage --normal /quiet --test /new --exclude '*.lrv' -o yard.csv
         vadpipe manifest ucsd_ped2 /data/UCSDped2 -o ped2.parquet
         vadpipe manifest avenue --how
     """
@@ -93,19 +125,31 @@ def manifest(
         for line in how_lines(dataset):
             put(line)
         return
-    if root is None or out is None:
+    folders = [*roots, *normal, *test]
+    if not folders or out is None:
         raise click.UsageError("ROOT and -o FILE are needed, or --how")
+    if dataset != "footage" and (len(folders) != 1 or not roots or label or exclude):
+        raise click.UsageError(
+            "several folders, --normal, --test, --label and --exclude are for the data set footage"
+        )
     from ...data_manifests.table import write_manifest
     from ..engine.progress import tell
     from ..run.key_value import parse_settings
-    from ..run.manifests import build_manifest
+    from ..run.manifests import build_footage, build_manifest
 
     options = parse_settings(settings)
     if split is not None:
         options["split"] = split
     if train_fraction is not None:
         options["train_fraction"] = train_fraction
-    made = build_manifest(dataset, root, options)
+    if label is not None:
+        options["label"] = int(label == "abnormal")
+    if exclude:
+        options["exclude"] = exclude
+    if dataset == "footage":
+        made = build_footage(roots, normal, test, options)
+    else:
+        made = build_manifest(dataset, roots[0], options)
     write_manifest(made, out)
     put(f"{out}: {len(made.records)} records of {dataset}")
     for path, reason in made.unread:

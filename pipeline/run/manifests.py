@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -13,6 +13,7 @@ from pydantic import validate_call
 from ... import data_manifests
 from ...data_manifests.choices import choices
 from ...data_manifests.record import Manifest, ManifestError
+from ...data_manifests.several import Folder, build_several
 from ..registry import DATASETS
 
 
@@ -26,6 +27,38 @@ def build_manifest(dataset: str, root: Path, options: dict[str, Any] | None = No
         raise ManifestError(f"no data set {dataset!r}; there are: {choices(DATASETS, dataset)}")
     _check_options(dataset, DATASETS[dataset], options or {})
     return DATASETS[dataset](root, **(options or {}))
+
+
+def build_footage(
+    roots: Sequence[Path], normal: Sequence[Path], test: Sequence[Path], options: dict[str, Any]
+) -> Manifest:
+    """The manifest of one or several folders of footage.
+
+    Args:
+        roots:
+            Folders or files; `options` hold for these.
+        normal:
+            Folders of normal footage, for training.
+        test:
+            Folders of footage for testing.
+        options:
+            Of the data set footage.
+
+    Raises:
+        ManifestError: there is no footage, no such option, or a folder is not what it should be.
+    """
+    if len(roots) == 1 and not normal and not test:
+        return build_manifest("footage", roots[0], options)
+    _check_options("footage", DATASETS["footage"], options)
+    own = {name: value for name, value in options.items() if name != "exclude"}
+    if "train_fraction" in own and {"split", "label"} & set(own):
+        raise ManifestError("train_fraction sets split and label itself: leave them out")
+    folders = [
+        *(Folder(root, **own) for root in roots),
+        *(Folder(root, "train", 0) for root in normal),
+        *(Folder(root, "test") for root in test),
+    ]
+    return build_several(folders, exclude=options.get("exclude", ()))
 
 
 def draw_dataset(dataset: str, root: Path, options: dict[str, Any] | None = None) -> Manifest:

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from tests.footage import write_coding
 from vadpipe.data_manifests.record import ManifestError
+from vadpipe.data_manifests.table import read_manifest
 from vadpipe.pipeline.cli.main import cli
 
 
@@ -43,6 +44,36 @@ def test_a_typo_in_a_data_set_is_answered(arguments: list[str], answer: str) -> 
     done = CliRunner().invoke(cli, ["manifest", *arguments, "-o", "m.csv"])
     assert isinstance(done.exception, ManifestError)
     assert re.search(answer, str(done.exception))
+
+
+def test_one_manifest_of_several_folders(tmp_path: Path) -> None:
+    for name in ("quiet/a.mp4", "quiet/a.lrv", "new/b.mp4", "more/c.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    quiet, new, more = (str(tmp_path / name) for name in ("quiet", "new", "more"))
+    out = tmp_path / "m.csv"
+
+    def listed(*words: str) -> list[tuple[str, str, int | None]]:
+        done = CliRunner().invoke(cli, ["manifest", "footage", *words, "-o", str(out)])
+        assert done.exit_code == 0, done.output + str(done.exception)
+        return [(r.video_id, r.split, r.label) for r in read_manifest(out).records]
+
+    assert listed("--normal", quiet, "--test", new, "--exclude", "*.lrv") == [
+        ("quiet__a.mp4", "train", 0),
+        ("new__b.mp4", "test", None),
+    ]
+    assert listed(new, more, "--label", "abnormal", "--split", "test") == [
+        ("new__b.mp4", "test", 1),
+        ("more__c.mp4", "test", 1),
+    ]
+    assert listed(new, "--label", "normal") == [("b.mp4", "all", 0)]
+    (tmp_path / "empty").mkdir()
+    words = ["manifest", "footage", quiet, str(tmp_path / "empty"), "-o", str(out)]
+    partly = CliRunner().invoke(cli, words)
+    assert partly.exit_code == 3 and len(read_manifest(out).records) == 1
+    for words in (["--exclude", "x"], ["--label", "normal"], [new], ["--normal", new]):
+        done = CliRunner().invoke(cli, ["manifest", "ucsd_ped2", quiet, *words, "-o", str(out)])
+        assert done.exit_code == 2 and "for the data set footage" in done.output
 
 
 def test_extractors_read_a_feature_set_in_place_of_footage(tmp_path: Path) -> None:

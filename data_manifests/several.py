@@ -1,0 +1,74 @@
+"""Footage of several folders as one manifest: normal recordings here, those to be judged there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from .footage import NothingFound, find_footage, records_of, warn_of_skipped
+from .record import Manifest, ManifestError, VideoRecord
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of footage, or one file, and what is known of all that is in it.
+
+    Attributes:
+        root: the folder, image folder or video file.
+        split: of its videos.
+        label: of its videos, where it is known.
+        train_fraction: see `footage.build`.
+    """
+
+    root: Path
+    split: Literal["train", "test", "validation", "all"] = "all"
+    label: Literal[0, 1] | None = None
+    train_fraction: float | None = None
+
+
+def build_several(folders: Sequence[Folder], *, exclude: Sequence[str] = ()) -> Manifest:
+    """Make one manifest of the footage of several folders.
+
+    Its root is the folder that holds all of them, and an id comes from the path below it. So the
+    same folders have the same ids, and the same names in two folders are two videos.
+
+    Args:
+        folders:
+            At least one.
+        exclude:
+            See `footage.build`.
+
+    Returns:
+        The manifest. A folder without footage is in `unread`.
+
+    Raises:
+        NothingFound: no folder holds any footage.
+        ManifestError: a folder does not exist, is named twice or lies in another one.
+    """
+    places = [Path(os.path.realpath(folder.root)) for folder in folders]
+    for i, place in enumerate(places):
+        for j, other in enumerate(places):
+            if i != j and place.is_relative_to(other):
+                raise ManifestError(f"{place} lies in {other}: name one of them, or leave one out")
+    listings = [find_footage(folder.root, exclude) for folder in folders]
+    base = Path(os.path.commonpath([str(listing.root) for listing in listings]))
+    records: list[VideoRecord] = []
+    unread: list[tuple[str, str]] = []
+    for folder, place, listing in zip(folders, places, listings, strict=True):
+        warn_of_skipped(listing)
+        below = PurePosixPath(listing.root.relative_to(base).as_posix())
+        for path in listing.videos:
+            records += records_of(
+                str(below / path), folder.split, folder.label, folder.train_fraction
+            )
+        unread += [(str(below / path), reason) for path, reason in listing.unread]
+        if not listing.videos:
+            unread.append((place.relative_to(base).as_posix(), "holds no footage"))
+    made = Manifest(dataset="footage", root=str(base), records=tuple(records), unread=tuple(unread))
+    if not records:
+        names = ", ".join(str(place) for place in places)
+        raise NothingFound(f"no footage in {names}", made)
+    return made
