@@ -2,13 +2,15 @@
 
 No result is lost because a listing got shorter; nothing is stored of another file than the one that
 was probed; copies of videos move no threshold; the axes of imported features are read rightly or
-asked about; a stream takes no more memory than was asked for it. `VADPIPE_SOAK=1` takes many
+asked about; a stream takes no more memory than was asked for it; trees of
+weights are read or refused. `VADPIPE_SOAK=1` takes many
 instances (`make soak`).
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import shutil
 import tracemalloc
@@ -24,12 +26,16 @@ import pytest
 
 from tests.chain import SIZE
 from tests.pipeline.importing.test_axes import opened
+from tests.weight_trees import drawn as drawn_weights
+from tests.weight_trees import places
 from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest, ManifestError, VideoRecord
 from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.footage.decode import FrameReader
 from vadpipe.extractors.footage.identity import identify
 from vadpipe.extractors.footage.video import Frame, ProbeRow, Reading
+from vadpipe.extractors.weights.cards import WeightsError
+from vadpipe.extractors.weights.read import MOST_ARRAYS, read_arrays
 from vadpipe.pipeline.engine import retries, span_task
 from vadpipe.pipeline.engine.clip_memory import clip_bytes
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
@@ -366,6 +372,27 @@ def test_a_stream_takes_no_more_memory_than_was_asked_for(
     finally:
         tracemalloc.stop()
     assert peak < clip_bytes([spec], height, width) + (1 << 20), f"seed {seed}: {config}"
+
+
+# --- weights
+
+
+@seeds(20, 5000)
+def test_random_trees_of_weights_are_read_or_refused(seed: int, tmp_path: Path) -> None:
+    """Each place has its array; what has too many, or too large ones, is one error, and soon."""
+    tree = drawn_weights(random.Random(seed))
+    path = tmp_path / "weights.pkl"
+    path.write_bytes(pickle.dumps(tree))
+    expected = places(tree)
+    try:
+        found = read_arrays(path)
+    except WeightsError as error:
+        size = sum(v.nbytes for v in expected.values()) if expected is not None else 0
+        assert expected is None or len(expected) > MOST_ARRAYS or size > 64 << 20, f"{seed} {error}"
+        return
+    if expected is not None:  # else there are many places and few arrays
+        assert found.keys() == expected.keys(), f"seed {seed}"
+        assert all(np.array_equal(found[name], expected[name]) for name in found), f"seed {seed}"
 
 
 # --- axes of imported features

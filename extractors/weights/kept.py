@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ...data_manifests.atomic import write_atomically
 from ...data_manifests.choices import likely
 from .cards import BYTES, COUNTER, Arrays, LayoutError, ResolvedWeights, Weights, WeightsError
-from .read import read_arrays
+from .guarded_read import guarded_arrays
 from .slots import Slots, WeightsChoice, specs_by_slot
 
 CONVERTER_VERSION = "1"  # raised when a conversion makes other tensors than before
@@ -305,7 +305,7 @@ def convert_file(
     arrays: Arrays | None = None
     for card, target in zip(cards, targets, strict=True):
         if arrays is None and not card.opaque:
-            arrays = read_arrays(path)
+            arrays = guarded_arrays(path)
         content = {BYTES: np.fromfile(path, np.uint8)} if card.opaque else arrays
         assert content is not None  # it was read just now, or before
         try:

@@ -6,7 +6,8 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -23,8 +24,11 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     of numpy arrays. Nested dicts are flattened with "/". Floats become float32. Everything that is
     not an array of numbers is left out.
 
+    A file of others is read by `guarded_arrays`, which calls this in a bounded process.
+
     Raises:
-        WeightsError: the file is of another kind, is damaged, or asks to run code.
+        WeightsError: the file is of another kind, is damaged, or asks to run code; or it has far
+            more arrays, levels or numbers than weights have.
     """
     with path.open("rb") as stream:
         head = stream.read(16)
@@ -38,7 +42,12 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
                 tree = _ArrayUnpickler(stream).load()
         else:
             raise WeightsError("it is neither safetensors, nor a torch file, nor a pickle")
-        return dict(_flatten(tree))
+        return _Flattened(MOST_BYTES + MOST_GROWTH * path.stat().st_size).arrays(tree)
+    except MemoryError as error:
+        raise WeightsError(
+            f"cannot read weights from {path}: it needs more memory than a file of its size may "
+            "take: it is damaged or hostile; get it again"
+        ) from error
     except Exception as error:  # parsers raise many kinds for a hostile or damaged file
         raise WeightsError(f"cannot read weights from {path}: {error}") from error
 
@@ -70,15 +79,94 @@ def _read_torch(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
-    if isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from _flatten(value, f"{prefix}/{key}" if prefix else str(key))
-    elif hasattr(tree, "is_floating_point"):  # a tensor; torch is not imported for this
-        tensor = tree.detach()
-        yield prefix, (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-    elif isinstance(tree, _PickledArray) and (array := tree.array) is not None:
-        yield prefix, array.astype(np.float32) if array.dtype.kind == "f" else array
+MOST_ARRAYS = 100_000
+DEEPEST = 100  # dicts in dicts
+MOST_BYTES = 64 << 20  # of all arrays together, and
+MOST_GROWTH = 8  # for each byte of the file: of 16 bits, and under several names
+
+
+@dataclass
+class _Named:
+    """Arrays of a part of a tree by their names in it; the name of a single array is None."""
+
+    arrays: list[tuple[str | None, NDArray[Any]]] = field(default_factory=list)
+    size: int = 0  # bytes
+
+    def add(self, name: str | None, values: NDArray[Any], most: int) -> None:
+        """Add an array.
+
+        Raises:
+            WeightsError: there are too many, or they are too large.
+        """
+        self.arrays.append((name, values))
+        self.size += values.nbytes
+        if len(self.arrays) > MOST_ARRAYS:
+            raise WeightsError(f"it has more than {MOST_ARRAYS:,} arrays")
+        if self.size > most:
+            raise WeightsError("its arrays are far larger than the file")
+
+
+class _Flattened:
+    """The arrays in nested dicts by their joined names.
+
+    Each dict and each array is looked at once, however often it is referred to: a few bytes can
+    describe a tree of 2^60 places. An array that has several names is returned under each of them.
+
+    Args:
+        most: bytes of all arrays together.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._seen: dict[int, _Named] = {}
+        self._open: set[int] = set()
+
+    def arrays(self, tree: Any) -> dict[str, NDArray[Any]]:
+        """All arrays of a tree.
+
+        Raises:
+            WeightsError: there are too many, or they are too deep or too large.
+        """
+        return {name or "": values for name, values in self._named(tree).arrays}
+
+    def _named(self, value: Any) -> _Named:
+        place = id(value)
+        if place in self._open:
+            raise WeightsError("a dict in it contains itself")
+        if place in self._seen:
+            return self._seen[place]
+        found = _Named()
+        if isinstance(value, Mapping):
+            if len(self._open) >= DEEPEST:
+                raise WeightsError(f"more than {DEEPEST} dicts lie in each other")
+            self._open.add(place)
+            for key, child in value.items():
+                if isinstance(key, tuple | frozenset):  # as text they can be of any length
+                    continue
+                for name, values in self._named(child).arrays:
+                    found.add(str(key) if name is None else f"{key}/{name}", values, self._most)
+            self._open.remove(place)
+        elif (array := _array_of(value, self._most)) is not None:
+            found.add(None, array, self._most)
+        self._seen[place] = found
+        return found
+
+
+def _array_of(value: Any, most: int) -> NDArray[Any] | None:
+    """The numbers of a leaf; None if it has none.
+
+    Raises:
+        WeightsError: there are too many.
+    """
+    if hasattr(value, "is_floating_point"):  # a tensor; torch is not imported for this
+        if value.numel() * value.element_size() > most:  # strides of 0 repeat numbers
+            raise WeightsError("a tensor is far larger than the file")
+        tensor = value.detach()
+        numbers: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        return numbers
+    if isinstance(value, _PickledArray) and (array := value.array) is not None:
+        return array.astype(np.float32) if array.dtype.kind == "f" else array
+    return None
 
 
 class _PickledType:

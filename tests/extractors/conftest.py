@@ -1,4 +1,4 @@
-"""Fixtures of the tests of decoding."""
+"""Fixtures of the tests of decoding and of weights."""
 
 from __future__ import annotations
 
@@ -22,3 +22,12 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return written[name]
 
     return get
+
+
+@pytest.fixture(autouse=True)
+def weights_are_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the process of `guarded_read`, which takes a second to start and has its own tests."""
+    from vadpipe.extractors.weights import kept
+    from vadpipe.extractors.weights.read import read_arrays
+
+    monkeypatch.setattr(kept, "guarded_arrays", read_arrays)

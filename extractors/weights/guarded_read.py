@@ -1,0 +1,86 @@
+"""Read weights of others in another process: a hostile file costs one message.
+
+What the process says comes back as safetensors and text; nothing is unpickled here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from .cards import WeightsError
+from .read_worker import REFUSED
+
+WORKER = f"{__package__}.read_worker"
+MEMORY = 3 << 30  # bytes for Python and torch
+MEMORY_GROWTH = 8  # and for each byte of the file: it is unpacked, converted and written
+SECONDS = 300.0
+BYTES_A_SECOND = 2 << 20  # of a large file on a slow disk
+MOST_SAID = 10_000  # bytes of a message
+
+
+def guarded_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """`read_arrays` in another process, which the kernel bounds in memory and time.
+
+    Raises:
+        WeightsError: the file cannot be read, or the process died, hung or needed too much memory.
+        OSError: there is no such file.
+    """
+    size = path.stat().st_size
+    memory, seconds = MEMORY + MEMORY_GROWTH * size, SECONDS + size / BYTES_A_SECOND
+    with tempfile.TemporaryDirectory(prefix="vadpipe-") as scratch:
+        target, said = Path(scratch) / "arrays", Path(scratch) / "said"
+        arguments = map(str, (path.absolute(), target, memory, round(seconds) + 1))
+        with said.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", WORKER, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # ctrl-C is for the parent to act on
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            )
+            try:
+                code = process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                code = -signal.SIGXCPU
+            finally:
+                process.kill()
+                process.wait()
+        if code == 0:
+            return _received(path, target)
+        if code == REFUSED:
+            with said.open("rb") as file:
+                raise WeightsError(file.read(MOST_SAID).decode("utf-8", "replace"))
+        if code == -signal.SIGXCPU:
+            raise WeightsError(
+                f"cannot read weights from {path}: reading took longer than {seconds:.0f} seconds: "
+                "the file is damaged or hostile, or its disk is very slow: get it again"
+            )
+        died = f"signal {-code}" if code < 0 else f"exit code {code}"
+        raise WeightsError(
+            f"cannot read weights from {path}: the process that read it died ({died}): the file "
+            "is damaged or hostile, or memory ran out: get it again"
+        )
+
+
+def _received(path: Path, target: Path) -> dict[str, NDArray[Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(target, framework="numpy") as opened:
+            names = json.loads((opened.metadata() or {})["names"])
+            return {str(name): opened.get_tensor(str(i)) for i, name in enumerate(names)}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"cannot read weights from {path}: the process that read it sent an answer that means "
+            f"nothing ({error}): the file is damaged or hostile; get it again"
+        ) from error

@@ -1,0 +1,94 @@
+"""Weights of others are read in a bounded process, and each dict in them once."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.weight_trees import laughing
+from vadpipe.extractors.weights import guarded_read, read
+from vadpipe.extractors.weights.cards import WeightsError
+from vadpipe.extractors.weights.guarded_read import guarded_arrays
+from vadpipe.extractors.weights.read import read_arrays
+
+
+def written(path: Path, tree: Any) -> Path:
+    path.write_bytes(pickle.dumps(tree))
+    return path
+
+
+def test_arrays_come_back_as_they_are(tmp_path: Path) -> None:
+    tree = {
+        "a": {"\u00e4 \udc80/\n": np.arange(6, dtype=np.float16).reshape(2, 3).T},
+        "__metadata__": np.int64([7]) * np.ones(3, np.int64),
+        "0": np.zeros((), np.float32),
+        "empty": np.zeros((0, 3), np.uint8),
+    }
+    path = written(tmp_path / "weights of others.pkl", tree)
+    found, expected = guarded_arrays(path), read_arrays(path)
+    assert list(found) == list(expected) and len(found) == 4
+    for name, values in expected.items():
+        assert (found[name].dtype, found[name].shape) == (values.dtype, values.shape)
+        np.testing.assert_array_equal(found[name], values)
+
+
+def test_what_is_refused_is_said_here(tmp_path: Path) -> None:
+    path = tmp_path / "memo"
+    path.write_bytes(b"\x80\x02}r\x00\x00\x00\x10.")  # a place of 4 GB in the list of references
+    with pytest.raises(WeightsError, match=f"cannot read weights from {path}: it needs more mem"):
+        guarded_arrays(path)
+
+
+def test_a_process_that_takes_too_long_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded_read, "SECONDS", 0.001)
+    with pytest.raises(WeightsError, match="took longer than 0 seconds"):
+        guarded_arrays(written(tmp_path / "a", {}))
+
+
+@pytest.mark.parametrize(
+    ("worker", "match"),
+    [("json.tool", r"died \(exit code 2\)"), ("this", "sent an answer that means nothing")],
+)
+def test_a_process_that_dies_or_sends_nothing_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: str, match: str
+) -> None:
+    monkeypatch.setattr(guarded_read, "WORKER", worker)
+    with pytest.raises(WeightsError, match=match):
+        guarded_arrays(written(tmp_path / "a", {}))
+
+
+def test_trees_that_only_refer_to_themselves_are_small(tmp_path: Path) -> None:
+    assert read_arrays(written(tmp_path / "a", laughing(60, "ha"))) == {}
+    with pytest.raises(WeightsError, match="more than 100,000 arrays"):
+        read_arrays(written(tmp_path / "b", laughing(30, np.zeros(4, np.float32))))
+    with pytest.raises(WeightsError, match="far larger than the file"):
+        read_arrays(written(tmp_path / "c", laughing(12, np.zeros(1 << 14, np.float32))))
+
+
+def test_arrays_under_two_names_have_both(tmp_path: Path) -> None:
+    shared = {"w": np.ones(2, np.float32)}
+    found = read_arrays(written(tmp_path / "a", {"model": shared, "ema": {"of": shared}}))
+    assert list(found) == ["model/w", "ema/of/w"]
+
+
+def test_depth_circles_and_keys_that_grow(tmp_path: Path) -> None:
+    deep: dict[str, Any] = {"w": np.ones(2, np.float32)}
+    for _ in range(read.DEEPEST - 1):
+        deep = {"d": deep}
+    assert len(read_arrays(written(tmp_path / "a", deep))) == 1
+    with pytest.raises(WeightsError, match="more than 100 dicts"):
+        read_arrays(written(tmp_path / "b", {"d": deep}))
+    circle: dict[str, Any] = {}
+    circle["inner"] = {"outer": circle}
+    with pytest.raises(WeightsError, match="contains itself"):
+        read_arrays(written(tmp_path / "c", circle))
+    key: Any = ("k",)
+    for _ in range(12):
+        key = (key, key)
+    assert read_arrays(written(tmp_path / "d", {key: np.ones(2, np.float32)})) == {}
