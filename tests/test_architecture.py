@@ -222,6 +222,7 @@ ONLY = {
         "data_manifests/stored",
         "extractors/footage/guarded",  # messages of the decoder to its parent, and back
         "extractors/footage/decode_worker",
+        "extractors/weights/guarded_read",  # the same, of weights
     },
     "json.load": set(),
     "tomllib.loads": {"data_manifests/stored", "pipeline/run/key_value"},  # of a single value
