@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 STALE_SECONDS = 24 * 3600
+_tidied: set[Path] = set()  # folders in which this process has looked for temporary files
 
 
 class CannotWrite(VadpipeError, RuntimeError):
@@ -38,8 +39,9 @@ _ERRNO = re.compile(r"errno = (\d+)")
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` on a temporary file in the same folder, then move it to its final name.
 
-    The folder is made if it is missing. The data and the folder are synced to disk, so the final
-    name never shows half a file, also after a power cut.
+    The folder is made if it is missing. The data and the folder (with those above it that are
+    new) are synced to disk, so the final name never shows half a file, also after a power cut. The
+    first write to a folder deletes what killed processes have left there.
 
     Args:
         path:
@@ -53,7 +55,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     name = f".{path.name}.{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
     temporary = path.parent / name
     try:
+        here = path.parent.is_dir()
+        new = [] if here else [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent not in _tidied:
+            _tidied.add(path.parent)
+            remove_stale(path.parent)
         try:
             write(temporary)
             with temporary.open("rb") as handle:
@@ -61,11 +68,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        for folder in (path.parent, *(each.parent for each in new)):
+            _sync(folder)
     except (OSError, RuntimeError) as error:
         number = _errno_of(error)
         if number not in _UNWRITABLE:
@@ -74,6 +78,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             f"{path} cannot be written: {os.strerror(number)}. Make room, or make it writable, and "
             "run the same command again: what is finished is kept"
         ) from error
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -119,7 +131,7 @@ def remove_anything(path: Path) -> None:
 def remove_stale(folder: Path) -> None:
     """Delete temporary files that a killed process has left in a folder, by their age."""
     for path in folder.glob(".*.tmp"):
-        with suppress(FileNotFoundError):  # another process was faster
+        with suppress(OSError):  # another process was faster, or it is another user's
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 path.unlink(missing_ok=True)
 

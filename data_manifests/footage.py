@@ -31,7 +31,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from .containers import HEAD, VIDEO_SUFFIXES, format_of
-from .natural_order import natural_key
+from .natural_order import path_key
 from .record import (
     ID_LENGTH,
     IMAGE_SUFFIXES,
@@ -256,7 +256,7 @@ def find_footage(root: Path, exclude: Sequence[str] = ()) -> Listing:
 
     return Listing(
         root=base,
-        videos=tuple(sorted((p.relative_to(base).as_posix() for p in videos), key=_by_parts)),
+        videos=tuple(sorted((p.relative_to(base).as_posix() for p in videos), key=path_key)),
         skipped=named(skipped),
         others=dict(others.most_common()),
         unread=named(unread),
@@ -434,10 +434,6 @@ def _unusable(path: Path) -> str | None:
     if not (path.is_file() or path.is_dir()):
         return "is neither a file nor a folder"
     return None
-
-
-def _by_parts(path: str) -> list[tuple[list[tuple[int, str]], str]]:
-    return [natural_key(part) for part in path.split("/")]
 
 
 def _others(listing: Listing) -> str:

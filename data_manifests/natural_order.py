@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 
 
+def path_key(path: str) -> list[tuple[list[tuple[int, str]], str]]:
+    """Sort key of paths with `/`: folder by folder, each name by `natural_key`."""
+    return [natural_key(part) for part in path.split("/")]
+
+
 def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
     """Sort key: runs of digits count by their value, letters without upper and lower case.
 

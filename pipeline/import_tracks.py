@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data_manifests.natural_order import natural_key
+from ..data_manifests.natural_order import path_key
 from ..data_manifests.plain_text import plain
 from ..data_manifests.record import ID_PATTERN, Manifest
 from ..extractors.base import Rows
@@ -145,7 +145,7 @@ def _texts(sources: Sequence[Path]) -> list[Path]:
         if source.is_dir():
             inside = [p for p in source.rglob("*.txt") if p.is_file()]
             shown = [p for p in inside if not p.relative_to(source).as_posix().startswith(".")]
-            found += sorted(shown, key=lambda p: natural_key(str(p)))
+            found += sorted(shown, key=lambda p: path_key(p.as_posix()))
         elif source.is_file():
             found.append(source)
         else:

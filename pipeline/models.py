@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,17 @@ _NO_STATE = (
     OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError,
     MemoryError,
 )  # fmt: skip
+
+
+def _write_checked(path: Path, data: bytes, digest: str) -> None:
+    """Write, read back and compare, as shards are written.
+
+    Raises:
+        StoreError: the disk returns something else.
+    """
+    path.write_bytes(data)
+    if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        raise StoreError(f"{path.parent}: the disk does not return what was written to it")
 
 
 def device_used(detector: Detector[Any], device: str) -> str:
@@ -157,13 +169,14 @@ class ModelFolder:
             self._held_out.unlink(missing_ok=True)
         else:
             held_out.write(self._held_out)
-        write_atomically(self._weights, lambda path: path.write_bytes(data))
+        digest = hashlib.sha256(data).hexdigest()
+        write_atomically(self._weights, partial(_write_checked, data=data, digest=digest))
         config = {
             **card,
             "detector": detector.name,
             "detector_version": detector.version,
             "config": detector.config.model_dump(mode="json"),
-            "weights_sha256": hashlib.sha256(data).hexdigest(),
+            "weights_sha256": digest,
         }
         write_text(self._card, json.dumps(config, indent=1, sort_keys=True))
 

@@ -24,6 +24,7 @@ from ..store.failures import Failure
 
 EVERY_SECONDS = 1.0  # at most one update of the file
 SILENT_SECONDS = 120.0  # without an update, a run on another host counts as lost
+CLOCK_SECONDS = 60.0  # by which the times of processes may move when a clock is set
 KEPT = 100  # files of earlier runs
 SHOWN = 20  # failures and running videos in the file
 
@@ -96,9 +97,19 @@ class RunState:
         if self.state != "running":
             return False
         if self.host == socket.gethostname():
-            return not psutil.pid_exists(self.pid)
+            return not self._has_its_process()
         silent = datetime.now(UTC) - datetime.fromisoformat(self.updated)
         return silent.total_seconds() > SILENT_SECONDS
+
+    def _has_its_process(self) -> bool:
+        """Whether the process is there; another one may have its number by now."""
+        try:
+            began: float = psutil.Process(self.pid).create_time()
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.Error:
+            return True  # it is there, and may not be looked at
+        return began <= datetime.fromisoformat(self.started).timestamp() + CLOCK_SECONDS
 
     def lines(self) -> list[str]:
         """For people."""

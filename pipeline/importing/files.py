@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ...data_manifests import pets2009
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.memory import check_memory
-from ...data_manifests.natural_order import natural_key
+from ...data_manifests.natural_order import path_key
 from ...data_manifests.record import ManifestError
 from ...extractors.weights.kept import file_sha256
 
@@ -235,7 +235,7 @@ def find_files(
         if source.is_dir():
             inside = [p for p in source.rglob("*") if not _hidden(p.relative_to(source))]
             paths = [p for p in inside if p.suffix.lower() in SUFFIXES and p.is_file()]
-            paths.sort(key=lambda p: natural_key(str(p)))
+            paths.sort(key=lambda p: path_key(p.as_posix()))
         elif not source.is_file():
             raise FeatureFileError(f"{source} does not exist")
         elif source.suffix.lower() not in SUFFIXES:

@@ -130,7 +130,6 @@ class FeatureStore:
         self.key = key_of(self.recipe)
         self.root = cache / "features" / folder_name(name, self.recipe)
         self.shard_index = ShardIndex(self.root / "index")
-        self._tidied: set[Path] = set()
 
     @classmethod
     def open(cls, folder: Path) -> FeatureStore:
@@ -242,7 +241,6 @@ class FeatureStore:
         """
         check_rows(rows, specs)
         path = self.shard_path(span)
-        self._remove_stale(path.parent)
         axes = list(dict.fromkeys(spec.axis for spec in specs))
         datasets = datasets_of({axis: rows[axis] for axis in axes})
         checksum = checksum_of(datasets)
@@ -282,12 +280,6 @@ class FeatureStore:
             -1 if facts.n_frames is None else facts.n_frames,
             facts.whole_id,
         )
-
-    def _remove_stale(self, folder: Path) -> None:
-        """Delete temporary files of killed processes, once for each folder."""
-        if folder not in self._tidied and folder.is_dir():
-            self._tidied.add(folder)
-            remove_stale(folder)
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -383,7 +375,7 @@ class FeatureStore:
         A shard that cannot be read is left out: `verify` names it. Old temporary files are deleted.
         """
         for folder in {path.parent for path in self.root.rglob(".*.tmp")}:
-            self._remove_stale(folder)
+            remove_stale(folder)
         old = self.shard_index.parts()
         rows, count = [], 0
         for path in self.scan():

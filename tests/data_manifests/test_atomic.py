@@ -134,7 +134,32 @@ def test_data_then_name_then_folder_are_synced(
     monkeypatch.setattr(os, "fsync", fsync)
     write_text(path, "caf\u00e9")
     assert path.read_bytes() == "caf\u00e9".encode()
-    assert synced == [(".tmp", False), ("folder", True)]
+    assert synced == [(".tmp", False), ("folder", True), ("folder", True)]  # that of the new one
+
+
+def test_new_folders_are_synced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(tmp_path / "a" / "b" / "x.json", "{}")
+    assert synced[1:] == ["b", "a", tmp_path.name], "the entry of a new folder is in the one above"
+    synced.clear()
+    write_text(tmp_path / "a" / "b" / "y.json", "{}")
+    assert synced[1:] == ["b"]
+
+
+def test_the_first_write_to_any_folder_removes_what_killed_processes_left(tmp_path: Path) -> None:
+    old = tmp_path / ".x.json.host-1-abcd.tmp"
+    old.write_text("half")
+    age = old.stat().st_mtime - STALE_SECONDS - 1
+    os.utime(old, (age, age))
+    write_text(tmp_path / "y.json", "{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["y.json"]
 
 
 def test_only_old_temporary_files_are_removed(tmp_path: Path) -> None:

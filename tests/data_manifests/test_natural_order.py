@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vadpipe.data_manifests.natural_order import natural_key
+from vadpipe.data_manifests.natural_order import natural_key, path_key
 
 SOME = st.text("aAbB019_.-é", min_size=1, max_size=8)
 # Names as data sets number them: one writing of letters, numbers of one width.
@@ -56,3 +56,9 @@ def test_where_the_orders_of_0_1_0_differed() -> None:
     for names in (["B1.png", "a2.png"], ["img01_b.png", "img1_a.png"]):
         assert sorted(names, key=manifests_of_0_1_0) != sorted(names, key=images_of_0_1_0)
         assert sorted(names, key=natural_key) == sorted(names, key=images_of_0_1_0)
+
+
+def test_paths_are_in_order_folder_by_folder() -> None:
+    """As text, `a-b/` would come before `a/`, since "-" comes before "/"."""
+    paths = ["a/2.npy", "a/10.npy", "a10/x.npy", "a-b/1.npy"]
+    assert sorted(reversed(paths), key=path_key) == paths

@@ -88,6 +88,7 @@ def test_a_full_disk_leaves_no_half_model(
 ) -> None:
     """Every file is synced, then its folder; config.json, which makes it a model, is the last."""
     folder, real, calls = ModelFolder(tmp_path / "knn-1"), os.fsync, []
+    folder.path.mkdir()
 
     def fsync(handle: int) -> None:
         calls.append(handle)
@@ -244,3 +245,14 @@ def test_features_of_a_plugin_say_what_to_install() -> None:
     del recipe["distribution"]
     with pytest.raises(ExtractorError, match="there are: inception_i3d"):
         specs_of_model({"features": {"snippet": recipe}})
+
+
+def test_weights_are_read_back_before_they_have_their_name(
+    fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", lambda path, data: real(path, data[:-1] + b"?"))
+    folder = ModelFolder(tmp_path / "models" / "knn-1")
+    with pytest.raises(StoreError, match="does not return what was written"):
+        folder.save(fitted, CARD)
+    assert not folder.is_finished() and not list(folder.path.iterdir())

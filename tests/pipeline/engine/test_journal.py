@@ -14,11 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from vadpipe.extractors.device.lane import Usage
 from vadpipe.pipeline.engine import journal as journal_module
 from vadpipe.pipeline.engine.journal import (
+    CLOCK_SECONDS,
     KEPT,
     SHOWN,
     SILENT_SECONDS,
@@ -275,6 +277,17 @@ def test_without_a_network_there_is_no_waiting_time(tmp_path: Path) -> None:
 
 
 # --------------------------------------------------------------------------------------- lost runs
+
+
+def test_a_run_whose_number_another_process_has_is_lost() -> None:
+    """After a restart the numbers of processes begin again."""
+    began = datetime.fromtimestamp(psutil.Process().create_time(), UTC)
+
+    def started(seconds: float) -> RunState:
+        return state(pid=os.getpid(), started=(began + timedelta(seconds=seconds)).isoformat())
+
+    assert not started(1).lost() and not started(-CLOCK_SECONDS / 2).lost()
+    assert started(-2 * CLOCK_SECONDS).lost()
 
 
 def test_a_run_whose_process_is_gone_is_lost() -> None:
