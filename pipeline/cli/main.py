@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from importlib import import_module
 from typing import Any
@@ -12,6 +11,7 @@ import click
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.plain_text import shortened
 from .options import CONTEXT
+from .stopping import CODE, end_soon, say_stopped
 
 # Command -> file and function. A file is imported when its command or its help is asked for.
 COMMANDS = {
@@ -61,15 +61,15 @@ def cli() -> None:
 
 def main() -> None:
     """Run a command; an error that the user can act on is one message and exit code 1."""
-    signal.signal(signal.SIGTERM, _interrupt)  # batch systems end a job this way
+    end_soon()
     try:
         sys.exit(cli(standalone_mode=False) or 0)  # an Exit comes back as its code
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _say("stopped; run the same command again to go on")
-        sys.exit(130)
+        say_stopped()
+        sys.exit(CODE)
     except Exception as error:
         if (message := _message(error)) is None:
             raise
@@ -97,10 +97,6 @@ def _say(text: str, **style: Any) -> None:
     from ..engine.progress import tell
 
     tell(text, **style)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

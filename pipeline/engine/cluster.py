@@ -26,6 +26,7 @@ from distributed.core import Status
 from ...data_manifests.atomic import write_text
 from ...data_manifests.errors import VadpipeError
 from ...extractors.base import Precision, PrecisionRequest
+from .leftovers import name_semaphores, own_prefix, remove_leftovers
 from .settings import Engine
 from .shared_context import SharedContext
 
@@ -77,12 +78,14 @@ def open_client(engine: Engine | None = None, *, threads: int | None = None) -> 
         return
     threads = threads or engine.streams_each()
     with (
-        tempfile.TemporaryDirectory(prefix="vadpipe-", ignore_cleanup_errors=True) as scratch,
+        tempfile.TemporaryDirectory(prefix=own_prefix(), ignore_cleanup_errors=True) as scratch,
         dask.config.set(_settings(scratch)),
         _safe_path.used(),
     ):
         if engine.processes():
             check_script()
+            remove_leftovers()
+            name_semaphores()
             cluster: Any = Processes(engine, threads, Path(scratch))
             client = Client(cluster)
         else:

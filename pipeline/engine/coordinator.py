@@ -168,6 +168,9 @@ class Coordinator:
                     check_workers(client, {self._cache, self._store_root})
                 try:
                     self._collect(client, kept, advance)
+                except (KeyboardInterrupt, GeneratorExit):
+                    kept.update(now=True, state="stopped", running=())  # waiting may be cut short
+                    raise
                 finally:  # before the client closes: that waits for the threads, which look here
                     end_run(self._run)
                 if self._at_work:

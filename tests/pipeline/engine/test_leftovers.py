@@ -1,0 +1,49 @@
+"""Semaphores and scratch folders of killed runs go; those of living ones and of others stay."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from vadpipe.pipeline.engine import leftovers
+from vadpipe.pipeline.engine.leftovers import name_semaphores, own_prefix, remove_leftovers
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="Linux only")
+
+
+def test_only_what_dead_processes_have_left_is_deleted(tmp_path: Path) -> None:
+    own = own_prefix()
+    space, pid, began = re.findall(r"\d+", own)
+    assert int(pid) == os.getpid()
+    again = f"vadpipe-{space}-{pid}-{int(began) + 1}-"  # the number of a dead one, used again
+    gone = f"vadpipe-{space}-{1 << 30}-{began}-"
+    elsewhere = f"vadpipe-{int(space) + 1}-{1 << 30}-{began}-"
+    left = [f"{own}x", f"sem.{own}x", f"{elsewhere}x", "vadpipe-old", "sem.mp-abc", f"my-{gone}x"]
+    for name in (*left, f"sem.{again}x", f"sem.{gone}x"):
+        (tmp_path / name).touch()
+    (tmp_path / f"{gone}scratch").mkdir()
+    (tmp_path / f"{gone}scratch" / "part").touch()
+    remove_leftovers([tmp_path])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(left)
+
+
+def test_files_of_other_users_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = re.findall(r"\d+", own_prefix())[0]
+    (tmp_path / f"sem.vadpipe-{space}-{1 << 30}-5-x").touch()
+    monkeypatch.setattr(os, "getuid", lambda: 1 << 20)
+    remove_leftovers([tmp_path, tmp_path / "none"])
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_semaphores_of_workers_say_whose_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = vars(multiprocessing.process.current_process())["_config"]
+    monkeypatch.setitem(config, "semprefix", "/mp")
+    name_semaphores()
+    lock = multiprocessing.get_context("spawn").Lock()
+    name = lock._semlock.name  # type: ignore[attr-defined]
+    assert name.startswith(f"/{own_prefix()}")
+    assert (leftovers.SHARED_MEMORY / f"sem.{name[1:]}").exists()
