@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ...data_manifests.plain_text import plain
 from .options import ANY, cache_option, echo, json_option, probe_options, put
 
 if TYPE_CHECKING:
@@ -116,10 +117,16 @@ def cache_quarantine(release: tuple[str, ...], cache: Path) -> None:
     from ..engine import quarantine
 
     listed = quarantine.entries(cache)
+    wanted = {str(Path(each).absolute()) for each in release if each != "all"}
+    if unknown := sorted(wanted - {entry.path for entry in listed.values()}):
+        raise click.ClickException(
+            f"not in quarantine: {', '.join(map(plain, unknown))}; nothing is released; `vadpipe "
+            "cache quarantine` lists what is there"
+        )
     if "all" in release:
         quarantine.release_all(cache)
     for entry in listed.values():
-        if "all" in release or entry.path in release:
+        if "all" in release or entry.path in wanted:
             quarantine.release(cache, entry.key)
             put(f"released {entry.path}")
         elif not release:

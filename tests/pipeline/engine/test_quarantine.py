@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from distributed import KilledWorker
 
 from vadpipe.data_manifests.record import Manifest
@@ -216,9 +216,12 @@ def test_a_file_that_was_mended_is_another_file(
 
 
 def test_the_command_lists_and_releases(tmp_path: Path) -> None:
-    def run(*options: str) -> list[str]:
+    def invoke(*options: str) -> Result:
         arguments = ["cache", "quarantine", "--cache", str(tmp_path), *options]
-        result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+        return CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+    def run(*options: str) -> list[str]:
+        result = invoke(*options)
         assert result.exit_code == 0
         return result.stdout.splitlines()
 
@@ -227,7 +230,8 @@ def test_the_command_lists_and_releases(tmp_path: Path) -> None:
         quarantine.add(tmp_path, f"s1-{name}", f"/{name}.mp4", DecoderHang("nothing came"))
     assert sorted(run()) == [f"/{name}.mp4\tDecoderHang\tnothing came" for name in "abc"]
     assert run("--release", "/b.mp4") == ["released /b.mp4"]
-    assert run("--release", "/b.mp4") == []
+    wrong = invoke("--release", "/b.mp4", "--release", "/a.mp4")
+    assert wrong.exit_code == 1 and "not in quarantine: /b.mp4; nothing" in wrong.stderr
     assert set(quarantine.entries(tmp_path)) == {"s1-a", "s1-c"}
     assert sorted(run("--release", "all")) == ["released /a.mp4", "released /c.mp4"]
     assert run() == [] and not list((tmp_path / "quarantine").glob("*.json"))
