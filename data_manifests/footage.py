@@ -32,6 +32,7 @@ from typing import Literal
 
 from .containers import HEAD, VIDEO_SUFFIXES, format_of
 from .natural_order import path_key
+from .plain_text import one_line
 from .record import (
     ID_LENGTH,
     IMAGE_SUFFIXES,
@@ -163,7 +164,8 @@ def warn_of_skipped(listing: Listing) -> None:
     for path, reason in sorted(set(listing.skipped) - set(listing.unread)):
         logger.warning("skipped %r: %s", path, reason)
     if listing.others:
-        logger.warning("skipped files whose suffix is not that of a video: %s", _others(listing))
+        others = one_line(_others(listing))
+        logger.warning("skipped files whose suffix is not that of a video: %s", others)
     if listing.unused:
         patterns = ", ".join(listing.unused)
         logger.warning("nothing in %s is excluded by %s", listing.root, patterns)

@@ -26,3 +26,8 @@ def shortened(text: str) -> str:
 def plain(text: str) -> str:
     """The text with all that a terminal would obey written out (`\\x1b`); lines and tabs stay."""
     return _NOT_SHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def one_line(text: str) -> str:
+    """The same for a name, or a message that quotes some: lines and tabs are written out too."""
+    return plain(text).replace("\n", "\\n").replace("\t", "\\t")

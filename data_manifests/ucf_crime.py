@@ -31,6 +31,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from .counts import OFFICIAL, check_totals
 from .footage import find_footage, locate
 from .intervals import Ranges, from_inclusive
+from .plain_text import one_line
 from .record import LABEL_BYTES, Manifest, ManifestError, VideoRecord, label_lines
 from .stored import DamagedFile, read_json
 
@@ -268,7 +269,8 @@ def _resplit(records: list[VideoRecord], path: Path) -> list[VideoRecord]:
             if video_id in chosen:
                 if chosen[video_id].split != split:
                     raise ManifestError(f"{path}: {video_id} is in two splits")
-                logger.warning("%s lists %s twice: taken once", path, video_id)
+                said = one_line(str(path)), one_line(video_id)
+                logger.warning("%s lists %s twice: taken once", *said)
                 continue
             record = known[video_id].model_copy(update={"split": split})
             if split == "train" and record.label == 1:

@@ -194,8 +194,8 @@ def layout_of(source: BagSource, roles: Sequence[str], width: int | None = None)
             wrong.append(f"{bag.video_id}: {', '.join(lines)}")
     if wrong:
         raise DetectorError(
-            f"features of {len(wrong)} videos do not fit those of {first_id or 'the others'}:"
-            + _listing(wrong)
+            f"features of {len(wrong)} videos do not fit those of {first_id or 'the others'}:",
+            *_listing(wrong),
         )
     if expected is None:
         raise DetectorError("there are no training videos")
@@ -223,9 +223,9 @@ def _said(value: tuple[tuple[int, ...], tuple[int, int] | None] | None) -> str:
     return "absent" if value is None else " x ".join(map(str, value[0]))
 
 
-def _listing(lines: Sequence[str]) -> str:
+def _listing(lines: Sequence[str]) -> list[str]:
     more = [f"... and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-    return "\n  " + "\n  ".join([*lines[:LISTED], *more])
+    return [f"  {line}" for line in [*lines[:LISTED], *more]]
 
 
 def same_times(bag: Bag, tracks: Mapping[str, Track]) -> Track:
@@ -363,7 +363,7 @@ def build_bank(
     if wrong:
         if folder is not None:
             folder.cleanup()
-        raise DetectorError(f"{len(wrong)} videos cannot be trained on:" + _listing(wrong))
+        raise DetectorError(f"{len(wrong)} videos cannot be trained on:", *_listing(wrong))
     target = torch.device(device)
     tensors = {role: torch.from_numpy(values) for role, values in arrays.items()}
     if place == "device":

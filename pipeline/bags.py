@@ -354,9 +354,10 @@ def _only(candidates: Sequence[FeatureStore], name: str, what: str, cache: Path)
         return candidates[0]
     if not candidates:
         raise StoreError(f"no feature set in {cache} has {what}: run vadpipe extract first")
-    listed = "\n".join(f"  {s.name}  {_summary(s)}" for s in candidates)
     raise StoreError(
-        f"several feature sets have {what}:\n{listed}\nchoose one with --features {name}=NAME"
+        f"several feature sets have {what}:",
+        *(f"  {s.name}  {_summary(s)}" for s in candidates),
+        f"choose one with --features {name}=NAME",
     )
 
 

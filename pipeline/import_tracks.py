@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..data_manifests.natural_order import path_key
-from ..data_manifests.plain_text import plain
+from ..data_manifests.plain_text import one_line
 from ..data_manifests.record import ID_PATTERN, Manifest
 from ..extractors.base import Rows
 from ..extractors.clips import Span
@@ -176,7 +176,7 @@ def _by_content(
         if len(fitting) == 1 and (content := next(iter(fitting))) not in texts:
             texts[content] = path
             continue
-        label = plain(str(path))
+        label = one_line(str(path))
         done.unmatched.append(label)
         why = (
             f"no video of {manifest.dataset} is called {name!r}"
@@ -228,7 +228,7 @@ def _write(store: FeatureStore, video: _Video, there: bool) -> ShardRow | None:
     origin = {
         "vadpipe": version("vadpipe"),
         "numpy": version("numpy"),
-        "source": plain(video.path.name),
+        "source": one_line(video.path.name),
         "source_sha256": file_sha256(video.path),
         "layout": "boxes with tracks of MOT text",
     }

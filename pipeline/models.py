@@ -449,10 +449,10 @@ def _spec_of(
     )
     ours = parse_json(canonical_json(spec.recipe()), name)
     if key_of(ours) != key_of(recipe):
-        lines = "\n  ".join(differing_fields(ours, recipe))
         raise ExtractorError(
             f"the model was trained on other {role!r} features than these settings give "
-            f"(here != model):\n  {lines}"
+            "(here != model):",
+            *(f"  {line}" for line in differing_fields(ours, recipe)),
         )
     return spec
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...data_manifests.plain_text import plain
+from ...data_manifests.plain_text import one_line
 from .options import ANY, cache_option, echo, json_option, probe_options, put
 
 if TYPE_CHECKING:
@@ -120,17 +120,17 @@ def cache_quarantine(release: tuple[str, ...], cache: Path) -> None:
     wanted = {str(Path(each).absolute()) for each in release if each != "all"}
     if unknown := sorted(wanted - {entry.path for entry in listed.values()}):
         raise click.ClickException(
-            f"not in quarantine: {', '.join(map(plain, unknown))}; nothing is released; `vadpipe "
-            "cache quarantine` lists what is there"
+            f"not in quarantine: {', '.join(map(one_line, unknown))}; nothing is released; "
+            "`vadpipe cache quarantine` lists what is there"
         )
     if "all" in release:
         quarantine.release_all(cache)
     for entry in listed.values():
         if "all" in release or entry.path in wanted:
             quarantine.release(cache, entry.key)
-            put(f"released {entry.path}")
+            put(f"released {one_line(entry.path)}")
         elif not release:
-            put(f"{entry.path}\t{entry.error}\t{entry.message}")
+            put("\t".join(map(one_line, (entry.path, entry.error, entry.message))))
 
 
 @cache.command("compare")

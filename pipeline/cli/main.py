@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import sys
 from importlib import import_module
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import click
 
 from ...data_manifests.errors import VadpipeError
-from ...data_manifests.plain_text import shortened
+from ...data_manifests.plain_text import one_line, plain, shortened
 from .options import CONTEXT
 from .stopping import CODE, end_soon, say_stopped
 
@@ -62,10 +64,15 @@ def cli() -> None:
 def main() -> None:
     """Run a command; an error that the user can act on is one message and exit code 1."""
     end_soon()
+    logging.captureWarnings(True)
+    if logging.lastResort is not None:  # what prints warnings where nothing else was set up
+        logging.lastResort.setFormatter(_Plain())
     try:
         sys.exit(cli(standalone_mode=False) or 0)  # an Exit comes back as its code
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        sys.stderr.write(plain(said.getvalue()))  # it quotes arguments
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         say_stopped()
@@ -75,6 +82,14 @@ def main() -> None:
             raise
         _say(f"Error: {message}", style="bold red")
         sys.exit(1)
+
+
+class _Plain(logging.Formatter):
+    """Warnings as they are, but for what a terminal would obey: they name files."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message of a record."""
+        return plain(super().format(record))
 
 
 def _message(error: Exception) -> str | None:
@@ -90,7 +105,7 @@ def _message(error: Exception) -> str | None:
     if isinstance(error, MemoryError):
         said = shortened(str(error)) or "no more is said"
         return f"memory ran out ({said}): end other programs, or take a machine with more memory"
-    return shortened(str(error)) if isinstance(error, OSError) else None
+    return one_line(shortened(str(error))) if isinstance(error, OSError) else None
 
 
 def _say(text: str, **style: Any) -> None:

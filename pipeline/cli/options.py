@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from ...data_manifests.plain_text import plain
+from ...data_manifests.plain_text import one_line, plain
 from .. import registry
 
 if TYPE_CHECKING:
@@ -313,7 +313,8 @@ def finish(failures: list[Failure], path: Path) -> None:
         return
     tell(f"{len(failures)} failed; all are in {path}", style="yellow")
     for ids, failure in by_reason(failures)[:20]:
-        tell(f"  {some_ids(ids)}: {failure.stage}: {failure.error}: {failure.message}")
+        said = f"{some_ids(ids)}: {failure.stage}: {failure.error}: {failure.message}"
+        tell(f"  {one_line(said)}")
     raise click.exceptions.Exit(PARTLY)
 
 

@@ -406,7 +406,7 @@ def check_workers(client: Client, folders: Collection[Path]) -> None:
             folder = Path(token).parent
             problems.append(f"{worker} does not see {folder}: all need the same folder")
     if problems:
-        raise ClusterError("the cluster cannot be used:\n  " + "\n  ".join(problems))
+        raise ClusterError("the cluster cannot be used:", *(f"  {line}" for line in problems))
 
 
 def _look(tokens: Sequence[str]) -> tuple[str, list[str]]:

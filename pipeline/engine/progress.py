@@ -55,7 +55,7 @@ def progress_bars() -> Iterator[Callable[[str, float], Callable[[float], None]]]
     mine: list[TaskID] = []
 
     def add(title: str, total: float) -> Callable[[float], None]:
-        bar = progress.add_task(title, total=total)
+        bar = progress.add_task(plain(title), total=total)
         mine.append(bar)
         return lambda step: progress.advance(bar, step)
 

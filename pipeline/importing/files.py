@@ -24,6 +24,7 @@ from ...data_manifests import pets2009
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.memory import check_memory
 from ...data_manifests.natural_order import path_key
+from ...data_manifests.plain_text import one_line
 from ...data_manifests.record import ManifestError
 from ...extractors.weights.kept import file_sha256
 
@@ -66,8 +67,7 @@ class FeatureFile:
     def label(self) -> str:
         """For messages and provenance: `X_i3d.npy`, `archive.npz:Abuse/Abuse001_x264`."""
         inside = "" if self.member is None else f":{self.member.removesuffix('.npy')}"
-        label = f"{self.path.name}{inside}"
-        return label.encode("utf-8", "backslashreplace").decode("utf-8")  # names may be no UTF-8
+        return one_line(f"{self.path.name}{inside}")  # names may hold anything, or be no UTF-8
 
     @property
     def is_text(self) -> bool:

@@ -23,6 +23,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from ...data_manifests.atomic import write_text
+from ...data_manifests.plain_text import plain
 from ...data_manifests.record import Manifest
 from ...extractors.footage.guarded import guarded_probe
 from ...extractors.footage.video import ProbeRow
@@ -465,7 +466,12 @@ def _template() -> str:
 
 def _environment() -> Environment:
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # A name may turn the direction of the text after it around.
+        finalize=lambda value: plain(value) if type(value) is str else value,
     )
     environment.filters |= {
         "csp_hash": _csp_hash,

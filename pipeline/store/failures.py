@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from ...data_manifests.atomic import write_table
+from ...data_manifests.plain_text import one_line
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Failure:
 
 def describe_failure(video_id: str, stage: str, error: BaseException) -> Failure:
     """A failure row of an exception."""
-    return Failure(video_id, stage, type(error).__name__, str(error) or repr(error))
+    return Failure(video_id, stage, type(error).__name__, one_line(str(error) or repr(error)))
 
 
 def by_reason(failures: Iterable[Failure]) -> list[tuple[list[str], Failure]]:

@@ -34,10 +34,10 @@ def imported_stores(card: Mapping[str, Any], cache: Path) -> list[FeatureStore]:
                 if s.recipe["extractor"] == "imported"
                 and roles & {spec["role"] for spec in s.array_specs()}
             ]
-            lines = "".join(f"\n  {line}" for line in others) or " none"
             raise StoreError(
                 f"the model was trained on imported {role!r} features that are not in {cache}: "
-                f"{how_to_import(store)}. Imported sets of that role:{lines}"
+                f"{how_to_import(store)}. Imported sets of that role:{'' if others else ' none'}",
+                *(f"  {line}" for line in others),
             )
         found[store.key] = store
     return list(found.values())

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from io import FileIO
 from pathlib import Path
 
+from ...data_manifests.plain_text import one_line
 from .errors import StoreError
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,8 @@ def _locked(root: Path, kind: int, busy: str) -> Iterator[None]:
             raise StoreError(busy) from None
         except OSError as error:
             logger.warning(
-                "%s cannot be locked (%s): see that one run at a time uses it", path, error
+                "%s cannot be locked (%s): see that one run at a time uses it",
+                one_line(str(path)),
+                error,
             )
         yield

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from vadpipe.data_manifests.errors import VadpipeError
-from vadpipe.data_manifests.plain_text import LONGEST, plain, shortened
+from vadpipe.data_manifests.plain_text import LONGEST, one_line, plain, shortened
 
 
 @pytest.mark.parametrize(
@@ -42,3 +44,17 @@ def test_every_error_cuts_them() -> None:
 
     assert len(str(Own("x" * 5000))) < 300
     assert OfTheSystem(28, "full").errno == 28 and str(Own("short")) == "short"
+
+
+def test_names_in_errors_end_no_line() -> None:
+    error = VadpipeError("/a/b\n\tError: all is well\x1b[2K\r.mp4: is empty")
+    assert str(error) == "/a/b\\n\\tError: all is well\\x1b[2K\\r.mp4: is empty"
+    assert str(VadpipeError(str(error))) == str(error), "an error that quotes one escapes nothing"
+    assert one_line("[/red]\n") == "[/red]\\n"
+
+
+def test_a_message_of_several_lines_is_given_line_by_line() -> None:
+    error = VadpipeError("two sets:", "  a\nb", "  c")
+    assert str(error) == "two sets:\n  a\\nb\n  c"
+    assert str(copy.copy(error)) == str(error), "as it is sent from a worker"
+    assert str(VadpipeError()) == "" and str(VadpipeError(3, "x")) == "(3, 'x')"

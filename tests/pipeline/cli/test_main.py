@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from vadpipe.data_manifests import Manifest, VideoRecord, write_manifest
+from vadpipe.pipeline.cli.main import _Plain, main
 
 # What may be imported before a command runs: the commands, names of rooms, the base error.
 LIGHT = (
@@ -83,3 +88,66 @@ def test_the_version_imports_no_command() -> None:
 def test_the_check_above_sees_libraries(tmp_path: object) -> None:
     modules = imported_by("cache", "ls", "--cache", str(tmp_path))
     assert "pyarrow" in modules and "vadpipe.pipeline.store.feature_store" in modules
+
+
+NASTY = "no\x1b[31m\u202e[/bold][red]\udcff"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory; `main` changes nothing else of this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VADPIPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("vadpipe.pipeline.cli.main.end_soon", lambda: None)
+    monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
+    monkeypatch.setattr(logging, "lastResort", None)
+    (tmp_path / "f").mkdir()
+    records = tuple(
+        VideoRecord(video_id=name, path=None, split="all", expected_frames=48) for name in "ab"
+    )
+    write_manifest(Manifest(dataset="x", root="/", records=records), tmp_path / "m.csv")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["probe", f"{NASTY}.mp4"],
+        ["status", "--cache", f"{NASTY}/x[/bold]"],
+        ["extract", "m.csv", "-e", NASTY],
+        ["import", "m.csv", "f", "--name", NASTY],
+        ["import", "m.csv", "f", "--name", "x", "--grid", NASTY],
+        ["extract", "m.csv", "-e", "null", "--limit", f"{NASTY}=1"],
+        [NASTY],
+    ],
+    ids=["file", "cache", "extractor", "name", "grid", "limit", "command"],
+)
+def test_no_argument_reaches_the_terminal_as_it_is(
+    arguments: list[str],
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["vadpipe", *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    said = "".join(capsys.readouterr())
+    assert said and not any(character in said for character in "\x1b\u202e\udcff\r")
+
+
+def test_names_of_files_end_no_line(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.npy", "x\nError: gone [red].npy"):
+        (here / "f" / name).write_bytes(b"none")
+    monkeypatch.setattr(sys, "argv", ["vadpipe", "import", "m.csv", "f", "--name", "x"])
+    with pytest.raises(SystemExit):
+        main()
+    lines = capsys.readouterr().err.splitlines()
+    assert any("a.npy" in line for line in lines)
+    assert not any(line.startswith("Error: gone") for line in lines)
+
+
+def test_warnings_are_shown_plain() -> None:
+    record = logging.LogRecord("x", logging.WARNING, "", 1, "%s left out", ("a\x1b[2J",), None)
+    assert _Plain().format(record) == "a\\x1b[2J left out"
