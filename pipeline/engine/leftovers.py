@@ -17,17 +17,19 @@ from pathlib import Path
 from ...data_manifests.atomic import remove_anything
 
 SHARED_MEMORY = Path("/dev/shm")
-_NAME = re.compile(r"(?:sem\.)?vadpipe-(\d+)-(\d+)-(\d+)-.*")
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_NAME = re.compile(r"(?:sem\.)?vadpipe-([0-9a-f]+)-(\d+)-(\d+)-.*")
 
 
 def own_prefix() -> str:
     """The beginning of names of what this process makes: it says which process that was.
 
-    Numbers of processes are used again, and each container has its own; so the name has the space
-    of numbers, the number and the time at which the process began.
+    Numbers of processes are used again, each container has its own, and machines may share a
+    folder of temporary files; so the name has the machine's boot and its space of numbers, the
+    number and the time at which the process began.
     """
-    began = _began(os.getpid())
-    return "vadpipe-" if began is None else f"vadpipe-{_space()}-{os.getpid()}-{began}-"
+    space, began = _space(), _began(os.getpid())
+    return "vadpipe-" if None in (space, began) else f"vadpipe-{space}-{os.getpid()}-{began}-"
 
 
 def name_semaphores() -> None:
@@ -50,14 +52,18 @@ def remove_leftovers(folders: Iterable[Path] | None = None) -> None:
             with suppress(OSError):  # another process was faster
                 if found is None or path.lstat().st_uid != os.getuid():
                     continue
-                space, pid, began = map(int, found.groups())
-                if space == _space() and _began(pid) != began:
+                space, pid, began = found.groups()
+                if space == _space() and _began(int(pid)) != int(began):
                     remove_anything(path)
 
 
-def _space() -> int:
-    """The space of numbers of processes that this process lives in."""
-    return Path("/proc/self/ns/pid").stat().st_ino
+def _space() -> str | None:
+    """The space of numbers of processes that this one lives in, of this boot of this machine."""
+    try:
+        boot = _BOOT.read_text(encoding="utf-8")
+        return f"{boot[:8]}{Path('/proc/self/ns/pid').stat().st_ino:x}"
+    except OSError:
+        return None  # another system
 
 
 def _began(pid: int) -> int | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -17,11 +16,11 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="
 
 def test_only_what_dead_processes_have_left_is_deleted(tmp_path: Path) -> None:
     own = own_prefix()
-    space, pid, began = re.findall(r"\d+", own)
+    space, pid, began = own.split("-")[1:4]
     assert int(pid) == os.getpid()
     again = f"vadpipe-{space}-{pid}-{int(began) + 1}-"  # the number of a dead one, used again
     gone = f"vadpipe-{space}-{1 << 30}-{began}-"
-    elsewhere = f"vadpipe-{int(space) + 1}-{1 << 30}-{began}-"
+    elsewhere = f"vadpipe-{int(space, 16) + 1:x}-{1 << 30}-{began}-"  # another machine or container
     left = [f"{own}x", f"sem.{own}x", f"{elsewhere}x", "vadpipe-old", "sem.mp-abc", f"my-{gone}x"]
     for name in (*left, f"sem.{again}x", f"sem.{gone}x"):
         (tmp_path / name).touch()
@@ -32,7 +31,7 @@ def test_only_what_dead_processes_have_left_is_deleted(tmp_path: Path) -> None:
 
 
 def test_files_of_other_users_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    space = re.findall(r"\d+", own_prefix())[0]
+    space = own_prefix().split("-")[1]
     (tmp_path / f"sem.vadpipe-{space}-{1 << 30}-5-x").touch()
     monkeypatch.setattr(os, "getuid", lambda: 1 << 20)
     remove_leftovers([tmp_path, tmp_path / "none"])
