@@ -96,7 +96,7 @@ def import_tracks(
     for row, ids, path in files:
         try:
             read.append(_read(path, row, frame_size, fps))
-        except (FeatureFileError, OSError) as error:
+        except (FeatureFileError, OSError, MemoryError) as error:
             done.failures += [describe_failure(v, "import", error) for v in ids]
     done.bytes = sum(video.bytes() for video in read)
     done.layouts = {"object boxes with tracks of MOT text": len(read)} if read else {}

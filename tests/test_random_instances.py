@@ -400,7 +400,10 @@ def test_random_trees_of_weights_are_read_or_refused(seed: int, tmp_path: Path) 
 
 @seeds(40, 20_000)
 def test_random_families_are_read_rightly_or_asked_about(seed: int) -> None:
-    """Any layout, three videos or more of different lengths, which are known or not."""
+    """Any layout, three videos or more of different lengths, which are known or not.
+
+    One more file may have another layout; the others have to be read rightly all the same.
+    """
     draw = random.Random(seed)
     width, crops = draw.choice([17, 32, 64, 512, 2048]), draw.choice([None, 1, 5, 10])
     rows = draw.sample(range(1, 120), draw.randrange(3, 9))
@@ -415,10 +418,16 @@ def test_random_families_are_read_rightly_or_asked_about(seed: int) -> None:
         shapes.append(tuple(sizes[place] for place in order))
     known = draw.random() < 0.5
     frames = [16 * n - draw.randrange(16) if known else 0 for n in rows]
+    files = opened(shapes, frames)
+    odd = tuple(draw.sample([32, width, draw.choice([1, 5, 10])], draw.choice([2, 3])))
+    (other,) = opened([odd], [512 if known else 0])
+    if other.readings() and draw.random() < 0.5:
+        files.insert(draw.choice([0, len(files)]), other)
     try:
-        found = read_axes(opened(shapes, frames), None, 16)
+        read = read_axes(files, None, 16)
     except FeatureFileError as error:
         assert "not certain" in str(error), f"seed {seed}"
         return
+    found = [reading for file, reading in zip(files, read, strict=True) if file is not other]
     assert [r.axis for r in found if r is not None] == [axis] * len(rows), f"seed {seed}"
     assert {(r.positions, r.width) for r in found if r is not None} == {(crops or 1, width)}

@@ -25,7 +25,7 @@ Grid = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Reading:
+class AxisReading:
     """One way to read a shape.
 
     Attributes:
@@ -79,19 +79,19 @@ class OpenedFile:
         """What a detector asks for."""
         return "snippet" if self.grid is None else f"patch/{self.grid[0]}x{self.grid[1]}"
 
-    def readings(self) -> dict[int, Reading]:
+    def readings(self) -> dict[int, AxisReading]:
         """All ways to read the shape, by the axis of the rows."""
         shape = self.shape
         if len(shape) == 2 and self.grid is None:
             (a, b), n = shape, len(self.files)
-            return {0: Reading(0, a, n, b), 1: Reading(1, b, n, a)}
+            return {0: AxisReading(0, a, n, b), 1: AxisReading(1, b, n, a)}
         if len(shape) != 3 or len(self.files) > 1:
             return {}
         wanted = CROPS if self.grid is None else (self.grid[0] * self.grid[1],)
         a, b, c = shape
-        found = {0: Reading(0, a, b, c)} if b in wanted else {}
+        found = {0: AxisReading(0, a, b, c)} if b in wanted else {}
         if a in wanted:
-            found |= {1: Reading(1, b, a, c), 2: Reading(2, c, a, b)}
+            found |= {1: AxisReading(1, b, a, c), 2: AxisReading(2, c, a, b)}
         return found
 
 
@@ -102,7 +102,7 @@ def snippet_counts(n_frames: int, snippet_frames: int) -> tuple[int, int]:
 
 def read_axes(
     opened: Sequence[OpenedFile], row_axis: int | None, snippet_frames: int
-) -> list[Reading | None]:
+) -> list[AxisReading | None]:
     """How each array is to be read; None where no reading is possible.
 
     Args:
@@ -175,7 +175,7 @@ class _Family:
                 weak += reading.rows == SEGMENTS and not exact
         return strong, weak
 
-    def _is_exact(self, file: OpenedFile, reading: Reading) -> bool:
+    def _is_exact(self, file: OpenedFile, reading: AxisReading) -> bool:
         return reading.rows in snippet_counts(file.row.n_frames, self._snippet_frames)
 
     def _by_length(self, known: int, fits: Mapping[int, tuple[int, int]]) -> int | None:
@@ -217,14 +217,17 @@ class _Family:
 
     def _is_as_likely(self, first: int, other: int) -> bool:
         """Whether another reading of equal shapes is as good as the usual one."""
+        both = [f for f in self.files if {first, other} <= f.readings().keys()]
+        if not both:  # each shape has one of the readings, so there is no choice
+            return False
         one, two = (self.usual(axis) for axis in (first, other))
         assert one is not None and two is not None
-        if one == two or ({first, other} == {0, 1} and len(self.files[0].shape) == 3):
+        if one == two or ({first, other} == {0, 1} and any(len(f.shape) == 3 for f in both)):
             return True
         if two[1] in WIDTHS and one[1] not in WIDTHS:
             return True
-        rows = [{f.readings()[a].rows for f in self.files} for a in (first, other)]
-        return len(self.files) > 1 and rows[1] == {SEGMENTS} and rows[0] != {SEGMENTS}
+        rows = [{f.readings()[axis].rows for f in both} for axis in (first, other)]
+        return len(both) > 1 and rows[1] == {SEGMENTS} and rows[0] != {SEGMENTS}
 
     def settled_by(self, others: set[tuple[int, int] | None]) -> int:
         """The axis that the width of other families decides.
@@ -235,13 +238,6 @@ class _Family:
         fitting = [axis for axis in self._tied if self.usual(axis) in others]
         if len(fitting) == 1:
             return fitting[0]
-        file = next(f for f in self.files if set(self._tied) <= f.readings().keys())
-        ways = [file.readings()[axis] for axis in self._tied]
-        said = " or ".join(
-            f"{way.rows} rows of {'' if way.positions == 1 else f'{way.positions} x '}{way.width} "
-            f"numbers (--row-axis {way.axis})"
-            for way in ways
-        )
         lengths = (
             ""
             if any(f.row.n_frames for f in self.files)
@@ -249,13 +245,25 @@ class _Family:
         )
         raise FeatureFileError(
             f"the axes of {len(self.files)} files are not certain ({self._shapes()}): is "
-            f"{file.label} {said}? Nothing was written. Say --row-axis{lengths}"
+            f"{self._ways()}? Nothing was written. Say --row-axis{lengths}"
         )
+
+    def _ways(self) -> str:
+        """The tied readings in words, of one file if one has them all."""
+        said, before = [], ""
+        for axis in self._tied:
+            having = [f for f in self.files if axis in f.readings()]
+            file = max(having, key=lambda f: len(f.readings().keys() & set(self._tied)))
+            way, label = file.readings()[axis], "" if file.label == before else f"{file.label} "
+            each = f"{'' if way.positions == 1 else f'{way.positions} x '}{way.width} numbers"
+            said.append(f"{label}{way.rows} rows of {each} (--row-axis {axis})")
+            before = file.label
+        return " or ".join(said)
 
     def _shapes(self) -> str:
         return listing([f"{file.label} {file.shape}" for file in self.files])
 
-    def reading(self, file: OpenedFile, axis: int | None) -> Reading | None:
+    def reading(self, file: OpenedFile, axis: int | None) -> AxisReading | None:
         """How one file is read, once the axis of its family is known.
 
         Another axis is taken only where positions and width are those of the family.

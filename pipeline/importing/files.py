@@ -199,7 +199,7 @@ class FeatureFile:
                         yield number, line
 
     def _numbers(self, header: Header) -> NDArray[np.float32]:
-        rows = np.empty(header.shape, np.float32)
+        rows, number = np.empty(header.shape, np.float32), 0
         for number, line in self._lines():
             if number > len(rows):
                 raise FeatureFileError(f"{self.label}: changed while it was read; try again")
@@ -214,6 +214,8 @@ class FeatureFile:
                 )
             with np.errstate(over="ignore"):  # becomes inf, which `read` refuses
                 rows[number - 1] = values
+        if number < len(rows):  # the rest of `rows` was never written
+            raise FeatureFileError(f"{self.label}: changed while it was read; try again")
         return rows
 
 

@@ -19,9 +19,9 @@ from ..store.failures import Failure, describe_failure
 from .axes import (
     CROPS,
     LISTED_ROWS,
+    AxisReading,
     Grid,
     OpenedFile,
-    Reading,
     read_axes,
     snippet_counts,
 )
@@ -39,7 +39,7 @@ class VideoFile(OpenedFile):
         published_segments: it is one of (crops, 32, D) or (patches, 32, D) among such files only.
     """
 
-    reading: Reading
+    reading: AxisReading
     published_segments: bool
 
     @property

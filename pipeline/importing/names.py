@@ -100,7 +100,7 @@ def match_files(
         try:
             row = index.rows[content]
             opened.append(open_files(ids, records[0].split, row, patches, pieces))
-        except (FeatureFileError, OSError) as error:
+        except (FeatureFileError, OSError, MemoryError) as error:
             matched.failures += [describe_failure(video_id, "import", error) for video_id in ids]
     matched.found += video_files(opened, row_axis, snippet_frames, matched.failures)
     order = {r.video_id: i for i, r in enumerate(manifest.records)}

@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 
 from tests.synthetic import write_pets2009, write_tiny_scene, write_xd_violence
 from vadpipe.data_manifests import Manifest, VideoRecord, pets2009, read_manifest, write_manifest
+from vadpipe.data_manifests.memory import OutOfMemory
 from vadpipe.extractors.clips import segment_frames
 from vadpipe.pipeline.bags import StoreBags, find_stores
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.import_features import Imported, import_features
+from vadpipe.pipeline.importing import files as feature_files
 from vadpipe.pipeline.importing.files import FeatureFileError
 from vadpipe.pipeline.importing.layouts import parse_grid
 from vadpipe.pipeline.models import ModelFolder
@@ -471,6 +473,23 @@ def test_copies_of_one_array_are_taken_once(take: Any, folder: Path) -> None:
     done = take(listed({"a": 48, "b": 48}))
     assert done.videos == ["a"]
     assert [f.video_id for f in done.failures] == ["b"]
+
+
+def test_copies_that_do_not_fit_into_memory_cost_their_own_video(
+    take: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = features(3, WIDTH)
+    np.savez(folder / "all.npz", **{"Normal/a": x, "Testing/a": x})
+    np.save(folder / "b.npy", x)
+
+    def check(needed: int, what: str, cure: str) -> None:
+        if needed:
+            raise OutOfMemory(f"{what} needs {needed} bytes")
+
+    monkeypatch.setattr(feature_files, "check_memory", check)
+    done = take(listed({"a": 48, "b": 48}))
+    assert done.videos == ["b"]
+    assert done.failures[0].message == "all.npz:Normal/a needs 72 bytes"
 
 
 def test_a_number_after_a_name(take: Any, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from vadpipe.data_manifests import Manifest, VideoRecord, write_manifest
+from vadpipe.data_manifests.memory import OutOfMemory
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.import_features import Imported
 from vadpipe.pipeline.import_tracks import import_tracks, parse_size
 from vadpipe.pipeline.importing.files import FeatureFileError
+from vadpipe.pipeline.importing.mot import read_mot
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.store.feature_sets import store_like
 
@@ -93,6 +96,23 @@ def test_one_bad_file_costs_its_own_video(
     (tmp_path / "a.txt").write_text(text)
     done = bring(tmp_path, listed("a"), tmp_path / "a.txt", **options)
     assert done.videos == [] and reason in done.failures[0].message
+
+
+def test_a_file_without_memory_costs_its_own_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text(LINES)
+
+    def read(path: Path) -> Any:
+        if path.stem == "a":
+            raise OutOfMemory("a.txt needs more")
+        return read_mot(path)
+
+    tracks = import_module("vadpipe.pipeline.import_tracks")  # the package has a function so called
+    monkeypatch.setattr(tracks, "read_mot", read)
+    done = bring(tmp_path, listed("a", "b"), tmp_path / "a.txt", tmp_path / "b.txt")
+    assert done.videos == ["b"] and done.failures[0].message == "a.txt needs more"
 
 
 def test_names_that_fit_none_or_several(tmp_path: Path) -> None:

@@ -102,6 +102,31 @@ def test_segments_among_snippets_are_known_by_crops_and_width() -> None:
     assert axes(opened(shapes)) == [0, 1, 0]
 
 
+@pytest.mark.parametrize(
+    ("shapes", "expected"),
+    [
+        ([(3, 64), (3, 10, 64)], [0, 0]),
+        ([(3, 10, 64), (3, 64)], [0, 0]),
+        ([(3, 10, 64), (10, 32, 64)], [0, 1]),
+        ([*[(32, 2048)] * 3, (32, 10, 2048)], [0, 0, 0, 0]),
+        ([(7, 10, 64), (10, 64, 9)], [0, 2]),
+    ],
+)
+def test_a_reading_that_only_another_file_has_is_no_doubt(
+    shapes: Shapes, expected: list[int]
+) -> None:
+    assert axes(opened(shapes)) == expected
+
+
+def test_a_question_about_several_files_names_each() -> None:
+    with pytest.raises(
+        FeatureFileError,
+        match=r"is v0.npy 32 rows of 64 numbers \(--row-axis 0\) or 64 rows of 32 numbers "
+        r"\(--row-axis 1\) or v1.npy 64 rows of 10 x 32 numbers \(--row-axis 2\)\?",
+    ):
+        axes(opened([(32, 64), (10, 32, 64)], [1024, 1024]))
+
+
 def test_patches() -> None:
     assert axes(opened([(3, 6, 64), (6, 6, 64)], grid=(2, 3))) == [0, 0]
     assert axes(opened([(6, 9, 64), (6, 6, 64), (6, 7, 64)], grid=(2, 3))) == [1, 1, 1]

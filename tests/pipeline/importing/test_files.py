@@ -96,6 +96,20 @@ def test_arrays_that_do_not_fit_into_memory_are_refused(
                 file.read()
 
 
+@pytest.mark.parametrize("rows", [2, 4])
+def test_a_text_that_changes_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("1 2\n" * 3)
+    file = only(path)
+    header = file.header()
+    path.write_text("1 2\n" * rows)
+    monkeypatch.setattr(FeatureFile, "header", lambda file: header)
+    with pytest.raises(FeatureFileError, match=r"a\.txt: changed while it was read"):
+        file.read()
+
+
 def test_a_line_of_a_text_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_files, "MAX_LINE_BYTES", 10)
     path = tmp_path / "a.txt"
