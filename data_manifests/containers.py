@@ -36,9 +36,12 @@ VIDEO_SUFFIXES = tuple(sorted({suffix for each in CONTAINERS.values() for suffix
 
 HEAD = 1024  # bytes that `format_of` looks at
 
+# Brands of pictures in the container of mp4: HEIF, AVIF, JPEG 2000 and a raw format of cameras.
+_PHOTOS = rb"avi[fs]|hei[cmsx]|hev[cmsx]|mif1|msf1|jp2 |jpx |crx "
+
 # How a file of a format begins. A picture, sound or a document begins with none of them.
 _BEGINNINGS = (
-    ("mp4", rb".{4}(ftyp(?!avi[fs]|heic|mif1|msf1|M4[AB] )|moov|mdat|moof|wide)"),
+    ("mp4", rb".{4}(ftyp(?!" + _PHOTOS + rb"|M4[AB] )|moov|mdat|moof|wide)"),
     ("matroska", rb"\x1a\x45\xdf\xa3.{4,60}(matroska|webm)"),
     ("avi", rb"RIFF.{4}AVI "),
     ("flv", rb"FLV\x01[\x01\x05]"),

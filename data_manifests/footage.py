@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, get_args
 
 from .containers import HEAD, VIDEO_SUFFIXES, format_of
 from .natural_order import path_key
@@ -47,13 +47,15 @@ LEAST_BYTES = 4096  # of a file of another suffix that is looked at
 # Suffixes of files that lie beside footage in large numbers; these are not opened.
 NO_FOOTAGE = frozenset(
     (
-        *(".aac", ".bmp", ".csv", ".flac", ".gif", ".gz", ".h5", ".hdf5", ".html", ".jpeg", ".jpg"),
+        *(".aac", ".arw", ".avif", ".bmp", ".cr2", ".cr3", ".csv", ".dng", ".flac", ".gif", ".gz"),
+        *(".h5", ".hdf5", ".heic", ".heif", ".hif", ".html", ".jpeg", ".jpg", ".nef"),
         *(".json", ".jsonl", ".log", ".m4a", ".mat", ".md", ".mp3", ".npy", ".npz", ".ogg"),
         *(".onnx", ".parquet", ".pdf", ".pkl", ".png", ".pt", ".pth", ".py", ".srt", ".tar"),
         *(".tgz", ".tif", ".tiff", ".toml", ".txt", ".vtt", ".wav", ".webp", ".xml", ".yaml"),
         *(".yml", ".zip"),
     )
 )
+Split = Literal["train", "test", "validation", "all"]
 PART_SUFFIX = len(".train")  # characters that ids leave free for the name of a part
 
 logger = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Listing:
         unread: those of them that could not be read, or are likely footage under another suffix:
             what is in them is not known.
         others: suffix -> number of files whose suffix is not that of a video.
+        unused: patterns that have excluded nothing.
     """
 
     root: Path
@@ -98,10 +101,10 @@ class NothingFound(ManifestError):
 def build(
     root: Path,
     *,
-    split: Literal["train", "test", "validation", "all"] = "all",
+    split: Split = "all",
     train_fraction: float | None = None,
     label: Literal[0, 1] | None = None,
-    exclude: Sequence[str] = (),
+    exclude: Sequence[str] | str = (),
 ) -> Manifest:
     """Make the manifest of a folder of footage, or of one file.
 
@@ -127,13 +130,10 @@ def build(
         NothingFound: the root holds no footage.
         ManifestError: the root does not exist, or the arguments contradict each other.
     """
-    if train_fraction is not None:
-        if split != "all" or label is not None:
-            raise ManifestError("train_fraction sets split and label itself: leave them out")
-        if not 0.0 < train_fraction < 1.0:
-            raise ManifestError(f"train_fraction {train_fraction} must be between 0 and 1")
-    listing = find_footage(root, (exclude,) if isinstance(exclude, str) else exclude)
+    check_options(split, train_fraction, label)
+    listing = find_footage(root, exclude)
     warn_of_skipped(listing)
+    warn_of_unused([listing])
     if not listing.videos:
         message = (
             f"no footage in {root}: looked for {', '.join(VIDEO_SUFFIXES)} and for folders of two "
@@ -159,6 +159,24 @@ def build(
     )
 
 
+def check_options(split: object, train_fraction: object, label: object) -> None:
+    """Check options of `build`, whose values may come from a command line.
+
+    Raises:
+        ManifestError: a value is not one that the option has, or two options contradict each other.
+    """
+    if split not in get_args(Split):
+        raise ManifestError(f"split {split!r}: there are {', '.join(get_args(Split))}")
+    if label is not None and label not in (0, 1):
+        raise ManifestError(f"label {label!r} must be 0 (normal) or 1 (abnormal)")
+    if train_fraction is None:
+        return
+    if not isinstance(train_fraction, int | float) or not 0.0 < train_fraction < 1.0:
+        raise ManifestError(f"train_fraction {train_fraction} must be between 0 and 1")
+    if split != "all" or label is not None:
+        raise ManifestError("train_fraction sets split and label itself: leave them out")
+
+
 def warn_of_skipped(listing: Listing) -> None:
     """Log what a listing leaves out, but what it names as unread."""
     for path, reason in sorted(set(listing.skipped) - set(listing.unread)):
@@ -166,14 +184,19 @@ def warn_of_skipped(listing: Listing) -> None:
     if listing.others:
         others = one_line(_others(listing))
         logger.warning("skipped files whose suffix is not that of a video: %s", others)
-    if listing.unused:
-        patterns = ", ".join(listing.unused)
-        logger.warning("nothing in %s is excluded by %s", listing.root, patterns)
+
+
+def warn_of_unused(listings: Sequence[Listing]) -> None:
+    """Log the patterns that exclude nothing in any of the listings."""
+    unused = [p for p in listings[0].unused if all(p in each.unused for each in listings)]
+    if unused:
+        roots = ", ".join(str(each.root) for each in listings)
+        logger.warning("nothing in %s is excluded by %s", roots, ", ".join(unused))
 
 
 def records_of(
     path: str,
-    split: Literal["train", "test", "validation", "all"],
+    split: Split,
     label: Literal[0, 1] | None,
     train_fraction: float | None,
 ) -> list[VideoRecord]:
@@ -201,22 +224,24 @@ class _Excluded:
 
     def __call__(self, path: Path) -> bool:
         inside = path.relative_to(self._root).as_posix()
-        for pattern in self._patterns:
-            if fnmatchcase(path.name, pattern) or fnmatchcase(inside, pattern.rstrip("/")):
-                if pattern in self.unused:
-                    self.unused.remove(pattern)
-                return True
-        return False
+        found = [
+            pattern
+            for pattern in self._patterns
+            if fnmatchcase(path.name, pattern) or fnmatchcase(inside, pattern.rstrip("/"))
+        ]
+        if found and self.unused:
+            self.unused = [pattern for pattern in self.unused if pattern not in found]
+        return bool(found)
 
 
-def find_footage(root: Path, exclude: Sequence[str] = ()) -> Listing:
+def find_footage(root: Path, exclude: Sequence[str] | str = ()) -> Listing:
     """List the videos under a folder; a video file or an image folder is listed as one video.
 
     Args:
         root:
             The folder or file.
         exclude:
-            Patterns of names, or of paths below the root, that are passed over.
+            Patterns of names, or of paths below the root, that are passed over; one may be a text.
 
     Raises:
         ManifestError: the root does not exist, or its path cannot be stored in a manifest.
@@ -224,7 +249,7 @@ def find_footage(root: Path, exclude: Sequence[str] = ()) -> Listing:
     root = Path(os.path.realpath(root))
     if not root.exists() or UNSTORABLE.search(str(root)):
         raise ManifestError(f"footage root {str(root)!r} does not exist, or has an unusable name")
-    excluded = _Excluded(root, exclude)
+    excluded = _Excluded(root, (exclude,) if isinstance(exclude, str) else exclude)
     folders = _folders_below(root, excluded)
     videos: list[Path] = []
     skipped: list[tuple[Path, str]] = []
@@ -345,7 +370,8 @@ def _look_into(path: Path, excluded: _Excluded) -> _Folder:
 
 
 _LIKELY = (
-    "is likely footage, but its suffix is not that of a video: give it the suffix of its format"
+    "is likely footage, but its suffix is not that of a video: give it the suffix of its format, "
+    "or score a manifest that `vadpipe manifest footage --exclude PATTERN` writes without it"
 )
 
 

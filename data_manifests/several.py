@@ -8,12 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from .footage import NothingFound, find_footage, records_of, warn_of_skipped
+from .footage import (
+    NothingFound,
+    Split,
+    check_options,
+    find_footage,
+    records_of,
+    warn_of_skipped,
+    warn_of_unused,
+)
 from .record import Manifest, ManifestError, VideoRecord
 
 
 @dataclass(frozen=True)
-class Folder:
+class FootageFolder:
     """A folder of footage, or one file, and what is known of all that is in it.
 
     Attributes:
@@ -24,12 +32,14 @@ class Folder:
     """
 
     root: Path
-    split: Literal["train", "test", "validation", "all"] = "all"
+    split: Split = "all"
     label: Literal[0, 1] | None = None
     train_fraction: float | None = None
 
 
-def build_several(folders: Sequence[Folder], *, exclude: Sequence[str] = ()) -> Manifest:
+def build_several(
+    folders: Sequence[FootageFolder], *, exclude: Sequence[str] | str = ()
+) -> Manifest:
     """Make one manifest of the footage of several folders.
 
     Its root is the folder that holds all of them, and an id comes from the path below it. So the
@@ -46,14 +56,18 @@ def build_several(folders: Sequence[Folder], *, exclude: Sequence[str] = ()) -> 
 
     Raises:
         NothingFound: no folder holds any footage.
-        ManifestError: a folder does not exist, is named twice or lies in another one.
+        ManifestError: a folder does not exist, is named twice or lies in another one; or as
+            `footage.check_options` raises it.
     """
+    for folder in folders:
+        check_options(folder.split, folder.train_fraction, folder.label)
     places = [Path(os.path.realpath(folder.root)) for folder in folders]
     for i, place in enumerate(places):
         for j, other in enumerate(places):
             if i != j and place.is_relative_to(other):
                 raise ManifestError(f"{place} lies in {other}: name one of them, or leave one out")
     listings = [find_footage(folder.root, exclude) for folder in folders]
+    warn_of_unused(listings)
     base = Path(os.path.commonpath([str(listing.root) for listing in listings]))
     records: list[VideoRecord] = []
     unread: list[tuple[str, str]] = []

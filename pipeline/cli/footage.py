@@ -132,6 +132,11 @@ def manifest(
         raise click.UsageError(
             "several folders, --normal, --test, --label and --exclude are for the data set footage"
         )
+    if not roots and (split or label or train_fraction is not None):
+        raise click.UsageError(
+            "--split, --label and --train-fraction are for the folders of ROOT: --normal and "
+            "--test say both themselves"
+        )
     from ...data_manifests.table import write_manifest
     from ..engine.progress import tell
     from ..run.key_value import parse_settings

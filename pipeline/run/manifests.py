@@ -13,7 +13,7 @@ from pydantic import validate_call
 from ... import data_manifests
 from ...data_manifests.choices import choices
 from ...data_manifests.record import Manifest, ManifestError
-from ...data_manifests.several import Folder, build_several
+from ...data_manifests.several import FootageFolder, build_several
 from ..registry import DATASETS
 
 
@@ -36,7 +36,7 @@ def build_footage(
 
     Args:
         roots:
-            Folders or files; `options` hold for these.
+            Folders or files; `options` hold for these. Without any, only `exclude` may be given.
         normal:
             Folders of normal footage, for training.
         test:
@@ -51,12 +51,13 @@ def build_footage(
         return build_manifest("footage", roots[0], options)
     _check_options("footage", DATASETS["footage"], options)
     own = {name: value for name, value in options.items() if name != "exclude"}
-    if "train_fraction" in own and {"split", "label"} & set(own):
-        raise ManifestError("train_fraction sets split and label itself: leave them out")
+    if own and not roots:
+        names = ", ".join(sorted(own))
+        raise ManifestError(f"{names}: for the folders of ROOT, and none is given")
     folders = [
-        *(Folder(root, **own) for root in roots),
-        *(Folder(root, "train", 0) for root in normal),
-        *(Folder(root, "test") for root in test),
+        *(FootageFolder(root, **own) for root in roots),
+        *(FootageFolder(root, "train", 0) for root in normal),
+        *(FootageFolder(root, "test") for root in test),
     ]
     return build_several(folders, exclude=options.get("exclude", ()))
 

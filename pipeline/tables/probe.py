@@ -75,7 +75,7 @@ def report_lines(probed: Probed, *, list_all: bool = False) -> list[str]:
             )
     table += [(some_ids(ids), "-", "-", "-", "-", failure.error) for ids, failure in refused]
     lines = _aligned(table) if len(table) > 1 else []
-    lines += [f"{name}: {count} videos, {MEANINGS[name]}" for name, count in flags.most_common()]
+    lines += [f"{name}: {count} files, {MEANINGS[name]}" for name, count in flags.most_common()]
     lines += [f"same content: {', '.join(ids)}" for ids in duplicates(probed).values()]
     rows = [row for _, row in files.values()]
     lines.append(

@@ -69,7 +69,7 @@ def picture(kind: str) -> bytes:
         b"text, and more text" * 20,
         b"OggS\0\2" + bytes(22) + b"\x01vorbis",
         b"\0\0\0\x20ftypM4A ",
-        b"\0\0\0\x18ftypheic",
+        *(b"\0\0\0\x18ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"crx ", b"jp2 ")),
         b"PK\x03\x04",
         b"\x7fELF",
         sound(),

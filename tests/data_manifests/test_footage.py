@@ -186,7 +186,7 @@ def test_likely_footage_of_another_suffix_is_named(tmp_path: Path, name: str) ->
     assert find_footage(tmp_path).others == {".bin": 1}
 
 
-@pytest.mark.parametrize("name", ["x.txt", "x.json", "x.npy", "x.gif", ".x.bin"])
+@pytest.mark.parametrize("name", ["x.txt", "x.json", "x.npy", "x.gif", "IMG_1.CR3", ".x.bin"])
 def test_files_that_lie_beside_footage_are_not_opened(tmp_path: Path, name: str) -> None:
     touch(tmp_path, "a.mp4")
     (tmp_path / name).write_bytes(MP4)

@@ -67,6 +67,14 @@ def test_one_manifest_of_several_folders(tmp_path: Path) -> None:
         ("more__c.mp4", "test", 1),
     ]
     assert listed(new, "--label", "normal") == [("b.mp4", "all", 0)]
+    kept = listed(new, quiet, "--set", "exclude='*.lrv'")
+    assert kept == [("new__b.mp4", "all", None), ("quiet__a.mp4", "all", None)]
+    for words in (["--split", "test"], ["--label", "normal"], ["--train-fraction", "0.6"]):
+        both = ["manifest", "footage", "--normal", quiet, "--test", new, *words, "-o", str(out)]
+        done = CliRunner().invoke(cli, both)
+        assert done.exit_code == 2 and "for the folders of ROOT" in done.output
+    by_set = ["manifest", "footage", "--normal", quiet, "--set", "split=test", "-o", str(out)]
+    assert "for the folders of ROOT" in str(CliRunner().invoke(cli, by_set).exception)
     (tmp_path / "empty").mkdir()
     words = ["manifest", "footage", quiet, str(tmp_path / "empty"), "-o", str(out)]
     partly = CliRunner().invoke(cli, words)

@@ -50,8 +50,8 @@ def test_lines_name_the_videos_with_faults_and_no_other() -> None:
         "worse  180000  640x480  25.000  h264   corrupt_frames truncated "
         "(3 damaged frames at its start)",
         "bad    -       -        -       -      NotAVideo",
-        f"truncated: 2 videos, {MEANINGS['truncated']}",
-        f"corrupt_frames: 1 videos, {MEANINGS['corrupt_frames']}",
+        f"truncated: 2 files, {MEANINGS['truncated']}",
+        f"corrupt_frames: 1 files, {MEANINGS['corrupt_frames']}",
         "same content: sound, copy",
         "5 videos: 2 sound, 2 with faults, 1 refused; 8.00 hours, 720,000 frames",
     ]  # fmt: skip
@@ -159,7 +159,7 @@ def test_every_flag_has_a_meaning_and_is_documented() -> None:
 
 def test_healthy_files_are_not_called_faulty() -> None:
     clips = {f"clip{i}": row(f"c{i}", "sequential_only", "short", "rotated") for i in range(3)}
-    meanings = [f"{name}: 3 videos, {MEANINGS[name]}" for name in ("sequential_only", "short")]
+    meanings = [f"{name}: 3 files, {MEANINGS[name]}" for name in ("sequential_only", "short")]
     lines = report_lines(Probed(clips, []))
     assert lines[:2] == meanings and lines[-1].startswith("3 videos: 3 sound, 0 with faults")
     listed = report_lines(Probed(clips, []), list_all=True)
