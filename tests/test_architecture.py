@@ -26,6 +26,7 @@ EVERYWHERE = {
     "data_manifests/memory",
     "data_manifests/choices",
     "data_manifests/containers",
+    "data_manifests/leftovers",
     "data_manifests/natural_order",
     "data_manifests/plain_text",
     "data_manifests/settings",

@@ -16,6 +16,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from ...data_manifests.leftovers import own_prefix, remove_leftovers
 from .cards import WeightsError
 from .read_worker import REFUSED
 
@@ -27,24 +28,34 @@ BYTES_A_SECOND = 2 << 20  # of a large file on a slow disk
 MOST_SAID = 10_000  # bytes of a message
 
 
-def guarded_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def guarded_arrays(path: Path, folder: Path) -> dict[str, NDArray[Any]]:
     """`read_arrays` in another process, which the kernel bounds in memory and time.
 
+    Args:
+        path:
+            The file.
+        folder:
+            Where the arrays lie meanwhile, in a folder of their own; it has the room that converted
+            weights need anyway. What killed processes have left there is deleted.
+
     Raises:
-        WeightsError: the file cannot be read, or the process died, hung or needed too much memory.
-        OSError: there is no such file.
+        WeightsError: the file cannot be read, or the process died, hung or needed too much memory,
+            or the disk is full.
+        OSError: there is no such file, or the folder cannot be written.
     """
     size = path.stat().st_size
     memory, seconds = MEMORY + MEMORY_GROWTH * size, SECONDS + size / BYTES_A_SECOND
-    with tempfile.TemporaryDirectory(prefix="vadpipe-") as scratch:
-        target, said = Path(scratch) / "arrays", Path(scratch) / "said"
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers([folder])
+    with tempfile.TemporaryDirectory(prefix=own_prefix(), dir=folder.absolute()) as scratch:
+        target, said, errors = (Path(scratch) / name for name in ("arrays", "said", "errors"))
         arguments = map(str, (path.absolute(), target, memory, round(seconds) + 1))
-        with said.open("wb") as output:
+        with said.open("wb") as output, errors.open("wb") as error_output:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", WORKER, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
-                stderr=subprocess.DEVNULL,
+                stderr=error_output,
                 start_new_session=True,  # ctrl-C is for the parent to act on
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
@@ -58,18 +69,30 @@ def guarded_arrays(path: Path) -> dict[str, NDArray[Any]]:
         if code == 0:
             return _received(path, target)
         if code == REFUSED:
-            with said.open("rb") as file:
-                raise WeightsError(file.read(MOST_SAID).decode("utf-8", "replace"))
+            raise WeightsError(_beginning(said))
         if code == -signal.SIGXCPU:
             raise WeightsError(
                 f"cannot read weights from {path}: reading took longer than {seconds:.0f} seconds: "
                 "the file is damaged or hostile, or its disk is very slow: get it again"
             )
-        died = f"signal {-code}" if code < 0 else f"exit code {code}"
+        died = f"signal {-code}" if code < 0 else f"exit code {code}: {_last_line(errors)}"
         raise WeightsError(
             f"cannot read weights from {path}: the process that read it died ({died}): the file "
             "is damaged or hostile, or memory ran out: get it again"
+            + ("" if code < 0 else "; if the error is about vadpipe itself, install that again")
         )
+
+
+def _beginning(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(MOST_SAID).decode("utf-8", "replace")
+
+
+def _last_line(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - MOST_SAID))
+        lines = file.read(MOST_SAID).decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else "no message"
 
 
 def _received(path: Path, target: Path) -> dict[str, NDArray[Any]]:

@@ -305,7 +305,7 @@ def convert_file(
     arrays: Arrays | None = None
     for card, target in zip(cards, targets, strict=True):
         if arrays is None and not card.opaque:
-            arrays = guarded_arrays(path)
+            arrays = guarded_arrays(path, folder)
         content = {BYTES: np.fromfile(path, np.uint8)} if card.opaque else arrays
         assert content is not None  # it was read just now, or before
         try:

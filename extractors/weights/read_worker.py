@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 import resource
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .cards import WeightsError
 from .read import read_arrays
@@ -26,15 +29,7 @@ def main(source: str, target: str, memory: str, seconds: str) -> int:
     _bound(resource.RLIMIT_CPU, int(seconds))
     _bound(resource.RLIMIT_CORE, 0)
     try:
-        arrays = read_arrays(Path(source))
-        kept = {name: values for name, values in arrays.items() if values.dtype.kind in "biuf"}
-        names = json.dumps(list(kept))
-        numbered = {str(i): np.ascontiguousarray(v) for i, v in enumerate(kept.values())}
-        shapes = {str(i): v.shape for i, v in enumerate(kept.values())}  # () would become (1,)
-
-        from safetensors.numpy import save_file
-
-        save_file({i: v.reshape(shapes[i]) for i, v in numbered.items()}, target, {"names": names})
+        write_arrays(read_arrays(Path(source)), Path(target))
     except WeightsError as error:
         print_text(str(error))
         return REFUSED
@@ -42,6 +37,30 @@ def main(source: str, target: str, memory: str, seconds: str) -> int:
         print_text(f"cannot read weights from {source}: {error or 'memory ran out'}")
         return REFUSED
     return 0
+
+
+def write_arrays(arrays: Mapping[str, NDArray[Any]], target: Path) -> None:
+    """Write arrays of numbers as numbered safetensors; others are left out.
+
+    Raises:
+        WeightsError: the disk is full, or the folder cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    kept = {name: values for name, values in arrays.items() if values.dtype.kind in "biuf"}
+    numbered = {  # reshaped because () would become (1,)
+        str(i): np.ascontiguousarray(v).reshape(v.shape) for i, v in enumerate(kept.values())
+    }
+    try:
+        save_file(numbered, target, {"names": json.dumps(list(kept))})
+    except (SafetensorError, OSError) as error:
+        size = sum(values.nbytes for values in kept.values())
+        raise WeightsError(
+            f"the weights were read, but their {size:,} bytes cannot be written to "
+            f"{target.parent.parent} ({error}): the disk is full or read-only: make room, or put "
+            "the cache elsewhere (--cache)"
+        ) from error
 
 
 def print_text(text: str) -> None:

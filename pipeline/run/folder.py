@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -163,27 +164,53 @@ def _gpus() -> list[str]:
 def _git_state(folder: Path) -> dict[str, Any] | None:
     """Commit of the folder that the run was started in, and whether files differ from it.
 
-    The folder's own configuration may name programs that `git status` runs: none is.
+    The folder's own configuration and hooks may be programs that `git status` runs: none is. Where
+    that is not certain, whether files differ is None.
     """
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True
-            )
-        except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-            return None
-        return done.stdout.strip()
-
-    commit = git("rev-parse", "HEAD")
+    commit = _git(folder, ["rev-parse", "HEAD"])
     if commit is None:
         return None
-    filters = git("config", "--name-only", "--get-regexp", r"^filter\.") or ""
-    off = ["core.fsmonitor=false", "submodule.recurse=false"]
-    off += [f"{name}={'false' if name.endswith('.required') else ''}" for name in filters.split()]
-    options = [word for each in off for word in ("-c", each)]
-    changed = git(*options, "status", "-s", "--ignore-submodules=all")
-    return {"commit": commit, "changed": None if changed is None else bool(changed)}
+    return {"commit": commit.strip(), "changed": _git_changed(folder)}
+
+
+def _git_changed(folder: Path) -> bool | None:
+    # A partial clone fetches what it lacks, by a program that its configuration may name.
+    risky = r"^(filter\.|extensions\.partialclone$|remote\..*\.promisor$)"
+    named = _git(folder, ["config", "-z", "--name-only", "--get-regexp", risky], none_found=1)
+    if named is None:
+        return None
+    names = [name for name in named.split("\0") if name]
+    if not all(name.startswith("filter.") for name in names):
+        return None
+    off = {"core.fsmonitor": "false", "submodule.recurse": "false", "core.hooksPath": os.devnull}
+    off |= {name: "false" if name.endswith(".required") else "" for name in names}
+    words = ["--no-optional-locks", "status", "-s", "--ignore-submodules=all"]
+    changed = _git(folder, words, off)
+    return None if changed is None else bool(changed.strip())
+
+
+def _git(
+    folder: Path,
+    words: Sequence[str],
+    settings: Mapping[str, str] | None = None,
+    none_found: int = 0,
+) -> str | None:
+    """What git prints; None if it cannot be run, or ends with a code that is not 0 or `none_found`.
+
+    Settings go through the environment: `-c` would split a name that contains "=".
+    """
+    given = os.environ.get("GIT_CONFIG_COUNT", "")
+    first = int(given) if given.isdecimal() else 0
+    environment = {**os.environ, "GIT_CONFIG_COUNT": str(first + len(settings or {}))}
+    for number, (name, value) in enumerate((settings or {}).items(), first):
+        environment |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+    try:
+        done = subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, timeout=10, env=environment
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return os.fsdecode(done.stdout) if done.returncode in (0, none_found) else None
 
 
 def _cell(value: Any) -> Any:

@@ -30,4 +30,4 @@ def weights_are_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
     from vadpipe.extractors.weights import kept
     from vadpipe.extractors.weights.read import read_arrays
 
-    monkeypatch.setattr(kept, "guarded_arrays", read_arrays)
+    monkeypatch.setattr(kept, "guarded_arrays", lambda path, folder: read_arrays(path))

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from tests.weight_trees import laughing
-from vadpipe.extractors.weights import guarded_read, read
-from vadpipe.extractors.weights.cards import WeightsError
+from vadpipe.data_manifests.leftovers import own_prefix
+from vadpipe.extractors.weights import guarded_read, kept, read
+from vadpipe.extractors.weights.cards import Weights, WeightsError
 from vadpipe.extractors.weights.guarded_read import guarded_arrays
 from vadpipe.extractors.weights.read import read_arrays
+from vadpipe.extractors.weights.read_worker import write_arrays
 
 
 def written(path: Path, tree: Any) -> Path:
@@ -29,8 +31,9 @@ def test_arrays_come_back_as_they_are(tmp_path: Path) -> None:
         "empty": np.zeros((0, 3), np.uint8),
     }
     path = written(tmp_path / "weights of others.pkl", tree)
-    found, expected = guarded_arrays(path), read_arrays(path)
+    found, expected = guarded_arrays(path, tmp_path / "new"), read_arrays(path)
     assert list(found) == list(expected) and len(found) == 4
+    assert not list((tmp_path / "new").iterdir())
     for name, values in expected.items():
         assert (found[name].dtype, found[name].shape) == (values.dtype, values.shape)
         np.testing.assert_array_equal(found[name], values)
@@ -40,7 +43,7 @@ def test_what_is_refused_is_said_here(tmp_path: Path) -> None:
     path = tmp_path / "memo"
     path.write_bytes(b"\x80\x02}r\x00\x00\x00\x10.")  # a place of 4 GB in the list of references
     with pytest.raises(WeightsError, match=f"cannot read weights from {path}: it needs more mem"):
-        guarded_arrays(path)
+        guarded_arrays(path, tmp_path)
 
 
 def test_a_process_that_takes_too_long_is_ended(
@@ -48,19 +51,57 @@ def test_a_process_that_takes_too_long_is_ended(
 ) -> None:
     monkeypatch.setattr(guarded_read, "SECONDS", 0.001)
     with pytest.raises(WeightsError, match="took longer than 0 seconds"):
-        guarded_arrays(written(tmp_path / "a", {}))
+        guarded_arrays(written(tmp_path / "a", {}), tmp_path)
 
 
 @pytest.mark.parametrize(
     ("worker", "match"),
-    [("json.tool", r"died \(exit code 2\)"), ("this", "sent an answer that means nothing")],
+    [
+        ("json.tool", r"died \(exit code 2: .*json.tool: error: unrecog.*install that again"),
+        ("this", "sent an answer that means nothing"),
+    ],
 )
 def test_a_process_that_dies_or_sends_nothing_is_one_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: str, match: str
 ) -> None:
     monkeypatch.setattr(guarded_read, "WORKER", worker)
     with pytest.raises(WeightsError, match=match):
-        guarded_arrays(written(tmp_path / "a", {}))
+        guarded_arrays(written(tmp_path / "a", {}), tmp_path)
+
+
+def test_arrays_that_cannot_be_written_are_no_fault_of_the_file(tmp_path: Path) -> None:
+    arrays = {"a": np.zeros(3, np.float32), "text": np.array(["b"])}
+    with pytest.raises(
+        WeightsError, match=r"read, but their 12 bytes .* disk is full or read-only"
+    ):
+        write_arrays(arrays, tmp_path / "none" / "arrays")
+
+
+def test_what_a_killed_process_has_left_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space, began = own_prefix().split("-")[1::2][:2]
+    (tmp_path / f"vadpipe-{space}-{1 << 30}-{began}-x").mkdir()
+    monkeypatch.setattr(guarded_read, "SECONDS", 0.001)
+    with pytest.raises(WeightsError):
+        guarded_arrays(written(tmp_path / "a", {}), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_weights_are_converted_by_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other tests of extractors put `read_arrays` in its place."""
+    monkeypatch.setattr(kept, "guarded_arrays", guarded_arrays)
+    path = written(tmp_path / "own.pkl", {"w": np.arange(3, dtype=np.float32)})
+    card = Weights("own", "own.pkl", None, (), "own", "none", "this test", (0, 0, 0), (1, 1, 1))
+    found = kept.convert_file(path, "ab" * 32, [card], tmp_path / "weights")
+    assert (
+        found.path is not None
+        and found.path == tmp_path / "weights" / f"own-{'ab' * 6}.safetensors"
+    )
+    np.testing.assert_array_equal(kept.read_converted(found.path)[0]["w"], [0, 1, 2])
+    assert list((tmp_path / "weights").iterdir()) == [found.path]
 
 
 def test_trees_that_only_refer_to_themselves_are_small(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,6 @@ def test_the_configuration_of_a_folder_starts_no_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`git status` asks programs that the folder names; a folder may come from anywhere."""
-    program, ran = tmp_path / "program", tmp_path / "ran"
-    program.write_text(f"#!/bin/sh\ntouch {ran}\ncat\n")
-    program.chmod(0o755)
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -58,18 +56,41 @@ def test_the_configuration_of_a_folder_starts_no_program(
         person = ("-c", "user.name=a", "-c", "user.email=a@b")
         subprocess.run(["git", *person, *words], check=True, capture_output=True)
 
+    def program(path: Path) -> str:
+        path.write_text('#!/bin/sh\ntouch "$0.ran"\ncat\n')
+        path.chmod(0o755)
+        return str(path)
+
+    filters = ["own", "x=y", "a\u00a0b"]
     git("init")
-    (folder / "run.toml").write_text("out = 1")
-    (folder / ".gitattributes").write_text("*.toml filter=own\n")
+    for number, name in enumerate(filters):
+        (folder / f"{number}.toml").write_text("out = 1")
+        with (folder / ".gitattributes").open("a") as file:
+            file.write(f"{number}.toml filter={name}\n")
     git("add", "-A")
     git("commit", "-m", "first")
     state = environment()["git"]
     assert state["changed"] is False and len(state["commit"]) == 40
-    for name in ("core.fsmonitor", "filter.own.clean", "filter.own.smudge", "filter.own.process"):
-        git("config", name, str(program))
-    git("config", "filter.own.required", "true")
-    (folder / "run.toml").write_text("out = 2")
+
+    git("config", "core.fsmonitor", program(tmp_path / "monitor"))
+    for number, name in enumerate(filters):
+        git("config", f"filter.{name}.clean", program(tmp_path / f"filter{number}"))
+        git("config", f"filter.{name}.required", "true")
+        (folder / f"{number}.toml").write_text("out = 2")
+    for name in ("smudge", "process"):
+        git("config", f"filter.own.{name}", program(tmp_path / name))
+    program(folder / ".git" / "hooks" / "post-index-change")
+    os.utime(folder / ".gitattributes", (1, 1))  # an index that is written again runs the hook
     assert environment()["git"] == {**state, "changed": True}
-    assert not ran.exists()
+    assert not list(tmp_path.rglob("*.ran"))
+
+    git("config", "extensions.partialClone", "elsewhere")  # would be fetched from
+    assert environment()["git"] == {**state, "changed": None}
+    assert not list(tmp_path.rglob("*.ran"))
+
+    git("config", "--unset", "extensions.partialClone")
+    git("config", "--unset", "filter.own.process")  # the others are asked where there is none
     subprocess.run(["git", "status"], check=False, capture_output=True)
-    assert ran.exists(), "the folder is what the test takes it for"
+    ran = {path.stem for path in tmp_path.rglob("*.ran")}
+    asked = {"monitor", "filter0", "filter1", "filter2", "post-index-change"}
+    assert ran >= asked, "the folder is what the test takes it for"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vadpipe.pipeline.engine import leftovers
-from vadpipe.pipeline.engine.leftovers import name_semaphores, own_prefix, remove_leftovers
+from vadpipe.data_manifests import leftovers
+from vadpipe.data_manifests.leftovers import name_semaphores, own_prefix, remove_leftovers
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="Linux only")
 
