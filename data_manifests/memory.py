@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from .errors import VadpipeError
 
@@ -36,8 +36,8 @@ def check_memory(needed: int, what: str, cure: str) -> None:
 def available_bytes() -> int | None:
     """Bytes that this process can take now without swapping; None where the system does not say.
 
-    The least of what the machine has left, what the control group may still take, and the
-    process's own limits (`ulimit -v`, `ulimit -d`).
+    The least of what the machine has left, what the control group and those above it may still
+    take, and the process's own limits (`ulimit -v`, `ulimit -d`).
     """
     return min([*_of_machine("MemAvailable"), *_of_group(left=True), *_of_process()], default=None)
 
@@ -49,10 +49,12 @@ def total_bytes() -> int | None:
 
 MEMINFO = Path("/proc/meminfo")
 STATM = Path("/proc/self/statm")
-GROUPS = (  # folder, limit, use, what of the use can be dropped
-    (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
+OWN_GROUPS = Path("/proc/self/cgroup")
+GROUPS = (  # folder, controller in OWN_GROUPS, limit, use, what of the use can be dropped
+    (Path("/sys/fs/cgroup"), "", "memory.max", "memory.current", "inactive_file"),
     (
         Path("/sys/fs/cgroup/memory"),
+        "memory",
         "memory.limit_in_bytes",
         "memory.usage_in_bytes",
         "total_inactive_file",
@@ -67,16 +69,27 @@ def _of_machine(name: str) -> Iterator[int]:
 
 
 def _of_group(*, left: bool) -> Iterator[int]:
-    for folder, most, used, spare in GROUPS:
-        limit, use = _text(folder / most).strip(), _text(folder / used).strip()
-        if limit.isdigit() and use.isdigit() and int(limit) < 1 << 60:  # "max", or all there is
-            facts = dict(
-                pair
-                for line in _text(folder / "memory.stat").splitlines()
-                if len(pair := line.split()) == 2
-            )
-            taken = int(use) - int(facts.get(spare, 0))
-            yield max(0, int(limit) - taken) if left else int(limit)
+    for root, controller, most, used, spare in GROUPS:
+        for folder in _groups(root, controller):
+            limit, use = _text(folder / most).strip(), _text(folder / used).strip()
+            if limit.isdigit() and use.isdigit() and int(limit) < 1 << 60:  # "max", or all there is
+                facts = dict(
+                    pair
+                    for line in _text(folder / "memory.stat").splitlines()
+                    if len(pair := line.split()) == 2
+                )
+                taken = int(use) - int(facts.get(spare, 0))
+                yield max(0, int(limit) - taken) if left else int(limit)
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """The group of this process and those above it; a container may show the root only."""
+    yield root
+    for line in _text(OWN_GROUPS).splitlines():
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        below = PurePosixPath(path.lstrip("/"))
+        if controller in controllers.split(",") and ".." not in below.parts:
+            yield from (root / each for each in (below, *below.parents) if each.parts)
 
 
 def _of_process() -> Iterator[int]:

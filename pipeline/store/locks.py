@@ -7,6 +7,7 @@ set went.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -15,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from io import FileIO
 from pathlib import Path
 
+from ...data_manifests.atomic import remove_anything
 from ...data_manifests.plain_text import one_line
 from .errors import StoreError
 
@@ -62,9 +64,22 @@ def training(model: Path) -> Iterator[None]:
 def lock_file(path: Path) -> FileIO:
     """Open a file to lock it; it is made if it is missing, and a pipe is not waited for.
 
+    What cannot be a lock at its name (a folder, a link that leads to none) is deleted.
+
     Raises:
         OSError: it cannot be opened.
     """
+    try:
+        return _opened(path)
+    except OSError as error:
+        leads_nowhere = error.errno == errno.ENOENT and path.is_symlink()
+        if error.errno not in (errno.EISDIR, errno.ELOOP, errno.ENXIO) and not leads_nowhere:
+            raise
+    remove_anything(path)
+    return _opened(path)
+
+
+def _opened(path: Path) -> FileIO:
     return FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666), "r")
 
 

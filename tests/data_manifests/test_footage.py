@@ -183,6 +183,7 @@ def test_likely_footage_of_another_suffix_is_named(tmp_path: Path, name: str) ->
     assert [r.path for r in manifest.records] == ["a.mp4", "deeper/b.mp4"]
     ((path, reason),) = manifest.unread
     assert path == f"deeper/{name}" and "likely footage" in reason and "(mp4)" in reason
+    assert "vadpipe manifest footage --exclude" in reason
     assert find_footage(tmp_path).others == {".bin": 1}
 
 

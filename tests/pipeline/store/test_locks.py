@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vadpipe.pipeline.store.errors import StoreError
-from vadpipe.pipeline.store.locks import deleting, writing
+from vadpipe.pipeline.store.locks import deleting, lock_file, writing
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
@@ -17,6 +17,26 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     root = tmp_path / "features" / "a"
     with writing([root]), pytest.raises(StoreError, match="a run is writing"), deleting(root):
         pass
+
+
+def test_what_is_no_file_at_the_name_of_a_lock_is_replaced(tmp_path: Path) -> None:
+    locks = tmp_path / "locks"
+    (locks / "folder" / "deeper").mkdir(parents=True)
+    (locks / "link").symlink_to(tmp_path)
+    (locks / "circle").symlink_to(locks / "circle")
+    (locks / "broken").symlink_to(tmp_path / "none" / "none")
+    for name in ("folder", "link", "circle", "broken"):
+        root = tmp_path / "features" / name
+        with writing([root]), pytest.raises(StoreError, match="a run is writing"), deleting(root):
+            pass
+        assert (locks / name).is_file() and not (locks / name).is_symlink()
+    assert tmp_path.is_dir()
+
+
+def test_a_folder_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(OSError, match="symbolic links"):
+        lock_file(tmp_path / "circle" / "a")
 
 
 def test_several_may_write_and_one_may_delete(tmp_path: Path) -> None:
