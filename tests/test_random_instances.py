@@ -32,6 +32,7 @@ from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest, ManifestError, VideoRecord
 from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.footage.decode import FrameReader
+from vadpipe.extractors.footage.guarded import LEAST_SLOTS
 from vadpipe.extractors.footage.identity import identify
 from vadpipe.extractors.footage.video import Frame, ProbeRow, Reading
 from vadpipe.extractors.weights.cards import WeightsError
@@ -340,12 +341,12 @@ def test_a_stream_takes_no_more_memory_than_was_asked_for(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = random.Random(seed)
-    height, width, n = draw.randrange(100, 400), draw.randrange(100, 400), draw.randrange(1, 60)
+    height, width, n = draw.randrange(250, 350), draw.randrange(250, 350), draw.randrange(20, 50)
     config = {
         "clip_length": draw.randrange(1, 24),
-        "stride": draw.randrange(1, 24),
-        "before": draw.randrange(3),
-        "after": draw.randrange(3),
+        "stride": draw.randrange(4, 24),
+        "before": draw.choice((0, 0, 2)),  # without them the estimate is close
+        "after": draw.choice((0, 0, 2)),
     }
     spec = resolve_extractor("null", config)
     row = ProbeRow(
@@ -371,7 +372,8 @@ def test_a_stream_takes_no_more_memory_than_was_asked_for(
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < clip_bytes([spec], height, width) + (1 << 20), f"seed {seed}: {config}"
+    not_here = (LEAST_SLOTS - 1) * height * width * 3  # frames of the decoder, but for one
+    assert peak < clip_bytes([spec], height, width) - not_here, f"seed {seed}: {config}"
 
 
 # --- weights

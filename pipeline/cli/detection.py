@@ -18,7 +18,6 @@ from .options import (
     json_option,
     open_target,
     probe_options,
-    probe_to_use,
     put,
     seed_option,
     set_option,
@@ -122,6 +121,7 @@ def train(
     from ...extractors.weights.slots import parse_choice
     from ..engine.progress import tell
     from ..run.key_value import parse_settings
+    from ..tables.probe import probe_to_use
     from ..train import train_detector
 
     listed = read_manifest(manifest_path)

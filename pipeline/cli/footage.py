@@ -21,7 +21,6 @@ from .options import (
     limit_option,
     of_split,
     probe_options,
-    probe_to_use,
     put,
     retry_option,
     seed_option,
@@ -301,6 +300,7 @@ def extract(
     from ..store.feature_sets import store_like
     from ..tables.features import extracted_lines
     from ..tables.objects import object_lines
+    from ..tables.probe import probe_to_use
     from ..tables.shapes import shape_lines
 
     listed = of_split(read_manifest(manifest_path), split, manifest_path)
@@ -437,6 +437,7 @@ def import_command(
     from ..import_tracks import import_tracks, parse_size
     from ..importing.layouts import parse_grid
     from ..tables.features import imported_lines
+    from ..tables.probe import probe_to_use
 
     if mot and (layout or grid or row_axis or snippet_frames != 16):
         raise click.UsageError(

@@ -15,9 +15,8 @@ from .. import registry
 if TYPE_CHECKING:
     from ...data_manifests.record import Manifest
     from ...extractors.footage.limits import DecodeLimits
-    from ..engine.settings import Engine, ProbeOptions
+    from ..engine.settings import Engine
     from ..store.failures import Failure
-    from ..store.probe_table import Probed
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 ANY = click.Path(exists=True, path_type=Path)
@@ -288,18 +287,6 @@ def say(lines: list[str], as_json: bool) -> None:
     """Print lines while a command is at work; with --json nothing but the result is printed."""
     for line in () if as_json else lines:
         put(line)
-
-
-def probe_to_use(listed: Manifest, cache: Path, probing: ProbeOptions) -> Probed:
-    """Probe the files that a command is about to use; says which hold more than is read."""
-    from ..engine.progress import tell
-    from ..probe import probe_files
-    from ..tables.probe import unread_lines
-
-    probed = probe_files(listed, cache, probing)
-    for line in unread_lines(probed):
-        tell(line)
-    return probed
 
 
 def finish(failures: list[Failure], path: Path) -> None:

@@ -17,7 +17,6 @@ from .options import (
     finish,
     open_target,
     probe_options,
-    probe_to_use,
     put,
     smooth_option,
 )
@@ -115,6 +114,7 @@ def score(
     from ..scores.events import EventConfig
     from ..scores.folder import ScoreFolder
     from ..tables.metrics import metrics_lines
+    from ..tables.probe import probe_to_use
 
     if yes and not prune:
         raise click.UsageError("--yes goes with --prune")

@@ -9,12 +9,10 @@ from ...data_manifests.choices import choices
 from ...data_manifests.record import Manifest, ManifestError
 from ...data_manifests.table import read_manifest, write_manifest
 from ..engine.extractor_spec import ExtractorSpec, resolve_extractor
-from ..engine.progress import tell
-from ..probe import probe_files
 from ..store.feature_sets import store_like
 from ..store.feature_store import FeatureStore
 from ..store.probe_table import Probed
-from ..tables.probe import unread_lines
+from ..tables.probe import probe_to_use
 from .config import RunConfig
 from .folder import RunFolder
 from .key_value import ConfigError
@@ -143,7 +141,5 @@ def resolve_run(config: RunConfig, *, write: bool = True) -> Resolved:
         manifest = build_manifest(section.dataset, section.root, section.options)
         if write:
             write_manifest(manifest, RunFolder(config.out).manifest_file)
-    probed = probe_files(manifest, config.cache_root, config.probing)
-    for line in unread_lines(probed):
-        tell(line)
+    probed = probe_to_use(manifest, config.cache_root, config.probing)
     return Resolved(config, manifest, probed, specs)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+from ...data_manifests.record import Manifest
 from ...extractors.footage.video import ProbeRow
+from ..engine.progress import tell
+from ..engine.settings import ProbeOptions
+from ..probe import probe_files
 from ..store.failures import by_reason, some_ids
 from ..store.probe_table import Probed, duplicates
 
@@ -95,6 +100,14 @@ def unread_lines(probed: Probed) -> list[str]:
             some = ", ".join(found[:10]) + (", ..." if len(found) > 10 else "")
             lines.append(f"{flag}: {len(found)} videos, {MEANINGS[flag]} ({some})")
     return lines
+
+
+def probe_to_use(listed: Manifest, cache: Path, probing: ProbeOptions) -> Probed:
+    """Probe the files that a command is about to use; says which hold more than is read."""
+    probed = probe_files(listed, cache, probing)
+    for line in unread_lines(probed):
+        tell(line)
+    return probed
 
 
 def report_values(probed: Probed) -> dict[str, Any]:
