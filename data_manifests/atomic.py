@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 STALE_SECONDS = 24 * 3600
+# What `write_atomically` names its files.
+_OURS = re.compile(r"\..+\.[^/]+-\d+-[0-9a-f]{8}\.tmp", re.DOTALL)
 _tidied: set[Path] = set()  # folders in which this process has looked for temporary files
 
 
@@ -129,8 +131,10 @@ def remove_anything(path: Path) -> None:
 
 
 def remove_stale(folder: Path) -> None:
-    """Delete temporary files that a killed process has left in a folder, by their age."""
+    """Delete temporary files that a killed process of ours has left in a folder, by their age."""
     for path in folder.glob(".*.tmp"):
+        if not _OURS.fullmatch(path.name):
+            continue  # of another program: results may be written anywhere
         with suppress(OSError):  # another process was faster, or it is another user's
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 path.unlink(missing_ok=True)

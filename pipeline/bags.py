@@ -422,13 +422,15 @@ def usable_videos(
         StoreError: features of more of them are missing, or feature sets are ambiguous.
     """
     allowed = int(most * len(records) + 1e-9)
-    lost = [r.video_id for r in records if r.video_id not in probed.rows]
+    lost = {r.video_id: None for r in records if r.video_id not in probed.rows}
     if len(lost) > allowed:
         raise DetectorError(
-            f"{len(lost)} training videos cannot be read: {', '.join(lost[:10])}; "
+            f"{len(lost)} training videos cannot be read: {', '.join(list(lost)[:10])}; "
             "run vadpipe probe, then mend them or take them out of the manifest"
         )
-    missing = [failure for failure in probed.failures if failure.video_id in lost]
+    known = {failure.video_id: failure for failure in probed.failures}
+    unread = DetectorError("it was not probed: run vadpipe probe")
+    missing = [known.get(v) or describe_failure(v, "train", unread) for v in lost]
     rows = {r.video_id: probed.rows[r.video_id] for r in records if r.video_id in probed.rows}
     check_chosen([detector], named or {})
     stores = find_stores(cache, detector.needs, rows, named)
@@ -442,7 +444,7 @@ def usable_videos(
             )
         error = StoreError(f"{name} lacks it: run vadpipe extract, or vadpipe import")
         missing += [describe_failure(v, "train", error) for v in videos if v not in lost]
-        lost += [v for v in videos if v not in lost]
+        lost |= dict.fromkeys(videos)
     left = tuple(r for r in records if r.video_id not in set(lost))
     return UsableVideos(
         left, {r.video_id: rows[r.video_id] for r in left}, stores, twins, tuple(missing)

@@ -64,9 +64,7 @@ def cli() -> None:
 def main() -> None:
     """Run a command; an error that the user can act on is one message and exit code 1."""
     end_soon()
-    logging.captureWarnings(True)
-    if logging.lastResort is not None:  # what prints warnings where nothing else was set up
-        logging.lastResort.setFormatter(_Plain())
+    _print_warnings()
     try:
         sys.exit(cli(standalone_mode=False) or 0)  # an Exit comes back as its code
     except click.ClickException as error:
@@ -82,6 +80,15 @@ def main() -> None:
             raise
         _say(f"Error: {message}", style="bold red")
         sys.exit(1)
+
+
+def _print_warnings() -> None:
+    """Print warnings, of Python and of loggers that nothing else was set up for, to stderr."""
+    logging.captureWarnings(True)
+    if (printer := logging.lastResort) is not None:
+        printer.setFormatter(_Plain())
+        # Without a handler, Python gives this logger one that is mute.
+        logging.getLogger("py.warnings").addHandler(printer)
 
 
 class _Plain(logging.Formatter):

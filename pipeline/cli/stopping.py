@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 
 GRACE_SECONDS = 4.0  # for a command to end by itself
+KILL_SECONDS = 5.0  # for the processes that it has started
 STOPPED = "stopped; run the same command again to go on"
 CODE = 130
 
@@ -34,23 +35,30 @@ def say_stopped() -> None:
     """Say that the command was stopped."""
     from ..engine.progress import tell
 
-    tell(STOPPED)
     _said.set()
+    tell(STOPPED)
 
 
 def _watch(reading: int) -> None:
     while os.read(reading, 1)[0] not in (signal.SIGINT, signal.SIGTERM):
         pass
     time.sleep(GRACE_SECONDS)
+    # In a thread: the main one may hold the lock of an import for as long as it lives.
+    killing = threading.Thread(target=_kill_children, daemon=True)
+    killing.start()
+    killing.join(KILL_SECONDS)
+    if not _said.is_set():
+        os.write(2, f"{STOPPED}\n".encode())
+    os._exit(CODE)
+
+
+def _kill_children() -> None:
     import psutil
 
     with suppress(psutil.Error):
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
                 child.kill()
-    if not _said.is_set():
-        os.write(2, f"{STOPPED}\n".encode())
-    os._exit(CODE)
 
 
 def _interrupt(*_: object) -> None:

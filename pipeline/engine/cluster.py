@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
@@ -241,8 +241,8 @@ class Processes(SpecCluster):
         is left alone: to close it then may never come to an end.
         """
         for name, watcher in list(self.workers.items()):
-            if watcher.status in (Status.closed, Status.failed):
-                self.worker_spec.pop(name, None)
+            if watcher.status in (Status.closed, Status.failed) and name in self.worker_spec:
+                self.worker_spec[next(self._numbers)] = self.worker_spec.pop(name)  # the same GPU
         self.scale(len(self._specs))
 
 
@@ -301,6 +301,22 @@ def worker_specs(engine: Engine, threads: int, security: Security) -> list[dict[
     ]
 
 
+class _Client(Client):
+    """A client that is closed at once if it cannot connect.
+
+    The garbage collector would close it at any later moment. If another client is starting in that
+    moment, both wait for each other for ever.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        try:
+            super().__init__(*args, **options)
+        except BaseException:
+            with suppress(Exception):
+                self.close()
+            raise
+
+
 @contextmanager
 def _connected(engine: Engine, address: str) -> Iterator[Client]:
     check_address(address, insecure_loopback=engine.insecure_loopback)
@@ -314,7 +330,7 @@ def _connected(engine: Engine, address: str) -> Iterator[Client]:
     secure = urlsplit(address).scheme == "tls"
     try:
         security = Security(**named, **({"require_encryption": True} if secure else {}))
-        client = Client(address, security=security, timeout=CONNECT_SECONDS)
+        client = _Client(address, security=security, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise ClusterError(f"no scheduler answers at {address}: {error}") from error
     try:

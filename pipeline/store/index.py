@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import uuid
 from collections.abc import Collection, Iterator, Sequence
@@ -56,6 +57,9 @@ class ShardIndex:
         Args:
             contents:
                 Only the shards of these videos; None reads all.
+
+        Raises:
+            OSError: a part cannot be read now; nothing says that it is damaged.
         """
         tables = []
         for path in self.parts():
@@ -64,6 +68,8 @@ class ShardIndex:
             except FileNotFoundError:
                 continue  # another run has just folded the parts
             except (DamagedFile, OSError) as error:
+                if not _is_damage(error):
+                    raise  # a part that is only left out would be lost when the index is folded
                 leave_out(path, error, "vadpipe cache repair makes the index again")
                 continue
             if contents is not None:
@@ -108,7 +114,16 @@ class ShardIndex:
             except FileNotFoundError:
                 continue
             except (DamagedFile, OSError) as error:
+                if not _is_damage(error):
+                    raise
                 yield path, error
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether a part cannot be read for good, and not only now (a busy disk, too many files)."""
+    if not isinstance(error, OSError):
+        return True
+    return error.errno in (errno.ELOOP, errno.EISDIR, errno.ENOTDIR)
 
 
 def read_part(path: Path) -> pa.Table:

@@ -154,12 +154,15 @@ def test_new_folders_are_synced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_first_write_to_any_folder_removes_what_killed_processes_left(tmp_path: Path) -> None:
-    old = tmp_path / ".x.json.host-1-abcd.tmp"
-    old.write_text("half")
-    age = old.stat().st_mtime - STALE_SECONDS - 1
-    os.utime(old, (age, age))
+    old = tmp_path / ".x.json.a-host.b-1-0123abcd.tmp"
+    foreign = [tmp_path / name for name in (".x.tmp", ".editor.json.tmp", ".x.host-1-abcd.tmp")]
+    for path in (old, *foreign):
+        path.write_text("half")
+        age = path.stat().st_mtime - STALE_SECONDS - 1
+        os.utime(path, (age, age))
     write_text(tmp_path / "y.json", "{}")
-    assert [path.name for path in tmp_path.iterdir()] == ["y.json"]
+    left = [*(path.name for path in foreign), "y.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(left), "others have files too"
 
 
 def test_only_old_temporary_files_are_removed(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_both_classes_have_to_be_left(world: World) -> None:
     manifest = world.labelled(labels)
     only = manifest.records[0].video_id
     rows = {k: v for k, v in world.probed.rows.items() if k != only}
-    with pytest.raises(DetectorError, match="videos are normal: training needs both"):
+    with pytest.raises(DetectorError, match="videos are normal: need both classes"):
         world.train(manifest, probed=replace(world.probed, rows=rows), max_missing=0.9)
 
 

@@ -99,8 +99,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VADPIPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("vadpipe.pipeline.cli.main.end_soon", lambda: None)
-    monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
-    monkeypatch.setattr(logging, "lastResort", None)
+    monkeypatch.setattr("vadpipe.pipeline.cli.main._print_warnings", lambda: None)
     (tmp_path / "f").mkdir()
     records = tuple(
         VideoRecord(video_id=name, path=None, split="all", expected_frames=48) for name in "ab"
@@ -151,3 +150,18 @@ def test_names_of_files_end_no_line(
 def test_warnings_are_shown_plain() -> None:
     record = logging.LogRecord("x", logging.WARNING, "", 1, "%s left out", ("a\x1b[2J",), None)
     assert _Plain().format(record) == "a\\x1b[2J left out"
+
+
+def test_warnings_are_printed_and_a_terminal_obeys_nothing_in_them() -> None:
+    script = (
+        "import logging, warnings\n"
+        "from vadpipe.pipeline.cli.main import _print_warnings\n"
+        "_print_warnings()\n"
+        "warnings.warn('these are not \\x1b[31m trained weights')\n"
+        "logging.getLogger('vadpipe').warning('left \\x1b[31m out')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert "trained weights" in done.stderr and "left" in done.stderr
+    assert "\x1b" not in done.stderr and not done.stdout

@@ -15,23 +15,23 @@ import subprocess, sys, time
 from vadpipe.pipeline.cli import stopping
 stopping.GRACE_SECONDS = 0.3
 stopping.end_soon()
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-print(child.pid, flush=True)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 def wait():
     try:
-        time.sleep(60)
+        print(child.pid, flush=True)
+        time.sleep(600)
     except KeyboardInterrupt:
         {then}
 {call}
 """
-BUSY = "import threading; t = threading.Thread(target=time.sleep, args=(60,)); t.start(); wait()"
+BUSY = "import threading; t = threading.Thread(target=time.sleep, args=(600,)); t.start(); wait()"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
     ("call", "then"),
     [
-        ("wait()", "time.sleep(60)"),  # cleaning up takes long
+        ("wait()", "time.sleep(600)"),  # cleaning up takes long
         (BUSY, "stopping.say_stopped(); sys.exit(130)"),  # a thread is waited for at the end
     ],
 )
@@ -44,13 +44,11 @@ def test_what_takes_too_long_is_ended(number: signal.Signals, call: str, then: s
     )
     assert process.stdout is not None
     child = int(process.stdout.readline())
-    time.sleep(0.1)
-    begin = time.monotonic()
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and time.monotonic() - begin < 30
+    _, errors = process.communicate(timeout=300)  # what it waits for takes twice as long
+    assert process.returncode == 130
     assert errors.count("stopped; run the same command again to go on") == 1, errors
-    deadline = time.monotonic() + 20  # it has been killed, and may need a moment to end
+    deadline = time.monotonic() + 200  # it has been killed, and may need a moment to end
     while psutil.pid_exists(child) and psutil.Process(child).status() != "zombie":
         assert time.monotonic() < deadline
         time.sleep(0.02)

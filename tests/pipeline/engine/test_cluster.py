@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import socket
@@ -11,12 +12,14 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask
 import psutil
 import pytest
 from distributed import Client, Security
+from distributed.core import Status
 
 from tests.dask_cluster import cluster
 from vadpipe.extractors.device import present
@@ -92,7 +95,7 @@ def test_nothing_listens_beyond_loopback() -> None:
             if not engine.workers:  # no port for tasks, only empty pages
                 assert client.scheduler.address.startswith("inproc://")
                 for _, port in set(listening()) - before:
-                    assert said_to_a_stranger(port, 1.0).startswith(b"HTTP/1.1 404 ")
+                    assert said_to_a_stranger(port, 60.0).startswith(b"HTTP/1.1 404 ")
 
 
 def test_the_key_of_a_run_is_a_file_only_where_no_other_user_may_enter(
@@ -289,6 +292,28 @@ def test_an_encrypted_cluster(certificate: tuple[Path, Path], tmp_path: Path) ->
             assert next(iter(run_tasks(client, halve, [4]))).value == 2
 
 
+def test_a_client_that_cannot_connect_is_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the garbage collector closes it, another client that starts meanwhile waits for ever."""
+    made: list[Client] = []
+    monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 0.5)
+    real = Client.start
+
+    def start(self: Client, **options: Any) -> None:
+        made.append(self)
+        real(self, **options)
+
+    monkeypatch.setattr(Client, "start", start)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # it does not listen
+        engine = Engine(
+            scheduler=f"tcp://127.0.0.1:{closed.getsockname()[1]}", insecure_loopback=True
+        )
+        with pytest.raises(ClusterError, match="no scheduler answers"), open_client(engine):
+            pass
+    (client,) = made
+    assert client.status == "closed"
+
+
 def test_a_watcher_that_has_ended_is_replaced_and_no_other() -> None:
     with open_client(Engine(workers=2)) as client:
         assert isinstance(client.cluster, Processes)
@@ -309,6 +334,21 @@ def test_a_watcher_that_has_ended_is_replaced_and_no_other() -> None:
         assert now & before == before - {ended}
         assert name not in client.cluster.workers
         assert [o.value for o in run_tasks(client, halve, [4])] == [2]
+
+
+def test_a_watcher_is_replaced_by_one_of_the_same_gpu() -> None:
+    cluster = object.__new__(Processes)
+    specs = [{"options": {"env": {"CUDA_VISIBLE_DEVICES": str(n)}}} for n in range(2)]
+    cluster._specs, cluster._numbers = specs, itertools.count(2)
+    cluster.worker_spec = dict(enumerate(specs))
+    cluster.workers = {
+        0: SimpleNamespace(status=Status.running),
+        1: SimpleNamespace(status=Status.failed),
+    }
+    asked: list[int] = []
+    cluster.scale = asked.append
+    cluster.revive()
+    assert cluster.worker_spec == {0: specs[0], 2: specs[1]} and asked == [2]
 
 
 def test_a_slow_start_does_not_cost_the_watcher() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import pytest
 from tests.pipeline.store.test_feature_store import CONTENT, make_store, write
 from vadpipe.data_manifests.stored import DamagedFile
 from vadpipe.extractors.clips import plan_spans
+from vadpipe.pipeline.store import index as index_module
 from vadpipe.pipeline.store.holdings import Holdings, whole_videos
-from vadpipe.pipeline.store.index import read_part
+from vadpipe.pipeline.store.index import ShardIndex, read_part
 
 
 def changed(path: Path, **columns: Any) -> None:
@@ -78,3 +81,31 @@ def test_parts_of_older_versions_lack_columns(tmp_path: Path) -> None:
     pq.write_table(pq.read_table(path).drop_columns(["checksum"]), path)
     with pytest.raises(DamagedFile):
         read_part(path)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.EACCES, errno.ESTALE])
+def test_a_part_that_cannot_be_read_now_is_not_taken_for_damaged(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To fold or shorten the index without it would unlist its shards for good."""
+    store = make_store(tmp_path)
+    index = ShardIndex(store.root / "index")
+    for span in plan_spans(CONTENT, 64, 16):
+        index.add([write(store, span, 64)])
+    parts = index.parts()
+    assert len(parts) == 4
+
+    def failing(path: Path) -> pa.Table:
+        if path == parts[1]:
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path)
+
+    real = index_module.read_parquet
+    monkeypatch.setattr(index_module, "read_parquet", failing)
+    for use in (index.table, lambda: index.fold(1), lambda: index.remove([CONTENT])):
+        with pytest.raises(OSError, match=os.strerror(number)):
+            use()
+        assert index.parts() == parts
+    monkeypatch.setattr(index_module, "read_parquet", real)
+    index.fold(1)
+    assert len(index.parts()) == 1 and index.table().num_rows == 4
