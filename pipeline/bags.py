@@ -24,8 +24,6 @@ from .store.recipes import is_perturbed, way_of
 from .store.shard import CURE
 from .store.video_rows import StoreRows
 
-MOST_MISSING = 0.1  # share of training videos that may be left out
-
 
 @dataclass(frozen=True)
 class RowSlice:

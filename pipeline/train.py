@@ -27,7 +27,6 @@ from ..extractors.device.present import check_device
 from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.slots import WeightsChoice, recorded
 from .bags import (
-    MOST_MISSING,
     StoreBags,
     UsableVideos,
     other_ways,
@@ -48,6 +47,7 @@ from .store.feature_store import FeatureStore
 from .store.imported import earlier_contents, imported_checksums, imported_contents
 from .store.keys import canonical_json, key_of
 from .store.locks import training
+from .store.most_missing import MOST_MISSING
 from .store.probe_table import Probed, digest_of_files
 
 HOLDOUT = 0.2  # share of the normal videos that calibrates a detector that cannot leave one out

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..store.most_missing import MOST_MISSING
 from .options import (
     ANY,
     FOLDER,
@@ -79,7 +80,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-missing",
     type=click.FloatRange(0, 1),
-    default=0.1,
+    default=MOST_MISSING,
     metavar="SHARE",
     help="Share of the training videos that may be left out because they cannot be read or have no "
     "features. They are listed, and the command ends with code 3.",

@@ -25,8 +25,8 @@ from distributed.core import Status
 
 from ...data_manifests.atomic import write_text
 from ...data_manifests.errors import VadpipeError
+from ...data_manifests.leftovers import name_semaphores, own_prefix, remove_leftovers
 from ...extractors.base import Precision, PrecisionRequest
-from .leftovers import name_semaphores, own_prefix, remove_leftovers
 from .settings import Engine
 from .shared_context import SharedContext
 
