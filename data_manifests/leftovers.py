@@ -68,9 +68,13 @@ def _space() -> str | None:
 
 
 def _began(pid: int) -> int | None:
-    """When a process began, in ticks since the machine did; None if there is none."""
+    """When a process began, in ticks since the machine did; None if there is none.
+
+    Raises:
+        OSError: the system does not say now; the process may live.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None  # also where the system has no /proc
     return int(stat.rpartition(")")[2].split()[19])

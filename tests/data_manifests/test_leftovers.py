@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 from pathlib import Path
@@ -35,6 +36,21 @@ def test_files_of_other_users_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / f"sem.vadpipe-{space}-{1 << 30}-5-x").touch()
     monkeypatch.setattr(os, "getuid", lambda: 1 << 20)
     remove_leftovers([tmp_path, tmp_path / "none"])
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_the_system_does_not_say_is_not_taken_for_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = own_prefix()
+    (tmp_path / f"{own}x").touch()
+
+    def busy(self: Path, *_: object, **__: object) -> str:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(leftovers, "_space", lambda: own.split("-")[1])
+    monkeypatch.setattr(Path, "read_text", busy)
+    remove_leftovers([tmp_path])
     assert len(list(tmp_path.iterdir())) == 1
 
 

@@ -167,7 +167,7 @@ def test_stale_temporary_files_go_and_young_ones_stay(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     folder = store.video_folder(CONTENT)
     folder.mkdir(parents=True)
-    old, young = folder / ".a.h5.host-1-x.tmp", folder / ".b.h5.host-2-y.tmp"
+    old, young = folder / ".a.h5.host-1-0123abcd.tmp", folder / ".b.h5.host-2-0123abcd.tmp"
     old.touch()
     young.touch()
     os.utime(old, (0, 0))
@@ -504,11 +504,11 @@ def test_old_temporary_files_go_when_the_index_is_rebuilt(tmp_path: Path) -> Non
     folders = [store.root / "index", store.video_folder(CONTENT)]
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".a.host-1-x.tmp").touch()
-        (folder / ".b.host-2-y.tmp").touch()
-        os.utime(folder / ".a.host-1-x.tmp", (0, 0))
+        (folder / ".a.host-1-0123abcd.tmp").touch()
+        (folder / ".b.host-2-0123abcd.tmp").touch()
+        os.utime(folder / ".a.host-1-0123abcd.tmp", (0, 0))
     assert FeatureStore.open(store.root).rebuild_index() == 1
-    assert sorted(p.name for p in store.root.rglob("*.tmp")) == [".b.host-2-y.tmp"] * 2
+    assert sorted(p.name for p in store.root.rglob("*.tmp")) == [".b.host-2-0123abcd.tmp"] * 2
 
 
 def test_of_a_shard_that_was_written_twice_the_later_counts(tmp_path: Path) -> None:
