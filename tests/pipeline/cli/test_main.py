@@ -18,8 +18,15 @@ LIGHT = (
     "vadpipe.pipeline.registry",
     "vadpipe.data_manifests.errors",
     "vadpipe.data_manifests.plain_text",
+    "vadpipe.pipeline.store.most_missing",
 )
-ROOMS = {"vadpipe.data_manifests", "vadpipe.extractors", "vadpipe.detectors", "vadpipe.pipeline"}
+ROOMS = {
+    "vadpipe.data_manifests",
+    "vadpipe.extractors",
+    "vadpipe.detectors",
+    "vadpipe.pipeline",
+    "vadpipe.pipeline.store",
+}
 HEAVY = {
     "PIL",
     "av",
