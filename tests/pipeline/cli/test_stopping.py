@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 WAITING = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
 from vadpipe.pipeline.cli import stopping
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 stopping.GRACE_SECONDS = 0.3
 stopping.end_soon()
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
