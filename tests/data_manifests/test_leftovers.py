@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from vadpipe.data_manifests import leftovers
-from vadpipe.data_manifests.leftovers import name_semaphores, own_prefix, remove_leftovers
+from vadpipe.data_manifests.leftovers import own_prefix, remove_leftovers
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="Linux only")
 
@@ -54,11 +55,18 @@ def test_what_the_system_does_not_say_is_not_taken_for_dead(
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_semaphores_of_workers_say_whose_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = vars(multiprocessing.process.current_process())["_config"]
-    monkeypatch.setitem(config, "semprefix", "/mp")
-    name_semaphores()
-    lock = multiprocessing.get_context("spawn").Lock()
-    name = lock._semlock.name  # type: ignore[attr-defined]
-    assert name.startswith(f"/{own_prefix()}")
-    assert (leftovers.SHARED_MEMORY / f"sem.{name[1:]}").exists()
+def test_semaphores_of_workers_say_whose_they_are() -> None:
+    """In a process of its own: joblib, once imported, gives them names of its own."""
+    script = (
+        "import multiprocessing, pathlib\n"
+        "from vadpipe.data_manifests.leftovers import name_semaphores, own_prefix, SHARED_MEMORY\n"
+        "name_semaphores()\n"
+        "lock = multiprocessing.get_context('spawn').Lock()\n"
+        "name = lock._semlock.name\n"
+        "assert name.startswith('/' + own_prefix()), name\n"
+        "assert (SHARED_MEMORY / ('sem.' + name[1:])).exists()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
