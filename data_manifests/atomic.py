@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 STALE_SECONDS = 24 * 3600
 # What `write_atomically` names its files.
 _OURS = re.compile(r"\..+\.[^/]+-\d+-[0-9a-f]{8}\.tmp", re.DOTALL)
-_tidied: set[Path] = set()  # folders in which this process has looked for temporary files
 
 
 class CannotWrite(VadpipeError, RuntimeError):
@@ -60,9 +60,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         here = path.parent.is_dir()
         new = [] if here else [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.parent not in _tidied:
-            _tidied.add(path.parent)
-            remove_stale(path.parent)
+        _tidy(path.parent)
         try:
             write(temporary)
             with temporary.open("rb") as handle:
@@ -80,6 +78,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             f"{path} cannot be written: {os.strerror(number)}. Make room, or make it writable, and "
             "run the same command again: what is finished is kept"
         ) from error
+
+
+@lru_cache(maxsize=1024)  # an archive has more folders than fit into memory
+def _tidy(folder: Path) -> None:
+    """Look for old temporary files once for many writes to a folder."""
+    remove_stale(folder)
 
 
 def _sync(folder: Path) -> None:
