@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from .sequence import SequenceConv, SequenceNorm
+
 Attention = Literal["scaled", "softmax"]
 
 DILATIONS = (1, 2, 4)  # Sect. 3.2
@@ -30,20 +32,21 @@ class NonLocal(nn.Module):
     def __init__(self, width: int, attention: Attention) -> None:
         super().__init__()
         self.attention = attention
-        self.theta = nn.Conv1d(width, width // 2, 1)
-        self.phi = nn.Conv1d(width, width // 2, 1)
-        self.g = nn.Conv1d(width, width // 2, 1)
-        self.out = nn.Sequential(nn.Conv1d(width // 2, width, 1), nn.BatchNorm1d(width))
+        self.theta = SequenceConv(width, width // 2)
+        self.phi = SequenceConv(width, width // 2)
+        self.g = SequenceConv(width, width // 2)
+        self.out = nn.Sequential(SequenceConv(width // 2, width), SequenceNorm(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, F, S) -> (b, F, S)."""
-        theta, phi, g = self.theta(x), self.phi(x), self.g(x)  # (b, F/2, S)
+        """(b, S, F) -> (b, S, F)."""
+        theta, phi, g = self.theta(x), self.phi(x), self.g(x)  # (b, S, F/2)
+        length = x.shape[1]
         if self.attention == "softmax":
-            y = nn.functional.scaled_dot_product_attention(theta.mT, phi.mT, g.mT, scale=1.0).mT
-        elif x.shape[-1] <= theta.shape[1]:
-            y = g @ (theta.mT @ phi).mT / x.shape[-1]
+            y = nn.functional.scaled_dot_product_attention(theta, phi, g, scale=1.0)
+        elif length <= theta.shape[-1]:
+            y = (theta @ phi.mT) @ g / length
         else:  # the same product, associated so that the cost is linear in S
-            y = (g @ phi.mT) @ theta / x.shape[-1]
+            y = theta @ (phi.mT @ g) / length
         out: Tensor = self.out(y) + x
         return out
 
@@ -53,8 +56,8 @@ class NonLocal(nn.Module):
         With "scaled", the network uses products that do not sum to 1. For display their rows go
         through a softmax.
         """
-        products = self.theta(x).mT @ self.phi(x)
-        scale = 1.0 if self.attention == "softmax" else 1.0 / x.shape[-1]
+        products = self.theta(x) @ self.phi(x).mT
+        scale = 1.0 if self.attention == "softmax" else 1.0 / x.shape[1]
         return torch.softmax(products * scale, dim=-1)
 
 
@@ -91,38 +94,37 @@ class RelationNetwork(nn.Module):
         self.width = width
         self.dilated = nn.ModuleList(
             nn.Sequential(
-                nn.Conv1d(width, quarter, 3, padding=d, dilation=d),
+                SequenceConv(width, quarter, 3, dilation=d),
                 nn.ReLU(),
-                nn.BatchNorm1d(quarter),
+                SequenceNorm(quarter),
             )
             for d in (DILATIONS if dilated else ())
         )
         self.reduce = self.non_local = self.fusion = None
         if non_local:
-            self.reduce = nn.Sequential(nn.Conv1d(width, quarter, 1, bias=False), nn.ReLU())
+            self.reduce = nn.Sequential(SequenceConv(width, quarter, bias=False), nn.ReLU())
             self.non_local = NonLocal(quarter, attention)
         if fusion:
             channels = quarter * (len(self.dilated) + int(non_local))
             self.fusion = nn.Sequential(
-                nn.Conv1d(channels, width, 3, padding=1, bias=False),
+                SequenceConv(channels, width, 3, bias=False),
                 nn.ReLU(),
-                nn.BatchNorm1d(width),
+                SequenceNorm(width),
             )
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, S, F) -> (b, S, F)."""
-        sequence = x.mT
-        parts = [branch(sequence) for branch in self.dilated]
+        parts = [branch(x) for branch in self.dilated]
         if self.reduce is not None and self.non_local is not None:
-            parts.append(self.non_local(self.reduce(sequence)))
+            parts.append(self.non_local(self.reduce(x)))
         elif self.fusion is None:
-            parts.append(sequence.new_zeros(len(x), self.width // 4, x.shape[1]))
+            parts.append(x.new_zeros(*x.shape[:2], self.width // 4))
         if not self.dilated and self.fusion is None:
-            parts.insert(0, sequence.new_zeros(len(x), 3 * self.width // 4, x.shape[1]))
-        joined = torch.cat(parts, dim=1)
+            parts.insert(0, x.new_zeros(*x.shape[:2], 3 * self.width // 4))
+        joined = torch.cat(parts, dim=-1)
         if self.fusion is not None:
             joined = self.fusion(joined)
-        return joined.mT + x
+        return joined + x
 
     def attention_columns(self, x: Tensor) -> Tensor | None:
         """Column sums of the attention map, (b, S, F) -> (b, S); they sum to S (Sect. 4.5).
@@ -131,7 +133,7 @@ class RelationNetwork(nn.Module):
         """
         if self.reduce is None or self.non_local is None:
             return None
-        return self.non_local.weights(self.reduce(x.mT)).sum(dim=1)
+        return self.non_local.weights(self.reduce(x)).sum(dim=1)
 
 
 def initialise(module: nn.Module) -> None:

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from .base import Config, DetectorError, grid_of
+from .grid_layers import GridConv, GridNorm
 from .mil import MILDetector, Terms, TrainingStage
 from .relation import RelationNetwork, initialise
 from .rtfm import SNIPPET_COLUMNS, Bags, RTFMConfig, RTFMNetwork, magnitude_losses, score_snippets
@@ -122,17 +123,18 @@ class Aggregation(nn.Module):
         padding = 1 if stride == 2 or min(grid) < 3 else 0
         rows, columns = ((side + 2 * padding - 3) // stride + 1 for side in grid)
         self.conv = nn.Sequential(
-            nn.Conv2d(width, width // 2, 3, stride=stride, padding=padding),
+            GridConv(width, width // 2, stride=stride, padding=padding),
             nn.ReLU(),
-            nn.BatchNorm2d(width // 2),
+            GridNorm(width // 2),
         )
         self.linear = nn.Linear(width // 2 * rows * columns, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, patches: Tensor) -> Tensor:
         """(M, N, D), patches row by row -> (M, D)."""
-        maps = patches.mT.reshape(len(patches), -1, *self.grid)
-        vector: Tensor = self.dropout(torch.relu(self.linear(self.conv(maps).flatten(1))))
+        maps = self.conv(patches.reshape(len(patches), *self.grid, -1))
+        maps = maps.permute(0, 3, 1, 2).flatten(1)  # as the linear layer of a model has them
+        vector: Tensor = self.dropout(torch.relu(self.linear(maps)))
         return vector
 
 

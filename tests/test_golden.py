@@ -279,8 +279,8 @@ def test_ssrl(g06: Golden, ssrl_network: SSRLNetwork, case: str) -> None:
         aggregate = ssrl_network.mpa[scale]
         assert isinstance(aggregate, Aggregation)
         if tag == "23":
-            maps = related.mT.reshape(len(related), -1, 2, 3)
-            g06.check_large(f"{case}.mpa_conv_23", aggregate.conv(maps), FP32)
+            maps = aggregate.conv(related.view(len(related), 2, 3, -1))
+            g06.check_large(f"{case}.mpa_conv_23", maps.permute(0, 3, 1, 2), FP32)
         g06.check_large(f"{case}.mpa_{tag}", aggregate(related)[None], FP32)
         x = ssrl_network.add(scale, x, part)
     assert ssrl_network.vtr is not None

@@ -1,13 +1,17 @@
-"""Training and scoring of the weakly supervised detectors at paper size, on synthetic features."""
+"""Training and scoring of the weakly supervised detectors at paper size, on synthetic features.
+
+Stages are compared with `published`, a plain form of the loop, and with the machine's own matmul.
+"""
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +20,40 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...data_manifests.record import VideoRecord
-from ...detectors.base import Bag, BagSource, Row, Track, VideoRows, grid_of
+from ...detectors.base import Bag, BagSource, FitOptions, Row, Track, VideoRows, grid_of
 from ...detectors.mil import MILDetector, count_parameters
 from ...detectors.segments import FeatureLayout
-from ...extractors.base import ArraySpec, Rows
+from ...detectors.ssrl import SSRLConfig
+from ...extractors.base import ArraySpec, Precision, Rows
 from ...extractors.clips import Span
+from ...extractors.device.inference import available_precisions
 from ...extractors.footage.video import ProbeRow
 from ..bags import StoreBags
 from ..models import make_detector
 from ..store.feature_store import FeatureStore
 from ..store.shard import VideoFacts
-from .race import hardware
+from .published import PublishedSSRL
+from .race import hardware, heading, matmul, race
 
 SEGMENTS, SNIPPET, FPS = 32, 16, 30.0
 SCALES = ((2, 3), (3, 5), (4, 7))  # 49 patches, SSRL Sect. 4.2
 FIT = {"rtfm": ("snippet",), "ssrl": ("snippet", "patch")}
+PLAIN = "published loop fp32"
+PARTS = ("data", "forward", "backward")
 
 
 @dataclass(frozen=True)
 class ProblemSize:
-    """How large the problem is; the defaults are those of the SSRL paper.
+    """How large the problem is; the defaults are those of the SSRL paper but for the batch.
 
     Attributes:
-        pairs: videos of each class in a batch, and in the set.
+        pairs: videos of each class in a batch, and in the set; the paper has 32.
         crops: of the full frame.
         width: D.
         minutes: length of the video that is scored.
     """
 
-    pairs: int = 32
+    pairs: int = 8
     crops: int = 10
     width: int = 2048
     minutes: float = 10.0
@@ -90,60 +99,152 @@ class _Drawn:
 
 
 def bench_train(
-    *, steps: int = 2, device: str = "cpu", size: ProblemSize | None = None
+    *, repeats: int = 2, device: str = "cpu", size: ProblemSize | None = None
 ) -> tuple[dict[str, Any], list[str]]:
-    """Iterations/s of `rtfm` and of every stage of `ssrl`, where the time goes, and scoring.
+    """Iterations/s of `rtfm` and of every stage of `ssrl`, in turn with a plain form of the loop.
 
-    Each stage takes one step to warm up and `steps` that count; the data are resident.
+    A fit takes two steps a stage, of which the second counts; the data are resident.
+
+    Args:
+        repeats:
+            Turns; the best of each contestant counts.
+        device:
+            Where all of them train.
+        size:
+            How large the problem is.
 
     Returns:
         Values for machines, and lines for people.
     """
     size = size or ProblemSize()
+    known: tuple[Precision, ...] = ("fp32", "bf16")
+    precisions = [each for each in known if each in available_precisions(device)]
+    contestants = _contestants(precisions)
+    times: dict[str, dict[str, Row]] = {name: {} for name in contestants}
+    peak = dict.fromkeys(precisions, 0.0)
+    trained: dict[str, MILDetector[Any, Any]] = {}
+    for _ in range(repeats):
+        for precision in precisions:
+            (reached,) = race([matmul(precision, device)], 3, device).values()
+            peak[precision] = max(peak[precision], reached.best)
+        for name, make in contestants.items():
+            detector = make(size.pairs, 2)
+            log = detector.fit(_Drawn(size, FIT[detector.name]), device=device, seed=0)
+            trained[name] = detector
+            for row in log.rows[1::2]:  # every second one
+                stage = str(row["stage"])
+                best = times[name].get(stage)
+                if best is None or float(row["seconds"]) < float(best["seconds"]):
+                    times[name][stage] = row
     values: dict[str, Any] = {
         "hardware": hardware(device),
         "size": vars(size) | {"segments": SEGMENTS, "scales": [f"{r}x{c}" for r, c in SCALES]},
-        "steps": steps,
+        "repeats": repeats,
+        "matmul_gflops": peak,
         "train": {},
         "score": {},
     }
-    lines = [
-        ", ".join(f"{k} {v}" for k, v in values["hardware"].items()),
+    lines = heading(
+        device,
         f"{size.pairs} + {size.pairs} videos, {SEGMENTS} segments, {size.crops} crops, D = "
-        f"{size.width}; {steps} steps after one",
-    ]
-    for name, roles in FIT.items():
-        settings = {"steps": steps + 1, "batch_size": size.pairs}
-        detector = make_detector(name, settings)
-        assert isinstance(detector, MILDetector)
-        log = detector.fit(_Drawn(size, roles), device=device, seed=0)
-        assert detector.network is not None and detector.layout is not None
-        stages = _stages(log.rows)
-        peak = peak_memory(device)
+        f"{size.width}; best of {repeats} turns; matmul "
+        + ", ".join(f"{precision} {gflops:.0f} GFLOP/s" for precision, gflops in peak.items()),
+    )
+    for name, make in contestants.items():
+        detector = trained[name]
+        assert detector.network is not None
+        assert detector.layout is not None
+        flops = _step_flops(make, size, device)
+        precision = detector.config.precision
+        stages = {
+            stage: _facts(row, flops[stage], peak[precision], times[PLAIN].get(stage))
+            for stage, row in times[name].items()
+        }
         facts = {
             "parameters": count_parameters(detector.network),
             "gflop_per_video": _forward_flops(detector, detector.layout) / 1e9,
-            "data_on": log.summary["data_on"],
-            "peak_memory_bytes": peak,
             "stages": stages,
         }
         values["train"][name] = facts
         lines.append(
             f"{name}: {facts['parameters']:,} parameters, {facts['gflop_per_video']:.0f} GFLOP a "
-            f"video forward, peak memory {peak / 2**30:.1f} GiB, data on "
-            f"{facts['data_on']}"
+            "video forward"
         )
-        for stage, row in stages.items():
-            lines.append(
-                f"  {stage:14} {row['iterations_per_second']:8.4f} iterations/s   data "
-                f"{100 * row['data']:.2f} %, forward {100 * row['forward']:.0f} %, backward "
-                f"{100 * row['backward']:.0f} %"
-            )
-        with tempfile.TemporaryDirectory() as folder:
-            rate = _score_rate(detector, Path(folder), size, roles, device)
-        values["score"][name] = rate
-        lines.append(f"  scoring from the cache: {rate:.4f} hours of video a second")
+        lines += [_line(stage, row) for stage, row in stages.items()]
+        if name != PLAIN:
+            with tempfile.TemporaryDirectory() as folder:
+                rate = _score_rate(detector, Path(folder), size, FIT[detector.name], device)
+            values["score"][name] = rate
+            lines.append(f"  scoring from the cache: {rate:.4f} hours of video a second")
+    values["peak_memory_bytes"] = peak_memory(device)
+    lines.append(f"peak memory of all {values['peak_memory_bytes'] / 2**30:.1f} GiB")
     return values, lines
+
+
+def _contestants(
+    precisions: Sequence[Precision],
+) -> dict[str, Callable[[int, int], MILDetector[Any, Any]]]:
+    """name -> makes a detector for so many videos of a class and steps a stage."""
+
+    def ours(name: str, precision: str) -> Callable[[int, int], MILDetector[Any, Any]]:
+        def make(pairs: int, steps: int) -> MILDetector[Any, Any]:
+            settings = {"steps": steps, "batch_size": pairs, "precision": precision}
+            detector = make_detector(name, settings)
+            assert isinstance(detector, MILDetector)
+            return detector
+
+        return make
+
+    return {
+        PLAIN: lambda pairs, steps: PublishedSSRL(SSRLConfig(steps=steps, batch_size=pairs)),
+        **{
+            f"{name} {precision}": ours(name, precision)
+            for precision in precisions
+            for name in ("rtfm", "ssrl")
+        },
+    }
+
+
+def _facts(row: Row, flops: float, peak: float, plain: Row | None) -> dict[str, float]:
+    """Rates of a stage, shares of its time, and what it is compared to."""
+    seconds = float(row["seconds"])
+    return {
+        "iterations_per_second": 1 / seconds,
+        "gflop": flops / 1e9,
+        "share_of_matmul": flops / 1e9 / seconds / peak,
+        "to_published": float("nan") if plain is None else float(plain["seconds"]) / seconds,
+        **{part: float(row[f"{part}_seconds"]) / seconds for part in PARTS},
+    }
+
+
+def _line(stage: str, facts: dict[str, float]) -> str:
+    ratio = facts["to_published"]
+    against = "" if math.isnan(ratio) else f", {ratio:.2f} x published"
+    return (
+        f"  {stage:14} {facts['iterations_per_second']:8.4f} iterations/s{against}, "
+        f"{100 * facts['share_of_matmul']:.0f} % of matmul; data {100 * facts['data']:.2f} %, "
+        f"forward {100 * facts['forward']:.0f} %, backward {100 * facts['backward']:.0f} %"
+    )
+
+
+def _step_flops(
+    make: Callable[[int, int], MILDetector[Any, Any]], size: ProblemSize, device: str
+) -> dict[str, float]:
+    """stage -> multiplications and additions of a step, counted on one video of each class."""
+    detector = make(1, 2)
+    at: dict[str, list[int]] = {}
+    with FlopCounterMode(display=False) as counter:
+        detector.fit(
+            _Drawn(replace(size, pairs=1), FIT[detector.name]),
+            device=device,
+            seed=0,
+            options=FitOptions(
+                on_step=lambda row: at.setdefault(str(row["stage"]), []).append(
+                    counter.get_total_flops()
+                )
+            ),
+        )
+    return {stage: size.pairs * float(second - first) for stage, (first, second) in at.items()}
 
 
 def peak_memory(device: str) -> int:
@@ -152,19 +253,6 @@ def peak_memory(device: str) -> int:
         return int(torch.cuda.max_memory_allocated(torch.device(device)))
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _stages(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """stage -> iterations/s and shares of the time, the first step left out."""
-    found: dict[str, dict[str, float]] = {}
-    for stage in dict.fromkeys(str(row["stage"]) for row in rows):
-        counted = [row for row in rows if row["stage"] == stage][1:]
-        total = sum(float(row["seconds"]) for row in counted)
-        found[stage] = {"iterations_per_second": len(counted) / total} | {
-            part: sum(float(row[f"{part}_seconds"]) for row in counted) / total
-            for part in ("data", "forward", "backward")
-        }
-    return found
 
 
 def _forward_flops(detector: MILDetector[Any, Any], layout: FeatureLayout) -> float:

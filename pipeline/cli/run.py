@@ -81,15 +81,15 @@ def run(
     type=click.IntRange(1),
     metavar="N",
     help="Repeats: turns of decode, network, ssmtl, msmg and autoencoder (3), runs of extract and "
-    "objects (1), steps of train (2), turns of windows (5) and shards (10), starts of startup "
-    "(20).",
+    "objects (1), turns of train (2), windows (5) and shards (10), starts of startup (20).",
 )
 @click.option(
     "--count",
     type=click.IntRange(1),
     metavar="N",
     help="Spans of engine (10000), shards of index (1000000), videos of windows (32), shards of "
-    "shards (100), or frames of ssmtl, msmg and autoencoder (40).",
+    "shards (100), videos of each class of train (8), or frames of ssmtl, msmg and autoencoder "
+    "(40).",
 )
 @device_option
 @click.option(
@@ -118,7 +118,8 @@ def bench(
     objects  end to end: boxes, crops and flow, against the object detector alone (YOLOX-nano)
     engine   what a span costs besides its task (--count spans)
     index    an index of many shards (--count)
-    train    the weakly supervised detectors at paper size
+    train    the weakly supervised detectors at paper size, against a plain form of the
+             published loop (--count videos of each class)
     windows  random windows of pixels, against version 0.1 (--count videos)
     shards   CPU time to read a shard, against the way without checks (--count shards)
     ssmtl    scoring of objects, against 3-D convolutions alone (--count frames)
@@ -187,9 +188,11 @@ def bench(
 
             values, lines = bench_windows(videos=count or 32, repeats=repeats or 5, device=device)
         case _:
-            from ..bench.train import bench_train
+            from ..bench.train import ProblemSize, bench_train
 
-            values, lines = bench_train(steps=repeats or 2, device=device)
+            values, lines = bench_train(
+                repeats=repeats or 2, device=device, size=ProblemSize(pairs=count or 8)
+            )
     echo(lines, values, as_json)
 
 

@@ -33,19 +33,19 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
 def test_non_local_against_loops(attention: str, length: int) -> None:
     block = randomised(NonLocal(4, attention))  # type: ignore[arg-type]
     assert isinstance(block, NonLocal)
-    x = drawn(2, 4, length)
+    x = drawn(2, length, 4)
     theta, phi, g = block.theta(x), block.phi(x), block.g(x)
     expected = torch.zeros_like(g)
     for b, i in itertools.product(range(2), range(length)):
-        dots = torch.stack([theta[b, :, i] @ phi[b, :, j] for j in range(length)])
+        dots = torch.stack([theta[b, i] @ phi[b, j] for j in range(length)])
         weights = dots / length if attention == "scaled" else torch.softmax(dots, 0)
         for j in range(length):
-            expected[b, :, i] += weights[j] * g[b, :, j]
+            expected[b, i] += weights[j] * g[b, j]
     assert torch.allclose(block(x), block.out(expected) + x, atol=1e-12)
     map_ = block.weights(x)
     assert torch.allclose(map_.sum(-1), torch.ones(2, length, dtype=torch.float64))
     if attention == "softmax":  # what is shown is what is used
-        assert torch.allclose(torch.einsum("bij,bcj->bci", map_, g), expected, atol=1e-12)
+        assert torch.allclose(torch.einsum("bij,bjc->bic", map_, g), expected, atol=1e-12)
 
 
 def test_long_and_short_sequences_are_multiplied_from_two_sides() -> None:
@@ -53,10 +53,10 @@ def test_long_and_short_sequences_are_multiplied_from_two_sides() -> None:
     block = randomised(NonLocal(8, "scaled"))
     assert isinstance(block, NonLocal)
     for length in (4, 5):  # 4 channels inside
-        x = drawn(1, 8, length)
+        x = drawn(1, length, 8)
         theta, phi, g = block.theta(x), block.phi(x), block.g(x)
-        attention = theta.mT @ phi / length
-        expected = block.out((attention @ g.mT).mT) + x
+        attention = theta @ phi.mT / length
+        expected = block.out(attention @ g) + x
         assert torch.allclose(block(x), expected, atol=1e-12)
 
 
@@ -65,7 +65,7 @@ def test_it_starts_with_an_idle_non_local_block() -> None:
     network = RelationNetwork(64)
     initialise(network)
     assert network.non_local is not None
-    x = torch.randn(2, 16, 6)
+    x = torch.randn(2, 6, 16)
     assert torch.equal(network.non_local.eval()(x), x)
     for part in network.modules():
         if isinstance(part, nn.Conv1d):

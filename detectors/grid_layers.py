@@ -1,0 +1,124 @@
+"""Convolution and batch norm over grids of patches that lie as (M, rows, columns, C).
+
+A grid has 2 x 3 to 4 x 7 cells, and each cell 2,048 channels: the kernels of torch, made for large
+pictures with few channels, reach a third of the rate of a matrix product here
+(docs/performance.md). Weights and names are those of the classes of torch: a model fits both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+KERNEL = 3
+
+
+def _ranges(size: int, tap: int, stride: int, padding: int) -> tuple[slice, slice]:
+    """Which cells of one side a tap reads, and which outputs it adds to; padding is left out."""
+    count = (size + 2 * padding - KERNEL) // stride + 1
+    offset = tap - padding  # output o reads cell o * stride + offset
+    first = max(0, -(offset // stride))
+    last = min(count, (size - 1 - offset) // stride + 1)
+    if last <= first:
+        return slice(0, 0), slice(0, 0)
+    start = first * stride + offset
+    return slice(start, start + (last - first - 1) * stride + 1, stride), slice(first, last)
+
+
+def _taps(
+    grid: tuple[int, int], stride: int, padding: int
+) -> Iterator[tuple[int, int, tuple[slice, ...], tuple[slice, ...]]]:
+    """Row and column of every tap that reads anything, its cells, and its outputs."""
+    for i in range(KERNEL):
+        for j in range(KERNEL):
+            from_rows, to_rows = _ranges(grid[0], i, stride, padding)
+            from_columns, to_columns = _ranges(grid[1], j, stride, padding)
+            if to_rows.stop > to_rows.start and to_columns.stop > to_columns.start:
+                every = slice(None)
+                yield i, j, (every, from_rows, from_columns), (every, to_rows, to_columns)
+
+
+class _TapProducts(torch.autograd.Function):
+    """A 3 x 3 convolution as one matrix product for each tap.
+
+    Only the cells are kept for the gradient, not their nine shifted copies.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int
+    ) -> Tensor:
+        """(M, rows, columns, C), (F, C, 3, 3), (F,) -> (M, rows', columns', F)."""
+        grid = (x.shape[1], x.shape[2])
+        rows, columns = ((side + 2 * padding - KERNEL) // stride + 1 for side in grid)
+        taps = weight.permute(2, 3, 1, 0).contiguous()
+        sums = bias.float() if x.dtype == torch.bfloat16 else bias
+        sums = sums.expand(len(x), rows, columns, -1).contiguous()
+        for i, j, read, write in _taps(grid, stride, padding):
+            cells = x[read]
+            product = cells.reshape(-1, x.shape[-1]) @ taps[i, j]
+            sums[write] += product.view(*cells.shape[:3], -1)
+        ctx.save_for_backward(x, taps)
+        ctx.stride, ctx.padding = stride, padding
+        return sums.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_sums: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the cells, the weights and the bias, as far as they are asked for."""
+        x, taps = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        of_x = torch.zeros_like(x) if wants_x else None
+        of_taps = torch.zeros_like(taps) if wants_weight else None
+        for i, j, read, write in _taps((x.shape[1], x.shape[2]), ctx.stride, ctx.padding):
+            gradient = of_sums[write].reshape(-1, of_sums.shape[-1])
+            cells = x[read]
+            if of_taps is not None:
+                torch.mm(cells.reshape(-1, x.shape[-1]).T, gradient, out=of_taps[i, j])
+            if of_x is not None:
+                of_x[read] += (gradient @ taps[i, j].T).view(cells.shape)
+        of_bias = of_sums.float().sum(dim=(0, 1, 2)).to(of_sums.dtype) if wants_bias else None
+        of_weight = None if of_taps is None else of_taps.permute(3, 2, 0, 1)
+        return of_x, of_weight, of_bias, None, None
+
+
+class GridConv(nn.Conv2d):
+    """`nn.Conv2d` of kernel 3 x 3 over (M, rows, columns, C).
+
+    Args:
+        width:
+            Input channels.
+        channels:
+            Output channels.
+        stride:
+            1 or 2, of both sides.
+        padding:
+            0 or 1, of both sides.
+    """
+
+    def __init__(self, width: int, channels: int, *, stride: int, padding: int) -> None:
+        super().__init__(width, channels, KERNEL, stride=stride, padding=padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(M, rows, columns, C) -> (M, rows', columns', channels)."""
+        assert self.bias is not None
+        values = (x, self.weight, self.bias)
+        device = x.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+            values = (x.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
+        found: Tensor = _TapProducts.apply(*values, self.stride[0], int(self.padding[0]))
+        return found
+
+
+class GridNorm(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` over the last axis of (M, rows, columns, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(M, rows, columns, C) -> the same shape."""
+        normal: Tensor = super().forward(x.permute(0, 3, 1, 2))
+        return normal.permute(0, 2, 3, 1)
