@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .footage.errors import FrameOrderError
 from .footage.video import Frame
+from .frame_memory import FrameMemory
 
 Tail = Literal["loop", "drop"]
 
@@ -67,7 +68,8 @@ class Clip:
     """Decoded frames with their places in time.
 
     Attributes:
-        frames: (before + length + after, H, W, 3) uint8 RGB.
+        frames: (before + length + after, H, W, 3) uint8 RGB; read-only where other clips or the
+            decoder share the memory.
         index: (n,) int64, the number of each frame in the video.
         pts: (n,) float64, the time of each frame in seconds.
         frame_start: first frame of the clip proper, without context.
@@ -138,6 +140,7 @@ class ClipAssembler:
         self._first = max(0, self._start - rule.before)
         self._next = self._first
         self._buffer: deque[Frame] = deque()
+        self._memory = FrameMemory(overlaps=rule.before + rule.length + rule.after > rule.stride)
         self._finished = False
 
     @property
@@ -199,7 +202,7 @@ class ClipAssembler:
         frames = [self._buffer[i - oldest] for i in [*before, *core, *after]]
         self._start += rule.stride
         return Clip(
-            frames=np.stack([frame.image for frame in frames]),
+            frames=self._memory.pictures(frames),
             index=np.array([frame.index for frame in frames], np.int64),
             pts=np.array([frame.pts for frame in frames], np.float64),
             frame_start=start,

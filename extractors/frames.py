@@ -15,6 +15,7 @@ from pydantic import PositiveInt
 
 from .base import ArraySpec, Config, Extractor, Rows, Runtime, one_row_each
 from .clips import Clip, ClipRule
+from .device.pixels import tensor_of
 from .device.resize import Interpolation, resize_frames
 
 
@@ -59,11 +60,9 @@ class Frames(Extractor[FramesConfig]):
 
     def extract(self, clips: Sequence[Clip]) -> dict[str, Rows]:
         """Resize the clips of one frame each: "frames", (n, height, width, 3) uint8."""
-        import torch  # its import takes seconds
-
-        frames = torch.from_numpy(np.concatenate([clip.frames for clip in clips]))
-        resized = resize_frames(frames, self.config.size, self.config.interpolation)
-        return {"frame": one_row_each(clips, {"frames": resized.numpy()})}
+        size, kind = self.config.size, self.config.interpolation
+        resized = [resize_frames(tensor_of(clip.frames), size, kind).numpy() for clip in clips]
+        return {"frame": one_row_each(clips, {"frames": np.concatenate(resized)})}
 
     def recipe(self) -> dict[str, Any]:
         """Add to the recipe what happens to the pixels."""

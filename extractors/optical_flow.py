@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from .device.pixels import tensor_of
 from .device.resize import Size, resize_frames
 from .errors import ExtractorError
 
@@ -71,11 +72,8 @@ def scaled(size: Size, scale: float) -> Size:
 def grey_frames(frames: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     """Resize and turn to grey: (T, H, W, 3) RGB -> (T, height, width) uint8."""
     import cv2  # its import takes half a second
-    import torch
 
-    if not frames.flags.writeable:
-        frames = frames.copy()  # torch wants to be able to write
-    resized = resize_frames(torch.from_numpy(frames), size).numpy()
+    resized = resize_frames(tensor_of(frames), size).numpy()
     pictures = [cv2.cvtColor(np.ascontiguousarray(f), cv2.COLOR_RGB2GRAY) for f in resized]
     return np.stack(pictures).astype(np.uint8, copy=False)
 

@@ -18,6 +18,7 @@ from pydantic import Field, PositiveInt, model_validator
 from .base import ArraySpec, Config, Extractor, Precision, Rows, Runtime, one_row_each
 from .clips import Clip, ClipRule
 from .detection.runs import decode_masks
+from .device.pixels import tensor_of
 from .device.resize import Size, resize_frames
 from .draws import Draws
 from .inpainting.choices import CHOICES, InPainterName
@@ -231,7 +232,5 @@ def _shape_config(maker: str) -> ObjectsConfig:
 
 def _resized(frames: Sequence[NDArray[np.uint8]], size: Size) -> NDArray[np.uint8]:
     """Resize as the extractor `frames` does, so that the two differ in what is painted only."""
-    import torch  # its import takes seconds
-
-    found = resize_frames(torch.from_numpy(np.stack(frames)), size)
-    return np.ascontiguousarray(found.numpy())
+    found = [resize_frames(tensor_of(frame[None]), size).numpy() for frame in frames]
+    return np.concatenate(found)

@@ -24,13 +24,12 @@ def cut_crops(
     Returns:
         (n, T, side, side, 3) uint8, bilinear with antialias.
     """
-    import torch  # its import takes seconds
-
+    from ..device.pixels import tensor_of  # torch takes seconds to import
     from ..device.resize import resize_frames
 
     crops = np.empty((len(boxes), len(frames), side, side, 3), np.uint8)
     for crop, box in zip(crops, boxes, strict=True):
         x0, y0, x1, y1 = pixel_box(box)
-        part = torch.from_numpy(np.ascontiguousarray(frames[:, y0:y1, x0:x1]))
+        part = tensor_of(np.ascontiguousarray(frames[:, y0:y1, x0:x1]))
         crop[:] = resize_frames(part, (side, side)).numpy()
     return crops

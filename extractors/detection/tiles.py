@@ -115,12 +115,11 @@ class PictureDetector(ObjectDetector):
 
 def enlarged(frame: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     """Resize a frame (H, W, 3) by a factor, bicubic."""
-    import torch  # its import takes seconds
-
+    from ..device.pixels import tensor_of  # torch takes seconds to import
     from ..device.resize import resize_frames
 
     height, width = (max(1, round(side * scale)) for side in frame.shape[:2])
-    picture = torch.from_numpy(np.ascontiguousarray(frame))[None]
+    picture = tensor_of(np.ascontiguousarray(frame))[None]
     large: NDArray[np.uint8] = resize_frames(picture, (height, width), "bicubic")[0].numpy()
     return large
 
@@ -144,14 +143,13 @@ def fitted(
         (side, side, 3) uint8; the factor by which the picture was resized; the column and row
         where it begins.
     """
-    import torch  # its import takes seconds
-
+    from ..device.pixels import tensor_of  # torch takes seconds to import
     from ..device.resize import resize_frames
 
     height, width = picture.shape[:2]
     factor = side / max(height, width)
     rows, columns = (max(1, int(length * factor)) for length in (height, width))
-    small = resize_frames(torch.from_numpy(np.ascontiguousarray(picture))[None], (rows, columns))
+    small = resize_frames(tensor_of(np.ascontiguousarray(picture))[None], (rows, columns))
     top, left = ((side - rows) // 2, (side - columns) // 2) if centred else (0, 0)
     square = np.full((side, side, 3), fill, np.uint8)
     square[top : top + rows, left : left + columns] = small[0].numpy()

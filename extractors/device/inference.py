@@ -32,6 +32,7 @@ from .micro_batch import (
     seconds_of,
     shared_sizes,
 )
+from .pixels import tensor_of
 from .present import check_device
 from .resize import Interpolation, Size, resize_frames
 
@@ -175,11 +176,11 @@ class OnDevice:
         self._compiled = runtime.compile
 
     def stage(self, clips: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
-        """Bring clips to the device: (T, H, W, 3) uint8 each.
+        """Bring clips to the device: (T, H, W, 3) uint8 each, which must not be written there.
 
         On CUDA through pinned memory, while the network still works on other batches.
         """
-        videos = [torch.from_numpy(c if c.flags.writeable else c.copy()) for c in clips]
+        videos = [tensor_of(clip) for clip in clips]
         if self.device == "cpu":
             return videos
         copies = _copies(self.device)

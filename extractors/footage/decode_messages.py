@@ -1,8 +1,8 @@
 """What a process and its decoding process say to each other: messages over pipes, pixels in a ring.
 
-The parent sends a REQUEST, then one CREDIT byte for each frame that it has copied out of the ring,
-or STOP. The child answers with any number of FRAME messages, then one RESULT or ERROR; ALIVE may
-come in between. Numbers and JSON only: nothing is ever unpickled.
+The parent sends a REQUEST, then a byte for each slot of the ring that the child may write again
+(`credit`), or STOP. The child answers with any number of FRAME messages, then one RESULT or ERROR;
+ALIVE may come in between. Numbers and JSON only: nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -16,9 +16,16 @@ from numpy.typing import NDArray
 HEAD = struct.Struct("<BI")  # kind of message, bytes of its payload
 FRAME_PAYLOAD = struct.Struct("<qd?I")  # number, seconds, damaged, slot of the ring
 FRAME, RESULT, ERROR, ALIVE, REQUEST = range(5)
-CREDIT, STOP = b".", b"x"
 MOST_JSON = 1 << 28  # bytes of a payload: a table of 10,000 key frames needs a thousandth of it
 MOST_SLOTS = 64
+STOP = b"x"
+FIRST_CREDIT = 128  # credits are the bytes from here on, and begin no request
+CREDITS = bytes(range(FIRST_CREDIT, FIRST_CREDIT + MOST_SLOTS))
+
+
+def credit(slot: int) -> bytes:
+    """The byte that says that a slot may be written again."""
+    return CREDITS[slot : slot + 1]
 
 
 def message(kind: int, payload: bytes) -> bytes:

@@ -19,7 +19,6 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from itertools import cycle
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,8 +28,9 @@ from numpy.typing import NDArray
 from .decode import read_frames
 from .decode_messages import (
     ALIVE,
-    CREDIT,
+    CREDITS,
     ERROR,
+    FIRST_CREDIT,
     FRAME,
     FRAME_PAYLOAD,
     HEAD,
@@ -69,7 +69,8 @@ class _Server:
         os.dup2(2, 1)
         self._seconds = 0.0
         self._told = 0.0  # when the parent last heard from this process
-        self._free = 0  # slots of the ring that the parent has read
+        self._free: set[int] = set()  # slots of the ring that may be written
+        self._slot = -1  # that was written last
 
     def serve(self) -> NoReturn:
         """Answer requests."""
@@ -133,27 +134,29 @@ class _Server:
 
     def _frames(self, request: Mapping[str, Any], limits: SentLimits) -> dict[str, Any]:
         row = ProbeRow.from_json(request["row"])
-        self._free = slots = request["slots"]
+        slots: int = request["slots"]
+        self._free, self._slot = set(range(slots)), -1
         most = limits.hours * 3600 * row.fps
         # Unmapped when the last array over it is gone.
         memory = mmap.mmap(self._ring_file, slots * row.height * row.width * 3)
-        places = cycle(ring_slots(memory, slots, row.height, row.width))
+        places = ring_slots(memory, slots, row.height, row.width)
 
         def room() -> NDArray[np.uint8]:
-            self._wait_for_slot()
-            return next(places)
+            self._slot = self._next_slot(slots)
+            place: NDArray[np.uint8] = places[self._slot]
+            return place
 
         reading = Reading(Hooks(beat=self._beat, room=room))
         start, stop, threads = (request[name] for name in ("start", "stop", "threads"))
         with read_frames(row, start, stop, threads=threads, reading=reading) as reader:
-            for count, frame in enumerate(reader):
+            for frame in reader:
                 limits.check_count(Path(row.path), frame.index + 1)
                 if frame.index > most:
                     raise OverLimit(
                         f"{row.path}: decoding returns more than {limits.hours:g} hours; if that "
                         "is right, raise the limit: --limit hours=N"
                     )
-                about = (frame.index, frame.pts, frame.corrupt, count % slots)
+                about = (frame.index, frame.pts, frame.corrupt, self._slot)
                 self._write(FRAME, FRAME_PAYLOAD.pack(*about))
         return {
             "failed_packets": reading.failed_packets,
@@ -161,13 +164,17 @@ class _Server:
             "at_end": reading.at_end,
         }
 
-    def _wait_for_slot(self) -> None:
-        """Take one free slot. Count those that the parent has read; wait if all are full."""
+    def _next_slot(self, slots: int) -> int:
+        """Take the next free slot. Note those that the parent has read; wait if none is free.
+
+        Frames that come one after the other lie one after the other wherever that is possible: then
+        a clip is a view of several slots.
+        """
         while True:
             if not self._free:
                 signal.setitimer(signal.ITIMER_REAL, 0)  # the parent is slow, not the decoder
             begin = time.monotonic()
-            asked = select.select([0], [], [], None if self._free == 0 else 0)[0]
+            asked = select.select([0], [], [], 0 if self._free else None)[0]
             self._waited += time.monotonic() - begin
             if asked:
                 said = os.read(0, MOST_SLOTS)
@@ -175,11 +182,13 @@ class _Server:
                     os._exit(0)
                 if STOP in said:
                     raise _Stopped
-                self._free += len(said)
+                self._free.update(byte - FIRST_CREDIT for byte in said)
             if self._free:
-                self._free -= 1
+                after = self._slot + 1
+                slot = min(self._free, key=lambda free: (free - after) % slots)
+                self._free.remove(slot)
                 self._beat()
-                return
+                return slot
 
     def _read(self, size: int) -> bytes:
         data = b""
@@ -188,7 +197,7 @@ class _Server:
             if not part:
                 os._exit(0)
             # Credits and stops that came too late for the last request stand before a new one.
-            data += part.lstrip(CREDIT + STOP) if not data else part
+            data += part.lstrip(CREDITS + STOP) if not data else part
         return data
 
     def _write(self, kind: int, payload: bytes) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import json
 import math
-import mmap
 import os
 import select
 import signal
@@ -26,14 +25,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from . import errors
 from .decode import FrameReader, row_for_span
 from .decode_messages import (
     ALIVE,
-    CREDIT,
     FRAME,
     FRAME_PAYLOAD,
     HEAD,
@@ -42,16 +37,18 @@ from .decode_messages import (
     REQUEST,
     RESULT,
     STOP,
+    credit,
     message,
-    ring_slots,
 )
 from .errors import DecodeError, DecoderCrash, DecoderHang, DecoderKilled, HostileVideo
 from .identity import HashMode, identify
 from .limits import DecodeLimits
+from .ring import Ring
 from .video import Frame, ProbeRow, Reading
 
 WORKER = f"{__package__}.decode_worker"
 QUEUE_BYTES = 128 << 20  # pixels that a child may decode before its reader takes them
+LENT_BYTES = 256 << 20  # of pixels that a reader may keep without a copy
 LEAST_SLOTS = 4
 GRACE = 15.0  # seconds after a child's own deadline; then the parent kills it
 STOP_SECONDS = 2.0  # for a child to end a request that is not wanted any more
@@ -70,6 +67,7 @@ def guarded_frames(
     *,
     threads: int = 0,
     limits: DecodeLimits | None = None,
+    lend: bool = False,
 ) -> FrameReader:
     """`read_frames` in another process. It begins at once and decodes ahead by `QUEUE_BYTES`.
 
@@ -81,6 +79,8 @@ def guarded_frames(
         stop: one past the last frame; None goes on to wherever the decoder ends.
         threads: of the decoder; 0 lets FFmpeg choose.
         limits: deadline and memory; None takes the defaults.
+        lend: pictures are read-only views of the memory that the process writes to, as long as
+            there is room, see `Ring`. Drop each as soon as it is not needed.
 
     Raises:
         HostileVideo: while reading: the process hung, crashed or needed too much memory.
@@ -88,7 +88,7 @@ def guarded_frames(
     """
     limits = limits or DecodeLimits()
     reading = Reading()
-    frames = _remote_frames(row, start, stop, threads, limits, reading)
+    frames = _remote_frames(row, start, stop, threads, limits, reading, lend)
     next(frames)  # the request goes out now
     return FrameReader(row, cast(Generator[Frame, None, None], frames), reading)
 
@@ -140,6 +140,7 @@ def _remote_frames(
     threads: int,
     limits: DecodeLimits,
     reading: Reading,
+    lend: bool,
 ) -> Generator[Frame | None, None, None]:
     """Yield None once the request is sent, then the frames."""
     path = Path(row.path)
@@ -152,7 +153,7 @@ def _remote_frames(
                 "start": start,
                 "stop": stop,
                 "threads": threads,
-                "slots": child.share(row.height, row.width),
+                "slots": child.share(row.height, row.width, lend),
                 "limits": limits.model_dump(),
             }
         )
@@ -174,8 +175,7 @@ class _Child:
 
     def __init__(self) -> None:
         self._ring_file = _anonymous_file()
-        self._ring: mmap.mmap | None = None
-        self._slots: list[NDArray[np.uint8]] = []
+        self._ring: Ring | None = None
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", WORKER, str(self._ring_file)],
@@ -194,15 +194,17 @@ class _Child:
         self.busy = False  # an answer is still to come
         self.usable = True
 
-    def share(self, height: int, width: int) -> int:
+    def share(self, height: int, width: int, lend: bool) -> int:
         """Make the ring for frames of that size; returns its number of slots."""
-        size = height * width * 3
-        slots = max(LEAST_SLOTS, min(MOST_SLOTS, QUEUE_BYTES // size))
-        self._slots = []
-        os.ftruncate(self._ring_file, slots * size)
-        self._ring = mmap.mmap(self._ring_file, slots * size, access=mmap.ACCESS_READ)
-        self._slots = list(ring_slots(self._ring, slots, height, width))
+        most = QUEUE_BYTES + (LENT_BYTES if lend else 0)
+        slots = max(LEAST_SLOTS, min(MOST_SLOTS, most // (height * width * 3)))
+        self._ring = Ring(self._ring_file, slots, height, width, lends=lend)
         return slots
+
+    @property
+    def lends(self) -> bool:
+        """Whether pictures of the last request are still in use."""
+        return self._ring is not None
 
     def ask(self, request: Mapping[str, Any]) -> None:
         """Send a request."""
@@ -216,13 +218,14 @@ class _Child:
         Raises:
             DecodeError: the child says so, or it is gone.
         """
+        self._free_slots()
         kind, payload = self._receive(path, limits)
         try:
-            if kind == FRAME:
+            if kind == FRAME and self._ring is not None:
                 number, seconds, damaged, slot = FRAME_PAYLOAD.unpack(payload)
-                image = self._slots[slot].copy()  # the slot is written again after the credit
-                self._send(CREDIT)
-                return Frame(number, seconds, image, damaged), {}
+                image, short = self._ring.take(slot)
+                self._free_slots()
+                return Frame(number, seconds, image, damaged, short), {}
             self.busy = False
             values: dict[str, Any] = json.loads(payload)
             if kind == RESULT:
@@ -234,6 +237,11 @@ class _Child:
         if isinstance(error, HostileVideo):
             self.kill()
         raise error
+
+    def _free_slots(self) -> None:
+        """Tell the child which slots it may write again."""
+        if self._ring is not None and (freed := self._ring.freed()):
+            self._send(b"".join(map(credit, freed)))
 
     def nonsense(self, path: Path) -> DecoderCrash:
         """Kill the child; returns the error for an answer that makes no sense."""
@@ -329,7 +337,9 @@ class _Child:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
-        self._slots = []
+        if self._ring is not None:
+            self._ring.leave()
+            self._ring = None
         if self._ring_file >= 0:
             os.close(self._ring_file)
             self._ring_file = -1
@@ -339,14 +349,16 @@ class _Child:
             return -signal.SIGKILL
 
     def rest(self) -> bool:
-        """Get ready for the next request; False if the child cannot be used again."""
+        """End the request; False if the child cannot be used for another one.
+
+        Pictures of the request may still be lent: then its memory is freed with the last of them.
+        """
         if self.usable and self.busy:
             self.stop()
         if self.usable and (self._process.poll() is not None or self._closed()):
             self.kill()
-        if self.usable and self._slots:
-            self._slots, self._ring = [], None
-            os.ftruncate(self._ring_file, 0)  # an idle child holds no pictures
+        if self.usable and self._ring is not None and self._ring.close():
+            self._ring = None  # an idle child holds no pictures
         return self.usable
 
     def _closed(self) -> bool:
@@ -379,7 +391,9 @@ def _borrow() -> _Child:
         while _idle:
             child = _idle.pop()
             if child.rest():
-                return child
+                if not child.lends:
+                    return child
+                child.kill()  # its memory stays that of the pictures
     return _Child()
 
 

@@ -106,12 +106,21 @@ class ProbeRow:
 
 @dataclass(frozen=True)
 class Frame:
-    """One decoded picture: number, seconds since the first frame, (H, W, 3) uint8 RGB."""
+    """One decoded picture.
+
+    Attributes:
+        index: its number.
+        pts: seconds since the first frame.
+        image: (H, W, 3) uint8 RGB; it may be read-only.
+        corrupt: the decoder marked it as damaged.
+        short: the memory that it lies in is needed soon, so what is kept of it should be a copy.
+    """
 
     index: int
     pts: float
     image: NDArray[np.uint8]
     corrupt: bool = False
+    short: bool = False
 
 
 def in_order(row: ProbeRow) -> ProbeRow:

@@ -179,7 +179,7 @@ class _Run:
         source = job.specs[0].source
         if source is None or job.source_root is None:
             threads, limits = job.decode_threads, job.limits
-            return guarded_frames(self._row, start, threads=threads, limits=limits)
+            return guarded_frames(self._row, start, threads=threads, limits=limits, lend=True)
         return stored_frames(source, Path(job.source_root), self._row, start)
 
     def _prepare(self) -> None:

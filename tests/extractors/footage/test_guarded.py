@@ -315,3 +315,58 @@ def test_a_process_that_works_on_does_not_hold_up_who_wants_no_more(
         begin = time.monotonic()
     assert time.monotonic() - begin < 60, "it would go on for ever"
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+# ------------------------------------------------------------------------------- lent pictures
+
+
+@pytest.fixture
+def few_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight slots for frames of 64 x 96."""
+    monkeypatch.setattr(guarded, "QUEUE_BYTES", 6 * 64 * 96 * 3)
+    monkeypatch.setattr(guarded, "LENT_BYTES", 2 * 64 * 96 * 3)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 3, 5, 120])
+def test_lent_pictures_are_the_same(keep: int, video: Path, few_slots: None) -> None:
+    """However many of them the reader keeps, and for how long."""
+    row = probe_video(video)
+    end_idle()
+    kept: list[Frame] = []
+    with guarded_frames(row, lend=True) as reader:
+        for frame, want in zip(reader, read_frames(row), strict=True):
+            assert frame.index == want.index and np.array_equal(frame.image, want.image)
+            kept = [*kept, frame][-keep:] if keep else []
+    wanted = list(read_frames(row))[120 - len(kept) :]
+    assert equal([replace(frame, short=False) for frame in kept], wanted)
+    views = [frame.image.flags.writeable for frame in kept]
+    assert not any(views) if keep < 5 else 1 <= views.count(False) <= 4
+
+
+def test_a_child_whose_pictures_are_kept_is_not_used_again(video: Path, few_slots: None) -> None:
+    row = probe_video(video)
+    end_idle()
+    with guarded_frames(row, lend=True) as reader:
+        kept = next(reader)
+    (first,) = children()
+    before = kept.image.copy()
+    assert len(list(guarded_frames(row, 60))) == 60
+    (second,) = children()
+    assert second != first
+    np.testing.assert_array_equal(kept.image, before)
+    del kept
+    with guarded_frames(row, lend=True) as reader:
+        next(reader)
+    assert children() == [second]
+    (child,) = guarded._idle
+    assert os.fstat(child._ring_file).st_size == 0
+
+
+def test_pictures_outlive_the_process_that_wrote_them(video: Path) -> None:
+    row = probe_video(video)
+    end_idle()
+    with guarded_frames(row, lend=True) as reader:
+        kept = [next(reader), next(reader)]
+    end_idle()
+    assert not children()
+    assert equal(kept, list(read_frames(row, 0, 2)))

@@ -1,0 +1,96 @@
+"""Clips out of frames: views where frames are neighbours in memory, else few copies."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+from vadpipe.extractors.clips import ClipAssembler, ClipRule, Span
+from vadpipe.extractors.footage.video import Frame
+from vadpipe.extractors.frame_memory import FrameMemory, view_of
+
+
+def ring(slots: int) -> np.ndarray:
+    return np.zeros((slots, 2, 3, 3), np.uint8)
+
+
+def written(memory: np.ndarray, number: int, *, short: bool = False) -> Frame:
+    """A frame in the next slot of a ring."""
+    place = memory[number % len(memory)]
+    place[...] = number
+    return Frame(number, number / 10, place, short=short)
+
+
+def test_neighbours_are_one_view() -> None:
+    memory = ring(6)
+    view = view_of([written(memory, i).image for i in range(1, 5)])
+    assert view is not None and np.shares_memory(view, memory)
+    assert view[:, 0, 0, 0].tolist() == [1, 2, 3, 4]
+    with pytest.raises(ValueError, match="read-only"):
+        view[0] = 9
+
+
+@pytest.mark.parametrize("order", [[5, 0], [2, 4], [1, 1], [3, 2]])
+def test_others_are_not(order: list[int]) -> None:
+    memory = ring(6)
+    assert view_of([memory[i] for i in order]) is None
+
+
+def test_a_picture_with_gaps_between_its_rows_is_no_neighbour() -> None:
+    wide = np.zeros((2, 4, 8, 3), np.uint8)
+    assert view_of([wide[0, :, :4], wide[0, :, :4]]) is None
+    assert view_of([wide[0, :, :4]]) is None
+
+
+def test_a_view_keeps_its_frames() -> None:
+    """They may be dropped by everything else: then their memory must not be written again."""
+    memory = np.frombuffer(bytes(range(48)), np.uint8)
+    roots = [np.frombuffer(memory.data, np.uint8, 12, 12 * i) for i in range(4)]
+    ended = [weakref.ref(root) for root in roots]
+    view = view_of([root.reshape(2, 2, 3) for root in roots])
+    assert view is not None
+    part = view[2:, 0]
+    del roots, view
+    gc.collect()
+    assert all(root() is not None for root in ended) and part[0, 0].tolist() == [24, 25, 26]
+    del part
+    gc.collect()
+    assert all(root() is None for root in ended)
+
+
+@pytest.mark.parametrize("rule", [
+    ClipRule(4, 4), ClipRule(4, 1), ClipRule(2, 3, before=2, after=2), ClipRule(1, 2),
+    ClipRule(3, 2, "drop", 1, 0),
+])  # fmt: skip
+@pytest.mark.parametrize("short", [[], range(100), range(7, 20)], ids=["room", "short", "both"])
+@pytest.mark.parametrize("slots", [9, 16, 100])
+def test_pictures_are_those_of_stacked_frames(rule: ClipRule, short: list[int], slots: int) -> None:
+    """Clips are used at once, as slots of the small rings are written again."""
+    memory, assembler = ring(slots), ClipAssembler(rule, Span("x", 0, 30, True))
+    clips = []
+    for number in range(30):
+        clips += [
+            (clip.frames[:, 0, 0, 0].copy(), clip.index)
+            for clip in assembler.push(written(memory, number, short=number in short))
+        ]
+    clips += [(clip.frames[:, 1, 2, 2].copy(), clip.index) for clip in assembler.finish()]
+    assert clips
+    for shown, index in clips:
+        np.testing.assert_array_equal(shown, index)
+
+
+def test_overlapping_clips_copy_each_frame_twice_at_most() -> None:
+    """Short memory, a window of five at every frame: five copies a frame before."""
+    memory, frames = FrameMemory(overlaps=True), ring(40)
+    blocks = []
+    for first in range(30):
+        clip = memory.pictures([written(frames, first + i, short=True) for i in range(5)])
+        assert clip[:, 0, 0, 0].tolist() == list(range(first, first + 5))
+        if not blocks or clip.base is not blocks[-1]:
+            blocks.append(clip.base)
+        with pytest.raises(ValueError, match="read-only"):
+            clip[0] = 0
+    assert len(blocks) == 5, "a block of ten frames serves six clips"
