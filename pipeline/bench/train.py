@@ -10,7 +10,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,9 @@ SCALES = ((2, 3), (3, 5), (4, 7))  # 49 patches, SSRL Sect. 4.2
 FIT = {"rtfm": ("snippet",), "ssrl": ("snippet", "patch")}
 PLAIN = "published loop fp32"
 PARTS = ("data", "forward", "backward")
+
+Maker = Callable[[int, int], MILDetector[Any, Any]]
+"""Makes a detector for so many videos of a class and steps a stage."""
 
 
 @dataclass(frozen=True)
@@ -120,22 +123,7 @@ def bench_train(
     known: tuple[Precision, ...] = ("fp32", "bf16")
     precisions = [each for each in known if each in available_precisions(device)]
     contestants = _contestants(precisions)
-    times: dict[str, dict[str, Row]] = {name: {} for name in contestants}
-    peak = dict.fromkeys(precisions, 0.0)
-    trained: dict[str, MILDetector[Any, Any]] = {}
-    for _ in range(repeats):
-        for precision in precisions:
-            (reached,) = race([matmul(precision, device)], 3, device).values()
-            peak[precision] = max(peak[precision], reached.best)
-        for name, make in contestants.items():
-            detector = make(size.pairs, 2)
-            log = detector.fit(_Drawn(size, FIT[detector.name]), device=device, seed=0)
-            trained[name] = detector
-            for row in log.rows[1::2]:  # every second one
-                stage = str(row["stage"])
-                best = times[name].get(stage)
-                if best is None or float(row["seconds"]) < float(best["seconds"]):
-                    times[name][stage] = row
+    times, peak, trained = _take_turns(contestants, precisions, repeats, device, size)
     values: dict[str, Any] = {
         "hardware": hardware(device),
         "size": vars(size) | {"segments": SEGMENTS, "scales": [f"{r}x{c}" for r, c in SCALES]},
@@ -155,9 +143,9 @@ def bench_train(
         assert detector.network is not None
         assert detector.layout is not None
         flops = _step_flops(make, size, device)
-        precision = detector.config.precision
+        matmul_rate = peak[detector.config.precision]
         stages = {
-            stage: _facts(row, flops[stage], peak[precision], times[PLAIN].get(stage))
+            stage: _facts(row, flops[stage], matmul_rate, times[PLAIN].get(stage))
             for stage, row in times[name].items()
         }
         facts = {
@@ -181,12 +169,39 @@ def bench_train(
     return values, lines
 
 
+def _take_turns(
+    contestants: Mapping[str, Maker],
+    precisions: Sequence[Precision],
+    repeats: int,
+    device: str,
+    size: ProblemSize,
+) -> tuple[dict[str, dict[str, Row]], dict[Precision, float], dict[str, MILDetector[Any, Any]]]:
+    """The best row of each stage by contestant, the matmul rates, and the trained detectors."""
+    times: dict[str, dict[str, Row]] = {name: {} for name in contestants}
+    peak: dict[Precision, float] = dict.fromkeys(precisions, 0.0)
+    trained: dict[str, MILDetector[Any, Any]] = {}
+    for _ in range(repeats):
+        for precision in precisions:
+            (reached,) = race([matmul(precision, device)], 3, device).values()
+            peak[precision] = max(peak[precision], reached.best)
+        for name, make in contestants.items():
+            detector = make(size.pairs, 2)
+            log = detector.fit(_Drawn(size, FIT[detector.name]), device=device, seed=0)
+            trained[name] = detector
+            for row in log.rows[1::2]:  # every second one
+                stage = str(row["stage"])
+                best = times[name].get(stage)
+                if best is None or float(row["seconds"]) < float(best["seconds"]):
+                    times[name][stage] = row
+    return times, peak, trained
+
+
 def _contestants(
     precisions: Sequence[Precision],
-) -> dict[str, Callable[[int, int], MILDetector[Any, Any]]]:
-    """name -> makes a detector for so many videos of a class and steps a stage."""
+) -> dict[str, Maker]:
+    """What takes turns, by name."""
 
-    def ours(name: str, precision: str) -> Callable[[int, int], MILDetector[Any, Any]]:
+    def ours(name: str, precision: str) -> Maker:
         def make(pairs: int, steps: int) -> MILDetector[Any, Any]:
             settings = {"steps": steps, "batch_size": pairs, "precision": precision}
             detector = make_detector(name, settings)
@@ -227,9 +242,7 @@ def _line(stage: str, facts: dict[str, float]) -> str:
     )
 
 
-def _step_flops(
-    make: Callable[[int, int], MILDetector[Any, Any]], size: ProblemSize, device: str
-) -> dict[str, float]:
+def _step_flops(make: Maker, size: ProblemSize, device: str) -> dict[str, float]:
     """stage -> multiplications and additions of a step, counted on one video of each class."""
     detector = make(1, 2)
     at: dict[str, list[int]] = {}
