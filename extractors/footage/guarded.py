@@ -110,7 +110,7 @@ def guarded_probe(
     limits = limits or DecodeLimits()
     path = Path(path).absolute()
     limits.check_file(path)
-    identity = identify(path, hash_mode)
+    identity = identify(path, hash_mode, limits)
     child = _borrow()
     try:
         child.ask(

@@ -27,6 +27,8 @@ class DecodeLimits(Settings, FileChecks):
         rate: frames a second of a file with more than a million frames.
         decode_hours: of decoding one file or span of it, without waiting for who reads it.
         clip_memory: bytes that the clips of one stream take, see `clip_bytes`.
+        holes: bytes of a file that were never written (sparse files).
+        hash_hours: of reading a file, or the images of a folder, for the content id.
     """
 
     pixels: int = Field(default=1 << 26, ge=1)  # 8192 x 8192
@@ -38,3 +40,5 @@ class DecodeLimits(Settings, FileChecks):
     rate: float = Field(default=1000.0, gt=0)
     decode_hours: float = Field(default=48.0, gt=0)
     clip_memory: int = Field(default=8 << 30, ge=1 << 20)
+    holes: int = Field(default=1 << 34, ge=0)
+    hash_hours: float = Field(default=12.0, gt=0)

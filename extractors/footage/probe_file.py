@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -31,7 +31,7 @@ from .decode import (
 )
 from .ends import claims_more, goes_on
 from .errors import NoFrames, SeekMismatch
-from .file_checks import FileChecks
+from .file_checks import DENSE, FileChecks
 from .identity import HashMode, identify
 from .image_folder import probe_images
 from .stamp import check_stamp
@@ -71,15 +71,16 @@ def probe_video(
     """
     from .limits import DecodeLimits  # pydantic: the decoding process does without
 
-    path = Path(path).absolute()
-    identity = identify(path, hash_mode)
+    path, limits = Path(path).absolute(), limits or DecodeLimits()
+    limits.check_file(path)
+    identity = identify(path, hash_mode, limits)
     row = probe_content(
         path,
         identity.content_id,
         stamp=identity.stamp,
         decode=decode,
         image_fps=image_fps,
-        limits=limits or DecodeLimits(),
+        limits=limits,
         hooks=Hooks(),
     )
     return replace(row, whole_id=identity.whole_id, stamp=identity.stamp)
@@ -123,9 +124,10 @@ def _probe_file(
     with opened(path, threads=1, stamp=stamp) as (container, stream):
         context = stream.codec_context
         limits.check_picture(path, context.height, context.width)
-        survey = _survey(
-            container, stream, decode, hooks, lambda count: limits.check_count(path, count)
-        )
+        if container.format.name.startswith("mov"):  # the header lists every frame
+            limits.check_count(path, stream.frames)
+            limits.check_rate(path, stream.frames, float(stream.average_rate or 0))
+        survey = _survey(path, container, stream, decode, limits, hooks)
     picture = survey.picture
     shown = survey.shown_pts()
     if picture is None or not len(shown):
@@ -213,17 +215,24 @@ class _Survey:
         """(packets,): which packets carry the mark."""
         return np.asarray(np.frombuffer(self.marks, np.uint8) & mark, np.bool_)
 
+    def rate_at_most(self) -> float:
+        """Frames a second so far, if the file lasts as long as it says, or longer; 0 if unknown."""
+        seen = np.frombuffer(self.pts, np.int64)
+        ticks = max(self.header_duration or 0, int(seen[-1]) - int(seen[0]))
+        return len(seen) / float(ticks * self.time_base) if ticks > 0 else 0.0
+
     def shown_pts(self) -> NDArray[np.int64]:
         """(n,) sorted times of the packets that are shown: the frame number is the position."""
         return np.sort(np.frombuffer(self.pts, np.int64)[self.marked(SHOWN)])
 
 
 def _survey(
+    path: Path,
     container: InputContainer,
     stream: VideoStream,
     decode: bool,
+    limits: FileChecks,
     hooks: Hooks,
-    check_count: Callable[[int], None],
 ) -> _Survey:
     rate = stream.average_rate or stream.guessed_rate
     survey = _Survey(
@@ -243,7 +252,9 @@ def _survey(
         survey.marks.append(
             KEY * packet.is_keyframe + SHOWN * (not packet.is_discard) + CORRUPT * packet.is_corrupt
         )
-        check_count(max(len(survey.pts), len(survey.decoded_pts)))
+        limits.check_count(path, max(len(survey.pts), len(survey.decoded_pts)))
+        if len(survey.pts) % (DENSE + 1) == 0:  # again after each million
+            limits.check_rate(path, len(survey.pts), survey.rate_at_most())
         if decode or len(survey.decoded_pts) < EARLY_FRAMES:
             _note_frames(survey, decode_packet(stream, packet, survey.reading))
     if decode or len(survey.decoded_pts) < EARLY_FRAMES:

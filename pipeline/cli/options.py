@@ -121,7 +121,8 @@ limit_option = click.option(
     help="Limit for one file; may be repeated. Keys: pixels (of a frame), hours (of footage), "
     "bytes (of the file), seconds (of decoding without progress), memory (bytes of the decoder), "
     "frames (in one file), rate (of a file of over a million frames), decode_hours (of decoding "
-    "it), clip_memory (bytes of a stream's clips).",
+    "it), clip_memory (bytes of a stream's clips), holes (bytes of it that were never written), "
+    "hash_hours (of reading it for its content id).",
 )
 retry_option = click.option(
     "--retry-quarantined",

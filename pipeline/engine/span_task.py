@@ -168,7 +168,11 @@ class _Run:
         self._start = first_frame(rules, job.spans[0])
         check_clips(job.row, job.specs, job.limits, job.streams)
         # The file with its stamp of now; a source may be read where its footage is gone.
-        self._row = still_probed(job.row) if job.source_root is None else replace(job.row, stamp="")
+        self._row = (
+            still_probed(job.row, job.limits)
+            if job.source_root is None
+            else replace(job.row, stamp="")
+        )
         # Opened before the networks are loaded: it decodes in the meantime.
         self._reader = self._open(self._start)
         self._side = ThreadPoolExecutor(1, thread_name_prefix="batches")

@@ -21,6 +21,7 @@ from ..scores.columns import SCORE
 from ..scores.events import EventConfig
 from ..scores.map_detections import QUANTILE
 from ..scores.smoothing import Smoothing
+from ..store.most_missing import MOST_MISSING
 from .default_cache import default_cache
 from .key_value import ConfigError, parse_settings
 
@@ -95,6 +96,8 @@ class TrainSection(Settings):
         grid: config key -> values; one training for each combination.
         holdout: share of the normal videos that give the threshold; None takes the default.
         init: model of the cache that it starts from, by its folder or the beginning of its name.
+        max_missing: share of the training videos that may be left out because they cannot be read
+            or have no features; no part of the key.
     """
 
     name: str | None = Field(default=None, pattern=NAME)
@@ -106,6 +109,7 @@ class TrainSection(Settings):
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     holdout: float | None = Field(default=None, ge=0, le=0.9)
     init: str | None = None
+    max_missing: float = Field(default=MOST_MISSING, ge=0, le=1)
 
     @property
     def label(self) -> str:

@@ -168,6 +168,7 @@ def _train(task: NodeTask) -> Done:
         device=task.device if "device" in kind.train_options else "cpu",
         holdout=cell.section.holdout,
         init=cell.section.init,
+        max_missing=cell.section.max_missing,
     )
     line = "trained" if trained.fresh else "trained before: kept"
     if not trained.draws and len(cell.section.seeds or ()) > 1:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from tests.footage import moving_picture
 from vadpipe.extractors.footage import identity as identity_module
-from vadpipe.extractors.footage.errors import ChangedFile, MissingFile, TouchedFile
+from vadpipe.extractors.footage.errors import ChangedFile, MissingFile, OverLimit, TouchedFile
+from vadpipe.extractors.footage.guarded import guarded_probe
 from vadpipe.extractors.footage.identity import (
     ALL_SAMPLED,
     Identity,
@@ -21,6 +22,8 @@ from vadpipe.extractors.footage.identity import (
     identify,
     still_probed,
 )
+from vadpipe.extractors.footage.limits import DecodeLimits
+from vadpipe.extractors.footage.probe_file import probe_video
 from vadpipe.extractors.footage.stamp import stamp_of
 from vadpipe.extractors.footage.video import ProbeRow
 
@@ -186,3 +189,54 @@ def test_frames_that_change_places_are_another_content(tmp_path: Path) -> None:
         (tmp_path / f"{number}.png").write_bytes(b"%d" % number)
         (tmp_path / f"{number}.png").rename(tmp_path / f"frame{number}.png")
     assert still_probed(row).stamp == stamp_of(tmp_path)
+
+
+def test_a_file_that_was_hardly_written_is_refused_at_once(tmp_path: Path) -> None:
+    """A terabyte of zeros in a few blocks would be read for an hour."""
+    path = tmp_path / "a.mp4"
+    for size, message in ((1 << 40, "sparse file.*--limit holes=N"), (1 << 41, "limit bytes=N")):
+        with path.open("wb") as file:
+            file.write(b"\0\0\0\x18ftypisom")
+            file.truncate(size)
+        with pytest.raises(OverLimit, match=message):
+            guarded_probe(path)
+        with pytest.raises(OverLimit, match=message):
+            probe_video(path)
+
+
+def test_images_that_were_hardly_written_are_refused_at_once(tmp_path: Path) -> None:
+    for number in range(3):
+        with (tmp_path / f"{number}.png").open("wb") as file:
+            file.write(b"x" * 4096)
+            file.truncate(10 << 20)
+            file.seek((5 << 20) + number)
+            file.write(b"y")
+    with pytest.raises(OverLimit, match=r"sparse file.*--limit holes=N"):
+        identify(tmp_path, limits=DecodeLimits(holes=25 << 20))
+    with pytest.raises(OverLimit, match=r"31,457,280 bytes.*--limit bytes=N"):
+        identify(tmp_path, limits=DecodeLimits(bytes=(30 << 20) - 1))
+
+
+def test_holes_within_the_limit_are_read(tmp_path: Path) -> None:
+    sparse, full = tmp_path / "sparse", tmp_path / "full"
+    with sparse.open("wb") as file:
+        file.truncate(8 << 20)
+    full.write_bytes(bytes(8 << 20))
+    found = identify(sparse, limits=DecodeLimits(holes=8 << 20))
+    assert (found.content_id, found.whole_id) == (content_id(full), content_id(full, "full"))
+    with pytest.raises(OverLimit):
+        identify(sparse, limits=DecodeLimits(holes=(8 << 20) - 1))
+    identify(full, limits=DecodeLimits(holes=0))
+
+
+def test_a_file_that_cannot_be_read_in_time_is_refused(tmp_path: Path) -> None:
+    """A file server may return a byte now and then, for ever."""
+    (tmp_path / "a.mp4").write_bytes(bytes(4 << 20))
+    short = DecodeLimits(hash_hours=1e-12)
+    row = row_of(tmp_path / "a.mp4")
+    with pytest.raises(OverLimit, match=r"a\.mp4: reading it .*--limit hash_hours=N"):
+        identify(tmp_path / "a.mp4", limits=short)
+    assert still_probed(row, short) is row  # not read
+    os.utime(tmp_path / "a.mp4")
+    with pytest.raises(OverLimit):
+        still_probed(row, short)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.footage import CODINGS, N, moving_picture, plain_decode, write_video
-from vadpipe.extractors.footage import ends, probe_file
+from vadpipe.extractors.footage import ends, file_checks, probe_file
 from vadpipe.extractors.footage.decode import read_frames
 from vadpipe.extractors.footage.errors import (
     BrokenContainer,
@@ -28,7 +28,9 @@ from vadpipe.extractors.footage.errors import (
     NoFrames,
     NotAVideo,
     NoVideoStream,
+    OverLimit,
 )
+from vadpipe.extractors.footage.limits import DecodeLimits
 from vadpipe.extractors.footage.probe_file import probe_video
 from vadpipe.extractors.footage.video import ProbeRow, in_order
 
@@ -329,3 +331,65 @@ def test_very_many_key_frames_are_thinned(
         frames = list(read_frames(row, start, start + 5))
         assert [f.index for f in frames] == list(range(start, min(N, start + 5)))
         assert all(np.array_equal(f.image, expected[f.index]) for f in frames)
+
+
+def write_raw_mov(path: Path, frames: int, ticks: int) -> Path:
+    """A QuickTime file whose header lists frames of 2 x 2 pixels, `ticks` a second; all holes."""
+
+    def box(kind: bytes, *parts: bytes) -> bytes:
+        body = b"".join(parts)
+        return struct.pack(">I", len(body) + 8) + kind + body
+
+    def full(kind: bytes, *numbers: int) -> bytes:
+        return box(kind, bytes(4), struct.pack(f">{len(numbers)}I", *numbers))
+
+    entry = box(
+        b"raw ", struct.pack(">6xH16xHHIIIH32xHh", 1, 2, 2, 72 << 16, 72 << 16, 0, 1, 24, -1)
+    )
+    table = box(
+        b"stbl",
+        box(b"stsd", struct.pack(">II", 0, 1), entry),
+        full(b"stts", 1, frames, 1),
+        full(b"stsc", 1, 1, frames, 1),
+        full(b"stsz", 12, frames),
+        full(b"stco", 1, 4096),
+    )
+    links = box(b"dinf", box(b"dref", struct.pack(">II", 0, 1), box(b"url ", b"\0\0\0\1")))
+    media = box(
+        b"mdia",
+        full(b"mdhd", 0, 0, ticks, frames, 0),
+        full(b"hdlr", 0, int.from_bytes(b"vide"), 0, 0, 0),
+        box(b"minf", box(b"vmhd", bytes(12)), links, table),
+    )
+    size = [0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000, 2 << 16, 2 << 16]
+    track = box(b"trak", full(b"tkhd", 0, 0, 1, 0, frames, *[0] * 4, *size), media)
+    movie = box(b"moov", full(b"mvhd", 0, 0, ticks, frames, *[0] * 20), track)
+    with path.open("wb") as file:
+        file.write(box(b"ftyp", b"qt  \0\0\0\0qt  ") + movie + struct.pack(">I", 0) + b"mdat")
+        file.truncate(4096 + 12 * frames)
+    return path
+
+
+def test_a_header_that_lists_too_many_frames_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert probe_video(write_raw_mov(tmp_path / "a.mov", 20, 25)).n_frames == 20
+    monkeypatch.delattr(probe_file, "packets")
+    with pytest.raises(OverLimit, match=r"20 frames, .*--limit frames=N"):
+        probe_video(tmp_path / "a.mov", limits=DecodeLimits(frames=19))
+    dense = write_raw_mov(tmp_path / "b.mov", 1_000_001, 1_000_000)
+    with pytest.raises(OverLimit, match=r"1,000,001 frames at 1,000,000 a second.*rate=N"):
+        probe_video(dense)
+
+
+def test_a_file_that_turns_out_too_dense_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Matroska lists no frames. Ten of them are many here."""
+    times = [*range(25), *range(10_000, 20_000, 1000)]
+    path = write_video(tmp_path / "v.mkv", frames=35, times=times)
+    for module in (probe_file, file_checks):
+        monkeypatch.setattr(module, "DENSE", 10)
+    assert probe_video(path, limits=DecodeLimits(rate=2000)).n_frames == 35
+    with pytest.raises(OverLimit, match="11 frames at 1,100 a second"):
+        probe_video(path, limits=DecodeLimits(rate=1000))

@@ -17,6 +17,7 @@ from tests.synthetic import write_tiny_scene
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.null import NullFeatures
 from vadpipe.pipeline.run import execute as execute_module
+from vadpipe.pipeline.run import nodes as nodes_module
 from vadpipe.pipeline.run.config import load_run
 from vadpipe.pipeline.run.execute import chosen_nodes
 from vadpipe.pipeline.run.graph import plan
@@ -25,6 +26,7 @@ from vadpipe.pipeline.run.listing import graph_values
 from vadpipe.pipeline.run.nodes import NodeTask, is_done, run_node
 from vadpipe.pipeline.run.resolved import resolve_run
 from vadpipe.pipeline.run.run import Run, run, run_nodes
+from vadpipe.pipeline.store.most_missing import MOST_MISSING
 
 RECIPE = """
 out = "result"
@@ -160,6 +162,26 @@ def test_a_failed_branch_stops_only_what_needs_it(
     assert "a fault of ours" in text
     mended = run(load_run(recipe))
     assert states(mended)["ran"] == 9 and not mended.errors
+
+
+def test_a_section_says_how_many_training_videos_may_be_missing(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def train(*_: Any, max_missing: float, **__: Any) -> Any:
+        asked.append(max_missing)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr(nodes_module, "train_detector", train)
+    for changes in ([], ["train.near.max_missing=0"]):
+        resolved = resolve_run(load_run(recipe, changes))
+        (node,) = [n for n in plan(resolved) if n.name == "train-near"]
+        with pytest.raises(ConfigError, match="enough"):
+            run_node(NodeTask(node, resolved, {}, "cpu", None))
+    assert asked == [MOST_MISSING, 0]
+    with pytest.raises(ValidationError, match="max_missing"):
+        load_run(recipe, ["train.near.max_missing=1.5"])
 
 
 def test_half_written_results_of_other_settings_are_not_done(
