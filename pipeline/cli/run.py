@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -98,6 +100,19 @@ def run(
     help="Video for decode, or video or folder for extract and objects. Without it a scene is "
     "drawn.",
 )
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Compare the ratios of this run with those recorded on a machine of this kind; code 1 if "
+    "one has fallen by more than a fifth.",
+)
+@click.option("--record", is_flag=True, help="Record the ratios of this run for such machines.")
+@click.option(
+    "--ratios",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="File of recorded ratios (the one that vadpipe comes with).",
+)
 @json_option
 def bench(
     what: str,
@@ -105,6 +120,9 @@ def bench(
     count: int | None,
     device: str,
     footage: Path | None,
+    check: bool,
+    record: bool,
+    ratios: Path | None,
     as_json: bool,
 ) -> None:
     """Measure speed side by side in one run, against what the machine can do.
@@ -128,13 +146,38 @@ def bench(
     msmg     training and scoring of msmg, against 3-D convolutions alone (--count frames)
     startup  CPU time of `vadpipe --help` and `--version`, against `python -c pass`
 
+    Ratios to the limit of the machine and to plain contestants can be recorded and compared, times
+    cannot.
+
     \b
     Example:
         vadpipe bench network --repeats 5
+        vadpipe bench train --check
     """
     from ...extractors.device.present import check_device
+    from ..bench.ratios import RECORDED, check_ratios, must_have_ratios, record_ratios
 
     check_device(device)
+    if check or record:
+        must_have_ratios(what)
+    values, lines = _run_bench(what, repeats, count, device, footage)
+    path = ratios or RECORDED
+    worse: Sequence[str] = ()
+    if check:
+        found = check_ratios(path, what, values)
+        worse = (*found.worse, *found.missing)
+        values = {**values, "worse": list(worse)}
+        lines = [*lines, *found.lines]
+    if record:
+        lines = [*lines, record_ratios(path, what, values)]
+    echo(lines, values, as_json)
+    if worse:
+        raise click.exceptions.Exit(1)
+
+
+def _run_bench(
+    what: str, repeats: int | None, count: int | None, device: str, footage: Path | None
+) -> tuple[dict[str, Any], list[str]]:
     match what:
         case "shards":
             from ..bench.shards import bench_shards
@@ -193,7 +236,7 @@ def bench(
             values, lines = bench_train(
                 repeats=repeats or 2, device=device, size=ProblemSize(pairs=count or 8)
             )
-    echo(lines, values, as_json)
+    return values, lines
 
 
 @click.command()

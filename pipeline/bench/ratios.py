@@ -1,0 +1,246 @@
+"""Ratios that a bench has to keep: measured in one run, recorded for each kind of machine.
+
+Rates differ from machine to machine and from day to day. Ratios of contestants that take turns
+hardly do, so they are what is recorded and compared, never times.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, FiniteFloat
+
+from ...data_manifests.atomic import write_atomically
+from ...data_manifests.choices import choices
+from ...data_manifests.errors import VadpipeError
+from ...data_manifests.stored import read_json
+
+RECORDED = Path(__file__).with_name("ratios.json")
+TOLERANCE = 0.2  # what may be lost: machines of one kind differ by less, busy ones by more
+
+Values = Mapping[str, Any]
+
+
+class Recorded(BaseModel):
+    """Ratios of one bench on one kind of machine.
+
+    Attributes:
+        date: day of the run.
+        torch: its version.
+        ratios: by name; a higher one is better.
+    """
+
+    date: str
+    torch: str
+    ratios: dict[str, FiniteFloat]
+
+
+class RatioFile(BaseModel):
+    """All that is recorded.
+
+    Attributes:
+        format: of the file.
+        machines: kind of machine -> bench -> its ratios.
+    """
+
+    format: Literal[1] = 1
+    machines: dict[str, dict[str, Recorded]]
+
+
+class RatioError(VadpipeError, ValueError):
+    """Ratios that cannot be compared: none are recorded, or the file is damaged."""
+
+
+def _train(values: Values) -> dict[str, float]:
+    found = {}
+    for name, facts in values["train"].items():
+        for stage, row in facts["stages"].items():
+            found[f"{name}, {stage}: of matmul"] = row["share_of_matmul"]
+            if not math.isnan(row["to_published"]) and not name.startswith("published"):
+                found[f"{name}, {stage}: to published"] = row["to_published"]
+    return found
+
+
+def _network(values: Values) -> dict[str, float]:
+    found = {}
+    for name, row in values["networks"].items():
+        found[f"{name}: of matmul"] = row["of_matmul"]
+        if row["to_plain"] is not None:
+            found[f"{name}: to plain"] = row["to_plain"]
+    return found
+
+
+def _extract(values: Values) -> dict[str, float]:
+    found = {f"{name}: of matmul": run["of_matmul"] for name, run in values["best"].items()}
+    return {**found, "whole frames to patch cubes": 1 / values["patch_cubes_cost_a_flop"]}
+
+
+def _startup(values: Values) -> dict[str, float]:
+    rows = values["commands"].items()
+    return {f"empty python to {name}": 1 / row["median_ratio"] for name, row in rows}
+
+
+def _shards(values: Values) -> dict[str, float]:
+    rates = values["seconds"]
+    before = rates["format 2, before"]["median"]
+    return {f"{name}: to before": before / rate["median"] for name, rate in rates.items()}
+
+
+def _engine(values: Values) -> dict[str, float]:
+    return {
+        f"{name}: share of the task": row["task_ms"] / (row["task_ms"] + row["scheduling_ms"])
+        for name, row in values["ways"].items()
+    }
+
+
+def _named(key: str) -> Callable[[Values], dict[str, float]]:
+    return lambda values: {f"{name}: {key}": float(x) for name, x in values[key].items()}
+
+
+def _ssmtl(values: Values) -> dict[str, float]:
+    return {key: values[key] for key in ("share_of_convolutions", "network_share_of_convolutions")}
+
+
+RATIOS: dict[str, Callable[[Values], dict[str, float]]] = {
+    "autoencoder": _named("share_of_convolutions"),
+    "decode": _named("of_decoder_alone"),
+    "engine": _engine,
+    "extract": _extract,
+    "msmg": _named("share_of_convolutions"),
+    "network": _network,
+    "objects": _named("share_of_the_detector"),
+    "shards": _shards,
+    "ssmtl": _ssmtl,
+    "startup": _startup,
+    "train": _train,
+    "windows": _named("to_version_0_1"),
+}
+"""Bench -> its ratios by name; a higher one is better. A bench without any has times only."""
+
+
+def machine_of(hardware: Mapping[str, Any]) -> str:
+    """Name the kind of machine: the GPU, or the instructions of the processor and the threads."""
+    if "gpu" in hardware:
+        return str(hardware["gpu"])
+    # private in torch, so a version may lack them
+    checks = {"AMX": "_is_amx_tile_supported", "AVX512-BF16": "_is_avx512_bf16_supported"}
+    able = [name for name, check in checks.items() if getattr(torch.cpu, check, bool)()]
+    instructions = able[0] if able else torch.backends.cpu.get_cpu_capability()
+    return f"{instructions}, {hardware['threads']} threads"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a check found.
+
+    Attributes:
+        lines: for people, one a ratio.
+        worse: ratios that are too far below the recorded ones.
+        missing: recorded ratios that the run has not measured.
+    """
+
+    lines: tuple[str, ...]
+    worse: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def check_ratios(path: Path, what: str, values: Values, tolerance: float = TOLERANCE) -> Comparison:
+    """Compare the ratios of a run with those recorded on a machine of this kind.
+
+    Args:
+        path:
+            File of ratios.
+        what:
+            The bench.
+        values:
+            What the bench returned.
+        tolerance:
+            Share of a recorded ratio that may be lost.
+
+    Raises:
+        RatioError: the bench has no ratios, none are recorded for such a machine, or the file
+            cannot be read.
+    """
+    measured = _ratios(what, values)
+    machine = machine_of(values["hardware"])
+    recorded = _read(path).machines.get(machine, {}).get(what)
+    if recorded is None:
+        raise RatioError(
+            f"{path} has no ratios of {what} on a machine like this ({machine}): record them "
+            "with --record"
+        )
+    lines, worse = [], []
+    for name, before in recorded.ratios.items():
+        now = measured.get(name)
+        if now is None:
+            continue
+        low = now < before * (1 - tolerance)
+        worse += [name] if low else []
+        lines.append(f"{name:52} {now:8.2f}, recorded {before:8.2f}{'  WORSE' if low else ''}")
+    missing = [name for name in recorded.ratios if name not in measured]
+    lines += [f"{name:52} not measured, though recorded" for name in missing]
+    lines.append(
+        f"{len(worse)} of {len(recorded.ratios)} ratios are worse than recorded by more than "
+        f"{100 * tolerance:.0f} % ({machine}, {recorded.date}, torch {recorded.torch})"
+    )
+    return Comparison(tuple(lines), tuple(worse), tuple(missing))
+
+
+def record_ratios(path: Path, what: str, values: Values) -> str:
+    """Write the ratios of a run for this kind of machine; other entries of the file stay.
+
+    Returns:
+        A line for people.
+
+    Raises:
+        RatioError: the bench has no ratios, or the file cannot be read.
+        OSError: it cannot be written.
+    """
+    measured = _ratios(what, values)
+    kept = _read(path) if path.exists() else RatioFile(machines={})
+    machine = machine_of(values["hardware"])
+    kept.machines.setdefault(machine, {})[what] = Recorded(
+        date=datetime.now(UTC).date().isoformat(),
+        torch=str(values["hardware"]["torch"]),
+        ratios={name: round(value, 3) for name, value in measured.items()},
+    )
+    text = json.dumps(kept.model_dump(), indent=1, sort_keys=True) + "\n"
+    write_atomically(path, lambda part: part.write_text(text, "utf-8"))
+    return f"{len(measured)} ratios of {what} on {machine}: {path}"
+
+
+def must_have_ratios(what: str) -> None:
+    """Tell before a bench runs whether it has ratios.
+
+    Raises:
+        RatioError: it has times only.
+    """
+    if what not in RATIOS:
+        raise RatioError(
+            f"bench {what} has times only, which no other machine repeats; those with ratios are "
+            f"{choices(sorted(RATIOS), what)}"
+        )
+
+
+def _ratios(what: str, values: Values) -> dict[str, float]:
+    must_have_ratios(what)
+    return RATIOS[what](values)
+
+
+def _read(path: Path) -> RatioFile:
+    try:
+        return RatioFile.model_validate(read_json(path))
+    except FileNotFoundError:
+        raise RatioError(f"there is no file of ratios {path}: record some with --record") from None
+    except (OSError, ValueError) as error:  # damage and pydantic's errors are ValueErrors
+        raise RatioError(
+            f"{path} cannot be read as a file of ratios ({error}): delete it, and record the "
+            "ratios again with --record"
+        ) from error
