@@ -7,13 +7,13 @@ score of the snippet is that of its worst patch, or their mean.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from sklearn.neighbors import NearestNeighbors
 
 from .base import (
     Bag,
@@ -26,10 +26,13 @@ from .base import (
     Scores,
     State,
     Supervision,
+    Track,
 )
+from .nearest import NearestRows
 from .state import stored_array
 
 BLOCKS = 5  # parts that the only video of a scene is cut into; each is left out in turn
+READ_BYTES = 64 << 20  # of the features of a video that are compared at once
 
 
 class KNNConfig(Config):
@@ -51,7 +54,7 @@ class KNNConfig(Config):
 
 
 class KNN(Detector[KNNConfig]):
-    """Distance to the nearest normal training features (exact, scikit-learn)."""
+    """Distance to the nearest normal training features (exact)."""
 
     name: ClassVar[str] = "knn"
     version: ClassVar[int] = 1
@@ -62,6 +65,7 @@ class KNN(Detector[KNNConfig]):
     def __init__(self, config: KNNConfig) -> None:
         super().__init__(config)
         self._banks: dict[str, NDArray[np.float32]] = {}  # role -> (rows, positions, D)
+        self._searches: dict[str, _Search] = {}  # made of the banks when they are needed
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -89,7 +93,7 @@ class KNN(Detector[KNNConfig]):
         """
         banks, owner = _gather(source, self.config)
         kept = _thin(len(owner), self.config.max_rows, seed)
-        self._banks = {role: bank[kept] for role, bank in banks.items()}
+        self._banks, self._searches = _rows_of(banks, kept), {}
         rows = {"rows": len(owner), "rows_kept": int(kept.size)}
         return FitLog(summary={"videos": len(source), **rows})
 
@@ -118,13 +122,28 @@ class KNN(Detector[KNNConfig]):
         columns: dict[str, NDArray[np.float64]] = {}
         maps: dict[str, NDArray[np.float32]] = {}
         for role, track in tracks.items():
-            features = _prepare(track.rows(), self.config)
-            distances = _distances(self._banks[role], features, self.config)  # (n, P)
+            distances = self._distances(bag.video_id, role, track)  # (n, P)
             columns[role] = self._pool(distances)
             if track.grid is not None:
                 maps[role] = distances.reshape(-1, *track.grid).astype(np.float32)
         columns = {"score": np.mean(list(columns.values()), axis=0), **columns}
         return Scores(first.frame_start, first.frame_stop, columns, maps)
+
+    def _distances(self, video_id: str, role: str, track: Track) -> NDArray[np.float64]:
+        """Mean distances of a track to the nearest rows of the bank: (n, P)."""
+        if not len(track):
+            raise DetectorError(f"video {video_id!r} has no rows of {role!r}")
+        if role not in self._searches:
+            self._searches[role] = _Search(self._banks[role], self.config)
+        # Each row is compared by itself, so the size of the parts changes no score.
+        size = max(1, READ_BYTES // (4 * max(1, math.prod(track.array.shape[1:]))))
+        found = []
+        for start in range(0, len(track), size):
+            x = _prepare(track.rows(start, min(start + size, len(track))), self.config)
+            if not np.isfinite(x).all():
+                raise DetectorError(f"video {video_id!r}: {role!r} features have NaN values")
+            found.append(self._searches[role](x))
+        return np.concatenate(found)
 
     def held_out_scores(self, source: BagSource, *, seed: int) -> list[Scores]:
         """Score each training video against the features of all others.
@@ -142,6 +161,7 @@ class KNN(Detector[KNNConfig]):
         start = np.concatenate([track.frame_start for track in tracks])
         stop = np.concatenate([track.frame_stop for track in tracks])
         kept = _thin(len(owner), self.config.max_rows, seed)
+        searches = {r: _Search(b, self.config) for r, b in _rows_of(banks, kept).items()}
         videos_of = Counter(bag.scene for bag in bags)
         scores = []
         for number, bag in enumerate(bags):
@@ -154,9 +174,8 @@ class KNN(Detector[KNNConfig]):
                 apart = owner != number
                 if len(blocks) > 1:
                     apart |= (stop <= start[block].min()) | (start >= stop[block].max())
-                others = kept[apart[kept]]
                 for role, bank in banks.items():
-                    distances = _distances(bank[others], bank[block], self.config)
+                    distances = searches[role](bank[block], apart[kept])
                     found[role].append(self._pool(distances))
             columns = {role: np.concatenate([*each, []]) for role, each in found.items()}
             columns = {"score": np.mean(list(columns.values()), axis=0), **columns}
@@ -190,6 +209,7 @@ class KNN(Detector[KNNConfig]):
         self._banks = {
             role: stored_array(state, role, "float32", (None, None, None)) for role in state
         }
+        self._searches = {}
 
 
 def _prepare(features: NDArray[Any], config: KNNConfig) -> NDArray[np.float32]:
@@ -245,37 +265,52 @@ def _thin(rows: int, limit: int | None, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
 
 
-def _distances(
-    bank: NDArray[np.float32], x: NDArray[np.float32], config: KNNConfig
-) -> NDArray[np.float64]:
+def _rows_of(
+    banks: dict[str, NDArray[np.float32]], kept: NDArray[np.int64]
+) -> dict[str, NDArray[np.float32]]:
+    """The kept rows of each bank; banks of which all are kept are not copied."""
+    return {role: bank if len(kept) == len(bank) else bank[kept] for role, bank in banks.items()}
+
+
+class _Search:
     """Mean Euclidean distance to the k nearest rows of a bank.
 
     Args:
         bank:
             (rows, P, D).
-        x:
-            (n, P, D).
         config:
             k, and whether a position is compared with itself only or with all.
-
-    Returns:
-        (n, P).
     """
-    if bank.shape[1:] != x.shape[1:]:
-        raise DetectorError(f"features are {x.shape[1:]}, the model has {bank.shape[1:]}")
-    n, positions, width = x.shape
-    if config.positions == "all":
-        return _nearest(bank.reshape(-1, width), x.reshape(-1, width), config.k).reshape(
-            n, positions
-        )
-    columns = [_nearest(bank[:, p], x[:, p], config.k) for p in range(positions)]
-    return np.stack(columns, axis=1)
 
+    def __init__(self, bank: NDArray[np.float32], config: KNNConfig) -> None:
+        self._shape, self._k = bank.shape, config.k
+        if config.positions == "all":
+            self._nearest = [NearestRows(bank.reshape(-1, bank.shape[2]))]
+        else:
+            self._nearest = [NearestRows(bank[:, p]) for p in range(bank.shape[1])]
 
-def _nearest(bank: NDArray[np.float32], x: NDArray[np.float32], k: int) -> NDArray[np.float64]:
-    if len(bank) < k:
-        raise DetectorError(f"there are {len(bank)} training rows, fewer than k = {k}")
-    # float64, because |a|^2 + |b|^2 - 2ab loses small distances in float32
-    index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(bank.astype(np.float64))
-    distances, _ = index.kneighbors(x.astype(np.float64))
-    return np.asarray(distances.mean(axis=1), np.float64)
+    def __call__(
+        self, x: NDArray[np.float32], allowed: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
+        """Compare (n, P, D) features with the rows that are allowed, (rows,): (n, P).
+
+        Raises:
+            DetectorError: the features have another shape, or there are fewer than k rows.
+        """
+        rows, positions, width = self._shape
+        if (positions, width) != x.shape[1:]:
+            raise DetectorError(f"features are {x.shape[1:]}, the model has {self._shape[1:]}")
+        each = len(self._nearest) == positions  # one position is "each" and "all"
+        count = rows if allowed is None else int(allowed.sum())
+        count *= 1 if each else positions
+        if count < self._k:
+            raise DetectorError(f"there are {count} training rows, fewer than k = {self._k}")
+        if not each:
+            every = None if allowed is None else np.repeat(allowed, positions)
+            found = self._nearest[0].distances(x.reshape(-1, width), self._k, every)
+            return np.reshape(found.mean(axis=1), (len(x), positions))
+        columns = [
+            nearest.distances(x[:, p], self._k, allowed).mean(axis=1)
+            for p, nearest in enumerate(self._nearest)
+        ]
+        return np.stack(columns, axis=1)

@@ -20,13 +20,9 @@ from .engine.extractor_spec import ExtractorSpec, stores_of
 from .engine.planning import plan_videos
 from .engine.progress import progress_bar, tell
 from .engine.settings import Engine
+from .engine.threads import limited_threads
 from .extract import Extracted, extract_features
-from .models import (
-    ModelFolder,
-    device_used,
-    source_specs,
-    specs_of_model,
-)
+from .models import ModelFolder, device_used, source_specs, specs_of_model
 from .scores.events import EventConfig, EventThresholds
 from .scores.folder import ScoreFolder, part_stamp
 from .scores.kept import KeptParts, check_model, kept_parts, prune_parts, without_taken
@@ -156,7 +152,7 @@ def score_footage(
             model, or pruning would delete most of them.
     """
     engine, config, folder = engine or Engine(), events or EventConfig(), ScoreFolder(out)
-    with folder.locked() as problem:
+    with folder.locked() as problem, limited_threads(engine.runtime().threads, engine.threads):
         if problem is not None:
             tell(problem)
         detector, card = ModelFolder(model).load()

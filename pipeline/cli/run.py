@@ -74,7 +74,7 @@ def run(
     type=click.Choice(
         [
             *("decode", "network", "extract", "objects", "engine", "index", "train", "windows"),
-            *("shards", "ssmtl", "msmg", "autoencoder", "startup"),
+            *("shards", "ssmtl", "msmg", "autoencoder", "startup", "nearest"),
         ]
     ),
 )
@@ -83,15 +83,16 @@ def run(
     type=click.IntRange(1),
     metavar="N",
     help="Repeats: turns of decode, network, ssmtl, msmg and autoencoder (3), runs of extract and "
-    "objects (1), turns of train (2), windows (5) and shards (10), starts of startup (20).",
+    "objects (1), turns of train (2), nearest (3), windows (5) and shards (10), starts of startup "
+    "(20).",
 )
 @click.option(
     "--count",
     type=click.IntRange(1),
     metavar="N",
     help="Spans of engine (10000), shards of index (1000000), videos of windows (32), shards of "
-    "shards (100), videos of each class of train (8), or frames of ssmtl, msmg and autoencoder "
-    "(40).",
+    "shards (100), videos of each class of train (8), rows of nearest (20000), or frames of "
+    "ssmtl, msmg and autoencoder (40).",
 )
 @device_option
 @click.option(
@@ -144,6 +145,7 @@ def bench(
     autoencoder  training and scoring of pseudo_anomaly from cached pixels, against
              3-D convolutions alone (--count frames)
     msmg     training and scoring of msmg, against 3-D convolutions alone (--count frames)
+    nearest  the search of knn in one thread, against scikit-learn (--count rows)
     startup  CPU time of `vadpipe --help` and `--version`, against `python -c pass`
 
     Ratios to the limit of the machine and to plain contestants can be recorded and compared, times
@@ -198,6 +200,10 @@ def _run_bench(
             from ..bench.ssmtl import bench_ssmtl
 
             values, lines = bench_ssmtl(repeats=repeats or 3, device=device, frames=count or 40)
+        case "nearest":
+            from ..bench.nearest import bench_nearest
+
+            values, lines = bench_nearest(rows=count or 20_000, repeats=repeats or 3)
         case "startup":
             from ..bench.startup import bench_startup
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...data_manifests.record import ManifestError
 from ..engine.planning import plan_videos
+from ..engine.threads import limited_threads
 from ..evaluate import evaluate_scores
 from ..extract import engine_for, extract_features
 from ..fuse import fuse_scores
@@ -67,7 +68,8 @@ def run_node(task: NodeTask) -> Done:
             import torch
 
             torch.set_num_threads(task.threads)
-        done = _RUN[task.node.kind](task)
+        with limited_threads(task.threads):
+            done = _RUN[task.node.kind](task)
         facts = {**(done.facts or {}), "seconds": round(time.monotonic() - begin, 1)}
         return replace(done, facts=facts)
 
