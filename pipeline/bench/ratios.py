@@ -108,12 +108,17 @@ def _ssmtl(values: Values) -> dict[str, float]:
     return {key: values[key] for key in ("share_of_convolutions", "network_share_of_convolutions")}
 
 
+def _nearest(values: Values) -> dict[str, float]:
+    return {"to scikit-learn": values["ratio"], "of matmul": values["share_of_matmul"]}
+
+
 RATIOS: dict[str, Callable[[Values], dict[str, float]]] = {
     "autoencoder": _named("share_of_convolutions"),
     "decode": _named("of_decoder_alone"),
     "engine": _engine,
     "extract": _extract,
     "msmg": _named("share_of_convolutions"),
+    "nearest": _nearest,
     "network": _network,
     "objects": _named("share_of_the_detector"),
     "shards": _shards,

@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": "run:demo",
     "draw": "footage:draw",
     "evaluate": "detection:evaluate",
+    "export": "export:export",
     "extract": "footage:extract",
     "fuse": "scoring:fuse",
     "import": "footage:import_command",
