@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .engine.extractor_spec import resolve_extractor
     from .engine.settings import Engine, ProbeOptions
     from .evaluate import evaluate_runs, evaluate_scores
+    from .exports.stage import export_events
     from .extract import extract_features
     from .fuse import fuse_scores
     from .import_features import import_features
@@ -40,6 +41,7 @@ EXPORTED = {
     "check_labels": ".labels",
     "evaluate_runs": ".evaluate",
     "evaluate_scores": ".evaluate",
+    "export_events": ".exports.stage",
     "extract_features": ".extract",
     "fuse_scores": ".fuse",
     "import_features": ".import_features",
@@ -67,6 +69,7 @@ __all__ = [
     "check_labels",
     "evaluate_runs",
     "evaluate_scores",
+    "export_events",
     "extract_features",
     "fuse_scores",
     "import_features",

@@ -90,6 +90,7 @@ ARROWS: dict[str, set[str]] = {
     "pipeline/evaluate": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
     "pipeline/labels": OTHER_ROOMS | SHARED,
     "pipeline/report": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
+    "pipeline/doctor": OTHER_ROOMS | SHARED,
     "pipeline/exports": OTHER_ROOMS | SHARED,
     # which content is meant
     "pipeline/show": OTHER_ROOMS | SHARED | {"pipeline/probe", "pipeline/sheets"},

@@ -20,6 +20,7 @@ COMMANDS = {
     "bench": "run:bench",
     "cache": "cache:cache",
     "demo": "run:demo",
+    "doctor": "doctor:doctor",
     "draw": "footage:draw",
     "evaluate": "detection:evaluate",
     "export": "export:export",
