@@ -222,12 +222,13 @@ class Extractor(ABC, Generic[ConfigT]):
         """Rows of an axis that a clip is expected to have, for estimates."""
         return 1.0
 
-    def computed_on(self, device: str) -> str:
-        """Return the device that really computes where this one is asked for.
+    def computed_on(self, device: str) -> frozenset[str]:
+        """Return the devices that really compute where this one is asked for.
 
-        Arithmetic without a network runs on the CPU.
+        After `load` it is what was used, before it what this machine would use. Arithmetic without
+        a network runs on the CPU, and is not named beside networks.
         """
-        return device if self.weights else "cpu"
+        return frozenset({device if self.weights else "cpu"})
 
     def flops(self, height: int, width: int) -> float:
         """Estimate the work for one clip of a video of this size, as multiply-adds times two."""

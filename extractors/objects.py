@@ -259,6 +259,13 @@ class Objects(Extractor[ObjectsConfig]):
         """Single frames with context on both sides; the video's first and last are repeated."""
         return ClipRule(1, self.config.stride, before=self.reach, after=self.reach)
 
+    def computed_on(self, device: str) -> frozenset[str]:
+        """Where the networks compute: object detectors, the teacher and vectors."""
+        found = frozenset().union(*(each.computed_on(device) for each in self._detectors))
+        if self._teacher is not None or self._vectors:
+            found |= {device}
+        return found or frozenset({"cpu"})
+
     def load(self, runtime: Runtime) -> None:
         """Load the object detector.
 

@@ -154,6 +154,13 @@ class Perturb(Extractor[PerturbConfig]):
         reach = 0 if self._objects is None else self._objects.reach
         return ClipRule(1, self.config.stride, before=reach, after=reach)
 
+    def computed_on(self, device: str) -> frozenset[str]:
+        """Where the networks compute: the in-painter, and what finds shapes."""
+        found = {device} if INPAINTER in self.weights else set()
+        if SHAPES in self.weights and self._objects is not None:
+            found |= self._objects.computed_on(device)
+        return frozenset(found or {"cpu"})
+
     def load(self, runtime: Runtime) -> None:
         """Load the networks, if there are any.
 

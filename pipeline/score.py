@@ -16,7 +16,7 @@ from ..detectors.base import Detector
 from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.slots import WeightsChoice
 from .bags import StoreBags
-from .engine.extractor_spec import ExtractorSpec, stores_of
+from .engine.extractor_spec import ExtractorSpec, devices_of, stores_of
 from .engine.planning import plan_videos
 from .engine.progress import progress_bar, tell
 from .engine.settings import Engine
@@ -473,7 +473,7 @@ def _about_run(
     """What run.json says of the detector's device, the extractors that ran and the command."""
     return {
         "device": device,
-        "extraction_devices": sorted({spec.make().computed_on(engine.device) for spec in used}),
+        "extraction_devices": devices_of(used, engine.device),
         **made_by(("vadpipe", "torch", "av", "numpy", "h5py"), command),
     }
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -13,6 +15,7 @@ from tests.needed import absent, fetched
 from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import synthetic
 from vadpipe.data_manifests.record import Manifest
+from vadpipe.extractors.weights.cards import BYTES, Converter
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -74,3 +77,20 @@ def own_batch_sizes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setattr(inference, "shared_sizes", lambda _: sizes)
         patch.setattr(micro_batch, "LONG_SECONDS", 0.05)
         yield
+
+
+@pytest.fixture(autouse=True)
+def weights_are_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the process of `guarded_read`, which takes a second and has its own tests."""
+    from vadpipe.extractors.weights import kept
+
+    monkeypatch.setattr(kept, "guarded_arrays", read_here)
+
+
+def read_here(path: Path, folder: Path, convert: Converter | None = None) -> dict[str, Any]:
+    """`guarded_arrays` in this process."""
+    from vadpipe.extractors.weights.read import read_arrays
+
+    if convert is None:
+        return read_arrays(path)
+    return convert({BYTES: np.fromfile(path, np.uint8)})

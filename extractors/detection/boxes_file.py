@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import unicodedata
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -39,6 +41,7 @@ MOST_ROWS = 50_000_000  # a few bytes of Parquet can claim any number
 MOST_FRAMES = 1 << 40  # of a video
 MOST_PIXELS = 1 << 24  # of a coordinate: float32 holds no whole pixels after it
 BOM = b"\xef\xbb\xbf"  # that spreadsheets put before UTF-8
+_NO_CLASSES = np.zeros(len(COCO), np.float32)
 OPTIONAL = ("score", "objectness", "classes")
 
 
@@ -68,6 +71,10 @@ class BoxesFile(ObjectDetector):
             )
         self._arrays = read_converted(self._weights.path)[0]
         self._names = self._arrays["videos"].tobytes().decode().split("\n")
+
+    def computed_on(self, device: str) -> frozenset[str]:
+        """Nowhere: there is no network."""
+        return frozenset()
 
     def detect(self, clip: Clip, at: int) -> Detections:
         """The boxes that the file has for a frame.
@@ -136,27 +143,59 @@ def from_file(arrays: Arrays) -> dict[str, NDArray[Any]]:
     read: Callable[[bytes], Iterator[tuple[str, Row]]]
     read = _parquet if content[:4] == b"PAR1" else _coco if head in (b"{", b"[") else _csv
     names: dict[str, int] = {}
-    rows = []
+    found = _Found()
     for place, row in read(content):
         try:
             video = names.setdefault(_name(row["video"]), len(names))
             if any(row[side] not in (None, "") for side in NEEDED[2:]):
-                rows.append((video, *_numbers(row)))
+                found.add(video, *_numbers(row))
         except (KeyError, ValueError, TypeError, OverflowError) as error:
             text = f"it has no {error}" if isinstance(error, KeyError) else str(error)
             raise LayoutError(f"{place}: {text}") from error
     if not names:
         raise LayoutError("it names no video")
-    rows.sort(key=lambda row: row[:2])
-    return {
-        "videos": np.frombuffer("\n".join(names).encode(), np.uint8),
-        "video": np.array([row[0] for row in rows], np.int64),
-        "frame": np.array([row[1] for row in rows], np.int64),
-        "boxes": np.array([row[2] for row in rows], np.float32).reshape(-1, 4),
-        "scores": np.array([row[3] for row in rows], np.float32),
-        "objectness": np.array([row[4] for row in rows], np.float32),
-        "classes": np.array([row[5] for row in rows], np.float32).reshape(-1, len(COCO)),
-    }
+    return {"videos": np.frombuffer("\n".join(names).encode(), np.uint8), **found.arrays()}
+
+
+class _Found:
+    """Rows as flat arrays: as objects they would take several times the memory."""
+
+    def __init__(self) -> None:
+        self._whole = {"video": array("q"), "frame": array("q")}
+        self._parts = {name: array("f") for name in ("boxes", "scores", "objectness", "classes")}
+
+    def add(
+        self,
+        video: int,
+        frame: int,
+        box: list[float],
+        score: float,
+        objectness: float,
+        classes: NDArray[np.float32],
+    ) -> None:
+        """Add a row.
+
+        Raises:
+            ValueError: there are too many.
+        """
+        if len(self._whole["video"]) >= MOST_ROWS:
+            raise ValueError(f"there are more than {MOST_ROWS:,} rows")
+        self._whole["video"].append(video)
+        self._whole["frame"].append(frame)
+        self._parts["boxes"].extend(box)
+        self._parts["scores"].append(score)
+        self._parts["objectness"].append(objectness)
+        self._parts["classes"].frombytes(classes.tobytes())
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The rows, sorted by video and frame; of one frame in the order of the file."""
+        arrays: dict[str, NDArray[Any]]
+        arrays = {name: np.asarray(rows, np.int64) for name, rows in self._whole.items()}
+        arrays |= {name: np.asarray(rows, np.float32) for name, rows in self._parts.items()}
+        arrays["boxes"] = arrays["boxes"].reshape(-1, 4)
+        arrays["classes"] = arrays["classes"].reshape(-1, len(COCO))
+        order = np.lexsort((arrays["frame"], arrays["video"]))
+        return {name: values[order] for name, values in arrays.items()}
 
 
 def _name(value: Any) -> str:
@@ -187,7 +226,7 @@ def _numbers(row: Row) -> tuple[int, list[float], float, float, NDArray[np.float
         raise ValueError(f"frame {frame} is negative")
     if frame >= MOST_FRAMES:
         raise ValueError(f"frame {frame} is none that a video has")
-    if not np.isfinite(box).all() or box[0] > box[2] or box[1] > box[3]:
+    if not all(map(math.isfinite, box)) or box[0] > box[2] or box[1] > box[3]:
         raise ValueError(f"box {box}: x0 <= x1 and y0 <= y1 are needed, and finite numbers")
     if max(map(abs, box)) > MOST_PIXELS:
         raise ValueError(f"box {box} has places that no picture has")
@@ -221,6 +260,8 @@ def _share(row: Row, name: str, default: float) -> float:
 
 
 def _classes(value: Any) -> NDArray[np.float32]:
+    if value is None or value == "":
+        return _NO_CLASSES
     found = np.zeros(len(COCO), np.float32)
     if isinstance(value, str):
         seen = set()
@@ -233,7 +274,7 @@ def _classes(value: Any) -> NDArray[np.float32]:
                 raise ValueError(f"{name!r} has two probabilities")
             seen.add(name)
             found[COCO.index(name)] = _number(probability or 1.0)
-    elif value is not None:
+    else:
         if not isinstance(value, Sequence):
             raise ValueError(f"classes {value!r} is neither text nor a list of {len(COCO)} numbers")
         if len(value) != len(COCO):

@@ -124,6 +124,13 @@ class ObjectDetector(ABC):
     def load(self, runtime: Runtime) -> None:
         """Put its network on the device, or read its file."""
 
+    def computed_on(self, device: str) -> frozenset[str]:
+        """Where its network computes if this device is asked for; see `Extractor`.
+
+        It is empty for a detector without a network.
+        """
+        return frozenset({device})
+
     def check_end(self, video: str, n_frames: int) -> None:  # noqa: B027  most know nothing of it
         """Refuse a video that what the detector knows of it contradicts; see `Extractor`.
 

@@ -57,6 +57,10 @@ class Motion(ObjectDetector):
     def load(self, runtime: Runtime) -> None:
         """Do nothing: there is no network."""
 
+    def computed_on(self, device: str) -> frozenset[str]:
+        """Nowhere: there is no network."""
+        return frozenset()
+
     def detect(self, clip: Clip, at: int) -> Detections:
         """Find moving objects."""
         labels, count = ndimage.label(self.foreground(clip, at), np.ones((3, 3), bool))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,10 @@ from ..weights.cards import BYTES, ResolvedWeights, WeightsError
 from ..weights.kept import read_converted
 from .contract import Detections, detections_of, sure_enough
 from .tiles import PictureDetector, fitted
+
+log = logging.getLogger(__name__)
+
+CUDA = "CUDAExecutionProvider"
 
 
 class Yolox(PictureDetector):
@@ -44,8 +49,17 @@ class Yolox(PictureDetector):
         """Side of the network's input; known after `load`."""
         return self._side
 
+    def computed_on(self, device: str) -> frozenset[str]:
+        """The device, or the CPU where this ONNX Runtime cannot use a GPU."""
+        import onnxruntime as ort
+
+        used = self._session.get_providers() if self._session else ort.get_available_providers()
+        return frozenset({device if CUDA in used else "cpu"})
+
     def load(self, runtime: Runtime) -> None:
         """Start ONNX Runtime: on a GPU where it was built for one, else on the CPU.
+
+        It says so where a GPU was asked for and the CPU is used.
 
         Raises:
             WeightsError: random weights were asked for, or the file is no YOLOX network.
@@ -72,6 +86,12 @@ class Yolox(PictureDetector):
                 "YOLOX export for the 80 classes of COCO"
             )
         self._input, self._side = given.name, side
+        if self.computed_on(runtime.device) != {runtime.device}:
+            log.warning(
+                "YOLOX computes on the CPU, not on %s: this ONNX Runtime cannot use it. Install "
+                "onnxruntime-gpu in place of onnxruntime, or take another detector",
+                runtime.device,
+            )
 
     def pictures(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Detections]:
         """The objects of each picture.
@@ -106,10 +126,10 @@ def open_session(content: bytes, runtime: Runtime) -> Any:
     options.log_severity_level = 3  # errors only
     # Threads that wait in a loop take the cores from decoding, crops and flow.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    wanted = ["CPUExecutionProvider"]
-    if runtime.device.startswith("cuda"):
-        wanted.insert(0, "CUDAExecutionProvider")
-    providers = [name for name in wanted if name in ort.get_available_providers()]
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if runtime.device.startswith("cuda") and CUDA in ort.get_available_providers():
+        number = int(runtime.device.partition(":")[2] or 0)
+        providers.insert(0, (CUDA, {"device_id": number}))
     try:
         return ort.InferenceSession(content, options, providers=providers)
     except Exception as error:  # its errors have no common base but Exception

@@ -65,7 +65,7 @@ class Weights:
         convert: maps the arrays of the file (`read_arrays`) to the network's own keys; raises
             `LayoutError` for a file of another layout.
         opaque: the file is not a container of arrays: `convert` gets all of it as one uint8 array
-            by the name `BYTES`.
+            by the name `BYTES`. It is called in another process, so it is a function of a module.
     """
 
     name: str

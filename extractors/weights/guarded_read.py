@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,23 +18,45 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ...data_manifests.leftovers import own_prefix, remove_leftovers
-from .cards import WeightsError
-from .read_worker import REFUSED
+from ...data_manifests.memory import check_memory
+from .cards import Converter, LayoutError, WeightsError
+from .read_worker import MISFIT, REFUSED
 
 WORKER = f"{__package__}.read_worker"
 MEMORY = 3 << 30  # bytes for Python and torch
 MEMORY_GROWTH = 8  # and for each byte of the file: it is unpacked, converted and written
+OPAQUE_GROWTH = 32  # of a text: a row of 12 bytes becomes one of 360
+OPAQUE_SLOWER = 4  # a text is read row by row
+MOST_BYTES = 64 << 30  # of the file: its hash alone takes minutes
 SECONDS = 300.0
 BYTES_A_SECOND = 2 << 20  # of a large file on a slow disk
 MOST_SAID = 10_000  # bytes of a message
 
 
-def guarded_arrays(path: Path, folder: Path) -> dict[str, NDArray[Any]]:
+def check_size(path: Path) -> None:
+    """Refuse a file that is larger than any weights, before it is read.
+
+    Raises:
+        WeightsError: it is.
+        OSError: there is no such file.
+    """
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise WeightsError(
+            f"{path} has {size:,} bytes, and weights have {MOST_BYTES:,} at most: give the file of "
+            "the weights"
+        )
+
+
+def guarded_arrays(
+    path: Path, folder: Path, convert: Converter | None = None
+) -> dict[str, NDArray[Any]]:
     """`read_arrays` in another process, which the kernel bounds in memory and time.
 
     Args:
         path:
             The file.
+        convert:
+            Of the card of an opaque file, which is called there in place of `read_arrays`.
         folder:
             Where the arrays lie meanwhile, in a folder of their own; it has the room that converted
             weights need anyway. What killed processes have left there is deleted.
@@ -41,15 +64,24 @@ def guarded_arrays(path: Path, folder: Path) -> dict[str, NDArray[Any]]:
     Raises:
         WeightsError: the file cannot be read, or the process died, hung or needed too much memory,
             or the disk is full.
+        LayoutError: `convert` says so.
+        OutOfMemory: there is less memory than what came out of it takes.
         OSError: there is no such file, or the folder cannot be written.
     """
     size = path.stat().st_size
-    memory, seconds = MEMORY + MEMORY_GROWTH * size, SECONDS + size / BYTES_A_SECOND
+    growth = (MEMORY_GROWTH if convert is None else OPAQUE_GROWTH) * size
+    memory, seconds = MEMORY + growth, SECONDS + size / BYTES_A_SECOND
+    if convert is not None:
+        seconds *= OPAQUE_SLOWER
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers([folder])
     with tempfile.TemporaryDirectory(prefix=own_prefix(), dir=folder.absolute()) as scratch:
         target, said, errors = (Path(scratch) / name for name in ("arrays", "said", "errors"))
-        arguments = map(str, (path.absolute(), target, memory, round(seconds) + 1))
+        arguments = [str(a) for a in (path.absolute(), target, memory, round(seconds) + 1)]
+        if convert is not None:
+            given = Path(scratch) / "convert"
+            given.write_bytes(pickle.dumps(convert))  # a function by its name: none of the file
+            arguments.append(str(given))
         with said.open("wb") as output, errors.open("wb") as error_output:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", WORKER, *arguments],
@@ -68,8 +100,8 @@ def guarded_arrays(path: Path, folder: Path) -> dict[str, NDArray[Any]]:
                 process.wait()
         if code == 0:
             return _received(path, target)
-        if code == REFUSED:
-            raise WeightsError(_beginning(said))
+        if code in (REFUSED, MISFIT):
+            raise (WeightsError if code == REFUSED else LayoutError)(_beginning(said))
         if code == -signal.SIGXCPU:
             raise WeightsError(
                 f"cannot read weights from {path}: reading took longer than {seconds:.0f} seconds: "
@@ -99,6 +131,8 @@ def _received(path: Path, target: Path) -> dict[str, NDArray[Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        # Once as arrays, and once as what is kept of them.
+        check_memory(2 * target.stat().st_size, f"{path} as arrays", "give a smaller file")
         with safe_open(target, framework="numpy") as opened:
             names = json.loads((opened.metadata() or {})["names"])
             return {str(name): opened.get_tensor(str(i)) for i, name in enumerate(names)}

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from ...data_manifests.atomic import write_atomically
 from ...data_manifests.choices import likely
-from .cards import BYTES, COUNTER, Arrays, LayoutError, ResolvedWeights, Weights, WeightsError
-from .guarded_read import guarded_arrays
+from .cards import COUNTER, Arrays, LayoutError, ResolvedWeights, Weights, WeightsError
+from .guarded_read import check_size, guarded_arrays
 from .slots import Slots, WeightsChoice, specs_by_slot
 
 CONVERTER_VERSION = "1"  # raised when a conversion makes other tensors than before
@@ -125,6 +125,7 @@ def resolve(
             f"no weights {spec!r}: it is neither a card ({', '.join(names)}), nor random:SEED, "
             f"nor a file{likely(names, spec)}"
         )
+    check_size(path)
     return convert_file(path, file_sha256(path), cards, folders(cache)[0], prefix="own.")
 
 
@@ -217,6 +218,7 @@ def _check(card: Weights, path: Path, converted: bool) -> str:
     Raises:
         WeightsError: the file contradicts the card or its own record.
     """
+    check_size(path)
     found = read_converted(path)[1]["source_sha256"] if converted else file_sha256(path)
     if card.sha256 is not None and found != card.sha256:
         raise WeightsError(
@@ -304,12 +306,12 @@ def convert_file(
     misfits = {}
     arrays: Arrays | None = None
     for card, target in zip(cards, targets, strict=True):
-        if arrays is None and not card.opaque:
-            arrays = guarded_arrays(path, folder)
-        content = {BYTES: np.fromfile(path, np.uint8)} if card.opaque else arrays
-        assert content is not None  # it was read just now, or before
         try:
-            tensors = card.convert(content)
+            if card.opaque:
+                tensors = guarded_arrays(path, folder, card.convert)
+            else:
+                arrays = guarded_arrays(path, folder) if arrays is None else arrays
+                tensors = card.convert(arrays)
         except LayoutError as error:
             misfits[card.layout] = str(error)
             continue

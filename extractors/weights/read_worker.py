@@ -1,13 +1,16 @@
 """The process that reads weights of others: `python -m vadpipe.extractors.weights.read_worker`.
 
-Its arguments are the file, where to put the arrays, bytes of memory and seconds of computing. It
-writes safetensors whose tensors are called "0", "1", ...; their names are JSON in its metadata. If
-the file cannot be read it prints why and ends with `REFUSED`; the other side is `guarded_read`.
+Its arguments are the file, where to put the arrays, bytes of memory and seconds of computing; for
+an opaque file also the pickled `convert` of its card, which comes from the other side. It writes
+safetensors whose tensors are called "0", "1", ...; their names are JSON in its metadata. If the
+file cannot be read it prints why and ends with `REFUSED`, or with `MISFIT` where `convert` finds
+another layout. The other side is `guarded_read`.
 """
 
 from __future__ import annotations
 
 import json
+import pickle
 import resource
 import sys
 from collections.abc import Mapping
@@ -17,19 +20,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .cards import WeightsError
+from .cards import BYTES, LayoutError, WeightsError
 from .read import read_arrays
 
-REFUSED = 3
+REFUSED, MISFIT = 3, 4
+MOST_OPAQUE = 64 << 20  # bytes of the arrays of an opaque file, and
+OPAQUE_GROWTH = 32  # for each byte of it
 
 
-def main(source: str, target: str, memory: str, seconds: str) -> int:
+def main(source: str, target: str, memory: str, seconds: str, convert: str = "") -> int:
     """Read a file and write its arrays; returns the exit code."""
     _bound(resource.RLIMIT_DATA, int(memory))
     _bound(resource.RLIMIT_CPU, int(seconds))
     _bound(resource.RLIMIT_CORE, 0)
     try:
-        write_arrays(read_arrays(Path(source)), Path(target))
+        arrays = converted(Path(source), Path(convert)) if convert else read_arrays(Path(source))
+        write_arrays(arrays, Path(target))
+    except LayoutError as error:
+        print_text(str(error))
+        return MISFIT
     except WeightsError as error:
         print_text(str(error))
         return REFUSED
@@ -37,6 +46,25 @@ def main(source: str, target: str, memory: str, seconds: str) -> int:
         print_text(f"cannot read weights from {source}: {error or 'memory ran out'}")
         return REFUSED
     return 0
+
+
+def converted(source: Path, convert: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an opaque file.
+
+    Raises:
+        LayoutError: it has another layout.
+        WeightsError: its arrays are too large for a file of its size.
+    """
+    arrays: dict[str, NDArray[Any]]
+    arrays = pickle.loads(convert.read_bytes())({BYTES: np.fromfile(source, np.uint8)})
+    most = MOST_OPAQUE + OPAQUE_GROWTH * source.stat().st_size
+    if (size := sum(values.nbytes for values in arrays.values())) > most:
+        raise WeightsError(
+            f"cannot read {source}: what it holds takes {size:,} bytes, more than {most:,}, which "
+            "a file of its size may take: it is damaged or hostile, or compressed too well: write "
+            "it as CSV"
+        )
+    return arrays
 
 
 def write_arrays(arrays: Mapping[str, NDArray[Any]], target: Path) -> None:

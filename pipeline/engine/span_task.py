@@ -464,7 +464,7 @@ def _with_threads(runtime: Runtime) -> Runtime:
 
 
 @memoise
-def _provenance(device: str) -> dict[str, str]:
+def _provenance(devices: frozenset[str]) -> dict[str, str]:
     import av
 
     ffmpeg = ".".join(str(v) for v in av.library_versions.get("libavcodec", ()))
@@ -472,5 +472,8 @@ def _provenance(device: str) -> dict[str, str]:
         "vadpipe": version("vadpipe"),
         "torch": version("torch"),
         "ffmpeg": f"libavcodec {ffmpeg}",
-        "device": "cpu " + platform.machine() if device == "cpu" else device.partition(":")[0],
+        "device": " and ".join(
+            "cpu " + platform.machine() if device == "cpu" else device.partition(":")[0]
+            for device in sorted(devices)
+        ),
     }

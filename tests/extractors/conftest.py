@@ -22,12 +22,3 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return written[name]
 
     return get
-
-
-@pytest.fixture(autouse=True)
-def weights_are_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the process of `guarded_read`, which takes a second and has its own tests."""
-    from vadpipe.extractors.weights import kept
-    from vadpipe.extractors.weights.read import read_arrays
-
-    monkeypatch.setattr(kept, "guarded_arrays", lambda path, folder: read_arrays(path))

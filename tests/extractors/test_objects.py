@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from tests.random_weights import random_weights
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.clips import Clip
@@ -220,3 +221,28 @@ def test_masks_are_the_foreground_in_each_box(tmp_path: Path) -> None:
         [clip]
     )
     assert empty["run"].arrays["mask_runs"].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "devices"),
+    [
+        ({"detector": "boxes"}, {"cpu"}),  # a file has weights, and no network
+        ({"detector": "boxes", "reid": "osnet"}, {"cuda:0"}),
+        ({"detector": "motion", "teacher": "resnet50"}, {"cuda:0"}),
+        ({"detector": "motion"}, {"cpu"}),
+        ({"detector": "yolov3_tiny"}, {"cuda:0"}),
+        ({"detector": "yolox"}, {"cpu"}),  # this ONNX Runtime has no CUDA
+        ({"detector": "yolox", "with_motion": True, "pose": "keypointrcnn"}, {"cpu", "cuda:0"}),
+    ],
+)
+def test_the_devices_that_networks_compute_on(
+    settings: dict[str, Any], devices: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    made = resolve_extractor(
+        "objects", settings, weights=random_weights("objects", settings) or None
+    ).make()
+    assert made.computed_on("cuda:0") == devices
+    assert made.computed_on("cpu") == {"cpu"}

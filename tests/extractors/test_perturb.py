@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from tests.random_weights import random_weights
 from tests.rows import arrays_of
 from vadpipe.extractors import perturb
 from vadpipe.extractors.base import Runtime
@@ -181,3 +182,18 @@ def test_a_missing_extra_is_told_when_the_network_is_loaded(
     spec = resolve_extractor("perturb", weights="random:0", precision="fp32")
     with pytest.raises(ExtractorError, match="pip install"):
         spec.make().load(Runtime(threads=1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "device"),
+    [
+        ({"inpainter": "telea"}, "cpu"),
+        ({"inpainter": "telea", "shapes": "motion"}, "cpu"),
+        ({"inpainter": "telea", "shapes": "maskrcnn"}, "cuda:0"),
+        ({"inpainter": "latent_diffusion"}, "cuda:0"),
+    ],
+)
+def test_the_device_that_networks_compute_on(settings: dict[str, Any], device: str) -> None:
+    weights = random_weights("perturb", settings) or None
+    made = resolve_extractor("perturb", settings, weights=weights).make()
+    assert made.computed_on("cuda:0") == {device}

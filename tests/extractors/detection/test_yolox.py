@@ -39,6 +39,9 @@ class Session:
     def get_outputs(self) -> list[Any]:
         return [type("Output", (), {"shape": list(self.cells.shape)})]
 
+    def get_providers(self) -> list[str]:
+        return ["CPUExecutionProvider"]
+
     def run(self, _: None, given: dict[str, np.ndarray]) -> list[np.ndarray]:
         self.seen = given["images"]
         return [self.cells]
@@ -140,3 +143,54 @@ def test_persons_of_a_real_video(shared: Path, tmp_path: Path) -> None:
     frames = read_frames(probe_video(shared / "data" / "footage" / "vtest.avi"), 400)
     (found,) = detector.pictures([next(iter(frames)).image])
     assert (found.classes.argmax(1) == 0).sum() >= 5
+
+
+class Starts:
+    """An ONNX Runtime that was built for these providers; keeps what it was asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, available: list[str]) -> None:
+        import onnxruntime as ort
+
+        self.asked: list[Any] = []
+        monkeypatch.setattr(ort, "get_available_providers", lambda: available)
+        monkeypatch.setattr(ort, "InferenceSession", self)
+
+    def __call__(self, content: bytes, options: Any, providers: list[Any]) -> Session:
+        self.asked.append(providers)
+        return Session()
+
+
+def test_a_gpu_is_the_one_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = Starts(monkeypatch, [yolox.CUDA, "CPUExecutionProvider"])
+    for device in ("cpu", "cuda", "cuda:1"):
+        yolox.open_session(b"", Runtime(device))
+    gpus = [[of for of in asked if of != "CPUExecutionProvider"] for asked in starts.asked]
+    assert gpus == [[], [(yolox.CUDA, {"device_id": 0})], [(yolox.CUDA, {"device_id": 1})]]
+
+
+@pytest.mark.parametrize(
+    ("available", "before", "after"),
+    [
+        ([], "cpu", "cpu"),
+        ([yolox.CUDA], "cuda:1", "cpu"),  # built for GPUs, but its libraries are not there
+    ],
+)
+def test_the_device_that_was_used_is_known_and_said(
+    available: list[str],
+    before: str,
+    after: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Starts(monkeypatch, [*available, "CPUExecutionProvider"])
+    (tmp_path / "own.onnx").write_bytes(ONNX)
+    weights = resolve(CARDS, str(tmp_path / "own.onnx"), cache=tmp_path / "cache")
+    detector = Yolox(weights, 0.3, None)
+    assert detector.computed_on("cuda:1") == {before} and detector.computed_on("cpu") == {"cpu"}
+    detector.load(Runtime("cuda:1"))
+    assert detector.computed_on("cuda:1") == {after}
+    assert "computes on the CPU, not on cuda:1" in caplog.text
+    caplog.clear()
+    detector.load(Runtime())
+    assert not caplog.text

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from tests.weight_trees import laughing
+from vadpipe.data_manifests import memory
 from vadpipe.data_manifests.leftovers import own_prefix
-from vadpipe.extractors.weights import guarded_read, kept, read
-from vadpipe.extractors.weights.cards import Weights, WeightsError
+from vadpipe.data_manifests.memory import OutOfMemory
+from vadpipe.extractors.detection import boxes_file
+from vadpipe.extractors.weights import guarded_read, kept, read, read_worker
+from vadpipe.extractors.weights.cards import LayoutError, Weights, WeightsError
 from vadpipe.extractors.weights.guarded_read import guarded_arrays
 from vadpipe.extractors.weights.read import read_arrays
 from vadpipe.extractors.weights.read_worker import write_arrays
@@ -133,3 +136,51 @@ def test_depth_circles_and_keys_that_grow(tmp_path: Path) -> None:
     for _ in range(12):
         key = (key, key)
     assert read_arrays(written(tmp_path / "d", {key: np.ones(2, np.float32)})) == {}
+
+
+def test_a_boxes_file_is_read_by_the_process(tmp_path: Path) -> None:
+    header = "video,frame,x0,y0,x1,y1\n"
+    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    good.write_text(header + "v,1,0,0,9,9\nv,0,1,2,3,4\nw,,,,,\n")
+    bad.write_text(header + "v,1,9,0,0,9\n")
+    found = guarded_arrays(good, tmp_path / "new", boxes_file.from_file)
+    assert found["frame"].tolist() == [0, 1] and found["videos"].tobytes() == b"v\nw"
+    with pytest.raises(LayoutError, match=r"^line 2: box .*x0 <= x1"):
+        guarded_arrays(bad, tmp_path / "new", boxes_file.from_file)
+
+
+def test_what_a_small_file_unpacks_to_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(10))
+    given = tmp_path / "convert"
+    given.write_bytes(pickle.dumps(dict))
+    monkeypatch.setattr(read_worker, "MOST_OPAQUE", 0)
+    assert read_worker.converted(path, given)["bytes"].nbytes == 10
+    monkeypatch.setattr(read_worker, "OPAQUE_GROWTH", 0.5)
+    with pytest.raises(WeightsError, match="takes 10 bytes, more than 5"):
+        read_worker.converted(path, given)
+
+
+def test_what_comes_out_has_to_fit_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10)
+    with pytest.raises(OutOfMemory, match=r"as arrays needs .* and 10 are left"):
+        guarded_arrays(written(tmp_path / "a", {"w": np.zeros(3, np.float32)}), tmp_path)
+
+
+def test_a_file_that_is_larger_than_any_weights_is_not_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = Weights("own", "own.pkl", None, (), "own", "none", "this test", (0, 0, 0), (1, 1, 1))
+    monkeypatch.delattr(kept, "file_sha256")
+    monkeypatch.setenv("VADPIPE_WEIGHTS", str(tmp_path))
+    for name in ("own.pkl", "other"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(1 << 40)
+    with pytest.raises(WeightsError, match=r"other has 1,099,511,627,776 bytes, and weights"):
+        kept.resolve(card, str(tmp_path / "other"))
+    with pytest.raises(WeightsError, match=r"own.pkl has 1,099,511,627,776 bytes"):
+        kept.resolve(card, None)
