@@ -6,9 +6,10 @@ Paper: Redmon and Farhadi, "YOLOv3: An Incremental Improvement", arXiv 1804.0276
 
 from __future__ import annotations
 
-from functools import partial
+import numpy as np
+from numpy.typing import NDArray
 
-from ..weights.cards import ArchiveSource, UrlSource, Weights
+from ..weights.cards import ArchiveSource, Arrays, UrlSource, Weights
 from .darknet import Darknet, from_darknet, parse_cfg
 
 SIDE = 416  # of the input
@@ -93,6 +94,16 @@ def build_yolov3_tiny() -> Darknet:
     return Darknet(YOLOV3_TINY)
 
 
+def from_yolov3(arrays: Arrays) -> dict[str, NDArray[np.float32]]:
+    """Convert a .weights file of YOLOv3; see `from_darknet`."""
+    return from_darknet(arrays, YOLOV3)
+
+
+def from_yolov3_tiny(arrays: Arrays) -> dict[str, NDArray[np.float32]]:
+    """Convert a .weights file of YOLOv3-tiny; see `from_darknet`."""
+    return from_darknet(arrays, YOLOV3_TINY)
+
+
 _MEAN, _STD = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)  # pixels in [0, 1]
 
 CARDS = (
@@ -107,7 +118,7 @@ CARDS = (
         "pixels",
         mean=_MEAN,
         std=_STD,
-        convert=partial(from_darknet, sections=YOLOV3),
+        convert=from_yolov3,
         opaque=True,
     ),
 )
@@ -131,7 +142,7 @@ TINY_CARDS = (
         origin="pjreddie/darknet: YOLOv3-tiny trained on COCO; 33.1 mAP at an overlap of 0.5",
         mean=_MEAN,
         std=_STD,
-        convert=partial(from_darknet, sections=YOLOV3_TINY),
+        convert=from_yolov3_tiny,
         opaque=True,
     ),
 )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -79,9 +78,7 @@ def guarded_arrays(
         target, said, errors = (Path(scratch) / name for name in ("arrays", "said", "errors"))
         arguments = [str(a) for a in (path.absolute(), target, memory, round(seconds) + 1)]
         if convert is not None:
-            given = Path(scratch) / "convert"
-            given.write_bytes(pickle.dumps(convert))  # a function by its name: none of the file
-            arguments.append(str(given))
+            arguments.append(_name_of(convert))
         with said.open("wb") as output, errors.open("wb") as error_output:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", WORKER, *arguments],
@@ -113,6 +110,21 @@ def guarded_arrays(
             "is damaged or hostile, or memory ran out: get it again"
             + ("" if code < 0 else "; if the error is about vadpipe itself, install that again")
         )
+
+
+def _name_of(convert: Converter) -> str:
+    """MODULE:NAME of a function, by which the process finds it.
+
+    Raises:
+        WeightsError: it has none.
+    """
+    module, name = getattr(convert, "__module__", ""), getattr(convert, "__qualname__", "")
+    if getattr(sys.modules.get(module), name, None) is not convert:
+        raise WeightsError(
+            f"{convert!r} reads an opaque file, and is no function of a module: the process that "
+            "reads weights could not find it; define it with def, outside of functions and classes"
+        )
+    return f"{module}:{name}"
 
 
 def _beginning(path: Path) -> str:

@@ -1,19 +1,19 @@
 """The process that reads weights of others: `python -m vadpipe.extractors.weights.read_worker`.
 
 Its arguments are the file, where to put the arrays, bytes of memory and seconds of computing; for
-an opaque file also the pickled `convert` of its card, which comes from the other side. It writes
-safetensors whose tensors are called "0", "1", ...; their names are JSON in its metadata. If the
-file cannot be read it prints why and ends with `REFUSED`, or with `MISFIT` where `convert` finds
-another layout. The other side is `guarded_read`.
+an opaque file also MODULE:NAME of the `convert` of its card. It writes safetensors whose tensors
+are called "0", "1", ...; their names are JSON in its metadata. If the file cannot be read it prints
+why and ends with `REFUSED`, or with `MISFIT` where `convert` finds another layout. The other side
+is `guarded_read`.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
 import resource
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def main(source: str, target: str, memory: str, seconds: str, convert: str = "")
     _bound(resource.RLIMIT_CPU, int(seconds))
     _bound(resource.RLIMIT_CORE, 0)
     try:
-        arrays = converted(Path(source), Path(convert)) if convert else read_arrays(Path(source))
+        arrays = converted(Path(source), convert) if convert else read_arrays(Path(source))
         write_arrays(arrays, Path(target))
     except LayoutError as error:
         print_text(str(error))
@@ -48,15 +48,16 @@ def main(source: str, target: str, memory: str, seconds: str, convert: str = "")
     return 0
 
 
-def converted(source: Path, convert: Path) -> dict[str, NDArray[Any]]:
+def converted(source: Path, convert: str) -> dict[str, NDArray[Any]]:
     """The arrays of an opaque file.
 
     Raises:
         LayoutError: it has another layout.
         WeightsError: its arrays are too large for a file of its size.
     """
+    module, _, name = convert.partition(":")
     arrays: dict[str, NDArray[Any]]
-    arrays = pickle.loads(convert.read_bytes())({BYTES: np.fromfile(source, np.uint8)})
+    arrays = getattr(import_module(module), name)({BYTES: np.fromfile(source, np.uint8)})
     most = MOST_OPAQUE + OPAQUE_GROWTH * source.stat().st_size
     if (size := sum(values.nbytes for values in arrays.values())) > most:
         raise WeightsError(

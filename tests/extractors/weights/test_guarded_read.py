@@ -19,6 +19,7 @@ from vadpipe.extractors.weights.cards import LayoutError, Weights, WeightsError
 from vadpipe.extractors.weights.guarded_read import guarded_arrays
 from vadpipe.extractors.weights.read import read_arrays
 from vadpipe.extractors.weights.read_worker import write_arrays
+from vadpipe.pipeline.registry import cards_in_use
 
 
 def written(path: Path, tree: Any) -> Path:
@@ -149,18 +150,26 @@ def test_a_boxes_file_is_read_by_the_process(tmp_path: Path) -> None:
         guarded_arrays(bad, tmp_path / "new", boxes_file.from_file)
 
 
+def test_cards_of_opaque_files_have_functions_that_can_be_found(tmp_path: Path) -> None:
+    opaque = [use.card for use in cards_in_use().values() if use.card.opaque]
+    assert {card.name for card in opaque} >= {"boxes.file", "yolox_nano.coco", "yolov3.coco"}
+    for card in opaque:
+        guarded_read._name_of(card.convert)
+    path = written(tmp_path / "a", {})
+    with pytest.raises(WeightsError, match="no function of a module"):
+        guarded_arrays(path, tmp_path, lambda arrays: dict(arrays))
+
+
 def test_what_a_small_file_unpacks_to_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a"
     path.write_bytes(bytes(10))
-    given = tmp_path / "convert"
-    given.write_bytes(pickle.dumps(dict))
     monkeypatch.setattr(read_worker, "MOST_OPAQUE", 0)
-    assert read_worker.converted(path, given)["bytes"].nbytes == 10
+    assert read_worker.converted(path, "builtins:dict")["bytes"].nbytes == 10
     monkeypatch.setattr(read_worker, "OPAQUE_GROWTH", 0.5)
     with pytest.raises(WeightsError, match="takes 10 bytes, more than 5"):
-        read_worker.converted(path, given)
+        read_worker.converted(path, "builtins:dict")
 
 
 def test_what_comes_out_has_to_fit_into_memory(
