@@ -333,6 +333,7 @@ class Detector(ABC, Generic[ConfigT]):
         Config: the pydantic config.
         supervision: which labels training may see.
         regions: whether `score` returns boxes; it then does for every video, maybe without rows.
+        reads_whole: whether `score` reads all rows of the roles in `needs`: they are read ahead.
         networks: slot -> pretrained weights that a part of the network can start from, the default
             first; empty if everything is trained from scratch. If slots or weights depend on the
             config, these are all of them, and `networks_for` returns those of a config.
@@ -350,6 +351,7 @@ class Detector(ABC, Generic[ConfigT]):
     Config: ClassVar[type[Config]]
     supervision: ClassVar[Supervision]
     regions: ClassVar[bool] = False
+    reads_whole: ClassVar[bool] = False
     networks: ClassVar[Slots] = {}
     train_options: ClassVar[frozenset[str]] = TRAIN_OPTIONS
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .base import (
+    ADDED_LATER,
     Bag,
     BagSource,
     Config,
@@ -28,6 +29,7 @@ from .base import (
     Supervision,
     Track,
 )
+from .k_center import k_center
 from .nearest import NearestRows
 from .state import stored_array
 
@@ -51,6 +53,22 @@ class KNNConfig(Config):
     max_rows: int | None = Field(
         default=200_000, ge=1, description="training snippets to keep, drawn at random"
     )
+    bank: Annotated[Literal["all", "random", "kcenter"], ADDED_LATER] = Field(
+        default="all",
+        description="rows that are compared with: all, some at random, or greedy k-center "
+        "(PatchCore, Sect. 3.2)",
+    )
+    bank_size: Annotated[int | None, ADDED_LATER] = Field(
+        default=None, ge=1, description="rows of each position with bank=random or kcenter"
+    )
+
+    @model_validator(mode="after")
+    def _sized(self) -> KNNConfig:
+        if (self.bank == "all") != (self.bank_size is None):
+            raise ValueError(
+                "bank=random and bank=kcenter need a bank_size, and bank=all takes none"
+            )
+        return self
 
 
 class KNN(Detector[KNNConfig]):
@@ -60,6 +78,7 @@ class KNN(Detector[KNNConfig]):
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = KNNConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
+    reads_whole: ClassVar[bool] = True
     train_options: ClassVar[frozenset[str]] = frozenset()  # a search on the CPU, without steps
 
     def __init__(self, config: KNNConfig) -> None:
@@ -85,24 +104,25 @@ class KNN(Detector[KNNConfig]):
     def fit(
         self, source: BagSource, *, device: str, seed: int, options: FitOptions | None = None
     ) -> FitLog:
-        """Keep the training features; of more than `max_rows`, a random choice is kept.
+        """Keep the training features, or the part of them that `max_rows` and `bank` say.
 
         Raises:
             DetectorError: there are no training videos, or their features differ in width or grid
                 or are not finite.
         """
         banks, owner = _gather(source, self.config)
-        kept = _thin(len(owner), self.config.max_rows, seed)
+        kept = _kept(banks, self.config, seed)
         self._banks, self._searches = _rows_of(banks, kept), {}
-        rows = {"rows": len(owner), "rows_kept": int(kept.size)}
+        rows = {"rows": len(owner), "rows_kept": len(next(iter(self._banks.values())))}
         return FitLog(summary={"videos": len(source), **rows})
 
     def draws(self, source: BagSource) -> bool:
         """Tell whether there are more rows than are kept."""
-        if self.config.max_rows is None or not len(source):
+        limits = [n for n in (self.config.max_rows, self.config.bank_size) if n is not None]
+        if not limits or not len(source):
             return False
         role = next(iter(source[0].role(self.config.role)))
-        return int(source.video_rows(role).counts.sum()) > self.config.max_rows
+        return int(source.video_rows(role).counts.sum()) > min(limits)
 
     def score(self, bag: Bag) -> Scores:
         """Score each snippet: one column of (n,) distances for each grid; "score" is their mean.
@@ -150,17 +170,18 @@ class KNN(Detector[KNNConfig]):
 
         The only video of a scene is cut into five blocks of time, and so is a single training
         video. Each block is compared with all rows that share no frame with it. A video of fewer
-        than two rows a block gets no scores.
+        than two rows a block gets no scores. Rows that a video has in a smaller bank are left out
+        and not replaced.
 
         Raises:
-            DetectorError: no training video is long enough.
+            DetectorError: no training video is long enough, or the bank has too few rows of others.
         """
         banks, owner = _gather(source, self.config)
         bags = list(source)
         tracks = [next(iter(bag.role(self.config.role).values())) for bag in bags]
         start = np.concatenate([track.frame_start for track in tracks])
         stop = np.concatenate([track.frame_stop for track in tracks])
-        kept = _thin(len(owner), self.config.max_rows, seed)
+        kept = _kept(banks, self.config, seed)
         searches = {r: _Search(b, self.config) for r, b in _rows_of(banks, kept).items()}
         videos_of = Counter(bag.scene for bag in bags)
         scores = []
@@ -175,7 +196,7 @@ class KNN(Detector[KNNConfig]):
                 if len(blocks) > 1:
                     apart |= (stop <= start[block].min()) | (start >= stop[block].max())
                 for role, bank in banks.items():
-                    distances = searches[role](bank[block], apart[kept])
+                    distances = searches[role](bank[block], apart[kept[role]])
                     found[role].append(self._pool(distances))
             columns = {role: np.concatenate([*each, []]) for role, each in found.items()}
             columns = {"score": np.mean(list(columns.values()), axis=0), **columns}
@@ -265,11 +286,31 @@ def _thin(rows: int, limit: int | None, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
 
 
+def _kept(
+    banks: dict[str, NDArray[np.float32]], config: KNNConfig, seed: int
+) -> dict[str, NDArray[np.int64]]:
+    """Role -> which rows of its bank are kept, (kept, P) sorted indices."""
+    rows = len(next(iter(banks.values())))
+    drawn = _thin(rows, config.max_rows, seed)
+    size = config.bank_size
+    if config.bank == "random":
+        drawn = drawn[_thin(len(drawn), size, seed)]
+    kept = {role: np.repeat(drawn[:, None], b.shape[1], axis=1) for role, b in banks.items()}
+    if config.bank == "kcenter" and size is not None and size < len(drawn):
+        for role, bank in banks.items():
+            some = [k_center(bank[drawn, p], size, seed) for p in range(bank.shape[1])]
+            kept[role] = drawn[np.stack(some, axis=1)]
+    return kept
+
+
 def _rows_of(
-    banks: dict[str, NDArray[np.float32]], kept: NDArray[np.int64]
+    banks: dict[str, NDArray[np.float32]], kept: dict[str, NDArray[np.int64]]
 ) -> dict[str, NDArray[np.float32]]:
     """The kept rows of each bank; banks of which all are kept are not copied."""
-    return {role: bank if len(kept) == len(bank) else bank[kept] for role, bank in banks.items()}
+    return {
+        role: bank if len(kept[role]) == len(bank) else bank[kept[role], np.arange(bank.shape[1])]
+        for role, bank in banks.items()
+    }
 
 
 class _Search:
@@ -283,7 +324,7 @@ class _Search:
     """
 
     def __init__(self, bank: NDArray[np.float32], config: KNNConfig) -> None:
-        self._shape, self._k = bank.shape, config.k
+        self._shape, self._k, self._whole = bank.shape, config.k, config.bank == "all"
         if config.positions == "all":
             self._nearest = [NearestRows(bank.reshape(-1, bank.shape[2]))]
         else:
@@ -292,7 +333,7 @@ class _Search:
     def __call__(
         self, x: NDArray[np.float32], allowed: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float64]:
-        """Compare (n, P, D) features with the rows that are allowed, (rows,): (n, P).
+        """Compare (n, P, D) features with the rows that are allowed, (rows, P): (n, P).
 
         Raises:
             DetectorError: the features have another shape, or there are fewer than k rows.
@@ -300,17 +341,16 @@ class _Search:
         rows, positions, width = self._shape
         if (positions, width) != x.shape[1:]:
             raise DetectorError(f"features are {x.shape[1:]}, the model has {self._shape[1:]}")
-        each = len(self._nearest) == positions  # one position is "each" and "all"
-        count = rows if allowed is None else int(allowed.sum())
-        count *= 1 if each else positions
+        if allowed is None:
+            allowed = np.ones((rows, positions), bool)
+        if len(self._nearest) < positions:  # all positions are compared with all
+            x, allowed = x.reshape(-1, 1, width), allowed.reshape(-1, 1)
+        count = int(allowed.sum(axis=0).min())
         if count < self._k:
-            raise DetectorError(f"there are {count} training rows, fewer than k = {self._k}")
-        if not each:
-            every = None if allowed is None else np.repeat(allowed, positions)
-            found = self._nearest[0].distances(x.reshape(-1, width), self._k, every)
-            return np.reshape(found.mean(axis=1), (len(x), positions))
+            cure = "" if self._whole else "; raise bank_size"
+            raise DetectorError(f"there are {count} training rows, fewer than k = {self._k}{cure}")
         columns = [
-            nearest.distances(x[:, p], self._k, allowed).mean(axis=1)
+            nearest.distances(x[:, p], self._k, allowed[:, p]).mean(axis=1)
             for p, nearest in enumerate(self._nearest)
         ]
-        return np.stack(columns, axis=1)
+        return np.stack(columns, axis=1).reshape(-1, positions)

@@ -9,7 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.bags import Bags
+from vadpipe.detectors import knn
 from vadpipe.detectors.base import Bag, DetectorError, Track
+from vadpipe.detectors.k_center import k_center
 from vadpipe.detectors.knn import KNN, KNNConfig
 
 
@@ -154,6 +156,69 @@ def test_random_numbers_are_drawn_only_where_rows_are_left_out(
     assert np.array_equal(*banks) is not draws
 
 
+def test_k_center_keeps_rows_of_each_position() -> None:
+    x = features(0, 30, 6)
+    config = KNNConfig(role="patch", bank="kcenter", bank_size=4, normalise=False)
+    bank = fitted(config, bag("a", x[:9], "patch/2x3"), bag("b", x[9:], "patch/2x3")).state_dict()
+    for p in range(6):
+        chosen = k_center(x[:, p].astype(np.float32), 4, 0)
+        assert np.array_equal(bank["patch/2x3"][:, p], x[chosen, p].astype(np.float32))
+
+
+def test_a_random_bank_is_that_of_its_seed() -> None:
+    bags = Bags([bag("a", features(0, 30))])
+    banks = []
+    for seed in (0, 0, 1):
+        detector = KNN(KNNConfig(bank="random", bank_size=5))
+        assert detector.draws(bags)
+        assert detector.fit(bags, device="cpu", seed=seed).summary["rows_kept"] == 5
+        banks.append(detector.state_dict()["snippet"])
+    assert np.array_equal(banks[0], banks[1]) and not np.array_equal(banks[0], banks[2])
+
+
+@pytest.mark.parametrize("bank", ["random", "kcenter"])
+def test_a_bank_that_holds_all_is_the_whole_one(bank: str) -> None:
+    bags = Bags([bag("a", features(0, 9, 6), "patch/2x3")])
+    detector = KNN(KNNConfig(role="patch", bank=bank, bank_size=9))  # type: ignore[arg-type]
+    assert not detector.draws(bags)
+    detector.fit(bags, device="cpu", seed=3)
+    whole = fitted(KNNConfig(role="patch"), *bags)
+    assert np.array_equal(detector.state_dict()["patch/2x3"], whole.state_dict()["patch/2x3"])
+
+
+@pytest.mark.parametrize("positions", ["each", "all"])
+def test_rows_of_the_video_itself_are_left_out_of_a_smaller_bank(positions: str) -> None:
+    bags = [bag(n, features(i, 8, 6), "patch/2x3") for i, n in enumerate("abc")]
+    config = KNNConfig(role="patch", bank="kcenter", bank_size=6, positions=positions)  # type: ignore[arg-type]
+    found = KNN(config).held_out_scores(Bags(bags), seed=0)
+    whole = KNN(config.model_copy(update={"bank": "all", "bank_size": None}))
+    for few, all_rows in zip(found, whole.held_out_scores(Bags(bags), seed=0), strict=True):
+        assert (few.columns["score"] >= all_rows.columns["score"]).all()
+        assert few.columns["score"].min() > 0, "a row was compared with itself"
+    with pytest.raises(DetectorError, match=r"0 training rows.*raise bank_size"):
+        few_rows = KNNConfig(role="patch", bank="random", bank_size=1)
+        KNN(few_rows).held_out_scores(Bags(bags), seed=0)
+
+
+@pytest.mark.parametrize("settings", [{"bank": "kcenter"}, {"bank_size": 3}])
+def test_method_and_size_go_together(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="need a bank_size, and bank=all takes none"):
+        KNNConfig(**settings)
+
+
+def test_keys_of_older_models_stay() -> None:
+    assert {"bank", "bank_size"}.isdisjoint(KNNConfig().for_key())
+    key = KNNConfig(bank="kcenter", bank_size=9).for_key()
+    assert (key["bank"], key["bank_size"]) == ("kcenter", 9)
+
+
+def test_a_long_video_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector, test = fitted(KNNConfig(), bag("a", features(0, 8))), bag("b", features(1, 23))
+    whole = detector.score(test).columns["score"]
+    monkeypatch.setattr(knn, "READ_BYTES", 5 * 5 * 4)
+    assert np.array_equal(detector.score(test).columns["score"], whole)
+
+
 def test_state_gives_the_same_scores_bit_by_bit() -> None:
     detector = fitted(KNNConfig(), bag("a", features(0, 8)))
     other = KNN(KNNConfig())
@@ -189,5 +254,9 @@ def test_scoring_other_features_is_refused() -> None:
     detector = fitted(KNNConfig(), bag("a", features(0, 3)))
     with pytest.raises(DetectorError, match="the model has"):
         detector.score(bag("b", features(0, 3, width=4)))
+    with pytest.raises(DetectorError, match=r"'b'.*'snippet' features have NaN"):
+        detector.score(bag("b", np.full((2, 1, 5), np.nan, np.float16)))
+    with pytest.raises(DetectorError, match="'b' has no rows of 'snippet'"):
+        detector.score(bag("b", features(0, 0)))
     with pytest.raises(DetectorError, match="not fitted"):
         KNN(KNNConfig()).score(bag("b", features(0, 3)))
