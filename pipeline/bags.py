@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..data_manifests.choices import choices, likely
 from ..data_manifests.record import VideoRecord
-from ..detectors.base import ArrayLike, Bag, BagSource, Detector, DetectorError, Track
+from ..detectors.base import Bag, BagSource, Detector, DetectorError, Track
 from ..extractors.footage.video import ProbeRow
 from .store.errors import StoreError
 from .store.failures import Failure, describe_failure
@@ -21,33 +18,9 @@ from .store.feature_store import FeatureStore, VideoFeatures
 from .store.holdings import current_videos
 from .store.probe_table import Probed
 from .store.recipes import is_perturbed, way_of
+from .store.row_slice import RowSlice
 from .store.shard import CURE
 from .store.video_rows import StoreRows
-
-
-@dataclass(frozen=True)
-class RowSlice:
-    """Rows [start, stop) of an array that stays on disk."""
-
-    array: ArrayLike
-    start: int
-    stop: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(rows, ...)."""
-        return (self.stop - self.start, *self.array.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype[np.generic]:
-        """As stored."""
-        return self.array.dtype
-
-    def __getitem__(self, rows: slice) -> NDArray[np.generic]:
-        low, high, step = rows.indices(self.stop - self.start)
-        if step != 1:
-            raise IndexError("features are sliced with step 1")
-        return self.array[self.start + low : self.start + high]
 
 
 class StoreBags:
@@ -94,7 +67,14 @@ class StoreBags:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, i: int) -> Bag:
+        """Open the i-th bag; raises what `opened` raises."""
+        return self.opened(i)[0]
+
+    def opened(self, i: int) -> tuple[Bag, dict[str, VideoFeatures]]:
         """Open the i-th bag.
+
+        Returns:
+            The bag, and what it was opened from: key of a feature set -> the features of the video.
 
         Raises:
             StoreError: its features are not in a store, or not whole.
@@ -116,7 +96,7 @@ class StoreBags:
             for name, array in self._arrays.items()
         }
         label = record.label if self._labels else None
-        return Bag(record.video_id, label, n_frames, fps, tracks, record.scene)
+        return Bag(record.video_id, label, n_frames, fps, tracks, record.scene), read
 
     def subset(self, indices: Sequence[int]) -> StoreBags:
         """The bags of these indices only."""

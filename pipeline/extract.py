@@ -56,6 +56,12 @@ class Extracted:
     task_seconds: float = 0.0
     write_seconds: float = 0.0
 
+    def add(self, more: Extracted) -> None:
+        """Add what another extraction did; a video that failed before is named once."""
+        known = {failure.video_id for failure in self.failures}
+        self.failures += [f for f in more.failures if f.video_id not in known]
+        self.written += more.written
+
 
 def extract_features(
     manifest: Manifest,

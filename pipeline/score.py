@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 
 from ..data_manifests.atomic import CannotWrite
 from ..data_manifests.record import Manifest, VideoRecord
-from ..detectors.base import Detector
+from ..detectors.base import Bag, Detector, Scores
 from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.slots import WeightsChoice
 from .bags import StoreBags
 from .engine.extractor_spec import ExtractorSpec, devices_of, stores_of
-from .engine.planning import plan_videos
+from .engine.overlap import overlapped
+from .engine.planning import ready_and_not
 from .engine.progress import progress_bar, tell
 from .engine.settings import Engine
 from .engine.threads import limited_threads
@@ -27,10 +29,11 @@ from .scores.events import EventConfig, EventThresholds
 from .scores.folder import ScoreFolder, part_stamp
 from .scores.kept import KeptParts, check_model, kept_parts, prune_parts, without_taken
 from .scores.maps import covered_by_grids
-from .scores.outputs import checked_scores
+from .scores.outputs import checked_scores, large
+from .scores.read_ahead import read_ahead
 from .scores.smoothed import calibrated
 from .scores.smoothing import Smoothing
-from .scores.summary import RowOf, as_it_is, made_by, write_summary
+from .scores.summary import RowOf, about_model, as_it_is, made_by, write_summary
 from .scores.video_tables import described, video_row
 from .store.errors import StoreError
 from .store.failures import Failure, describe_failure
@@ -165,8 +168,7 @@ def score_footage(
         imported = imported_stores(card, cache)
         scoring = _Scoring(detector, card, imported, rows, folder, keep_maps, done)
         records = [r for r in manifest.records if r.video_id in rows]
-        stores = stores_of(specs, cache)
-        to_do = scoring.score_ready(records, rows, stores, engine)
+        to_do = scoring.score_ready(records, rows, stores_of(specs, cache), engine)
         chain = partial(source_specs, card, weights=weights, cache=cache, engine=engine)
         scratch, limit = (folder.scratch, sys.maxsize) if discard_features else (cache, max_bytes)
         work = _Extraction(scoring, manifest, rows, specs, chain, cache, scratch, engine, limit)
@@ -181,12 +183,13 @@ def score_footage(
         _write_tables(folder, records, rows, kept, detector, thresholds, config, smooth, done)
         folder.write_held_out(held_out)
         folder.write_failures(done.failures)
+        about = ModelFolder(model).describe()
         folder.write_run(
             {
                 "dataset": manifest.dataset,
                 "manifest_digest": manifest.digest,
                 **{n: len(getattr(done, n)) for n in ("videos", "failures", "kept")},
-                **_about_model(model, card, thresholds, config, name),
+                **about_model(model, about, card["calibration"], thresholds, config, name),
                 **_about_run(device, engine, specs if done.extracted else (), command),
             }
         )
@@ -200,26 +203,13 @@ def _prune(folder: ScoreFolder, kept: KeptParts, done: Scored) -> None:
     done.failures += kept.lost
 
 
-def _ready_and_not(
-    records: Sequence[VideoRecord],
-    rows: Mapping[str, ProbeRow],
-    stores: Sequence[FeatureStore],
-    engine: Engine,
-) -> tuple[list[VideoRecord], list[VideoRecord]]:
-    """Videos whose features are whole, and the others.
+@dataclass(frozen=True)
+class _Opened:
+    """A video that can be scored: its features, what its scores will be made of, and facts."""
 
-    A video without footage has no features to extract; if some are needed, it is left to the
-    extraction, which says so.
-    """
-    asked = Probed({r.video_id: rows[r.video_id] for r in records})
-    planned = {plan.row.content_id for plan in plan_videos(asked, stores, engine.span_frames)}
-    ready: list[VideoRecord] = []
-    others: list[VideoRecord] = []
-    for record in records:
-        row = rows[record.video_id]
-        lacking = row.content_id in planned or (stores and row.kind == "features")
-        (others if lacking else ready).append(record)
-    return ready, others
+    bag: Bag
+    stamp: str
+    facts: dict[str, Any]
 
 
 class _Scoring:
@@ -245,6 +235,7 @@ class _Scoring:
         self._folder, self._keep_maps = folder, keep_maps
         self._done = done
         self.fresh: list[str] = []
+        self._stamps: dict[str, str] = {}
 
     def is_current(self, record: VideoRecord, row: ProbeRow) -> bool:
         """Whether the scores of a video are there already."""
@@ -252,6 +243,8 @@ class _Scoring:
             stamp = self._stamp(record, row)
         except StoreError:
             return False  # scoring it says why
+        # Features that are exchanged later do not fit this stamp: their scores are made again.
+        self._stamps[record.video_id] = stamp
         return self._folder.is_current(
             record.video_id, stamp, row, keep_maps=self._keep_maps, weights=self._weights
         )
@@ -273,11 +266,18 @@ class _Scoring:
             Those that lack scores and features.
         """
         missing = [r for r in records if not self.is_current(r, rows[r.video_id])]
-        ready, others = _ready_and_not(missing, rows, stores, engine)
+        ready, others = ready_and_not(missing, rows, stores, engine)
         if ready:
-            with progress_bar("score", len(ready)) as advance:
-                for record in ready:
-                    self.score_one(record, rows[record.video_id], stores)
+            ends = overlapped(
+                ready,
+                lambda record: self._read(record, rows[record.video_id], stores),
+                lambda record, opened: (opened, self._compute(opened)),
+                lambda record, scored: self._write(record, rows[record.video_id], *scored),
+                alone=lambda scored: large(scored[1]),
+            )
+            with progress_bar("score", len(ready)) as advance, closing(ends):
+                for record, error in ends:
+                    self._note(record, error)
                     advance(1)
         return others
 
@@ -287,34 +287,58 @@ class _Scoring:
         Raises:
             CannotWrite: the disk is full or read-only.
         """
-        video_id = record.video_id
+        problem: Exception | None = None
         try:
-            for store in self._imported:
-                if row.content_id not in self._whole[store.key]:
-                    raise StoreError(f"{store.name} lacks it: {how_to_import(store)}")
-            sources = [*stores, *self._imported]
-            by_key = {store.key: store for store in sources}
-            chosen = {role: by_key[key] for role, key in self._needs.items()}
-            bag = StoreBags([record], {video_id: row}, chosen, labels=False)[0]
-            scores = checked_scores(self._detector, self._detector.score(bag), bag.n_frames)
-            features = sources[0].read(row.content_id)
-            flags = sorted({*row.flags, *features.flags})
-            facts = {"n_frames": features.n_frames, "fps": bag.fps, "flags": flags}
-            self._folder.write_scores(
-                video_id,
-                scores,
-                self._stamp(record, row),
-                described(record, row, facts)
-                | {"whole_id": row.whole_id, "weights": self._weights},
-                keep_maps=self._keep_maps,
-                covered=self._covered,
-            )
-            self._done.fresh += 1
-            self.fresh.append(video_id)
-        except CannotWrite:
-            raise
+            opened = self._read(record, row, stores)
+            self._write(record, row, opened, self._compute(opened))
         except Exception as error:  # one bad video never stops a run
-            self._done.failures.append(describe_failure(video_id, "score", error))
+            problem = error
+        self._note(record, problem)
+
+    def _read(self, record: VideoRecord, row: ProbeRow, stores: Sequence[FeatureStore]) -> _Opened:
+        """Open the features of a video, and read them where the detector reads them all."""
+        for store in self._imported:
+            if row.content_id not in self._whole[store.key]:
+                raise StoreError(f"{store.name} lacks it: {how_to_import(store)}")
+        stamp = self._stamps.get(record.video_id) or self._stamp(record, row)
+        sources = [*stores, *self._imported]
+        by_key = {store.key: store for store in sources}
+        chosen = {role: by_key[key] for role, key in self._needs.items()}
+        bags = StoreBags([record], {record.video_id: row}, chosen, labels=False)
+        bag, read = bags.opened(0)
+        features = read.get(sources[0].key) or sources[0].read(row.content_id)
+        flags = sorted({*row.flags, *features.flags})
+        facts = {"n_frames": features.n_frames, "fps": bag.fps, "flags": flags}
+        return _Opened(read_ahead(self._detector, bag), stamp, facts)
+
+    def _compute(self, opened: _Opened) -> Scores:
+        scores = self._detector.score(opened.bag)
+        return checked_scores(self._detector, scores, opened.bag.n_frames)
+
+    def _write(self, record: VideoRecord, row: ProbeRow, opened: _Opened, scores: Scores) -> None:
+        more = {"whole_id": row.whole_id, "weights": self._weights}
+        self._folder.write_scores(
+            record.video_id,
+            scores,
+            opened.stamp,
+            described(record, row, opened.facts) | more,
+            keep_maps=self._keep_maps,
+            covered=self._covered,
+        )
+
+    def _note(self, record: VideoRecord, error: Exception | None) -> None:
+        """Note the end of a video.
+
+        Raises:
+            CannotWrite: the disk is full or read-only.
+        """
+        if isinstance(error, CannotWrite):
+            raise error
+        if error is not None:
+            self._done.failures.append(describe_failure(record.video_id, "score", error))
+        else:
+            self._done.fresh += 1
+            self.fresh.append(record.video_id)
 
 
 class _Extraction:
@@ -377,7 +401,7 @@ class _Extraction:
         some = max(1, self._engine.processes()) * self._engine.streams_each()
         done = Extracted([], {})
         for first in range(0, len(records), some):
-            _add(done, self._run(records[first : first + some]))
+            done.add(self._run(records[first : first + some]))
             shutil.rmtree(self._place, ignore_errors=True)
         return done
 
@@ -403,7 +427,7 @@ class _Extraction:
         # Features that a killed run has finished: no task of this run reports them.
         for content in {rows[v].content_id for v in extracted.rows} & waiting.keys():
             score_video(content)
-        _add(done, extracted)
+        done.add(extracted)
         return done
 
     def _extract_sources(self, specs: Sequence[ExtractorSpec], probed: Probed) -> Extracted:
@@ -422,18 +446,11 @@ class _Extraction:
             rows = {v: r for v, r in probed.rows.items() if r.content_id in contents - there}
             if rows:
                 makers = self._chain([spec])
-                _add(done, before := self._extract_sources(makers, Probed(rows)))
+                done.add(before := self._extract_sources(makers, Probed(rows)))
                 failed = {failure.video_id for failure in before.failures}
                 left = Probed({v: row for v, row in rows.items() if v not in failed})
-                _add(done, self._extract(probed=left, specs=makers))
+                done.add(self._extract(probed=left, specs=makers))
         return done
-
-
-def _add(done: Extracted, more: Extracted) -> None:
-    """Add what another extraction did; a video that failed before is named once."""
-    known = {failure.video_id for failure in done.failures}
-    done.failures += [failure for failure in more.failures if failure.video_id not in known]
-    done.written += more.written
 
 
 def _write_tables(
@@ -475,22 +492,4 @@ def _about_run(
         "device": device,
         "extraction_devices": devices_of(used, engine.device),
         **made_by(("vadpipe", "torch", "av", "numpy", "h5py"), command),
-    }
-
-
-def _about_model(
-    model: Path,
-    card: Mapping[str, Any],
-    thresholds: EventThresholds,
-    config: EventConfig,
-    smooth: str | None,
-) -> dict[str, Any]:
-    """What run.json says of the model, its thresholds and events."""
-    kept = ("n_rows", "n_videos", "method", "warnings")
-    calibration = {k: card["calibration"][k] for k in kept if k in card["calibration"]}
-    return {
-        **({} if smooth is None else {"smooth": smooth}),
-        "model": {"folder": str(model), **ModelFolder(model).describe()},
-        "threshold": {**thresholds.to_json(), "calibration": calibration},
-        "events": config.model_dump(mode="json"),
     }

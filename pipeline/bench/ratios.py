@@ -112,6 +112,11 @@ def _nearest(values: Values) -> dict[str, float]:
     return {"to scikit-learn": values["ratio"], "of matmul": values["share_of_matmul"]}
 
 
+def _scoring(values: Values) -> dict[str, float]:
+    rows = values["detectors"].items()
+    return {f"{name}: to one after the other": row["ratio"] for name, row in rows}
+
+
 RATIOS: dict[str, Callable[[Values], dict[str, float]]] = {
     "autoencoder": _named("share_of_convolutions"),
     "decode": _named("of_decoder_alone"),
@@ -121,6 +126,7 @@ RATIOS: dict[str, Callable[[Values], dict[str, float]]] = {
     "nearest": _nearest,
     "network": _network,
     "objects": _named("share_of_the_detector"),
+    "scoring": _scoring,
     "shards": _shards,
     "ssmtl": _ssmtl,
     "startup": _startup,

@@ -74,7 +74,7 @@ def run(
     type=click.Choice(
         [
             *("decode", "network", "extract", "objects", "engine", "index", "train", "windows"),
-            *("shards", "ssmtl", "msmg", "autoencoder", "startup", "nearest"),
+            *("shards", "ssmtl", "msmg", "autoencoder", "startup", "nearest", "scoring"),
         ]
     ),
 )
@@ -83,16 +83,16 @@ def run(
     type=click.IntRange(1),
     metavar="N",
     help="Repeats: turns of decode, network, ssmtl, msmg and autoencoder (3), runs of extract and "
-    "objects (1), turns of train (2), nearest (3), windows (5) and shards (10), starts of startup "
-    "(20).",
+    "objects (1), turns of train (2), nearest (3), scoring (3), windows (5) and shards (10), "
+    "starts of startup (20).",
 )
 @click.option(
     "--count",
     type=click.IntRange(1),
     metavar="N",
     help="Spans of engine (10000), shards of index (1000000), videos of windows (32), shards of "
-    "shards (100), videos of each class of train (8), rows of nearest (20000), or frames of "
-    "ssmtl, msmg and autoencoder (40).",
+    "shards (100), videos of each class of train (8), rows of nearest (20000), videos of "
+    "scoring (16), or frames of ssmtl, msmg and autoencoder (40).",
 )
 @device_option
 @click.option(
@@ -146,6 +146,8 @@ def bench(
              3-D convolutions alone (--count frames)
     msmg     training and scoring of msmg, against 3-D convolutions alone (--count frames)
     nearest  the search of knn in one thread, against scikit-learn (--count rows)
+    scoring  mil_ranking and rtfm from the cache, one step after the other and overlapped
+             (--count videos)
     startup  CPU time of `vadpipe --help` and `--version`, against `python -c pass`
 
     Ratios to the limit of the machine and to plain contestants can be recorded and compared, times
@@ -200,6 +202,11 @@ def _run_bench(
             from ..bench.ssmtl import bench_ssmtl
 
             values, lines = bench_ssmtl(repeats=repeats or 3, device=device, frames=count or 40)
+        case "scoring":
+            from ..bench.scoring import ScoringProblem, bench_scoring
+
+            scored = ScoringProblem(videos=count or 16)
+            values, lines = bench_scoring(repeats=repeats or 3, device=device, problem=scored)
         case "nearest":
             from ..bench.nearest import bench_nearest
 

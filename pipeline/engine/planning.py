@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...data_manifests.record import VideoRecord
 from ...extractors.base import Extractor, Runtime
 from ...extractors.clips import ClipRule, Span, clip_count, plan_spans
 from ...extractors.footage.decode import row_for_span
@@ -93,6 +94,38 @@ def plan_videos(
     for held in holdings:
         held.list_unlisted()
     return plans
+
+
+def ready_and_not(
+    records: Sequence[VideoRecord],
+    rows: Mapping[str, ProbeRow],
+    stores: Sequence[FeatureStore],
+    engine: Engine,
+) -> tuple[list[VideoRecord], list[VideoRecord]]:
+    """Videos whose features are whole, and the others.
+
+    A video without footage has no features to extract; if some are needed, it is left to the
+    extraction, which says so.
+
+    Args:
+        records:
+            The videos.
+        rows:
+            video_id -> its file.
+        stores:
+            Features that can be extracted.
+        engine:
+            How they are.
+    """
+    asked = Probed({r.video_id: rows[r.video_id] for r in records})
+    planned = {plan.row.content_id for plan in plan_videos(asked, stores, engine.span_frames)}
+    ready: list[VideoRecord] = []
+    others: list[VideoRecord] = []
+    for record in records:
+        row = rows[record.video_id]
+        lacking = row.content_id in planned or (stores and row.kind == "features")
+        (others if lacking else ready).append(record)
+    return ready, others
 
 
 def _plan(

@@ -12,9 +12,16 @@ from ...data_manifests.errors import VadpipeError
 from ...detectors.base import Detector, Scores
 from .regions import checked_regions
 
+WAITING_BYTES = 64 << 20  # of maps of a video
+
 
 class OutputError(VadpipeError, ValueError):
     """A detector returned other columns, maps or regions than it declares."""
+
+
+def large(scores: Scores) -> bool:
+    """Whether scores, with their maps, are too much to wait for while the next ones are made."""
+    return sum(values.nbytes for values in scores.maps.values()) > WAITING_BYTES
 
 
 def checked_scores(detector: Detector[Any], scores: Scores, n_frames: int | None = None) -> Scores:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -49,6 +50,40 @@ def made_by(distributions: Sequence[str], command: str) -> dict[str, Any]:
         "versions": {name: version(name) for name in distributions},
         "command": command,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def about_model(
+    folder: Path,
+    facts: Mapping[str, Any],
+    held_out: Mapping[str, Any],
+    thresholds: EventThresholds,
+    config: EventConfig,
+    smooth: str | None,
+) -> dict[str, Any]:
+    """What run.json says of a model, its thresholds and events.
+
+    Args:
+        folder:
+            Of the model.
+        facts:
+            What the model is.
+        held_out:
+            The calibration in its card.
+        thresholds:
+            Made of it.
+        config:
+            How scores become events.
+        smooth:
+            How scores are smoothed; None: they are not.
+    """
+    kept = ("n_rows", "n_videos", "method", "warnings")
+    calibration = {k: held_out[k] for k in kept if k in held_out}
+    return {
+        **({} if smooth is None else {"smooth": smooth}),
+        "model": {"folder": str(folder), **facts},
+        "threshold": {**thresholds.to_json(), "calibration": calibration},
+        "events": config.model_dump(mode="json"),
     }
 
 
