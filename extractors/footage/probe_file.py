@@ -29,8 +29,8 @@ from .decode import (
     video_frames,
     video_streams,
 )
-from .ends import claims_more, goes_on
-from .errors import NoFrames, SeekMismatch
+from .ends import claims_more, goes_on, swallowed
+from .errors import BrokenContainer, NoFrames, SeekMismatch
 from .file_checks import DENSE, FileChecks
 from .identity import HashMode, identify
 from .image_folder import probe_images
@@ -128,6 +128,8 @@ def _probe_file(
             limits.check_count(path, stream.frames)
             limits.check_rate(path, stream.frames, float(stream.average_rate or 0))
         survey = _survey(path, container, stream, decode, limits, hooks)
+    if swallowed(path, survey.last):
+        raise BrokenContainer(f"{path}: another recording follows in the same IVF file: split it")
     picture = survey.picture
     shown = survey.shown_pts()
     if picture is None or not len(shown):
@@ -209,6 +211,7 @@ class _Survey:
     damaged: int = 0
     video_streams: int = 1  # without cover pictures
     end: int = 0  # of the last packet in the file, in bytes; 0 where the demuxer states none
+    last: int = 0  # where the last packet begins in the file
     sizes: set[tuple[int, int]] = field(default_factory=set)
 
     def marked(self, mark: int) -> NDArray[np.bool_]:
@@ -247,7 +250,8 @@ def _survey(
     )
     for packet in packets(container, stream, survey.reading):
         survey.pts.append(NO_TIME if packet.pts is None else packet.pts)
-        survey.end = max(survey.end, (packet.pos or 0) + packet.size)
+        survey.last = packet.pos or 0
+        survey.end = max(survey.end, survey.last + packet.size)
         survey.dts.append(NO_TIME if packet.dts is None else packet.dts)
         survey.marks.append(
             KEY * packet.is_keyframe + SHOWN * (not packet.is_discard) + CORRUPT * packet.is_corrupt
