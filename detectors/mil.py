@@ -216,8 +216,12 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
         """Compute once what later stages would compute for each batch; nothing by default."""
 
     def make_optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Make the optimizer: Adam with a constant rate and betas of (0.9, 0.999)."""
-        return torch.optim.Adam(parameters, lr=lr, weight_decay=self.config.weight_decay)
+        """Make the optimizer: Adam with a constant rate and betas of (0.9, 0.999).
+
+        Fused: one pass over weights, gradients and moments in place of ten, the same formula.
+        """
+        decay = self.config.weight_decay
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=decay, fused=True)
 
     @property
     def schedule(self) -> Schedule:

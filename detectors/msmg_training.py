@@ -404,7 +404,9 @@ class Training:
     def _optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         config = self._config
         learning = [each for each in module.parameters() if each.requires_grad]
-        return torch.optim.AdamW(learning, lr=config.lr, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(
+            learning, lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
 
     def _warnings(self, done: Trained, short: int) -> tuple[str, ...]:
         config, found = self._config, []

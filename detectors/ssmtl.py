@@ -321,7 +321,7 @@ class SSMTL(Detector[SSMTLConfig]):
             name=self.name,
             steps=config.steps or math.ceil(config.epochs * len(training) / size),
             module=network,
-            optimizer=torch.optim.Adam(network.parameters(), lr=config.lr),
+            optimizer=torch.optim.Adam(network.parameters(), lr=config.lr, fused=True),
             batch=lambda draw: samples.drawn(training, size, draw),
             forward=lambda batch: answers(network, batch),
             losses=lambda found: losses(found, weight, config.contrast),

@@ -132,6 +132,10 @@ class PublishedSSRL(SSRL):
         self._active = [scale for stage in stages[: at + 1] for scale in stage.scales]
         return learning
 
+    def make_optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Adam as torch makes it without being asked for more."""
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=self.config.weight_decay)
+
     def end_stage(
         self, network: SSRLNetwork, stages: Sequence[TrainingStage], at: int, bank: SegmentBank
     ) -> None:
