@@ -119,8 +119,9 @@ def clip_count(n_frames: int, rule: ClipRule) -> int:
 class ClipAssembler:
     """Cuts a stream of frames into the clips that belong to a span; see docs/probe.md.
 
-    Push the frames from `first_frame` on, in order, until `done`. If the video ends before that,
-    call `finish`. The assembler holds the frames of one clip and its context.
+    Push the frames from `first_frame` on, in order, until `done`; those that lie in no clip and no
+    context may be left out. If the video ends before that, call `finish`. The assembler holds the
+    frames of one clip and its context.
 
     Args:
         rule:
@@ -157,13 +158,14 @@ class ClipAssembler:
         """Add the next frame and return the clips that it completes.
 
         Raises:
-            FrameOrderError: the frame is not the next one, or `finish` has been called.
+            FrameOrderError: a frame before it is missing, or `finish` has been called.
         """
         if self._finished:
             raise FrameOrderError(f"frame {frame.index} comes after the end of the video")
-        if frame.index != self._next:
-            raise FrameOrderError(f"frame {frame.index} comes where {self._next} belongs")
-        self._next += 1
+        latest = max(self._next, self._start - self._rule.before)  # what a clip needs next
+        if frame.index < self._next or (frame.index > latest and not self.done):
+            raise FrameOrderError(f"frame {frame.index} comes where {latest} belongs")
+        self._next = frame.index + 1
         if self.done:
             return []
         self._buffer.append(frame)
@@ -173,11 +175,21 @@ class ClipAssembler:
         self._forget()
         return clips
 
-    def finish(self) -> list[Clip]:
-        """Signal the end of the video; pads or drops the tail. A second call returns no clips."""
+    def finish(self, n_frames: int | None = None) -> list[Clip]:
+        """Signal the end of the video; pads or drops the tail. A second call returns no clips.
+
+        Args:
+            n_frames:
+                Of the video; None if its last frame was pushed.
+
+        Raises:
+            FrameOrderError: frames of a clip are missing.
+        """
         clips = []
-        total = self._next
+        total = max(self._next, n_frames or 0)
         while not self.done and self._owned_at_end(total):
+            if self._next < min(total, self._start + self._rule.length + self._rule.after):
+                raise FrameOrderError(f"the video ends where frame {self._next} belongs")
             clips.append(self._clip(total))
         self._finished = True
         self._buffer.clear()

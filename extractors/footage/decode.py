@@ -19,11 +19,10 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
-from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from ...data_manifests.containers import CONTAINERS
+from .convert import Converter
 from .errors import (
     BrokenContainer,
     DecodeError,
@@ -35,8 +34,9 @@ from .errors import (
     SeekMismatch,
 )
 from .image_folder import image_frames
+from .sparse import SINGLE, CannotSkip, Skipping, Wanted, may_skip
 from .stamp import check_stamp, same_file
-from .video import UNTIMED, Frame, KeyFrames, ProbeRow, Reading, Room, has_room
+from .video import UNTIMED, Frame, KeyFrames, ProbeRow, Reading, has_room
 
 FORMATS = ",".join(CONTAINERS)  # what a video file may be
 LEAD = 3  # decoding starts this many key frames before the key frame at or before the target
@@ -227,6 +227,11 @@ class FrameReader(Iterator[Frame]):
         """True where the container could not be read up to its end."""
         return self._reading.cut_off
 
+    @property
+    def passed(self) -> int:
+        """Frames of the video up to here, also those that are not wanted."""
+        return self._reading.passed
+
     def __next__(self) -> Frame:
         return next(self._frames)
 
@@ -248,6 +253,7 @@ def read_frames(
     *,
     threads: int = 0,
     reading: Reading | None = None,
+    wanted: Wanted | None = None,
 ) -> FrameReader:
     """Decode frames [start, stop), in order, in constant memory.
 
@@ -263,6 +269,8 @@ def read_frames(
         threads: of the decoder; 0 lets FFmpeg choose. They change speed only. A damaged file would
             be an exception, so one that is flagged `corrupt_frames` is decoded by one thread.
         reading: filled while frames are read.
+        wanted: the frames that are returned; None returns all. Damaged ones that the decoder sees
+            are returned too. Others are not decoded where the codec allows.
 
     Returns:
         Frames of (row.height, row.width, 3) uint8 RGB, upright, `pts` in seconds since the first
@@ -279,10 +287,11 @@ def read_frames(
     reading = reading or Reading()
     if row.kind == "images":
         check_stamp(Path(row.path), row.stamp)
-        return FrameReader(row, image_frames(row, start, stop, reading), reading)
+        return FrameReader(row, image_frames(row, start, stop, reading, wanted), reading)
     if "corrupt_frames" in row.flags:
         threads = 1
-    return FrameReader(row, video_frames(row, start, stop, threads, LEAD, reading), reading)
+    frames = video_frames(row, start, stop, threads, LEAD, reading, wanted)
+    return FrameReader(row, frames, reading)
 
 
 def row_for_span(row: ProbeRow, start: int, stop: int) -> ProbeRow:
@@ -301,30 +310,115 @@ def row_for_span(row: ProbeRow, start: int, stop: int) -> ProbeRow:
 
 
 def video_frames(
-    row: ProbeRow, start: int, stop: int | None, threads: int, lead: int, reading: Reading
+    row: ProbeRow,
+    start: int,
+    stop: int | None,
+    threads: int,
+    lead: int,
+    reading: Reading,
+    wanted: Wanted | None = None,
 ) -> Generator[Frame, None, None]:
     """Frames of a video file, decoded from `lead` key frames back; see `read_frames`."""
     if start == stop:
         return
+    if wanted is not None and may_skip(row):
+        try:
+            for frame in _decoded(row, start, stop, threads, lead, reading, wanted, skip=True):
+                yield frame
+                start = frame.index + 1
+            return
+        except CannotSkip:  # the rest is decoded like any other file
+            reading.failed_packets, reading.cut_off, reading.after_refused = 0, False, False
+            if start == stop:
+                return
+    yield from _decoded(row, start, stop, threads, lead, reading, wanted, skip=False)
+
+
+def _decoded(
+    row: ProbeRow,
+    start: int,
+    stop: int | None,
+    threads: int,
+    lead: int,
+    reading: Reading,
+    wanted: Wanted | None,
+    *,
+    skip: bool,
+) -> Generator[Frame, None, None]:
+    """One pass over the file; where `skip` is set, pictures that others do not need are left out.
+
+    Raises:
+        CannotSkip: `skip` is set, and leads to something else than decoding everything.
+    """
     with opened(Path(row.path), threads, row.stamp) as (container, stream):
         pictures = _pictures(container, stream, reading)
         if row.key_frames is None:
             numbered: Iterator[tuple[int, av.VideoFrame]] = enumerate(pictures)
         else:
-            first = int(np.searchsorted(row.key_frames.index, start, side="right")) - 1 - lead
+            keys = row.key_frames
+            first = int(np.searchsorted(keys.index, start, side="right")) - 1 - lead
             if first > 0:
-                _seek(row, container, stream, int(row.key_frames.dts[first]))
-            numbered = _checked_numbers(row, row.key_frames, max(first, 0), pictures)
-        convert = _Converter(row, reading.hooks.room)
+                _seek(row, container, stream, int(keys.dts[first]))
+            if skip and wanted is not None:
+                plan: Skipping[av.Packet[VideoStream]]
+                plan = Skipping(keys, max(first, 0), wanted, start)
+                numbered = _sparse_pictures(row, container, stream, reading, plan)
+            else:
+                numbered = _checked_numbers(row, keys, max(first, 0), pictures)
+        convert = Converter(row, reading.hooks.room)
         clock = _Clock(row, time_base(stream))
         for number, picture in numbered:
             seconds = clock.seconds(number, picture.pts)
             corrupt = bool(picture.is_corrupt) or reading.after_refused
             reading.after_refused = False
-            if number >= start:
+            reading.passed = max(reading.passed, number + 1)
+            if number >= start and (wanted is None or corrupt or number in wanted):
                 yield Frame(number, seconds, convert(picture), corrupt)
             if stop is not None and number + 1 >= stop:
                 return
+
+
+def _sparse_pictures(
+    row: ProbeRow,
+    container: InputContainer,
+    stream: VideoStream,
+    reading: Reading,
+    plan: Skipping[av.Packet[VideoStream]],
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Number and picture of the frames that are decoded; what nothing needs may be missing.
+
+    Raises:
+        CannotSkip: a packet is refused, a picture is damaged, or the numbers are not right.
+    """
+    context = stream.codec_context
+
+    def decoded(packet: av.Packet[VideoStream] | None) -> Iterator[tuple[int, av.VideoFrame]]:
+        pictures = decode_packet(stream, packet, reading)
+        if reading.failed_packets:
+            raise CannotSkip
+        for picture in pictures:
+            if (number := plan.number(picture.pts)) is None:
+                continue
+            if picture.is_corrupt:
+                raise CannotSkip
+            yield number, picture
+
+    def sent(ready: Iterator[tuple[av.Packet[VideoStream], bool]]) -> Iterator[Any]:
+        for packet, needed in ready:
+            if not needed and row.codec in SINGLE:
+                continue
+            context.skip_frame = "DEFAULT" if needed else "NONREF"
+            yield from decoded(packet)
+
+    for packet in packets(container, stream, reading):
+        yield from sent(plan.ready(packet))
+    if reading.cut_off:
+        raise CannotSkip
+    yield from sent(plan.rest())
+    yield from decoded(None)
+    plan.check_end()
+    reading.passed = plan.total
+    reading.at_end = True
 
 
 def _seek(row: ProbeRow, container: InputContainer, stream: VideoStream, dts: int) -> None:
@@ -387,35 +481,3 @@ class _Clock:
         if self._first is None:
             self._first = pts
         return float((pts - self._first) * self._time_base)
-
-
-class _Converter:
-    """Decoded frames -> upright (H, W, 3) uint8 RGB of the row's size.
-
-    The conversion is swscale's, with fixed flags: the matrix (BT.601, BT.709, ...) and the range
-    are those that the stream states; FFmpeg takes BT.601 and limited range where it states none.
-    """
-
-    def __init__(self, row: ProbeRow, room: Room | None) -> None:
-        self._room = room
-        self._turns = row.rotation // 90
-        swapped = self._turns % 2
-        self._height = row.width if swapped else row.height
-        self._width = row.height if swapped else row.width
-        self._reformatter = VideoReformatter()
-
-    def __call__(self, picture: av.VideoFrame) -> NDArray[np.uint8]:
-        rgb = self._reformatter.reformat(
-            picture,
-            width=self._width,
-            height=self._height,
-            format="rgb24",
-            interpolation=Interpolation.BILINEAR,
-        )
-        plane = rgb.planes[0]
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(self._height, plane.line_size)
-        pixels = rows[:, : 3 * self._width].reshape(self._height, self._width, 3)
-        upright = np.rot90(pixels, -self._turns)
-        image = np.empty(upright.shape, np.uint8) if self._room is None else self._room()
-        image[...] = upright  # the only copy
-        return image

@@ -43,6 +43,7 @@ from .decode_messages import (
 from .errors import DecodeError, DecoderMemory, OverLimit
 from .file_checks import SentLimits
 from .probe_file import probe_content
+from .sparse import Wanted
 from .video import Hooks, ProbeRow, Reading
 
 
@@ -148,7 +149,9 @@ class _Server:
 
         reading = Reading(Hooks(beat=self._beat, room=room))
         start, stop, threads = (request[name] for name in ("start", "stop", "threads"))
-        with read_frames(row, start, stop, threads=threads, reading=reading) as reader:
+        wanted = None if request["wanted"] is None else Wanted(tuple(map(tuple, request["wanted"])))
+        options = {"threads": threads, "reading": reading, "wanted": wanted}
+        with read_frames(row, start, stop, **options) as reader:
             for frame in reader:
                 limits.check_count(Path(row.path), frame.index + 1)
                 if frame.index > most:
@@ -162,6 +165,7 @@ class _Server:
             "failed_packets": reading.failed_packets,
             "cut_off": reading.cut_off,
             "at_end": reading.at_end,
+            "passed": reading.passed,
         }
 
     def _next_slot(self, slots: int) -> int:

@@ -44,6 +44,7 @@ from .errors import DecodeError, DecoderCrash, DecoderHang, DecoderKilled, Hosti
 from .identity import HashMode, identify
 from .limits import DecodeLimits
 from .ring import Ring
+from .sparse import Wanted
 from .video import Frame, ProbeRow, Reading
 
 WORKER = f"{__package__}.decode_worker"
@@ -68,6 +69,7 @@ def guarded_frames(
     threads: int = 0,
     limits: DecodeLimits | None = None,
     lend: bool = False,
+    wanted: Wanted | None = None,
 ) -> FrameReader:
     """`read_frames` in another process. It begins at once and decodes ahead by `QUEUE_BYTES`.
 
@@ -81,6 +83,7 @@ def guarded_frames(
         limits: deadline and memory; None takes the defaults.
         lend: pictures are read-only views of the memory that the process writes to, as long as
             there is room, see `Ring`. Drop each as soon as it is not needed.
+        wanted: the frames that are returned, as for `read_frames`.
 
     Raises:
         HostileVideo: while reading: the process hung, crashed or needed too much memory.
@@ -88,7 +91,15 @@ def guarded_frames(
     """
     limits = limits or DecodeLimits()
     reading = Reading()
-    frames = _remote_frames(row, start, stop, threads, limits, reading, lend)
+    request = {
+        "row": row_for_span(row, start, row.n_frames if stop is None else stop).to_json(),
+        "start": start,
+        "stop": stop,
+        "threads": threads,
+        "wanted": None if wanted is None else wanted.rules,
+        "limits": limits.model_dump(),
+    }
+    frames = _remote_frames(row, request, limits, reading, lend)
     next(frames)  # the request goes out now
     return FrameReader(row, cast(Generator[Frame, None, None], frames), reading)
 
@@ -135,28 +146,16 @@ def guarded_probe(
 
 def _remote_frames(
     row: ProbeRow,
-    start: int,
-    stop: int | None,
-    threads: int,
+    request: Mapping[str, Any],
     limits: DecodeLimits,
     reading: Reading,
     lend: bool,
 ) -> Generator[Frame | None, None, None]:
     """Yield None once the request is sent, then the frames."""
     path = Path(row.path)
-    until = row.n_frames if stop is None else stop
     child = _borrow()
     try:
-        child.ask(
-            {
-                "row": row_for_span(row, start, until).to_json(),
-                "start": start,
-                "stop": stop,
-                "threads": threads,
-                "slots": child.share(row.height, row.width, lend),
-                "limits": limits.model_dump(),
-            }
-        )
+        child.ask({**request, "slots": child.share(row.height, row.width, lend)})
         yield None
         while True:
             frame, values = child.answer(path, limits)
@@ -164,6 +163,7 @@ def _remote_frames(
                 reading.failed_packets = int(values["failed_packets"])
                 reading.cut_off = bool(values["cut_off"])
                 reading.at_end = bool(values["at_end"])
+                reading.passed = int(values["passed"])
                 return
             yield frame
     finally:

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from ...data_manifests.natural_order import natural_key
 from .errors import DecodeError, MissingFile, MixedSizes, NoFrames, UnreadableImage, UnsafeLink
 from .file_checks import FileChecks
+from .sparse import Wanted
 from .video import SHORT, Frame, Hooks, ProbeRow, Reading, has_room
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
@@ -129,7 +130,7 @@ def probe_images(
 
 
 def image_frames(
-    row: ProbeRow, start: int, stop: int | None, reading: Reading
+    row: ProbeRow, start: int, stop: int | None, reading: Reading, wanted: Wanted | None = None
 ) -> Generator[Frame, None, None]:
     """Frames of an image folder; see `decode.read_frames`."""
     images = list_images(Path(row.path))
@@ -144,6 +145,9 @@ def image_frames(
         if pixels.shape[:2] != (row.height, row.width):
             raise MixedSizes(f"{path}: its size has changed since the folder was probed")
         reading.at_end = number + 1 == len(images)
+        reading.passed = number + 1
+        if wanted is not None and number not in wanted:
+            continue
         if reading.hooks.room is not None:
             place = reading.hooks.room()
             place[...] = pixels

@@ -171,6 +171,7 @@ class Reading:
         cut_off: the container could not be read up to its end.
         after_refused: a packet was refused since the last frame; the next frame counts as damaged.
         at_end: the decoder has returned its last frame.
+        passed: number of the last frame that was read or left out, plus one.
     """
 
     hooks: Hooks = Hooks()
@@ -178,3 +179,4 @@ class Reading:
     cut_off: bool = False
     after_refused: bool = False
     at_end: bool = False
+    passed: int = 0

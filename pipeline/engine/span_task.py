@@ -25,6 +25,7 @@ from ...extractors.footage.errors import CorruptFrames
 from ...extractors.footage.guarded import guarded_frames
 from ...extractors.footage.identity import still_probed
 from ...extractors.footage.limits import CorruptPolicy, DecodeLimits
+from ...extractors.footage.sparse import Wanted
 from ...extractors.footage.stamp import check_stamp
 from ...extractors.footage.video import Frame, ProbeRow
 from ..store.feature_store import FeatureStore
@@ -162,10 +163,10 @@ class _Run:
         self._damaged_before: Counter[int] = Counter()  # the same, as shards on disk state it
         self._write_seconds = 0.0
         self._starts = [span.frame_start for span in job.spans]
-        rules = [
+        self._rules = [
             spec.clip_rule() for spec, todo in zip(job.specs, job.missing, strict=True) if todo
         ]
-        self._start = first_frame(rules, job.spans[0])
+        self._start = first_frame(self._rules, job.spans[0])
         check_clips(job.row, job.specs, job.limits, job.streams)
         # The file with its stamp of now; a source may be read where its footage is gone.
         self._row = (
@@ -183,8 +184,18 @@ class _Run:
         source = job.specs[0].source
         if source is None or job.source_root is None:
             threads, limits = job.decode_threads, job.limits
-            return guarded_frames(self._row, start, threads=threads, limits=limits, lend=True)
+            wanted = self._wanted()
+            return guarded_frames(
+                self._row, start, threads=threads, limits=limits, lend=True, wanted=wanted
+            )
         return stored_frames(source, Path(job.source_root), self._row, start)
+
+    def _wanted(self) -> Wanted | None:
+        """The frames that clips need; None for all. To refuse damage, all have to be decoded."""
+        if any(spec.on_corrupt == "fail" for spec in self._job.specs):
+            return None
+        widths = ((rule, rule.before + rule.length + rule.after) for rule in self._rules)
+        return Wanted.of((rule.stride, rule.before, width) for rule, width in widths)
 
     def _prepare(self) -> None:
         """Load the networks and line up the pieces of work."""
@@ -253,7 +264,7 @@ class _Run:
             self._push(frame)
             if not self._active and not self._waiting:
                 return at, False
-        return at, True
+        return max(at, self._reader.passed), True
 
     def _push(self, frame: Frame) -> None:
         if frame.corrupt:
@@ -273,9 +284,11 @@ class _Run:
         # Not one frame came after a seek: the header promised frames that do not exist. The length
         # is then found by counting from the start.
         if at == self._start > 0:
-            at = sum(1 for _ in self._open(0))
+            with self._open(0) as reader:
+                count = sum(1 for _ in reader)
+            at = max(count, reader.passed)  # of frames that are left out, none were counted
         for number, work in self._active + self._waiting:
-            work.finish()
+            work.finish(at)
             work.extractor.check_end(self._job.row.path, at)
             self._write(number, work, at)
         return at
@@ -361,9 +374,9 @@ class _SpanWork:
         """Whether no later frame belongs to the span or to one of its clips."""
         return self.assembler.done and frame.index + 1 >= self.span.frame_stop
 
-    def finish(self) -> None:
-        """Signal the end of the video."""
-        self._take(self.assembler.finish())
+    def finish(self, n_frames: int) -> None:
+        """Signal the end of the video, which has that many frames."""
+        self._take(self.assembler.finish(n_frames))
 
     def _take(self, clips: Sequence[Clip]) -> None:
         for clip in clips:

@@ -200,3 +200,36 @@ def test_rules_and_spans_that_make_no_sense(wrong: dict[str, int | Tail]) -> Non
         ClipRule(**wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError):
         plan_spans("s1-x", 10, 0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    n=st.integers(0, 60),
+    rule=rules,
+    span_frames=st.integers(1, 60),
+    more=st.sets(st.integers(0, 59)),
+)
+def test_frames_that_no_clip_needs_may_be_left_out(
+    n: int, rule: ClipRule, span_frames: int, more: set[int]
+) -> None:
+    """Any of them may come nevertheless: a damaged one, or one that another extractor needs."""
+    width = rule.before + rule.length + rule.after
+    clips = []
+    for span in plan_spans("s1-x", n, span_frames):
+        assembler = ClipAssembler(rule, span)
+        for number in range(assembler.first_frame, n):
+            if (number + rule.before) % rule.stride < width or number in more:
+                clips += assembler.push(numbered(number))
+        clips += assembler.finish(n)
+    assert [(c.frame_start, c.frame_stop, c.index.tolist()) for c in clips] == slow_clips(n, rule)
+
+
+def test_frames_that_a_clip_needs_may_not_be_left_out() -> None:
+    assembler = ClipAssembler(ClipRule(2, 8, before=1), Span("x", 0, 40, True))
+    for number in (0, 1, 7):
+        assembler.push(numbered(number))
+    with pytest.raises(FrameOrderError, match="frame 9 comes where 8 belongs"):
+        assembler.push(numbered(9))
+    assembler.push(numbered(8))
+    with pytest.raises(FrameOrderError, match="ends where frame 9 belongs"):
+        assembler.finish(20)

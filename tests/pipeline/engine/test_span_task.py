@@ -632,3 +632,37 @@ def test_all_networks_of_one_run_are_kept(tmp_path: Path, monkeypatch: pytest.Mo
     specs = [null(stride=n) for n in (2, 3, 4, 5)]
     run(tmp_path, drawing(60), video(60), specs, 10)
     assert len(loads) == 4
+
+
+# ------------------------------------------------------------------------------- sparse clips
+
+
+@pytest.mark.parametrize("policy", ["keep", "fail"])
+def test_only_frames_that_clips_need_are_asked_for(policy: str, tmp_path: Path) -> None:
+    """Of two extractors together; where damage is refused, every frame has to be seen."""
+    asked: list[int] = []
+
+    def sparse(row: ProbeRow, start: int = 0, *, wanted: Any, **_: Any) -> FrameReader:
+        reading = Reading()
+
+        def frames() -> Iterator[Frame]:
+            for number in range(start, 61):
+                if wanted is None or number in wanted:
+                    asked.append(number)
+                    yield drawn(number)
+            reading.passed = 61
+
+        return FrameReader(row, frames(), reading)
+
+    specs = [
+        null(policy, clip_length=2, stride=16, before=1, after=0),
+        null(policy, clip_length=1, stride=10, before=0, after=0),
+    ]
+    done = run(tmp_path, sparse, video(70), specs, 32)
+    needed = {0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 49, *range(0, 61, 10)}
+    assert set(asked) == (needed if policy == "keep" else set(range(61)))
+    for number, spec in enumerate(specs):
+        features = done.features(number)
+        want = expected_rows(spec, clips_of(spec, 61))
+        np.testing.assert_array_equal(features.arrays["statistics"][:], want)
+        assert features.n_frames == 61, "frames that are left out are counted too"
