@@ -26,7 +26,14 @@ class Converter:
         self._reformatter = VideoReformatter()
 
     def __call__(self, picture: av.VideoFrame) -> NDArray[np.uint8]:
-        """Convert one picture."""
+        """Convert one picture, and copy it to where it is kept."""
+        upright = self.convert(picture)
+        image = np.empty(upright.shape, np.uint8) if self._room is None else self._room()
+        image[...] = upright  # the only copy
+        return image
+
+    def convert(self, picture: av.VideoFrame) -> NDArray[np.uint8]:
+        """A view of the converted picture."""
         rgb = self._reformatter.reformat(
             picture,
             width=self._width,
@@ -37,7 +44,4 @@ class Converter:
         plane = rgb.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(self._height, plane.line_size)
         pixels = rows[:, : 3 * self._width].reshape(self._height, self._width, 3)
-        upright = np.rot90(pixels, -self._turns)
-        image = np.empty(upright.shape, np.uint8) if self._room is None else self._room()
-        image[...] = upright  # the only copy
-        return image
+        return np.rot90(pixels, -self._turns)

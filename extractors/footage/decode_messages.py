@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,24 @@ CREDITS = bytes(range(FIRST_CREDIT, FIRST_CREDIT + MOST_SLOTS))
 def credit(slot: int) -> bytes:
     """The byte that says that a slot may be written again."""
     return CREDITS[slot : slot + 1]
+
+
+def next_slot(free: AbstractSet[int], last: int, slots: int, run: int) -> int:
+    """The slot for the next frame.
+
+    Frames that come one after the other lie one after the other wherever that is possible: then a
+    clip is a view of several slots. Memory that was written before is preferred to new one.
+
+    Args:
+        free: slots that may be written; at least one.
+        last: that was written last; -1 at first.
+        slots: of the ring.
+        run: frames that need to lie together, from the first one on; 0 for all.
+    """
+    after = last + 1
+    if run and after % run == 0 and free >= set(range(run)):
+        return 0
+    return min(free, key=lambda slot: (slot - after) % slots)
 
 
 def message(kind: int, payload: bytes) -> bytes:

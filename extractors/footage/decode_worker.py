@@ -38,6 +38,7 @@ from .decode_messages import (
     RESULT,
     STOP,
     message,
+    next_slot,
     ring_slots,
 )
 from .errors import DecodeError, DecoderMemory, OverLimit
@@ -72,6 +73,7 @@ class _Server:
         self._told = 0.0  # when the parent last heard from this process
         self._free: set[int] = set()  # slots of the ring that may be written
         self._slot = -1  # that was written last
+        self._run = 0  # frames that should lie together
 
     def serve(self) -> NoReturn:
         """Answer requests."""
@@ -136,7 +138,7 @@ class _Server:
     def _frames(self, request: Mapping[str, Any], limits: SentLimits) -> dict[str, Any]:
         row = ProbeRow.from_json(request["row"])
         slots: int = request["slots"]
-        self._free, self._slot = set(range(slots)), -1
+        self._free, self._slot, self._run = set(range(slots)), -1, request["run"]
         most = limits.hours * 3600 * row.fps
         # Unmapped when the last array over it is gone.
         memory = mmap.mmap(self._ring_file, slots * row.height * row.width * 3)
@@ -169,11 +171,7 @@ class _Server:
         }
 
     def _next_slot(self, slots: int) -> int:
-        """Take the next free slot. Note those that the parent has read; wait if none is free.
-
-        Frames that come one after the other lie one after the other wherever that is possible: then
-        a clip is a view of several slots.
-        """
+        """Take the next free slot. Note those that the parent has read; wait if none is free."""
         while True:
             if not self._free:
                 signal.setitimer(signal.ITIMER_REAL, 0)  # the parent is slow, not the decoder
@@ -188,8 +186,7 @@ class _Server:
                     raise _Stopped
                 self._free.update(byte - FIRST_CREDIT for byte in said)
             if self._free:
-                after = self._slot + 1
-                slot = min(self._free, key=lambda free: (free - after) % slots)
+                slot = next_slot(self._free, self._slot, slots, self._run)
                 self._free.remove(slot)
                 self._beat()
                 return slot

@@ -68,7 +68,7 @@ def guarded_frames(
     *,
     threads: int = 0,
     limits: DecodeLimits | None = None,
-    lend: bool = False,
+    lend: int | None = None,
     wanted: Wanted | None = None,
 ) -> FrameReader:
     """`read_frames` in another process. It begins at once and decodes ahead by `QUEUE_BYTES`.
@@ -82,7 +82,8 @@ def guarded_frames(
         threads: of the decoder; 0 lets FFmpeg choose.
         limits: deadline and memory; None takes the defaults.
         lend: pictures are read-only views of the memory that the process writes to, as long as
-            there is room, see `Ring`. Drop each as soon as it is not needed.
+            there is room, see `Ring`. Drop each as soon as it is not needed. The number says how
+            many of them, from the first on, need to lie together; 0 for all.
         wanted: the frames that are returned, as for `read_frames`.
 
     Raises:
@@ -149,13 +150,14 @@ def _remote_frames(
     request: Mapping[str, Any],
     limits: DecodeLimits,
     reading: Reading,
-    lend: bool,
+    lend: int | None,
 ) -> Generator[Frame | None, None, None]:
     """Yield None once the request is sent, then the frames."""
     path = Path(row.path)
     child = _borrow()
     try:
-        child.ask({**request, "slots": child.share(row.height, row.width, lend)})
+        slots, run = child.share(row.height, row.width, lend)
+        child.ask({**request, "slots": slots, "run": run})
         yield None
         while True:
             frame, values = child.answer(path, limits)
@@ -168,6 +170,20 @@ def _remote_frames(
             yield frame
     finally:
         _give_back(child)
+
+
+def ring_size(picture: int, lend: int | None) -> tuple[int, int]:
+    """Slots of a ring for pictures of so many bytes, and how many of them lie together.
+
+    Args:
+        picture: bytes.
+        lend: pictures that should lie together, see `guarded_frames`.
+    """
+    most = QUEUE_BYTES + (0 if lend is None else LENT_BYTES)
+    slots = max(LEAST_SLOTS, min(MOST_SLOTS, most // picture))
+    if not lend or 2 * lend > slots:
+        return slots, 0
+    return slots // lend * lend, lend
 
 
 class _Child:
@@ -194,12 +210,11 @@ class _Child:
         self.busy = False  # an answer is still to come
         self.usable = True
 
-    def share(self, height: int, width: int, lend: bool) -> int:
-        """Make the ring for frames of that size; returns its number of slots."""
-        most = QUEUE_BYTES + (LENT_BYTES if lend else 0)
-        slots = max(LEAST_SLOTS, min(MOST_SLOTS, most // (height * width * 3)))
-        self._ring = Ring(self._ring_file, slots, height, width, lends=lend)
-        return slots
+    def share(self, height: int, width: int, lend: int | None) -> tuple[int, int]:
+        """Make the ring for frames of that size; returns its slots, and how many lie together."""
+        slots, run = ring_size(height * width * 3, lend)
+        self._ring = Ring(self._ring_file, slots, height, width, lends=lend is not None)
+        return slots, run
 
     @property
     def lends(self) -> bool:

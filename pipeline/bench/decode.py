@@ -16,6 +16,7 @@ from ...extractors.footage.guarded import guarded_frames
 from ...extractors.footage.probe_file import probe_video
 from ...extractors.footage.video import ProbeRow
 from ..engine.settings import cpu_count
+from .pixels import bench_pixels
 from .race import Contestant, as_values, hardware, heading, race
 
 DRAWN_FRAMES = 250
@@ -27,7 +28,8 @@ def bench_decode(
     """Decoding rates of one video, with one thread and with all cores.
 
     "alone" is the decoder without conversion to RGB: the most that could be reached. Folders of
-    images have none.
+    images have none. Copies of frames and reading of every 16th one are measured on a drawn 1080p
+    video, see `bench_pixels`.
 
     Args:
         footage:
@@ -59,8 +61,10 @@ def bench_decode(
         "cpu",
         f"{row.width}x{row.height} {row.codec}, {row.n_frames} frames; best / median of {repeats}",
     )
+    with tempfile.TemporaryDirectory() as folder:
+        values["pixels"], more = bench_pixels(Path(folder), repeats)
     lines += [f"{n:26}{r}   {100 * r.median / best:.0f} % of the peak" for n, r in rates.items()]
-    return values, lines
+    return values, lines + more
 
 
 def _ways(row: ProbeRow, threads: int) -> dict[str, Callable[[], object]]:

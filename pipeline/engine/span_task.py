@@ -186,7 +186,12 @@ class _Run:
             threads, limits = job.decode_threads, job.limits
             wanted = self._wanted()
             return guarded_frames(
-                self._row, start, threads=threads, limits=limits, lend=True, wanted=wanted
+                self._row,
+                start,
+                threads=threads,
+                limits=limits,
+                lend=run_length(self._rules),
+                wanted=wanted,
             )
         return stored_frames(source, Path(job.source_root), self._row, start)
 
@@ -420,6 +425,14 @@ class _SpanWork:
             axis: joined(pieces, [spec for spec in self.extractor.arrays if spec.axis == axis])
             for axis, pieces in self._pieces.items()
         }
+
+
+def run_length(rules: Sequence[ClipRule]) -> int:
+    """How many of the frames that are read make one clip; 0 if clips share frames."""
+    if len(set(rules)) > 1 or not rules:
+        return 0
+    width = rules[0].before + rules[0].length + rules[0].after
+    return width if width <= rules[0].stride and not rules[0].before else 0
 
 
 def first_frame(rules: Iterable[ClipRule], span: Span) -> int:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Collection
 
 import pytest
 
 from vadpipe.extractors.footage.decode_messages import (
-    CREDIT,
+    CREDITS,
     FRAME,
     FRAME_PAYLOAD,
     HEAD,
+    MOST_SLOTS,
     REQUEST,
     STOP,
+    credit,
     message,
+    next_slot,
     ring_slots,
 )
 
@@ -27,7 +31,8 @@ def test_a_message_says_its_kind_and_length() -> None:
 
 def test_no_request_begins_like_a_credit_or_a_stop() -> None:
     """The child drops those at the front of a request: they belong to the one before."""
-    assert message(REQUEST, b"{}")[:1] not in (CREDIT, STOP)
+    assert message(REQUEST, b"{}")[:1] not in CREDITS + STOP
+    assert STOP not in CREDITS and b"".join(map(credit, range(MOST_SLOTS))) == CREDITS
 
 
 def test_both_sides_of_the_ring_see_the_same_pictures() -> None:
@@ -38,3 +43,22 @@ def test_both_sides_of_the_ring_see_the_same_pictures() -> None:
     assert int(read[0].max()) == 0 and int(read[1].min()) == 9
     with pytest.raises(ValueError, match="reshape"):
         ring_slots(memory, 3, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("free", "last", "run", "slot"),
+    [
+        (range(8), -1, 0, 0),
+        (range(8), 3, 0, 4),
+        (range(8), 7, 0, 0),
+        ({0, 1, 6}, 3, 0, 6),
+        ({0, 1}, 3, 0, 0),
+        (range(8), 3, 4, 0),  # memory that was written before
+        ({0, 1, 2, 4, 5}, 3, 4, 4),  # a clip does not fit there yet
+        (range(8), 2, 4, 3),  # a clip is not broken
+        ({7, 0}, 5, 1, 0),
+        ({7, 1}, 5, 1, 7),
+    ],
+)
+def test_frames_lie_together(free: Collection[int], last: int, run: int, slot: int) -> None:
+    assert next_slot(set(free), last, 8, run) == slot

@@ -137,7 +137,8 @@ def server() -> Iterator[decode_worker._Server]:
     """One in this process, with a deadline that no test comes near; it sends into a pipe."""
     made = object.__new__(decode_worker._Server)
     reader, made._out = os.pipe()
-    made._seconds, made._told, made._free = 1000.0, time.monotonic(), 0
+    made._seconds, made._told = 1000.0, time.monotonic()
+    made._free, made._slot, made._run = set(), -1, 0
     yield made
     signal.setitimer(signal.ITIMER_REAL, 0)
     os.close(reader)
@@ -195,6 +196,6 @@ def test_a_slow_reader_is_no_hang(
     server._beat()
     with monkeypatch.context() as patch:
         patch.setattr(decode_worker.select, "select", select)
-        patch.setattr(decode_worker.os, "read", lambda *_: decode_messages.CREDIT)
-        server._wait_for_slot()
+        patch.setattr(decode_worker.os, "read", lambda *_: decode_messages.credit(2))
+        assert server._next_slot(4) == 2
     assert waiting == [0.0] and left() > 0

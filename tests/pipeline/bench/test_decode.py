@@ -8,6 +8,14 @@ import pytest
 
 from tests.footage import write_coding
 from vadpipe.pipeline.bench import decode as bench_decode
+from vadpipe.pipeline.bench import pixels
+
+
+@pytest.fixture(autouse=True)
+def small_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies are measured on frames of 1080p otherwise."""
+    monkeypatch.setattr(pixels, "SIZE", (32, 64))
+    monkeypatch.setattr(pixels, "FRAMES", 20)
 
 
 def test_every_way_gives_all_frames(tmp_path: Path) -> None:
