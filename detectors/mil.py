@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
@@ -34,7 +35,7 @@ from .base import (
 )
 from .checkpoint import Checkpoint, discard_checkpoint
 from .fitting import Fit, first_losses, loss_jumps
-from .precision import Precision
+from .precision import Precision, bfloat16, check_bfloat16
 from .randomness import private_random
 from .schedule import Schedule, ScheduleName
 from .segments import (
@@ -72,6 +73,9 @@ class MILConfig(Config):
     )
     precision: Annotated[Precision, ADDED_LATER] = Field(
         default="fp32", description="bf16: forward in bfloat16, losses, norms and weights in fp32"
+    )
+    score_precision: Annotated[Precision, ADDED_LATER] = Field(
+        default="fp32", description="of scoring; bf16 only on devices that have it"
     )
     accumulate: Annotated[int, ADDED_LATER] = Field(
         default=1, ge=1, description="batches whose gradients a step averages"
@@ -148,6 +152,7 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
     """
 
     supervision: ClassVar[Supervision] = Supervision.WEAK
+    reads_whole: ClassVar[bool] = True
     jump_advice: ClassVar[str] = "lower the learning rate, or warm it up"
     resampling: Resampling = "rtfm"
 
@@ -238,6 +243,7 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
                 the message names every such video.
         """
         options = options or FitOptions()
+        self._check_device(device)
         ids, labels = labelled(source)
         layout = layout_of(source, self.needs, self.config.width)
         stages = self.stages(layout)
@@ -328,9 +334,18 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
         return rows
 
     def to(self, device: str) -> None:
-        """Move the network to the device that scores."""
+        """Move the network to the device that scores.
+
+        Raises:
+            DetectorError: scores are to be computed in bf16, which the device does not have.
+        """
+        self._check_device(device)
         if self.network is not None:
             self.network.to(device)
+
+    def _check_device(self, device: str) -> None:
+        if self.config.score_precision == "bf16":
+            check_bfloat16(device)
 
     def score(self, bag: Bag) -> Scores:
         """Score every snippet of a video of any length.
@@ -352,7 +367,9 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
             if not np.isfinite(rows).all():
                 raise DetectorError(f"{bag.video_id}: {role} is not finite")
             features[role] = torch.from_numpy(np.ascontiguousarray(rows)).to(device)
-        with torch.inference_mode():
+        fast = self.config.score_precision == "bf16"
+        lowered = bfloat16(self.network, device) if fast else nullcontext()
+        with torch.inference_mode(), lowered:
             columns, maps = self.score_rows(self.network.eval(), features)
         return Scores(
             times.frame_start,

@@ -81,5 +81,23 @@ def bfloat16(module: nn.Module, device: torch.device) -> Iterator[None]:
         yield
 
 
+def check_bfloat16(device: str) -> None:
+    """Check that a device computes in bf16 by itself; CPUs that only imitate it are slower.
+
+    Raises:
+        DetectorError: it does not.
+    """
+    if torch.device(device).type == "cuda":
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:  # private in torch, so a version may lack them: then there is no bf16
+        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        able = any(getattr(torch.cpu, check, bool)() for check in checks)
+    if not able:
+        raise DetectorError(
+            f"{device} has no bfloat16: take a device that has, or train with "
+            "score_precision = fp32"
+        )
+
+
 def _widen_inputs(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return all_widened(inputs)

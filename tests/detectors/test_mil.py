@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
 from tests.bags import Bags, bag, weak_bags
+from vadpipe.detectors import mil
 from vadpipe.detectors.base import Bag, DetectorError, FitOptions
 from vadpipe.detectors.mil import MILDetector, PairSampler
 from vadpipe.pipeline.models import ModelFolder
@@ -160,6 +161,40 @@ def test_bf16_learns_what_fp32_learns(name: str) -> None:
     ]
     exact, fast = (float(log.rows[0]["total"]) for log in logs)
     assert fast == pytest.approx(exact, rel=0.03) and fast != exact
+
+
+@pytest.mark.parametrize("name", WEAK)
+def test_scores_in_bf16_are_close_and_those_in_fp32_are_the_default(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mil, "check_bfloat16", lambda device: None)  # torch imitates it here
+    bags = weak()
+    exact, fast = make(name), make(name, score_precision="bf16")
+    exact.fit(bags, device="cpu", seed=0)
+    assert "score_precision" not in exact.config.for_key()
+    assert fast.config.for_key()["score_precision"] == "bf16"
+    fast.load_state_dict(exact.state_dict())
+    one, other = exact.score(bags[0]), fast.score(bags[0])
+    a, b = one.columns["score"], other.columns["score"]
+    assert not np.array_equal(a, b)
+    assert a @ b >= 0.999 * np.linalg.norm(a) * np.linalg.norm(b)
+    assert b.dtype == np.float64 and {m.dtype for m in other.maps.values()} <= {np.dtype("f4")}
+
+
+def test_bf16_scores_are_refused_before_training_and_scoring(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for check in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, check, lambda: False)
+    detector, steps = make("rtfm", score_precision="bf16"), []
+    with pytest.raises(DetectorError, match="cpu has no bfloat16: take a device that has"):
+        detector.fit(weak(), device="cpu", seed=0, options=FitOptions(on_step=steps.append))
+    with pytest.raises(DetectorError, match="cpu has no bfloat16"):
+        detector.to("cpu")
+    assert not steps
+    make("rtfm").to("cpu")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    detector.to("cpu")
 
 
 def test_a_warm_up_longer_than_a_stage_is_refused_before_training() -> None:
