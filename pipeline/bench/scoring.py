@@ -74,7 +74,7 @@ def bench_scoring(
     hours = problem.videos * problem.rows * CLIP / RATE / 3600
     values: dict[str, Any] = {"hardware": hardware(device), "detectors": {}}
     what = f"{problem.videos} videos of {problem.rows} x {problem.crops} x {problem.width} float16"
-    lines = heading(device, f"{what}, video hours a second, best / median")
+    lines = heading(device, f"{what}, video hours a minute, best / median")
     with tempfile.TemporaryDirectory(prefix="vadpipe-bench-") as folder:
         bags = _write(Path(folder), problem)
         detectors: list[MILDetector[Any, Any]] = [
@@ -84,7 +84,7 @@ def bench_scoring(
         for detector in detectors:
             ways = _Ways(_ready(detector, problem, device), bags, ScoreFolder(Path(folder) / "out"))
             contestants = [
-                Contestant(name, "h/s", hours, run) for name, run in ways.contestants().items()
+                Contestant(name, "h/min", 60 * hours, run) for name, run in ways.contestants().items()
             ]
             rates = race(contestants, repeats, device)
             ratio = rates[OVERLAPPED].best / rates[IN_TURN].best
