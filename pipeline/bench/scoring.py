@@ -84,7 +84,8 @@ def bench_scoring(
         for detector in detectors:
             ways = _Ways(_ready(detector, problem, device), bags, ScoreFolder(Path(folder) / "out"))
             contestants = [
-                Contestant(name, "h/min", 60 * hours, run) for name, run in ways.contestants().items()
+                Contestant(name, "h/min", 60 * hours, run)
+                for name, run in ways.contestants().items()
             ]
             rates = race(contestants, repeats, device)
             ratio = rates[OVERLAPPED].best / rates[IN_TURN].best
