@@ -42,8 +42,9 @@ def view_of(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8] | None:
 class FrameMemory:
     """Makes the pictures of clips from frames, in the order of the clips.
 
-    Frames that are not neighbours, or whose memory is needed soon, are copied. Those of clips that
-    overlap are copied together, so that a frame is copied at most twice, not once for each clip.
+    Frames that are not neighbours, or whose memory is needed soon, are copied. Where clips overlap
+    and frames lie in the memory of the decoder, some clips share a copy. It is half a clip longer
+    than one, so that two of them and no frames take the memory of two clips and their frames.
 
     Args:
         overlaps:
@@ -65,11 +66,12 @@ class FrameMemory:
                 return view
         first, count = frames[0].index, len(frames)
         in_order = frames[-1].index - first == count - 1
-        if not self._overlaps or not in_order:  # the ends of a video repeat frames
+        lent = not images[0].flags.writeable
+        if not (self._overlaps and lent and in_order):  # the ends of a video repeat frames
             return np.stack(images)
         at = first - self._first
         if self._block is None or not 0 <= at <= self._filled or at + count > len(self._block):
-            self._block = np.empty((2 * count, *images[0].shape), np.uint8)
+            self._block = np.empty((count + count // 2, *images[0].shape), np.uint8)
             self._first, self._filled, at = first, 0, 0
         for place in range(self._filled, at + count):
             self._block[place] = images[place - at]
