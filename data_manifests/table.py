@@ -92,7 +92,9 @@ def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
     dataset, stored_root, rows = read(path)
     records = tuple(_record(path, number, row) for number, row in enumerate(rows, start=1))
     if root is None and not stored_root:
-        raise ManifestError(f"{path} names no root: give root=FOLDER")
+        raise ManifestError(
+            f"{path} names no root: write the row '#root,FOLDER' (root=FOLDER in Python)"
+        )
     where = path.absolute().parent / stored_root if root is None else root
     try:
         return Manifest(dataset=dataset, root=str(where), records=records)

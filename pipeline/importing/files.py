@@ -168,6 +168,11 @@ class FeatureFile:
     def _text_header(self) -> Header:
         rows = width = 0
         for number, line in self._lines():
+            if not width and (b"," in line or b";" in line):
+                raise FeatureFileError(
+                    f"{self.label}: its numbers are separated by commas or semicolons: write "
+                    "spaces between them, and points as decimal marks"
+                )
             width = width or len(line.split())
             rows = number
         if not rows:

@@ -35,8 +35,7 @@ from .facts import SEAL, ShardFacts, check_attributes, check_place, facts_of, se
 FORMAT = 3
 MOST_PACKED = 1100  # gzip packs at most 1032 bytes into one
 ALIGNMENT = 64  # bytes: of data sets within the file, so that mapped values lie well
-
-
+ASKED_ABOVE = 64 << 20  # bytes of a shard for which memory is asked
 UNREADABLE = (OSError, StoreError)
 """What reading a broken shard raises (see `opened_shard`)."""
 
@@ -342,8 +341,15 @@ def file_image(
     datasets: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any], specs: Sequence[ArraySpec]
 ) -> bytes:
     """An HDF5 file made in memory: a full disk then meets a plain write, and not the library,
-    which would leave a file open that it cannot close."""
+    which would leave a file open that it cannot close.
+
+    Raises:
+        OutOfMemory: there is less memory than it takes.
+    """
     size = sum(values.nbytes for values in datasets.values()) + (1 << 16)
+    # The library keeps the file in memory, and returns a copy.
+    if size > ASKED_ABOVE:
+        check_memory(2 * size, "a shard", "free memory, or make spans or files shorter")
     with h5py.File(
         uuid.uuid4().hex,
         "w",

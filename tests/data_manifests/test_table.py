@@ -219,7 +219,7 @@ def test_what_a_spreadsheet_makes_of_it_is_read(tmp_path: Path) -> None:
         (",masks,", ",mask,", r"unknown or repeated columns: mask; missing columns: masks"),
         (",masks,", ",label,", r"unknown or repeated columns: label, label; missing .*: masks"),
         ("#dataset,any", "any", r"must start with the rows '#dataset,NAME'"),
-        ("#root,/data", "#root,", r"names no root: give root="),
+        ("#root,/data", "#root,", r"names no root: write the row .#root,FOLDER"),
         ("#dataset,any", "#dataset,a b", r"column dataset: data set name 'a b'"),
     ],
 )

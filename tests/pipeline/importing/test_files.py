@@ -289,3 +289,10 @@ def test_real_texts_are_normalised(shared: Path) -> None:
         values = file.read()
         assert values.shape == (32, 4096)
         assert np.allclose(np.linalg.norm(values, axis=1), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("text", ["1,2\n3,4\n", "0,5;1,5\n", "1, 2\n"])
+def test_text_with_commas_is_not_one_number_a_row(tmp_path: Path, text: str) -> None:
+    (tmp_path / "v.txt").write_text(text)
+    with pytest.raises(FeatureFileError, match=r"separated by commas .* write spaces"):
+        only(tmp_path / "v.txt").header()

@@ -14,9 +14,12 @@ import pytest
 
 from tests.chain import video
 from tests.pipeline.store.test_feature_store import CONTENT, make_store, write
+from vadpipe.data_manifests import memory
+from vadpipe.data_manifests.memory import OutOfMemory
 from vadpipe.data_manifests.record import VideoRecord
 from vadpipe.extractors.clips import Span
 from vadpipe.pipeline.bags import StoreBags
+from vadpipe.pipeline.store import shard
 from vadpipe.pipeline.store.care import drop_shards, problems_of
 from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.feature_store import FeatureStore
@@ -145,3 +148,15 @@ def test_verify_names_each_damaged_shard_once(tmp_path: Path) -> None:
     path.write_bytes(b"no shard")
     (problem,) = store.verify()
     assert problem.count(str(path)) == 1 and "run vadpipe" not in problem
+
+
+def test_a_shard_that_does_not_fit_into_memory_is_one_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The library would say that it cannot create a file."""
+    values = {"frame/a": np.zeros(5, np.float32)}
+    shard.file_image(values, {}, ())
+    monkeypatch.setattr(shard, "ASKED_ABOVE", 10)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10)
+    with pytest.raises(OutOfMemory, match=r"a shard needs .* make spans or files shorter"):
+        shard.file_image(values, {}, ())
