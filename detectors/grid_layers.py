@@ -56,8 +56,9 @@ class _TapProducts(torch.autograd.Function):
         grid = (x.shape[1], x.shape[2])
         rows, columns = ((side + 2 * padding - KERNEL) // stride + 1 for side in grid)
         taps = weight.permute(2, 3, 1, 0).contiguous()
-        sums = bias.float() if x.dtype == torch.bfloat16 else bias
-        sums = sums.expand(len(x), rows, columns, -1).contiguous()
+        dtype = torch.float32 if x.dtype == torch.bfloat16 else x.dtype
+        sums = x.new_empty(len(x), rows, columns, len(bias), dtype=dtype)
+        sums.copy_(bias)  # never a view of it: of one cell, expand() and contiguous() copy nothing
         for i, j, read, write in _taps(grid, stride, padding):
             cells = x[read]
             product = cells.reshape(-1, x.shape[-1]) @ taps[i, j]

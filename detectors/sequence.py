@@ -7,44 +7,41 @@ every layer copies its input, and its kernels are slower than a matrix product o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-class _ShiftedSums(torch.autograd.Function):
-    """Sum the taps of convolutions, each shifted by its place in the kernel.
+class _ShiftedSum(torch.autograd.Function):
+    """Sum the taps of a convolution, each shifted by its place in the kernel.
 
     The gradient is written in one pass; that of slices would be one padded copy for each tap.
     """
 
     @staticmethod
-    def forward(ctx: Any, products: Tensor, dilations: tuple[int, ...]) -> Tensor:
-        """(b, S, J, 3, F), kernels of three taps -> (b, S, J, F); J convolutions."""
-        ctx.dilations = dilations
-        sums = products[:, :, :, 1].clone(memory_format=torch.contiguous_format)
+    def forward(ctx: Any, products: Tensor, dilation: int) -> Tensor:
+        """(b, S, 3, F) -> (b, S, F); bf16 is summed in fp32 and rounded once."""
         length = products.shape[1]
-        for j, d in enumerate(dilations):
-            if d < length:
-                sums[:, d:, j] += products[:, : length - d, j, 0]
-                sums[:, : length - d, j] += products[:, d:, j, 2]
-        return sums
+        ctx.dilation = d = min(dilation, length)
+        short = products.dtype == torch.bfloat16
+        total = products[:, :, 1].float() if short else products[:, :, 1].clone()
+        total[:, d:] += products[:, : length - d, 0]
+        total[:, : length - d] += products[:, d:, 2]
+        return total.to(products.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """(b, S, J, F) -> (b, S, J, 3, F)."""
-        (of_sums,) = gradients
-        b, length, count, width = of_sums.shape
-        found = of_sums.new_empty(b, length, count, 3, width)
-        found[:, :, :, 1] = of_sums
-        for j, d in enumerate(ctx.dilations):
-            d = min(d, length)
-            found[:, : length - d, j, 0] = of_sums[:, d:, j]
-            found[:, length - d :, j, 0] = 0
-            found[:, d:, j, 2] = of_sums[:, : length - d, j]
-            found[:, :d, j, 2] = 0
+        """(b, S, F) -> (b, S, 3, F)."""
+        (of_sum,) = gradients
+        b, length, width = of_sum.shape
+        d = ctx.dilation
+        found = of_sum.new_empty(b, length, 3, width)
+        found[:, :, 1] = of_sum
+        found[:, : length - d, 0] = of_sum[:, d:]
+        found[:, length - d :, 0] = 0
+        found[:, d:, 2] = of_sum[:, : length - d]
+        found[:, :d, 2] = 0
         return found, None
 
 
@@ -76,30 +73,10 @@ class SequenceConv(nn.Conv1d):
         """(b, S, C) -> (b, S, channels)."""
         if self.kernel_size[0] == 1:
             return nn.functional.linear(x, self.weight[..., 0], self.bias)
-        return convolve_together([self], x)[:, :, 0]
-
-
-def convolve_together(layers: Sequence[SequenceConv], x: Tensor) -> Tensor:
-    """Compute several convolutions of kernel 3 as one matrix product.
-
-    Args:
-        layers:
-            J convolutions of the same widths.
-        x:
-            (b, S, C).
-
-    Returns:
-        (b, S, J, channels).
-    """
-    count, channels = len(layers), layers[0].out_channels
-    # (channels, C, 3) of each layer -> (J, 3, channels, C)
-    taps = torch.stack([layer.weight for layer in layers]).permute(0, 3, 1, 2)
-    products = nn.functional.linear(x, taps.reshape(count * 3 * channels, -1))
-    dilations = tuple(layer.dilation[0] for layer in layers)
-    found: Tensor = _ShiftedSums.apply(products.view(*x.shape[:2], count, 3, channels), dilations)
-    if layers[0].bias is not None:
-        found = found + torch.stack([layer.bias for layer in layers if layer.bias is not None])
-    return found
+        taps = self.weight.permute(2, 0, 1).reshape(3 * self.out_channels, -1)
+        products = nn.functional.linear(x, taps).view(*x.shape[:2], 3, self.out_channels)
+        found: Tensor = _ShiftedSum.apply(products, self.dilation[0])
+        return found if self.bias is None else found + self.bias.to(found.dtype)
 
 
 class SequenceNorm(nn.BatchNorm1d):

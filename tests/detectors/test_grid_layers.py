@@ -46,6 +46,26 @@ def test_a_convolution_is_that_of_torch(grid: tuple[int, int], stride: int, padd
         assert torch.allclose(mine.grad, other.grad, atol=1e-11), name
 
 
+@pytest.mark.parametrize(
+    ("grid", "stride", "padding"), [((1, 1), 1, 1), ((3, 3), 1, 0), ((2, 2), 2, 1)]
+)
+def test_one_cell_of_one_snippet_leaves_the_layer_as_it_is(
+    grid: tuple[int, int], stride: int, padding: int
+) -> None:
+    conv = GridConv(5, 4, stride=stride, padding=padding)
+    before = {name: value.clone() for name, value in conv.state_dict().items()}
+    x = torch.randn(1, *grid, 5)
+    with torch.inference_mode():
+        first, second = conv(x), conv(x)
+    assert torch.equal(first, second)
+    for name, value in conv.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    expected = nn.functional.conv2d(
+        x.permute(0, 3, 1, 2), conv.weight, conv.bias, stride, padding
+    ).permute(0, 2, 3, 1)
+    assert torch.allclose(first, expected, atol=1e-5)
+
+
 def test_frozen_parts_get_no_gradient() -> None:
     conv = GridConv(3, 2, stride=1, padding=1)
     cells = torch.randn(2, 2, 3, 3)

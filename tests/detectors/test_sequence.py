@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vadpipe.detectors.sequence import SequenceConv, SequenceNorm, convolve_together
+from vadpipe.detectors.sequence import SequenceConv, SequenceNorm
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -39,13 +39,19 @@ def test_a_convolution_is_that_of_torch(
         assert torch.allclose(mine.grad, other.grad, atol=1e-12), name
 
 
-def test_convolutions_together_are_those_apart() -> None:
-    layers = [SequenceConv(6, 4, 3, dilation=d).double() for d in (1, 2, 4)]
-    x = drawn(2, 7, 6)
-    together = convolve_together(layers, x)
-    assert together.shape == (2, 7, 3, 4)
-    for j, layer in enumerate(layers):
-        assert torch.allclose(together[:, :, j], layer(x), atol=1e-12)
+@pytest.mark.parametrize("bias", [True, False])
+def test_bf16_sums_its_taps_in_fp32(bias: bool) -> None:
+    torch.manual_seed(0)
+    conv = SequenceConv(64, 8, 3, dilation=2, bias=bias)
+    x = torch.randn(4, 9, 64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = conv(x)
+    assert found.dtype == torch.bfloat16
+    rounded = SequenceConv(64, 8, 3, dilation=2, bias=bias)
+    rounded.load_state_dict({k: v.bfloat16().float() for k, v in conv.state_dict().items()})
+    exact = rounded(x.bfloat16().float())
+    # One rounding of each product, one of the sum, and one with the bias.
+    assert ((found.float() - exact).abs() <= 2**-7 * (1 + exact.abs())).all()
 
 
 def test_an_even_kernel_is_refused() -> None:

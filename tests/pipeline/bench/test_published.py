@@ -65,7 +65,7 @@ def test_the_networks_are_one_function_with_one_gradient(training: bool) -> None
 def test_it_trains_the_same_weights_stage_by_stage() -> None:
     """What frozen branches computed is kept by one and computed again by the other."""
     bags = _Drawn(ProblemSize(pairs=2, crops=2, width=16), ("snippet", "patch"))
-    config = SSRLConfig(steps=2, batch_size=2, dropout=0, lr=1e-4)
+    config = SSRLConfig(steps=2, batch_size=2, dropout=0, lr=1e-3)
     states, losses = [], []
     for kind in (SSRL, PublishedSSRL):
         detector = kind(config)
@@ -75,7 +75,9 @@ def test_it_trains_the_same_weights_stage_by_stage() -> None:
     assert len(losses[0]) == 2 * 4
     assert np.allclose(*losses, rtol=1e-4)
     for name, value in states[0].items():
-        assert np.allclose(value, states[1][name], atol=1e-3), name
+        # A step of Adam moves a weight by up to the rate, also where its gradient is mere rounding.
+        apart = np.abs(value - states[1][name]) > 1e-4 + 1e-4 * np.abs(value)
+        assert apart.mean() < 0.02, (name, apart.mean())
 
 
 def test_a_relation_network_differs_in_layout_only() -> None:
