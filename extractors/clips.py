@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -114,6 +115,14 @@ def clip_count(n_frames: int, rule: ClipRule) -> int:
     # The clip at s > 0 needs frame s, and a frame that the clip before it does not cover.
     overlap = max(0, rule.length - rule.stride)
     return max(1, -(-(n_frames - overlap) // rule.stride))
+
+
+def run_length(rules: Sequence[ClipRule]) -> int:
+    """How many of the frames that are read make one clip; 0 if frames are shared."""
+    if len(set(rules)) > 1 or not rules:
+        return 0
+    width = rules[0].before + rules[0].length + rules[0].after
+    return width if width <= rules[0].stride and not rules[0].before else 0
 
 
 class ClipAssembler:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ...data_manifests.memory import OutOfMemory
 from ...extractors.base import Extractor, Rows, Runtime
-from ...extractors.clips import Clip, ClipAssembler, ClipRule, Span
+from ...extractors.clips import Clip, ClipAssembler, ClipRule, Span, run_length
 from ...extractors.device.lane import Usage, lane_of
 from ...extractors.footage.decode import FrameReader
 from ...extractors.footage.errors import CorruptFrames
@@ -425,14 +425,6 @@ class _SpanWork:
             axis: joined(pieces, [spec for spec in self.extractor.arrays if spec.axis == axis])
             for axis, pieces in self._pieces.items()
         }
-
-
-def run_length(rules: Sequence[ClipRule]) -> int:
-    """How many of the frames that are read make one clip; 0 if clips share frames."""
-    if len(set(rules)) > 1 or not rules:
-        return 0
-    width = rules[0].before + rules[0].length + rules[0].after
-    return width if width <= rules[0].stride and not rules[0].before else 0
 
 
 def first_frame(rules: Iterable[ClipRule], span: Span) -> int:

@@ -18,6 +18,7 @@ from vadpipe.extractors.clips import (
     Tail,
     clip_count,
     plan_spans,
+    run_length,
 )
 from vadpipe.extractors.footage.errors import FrameOrderError
 from vadpipe.extractors.footage.video import Frame
@@ -233,3 +234,12 @@ def test_frames_that_a_clip_needs_may_not_be_left_out() -> None:
     assembler.push(numbered(8))
     with pytest.raises(FrameOrderError, match="ends where frame 9 belongs"):
         assembler.finish(20)
+
+
+def test_how_many_frames_make_a_clip_of_their_own() -> None:
+    assert run_length([ClipRule(16, 16)]) == 16
+    assert run_length([ClipRule(2, 16, after=1)] * 2) == 3, "what lies between is not read"
+    assert run_length([ClipRule(1, 1)]) == 1
+    assert run_length([ClipRule(16, 8)]) == 0
+    assert run_length([ClipRule(2, 16, before=1)]) == 0, "the first clip begins elsewhere"
+    assert run_length([ClipRule(16, 16), ClipRule(8, 8)]) == run_length([]) == 0
