@@ -25,7 +25,7 @@ from vadpipe.pipeline.bags import (
     other_ways,
 )
 from vadpipe.pipeline.store.errors import StoreError
-from vadpipe.pipeline.store.feature_store import FeatureStore
+from vadpipe.pipeline.store.feature_store import FeatureStore, VideoFeatures
 from vadpipe.pipeline.store.shard import VideoFacts
 
 SPEC = ArraySpec("frames", "uint8", ("frame", "value"), (1,), role="pixels")
@@ -51,6 +51,22 @@ def bags(tmp_path: Path) -> StoreBags:
         VideoRecord(video_id="half", path=None, split="train", label=1, part=(0.5, 1.0)),
     ]
     return StoreBags(records, rows, {"pixels": store}, labels=True)
+
+
+def test_a_bag_is_opened_once_with_what_is_known_of_its_video(
+    bags: StoreBags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    read = FeatureStore.read
+
+    def noted(self: FeatureStore, content_id: str) -> VideoFeatures:
+        opened.append(content_id)
+        return read(self, content_id)
+
+    monkeypatch.setattr(FeatureStore, "read", noted)
+    bag, features = bags.opened(1)
+    assert opened == ["s1-b"] and [found.n_frames for found in features.values()] == [9]
+    assert bag.video_id == bags[1].video_id == "b"
 
 
 @pytest.mark.parametrize("indices", [[0, 1, 2], [2, 1]])
