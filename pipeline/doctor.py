@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from packaging.requirements import Requirement
+
 from ..data_manifests.memory import available_bytes, total_bytes
 from ..extractors.device.inference import available_precisions
 from ..extractors.device.present import cuda_count
@@ -23,10 +25,6 @@ from .registry import cards_in_use
 
 State = Literal["ok", "warning", "problem"]
 
-PACKAGES = (
-    *("torch", "torchvision", "av", "opencv-contrib-python-headless", "h5py", "pyarrow"),
-    *("numpy", "scikit-learn", "dask", "onnxruntime"),
-)
 OPENCV = (  # they all install the same module, and the last one wins
     *("opencv-python", "opencv-python-headless", "opencv-contrib-python"),
     "opencv-contrib-python-headless",
@@ -34,7 +32,6 @@ OPENCV = (  # they all install the same module, and the last one wins
 CODECS = ("h264", "hevc", "mpeg4", "mjpeg", "vp9", "av1", "mpeg2video")
 FEW_BYTES = 10 << 30  # of a cache: features of an hour or two of footage
 LITTLE_MEMORY = 4 << 30  # a network and its clips
-LITTLE_SHARED = 256 << 20  # rings of a few decoders
 HELP = "this check could not be made: the message says why"
 
 
@@ -73,7 +70,6 @@ def examine(cache: Path) -> list[Finding]:
         "processor": _processor,
         "gpu": _gpus,
         "memory": _memory,
-        "shared memory": _shared_memory,
         "cache": lambda: _cache(cache),
         "temporary files": _temporary,
         "weights": lambda: _weights(cache),
@@ -93,16 +89,25 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    versions, missing = [], []
-    for name in ("vadpipe", *PACKAGES):
+    """What vadpipe's own metadata requires, with the bounds of versions."""
+    versions = [f"vadpipe {metadata.version('vadpipe')}"]
+    wrong = []
+    for text in metadata.requires("vadpipe") or ():
+        needed = Requirement(text)
+        if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
+            continue
         try:
-            versions.append(f"{name} {metadata.version(name)}")
+            found = metadata.version(needed.name)
         except metadata.PackageNotFoundError:
-            missing.append(name)
+            wrong.append(f"{needed.name} is missing")
+            continue
+        versions.append(f"{needed.name} {found}")
+        if not needed.specifier.contains(found, prereleases=True):
+            wrong.append(f"{needed.name} {found} is not {needed.specifier}")
     yield Finding("packages", "ok", ", ".join(versions))
-    if missing:
+    if wrong:
         advice = "install vadpipe again, with its constraints.txt"
-        yield Finding("packages", "problem", f"missing: {', '.join(missing)}", advice)
+        yield Finding("packages", "problem", "; ".join(wrong), advice)
 
 
 def _opencv() -> Iterator[Finding]:
@@ -175,20 +180,6 @@ def _memory() -> Iterator[Finding]:
         yield Finding("memory", "warning", said, advice)
     else:
         yield Finding("memory", "ok", said)
-
-
-def _shared_memory() -> Iterator[Finding]:
-    """Frames come from the decoders through shared memory, and tables of `dask` too."""
-    folder = Path("/dev/shm")
-    if not folder.is_dir():
-        yield Finding("shared memory", "warning", f"{folder} does not exist")
-        return
-    free = shutil.disk_usage(folder).free
-    if free < LITTLE_SHARED:
-        advice = "give the container more (docker run --shm-size 1g)"
-        yield Finding("shared memory", "warning", f"{_size(free)} free in {folder}", advice)
-    else:
-        yield Finding("shared memory", "ok", f"{_size(free)} free in {folder}")
 
 
 def _cache(cache: Path) -> Iterator[Finding]:

@@ -7,7 +7,6 @@ hardly do, so they are what is recorded and compared, never times.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from ...data_manifests.atomic import write_atomically
 from ...data_manifests.choices import choices
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.stored import read_json
+from .race import hardware
 
 RECORDED = Path(__file__).with_name("ratios.json")
 TOLERANCE = 0.2  # what may be lost: machines of one kind differ by less, busy ones by more
@@ -34,11 +34,15 @@ class Recorded(BaseModel):
     Attributes:
         date: day of the run.
         torch: its version.
+        processor: of the machine, for people.
+        options: what the bench was told; a check has to be told the same.
         ratios: by name; a higher one is better.
     """
 
     date: str
     torch: str
+    processor: str
+    options: dict[str, str | int]
     ratios: dict[str, FiniteFloat]
 
 
@@ -63,7 +67,7 @@ def _train(values: Values) -> dict[str, float]:
     for name, facts in values["train"].items():
         for stage, row in facts["stages"].items():
             found[f"{name}, {stage}: of matmul"] = row["share_of_matmul"]
-            if not math.isnan(row["to_published"]) and not name.startswith("published"):
+            if row["to_published"] is not None and not name.startswith("published"):
                 found[f"{name}, {stage}: to published"] = row["to_published"]
     return found
 
@@ -90,7 +94,11 @@ def _startup(values: Values) -> dict[str, float]:
 def _shards(values: Values) -> dict[str, float]:
     rates = values["seconds"]
     before = rates["format 2, before"]["median"]
-    return {f"{name}: to before": before / rate["median"] for name, rate in rates.items()}
+    return {
+        f"{name}: to before": before / rate["median"]
+        for name, rate in rates.items()
+        if name != "format 2, before"
+    }
 
 
 def _engine(values: Values) -> dict[str, float]:
@@ -162,31 +170,61 @@ class Comparison:
     missing: tuple[str, ...]
 
 
-def check_ratios(path: Path, what: str, values: Values, tolerance: float = TOLERANCE) -> Comparison:
-    """Compare the ratios of a run with those recorded on a machine of this kind.
+def recorded_ratios(
+    path: Path, what: str, device: str, options: Mapping[str, str | int]
+) -> Recorded:
+    """Find what is recorded for a machine of this kind; to be called before a bench runs.
 
     Args:
         path:
             File of ratios.
         what:
             The bench.
-        values:
-            What the bench returned.
-        tolerance:
-            Share of a recorded ratio that may be lost.
+        device:
+            Where it will run.
+        options:
+            What it will be told.
 
     Raises:
-        RatioError: the bench has no ratios, none are recorded for such a machine, or the file
-            cannot be read.
+        RatioError: the bench has no ratios, none are recorded for such a machine or for other
+            options, or the file cannot be read.
     """
-    measured = _ratios(what, values)
-    machine = machine_of(values["hardware"])
-    recorded = _read(path).machines.get(machine, {}).get(what)
-    if recorded is None:
+    must_have_ratios(what)
+    machine = machine_of(hardware(device))
+    found = _read(path).machines.get(machine, {}).get(what)
+    if found is None:
         raise RatioError(
             f"{path} has no ratios of {what} on a machine like this ({machine}): record them "
             "with --record"
         )
+    if found.options != dict(options):
+        raise RatioError(
+            f"the ratios of {what} were recorded with {_options(found.options)}, not with "
+            f"{_options(options)}: give the same, or record them again"
+        )
+    return found
+
+
+def _options(options: Mapping[str, str | int]) -> str:
+    return " ".join(f"--{name} {value}" for name, value in options.items()) or "no option"
+
+
+def check_ratios(
+    recorded: Recorded, what: str, values: Values, tolerance: float = TOLERANCE
+) -> Comparison:
+    """Compare the ratios of a run with recorded ones.
+
+    Args:
+        recorded:
+            See `recorded_ratios`.
+        what:
+            The bench.
+        values:
+            What the bench returned.
+        tolerance:
+            Share of a recorded ratio that may be lost.
+    """
+    measured = _ratios(what, values)
     lines, worse = [], []
     for name, before in recorded.ratios.items():
         now = measured.get(name)
@@ -199,12 +237,12 @@ def check_ratios(path: Path, what: str, values: Values, tolerance: float = TOLER
     lines += [f"{name:52} not measured, though recorded" for name in missing]
     lines.append(
         f"{len(worse)} of {len(recorded.ratios)} ratios are worse than recorded by more than "
-        f"{100 * tolerance:.0f} % ({machine}, {recorded.date}, torch {recorded.torch})"
+        f"{100 * tolerance:.0f} % ({recorded.date}, {recorded.processor}, torch {recorded.torch})"
     )
     return Comparison(tuple(lines), tuple(worse), tuple(missing))
 
 
-def record_ratios(path: Path, what: str, values: Values) -> str:
+def record_ratios(path: Path, what: str, values: Values, options: Mapping[str, str | int]) -> str:
     """Write the ratios of a run for this kind of machine; other entries of the file stay.
 
     Returns:
@@ -212,7 +250,7 @@ def record_ratios(path: Path, what: str, values: Values) -> str:
 
     Raises:
         RatioError: the bench has no ratios, or the file cannot be read.
-        OSError: it cannot be written.
+        CannotWrite: the disk is full or read-only.
     """
     measured = _ratios(what, values)
     kept = _read(path) if path.exists() else RatioFile(machines={})
@@ -220,11 +258,14 @@ def record_ratios(path: Path, what: str, values: Values) -> str:
     kept.machines.setdefault(machine, {})[what] = Recorded(
         date=datetime.now(UTC).date().isoformat(),
         torch=str(values["hardware"]["torch"]),
+        processor=str(values["hardware"].get("gpu", values["hardware"]["processor"])),
+        options=dict(options),
         ratios={name: round(value, 3) for name, value in measured.items()},
     )
     text = json.dumps(kept.model_dump(), indent=1, sort_keys=True) + "\n"
     write_atomically(path, lambda part: part.write_text(text, "utf-8"))
-    return f"{len(measured)} ratios of {what} on {machine}: {path}"
+    count = f"{len(measured)} ratio{'' if len(measured) == 1 else 's'}"
+    return f"{count} of {what} on {machine}: {path}"
 
 
 def must_have_ratios(what: str) -> None:

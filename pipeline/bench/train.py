@@ -5,7 +5,6 @@ Stages are compared with `published`, a plain form of the loop, and with the mac
 
 from __future__ import annotations
 
-import math
 import resource
 import sys
 import tempfile
@@ -220,21 +219,21 @@ def _contestants(
     }
 
 
-def _facts(row: Row, flops: float, peak: float, plain: Row | None) -> dict[str, float]:
+def _facts(row: Row, flops: float, peak: float, plain: Row | None) -> dict[str, Any]:
     """Rates of a stage, shares of its time, and what it is compared to."""
     seconds = float(row["seconds"])
     return {
         "iterations_per_second": 1 / seconds,
         "gflop": flops / 1e9,
         "share_of_matmul": flops / 1e9 / seconds / peak,
-        "to_published": float("nan") if plain is None else float(plain["seconds"]) / seconds,
+        "to_published": None if plain is None else float(plain["seconds"]) / seconds,
         **{part: float(row[f"{part}_seconds"]) / seconds for part in PARTS},
     }
 
 
-def _line(stage: str, facts: dict[str, float]) -> str:
+def _line(stage: str, facts: dict[str, Any]) -> str:
     ratio = facts["to_published"]
-    against = "" if math.isnan(ratio) else f", {ratio:.2f} x published"
+    against = "" if ratio is None else f", {ratio:.2f} x published"
     return (
         f"  {stage:14} {facts['iterations_per_second']:8.4f} iterations/s{against}, "
         f"{100 * facts['share_of_matmul']:.0f} % of matmul; data {100 * facts['data']:.2f} %, "

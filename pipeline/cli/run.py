@@ -159,22 +159,37 @@ def bench(
         vadpipe bench train --check
     """
     from ...extractors.device.present import check_device
-    from ..bench.ratios import RECORDED, check_ratios, must_have_ratios, record_ratios
+    from ..bench.ratios import (
+        RECORDED,
+        check_ratios,
+        must_have_ratios,
+        record_ratios,
+        recorded_ratios,
+    )
+    from ..engine.progress import tell
 
+    if check and record:
+        raise click.UsageError("--check and --record: a run is compared or recorded, not both")
+    if ratios is not None and not (check or record):
+        raise click.UsageError("--ratios names a file for --check or --record: give one of them")
     check_device(device)
+    path = ratios or RECORDED
+    options: dict[str, str | int] = {} if count is None else {"count": count}
+    if footage is not None:
+        options["footage"] = footage.name
     if check or record:
         must_have_ratios(what)
+    before = recorded_ratios(path, what, device, options) if check else None
     values, lines = _run_bench(what, repeats, count, device, footage)
-    path = ratios or RECORDED
     worse: Sequence[str] = ()
-    if check:
-        found = check_ratios(path, what, values)
+    if before is not None:
+        found = check_ratios(before, what, values)
         worse = (*found.worse, *found.missing)
         values = {**values, "worse": list(worse)}
         lines = [*lines, *found.lines]
-    if record:
-        lines = [*lines, record_ratios(path, what, values)]
     echo(lines, values, as_json)
+    if record:
+        tell(record_ratios(path, what, values, options))
     if worse:
         raise click.exceptions.Exit(1)
 

@@ -82,11 +82,13 @@ def export_events(
     if unknown:
         raise ExportError(f"there is no format {unknown[0]!r}: {choices(FORMATS, *unknown)}")
     videos = read_videos(ScoreFolder(scores), column)
+    # A format that cannot be written leaves none half-written.
+    texts = {name: list(FORMATS[name](videos, media)) for name in dict.fromkeys(formats)}
     written = []
-    for name in dict.fromkeys(formats):
+    for name, files in texts.items():
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
-        for file, text in FORMATS[name](videos, media):
+        for file, text in files:
             write_text(folder / file, text)
             written.append(folder / file)
     return Exported(tuple(written), len(videos), sum(len(video.events) for video in videos))

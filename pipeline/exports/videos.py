@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.plain_text import one_line
-from ..scores.columns import SCORE, events_of
+from ..scores.columns import SCORE, events_of, threshold_of, warnings_of
 from ..scores.folder import ScoreFolder
 from ..scores.part import file_inside
 
@@ -111,9 +111,18 @@ def read_videos(folder: ScoreFolder, column: str = SCORE) -> list[VideoEvents]:
     """Read all videos of a score folder and the events of one of its columns.
 
     Raises:
+        ExportError: the column has no threshold, so no events.
         ScoreFolderError: a table is missing or damaged, or a video lacks the column.
         HeldOutError: the held-out rows are damaged.
     """
+    videos = folder.videos()
+    if column != SCORE:
+        for video in videos:
+            folder.scores(video["video_id"], column)  # is there such a column?
+        if threshold_of(folder, column) is None:
+            raise ExportError(
+                f"column {column!r} has no events: {'; '.join(warnings_of(folder, column))}"
+            )
     found: dict[str, list[ScoredEvent]] = {}
     for row in events_of(folder, column):
         found.setdefault(row["video_id"], []).append(_event(row))
@@ -127,7 +136,7 @@ def read_videos(folder: ScoreFolder, column: str = SCORE) -> list[VideoEvents]:
             height=video["height"] or None,
             events=sorted(found.get(video["video_id"], ()), key=lambda each: each.frame_start),
         )
-        for video in folder.videos()
+        for video in videos
     ]
 
 

@@ -8,20 +8,24 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
+from vadpipe.pipeline.bench.race import hardware
 from vadpipe.pipeline.bench.ratios import (
     RATIOS,
     RECORDED,
     RatioError,
+    Recorded,
     check_ratios,
     machine_of,
     must_have_ratios,
     record_ratios,
+    recorded_ratios,
 )
 from vadpipe.pipeline.cli.run import bench
 
-HARDWARE = {"threads": 2, "torch": "2.14.1"}
+HARDWARE = {**hardware(), "torch": "2.14.1"}
+NONE: dict[str, str | int] = {}
 
 
 def shards(now: float) -> dict[str, Any]:
@@ -29,46 +33,55 @@ def shards(now: float) -> dict[str, Any]:
     return {"hardware": HARDWARE, "seconds": seconds}
 
 
-def test_a_ratio_that_falls_by_more_than_the_tolerance_is_worse(tmp_path: Path) -> None:
-    path = tmp_path / "ratios.json"
-    said = record_ratios(path, "shards", shards(2.0))
-    assert said.startswith("2 ratios of shards")
-    assert check_ratios(path, "shards", shards(2.0)).worse == ()
-    assert check_ratios(path, "shards", shards(2.45)).worse == ()
-    slower = check_ratios(path, "shards", shards(2.55))
-    assert slower.worse == ("format 3, sealed: to before",)
+def recorded(**ratios: float) -> Recorded:
+    return Recorded(date="2026-01-01", torch="2", processor="p", options={}, ratios=ratios)
+
+
+SEALED = "format 3, sealed: to before"
+BEFORE = recorded(**{SEALED: 2.0})
+
+
+def test_a_ratio_that_falls_by_more_than_the_tolerance_is_worse() -> None:
+    assert check_ratios(BEFORE, "shards", shards(2.0)).worse == ()
+    assert check_ratios(BEFORE, "shards", shards(2.45)).worse == ()
+    slower = check_ratios(BEFORE, "shards", shards(2.55))
+    assert slower.worse == (SEALED,)
     assert any(line.endswith("WORSE") for line in slower.lines)
-    assert check_ratios(path, "shards", shards(2.55), tolerance=0.3).worse == ()
+    assert check_ratios(BEFORE, "shards", shards(2.55), tolerance=0.3).worse == ()
 
 
-def test_times_that_all_change_alike_change_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "ratios.json"
-    record_ratios(path, "shards", shards(2.0))
+def test_times_that_all_change_alike_change_nothing() -> None:
     slow = shards(2.0)
     for row in slow["seconds"].values():
         row["median"] *= 50
-    assert check_ratios(path, "shards", slow).worse == ()
+    assert check_ratios(BEFORE, "shards", slow).worse == ()
 
 
-def test_a_ratio_that_is_gone_is_said(tmp_path: Path) -> None:
+def test_a_ratio_that_is_gone_is_said() -> None:
+    before = recorded(**{SEALED: 2.0, "gone": 1.0})
+    assert check_ratios(before, "shards", shards(2.0)).missing == ("gone",)
+
+
+def test_what_is_recorded_is_found_again(tmp_path: Path) -> None:
     path = tmp_path / "ratios.json"
-    record_ratios(path, "shards", shards(2.0))
-    values = shards(2.0)
-    del values["seconds"]["format 3, sealed"]
-    found = check_ratios(path, "shards", values)
-    assert found.missing == ("format 3, sealed: to before",)
+    said = record_ratios(path, "shards", shards(2.0), {"count": 4})
+    assert said.startswith("1 ratio of shards")
+    found = recorded_ratios(path, "shards", "cpu", {"count": 4})
+    assert found.ratios == {SEALED: 2.0}
+    assert found.options == {"count": 4}
+    with pytest.raises(RatioError, match="recorded with --count 4, not with no option"):
+        recorded_ratios(path, "shards", "cpu", NONE)
 
 
-def test_machines_and_benches_have_entries_of_their_own(tmp_path: Path) -> None:
+def test_machines_have_entries_of_their_own(tmp_path: Path) -> None:
     path = tmp_path / "ratios.json"
-    record_ratios(path, "shards", shards(2.0))
     elsewhere = {**shards(1.0), "hardware": {**HARDWARE, "gpu": "NVIDIA H200"}}
+    record_ratios(path, "shards", elsewhere, NONE)
     with pytest.raises(RatioError, match="no ratios of shards"):
-        check_ratios(path, "shards", elsewhere)
-    record_ratios(path, "shards", elsewhere)
-    assert check_ratios(path, "shards", shards(2.0)).worse == ()
-    assert check_ratios(path, "shards", elsewhere).worse == ()
-    assert machine_of({**HARDWARE, "threads": 3}) != machine_of(HARDWARE)
+        recorded_ratios(path, "shards", "cpu", NONE)
+    record_ratios(path, "shards", shards(2.0), NONE)
+    assert recorded_ratios(path, "shards", "cpu", NONE).ratios == {SEALED: 2.0}
+    assert machine_of({**HARDWARE, "threads": 99}) != machine_of(HARDWARE)
 
 
 @pytest.mark.parametrize(
@@ -82,17 +95,18 @@ def test_machines_and_benches_have_entries_of_their_own(tmp_path: Path) -> None:
 def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
     path = tmp_path / "ratios.json"
     path.write_text(text)
-    for call in (check_ratios, record_ratios):
-        with pytest.raises(RatioError, match=r"ratios\.json"):
-            call(path, "shards", shards(2.0))
+    with pytest.raises(RatioError, match=r"ratios\.json"):
+        recorded_ratios(path, "shards", "cpu", NONE)
+    with pytest.raises(RatioError, match=r"ratios\.json"):
+        record_ratios(path, "shards", shards(2.0), NONE)
     assert path.read_text() == text
 
 
-def test_what_has_no_ratios_is_refused_before_it_runs(tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_refused_before_it_runs(tmp_path: Path) -> None:
     with pytest.raises(RatioError, match="times only"):
         must_have_ratios("index")
     with pytest.raises(RatioError, match="there is no file"):
-        check_ratios(tmp_path / "none.json", "shards", shards(2.0))
+        recorded_ratios(tmp_path / "none.json", "shards", "cpu", NONE)
 
 
 def test_every_bench_but_index_has_ratios() -> None:
@@ -107,17 +121,28 @@ def test_the_shipped_file_holds_ratios_of_known_benches() -> None:
     for entries in machines.values():
         assert set(entries) <= set(RATIOS)
         for entry in entries.values():
-            assert all(value > 0 for value in entry["ratios"].values())
+            assert all(value > 0 for value in Recorded(**entry).ratios.values())
+
+
+def run(path: Path, now: float, *options: str, monkeypatch: pytest.MonkeyPatch) -> Result:
+    monkeypatch.setattr("vadpipe.pipeline.cli.run._run_bench", lambda *_: (shards(now), ["a line"]))
+    return CliRunner().invoke(bench, ["shards", *options, "--ratios", str(path)])
 
 
 def test_the_command_ends_with_code_1_where_a_ratio_has_fallen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "ratios.json"
-    for now, options, code in ((2.0, "--record", 0), (2.0, "--check", 0), (3.0, "--check", 1)):
-        monkeypatch.setattr(
-            "vadpipe.pipeline.cli.run._run_bench", lambda *_, now=now: (shards(now), ["a line"])
-        )
-        done = CliRunner().invoke(bench, ["shards", options, "--ratios", str(path)])
+    for now, option, code in ((2.0, "--record", 0), (2.0, "--check", 0), (3.0, "--check", 1)):
+        done = run(path, now, option, monkeypatch=monkeypatch)
         assert done.exit_code == code, done.output
         assert "a line" in done.output
+
+
+def test_options_that_say_nothing_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ratios.json"
+    assert run(path, 2.0, monkeypatch=monkeypatch).exit_code == 2
+    assert run(path, 2.0, "--check", "--record", monkeypatch=monkeypatch).exit_code == 2
+    assert not path.exists()

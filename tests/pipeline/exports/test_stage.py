@@ -337,6 +337,28 @@ def test_what_is_no_score_folder_is_refused(tmp_path: Path, scores: Path) -> Non
         export_events(scores, tmp_path / "out", ["csv"])
 
 
+def test_a_format_that_cannot_be_written_leaves_no_other(scores: Path, tmp_path: Path) -> None:
+    table = pq.read_table(scores / "videos.parquet")
+    unknown = table.set_column(6, "height", pa.nulls(len(table), pa.int64()))
+    pq.write_table(unknown, scores / "videos.parquet")
+    with pytest.raises(ExportError, match="size of the frames"):
+        export_events(scores, tmp_path / "out", NAMES)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_column_that_is_not_there_or_has_no_threshold_is_an_error(
+    scores: Path, tmp_path: Path
+) -> None:
+    (scores / "scores").mkdir()
+    rows = {"frame_start": [0], "frame_stop": [200], "score": [1.0], "speed": [2.0]}
+    for name in ("door", "yard"):
+        pq.write_table(pa.table(rows), scores / "scores" / f"{name}.parquet")
+    with pytest.raises(ScoreFolderError, match="speeed"):
+        export_events(scores, tmp_path / "out", ["csv"], column="speeed")
+    with pytest.raises(ExportError, match="no held-out rows"):
+        export_events(scores, tmp_path / "out", ["csv"], column="speed")
+
+
 def test_captions_have_a_score_and_a_reason() -> None:
     assert event(1, 2, why="fast").caption == "anomaly, score 1.5: fast"
     assert event(1, 2).caption == "anomaly, score 1.5"
