@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from .videos import VideoEvents
 
-_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})  # ">" also ends no arrow
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})  # no cue may hold "-->"
 
 
 def write_webvtt(videos: Sequence[VideoEvents], media: str | None) -> Iterator[tuple[str, str]]:
