@@ -218,6 +218,11 @@ class Extractor(ABC, Generic[ConfigT]):
             ExtractorError: they do not belong together.
         """
 
+    @property
+    def copies(self) -> float:
+        """`clip_copies` with these settings."""
+        return self.clip_copies
+
     def rows_a_clip(self, axis: str) -> float:
         """Rows of an axis that a clip is expected to have, for estimates."""
         return 1.0

@@ -259,6 +259,19 @@ class Objects(Extractor[ObjectsConfig]):
         """Single frames with context on both sides; the video's first and last are repeated."""
         return ClipRule(1, self.config.stride, before=self.reach, after=self.reach)
 
+    @property
+    def copies(self) -> float:
+        """Enlarged frames, and the samples of `motion`, come to what other extractors take."""
+        config = self.config
+        one = 0.0  # of a frame, for each byte of it
+        if config.tile_scale is not None:
+            one += 6 * config.tile_scale**2  # the frame, its tiles, and these as float32
+        if config.flow is not None:
+            one += 8 * config.flow_scale**2  # two frames, their grey values, the flow, its pyramids
+        if config.detector == "motion" or config.with_motion or config.masks == "motion":
+            one += 4 * config.motion_samples  # grey values as float32, three times
+        return self.clip_copies + one / (2 * self.reach + 1)
+
     def computed_on(self, device: str) -> frozenset[str]:
         """Where the networks compute: object detectors, the teacher and vectors."""
         found = frozenset().union(*(each.computed_on(device) for each in self._detectors))

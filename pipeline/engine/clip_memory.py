@@ -23,7 +23,7 @@ def clip_bytes(specs: Sequence[ExtractorSpec], height: int, width: int) -> int:
     for spec in specs:
         frames = _frames(spec)
         waiting = max(waiting, frames)
-        clips += frames * (2 + spec.make().clip_copies)
+        clips += frames * (2 + spec.make().copies)
     return round(frame * (LEAST_SLOTS + waiting + clips))
 
 

@@ -19,6 +19,7 @@ from vadpipe.extractors.detection.vectors import VectorNetwork
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.objects import Objects, ObjectsConfig
 from vadpipe.extractors.weights.cards import ResolvedWeights
+from vadpipe.pipeline.engine.clip_memory import clip_bytes
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.probe import probe_files
@@ -246,3 +247,29 @@ def test_the_devices_that_networks_compute_on(
     ).make()
     assert made.computed_on("cuda:0") == devices
     assert made.computed_on("cpu") == {"cpu"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "least"),
+    [
+        ({"detector": "yolov3_tiny", "tile_scale": 8.0}, 64 * 3 * 2),  # enlarged, and as tiles
+        ({"detector": "motion", "flow": "dis", "flow_scale": 8.0}, 64 * 2 * 5),  # grey and flow
+        (
+            {"detector": "motion", "motion_reach": 1, "motion_samples": 31},
+            31 * 4 * 2,
+        ),  # and stacked
+    ],
+)
+def test_what_settings_make_of_a_frame_is_in_its_memory(
+    settings: dict[str, Any], least: float
+) -> None:
+    """`least` is in bytes for each pixel of one frame, beside what its clip takes anyway."""
+    weights = random_weights("objects", settings) or None
+    spec = resolve_extractor("objects", settings, weights=weights)
+    made = spec.make()
+    assert isinstance(made, Objects)
+    frames = 2 * made.reach + 1
+    assert 3 * frames * (made.copies - made.clip_copies) >= least
+    side = 1000
+    more = clip_bytes([spec], side, side) - clip_bytes([resolve_extractor("null")], 1, 1)
+    assert more >= least * side * side
