@@ -6,12 +6,20 @@ import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from .errors import VadpipeError
 
 
 class OutOfMemory(VadpipeError, MemoryError):
     """Something needs more memory than there is; the message says what, and what to do next."""
+
+    def __new__(cls, *args: object) -> Self:
+        """Make one; that of `MemoryError` refuses a class with another base before it.
+
+        Python itself does not call it, but what unpickles errors of other processes does.
+        """
+        return Exception.__new__(cls, *args)
 
 
 def check_memory(needed: int, what: str, cure: str) -> None:

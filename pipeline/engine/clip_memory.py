@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...data_manifests.errors import VadpipeError
 from ...data_manifests.memory import OutOfMemory, available_bytes, total_bytes
 from ...extractors.footage.errors import OverLimit
 from ...extractors.footage.guarded import LEAST_SLOTS
 from ...extractors.footage.limits import DecodeLimits
 from ...extractors.footage.video import ProbeRow
 from .extractor_spec import ExtractorSpec
+
+BESIDE = 1 << 17  # bytes of a stream beside its pictures
 
 
 def clip_bytes(specs: Sequence[ExtractorSpec], height: int, width: int) -> int:
@@ -24,7 +27,7 @@ def clip_bytes(specs: Sequence[ExtractorSpec], height: int, width: int) -> int:
         frames = _frames(spec)
         waiting = max(waiting, frames)
         clips += frames * (2 + spec.make().copies)
-    return round(frame * (LEAST_SLOTS + waiting + clips))
+    return round(frame * (LEAST_SLOTS + waiting + clips)) + BESIDE
 
 
 def check_clips(
@@ -65,6 +68,22 @@ def check_clips(
             f"{what} need {needed:,} bytes of memory in each of {streams} streams, and the machine "
             f"has {whole:,}: run it with --streams 1, and fewer --workers"
         )
+
+
+def out_of_memory(error: MemoryError | RuntimeError, row: ProbeRow) -> OutOfMemory | None:
+    """The error of a video if memory ran out, of a device too; None for any other error."""
+    if isinstance(error, VadpipeError):
+        return None
+    if not isinstance(error, MemoryError):  # torch raises a plain one for the host's memory
+        from ...extractors.device.micro_batch import is_out_of_memory  # torch takes seconds
+
+        if not is_out_of_memory(error):
+            return None
+    return OutOfMemory(
+        f"{row.path}: memory ran out over frames of {row.width} x {row.height} pixels "
+        f"({error or 'no more is said'}): run it with --streams 1 and fewer --workers, or on a "
+        "machine with more memory"
+    )
 
 
 def _frames(spec: ExtractorSpec) -> int:

@@ -16,7 +16,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ...data_manifests.memory import OutOfMemory
 from ...extractors.base import Extractor, Rows, Runtime
 from ...extractors.clips import Clip, ClipAssembler, ClipRule, Span, run_length
 from ...extractors.device.lane import Usage, lane_of
@@ -30,7 +29,7 @@ from ...extractors.footage.stamp import check_stamp
 from ...extractors.footage.video import Frame, ProbeRow
 from ..store.feature_store import FeatureStore
 from ..store.shard import UNREADABLE, ShardRow, VideoFacts, row_of
-from .clip_memory import check_clips
+from .clip_memory import check_clips, out_of_memory
 from .extractor_spec import ExtractorSpec
 from .rows import checked_rows, joined
 from .run_end import has_ended
@@ -126,15 +125,10 @@ def run_job(job: SpanJob) -> SpanResult:
     """
     try:
         return _Run(job).finish()
-    except OutOfMemory:
-        raise
-    except MemoryError as error:
-        size = f"{job.row.width} x {job.row.height}"
-        raise OutOfMemory(
-            f"{job.row.path}: memory ran out over frames of {size} pixels "
-            f"({error or 'no more is said'}): run it with --streams 1 and fewer --workers, or on a "
-            "machine with more memory"
-        ) from error
+    except (MemoryError, RuntimeError) as error:
+        if (problem := out_of_memory(error, job.row)) is None:
+            raise
+        raise problem from None  # numpy's error cannot be sent between processes
 
 
 class _Run:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.pipeline.engine.test_span_task import drawing, null, run, video
 from vadpipe.data_manifests.memory import OutOfMemory
@@ -14,7 +15,7 @@ from vadpipe.extractors.footage.limits import DecodeLimits
 from vadpipe.extractors.footage.video import ProbeRow
 from vadpipe.extractors.null import NullFeatures
 from vadpipe.pipeline.engine import clip_memory
-from vadpipe.pipeline.engine.clip_memory import check_clips, clip_bytes
+from vadpipe.pipeline.engine.clip_memory import BESIDE, check_clips, clip_bytes, out_of_memory
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
 
 NULL = null()
@@ -49,7 +50,9 @@ def test_footage_in_4k_passes_with_all_extractors_of_plain_arithmetic() -> None:
 def test_extractors_clips_and_streams_count() -> None:
     frame = 1000 * 1000 * 3
     one = clip_bytes([NULL], 1000, 1000)
-    assert one == frame * (4 + 18 + 18 * 10)  # in flight, waiting, two clips and their copies
+    assert one - BESIDE == frame * (
+        4 + 18 + 18 * 10
+    )  # in flight, waiting, two clips and their copies
     assert clip_bytes([NULL, NULL], 1000, 1000) == one + frame * 18 * 10
     long = null(clip_length=400)
     check_clips(sized(1000, 1000), [null()], LIMITS, 64 << 30 // one)
@@ -81,3 +84,22 @@ def test_memory_that_runs_out_is_a_failure_of_the_video(
     message = r"/drawn\.mp4: memory ran out over frames of 3 x 2 pixels \(Unable to.*--streams 1"
     with pytest.raises(OutOfMemory, match=message):
         run(tmp_path, drawing(20), video(20), [NULL], 10)
+
+
+@pytest.mark.parametrize(
+    ("error", "typed"),
+    [
+        (MemoryError("much"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("shapes differ"), False),
+        (OutOfMemory("it says more itself"), False),
+        (OverLimit("can't allocate memory"), False),
+    ],
+)
+def test_a_lack_of_memory_is_one_error_whatever_found_it(
+    error: MemoryError | RuntimeError, typed: bool
+) -> None:
+    found = out_of_memory(error, sized(2, 3))
+    assert (found is not None) is typed
+    assert found is None or str(found).startswith("/a.gif: memory ran out over frames of 3 x 2")
