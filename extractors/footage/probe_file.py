@@ -122,11 +122,7 @@ def _probe_file(
 ) -> ProbeRow:
     # One thread: with more, what FFmpeg makes of damaged frames is not reproducible.
     with opened(path, threads=1, stamp=stamp) as (container, stream):
-        context = stream.codec_context
-        limits.check_picture(path, context.height, context.width)
-        if container.format.name.startswith("mov"):  # the header lists every frame
-            limits.check_count(path, stream.frames)
-            limits.check_rate(path, stream.frames, float(stream.average_rate or 0))
+        _check_header(path, container, stream, limits)
         survey = _survey(path, container, stream, decode, limits, hooks)
     if swallowed(path, survey.last):
         raise BrokenContainer(f"{path}: another recording follows in the same IVF file: split it")
@@ -176,6 +172,21 @@ def _probe_file(
         return in_order(row)
     seekable = replace(row, key_frames=keys)
     return seekable if _seeking_works(seekable, shown, survey.time_base, hooks) else in_order(row)
+
+
+def _check_header(
+    path: Path, container: InputContainer, stream: VideoStream, limits: FileChecks
+) -> None:
+    """Refuse a file by what its header states, before its packets are read.
+
+    Raises:
+        OverLimit: its frames are too large, or too many or too dense.
+    """
+    context = stream.codec_context
+    limits.check_picture(path, context.height, context.width)
+    if container.format.name.startswith("mov"):  # the header lists every frame
+        limits.check_count(path, stream.frames)
+        limits.check_rate(path, stream.frames, float(stream.average_rate or 0))
 
 
 @dataclass(frozen=True)
