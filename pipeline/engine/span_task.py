@@ -8,34 +8,32 @@ import platform
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache as memoise
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ...extractors.base import Extractor, Rows, Runtime
-from ...extractors.clips import Clip, ClipAssembler, ClipRule, Span, run_length
+from ...extractors.base import Extractor, Runtime
+from ...extractors.clips import ClipAssembler, ClipRule, Span, run_length
 from ...extractors.device.lane import Usage, lane_of
 from ...extractors.footage.decode import FrameReader
 from ...extractors.footage.errors import CorruptFrames
 from ...extractors.footage.guarded import guarded_frames
 from ...extractors.footage.identity import still_probed
-from ...extractors.footage.limits import CorruptPolicy, DecodeLimits
-from ...extractors.footage.sparse import Wanted
+from ...extractors.footage.limits import DecodeLimits
 from ...extractors.footage.stamp import check_stamp
 from ...extractors.footage.video import Frame, ProbeRow
 from ..store.feature_store import FeatureStore
 from ..store.shard import UNREADABLE, ShardRow, VideoFacts, row_of
 from .clip_memory import check_clips, out_of_memory
 from .extractor_spec import ExtractorSpec
-from .rows import checked_rows, joined
 from .run_end import has_ended
+from .span_work import SpanWork
 from .stored_frames import stored_frames
-
-CALL_BYTES = 512 << 20  # of decoded clips that an extractor is given at once
+from .wanted_frames import wanted_frames
 
 
 class Stopped(RuntimeError):
@@ -134,7 +132,7 @@ def run_job(job: SpanJob) -> SpanResult:
 class _Run:
     """One pass over the frames of a job.
 
-    A piece of work is one span for one extractor (`_SpanWork`). All pieces wait in the order of the
+    A piece of work is one span for one extractor (`SpanWork`). All pieces wait in the order of the
     first frame that they need, become active when that frame comes, and are written and dropped
     when their last one has come. So each frame is decoded once, whatever the number of extractors,
     and memory holds the active pieces only. Batches are computed in a second thread, while this one
@@ -148,8 +146,8 @@ class _Run:
         self._lane = lane_of(self._runtime.device)
         self._before = self._lane.usage()
         self._stores: dict[int, FeatureStore] = {}
-        self._waiting: list[tuple[int, _SpanWork]] = []
-        self._active: list[tuple[int, _SpanWork]] = []
+        self._waiting: list[tuple[int, SpanWork]] = []
+        self._active: list[tuple[int, SpanWork]] = []
         self._written: list[tuple[str, ShardRow]] = []
         self._found: list[tuple[str, ShardRow]] = []
         self._damaged: Counter[int] = Counter()  # by the first frame of a span
@@ -177,24 +175,15 @@ class _Run:
         job = self._job
         source = job.specs[0].source
         if source is None or job.source_root is None:
-            threads, limits = job.decode_threads, job.limits
-            wanted = self._wanted()
             return guarded_frames(
                 self._row,
                 start,
-                threads=threads,
-                limits=limits,
+                threads=job.decode_threads,
+                limits=job.limits,
                 lend=run_length(self._rules),
-                wanted=wanted,
+                wanted=wanted_frames(job.specs, self._rules),
             )
         return stored_frames(source, Path(job.source_root), self._row, start)
-
-    def _wanted(self) -> Wanted | None:
-        """The frames that clips need; None for all. To refuse damage, all have to be decoded."""
-        if any(spec.on_corrupt == "fail" for spec in self._job.specs):
-            return None
-        widths = ((rule, rule.before + rule.length + rule.after) for rule in self._rules)
-        return Wanted.of((rule.stride, rule.before, width) for rule, width in widths)
 
     def _prepare(self) -> None:
         """Load the networks and line up the pieces of work."""
@@ -207,7 +196,7 @@ class _Run:
             for i in missing:
                 if self._is_there(number, job.spans[i]):
                     continue
-                work = _SpanWork(
+                work = SpanWork(
                     extractor, spec, job.spans[i], job.row.path, self._runtime, self._side
                 )
                 self._waiting.append((number, work))
@@ -308,7 +297,7 @@ class _Run:
         """Whether a frame is counted for a span; the last span has no end."""
         return frame >= span.frame_start and (frame < span.frame_stop or span.last)
 
-    def _write(self, number: int, work: _SpanWork, n_frames: int | None) -> None:
+    def _write(self, number: int, work: SpanWork, n_frames: int | None) -> None:
         facts = VideoFacts(
             self._job.row.fps,
             n_frames,
@@ -335,90 +324,6 @@ class _Run:
         if n_frames is not None and n_frames != self._job.row.n_frames:
             flags.add("header_mismatch")
         return tuple(sorted(flags))
-
-
-class _SpanWork:
-    """Clips, batches and rows of one span for one extractor.
-
-    Frames become clips, clips wait for a batch, and a batch goes to the second thread. At most two
-    batches are in memory: the one that is computed and the one that fills up.
-    """
-
-    def __init__(
-        self,
-        extractor: Extractor[Any],
-        spec: ExtractorSpec,
-        span: Span,
-        video: str,
-        runtime: Runtime,
-        side: Executor,
-    ) -> None:
-        self.extractor = extractor
-        self.span = span
-        self.policy: CorruptPolicy = spec.on_corrupt
-        self.assembler = ClipAssembler(spec.clip_rule(), span, video)
-        self._perturb = spec.perturb
-        self._runtime = runtime
-        self._side = side
-        self._clips: list[Clip] = []
-        self._size = 1
-        self._batch_ahead: tuple[Sequence[Clip], Future[dict[str, Rows]]] | None = None
-        self._pieces: dict[str, list[Rows]] = {spec.axis: [] for spec in extractor.arrays}
-
-    def push(self, frame: Frame) -> None:
-        """Take the next frame."""
-        self._take(self.assembler.push(frame))
-
-    def ends_with(self, frame: Frame) -> bool:
-        """Whether no later frame belongs to the span or to one of its clips."""
-        return self.assembler.done and frame.index + 1 >= self.span.frame_stop
-
-    def finish(self, n_frames: int) -> None:
-        """Signal the end of the video, which has that many frames."""
-        self._take(self.assembler.finish(n_frames))
-
-    def _take(self, clips: Sequence[Clip]) -> None:
-        for clip in clips:
-            if clip.damaged and self.policy == "skip":
-                continue
-            if self._perturb is not None:
-                rule = self.extractor.clip_rule
-                clip = self._perturb.apply(clip, self.span.content_id, rule)
-            self._clips.append(clip)
-            if len(self._clips) >= (self._runtime.batch_size or self._size):
-                self._flush()
-                self._size = min(2 * self._size, self._most(clip))
-
-    def _most(self, clip: Clip) -> int:
-        """Clips in a full batch. Batches start at one clip and double, so work begins early."""
-        on_cpu = self._runtime.device == "cpu"
-        most = self.extractor.batch_size if on_cpu else self.extractor.gpu_batch_size
-        return max(1, min(most, CALL_BYTES // clip.frames.nbytes))
-
-    def _flush(self) -> None:
-        """Hand the batch over once the one before it is done: two are in memory at most."""
-        self._take_batch()
-        if self._clips:
-            batch = self._side.submit(self.extractor.extract, self._clips)
-            self._batch_ahead = (self._clips, batch)
-            self._clips = []
-
-    def _take_batch(self) -> None:
-        if self._batch_ahead is None:
-            return
-        clips, batch = self._batch_ahead
-        self._batch_ahead = None
-        for axis, rows in checked_rows(self.extractor, clips, batch.result()).items():
-            self._pieces[axis].append(rows)
-
-    def rows(self) -> dict[str, Rows]:
-        """All rows of the span by axis; there may be none."""
-        self._flush()
-        self._take_batch()
-        return {
-            axis: joined(pieces, [spec for spec in self.extractor.arrays if spec.axis == axis])
-            for axis, pieces in self._pieces.items()
-        }
 
 
 def first_frame(rules: Iterable[ClipRule], span: Span) -> int:

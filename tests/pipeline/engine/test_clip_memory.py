@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.pipeline.engine.test_span_task import drawing, null, run, video
+from tests.drawn_tasks import drawing, null, run, video
 from vadpipe.data_manifests.memory import OutOfMemory
 from vadpipe.extractors.footage.errors import OverLimit
 from vadpipe.extractors.footage.limits import DecodeLimits

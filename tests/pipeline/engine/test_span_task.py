@@ -1,46 +1,34 @@
-"""One task: batches, damaged frames, headers that lie, early ends; spans change nothing."""
+"""One task: damaged frames, headers that lie, early ends; spans change nothing."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from tests.drawn_tasks import RUN, clips_of, drawing, expected_rows, null, run, video
 from tests.footage import marking, write_coding
 from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest
-from vadpipe.extractors.base import ArraySpec, Rows, Runtime, one_row_each
-from vadpipe.extractors.clips import Clip, ClipAssembler, Span, plan_spans
-from vadpipe.extractors.errors import ExtractorError
+from vadpipe.extractors.base import Runtime
+from vadpipe.extractors.clips import Span, plan_spans
 from vadpipe.extractors.footage.decode import FrameReader
 from vadpipe.extractors.footage.errors import CorruptFrames, SeekMismatch
-from vadpipe.extractors.footage.video import Frame, ProbeRow, Reading, in_order
-from vadpipe.extractors.null import NullConfig, NullFeatures
+from vadpipe.extractors.footage.video import ProbeRow
+from vadpipe.extractors.null import NullFeatures
 from vadpipe.pipeline.engine import span_task
-from vadpipe.pipeline.engine.extractor_spec import ExtractorSpec, resolve_extractor, stores_of
 from vadpipe.pipeline.engine.journal import read_runs
-from vadpipe.pipeline.engine.planning import jobs_of, plan_videos
 from vadpipe.pipeline.engine.run_end import end_run, forget_run
 from vadpipe.pipeline.engine.settings import Engine
-from vadpipe.pipeline.engine.span_task import SpanResult, Stopped, run_job
+from vadpipe.pipeline.engine.span_task import Stopped
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.probe import probe_files
-from vadpipe.pipeline.registry import EXTRACTORS
-from vadpipe.pipeline.store.feature_store import FeatureStore, VideoFeatures
-from vadpipe.pipeline.store.probe_table import Probed
-
-RATE = 25.0
-SMALL = (2, 3)  # of drawn frames
-RUN = "this run"
-Reader = Callable[..., FrameReader]
 
 
 @pytest.fixture(autouse=True)
@@ -49,95 +37,6 @@ def nobody_stops() -> Iterator[None]:
     forget_run(RUN)
     yield
     forget_run(RUN)
-
-
-def video(n_frames: int, *, sequential: bool = False, content: str = "s1-" + "ab" * 20) -> ProbeRow:
-    """What a header says of a video that is nowhere."""
-    row = ProbeRow(
-        "/drawn.mp4", content, "video", n_frames, False, RATE, *SMALL, 0, n_frames / RATE,
-        "h264", "mov",
-    )  # fmt: skip
-    return in_order(row) if sequential else row
-
-
-def drawn(number: int) -> Frame:
-    """No two frames are alike."""
-    image = np.full((*SMALL, 3), number % 251, np.uint8)
-    image[0, 0] = (number * 7 % 256, number // 251, number * 3 % 256)
-    return Frame(number, number / RATE, image)
-
-
-def drawing(n: int, bad: Iterable[int] = (), *, on_frame: Callable[[int], Any] = int) -> Reader:
-    """A decoder that gives n drawn frames, some of them damaged."""
-    damaged = set(bad)
-
-    def guarded_frames(row: ProbeRow, start: int = 0, **_: Any) -> FrameReader:
-        def frames() -> Iterator[Frame]:
-            for number in range(start, n):
-                on_frame(number)
-                yield replace(drawn(number), corrupt=number in damaged)
-
-        return FrameReader(row, frames(), Reading())
-
-    return guarded_frames
-
-
-@dataclass
-class Done:
-    """All tasks of one video."""
-
-    stores: list[FeatureStore]
-    results: list[SpanResult]
-    content: str
-
-    def features(self, number: int = 0) -> VideoFeatures:
-        return self.stores[number].read(self.content)
-
-    def damaged(self) -> list[int]:
-        """By the shards of the first extractor."""
-        counts = []
-        for path in self.stores[0].scan():
-            with h5py.File(path) as file:
-                counts.append(int(file.attrs["damaged"]))
-        return counts
-
-
-def run(
-    cache: Path,
-    reader: Reader,
-    row: ProbeRow,
-    specs: Iterable[ExtractorSpec],
-    span_frames: int,
-    runtime: Runtime | None = None,
-    attempts: int = 1,
-) -> Done:
-    """What a run does, one task after another; of several attempts the last counts."""
-    chosen = list(specs)
-    stores = stores_of(chosen, cache)
-    for store in stores:
-        store.create()
-    results = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(span_task, "guarded_frames", reader)
-        for plan in plan_videos(Probed({"v": row}), stores, span_frames):
-            for job in jobs_of(plan, chosen, cache, Engine(), runtime or Runtime("cpu", 1), RUN):
-                results.append([run_job(job) for _ in range(attempts)][-1])
-    return Done(stores, results, row.content_id)
-
-
-def null(policy: Any = "keep", **config: Any) -> ExtractorSpec:
-    return resolve_extractor("null", config, on_corrupt=policy)
-
-
-def clips_of(spec: ExtractorSpec, n: int) -> list[Clip]:
-    """All clips of n drawn frames."""
-    assembler = ClipAssembler(spec.make().clip_rule, Span("x", 0, n, True))
-    return [c for i in range(n) for c in assembler.push(drawn(i))] + assembler.finish()
-
-
-def expected_rows(spec: ExtractorSpec, clips: list[Clip]) -> Any:
-    extractor = NullFeatures(NullConfig.model_validate(spec.config))
-    return extractor.extract(clips)["snippet"].arrays["statistics"]
 
 
 configs = st.fixed_dictionaries(
@@ -438,127 +337,6 @@ def test_a_seek_that_turns_out_wrong_does_the_video_once_more_in_order(
     assert state.frames_done <= state.frames and state.spans_done <= state.spans
 
 
-# --------------------------------------------------------------------------------------- batches
-
-
-class Recording(NullFeatures):
-    """Remembers how many clips it was given at once."""
-
-    name: ClassVar[str] = "recording"
-    batch_size: ClassVar[int] = 8
-    gpu_batch_size: ClassVar[int] = 20
-    given: ClassVar[list[int]] = []
-
-    def extract(self, clips: Any) -> Any:
-        self.given.append(len(clips))
-        return super().extract(clips)
-
-
-class Infinite(NullFeatures):
-    """Rows that no file should hold."""
-
-    name: ClassVar[str] = "infinite"
-
-    def extract(self, clips: Any) -> Any:
-        return {"snippet": one_row_each(clips, {"statistics": np.full((len(clips), 8), np.inf)})}
-
-
-class Ragged(NullFeatures):
-    """The clip at frame f has f % 3 rows."""
-
-    name: ClassVar[str] = "ragged"
-
-    @property
-    def arrays(self) -> tuple[ArraySpec, ...]:
-        return (ArraySpec("at", "int64", ("object",), (), role="object", ragged=True),)
-
-    def extract(self, clips: Any) -> Any:
-        of = np.array([c.frame_start for c in clips for _ in range(c.frame_start % 3)], np.int64)
-        return {"object": Rows(of, of + 1, {"at": 10 * of}, clip_start=of)}
-
-
-@pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Registers the extractors above; gives what `recording` was given."""
-    place = "fakes_of_test_span_task"
-    monkeypatch.setitem(sys.modules, f"vadpipe.extractors.{place}", sys.modules[__name__])
-    for kind in (Recording, Infinite, Ragged):
-        monkeypatch.setitem(EXTRACTORS._places, kind.name, f"{place}:{kind.__name__}")
-    monkeypatch.setattr(Recording, "given", [])
-    return Recording.given
-
-
-SINGLE = {"clip_length": 1, "stride": 1, "before": 0, "after": 0}
-BYTES = SMALL[0] * SMALL[1] * 3  # of such a clip
-
-
-@pytest.mark.parametrize(
-    ("device", "batch_size", "given"),
-    [
-        ("cpu", None, [1, 2, 4, 8, 8, 8, 8, 1]),
-        ("cuda:0", None, [1, 2, 4, 8, 16, 9]),  # at most 20
-        ("cpu", 1, [1] * 40),
-        ("cpu", 7, [7, 7, 7, 7, 7, 5]),
-        ("cpu", 100, [40]),
-        ("cuda:0", 30, [30, 10]),
-    ],
-)
-def test_batches_grow_unless_their_size_is_given(
-    tmp_path: Path, fakes: list[int], device: str, batch_size: int | None, given: list[int]
-) -> None:
-    """Nothing here touches CUDA."""
-    spec = resolve_extractor("recording", SINGLE)
-    runtime = Runtime(device, 1, batch_size)
-    done = run(tmp_path, drawing(40), video(40), [spec], 1000, runtime)
-    assert Recording.given == given
-    np.testing.assert_array_equal(
-        done.features().arrays["statistics"][:], expected_rows(spec, clips_of(spec, 40))
-    )
-
-
-def test_a_batch_on_a_gpu_goes_up_to_its_own_size(tmp_path: Path, fakes: list[int]) -> None:
-    spec = resolve_extractor("recording", SINGLE)
-    run(tmp_path, drawing(100), video(100), [spec], 1000, Runtime("cuda:0", 1))
-    assert Recording.given == [1, 2, 4, 8, 16, 20, 20, 20, 9]
-
-
-@pytest.mark.parametrize(
-    ("room", "given"),
-    [(3 * BYTES, [1, 2, 3, 3, 1]), (4 * BYTES - 1, [1, 2, 3, 3, 1]), (1, [1] * 10)],
-)
-def test_a_batch_has_no_more_pixels_than_fit(
-    tmp_path: Path,
-    fakes: list[int],
-    monkeypatch: pytest.MonkeyPatch,
-    room: int,
-    given: list[int],
-) -> None:
-    monkeypatch.setattr(span_task, "CALL_BYTES", room)
-    run(tmp_path, drawing(10), video(10), [resolve_extractor("recording", SINGLE)], 1000)
-    assert Recording.given == given
-
-
-def test_every_span_begins_small(tmp_path: Path, fakes: list[int]) -> None:
-    run(tmp_path, drawing(20), video(20), [resolve_extractor("recording", SINGLE)], 10)
-    assert Recording.given == [1, 2, 4, 3] * 2
-
-
-def test_numbers_that_are_not_finite_leave_no_shard(tmp_path: Path, fakes: list[int]) -> None:
-    with pytest.raises(ExtractorError, match="'statistics': values are not finite"):
-        run(tmp_path, drawing(40), video(40), [resolve_extractor("infinite")], 1000)
-    assert not list(tmp_path.rglob("*.h5"))
-
-
-@pytest.mark.parametrize("span_frames", [1000, 12, 5])
-def test_ragged_rows_come_back_whole(tmp_path: Path, fakes: list[int], span_frames: int) -> None:
-    """Also where a span has no clip: with 5 frames a span, and clips every 8."""
-    spec = resolve_extractor("ragged", {"clip_length": 4, "stride": 8})
-    done = run(tmp_path, drawing(40), video(40), [spec], span_frames)
-    features = done.features()
-    assert features.arrays["at"][:].tolist() == [80, 80, 160, 320, 320]
-    assert features.times["object"].frame_start.tolist() == [8, 8, 16, 32, 32]
-
-
 # --------------------------------------------------------------------------------------- the end
 
 
@@ -632,37 +410,3 @@ def test_all_networks_of_one_run_are_kept(tmp_path: Path, monkeypatch: pytest.Mo
     specs = [null(stride=n) for n in (2, 3, 4, 5)]
     run(tmp_path, drawing(60), video(60), specs, 10)
     assert len(loads) == 4
-
-
-# ------------------------------------------------------------------------------- sparse clips
-
-
-@pytest.mark.parametrize("policy", ["keep", "fail"])
-def test_only_frames_that_clips_need_are_asked_for(policy: str, tmp_path: Path) -> None:
-    """Of two extractors together; where damage is refused, every frame has to be seen."""
-    asked: list[int] = []
-
-    def sparse(row: ProbeRow, start: int = 0, *, wanted: Any, **_: Any) -> FrameReader:
-        reading = Reading()
-
-        def frames() -> Iterator[Frame]:
-            for number in range(start, 61):
-                if wanted is None or number in wanted:
-                    asked.append(number)
-                    yield drawn(number)
-            reading.passed = 61
-
-        return FrameReader(row, frames(), reading)
-
-    specs = [
-        null(policy, clip_length=2, stride=16, before=1, after=0),
-        null(policy, clip_length=1, stride=10, before=0, after=0),
-    ]
-    done = run(tmp_path, sparse, video(70), specs, 32)
-    needed = {0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 49, *range(0, 61, 10)}
-    assert set(asked) == (needed if policy == "keep" else set(range(61)))
-    for number, spec in enumerate(specs):
-        features = done.features(number)
-        want = expected_rows(spec, clips_of(spec, 61))
-        np.testing.assert_array_equal(features.arrays["statistics"][:], want)
-        assert features.n_frames == 61, "frames that are left out are counted too"
