@@ -185,7 +185,7 @@ def _file_id(
         if hash_mode == "full":
             digest = _whole_digest(file, check_time)
         else:
-            digest = _sampled_digest(file, stat.st_size)
+            digest = _sampled_digest(file, stat.st_size, check_time)
         if file_stamp(os.fstat(file.fileno())) != file_stamp(stat):
             raise touched(path)
     return _prefix(hash_mode) + digest[:40], stat
@@ -226,21 +226,25 @@ def _prefix(hash_mode: HashMode) -> str:
 def _whole_digest(file: BufferedReader, check_time: Callable[[], None]) -> str:
     digest = hashlib.sha256()
     part = memoryview(bytearray(PART))
-    while count := file.readinto(part):
+    # One read of the system at a time: a slow server is looked at after each answer.
+    while count := file.readinto1(part):
         digest.update(part[:count])
         check_time()
     return digest.hexdigest()
 
 
-def _sampled_digest(file: BufferedReader, size: int) -> str:
+def _sampled_digest(file: BufferedReader, size: int, check_time: Callable[[], None]) -> str:
     digest = hashlib.sha256(size.to_bytes(8, "little"))
     if size <= ALL_SAMPLED:
-        digest.update(file.read())
-        return digest.hexdigest()
-    room = size - 2 * MIB - BLOCK  # where blocks may start, counted from the end of the first MiB
-    parts = [(0, MIB), (size - MIB, MIB)]
-    parts += [(MIB + room * i // (BLOCKS - 1), BLOCK) for i in range(BLOCKS)]
+        parts = [(0, size)]
+    else:
+        room = size - 2 * MIB - BLOCK  # where blocks may start, from the end of the first MiB
+        parts = [(0, MIB), (size - MIB, MIB)]
+        parts += [(MIB + room * i // (BLOCKS - 1), BLOCK) for i in range(BLOCKS)]
     for start, length in parts:
         file.seek(start)
-        digest.update(file.read(length))
+        while length and (piece := file.read1(length)):
+            digest.update(piece)
+            length -= len(piece)
+            check_time()
     return digest.hexdigest()

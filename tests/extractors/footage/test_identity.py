@@ -5,7 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader, FileIO
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +22,7 @@ from vadpipe.extractors.footage.errors import ChangedFile, MissingFile, OverLimi
 from vadpipe.extractors.footage.guarded import guarded_probe
 from vadpipe.extractors.footage.identity import (
     ALL_SAMPLED,
+    HashMode,
     Identity,
     content_id,
     identify,
@@ -227,6 +233,32 @@ def test_holes_within_the_limit_are_read(tmp_path: Path) -> None:
     with pytest.raises(OverLimit):
         identify(sparse, limits=DecodeLimits(holes=(8 << 20) - 1))
     identify(full, limits=DecodeLimits(holes=0))
+
+
+@pytest.mark.parametrize(
+    ("size", "hash_mode"), [(9000, "sampled"), (9000, "full"), (4 << 20, "sampled")]
+)
+def test_a_server_that_returns_a_byte_a_second_is_left_in_time(
+    size: int, hash_mode: HashMode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    class Slow(FileIO):
+        def readinto(self, buffer: Any, /) -> int | None:
+            now[0] += 1
+            return super().readinto(memoryview(buffer)[:1])
+
+    @contextmanager
+    def slow_file(path: Path) -> Iterator[BufferedReader]:
+        with BufferedReader(Slow(path)) as file:
+            yield file
+
+    (tmp_path / "a.mp4").write_bytes(bytes(size))
+    monkeypatch.setattr(identity_module, "regular_file", slow_file)
+    monkeypatch.setattr(identity_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with pytest.raises(OverLimit, match="hash_hours"):
+        identify(tmp_path / "a.mp4", hash_mode, DecodeLimits(hash_hours=1))
+    assert 3600 < now[0] < 3610
 
 
 def test_a_file_that_cannot_be_read_in_time_is_refused(tmp_path: Path) -> None:
