@@ -39,6 +39,7 @@ Row = Mapping[str, Any]
 NEEDED = ("video", "frame", "x0", "y0", "x1", "y1")
 MOST_ROWS = 50_000_000  # a few bytes of Parquet can claim any number
 MOST_FRAMES = 1 << 40  # of a video
+SORTED_COLUMNS = 4  # that are copied at once
 MOST_PIXELS = 1 << 24  # of a coordinate: float32 holds no whole pixels after it
 BOM = b"\xef\xbb\xbf"  # that spreadsheets put before UTF-8
 _NO_CLASSES = np.zeros(len(COCO), np.float32)
@@ -195,7 +196,13 @@ class _Found:
         arrays["boxes"] = arrays["boxes"].reshape(-1, 4)
         arrays["classes"] = arrays["classes"].reshape(-1, len(COCO))
         order = np.lexsort((arrays["frame"], arrays["video"]))
-        return {name: values[order] for name, values in arrays.items()}
+        for values in arrays.values():
+            # In place and a few columns at a time: a second copy would not fit into memory.
+            columns = values[:, None] if values.ndim == 1 else values
+            for first in range(0, columns.shape[1], SORTED_COLUMNS):
+                some = columns[:, first : first + SORTED_COLUMNS]
+                some[:] = some[order]
+        return arrays
 
 
 def _name(value: Any) -> str:
@@ -287,7 +294,9 @@ def _classes(value: Any) -> NDArray[np.float32]:
 
 def _csv(content: bytes) -> Iterator[tuple[str, Row]]:
     try:
-        reader = csv.DictReader(io.StringIO(content.decode(), newline=""))
+        content.decode()  # all of it, before a row is judged
+        lines = io.TextIOWrapper(io.BytesIO(content), "utf-8", newline="")  # decodes bit by bit
+        reader = csv.DictReader(lines)
         _check_columns(reader.fieldnames or ())
         for row in reader:
             if None in row:

@@ -24,7 +24,7 @@ from .read_worker import MISFIT, REFUSED
 WORKER = f"{__package__}.read_worker"
 MEMORY = 3 << 30  # bytes for Python and torch
 MEMORY_GROWTH = 8  # and for each byte of the file: it is unpacked, converted and written
-OPAQUE_GROWTH = 32  # of a text: a row of 12 bytes becomes one of 360
+OPAQUE_MEMORY_GROWTH = 40  # of a text: the file twice, and its arrays while they grow
 OPAQUE_SLOWER = 4  # a text is read row by row
 MOST_BYTES = 64 << 30  # of the file: its hash alone takes minutes
 SECONDS = 300.0
@@ -68,7 +68,7 @@ def guarded_arrays(
         OSError: there is no such file, or the folder cannot be written.
     """
     size = path.stat().st_size
-    growth = (MEMORY_GROWTH if convert is None else OPAQUE_GROWTH) * size
+    growth = (MEMORY_GROWTH if convert is None else OPAQUE_MEMORY_GROWTH) * size
     memory, seconds = MEMORY + growth, SECONDS + size / BYTES_A_SECOND
     if convert is not None:
         seconds *= OPAQUE_SLOWER
@@ -119,10 +119,12 @@ def _name_of(convert: Converter) -> str:
         WeightsError: it has none.
     """
     module, name = getattr(convert, "__module__", ""), getattr(convert, "__qualname__", "")
-    if getattr(sys.modules.get(module), name, None) is not convert:
+    found = getattr(sys.modules.get(module), name, None)
+    if module == "__main__" or found is not convert:  # `__main__` of the process is another one
         raise WeightsError(
             f"{convert!r} reads an opaque file, and is no function of a module: the process that "
-            "reads weights could not find it; define it with def, outside of functions and classes"
+            "reads weights could not find it; define it with def, outside of functions and "
+            "classes, in a module that can be imported"
         )
     return f"{module}:{name}"
 

@@ -25,7 +25,7 @@ from .read import read_arrays
 
 REFUSED, MISFIT = 3, 4
 MOST_OPAQUE = 64 << 20  # bytes of the arrays of an opaque file, and
-OPAQUE_GROWTH = 32  # for each byte of it
+RESULT_GROWTH = 32  # for each byte of it: a row of 12 bytes becomes one of 360
 
 
 def main(source: str, target: str, memory: str, seconds: str, convert: str = "") -> int:
@@ -58,7 +58,7 @@ def converted(source: Path, convert: str) -> dict[str, NDArray[Any]]:
     module, _, name = convert.partition(":")
     arrays: dict[str, NDArray[Any]]
     arrays = getattr(import_module(module), name)({BYTES: np.fromfile(source, np.uint8)})
-    most = MOST_OPAQUE + OPAQUE_GROWTH * source.stat().st_size
+    most = MOST_OPAQUE + RESULT_GROWTH * source.stat().st_size
     if (size := sum(values.nbytes for values in arrays.values())) > most:
         raise WeightsError(
             f"cannot read {source}: what it holds takes {size:,} bytes, more than {most:,}, which "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import pytest
 
 from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.clips import Clip
-from vadpipe.extractors.detection.boxes_file import BOM, CARDS, BoxesFile
+from vadpipe.extractors.detection.boxes_file import BOM, CARDS, BoxesFile, from_file
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.networks.coco import COCO
-from vadpipe.extractors.weights.cards import ResolvedWeights, WeightsError
+from vadpipe.extractors.weights.cards import BYTES, ResolvedWeights, WeightsError
+from vadpipe.extractors.weights.guarded_read import OPAQUE_MEMORY_GROWTH
 from vadpipe.extractors.weights.kept import resolve
 
 HEAD = b"video,frame,x0,y0,x1,y1,score,classes\n"
@@ -51,6 +53,22 @@ def test_boxes_of_a_frame(tmp_path: Path) -> None:
     assert plain.scores.tolist() == [1] and not plain.classes.any()
     assert len(boxes.detect(clip("/data/test/b.mp4", 4), 1)) == 0
     assert len(boxes.detect(clip("/data/train/a", 0), 1)) == 0, "known, and without objects"
+
+
+def test_short_rows_in_any_order_need_no_more_memory_than_their_reader_has() -> None:
+    rows = [f"{'ab'[i % 2]},{i * 7 % 10},0,0,{i % 9},1" for i in range(4000)]
+    text = "\n".join(["video,frame,x0,y0,x1,y1", *rows]).encode()
+    from_file({BYTES: np.frombuffer(text[:35], np.uint8)})  # imports
+    tracemalloc.start()
+    found = from_file({BYTES: np.frombuffer(text, np.uint8)})
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(values.nbytes for values in found.values()) > 29 * len(text)
+    assert most < OPAQUE_MEMORY_GROWTH * len(text)
+    order = sorted(range(4000), key=lambda i: (i % 2, i * 7 % 10))
+    assert found["boxes"][:, 2].tolist() == [i % 9 for i in order]
+    assert found["frame"].tolist() == [i * 7 % 10 for i in order]
+    assert found["classes"].shape == (4000, len(COCO))
 
 
 def test_the_longest_name_wins_and_an_unknown_video_is_an_error(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,19 @@ def test_cards_of_opaque_files_have_functions_that_can_be_found(tmp_path: Path) 
         guarded_arrays(path, tmp_path, lambda arrays: dict(arrays))
 
 
+def test_a_function_of_the_program_that_runs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`__main__` of the process that reads is another module."""
+
+    def convert(arrays: Any) -> dict[str, Any]:
+        return dict(arrays)
+
+    monkeypatch.setattr(convert, "__module__", "__main__")
+    monkeypatch.setattr(convert, "__qualname__", "convert")
+    monkeypatch.setattr(sys.modules["__main__"], "convert", convert, raising=False)
+    with pytest.raises(WeightsError, match="in a module that can be imported"):
+        guarded_read._name_of(convert)
+
+
 def test_what_a_small_file_unpacks_to_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +181,7 @@ def test_what_a_small_file_unpacks_to_is_bounded(
     path.write_bytes(bytes(10))
     monkeypatch.setattr(read_worker, "MOST_OPAQUE", 0)
     assert read_worker.converted(path, "builtins:dict")["bytes"].nbytes == 10
-    monkeypatch.setattr(read_worker, "OPAQUE_GROWTH", 0.5)
+    monkeypatch.setattr(read_worker, "RESULT_GROWTH", 0.5)
     with pytest.raises(WeightsError, match="takes 10 bytes, more than 5"):
         read_worker.converted(path, "builtins:dict")
 
