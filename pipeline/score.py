@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,9 @@ from typing import Any
 
 from ..data_manifests.atomic import CannotWrite
 from ..data_manifests.record import Manifest, VideoRecord
-from ..detectors.base import Bag, Detector, Scores
+from ..detectors.base import Detector
 from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.slots import WeightsChoice
-from .bags import StoreBags
 from .engine.extractor_spec import ExtractorSpec, devices_of, stores_of
 from .engine.overlap import overlapped
 from .engine.planning import ready_and_not
@@ -26,21 +25,18 @@ from .engine.threads import limited_threads
 from .extract import Extracted, extract_features
 from .models import ModelFolder, device_used, source_specs, specs_of_model
 from .scores.events import EventConfig, EventThresholds
-from .scores.folder import ScoreFolder, part_stamp
+from .scores.folder import ScoreFolder
 from .scores.kept import KeptParts, check_model, kept_parts, prune_parts, without_taken
-from .scores.maps import covered_by_grids
-from .scores.outputs import checked_scores, large
-from .scores.read_ahead import read_ahead
+from .scores.outputs import large
 from .scores.smoothed import calibrated
 from .scores.smoothing import Smoothing
+from .scores.steps import ScoringSteps
 from .scores.summary import RowOf, about_model, as_it_is, made_by, write_summary
-from .scores.video_tables import described, video_row
-from .store.errors import StoreError
+from .scores.video_tables import video_row
 from .store.failures import Failure, describe_failure
 from .store.feature_store import FeatureStore
 from .store.holdings import whole_videos
-from .store.imported import checksums_of, how_to_import, imported_stores
-from .store.keys import key_of
+from .store.imported import imported_stores
 from .store.probe_table import Probed
 
 
@@ -155,10 +151,11 @@ def score_footage(
             model, or pruning would delete most of them.
     """
     engine, config, folder = engine or Engine(), events or EventConfig(), ScoreFolder(out)
-    with folder.locked() as problem, limited_threads(engine.runtime().threads, engine.threads):
+    with folder.locked() as problem, ExitStack() as stack:
         if problem is not None:
             tell(problem)
         detector, card = ModelFolder(model).load()
+        stack.enter_context(limited_threads(engine.runtime().threads))  # torch is imported by now
         check_model(folder, card["key"], replace=replace_model)
         probed = without_taken(folder, manifest, probed)
         kept = kept_parts(folder, manifest, probed, card, prune=prune, most=prune_most)
@@ -166,7 +163,8 @@ def score_footage(
         specs = specs_of_model(card, weights=weights, settled=settled, cache=cache, engine=engine)
         done, rows = Scored(out, failures=list(probed.failures)), probed.rows
         imported = imported_stores(card, cache)
-        scoring = _Scoring(detector, card, imported, rows, folder, keep_maps, done)
+        steps = ScoringSteps(detector, card, imported, rows, folder, keep_maps)
+        scoring = _Scoring(steps, done)
         records = [r for r in manifest.records if r.video_id in rows]
         to_do = scoring.score_ready(records, rows, stores_of(specs, cache), engine)
         chain = partial(source_specs, card, weights=weights, cache=cache, engine=engine)
@@ -203,55 +201,12 @@ def _prune(folder: ScoreFolder, kept: KeptParts, done: Scored) -> None:
     done.failures += kept.lost
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """A video that can be scored: its features, what its scores will be made of, and facts."""
-
-    bag: Bag
-    stamp: str
-    facts: dict[str, Any]
-
-
 class _Scoring:
     """Scores videos one by one; one that fails costs only itself."""
 
-    def __init__(
-        self,
-        detector: Detector[Any],
-        card: Mapping[str, Any],
-        imported: Sequence[FeatureStore],
-        rows: Mapping[str, ProbeRow],
-        folder: ScoreFolder,
-        keep_maps: bool,
-        done: Scored,
-    ) -> None:
-        self._detector = detector
-        self._key, self._weights = card["key"], card.get("weights_sha256")
-        self._imported = imported
-        contents = {row.content_id for row in rows.values()}
-        self._whole = {store.key: whole_videos(store, contents) for store in imported}
-        self._needs = {role: key_of(recipe) for role, recipe in card["features"].items()}
-        self._covered = covered_by_grids(card["features"].values())
-        self._folder, self._keep_maps = folder, keep_maps
-        self._done = done
+    def __init__(self, steps: ScoringSteps, done: Scored) -> None:
+        self._steps, self._done = steps, done
         self.fresh: list[str] = []
-        self._stamps: dict[str, str] = {}
-
-    def is_current(self, record: VideoRecord, row: ProbeRow) -> bool:
-        """Whether the scores of a video are there already."""
-        try:
-            stamp = self._stamp(record, row)
-        except StoreError:
-            return False  # scoring it says why
-        # Features that are exchanged later do not fit this stamp: their scores are made again.
-        self._stamps[record.video_id] = stamp
-        return self._folder.is_current(
-            record.video_id, stamp, row, keep_maps=self._keep_maps, weights=self._weights
-        )
-
-    def _stamp(self, record: VideoRecord, row: ProbeRow) -> str:
-        imported = checksums_of(self._imported, [row.content_id])
-        return part_stamp(self._key, record, row, imported.get(row.content_id, []))
 
     def score_ready(
         self,
@@ -265,15 +220,16 @@ class _Scoring:
         Returns:
             Those that lack scores and features.
         """
-        missing = [r for r in records if not self.is_current(r, rows[r.video_id])]
+        steps = self._steps
+        missing = [r for r in records if not steps.is_current(r, rows[r.video_id])]
         ready, others = ready_and_not(missing, rows, stores, engine)
         if ready:
             ends = overlapped(
                 ready,
-                lambda record: self._read(record, rows[record.video_id], stores),
-                lambda record, opened: (opened, self._compute(opened)),
-                lambda record, scored: self._write(record, rows[record.video_id], *scored),
-                alone=lambda scored: large(scored[1]),
+                lambda record: steps.read(record, rows[record.video_id], stores),
+                lambda _, opened: steps.compute(opened),
+                lambda record, computed: steps.write(record, rows[record.video_id], computed),
+                alone=lambda computed: large(computed.scores),
             )
             with progress_bar("score", len(ready)) as advance, closing(ends):
                 for record, error in ends:
@@ -289,42 +245,12 @@ class _Scoring:
         """
         problem: Exception | None = None
         try:
-            opened = self._read(record, row, stores)
-            self._write(record, row, opened, self._compute(opened))
+            # Features have no name here: they are not in memory while scores are written.
+            computed = self._steps.compute(self._steps.read(record, row, stores))
+            self._steps.write(record, row, computed)
         except Exception as error:  # one bad video never stops a run
             problem = error
         self._note(record, problem)
-
-    def _read(self, record: VideoRecord, row: ProbeRow, stores: Sequence[FeatureStore]) -> _Opened:
-        """Open the features of a video, and read them where the detector reads them all."""
-        for store in self._imported:
-            if row.content_id not in self._whole[store.key]:
-                raise StoreError(f"{store.name} lacks it: {how_to_import(store)}")
-        stamp = self._stamps.get(record.video_id) or self._stamp(record, row)
-        sources = [*stores, *self._imported]
-        by_key = {store.key: store for store in sources}
-        chosen = {role: by_key[key] for role, key in self._needs.items()}
-        bags = StoreBags([record], {record.video_id: row}, chosen, labels=False)
-        bag, read = bags.opened(0)
-        features = read.get(sources[0].key) or sources[0].read(row.content_id)
-        flags = sorted({*row.flags, *features.flags})
-        facts = {"n_frames": features.n_frames, "fps": bag.fps, "flags": flags}
-        return _Opened(read_ahead(self._detector, bag), stamp, facts)
-
-    def _compute(self, opened: _Opened) -> Scores:
-        scores = self._detector.score(opened.bag)
-        return checked_scores(self._detector, scores, opened.bag.n_frames)
-
-    def _write(self, record: VideoRecord, row: ProbeRow, opened: _Opened, scores: Scores) -> None:
-        more = {"whole_id": row.whole_id, "weights": self._weights}
-        self._folder.write_scores(
-            record.video_id,
-            scores,
-            opened.stamp,
-            described(record, row, opened.facts) | more,
-            keep_maps=self._keep_maps,
-            covered=self._covered,
-        )
 
     def _note(self, record: VideoRecord, error: Exception | None) -> None:
         """Note the end of a video.

@@ -71,6 +71,8 @@ ARROWS: dict[str, set[str]] = {
     STORE: OTHER_ROOMS,
     "pipeline/registry": OTHER_ROOMS,
     SCORES: OTHER_ROOMS | {STORE},
+    # The one part of a score folder that knows features: it takes them to their scores.
+    "pipeline/scores/steps": OTHER_ROOMS | {STORE, SCORES, "pipeline/bags"},
     "pipeline/metrics": OTHER_ROOMS | {STORE, SCORES},
     ENGINE: OTHER_ROOMS | {STORE, "pipeline/registry"},
     "pipeline/models": OTHER_ROOMS | {STORE, ENGINE, SCORES, "pipeline/registry"},

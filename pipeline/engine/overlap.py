@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from traceback import clear_frames
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -26,7 +28,8 @@ def overlapped(
     """Take items through all steps, and yield each with what went wrong, in their order.
 
     An error costs one item only. At most `ahead` items that were read, one that is computed and two
-    results are in memory. Closing the iterator ends both threads after what they are doing.
+    results are in memory. What was read is let go once it is computed, and also where that fails.
+    Closing the iterator ends both threads after what they are doing.
 
     Args:
         items:
@@ -57,24 +60,20 @@ def overlapped(
             if len(reads) == ahead:
                 return
 
-    def computed(item: T, future: Future[Read]) -> tuple[Future[None], int]:
-        """What writes the result, and how many results may wait for it."""
-        try:
-            result = compute(item, future.result())
-        except Exception as error:  # of this item alone
-            failed: Future[None] = Future()
-            failed.set_exception(error)
-            return failed, 1
-        return writer.submit(write, item, result), 0 if alone(result) else 1
-
     try:
         read_more()
         while reads:
             item, future = reads.popleft()
             read_more()
-            written, most = computed(item, future)
-            del future  # and with it what was read
-            writes.append((item, written))
+            result = _tried(compute, item, future)
+            del future  # and with it what was read: it does not wait for the writer
+            if isinstance(result, _Failed):
+                most = 1
+                writes.append((item, result.as_future()))
+            else:
+                most = 0 if alone(result) else 1  # results that may wait
+                writes.append((item, writer.submit(write, item, result)))
+            del result
             while len(writes) > most:
                 yield _ended(*writes.popleft())
         while writes:
@@ -84,8 +83,37 @@ def overlapped(
             pool.shutdown(cancel_futures=True)
 
 
+@dataclass(frozen=True)
+class _Failed:
+    """What went wrong with one item."""
+
+    error: Exception
+
+    def as_future(self) -> Future[None]:
+        failed: Future[None] = Future()
+        failed.set_exception(self.error)
+        return failed
+
+
+def _tried(compute: Callable[[T, Read], Result], item: T, future: Future[Read]) -> Result | _Failed:
+    try:
+        return compute(item, future.result())
+    except Exception as error:  # of this item alone
+        return _Failed(_light(error))
+    finally:
+        del future  # the error refers to this frame
+
+
 def _ended(item: T, written: Future[None]) -> tuple[T, Exception | None]:
     error = written.exception()
-    if error is not None and not isinstance(error, Exception):
+    if error is None:
+        return item, None
+    if not isinstance(error, Exception):
         raise error
-    return item, error
+    return item, _light(error)
+
+
+def _light(error: Exception) -> Exception:
+    """An error whose traceback keeps nothing in memory of what the steps had."""
+    clear_frames(error.__traceback__)
+    return error

@@ -10,22 +10,22 @@ from threadpoolctl import threadpool_limits
 
 
 @contextmanager
-def limited_threads(blas: int | None, torch: int | None = None) -> Iterator[None]:
+def limited_threads(threads: int | None) -> Iterator[None]:
     """Limit the threads of this process until the end of the block.
 
+    Enter it after what computes was imported: torch, which takes seconds, is not imported for it.
+
     Args:
-        blas:
-            Threads of the matrix products of numpy; None leaves them as they are.
-        torch:
-            Threads of networks; None leaves torch's own number. Torch is not imported for it.
+        threads:
+            Of the matrix products of numpy and of networks; None leaves both as they are.
     """
-    network = sys.modules.get("torch") if torch is not None else None
-    before = None if network is None else network.get_num_threads()
-    with threadpool_limits(blas, user_api="blas"):
+    torch = sys.modules.get("torch") if threads is not None else None
+    before = None if torch is None else torch.get_num_threads()
+    with threadpool_limits(threads, user_api="blas"):
         try:
-            if network is not None:
-                network.set_num_threads(torch)
+            if torch is not None:
+                torch.set_num_threads(threads)
             yield
         finally:
-            if network is not None:
-                network.set_num_threads(before)
+            if torch is not None:
+                torch.set_num_threads(before)

@@ -8,10 +8,13 @@ import json
 import pickle
 import platform
 import shutil
+import sys
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -707,6 +710,58 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
     assert state.state == "failed"
     done = archive.score()
     assert (done.fresh, len(done.videos)) == (N - 2, N)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_features_are_gone_before_scores_are_written(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, cached: bool
+) -> None:
+    if cached:
+        listed = archive.manifest()
+        extract_features(listed, probe_files(listed, archive.cache), [NULL], archive.cache)
+    seen: dict[str, weakref.ref[Any]] = {}
+    score, write = KNN.score, ScoreFolder.write_scores
+    held: list[Any] = []
+
+    def score_seen(detector: KNN, bag: Any) -> Any:
+        seen[bag.video_id] = weakref.ref(bag.tracks["snippet"].array)
+        return score(detector, bag)
+
+    def write_seen(folder: ScoreFolder, video_id: str, *args: Any, **options: Any) -> None:
+        held.append(seen[video_id]())
+        write(folder, video_id, *args, **options)
+
+    monkeypatch.setattr(KNN, "score", score_seen)
+    monkeypatch.setattr(ScoreFolder, "write_scores", write_seen)
+    done = archive.score()
+    assert done.fresh == len(seen) == N and bool(done.extracted) != cached
+    assert held == [None] * N
+
+
+def test_networks_that_come_with_the_model_keep_to_the_threads(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a process that has not imported torch before it loads the detector."""
+    now = [7]
+    torch = SimpleNamespace(get_num_threads=lambda: now[-1], set_num_threads=now.append)
+    load, score = ModelFolder.load, KNN.score
+    inside: list[int] = []
+
+    def loads(folder: ModelFolder) -> Any:
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        return load(folder)
+
+    def scores(detector: KNN, bag: Any) -> Any:
+        inside.append(now[-1])
+        return score(detector, bag)
+
+    listed = archive.manifest()
+    extract_features(listed, probe_files(listed, archive.cache), [NULL], archive.cache)
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(ModelFolder, "load", loads)
+    monkeypatch.setattr(KNN, "score", scores)
+    archive.score(engine=Engine(threads=3))
+    assert inside == [3] * N and now == [7, 3, 7]
 
 
 def test_features_that_a_killed_run_has_left_are_listed(archive: Archive) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from contextlib import closing
 
 import pytest
@@ -110,3 +111,43 @@ def test_ctrl_c_in_a_step_ends_it_all() -> None:
     with pytest.raises(KeyboardInterrupt):
         list(overlapped(range(9), lambda i: None, compute, lambda i, r: None))
     assert threading.active_count() == before
+
+
+class Thing:
+    """What can be seen to be gone."""
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["written", "failed"])
+def test_what_was_read_is_gone_once_it_is_computed(fails: bool) -> None:
+    """Before its result is written, and before the next item is computed."""
+    read: list[weakref.ref[Thing]] = []
+    held: list[object] = []
+
+    def compute(i: int, thing: Thing) -> int:
+        held.extend(ref() for ref in read[:-1])
+        read.append(weakref.ref(thing))
+        if fails:
+            raise ValueError
+        return i
+
+    def write(i: int, result: int) -> None:
+        held.append(read[i]())
+
+    ends = list(overlapped(range(4), lambda i: Thing(), compute, write))
+    assert [type(error) for _, error in ends] == [ValueError if fails else type(None)] * 4
+    assert [ref() for ref in read] == [None] * 4 and not any(held)
+
+
+def test_results_are_gone_where_they_could_not_be_written() -> None:
+    made: list[weakref.ref[Thing]] = []
+
+    def compute(i: int, _: int) -> Thing:
+        made.append(weakref.ref(thing := Thing()))
+        return thing
+
+    def write(i: int, result: Thing) -> None:
+        raise OSError
+
+    ends = list(overlapped(range(2), lambda i: i, compute, write))
+    assert [type(error) for _, error in ends] == [OSError] * 2
+    assert [ref() for ref in made] == [None] * 2
