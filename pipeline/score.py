@@ -181,16 +181,10 @@ def score_footage(
         _write_tables(folder, records, rows, kept, detector, thresholds, config, smooth, done)
         folder.write_held_out(held_out)
         folder.write_failures(done.failures)
-        about = ModelFolder(model).describe()
-        folder.write_run(
-            {
-                "dataset": manifest.dataset,
-                "manifest_digest": manifest.digest,
-                **{n: len(getattr(done, n)) for n in ("videos", "failures", "kept")},
-                **about_model(model, about, card["calibration"], thresholds, config, name),
-                **_about_run(device, engine, specs if done.extracted else (), command),
-            }
-        )
+        described = ModelFolder(model).describe()
+        about = about_model(model, described, card["calibration"], thresholds, config, name)
+        used = specs if done.extracted else ()
+        folder.write_run(_about_run(manifest, done, device, engine, used, command) | about)
         return done
 
 
@@ -411,10 +405,18 @@ def _write_tables(
 
 
 def _about_run(
-    device: str, engine: Engine, used: Sequence[ExtractorSpec], command: str
+    manifest: Manifest,
+    done: Scored,
+    device: str,
+    engine: Engine,
+    used: Sequence[ExtractorSpec],
+    command: str,
 ) -> dict[str, Any]:
-    """What run.json says of the detector's device, the extractors that ran and the command."""
+    """What run.json says of the videos, the devices, the extractors that ran and the command."""
     return {
+        "dataset": manifest.dataset,
+        "manifest_digest": manifest.digest,
+        **{n: len(getattr(done, n)) for n in ("videos", "failures", "kept")},
         "device": device,
         "extraction_devices": devices_of(used, engine.device),
         **made_by(("vadpipe", "torch", "av", "numpy", "h5py"), command),
