@@ -232,7 +232,10 @@ class _Survey:
     def rate_at_most(self) -> float:
         """Frames a second so far, if the file lasts as long as it says, or longer; 0 if unknown."""
         seen = np.frombuffer(self.pts, np.int64)
-        ticks = max(self.header_duration or 0, int(seen[-1]) - int(seen[0]))
+        timed = seen[seen != NO_TIME]
+        # Times may start again: a camera restarts, recordings are joined.
+        span = int(timed.max()) - int(timed.min()) if len(timed) else 0
+        ticks = max(self.header_duration or 0, span)
         return len(seen) / float(ticks * self.time_base) if ticks > 0 else 0.0
 
     def shown_pts(self) -> NDArray[np.int64]:

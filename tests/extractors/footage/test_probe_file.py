@@ -6,6 +6,7 @@ import struct
 import wave
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from PIL import Image
 
 from tests.footage import CODINGS, N, moving_picture, plain_decode, write_video
 from vadpipe.extractors.footage import ends, file_checks, probe_file
-from vadpipe.extractors.footage.decode import read_frames
+from vadpipe.extractors.footage.decode import NO_TIME, read_frames
 from vadpipe.extractors.footage.errors import (
     BrokenContainer,
     DecodeError,
@@ -32,7 +33,7 @@ from vadpipe.extractors.footage.errors import (
 )
 from vadpipe.extractors.footage.limits import DecodeLimits
 from vadpipe.extractors.footage.probe_file import probe_video
-from vadpipe.extractors.footage.video import ProbeRow, in_order
+from vadpipe.extractors.footage.video import ProbeRow, Reading, in_order
 
 
 def test_a_plain_file(footage: Callable[[str], Path]) -> None:
@@ -393,3 +394,13 @@ def test_a_file_that_turns_out_too_dense_is_not_read_to_its_end(
     assert probe_video(path, limits=DecodeLimits(rate=2000)).n_frames == 35
     with pytest.raises(OverLimit, match="11 frames at 1,100 a second"):
         probe_video(path, limits=DecodeLimits(rate=1000))
+
+
+def test_times_that_start_again_make_no_file_dense() -> None:
+    """A camera was restarted after 4 seconds, and one packet has no time."""
+    millisecond = Fraction(1, 1000)
+    survey = probe_file._Survey("mjpeg", "avi", millisecond, None, 0, None, False, Reading())
+    survey.pts.extend([*range(0, 4000, 40), NO_TIME, *range(0, 400, 40)])
+    assert survey.rate_at_most() == pytest.approx(111 / 3.96)
+    survey.pts = survey.pts[100:101]
+    assert survey.rate_at_most() == 0, "no packet has a time"
