@@ -42,7 +42,7 @@ def view_of(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8] | None:
 class FrameMemory:
     """Makes the pictures of clips from frames, in the order of the clips.
 
-    Frames that are not neighbours, or whose memory is needed soon, are copied. Where clips overlap
+    Frames that are not neighbours, or whose memory is scarce, are copied. Where clips overlap
     and frames lie in the memory of the decoder, some clips share a copy. It is half a clip longer
     than one, so that two of them and no frames take the memory of two clips and their frames.
 
@@ -60,7 +60,7 @@ class FrameMemory:
     def pictures(self, frames: Sequence[Frame]) -> NDArray[np.uint8]:
         """The pictures of a clip (n, H, W, 3); read-only where they are shared with others."""
         images = [frame.image for frame in frames]
-        if not frames[-1].short:
+        if not frames[-1].memory_scarce:
             view = view_of(images)
             if view is not None:
                 return view

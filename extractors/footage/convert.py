@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .video import ProbeRow, Room
 
 
-class Converter:
+class PictureConverter:
     """Decoded frames -> upright (H, W, 3) uint8 RGB of the row's size.
 
     The conversion is swscale's, with fixed flags: the matrix (BT.601, BT.709, ...) and the range

@@ -22,7 +22,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from ...data_manifests.containers import CONTAINERS
-from .convert import Converter
+from .convert import PictureConverter
 from .errors import (
     BrokenContainer,
     DecodeError,
@@ -329,7 +329,7 @@ def video_frames(
             return
         except CannotSkip:  # the rest is decoded like any other file
             reading.failed_packets, reading.cut_off, reading.after_refused = 0, False, False
-            if start == stop:
+            if stop is not None and start >= stop:
                 return
     yield from _decoded(row, start, stop, threads, lead, reading, wanted, skip=False)
 
@@ -361,13 +361,16 @@ def _decoded(
                 _seek(row, container, stream, int(keys.dts[first]))
             if skip and wanted is not None:
                 plan: Skipping[av.Packet[VideoStream]]
-                plan = Skipping(keys, max(first, 0), wanted, start)
+                plan = Skipping(keys, max(first, 0), wanted, start, stop)
                 numbered = _sparse_pictures(row, container, stream, reading, plan)
             else:
                 numbered = _checked_numbers(row, keys, max(first, 0), pictures)
-        convert = Converter(row, reading.hooks.room)
+        convert = PictureConverter(row, reading.hooks.room)
         clock = _Clock(row, time_base(stream))
         for number, picture in numbered:
+            if stop is not None and number >= stop:  # numbers before it may be left out
+                reading.passed = max(reading.passed, stop)
+                return
             seconds = clock.seconds(number, picture.pts)
             corrupt = bool(picture.is_corrupt) or reading.after_refused
             reading.after_refused = False
@@ -417,8 +420,8 @@ def _sparse_pictures(
     yield from sent(plan.rest())
     yield from decoded(None)
     plan.check_end()
-    reading.passed = plan.total
-    reading.at_end = True
+    reading.passed = plan.passed
+    reading.at_end = plan.passed == plan.total
 
 
 def _seek(row: ProbeRow, container: InputContainer, stream: VideoStream, dts: int) -> None:

@@ -238,9 +238,9 @@ class _Child:
         try:
             if kind == FRAME and self._ring is not None:
                 number, seconds, damaged, slot = FRAME_PAYLOAD.unpack(payload)
-                image, short = self._ring.take(slot)
+                image, scarce = self._ring.take(slot)
                 self._free_slots()
-                return Frame(number, seconds, image, damaged, short), {}
+                return Frame(number, seconds, image, damaged, scarce), {}
             self.busy = False
             values: dict[str, Any] = json.loads(payload)
             if kind == RESULT:

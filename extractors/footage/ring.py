@@ -51,7 +51,7 @@ class Ring:
             slot: where the decoder says that it is.
 
         Returns:
-            (H, W, 3), and whether slots are short: then what is kept of it should be a copy.
+            (H, W, 3), and whether few slots are left: `Frame.memory_scarce`.
 
         Raises:
             ValueError: there is no such slot, or the decoder does not have it.
@@ -67,11 +67,11 @@ class Ring:
                 self._lent.add(slot)
             else:
                 self._back.append(slot)
-            short = 2 * len(self._lent) > self._most
+            scarce = 2 * len(self._lent) > self._most
         if not lent:
             return place.reshape(self._shape).copy(), False
         weakref.finalize(place, self._return, slot).atexit = False  # views have it as their base
-        return place.reshape(self._shape), short
+        return place.reshape(self._shape), scarce
 
     def _return(self, slot: int) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ are then numbered by the times of their packets, as the decoder returns fewer th
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -95,9 +96,17 @@ class Skipping(Generic[P]):
         first: the key frame at which numbering begins; earlier pictures are not returned.
         wanted: frames to decode in any case.
         start: first frame that is read.
+        stop: one past the last frame that has to come; None for the end of the video.
     """
 
-    def __init__(self, keys: KeyFrames, first: int, wanted: Wanted, start: int) -> None:
+    def __init__(
+        self,
+        keys: KeyFrames,
+        first: int,
+        wanted: Wanted,
+        start: int,
+        stop: int | None = None,
+    ) -> None:
         later = slice(first, None)
         self._number_of_key = dict(
             zip(keys.pts[later].tolist(), keys.index[later].tolist(), strict=True)
@@ -106,6 +115,7 @@ class Skipping(Generic[P]):
         self._begin = int(keys.pts[first])
         self._base = int(keys.index[first])  # number of the first of `_times`
         self._wanted, self._start = wanted, start
+        self._stop = sys.maxsize if stop is None else stop
         self._times: list[int] = []  # of packets from `_begin` on, sorted
         self._waiting: deque[P] = deque()
         self._numbers: dict[int, int] = {}  # time -> number, of packets that were decoded
@@ -116,6 +126,11 @@ class Skipping(Generic[P]):
     def total(self) -> int:
         """Frames of the video up to the last packet."""
         return self._total
+
+    @property
+    def passed(self) -> int:
+        """The same, but no more than `stop`."""
+        return min(self._total, self._stop)
 
     def ready(self, packet: P) -> Iterator[tuple[P, bool]]:
         """Packets whose number is known now, and whether their picture is needed.
@@ -168,7 +183,7 @@ class Skipping(Generic[P]):
         if pts is not None and pts < self._begin:
             return None
         number = None if pts is None else self._numbers.get(pts)
-        if number is None or number > self._due:
+        if number is None or self._due < min(number, self._stop):
             raise CannotSkip
         if number == self._due:
             self._due = self._wanted.first_from(number + 1)
@@ -180,7 +195,7 @@ class Skipping(Generic[P]):
         Raises:
             CannotSkip: one has not.
         """
-        if self._due < self._total:
+        if self._due < self.passed:
             raise CannotSkip
 
     def _forget(self) -> None:

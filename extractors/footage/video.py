@@ -113,14 +113,14 @@ class Frame:
         pts: seconds since the first frame.
         image: (H, W, 3) uint8 RGB; it may be read-only.
         corrupt: the decoder marked it as damaged.
-        short: the memory that it lies in is needed soon, so what is kept of it should be a copy.
+        memory_scarce: the decoder needs its memory soon, so what is kept of it should be a copy.
     """
 
     index: int
     pts: float
     image: NDArray[np.uint8]
     corrupt: bool = False
-    short: bool = False
+    memory_scarce: bool = False
 
 
 def in_order(row: ProbeRow) -> ProbeRow:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...extractors.clips import Clip, ClipAssembler, ClipRule, Span
-from ...extractors.footage.convert import Converter
+from ...extractors.footage.convert import PictureConverter
 from ...extractors.footage.decode import opened, read_frames
 from ...extractors.footage.decode_messages import next_slot, ring_slots
 from ...extractors.footage.guarded import ring_size
@@ -100,7 +100,7 @@ def _timed(row: ProbeRow, way: Way) -> float:
     The video is read twice, and the second time counts: memory costs more when it is new, which is
     soon over in a video of minutes.
     """
-    converter, number, total = Converter(row, None), 0, 0.0
+    converter, number, total = PictureConverter(row, None), 0, 0.0
     for counted in (False, True):
         with opened(Path(row.path), 1) as (container, stream):
             for picture in container.decode(stream):
@@ -146,8 +146,9 @@ def _after(row: ProbeRow) -> Generator[Way, None, None]:
         slot = next_slot(free, slot, slots, run)
         free.remove(slot)
         places[slot][...] = pixels
-        image, short = ring.take(slot)
-        clips = assembler.push(Frame(number, number / row.fps, image, short=short))
+        image, scarce = ring.take(slot)
+        frame = Frame(number, number / row.fps, image, memory_scarce=scarce)
+        clips = assembler.push(frame)
         free.update(ring.freed())
         return clips
 

@@ -17,13 +17,13 @@ def ring(slots: int) -> np.ndarray:
     return np.zeros((slots, 2, 3, 3), np.uint8)
 
 
-def written(memory: np.ndarray, number: int, *, short: bool = False) -> Frame:
+def written(memory: np.ndarray, number: int, *, scarce: bool = False) -> Frame:
     """A frame in the next slot of a ring."""
     place = memory[number % len(memory)]
     place[...] = number
     place = place.view()
     place.flags.writeable = False
-    return Frame(number, number / 10, place, short=short)
+    return Frame(number, number / 10, place, memory_scarce=scarce)
 
 
 def test_neighbours_are_one_view() -> None:
@@ -67,16 +67,18 @@ def test_a_view_keeps_its_frames() -> None:
     ClipRule(4, 4), ClipRule(4, 1), ClipRule(2, 3, before=2, after=2), ClipRule(1, 2),
     ClipRule(3, 2, "drop", 1, 0),
 ])  # fmt: skip
-@pytest.mark.parametrize("short", [[], range(100), range(7, 20)], ids=["room", "short", "both"])
+@pytest.mark.parametrize("scarce", [[], range(100), range(7, 20)], ids=["room", "scarce", "both"])
 @pytest.mark.parametrize("slots", [9, 16, 100])
-def test_pictures_are_those_of_stacked_frames(rule: ClipRule, short: list[int], slots: int) -> None:
+def test_pictures_are_those_of_stacked_frames(
+    rule: ClipRule, scarce: list[int], slots: int
+) -> None:
     """Clips are used at once, as slots of the small rings are written again."""
     memory, assembler = ring(slots), ClipAssembler(rule, Span("x", 0, 30, True))
     clips = []
     for number in range(30):
         clips += [
             (clip.frames[:, 0, 0, 0].copy(), clip.index)
-            for clip in assembler.push(written(memory, number, short=number in short))
+            for clip in assembler.push(written(memory, number, scarce=number in scarce))
         ]
     clips += [(clip.frames[:, 1, 2, 2].copy(), clip.index) for clip in assembler.finish()]
     assert clips
@@ -89,7 +91,7 @@ def test_overlapping_clips_share_copies() -> None:
     memory, frames = FrameMemory(overlaps=True), ring(40)
     blocks = []
     for first in range(30):
-        clip = memory.pictures([written(frames, first + i, short=True) for i in range(5)])
+        clip = memory.pictures([written(frames, first + i, scarce=True) for i in range(5)])
         assert clip[:, 0, 0, 0].tolist() == list(range(first, first + 5))
         if not blocks or clip.base is not blocks[-1]:
             blocks.append(clip.base)

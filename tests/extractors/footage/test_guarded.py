@@ -338,7 +338,7 @@ def test_lent_pictures_are_the_same(keep: int, run: int, video: Path, few_slots:
             assert frame.index == want.index and np.array_equal(frame.image, want.image)
             kept = [*kept, frame][-keep:] if keep else []
     wanted = list(read_frames(row))[120 - len(kept) :]
-    assert equal([replace(frame, short=False) for frame in kept], wanted)
+    assert equal([replace(frame, memory_scarce=False) for frame in kept], wanted)
     views = [frame.image.flags.writeable for frame in kept]
     assert not any(views) if keep < 5 else 1 <= views.count(False) <= 4
 

@@ -26,8 +26,8 @@ def write(file: int, slot: int, value: int) -> None:
 def test_pictures_are_views_that_come_back_when_nothing_refers_to_them(file: int) -> None:
     ring = Ring(file, 8, 2, 3, lends=True)
     write(file, 5, 7)
-    image, short = ring.take(5)
-    assert image.shape == (2, 3, 3) and (image == 7).all() and not short
+    image, scarce = ring.take(5)
+    assert image.shape == (2, 3, 3) and (image == 7).all() and not scarce
     write(file, 5, 8)
     assert (image == 8).all(), "it is the memory that the decoder writes"
     assert not image.flags.writeable
@@ -45,9 +45,9 @@ def test_pictures_are_views_that_come_back_when_nothing_refers_to_them(file: int
 def test_without_lending_all_are_copies(file: int) -> None:
     ring = Ring(file, 8, 2, 3, lends=False)
     write(file, 0, 1)
-    image, short = ring.take(0)
+    image, scarce = ring.take(0)
     write(file, 0, 2)
-    assert (image == 1).all() and image.flags.writeable and not short
+    assert (image == 1).all() and image.flags.writeable and not scarce
     assert ring.freed() == [0], "the slot is free at once"
 
 
@@ -55,7 +55,7 @@ def test_the_decoder_always_has_slots(file: int) -> None:
     """A reader that keeps all it reads gets copies once slots run out."""
     ring = Ring(file, 12, 2, 3, lends=True)
     taken = [ring.take(slot) for slot in range(12 - SPARE)]
-    assert [short for _, short in taken] == [False] * 4 + [True] * 4
+    assert [scarce for _, scarce in taken] == [False] * 4 + [True] * 4
     assert ring.freed() == []
     for slot in range(12 - SPARE, 12):
         write(file, slot, 3)

@@ -117,9 +117,25 @@ def test_doubtful_files_are_decoded_whole(
     assert not may_skip(in_order(replace(row, flags=())))
 
 
+@pytest.mark.parametrize("name", ["mjpeg-avi", "h264-closed-mp4"])
+def test_reading_ends_before_the_frame_where_it_is_to_stop(
+    name: str, footage: Callable[[str], Path], decoded: list[int]
+) -> None:
+    """Also where no frame close to it is decoded."""
+    row = probe_video(footage(name))
+    whole = [f for f in read_frames(row) if f.index in EVERY_16TH]
+    for stop in (1, 16, 20, 115, N):
+        del decoded[:]
+        reader = read_frames(row, 0, stop, threads=1, wanted=EVERY_16TH)
+        assert_same(list(reader), [f for f in whole if f.index < stop])
+        assert reader.passed == stop and len(decoded) == 1
+        assert reader.at_end <= (stop == N)
+
+
+@pytest.mark.parametrize("stop", [None, 20])
 @pytest.mark.parametrize("lost", [3, 20, 45])
 def test_what_does_not_come_out_is_looked_for_by_decoding_everything(
-    lost: int, footage: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    lost: int, stop: int | None, footage: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A packet is refused: damage has to be seen and counted as without skipping."""
     row = in_order(probe_video(footage("h264-closed-mp4")))
@@ -137,11 +153,11 @@ def test_what_does_not_come_out_is_looked_for_by_decoding_everything(
 
     monkeypatch.setattr(decode, "decode_packet", refusing)
     seekable = replace(row, flags=(), key_frames=keys)
-    reader = read_frames(seekable, threads=1, wanted=EVERY_16TH)
+    reader = read_frames(seekable, 0, stop, threads=1, wanted=EVERY_16TH)
     got = list(reader)
-    assert [f.index for f in got] == list(range(0, N, 16))
+    assert [f.index for f in got] == list(range(0, stop or N, 16))
     assert reader.failed_packets == 0, "only the first pass was refused a packet"
-    assert_same(got, [f for f in read_frames(seekable) if f.index in EVERY_16TH])
+    assert_same(got, [f for f in read_frames(seekable, 0, stop) if f.index in EVERY_16TH])
 
 
 def test_damaged_frames_are_returned_though_no_clip_needs_them(
@@ -232,7 +248,7 @@ def test_long_videos_are_numbered_in_bounded_memory() -> None:
             assert each.pts is not None and plan._numbers[each.pts] == each.pts // 10
         assert len(plan._times) <= 4 * sparse.MOST_AHEAD + 4
         assert len(plan._numbers) <= 7 * sparse.MOST_AHEAD
-    assert plan.total == 10_001
+    assert plan.passed == 10_001
 
 
 @pytest.mark.parametrize("wrong", [
