@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 BLOCK_BYTES = 16 << 20  # of the rows, the queries and the products of a block, each
 MOST_ROWS = 4096  # of a block
 LEAST_ROWS = 64  # of a block, however wide they are
-SPARE = 15  # candidates that are kept besides the k nearest
+EXTRA_CANDIDATES = 15  # that are kept besides the k nearest
 PIECE = 512  # rows among which the nearest are looked for at once
 EXCLUDED = 1e30  # squared distance of a row that is left out: none is as far away
 MODERATE = (1e-5, 1e5)  # largest magnitudes whose squares need no scaling
@@ -52,9 +52,10 @@ class NearestRows:
     ) -> NDArray[np.float64]:
         """Euclidean distances to the k nearest rows, ascending.
 
-        They do not depend on how many queries there are at once. Where more than `SPARE` rows are
-        equally near within the rounding of double precision, some of them count as the nearest:
-        a squared distance is then too large by at most 1e-15 D (|q|^2 + |b|^2), from the mean.
+        They do not depend on how many queries there are at once. Where more than `EXTRA_CANDIDATES`
+        rows are equally near within the rounding of double precision, some of them count as the
+        nearest: a squared distance is then too large by at most 1e-15 D (|q|^2 + |b|^2), from the
+        mean.
 
         Args:
             x:
@@ -69,7 +70,7 @@ class NearestRows:
         """
         squares = np.empty((len(x), k))
         rows = self._block_rows(np.float32)
-        size = min(rows, BLOCK_BYTES // (4 * rows), BLOCK_BYTES // (64 * (k + SPARE)))
+        size = min(rows, BLOCK_BYTES // (4 * rows), BLOCK_BYTES // (64 * (k + EXTRA_CANDIDATES)))
         size = max(LEAST_ROWS, size)
         for start in range(0, len(x), size):
             queries = x[start : start + size]
@@ -92,7 +93,7 @@ class NearestRows:
         self, x: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, dtype: DTypeLike
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """The k smallest squared distances, (n, k), and whether no other row is nearer, (n,)."""
-        least, index = self._candidates(x, k + SPARE, allowed, dtype)
+        least, index = self._candidates(x, k + EXTRA_CANDIDATES, allowed, dtype)
         return self._decided(x, k, least, index)
 
     def _candidates(

@@ -260,3 +260,25 @@ def test_scoring_other_features_is_refused() -> None:
         detector.score(bag("b", features(0, 0)))
     with pytest.raises(DetectorError, match="not fitted"):
         KNN(KNNConfig()).score(bag("b", features(0, 3)))
+
+
+@pytest.mark.parametrize("offset", [0, 10, 1e4])
+def test_scores_moved_by_no_more_than_stated_without_normalisation(offset: float) -> None:
+    """docs/decisions.md has the bound: products in double precision, as they were compared once."""
+    width = 256
+    rng = np.random.default_rng(0)
+    bank = (rng.standard_normal((60, width)) + offset).astype(np.float32)
+    x = (rng.standard_normal((20, width)) + offset).astype(np.float32)
+    x[:5] = bank[:5]  # what is in the bank loses most
+    detector = fitted(KNNConfig(normalise=False), bag("a", bank))
+    found = detector.score(bag("b", x)).columns["score"]
+
+    b, q = bank.astype(np.float64), x.astype(np.float64)
+    exact = ((q[:, None] - b) ** 2).sum(axis=2).min(axis=1)
+    assert found == pytest.approx(np.sqrt(exact), rel=1e-12, abs=0)
+    squares = (q**2).sum(axis=1)
+    products = squares[:, None] - 2 * q @ b.T + (b**2).sum(axis=1)
+    before = np.maximum(products, 0).min(axis=1)
+    norms, bound = np.sqrt(squares), (width + 8) * 2.0**-53
+    off = np.abs(before - exact) / (2 * norms + found) ** 2
+    assert 0 < off.max() <= bound
