@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
+from .benches import BENCHES, Asked, Measured
 from .options import (
     ANY,
     FILE,
@@ -69,15 +69,7 @@ def run(
 
 
 @click.command()
-@click.argument(
-    "what",
-    type=click.Choice(
-        [
-            *("decode", "network", "extract", "objects", "engine", "index", "train", "windows"),
-            *("shards", "ssmtl", "msmg", "autoencoder", "startup", "nearest", "scoring"),
-        ]
-    ),
-)
+@click.argument("what", type=click.Choice(list(BENCHES)))
 @click.option(
     "--repeats",
     type=click.IntRange(1),
@@ -196,75 +188,8 @@ def bench(
 
 def _run_bench(
     what: str, repeats: int | None, count: int | None, device: str, footage: Path | None
-) -> tuple[dict[str, Any], list[str]]:
-    match what:
-        case "shards":
-            from ..bench.shards import bench_shards
-
-            values, lines = bench_shards(count=count or 100, repeats=repeats or 10)
-        case "autoencoder":
-            from ..bench.autoencoder import AutoencoderProblem, bench_autoencoder
-
-            problem = AutoencoderProblem(frames=count or 40)
-            values, lines = bench_autoencoder(repeats=repeats or 3, device=device, problem=problem)
-        case "msmg":
-            from ..bench.msmg import MSMGProblem, bench_msmg
-
-            values, lines = bench_msmg(
-                repeats=repeats or 3, device=device, problem=MSMGProblem(frames=count or 40)
-            )
-        case "ssmtl":
-            from ..bench.ssmtl import bench_ssmtl
-
-            values, lines = bench_ssmtl(repeats=repeats or 3, device=device, frames=count or 40)
-        case "scoring":
-            from ..bench.scoring import ScoringProblem, bench_scoring
-
-            scored = ScoringProblem(videos=count or 16)
-            values, lines = bench_scoring(repeats=repeats or 3, device=device, problem=scored)
-        case "nearest":
-            from ..bench.nearest import bench_nearest
-
-            values, lines = bench_nearest(rows=count or 20_000, repeats=repeats or 3)
-        case "startup":
-            from ..bench.startup import bench_startup
-
-            values, lines = bench_startup(repeats=repeats or 20)
-        case "decode":
-            from ..bench.decode import bench_decode
-
-            values, lines = bench_decode(footage, repeats=repeats or 3)
-        case "network":
-            from ..bench.network import bench_network
-
-            values, lines = bench_network(repeats=repeats or 3, device=device)
-        case "extract":
-            from ..bench.extract import bench_extract
-
-            values, lines = bench_extract(footage, repeats=repeats or 1, device=device)
-        case "objects":
-            from ..bench.objects import bench_objects
-
-            values, lines = bench_objects(footage, repeats=repeats or 1, device=device)
-        case "engine":
-            from ..bench.engine import bench_engine
-
-            values, lines = bench_engine(spans=count or 10_000)
-        case "index":
-            from ..bench.engine import bench_index
-
-            values, lines = bench_index(shards=count or 1_000_000)
-        case "windows":
-            from ..bench.windows import bench_windows
-
-            values, lines = bench_windows(videos=count or 32, repeats=repeats or 5, device=device)
-        case _:
-            from ..bench.train import ProblemSize, bench_train
-
-            values, lines = bench_train(
-                repeats=repeats or 2, device=device, size=ProblemSize(pairs=count or 8)
-            )
-    return values, lines
+) -> Measured:
+    return BENCHES[what](Asked(repeats, count, device, footage))
 
 
 @click.command()
