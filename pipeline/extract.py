@@ -36,6 +36,7 @@ class Extracted:
         stores: one for each extractor.
         rows: video_id -> probe row of the videos that are complete now.
         written: shards written by this run.
+        devices: that have computed them.
         failures: videos that failed.
         notes: video_id -> what decoding noticed.
         damaged: video_id -> frames that the decoder marked as damaged, where there are any.
@@ -48,6 +49,7 @@ class Extracted:
     stores: list[FeatureStore]
     rows: dict[str, ProbeRow]
     written: int = 0
+    devices: set[str] = field(default_factory=set)
     failures: list[Failure] = field(default_factory=list)
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     damaged: dict[str, int] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class Extracted:
         known = {failure.video_id for failure in self.failures}
         self.failures += [f for f in more.failures if f.video_id not in known]
         self.written += more.written
+        self.devices |= more.devices
 
 
 def extract_features(
@@ -186,6 +189,7 @@ class _Chain:
         done = self.done
         done.stores += stores
         done.written += run.n_written
+        done.devices |= run.devices
         done.task_seconds += run.task_seconds
         done.write_seconds += run.write_seconds
         done.seconds += run.seconds

@@ -16,7 +16,7 @@ from ..data_manifests.record import Manifest, VideoRecord
 from ..detectors.base import Detector
 from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.slots import WeightsChoice
-from .engine.extractor_spec import ExtractorSpec, devices_of, stores_of
+from .engine.extractor_spec import ExtractorSpec, stores_of
 from .engine.overlap import overlapped
 from .engine.planning import ready_and_not
 from .engine.progress import progress_bar, tell
@@ -183,8 +183,8 @@ def score_footage(
         folder.write_failures(done.failures)
         described = ModelFolder(model).describe()
         about = about_model(model, described, card["calibration"], thresholds, config, name)
-        used = specs if done.extracted else ()
-        folder.write_run(_about_run(manifest, done, device, engine, used, command) | about)
+        used = sorted(extracted.devices)
+        folder.write_run(_about_run(manifest, done, device, used, command) | about)
         return done
 
 
@@ -408,16 +408,15 @@ def _about_run(
     manifest: Manifest,
     done: Scored,
     device: str,
-    engine: Engine,
-    used: Sequence[ExtractorSpec],
+    used: Sequence[str],
     command: str,
 ) -> dict[str, Any]:
-    """What run.json says of the videos, the devices, the extractors that ran and the command."""
+    """What run.json says of the videos, the device, those that extracted and the command."""
     return {
         "dataset": manifest.dataset,
         "manifest_digest": manifest.digest,
         **{n: len(getattr(done, n)) for n in ("videos", "failures", "kept")},
         "device": device,
-        "extraction_devices": devices_of(used, engine.device),
+        "extraction_devices": used,
         **made_by(("vadpipe", "torch", "av", "numpy", "h5py"), command),
     }

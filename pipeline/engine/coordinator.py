@@ -81,6 +81,7 @@ class Coordinator:
 
     Attributes:
         n_written: shards.
+        devices: that have computed them.
         errors: content id -> why a video failed.
         notes: content id -> what decoding noticed.
         damaged: content id -> frames that the decoder marked as damaged.
@@ -118,6 +119,7 @@ class Coordinator:
         self._names: Mapping[str, Sequence[str]] = {}
         self._unlisted: dict[str, list[ShardRow]] = {name: [] for name in self._stores}
         self.n_written = 0
+        self.devices: set[str] = set()
         self.errors: dict[str, BaseException] = {}
         self.notes: dict[str, set[str]] = {}
         self.damaged: dict[str, int] = {}
@@ -240,6 +242,7 @@ class Coordinator:
         video.flags.update(result.flags)
         video.damaged += result.damaged
         self.n_written += len(result.written)
+        self.devices |= result.devices
         self.task_seconds += result.seconds
         self.write_seconds += result.write_seconds
         kept.note_usage(result.before, result.after)

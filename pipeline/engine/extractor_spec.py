@@ -223,11 +223,6 @@ def _split(
     return base, config, Perturbation.model_validate(config.pop("perturb"))
 
 
-def devices_of(specs: Sequence[ExtractorSpec], device: str) -> list[str]:
-    """The devices that compute where this one is asked for; see `Extractor.computed_on`."""
-    return sorted(frozenset().union(*(spec.make().computed_on(device) for spec in specs)))
-
-
 def stores_of(specs: Sequence[ExtractorSpec], cache: Path) -> list[FeatureStore]:
     """The feature set that each extractor writes; nothing is created on disk."""
     return [FeatureStore(cache, spec.recipe()) for spec in specs]

@@ -95,6 +95,7 @@ class SpanResult:
         damaged: frames of the spans that the decoder marked as damaged.
         seconds: of the task.
         write_seconds: of durable writing.
+        devices: that have computed what was written.
         before: what the device of this process had done when the task began.
         after: what it had done when the task ended.
     """
@@ -106,6 +107,7 @@ class SpanResult:
     damaged: int
     seconds: float
     write_seconds: float
+    devices: frozenset[str]
     before: Usage
     after: Usage
 
@@ -148,6 +150,7 @@ class _Run:
         self._stores: dict[int, FeatureStore] = {}
         self._waiting: list[tuple[int, SpanWork]] = []
         self._active: list[tuple[int, SpanWork]] = []
+        self._devices: set[str] = set()
         self._written: list[tuple[str, ShardRow]] = []
         self._found: list[tuple[str, ShardRow]] = []
         self._damaged: Counter[int] = Counter()  # by the first frame of a span
@@ -236,6 +239,7 @@ class _Run:
             sum((self._damaged | self._damaged_before).values()),
             time.monotonic() - self._begin,
             self._write_seconds,
+            frozenset(self._devices),
             self._before,
             self._lane.usage(),
         )
@@ -310,10 +314,12 @@ class _Run:
         check_stamp(Path(self._row.path), self._row.stamp)  # what was decoded is what was probed
         begin = time.monotonic()
         store = self._stores[number]
-        maker = _provenance(work.extractor.computed_on(self._runtime.device))
+        devices = work.extractor.computed_on(self._runtime.device)
+        maker = _provenance(devices)
         row = store.write(work.span, rows, work.extractor.arrays, facts, maker)
         self._write_seconds += time.monotonic() - begin
         self._written.append((store.name, row))
+        self._devices |= devices
 
     def _flags(self, n_frames: int | None) -> tuple[str, ...]:
         flags = set(self._job.row.flags)

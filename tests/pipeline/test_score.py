@@ -32,6 +32,7 @@ from vadpipe.extractors.device import present
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.footage.errors import DecoderHang
 from vadpipe.extractors.networks.i3d_r50 import CARDS, I3dR50, caffe2_blob
+from vadpipe.extractors.null import NullFeatures
 from vadpipe.extractors.weights.slots import NETWORK
 from vadpipe.pipeline import score as score_stage
 from vadpipe.pipeline.engine import quarantine, span_task
@@ -221,6 +222,21 @@ def test_what_is_recorded_is_the_device_that_was_used(
     archive.score()
     run = json.loads((archive.out / "run.json").read_text())
     assert (run["device"], run["extraction_devices"]) == ("cpu", [])
+    shutil.rmtree(archive.out)
+    shutil.rmtree(archive.cache / "features")
+    # What an extractor says after its network has started counts, as in the shards.
+    started: list[Any] = []
+    monkeypatch.setattr(span_task, "_prepared", {})
+    monkeypatch.setattr(NullFeatures, "load", lambda self, runtime: started.append(self))
+    monkeypatch.setattr(
+        NullFeatures,
+        "computed_on",
+        lambda self, device: frozenset({"cuda:0" if self in started else "cpu"}),
+    )
+    archive.score()
+    run = json.loads((archive.out / "run.json").read_text())
+    (made_on,) = {verify_shard(path).maker["device"] for path in store.scan()}
+    assert (run["extraction_devices"], made_on) == (["cuda:0"], "cuda")
 
 
 def trained_again(model: Path, copy: Path) -> Path:
