@@ -32,6 +32,7 @@ from .store.keys import canonical_json, key_of
 Method = Literal["sum", "max"]
 
 DETECTOR = "fusion"  # stands where other score folders name their detector
+MOST_PADDING = 10_000  # frames after the end of a video, of a row that was padded
 QUANTILE = "quantile/"  # prefix of the column with a part's own quantiles
 
 # What tells that two folders are about the same frames of the same footage.
@@ -84,17 +85,31 @@ class _Part:
         return {name: model[name] for name in _OF_MODEL if name in model}
 
     def rows(self, video_id: str) -> ScoreRows:
-        """The quantiles of a video; a column that its scores lack is its failure."""
+        """The quantiles of a video.
+
+        Raises:
+            FuseError: its scores lack the column, are not finite, or go on after its end.
+            ScoreFolderError: they are missing or damaged.
+        """
         table = self.folder.scores(video_id)
         if self.column not in table.column_names:
             raise FuseError(
                 f"{self.folder.path} has no column {self.column!r} for {video_id}: run score again"
             )
-        return ScoreRows(
-            table["frame_start"].to_numpy(),
-            table["frame_stop"].to_numpy(),
-            self.quantile(table[self.column].to_numpy()),
-        )
+        scores, stops = table[self.column].to_numpy(), table["frame_stop"].to_numpy()
+        if not np.isfinite(scores).all():  # as a quantile it would be the largest
+            raise FuseError(
+                f"{self.folder.path}: {self.column!r} of {video_id} is not finite: delete the "
+                "scores of this video and run score again"
+            )
+        # Fusing takes memory for each frame.
+        n_frames = self.videos[video_id]["n_frames"]
+        if int(stops.max()) > n_frames + MOST_PADDING:
+            raise FuseError(
+                f"{self.folder.path}: {video_id} has {n_frames} frames, and scores up to frame "
+                f"{stops.max()}: delete the scores of this video and run score again"
+            )
+        return ScoreRows(table["frame_start"].to_numpy(), stops, self.quantile(scores))
 
     def held_out_rows(self, video_id: str) -> ScoreRows:
         """The quantiles of a held-out video."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -212,6 +213,30 @@ def test_a_damaged_part_and_other_footage_are_failures(two: Any, tmp_path: Path)
     write_score_folder(two[0], SCORES, NORMAL, content="other")
     with pytest.raises(FuseError, match=r"no video could be fused.*content_id differ"):
         fuse_scores(two, tmp_path / "o")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("score", float("nan"), "'score' of v is not finite"),
+        ("score", float("inf"), "'score' of v is not finite"),
+        ("frame_stop", 2**31, "scores up to frame 2147483648"),  # 16 GiB as frames
+    ],
+)
+def test_scores_that_no_video_has_are_a_failure_of_it(
+    two: Any, tmp_path: Path, column: str, value: float, message: str
+) -> None:
+    path = two[0] / "scores" / "v.parquet"
+    table = pq.read_table(path)
+    at = table.schema.get_field_index(column)
+    field = table.schema.field(column)
+    values = [*table[column].to_pylist()[:-1], value]
+    kind = pa.int64() if column == "frame_stop" else field.type
+    pq.write_table(table.set_column(at, field.with_type(kind), pa.array(values, kind)), path)
+    done = fuse_scores(two, tmp_path / "o")
+    assert done.videos == ["w"]
+    (failure,) = done.failures
+    assert (failure.video_id, failure.error) == ("v", "FuseError") and message in failure.message
 
 
 def test_parts_of_two_files_with_equal_samples_are_a_failure(two: Any, tmp_path: Path) -> None:
