@@ -57,9 +57,15 @@ class Wanted:
 
 
 def may_skip(row: ProbeRow) -> bool:
-    """Whether numbers of frames are known without decoding, and the codec allows it."""
+    """Whether numbers of frames are known without decoding, and the codec allows it.
+
+    Only a probe that has decoded everything (`vadpipe probe --decode`) knows that no picture is
+    damaged. The decoder leaves out a damaged key frame as if nothing referred to it, and what it
+    returns afterwards is wrong without a word.
+    """
     return (
         row.kind == "video"
+        and row.decoded
         and row.key_frames is not None
         and row.codec in REFERENCED | SINGLE
         and DOUBTFUL.isdisjoint(row.flags)

@@ -48,7 +48,7 @@ def bench_pixels(folder: Path, repeats: int) -> tuple[dict[str, Any], list[str]]
     Returns:
         Values for machines, and lines for people.
     """
-    row = probe_video(write_moving(folder / "moving.mp4"))
+    row = probe_video(write_moving(folder / "moving.mp4"), decode=True)
     copies = _copies(row, repeats)
     reading = _reading(row, repeats)
     values = {"size": [row.height, row.width], "frames": row.n_frames}

@@ -29,7 +29,7 @@ def test_every_way_is_measured(small: None, tmp_path: Path) -> None:
 
 def test_the_new_way_copies_once(small: None, tmp_path: Path) -> None:
     """Into shared memory: the frames of a clip are views of it, with what was written last."""
-    row = probe_video(pixels.write_moving(tmp_path / "a.mp4"))
+    row = probe_video(pixels.write_moving(tmp_path / "a.mp4"), decode=True)
     steps = pixels._after(row)
     way = next(steps)
     given = [np.full((32, 64, 3), number, np.uint8) for number in range(50)]
@@ -41,7 +41,7 @@ def test_the_new_way_copies_once(small: None, tmp_path: Path) -> None:
 
 
 def test_the_drawn_video_has_frames_to_leave_out(small: None, tmp_path: Path) -> None:
-    row = probe_video(pixels.write_moving(tmp_path / "a.mp4"))
+    row = probe_video(pixels.write_moving(tmp_path / "a.mp4"), decode=True)
     assert row.n_frames == 50 and row.codec == "h264"
     with opened(Path(row.path), 1) as (container, stream):
         stream.codec_context.skip_frame = "NONREF"
