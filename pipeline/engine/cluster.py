@@ -77,36 +77,39 @@ def open_client(engine: Engine | None = None, *, threads: int | None = None) -> 
             yield client
         return
     threads = threads or engine.streams_each()
-    with (
-        tempfile.TemporaryDirectory(prefix=own_prefix(), ignore_cleanup_errors=True) as scratch,
-        dask.config.set(_settings(scratch)),
-        _safe_path.used(),
-    ):
+    with _in_force.used() as scratch, _safe_path.used():
         if engine.processes():
             check_script()
             remove_leftovers()
             name_semaphores()
-            cluster: Any = Processes(engine, threads, Path(scratch))
+            cluster: Any = Processes(engine, threads, scratch)
             client = Client(cluster)
         else:
-            client = Client(
-                processes=False,
-                protocol="inproc://",
-                n_workers=1,
-                threads_per_worker=threads,
-                memory_limit=0,
-                # Both addresses would listen on all interfaces otherwise, dashboard or not.
-                dashboard_address="127.0.0.1:0",
-                worker_dashboard_address="127.0.0.1:0",
-                scheduler_kwargs={"dashboard": False},
-                resources={"GPU": 1} if engine.on_gpu else None,
-            )
+            client = _in_process(engine, threads)
             cluster = client.cluster
         try:
             yield client
         finally:
             client.close()
             cluster.close()
+
+
+def _in_process(engine: Engine, threads: int) -> Client:
+    try:
+        return Client(
+            processes=False,
+            protocol="inproc://",
+            n_workers=1,
+            threads_per_worker=threads,
+            memory_limit=0,
+            # Both addresses would listen on all interfaces otherwise, dashboard or not.
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+            resources={"GPU": 1} if engine.on_gpu else None,
+        )
+    except RuntimeError as error:
+        raise ClusterError(f"the threads of a run did not start ({error}): try again") from error
 
 
 @contextmanager
@@ -128,6 +131,23 @@ def _without_working_directory() -> Iterator[None]:
 
 
 _safe_path = SharedContext(_without_working_directory)
+
+
+@contextmanager
+def _dask_settings() -> Iterator[Path]:
+    """Set Dask up for this process, with a folder of scratch files.
+
+    Its settings are of the process. Were they of a run, the run that ends first would take them
+    from the others, and its folder with them.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix=own_prefix(), ignore_cleanup_errors=True) as scratch,
+        dask.config.set(_settings(scratch)),
+    ):
+        yield Path(scratch)
+
+
+_in_force = SharedContext(_dask_settings)
 
 
 def _settings(scratch: str) -> dict[str, Any]:
@@ -207,7 +227,7 @@ class Processes(SpecCluster):
         self._numbers = count(len(self._specs))
         here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "dashboard": False}
         tls = {"protocol": "tls://", "security": security}
-        sign = scratch / "ran-again"
+        sign = scratch / f"ran-again-{uuid4().hex}"
         os.environ[RAN_AGAIN] = str(sign)  # worker processes look at it while they start
         try:
             super().__init__(

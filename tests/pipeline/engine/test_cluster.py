@@ -159,6 +159,35 @@ def test_nobody_else_can_put_files_where_workers_import_from(
     assert "PYTHONSAFEPATH" not in os.environ
 
 
+def test_runs_of_one_process_share_the_settings_until_the_last_one_ends() -> None:
+    """The first to end took the settings and the scratch folder of the others with it."""
+    before = dask.config.get("temporary-directory", None)
+    first, second = open_client(threads=1), open_client(threads=1)
+    with first:
+        scratch = Path(dask.config.get("temporary-directory"))
+        client = second.__enter__()
+    try:
+        assert Path(dask.config.get("temporary-directory")) == scratch
+        assert scratch.is_dir()
+        assert client.submit(os.getpid).result() == os.getpid()
+        with open_client(threads=1) as third:  # it starts while the second one is at work
+            assert third.submit(os.getpid).result() == os.getpid()
+        assert scratch.is_dir()
+    finally:
+        second.__exit__(None, None, None)
+    assert not scratch.exists()
+    assert dask.config.get("temporary-directory", None) == before
+
+
+def test_threads_that_do_not_start_are_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise RuntimeError("Worker failed to start.")
+
+    monkeypatch.setattr(cluster_module, "Client", refuse)
+    with pytest.raises(ClusterError, match="did not start"), open_client(threads=1):
+        pass
+
+
 def test_every_gpu_has_a_process_that_sees_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here touches CUDA: the processes only look at what they were told."""
     monkeypatch.setattr(present, "cuda_count", lambda: 4)
