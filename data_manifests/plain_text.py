@@ -7,7 +7,7 @@ import re
 # Control characters (escape sequences begin with one), what turns the direction of writing around,
 # and bytes of file names that are not UTF-8 (Python shows them as surrogates).
 _NOT_SHOWN = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 

@@ -144,13 +144,17 @@ def _texts(sources: Sequence[Path]) -> list[Path]:
     for source in sources:
         if source.is_dir():
             inside = [p for p in source.rglob("*.txt") if p.is_file()]
-            shown = [p for p in inside if not p.relative_to(source).as_posix().startswith(".")]
+            shown = [p for p in inside if not any(map(_is_hidden, p.relative_to(source).parts))]
             found += sorted(shown, key=lambda p: path_key(p.as_posix()))
         elif source.is_file():
             found.append(source)
         else:
             raise FeatureFileError(f"{source} does not exist")
     return list(dict.fromkeys(found))
+
+
+def _is_hidden(part: str) -> bool:
+    return part.startswith(".")
 
 
 def _by_content(
@@ -168,7 +172,11 @@ def _by_content(
         for name in (record.video_id, PurePosixPath(record.path or record.video_id).stem):
             contents.setdefault(name, set()).add(row.content_id)
     texts: dict[str, Path] = {}
+    # Of one sequence of the MOT Challenge, gt has the tracks; boxes of det have no ids.
+    truths = {path.parent.parent for path in paths if path.stem == "gt"}
     for path in paths:
+        if path.stem == "det" and path.parent.name == "det" and path.parent.parent in truths:
+            continue
         name = path.stem
         if name in INSIDE and len(path.parts) > 2:
             name = path.parent.parent.name

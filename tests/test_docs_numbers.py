@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from vadpipe.data_manifests import atomic
+from vadpipe.extractors.detection import boxes_file
 from vadpipe.extractors.footage import guarded
+from vadpipe.extractors.footage.limits import DecodeLimits
+from vadpipe.extractors.weights import guarded_read
 from vadpipe.pipeline.engine import coordinator
+from vadpipe.pipeline.importing import files
 from vadpipe.pipeline.scores import summary
 from vadpipe.pipeline.store import sharded_array
 from vadpipe.pipeline.store.feature_store import FeatureStore
@@ -36,11 +40,35 @@ def text(page: str) -> str:
         ("cache.md", f"Of mapped shards at most {sharded_array.MOST_OPEN} are open at once"),
         ("score.md", f"are written {summary.ROW_GROUP:,} videos at a time"),
         ("score.md", f"a batch and {guarded.MOST_SLOTS} decoded frames for each stream"),
+        ("import.md", f"an array may have {files.MAX_ARRAY_BYTES >> 30} GiB"),
+        (
+            "import.md",
+            f"a text may have {files.MAX_TEXT_BYTES >> 20} MiB and {files.MAX_LINE_BYTES >> 20} "
+            f"MiB a line, an archive {files.MAX_MEMBERS:,} members",
+        ),
+        (
+            "hostile.md",
+            f"after {guarded_read.SECONDS:.0f} s, by the clock or of computing (and 1 s for each "
+            f"{guarded_read.BYTES_A_SECOND >> 20} MiB)",
+        ),
+        ("hostile.md", f"a boxes file may have {boxes_file.MOST_ROWS:,} rows"),
         ("score.md", f"{16 + 2 * sum(a * b for a, b in GRIDS)} bytes a row"),
     ],
 )
 def test_limits_are_those_of_the_code(page: str, sentence: str) -> None:
     assert sentence in text(page)
+
+
+def test_the_limits_of_footage_are_those_of_the_page() -> None:
+    page = (DOCS / "hostile.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page, re.MULTILINE)
+
+    def value(cell: str) -> float:
+        number, *rest = cell.split()
+        unit = {"GiB": 1 << 30, "TiB": 1 << 40}.get(rest[0] if rest else "", 1)
+        return float(number.replace(",", "")) * unit
+
+    assert {key: value(cell) for key, cell in rows} == DecodeLimits().model_dump()
 
 
 def test_temporary_files_go_after_a_day() -> None:

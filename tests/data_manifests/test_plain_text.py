@@ -17,6 +17,7 @@ from vadpipe.data_manifests.plain_text import LONGEST, one_line, plain, shortene
         ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
         ("a\rb\x00\x9b", "a\\rb\\x00\\x9b"),
         ("gnp.\u202emp4", "gnp.\\u202emp4"),
+        ("a\u061cb", "a\\u061cb"),
         ("\udcff", "\\udcff"),
         ("Hof 3/ä[/red]\n\tx", "Hof 3/ä[/red]\n\tx"),
     ],

@@ -43,6 +43,7 @@ def test_a_subclass_inherits_the_mark_and_may_drop_it() -> None:
 
 
 LOOP = {"schedule": "cosine", "warmup": 1, "precision": "bf16", "accumulate": 2, "clip": 0.5}
+LOOP |= {"score_precision": "bf16"}
 
 
 @pytest.mark.parametrize("name", ["mil_ranking", "rtfm", "ssrl"])

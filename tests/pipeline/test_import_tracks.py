@@ -12,12 +12,13 @@ from click.testing import CliRunner
 
 from vadpipe.data_manifests import Manifest, VideoRecord, write_manifest
 from vadpipe.data_manifests.memory import OutOfMemory
+from vadpipe.extractors.footage.video import ProbeRow
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.import_features import Imported
 from vadpipe.pipeline.import_tracks import import_tracks, parse_size
 from vadpipe.pipeline.importing.files import FeatureFileError
 from vadpipe.pipeline.importing.mot import read_mot
-from vadpipe.pipeline.probe import probe_files
+from vadpipe.pipeline.probe import Probed, probe_files
 from vadpipe.pipeline.store.feature_sets import store_like
 
 LINES = "1,1,0,0,10,10,0.5\n2,1,3,0,10,10,0.5\n2,2,20,5,4,8,1\n"
@@ -129,6 +130,40 @@ def test_names_that_fit_none_or_several(tmp_path: Path) -> None:
     done = bring(tmp_path, listed("a"), tmp_path / "a.txt", tmp_path / "sub", tmp_path / "x.txt")
     assert done.videos == ["a"]
     assert sorted(f.error for f in done.failures) == ["UnknownVideo"] * 2
+
+
+def test_a_folder_of_the_mot_challenge_has_its_tracks_in_gt(tmp_path: Path) -> None:
+    """Boxes of det have no ids: they are no second file of the video."""
+    for kind, text in (("gt", LINES), ("det", "1,-1,0,0,10,10,0.5\n")):
+        (tmp_path / "M" / kind).mkdir(parents=True)
+        (tmp_path / "M" / kind / f"{kind}.txt").write_text(text)
+    done = bring(tmp_path, listed("M"), tmp_path / "M")
+    assert (done.videos, done.failures) == (["M"], [])
+
+
+def test_hidden_files_are_left_out_at_any_depth(tmp_path: Path) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "sub" / "a.txt").write_text(LINES)
+    (tmp_path / "in" / "sub" / "._a.txt").write_bytes(b"\0Mac OS X")
+    done = bring(tmp_path, listed("a"), tmp_path / "in")
+    assert (done.videos, done.failures) == (["a"], [])
+
+
+def test_footage_says_size_and_rate(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(LINES)
+    row = ProbeRow("/a.mp4", "s1-" + "ab" * 20, "video", 6, False, 10.0, 20, 40, 0, 0.6, "", "")
+    done = import_tracks(
+        listed("a"),
+        Probed({"a": row}, []),
+        [tmp_path / "a.txt"],
+        tmp_path / "cache",
+        name="t",
+        frame_size=(5, 5),
+        fps=3,
+    )
+    kept = done.stores[0].read(row.content_id)
+    assert kept.arrays["frame_size"][:1].tolist() == [[20, 40]]
+    assert kept.fps == 10.0
 
 
 def test_the_command(tmp_path: Path) -> None:

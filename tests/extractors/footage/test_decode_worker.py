@@ -199,3 +199,12 @@ def test_a_slow_reader_is_no_hang(
         patch.setattr(decode_worker.os, "read", lambda *_: decode_messages.credit(2))
         assert server._next_slot(4) == 2
     assert waiting == [0.0] and left() > 0
+
+
+def test_waiting_for_the_reader_is_no_decoding(server: decode_worker._Server) -> None:
+    server._request, server._most = {"path": "a.mp4"}, 5.0
+    server._begin, server._waited = time.monotonic() - 100, 99.0
+    server._beat()
+    server._waited = 90.0
+    with pytest.raises(OverLimit, match="decode_hours"):
+        server._beat()

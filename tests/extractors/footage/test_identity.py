@@ -127,10 +127,10 @@ def test_a_file_that_is_written_while_it_is_read_is_refused(
     path.write_bytes(b"x" * 1000)
     real = identity_module._sampled_digest
 
-    def writing(file: object, size: int) -> str:
+    def writing(*arguments: object) -> str:
         with path.open("ab") as other:
             other.write(b"more")
-        return real(file, size)  # type: ignore[arg-type]
+        return real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(identity_module, "_sampled_digest", writing)
     with pytest.raises(TouchedFile, match="while it was read"):

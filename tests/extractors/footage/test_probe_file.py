@@ -404,3 +404,38 @@ def test_times_that_start_again_make_no_file_dense() -> None:
     assert survey.rate_at_most() == pytest.approx(111 / 3.96)
     survey.pts = survey.pts[100:101]
     assert survey.rate_at_most() == 0, "no packet has a time"
+
+
+def survey_of(pts: Any, dts: Any = (), decoded: Any = ()) -> Any:
+    made = probe_file._Survey("h264", "avi", Fraction(1, 1000), None, 0, None, False, Reading())
+    made.pts.extend(pts)
+    made.dts.extend(dts or pts)
+    made.decoded_pts.extend(decoded)
+    made.marks.extend([probe_file.SHOWN] * len(made.pts))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("times", "flags"),
+    [
+        (([0, 40, NO_TIME],), ["no_timestamps"]),
+        (([0, 40, 40],), ["odd_timestamps"]),
+        (([0, 40, 80], [0, 80, 40]), ["odd_timestamps"]),  # decoding times fall
+        (([0, 40, 80], [0, 40, 80], [0, 80, 40]), ["odd_timestamps"]),  # as H.264 in AVI
+        (([0, 100, 200, 310],), []),
+        (([0, 100, 200, 311],), ["variable_rate"]),
+    ],
+)
+def test_what_times_say(times: Any, flags: list[str]) -> None:
+    survey = survey_of(*times)
+    assert list(probe_file._timing_flags(survey, survey.shown_pts())) == flags
+
+
+def test_a_header_that_declares_more() -> None:
+    survey = survey_of([0])
+    for milliseconds, seconds, more in (
+        *((101_000, 100, False), (101_001, 100, True)),
+        *((202_000, 200, False), (202_001, 200, True)),
+    ):
+        survey.header_duration = milliseconds
+        assert probe_file._declares_more(survey, float(seconds)) is more
