@@ -24,13 +24,18 @@ from vadpipe.pipeline.bench.ratios import (
 )
 from vadpipe.pipeline.cli.run import bench
 
-HARDWARE = {**hardware(), "torch": "2.14.1"}
+
+def machine() -> dict[str, Any]:
+    """Asked in each test: others change the number of threads."""
+    return {**hardware(), "torch": "2.14.1"}
+
+
 NONE: dict[str, str | int] = {}
 
 
 def shards(now: float) -> dict[str, Any]:
     seconds = {"format 2, before": {"median": 4.0}, "format 3, sealed": {"median": now}}
-    return {"hardware": HARDWARE, "seconds": seconds}
+    return {"hardware": machine(), "seconds": seconds}
 
 
 def recorded(**ratios: float) -> Recorded:
@@ -75,13 +80,13 @@ def test_what_is_recorded_is_found_again(tmp_path: Path) -> None:
 
 def test_machines_have_entries_of_their_own(tmp_path: Path) -> None:
     path = tmp_path / "ratios.json"
-    elsewhere = {**shards(1.0), "hardware": {**HARDWARE, "gpu": "NVIDIA H200"}}
+    elsewhere = {**shards(1.0), "hardware": {**machine(), "gpu": "NVIDIA H200"}}
     record_ratios(path, "shards", elsewhere, NONE)
     with pytest.raises(RatioError, match="no ratios of shards"):
         recorded_ratios(path, "shards", "cpu", NONE)
     record_ratios(path, "shards", shards(2.0), NONE)
     assert recorded_ratios(path, "shards", "cpu", NONE).ratios == {SEALED: 2.0}
-    assert machine_of({**HARDWARE, "threads": 99}) != machine_of(HARDWARE)
+    assert machine_of({**machine(), "threads": 99}) != machine_of(machine())
 
 
 @pytest.mark.parametrize(
