@@ -96,9 +96,7 @@ def _packages() -> Iterator[Finding]:
         needed = Requirement(text)
         if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
             continue
-        try:
-            found = metadata.version(needed.name)
-        except metadata.PackageNotFoundError:
+        if (found := _version(needed.name)) is None:
             wrong.append(f"{needed.name} is missing")
             continue
         versions.append(f"{needed.name} {found}")
@@ -110,13 +108,16 @@ def _packages() -> Iterator[Finding]:
         yield Finding("packages", "problem", "; ".join(wrong), advice)
 
 
+def _version(name: str) -> str | None:
+    """The version of an installed package; None if it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def _opencv() -> Iterator[Finding]:
-    there = []
-    for name in OPENCV:
-        try:
-            there.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
+    there = [f"{name} {found}" for name in OPENCV if (found := _version(name)) is not None]
     if len(there) > 1:
         yield Finding(
             "opencv",

@@ -78,9 +78,11 @@ class PlainAggregation(Aggregation):
 
     def __init__(self, width: int, grid: tuple[int, int], dropout: float) -> None:
         super().__init__(width, grid, 1, dropout)
-        padding = 1 if min(grid) < 3 else 0
+        like = self.conv[0]
+        assert isinstance(like, nn.Conv2d)
+        half = like.out_channels
         self.conv = nn.Sequential(
-            nn.Conv2d(width, width // 2, 3, padding=padding), nn.ReLU(), nn.BatchNorm2d(width // 2)
+            nn.Conv2d(width, half, 3, padding=int(like.padding[0])), nn.ReLU(), nn.BatchNorm2d(half)
         )
 
     def forward(self, patches: Tensor) -> Tensor:

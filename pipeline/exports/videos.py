@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +12,7 @@ from urllib.parse import quote
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.plain_text import one_line
 from ..scores.columns import SCORE, events_of, threshold_of, warnings_of
+from ..scores.events import Event
 from ..scores.folder import ScoreFolder
 from ..scores.part import file_inside
 
@@ -25,31 +26,15 @@ class ExportError(VadpipeError, ValueError):
 
 
 @dataclass(frozen=True)
-class ScoredEvent:
-    """One event.
+class ScoredEvent(Event):
+    """An event as it stands in a score folder.
 
     Attributes:
         event_id: as in the score folder.
-        frame_start: first frame, counted from 0.
-        frame_stop: one past the last.
-        start_s: seconds from the start of the file.
-        end_s: where the last frame ends.
-        peak_frame: frame of the highest score.
-        peak_s: its time.
-        peak_score: the highest score.
-        mean_score: mean over its frames.
         explain: why, in words of the detector; "" where it says nothing.
     """
 
     event_id: str
-    frame_start: int
-    frame_stop: int
-    start_s: float
-    end_s: float
-    peak_frame: int
-    peak_s: float
-    peak_score: float
-    mean_score: float
     explain: str
 
     @property
@@ -116,13 +101,12 @@ def read_videos(folder: ScoreFolder, column: str = SCORE) -> list[VideoEvents]:
         HeldOutError: the held-out rows are damaged.
     """
     videos = folder.videos()
-    if column != SCORE:
+    if column != SCORE and threshold_of(folder, column) is None:
         for video in videos:
-            folder.scores(video["video_id"], column)  # is there such a column?
-        if threshold_of(folder, column) is None:
-            raise ExportError(
-                f"column {column!r} has no events: {'; '.join(warnings_of(folder, column))}"
-            )
+            folder.scores(video["video_id"], column)  # a column that is not there is another error
+        raise ExportError(
+            f"column {column!r} has no events: {'; '.join(warnings_of(folder, column))}"
+        )
     found: dict[str, list[ScoredEvent]] = {}
     for row in events_of(folder, column):
         found.setdefault(row["video_id"], []).append(_event(row))
@@ -141,15 +125,5 @@ def read_videos(folder: ScoreFolder, column: str = SCORE) -> list[VideoEvents]:
 
 
 def _event(row: Mapping[str, Any]) -> ScoredEvent:
-    return ScoredEvent(
-        event_id=row["event_id"],
-        frame_start=row["frame_start"],
-        frame_stop=row["frame_stop"],
-        start_s=float(row["start_s"]),
-        end_s=float(row["end_s"]),
-        peak_frame=row["peak_frame"],
-        peak_s=float(row["peak_s"]),
-        peak_score=float(row["peak_score"]),
-        mean_score=float(row["mean_score"]),
-        explain=str(row.get("explain") or ""),
-    )
+    values = {each.name: row[each.name] for each in fields(Event)}
+    return ScoredEvent(**values, event_id=row["event_id"], explain=str(row.get("explain") or ""))
