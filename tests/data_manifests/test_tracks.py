@@ -112,3 +112,14 @@ def test_places_that_may_be_corners_are_a_warning(
     path.write_text("001.jpg 0 20 30 40 60\n002.jpg 0 2 30 40 60\n")
     read_video_tracks(path)
     assert "1 of 2 boxes begin outside of the picture" in caplog.text
+
+
+def test_boxes_by_their_centre_are_as_large_as_the_file_says(tmp_path: Path) -> None:
+    """Convention of Street Scene: from 0, the whole extent, x1 and y1 not included, no rounding."""
+    path = tmp_path / "Test001_gt.txt"
+    path.write_text("Test/001.jpg 3 10.5 20.5 21 41\n002.jpg 3 640 360 1280 720\n")
+    found = read_video_tracks(path)
+    assert found.frame.tolist() == [0, 1] and found.track_id.tolist() == [3, 3]
+    odd, whole = found.box.tolist()
+    assert odd == [0, 0, 21, 41]  # an odd size, from the first pixel on
+    assert whole == [0, 0, 1280, 720]  # the picture itself, and not a pixel more
