@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,9 +26,11 @@ from ...data_manifests.record import Manifest
 from ...extractors.footage.guarded import guarded_probe
 from ...extractors.footage.video import ProbeRow
 from ..metrics.results import FrameMetrics
-from ..scores.columns import SCORE, events_of, threshold_of, warnings_of
+from ..scores.columns import SCORE, events_of, threshold_of
 from ..scores.folder import PAGE, ScoreFolder, ScoreFolderError
+from ..scores.moments import MOST_OF_VIDEO, top_moments
 from ..scores.part import whole_id_of
+from .about import about_metrics, about_run, duration
 from .boxes import EventBoxes
 from .curves import HEIGHT, WIDTH, Times, VideoView, draw, timecode
 from .heatmaps import (
@@ -47,6 +47,9 @@ from .heatmaps import (
 from .thumbnails import THUMBNAIL, Pixels, Thumbnail, event_thumbnails, jpeg
 
 MAPS = 6  # most heat-maps of one event
+FILLED, LEAST_MOMENTS = 24, 6  # events and moments below them; moments where there are many events
+# What a user does about too few events.
+LOWER = "score again with a lower quantile (--quantile), or look at the normal videos of the model"
 ALONE = (144, 256)  # height, width of a heat-map without a frame below it
 
 
@@ -66,7 +69,7 @@ class EventView:
     """One event: its row in the table of events, pictures, and whether it meets a labelled anomaly.
 
     `maps_note` says why it has no heat-maps, or how many are left out; `boxes_note` how many boxes
-    there are.
+    there are. `above` says of a moment whether it is above the threshold; None of an event.
     """
 
     facts: Mapping[str, Any]
@@ -77,6 +80,7 @@ class EventView:
     heatmaps: Sequence[HeatmapView] = ()
     maps_note: str = ""
     boxes_note: str = ""
+    above: bool | None = None
 
 
 def write_report(
@@ -137,10 +141,7 @@ def write_report(
     events, high = events_of(folder, column), threshold_of(folder, column)
     extra = folder.metrics(column)
     metrics = None if extra is None else FrameMetrics.from_json(extra)
-    truth: dict[str, Times] = {}
-    if manifest is not None:
-        truth = {r.video_id: r.anomalies for r in manifest.records if r.anomalies is not None}
-
+    truth = truth_of(manifest)
     events.sort(key=lambda e: (-e["peak_score"], e["video_id"], e["frame_start"]))
     videos = _view_videos(folder, rows, events, truth, metrics, column)
     drawn = draw(folder, videos[:max_videos], events, high, column)
@@ -150,19 +151,22 @@ def write_report(
     pictures = path.parent / "heatmaps" if heatmap_files else None
     maps = Heatmaps(score_folder, [row["video_id"] for row in rows], style)
     painter = _Painter(maps, pictures, max_heatmap_files)
-    shown = _view_events(events[:max_events], videos, anchors, painter, folder, probe)
+    moments = top_moments(folder, column, events, most=n_moments(len(events), max_events))
+    shown = _view_events([*events[:max_events], *moments], videos, anchors, painter, folder, probe)
+    shown, unusual = shown[: len(shown) - len(moments)], shown[len(shown) - len(moments) :]
     if pictures is not None:
         remove_pictures(pictures, painter.written)
     page = (
         _environment()
         .from_string(_template())
         .render(
-            **_about_run(run, folder, high, column),
-            **_about_metrics(metrics, extra or {}),
+            **about_run(run, folder, high, column),
+            **about_metrics(metrics, extra or {}),
             videos=videos[:max_rows],
             n_videos=len(videos),
             drawn=drawn,
             events=shown,
+            **_about_moments(unusual, high),
             n_events=len(events),
             failures=failures[:max_rows],
             n_failures=len(failures),
@@ -330,37 +334,25 @@ class _Painter:
                 self.paint(frame, np.zeros((*ALONE, 3), np.uint8), alone=True)
 
 
-def _about_run(
-    run: Mapping[str, Any], folder: ScoreFolder, high: float | None, column: str
-) -> dict[str, Any]:
-    """What the page says of the run and its model."""
+def truth_of(manifest: Manifest | None) -> dict[str, Times]:
+    """video_id -> labelled anomalies, of the videos that have labels of frames."""
+    records = () if manifest is None else manifest.records
+    return {r.video_id: r.anomalies for r in records if r.anomalies is not None}
+
+
+def n_moments(events: int, most: int) -> int:
+    """How many moments a page shows beside so many events, of which it shows at most `most`."""
+    return min(most, max(FILLED - events, LEAST_MOMENTS))
+
+
+def _about_moments(moments: Sequence[EventView], high: float | None) -> dict[str, Any]:
+    """What the page says of moments that are no events."""
+    above = [high is not None and view.facts["peak_score"] > high for view in moments]
     return {
-        "run": {"dataset": "", "created": "", "smooth": None, **run},
-        "detector": (run.get("model") or {}).get("detector"),
-        "package_version": version("vadpipe"),
-        "settings": flatten(run),
-        "folder": str(folder.path.absolute()),
-        "high": high,
-        "column": column,
-        "warnings": warnings_of(folder, column),
+        "fewer": LOWER,
+        "most_of_video": MOST_OF_VIDEO,
+        "moments": [replace(v, above=is_so) for v, is_so in zip(moments, above, strict=True)],
     }
-
-
-def _about_metrics(metrics: FrameMetrics | None, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page says of the metrics; `extra` names the videos that they leave out."""
-    return {
-        "metrics": metrics,
-        "measured_smooth": extra.get("smooth"),
-        **{name: _texts(extra.get(name)) for name in ("unlabelled", "unscored")},
-        "roc": None if metrics is None else _roc_points(metrics),
-        "region_curves": None if metrics is None else _region_points(metrics),
-        "intervals": _intervals(metrics),
-    }
-
-
-def _texts(values: Any) -> list[str]:
-    """Names in a file that anyone may have changed; what is no name is left out."""
-    return [str(value) for value in values] if isinstance(values, list) else []
 
 
 def _meets(event: Mapping[str, Any], truth: Times | None) -> bool | None:
@@ -393,68 +385,6 @@ def _count_found(
         "events": sum(map(len, by_video.values())),
         "false": sum(not _meets(e, truth[v]) for v, found in by_video.items() for e in found),
     }
-
-
-def _intervals(metrics: FrameMetrics | None) -> dict[str, str]:
-    """Name of a metric -> its bootstrap interval, in words."""
-    if metrics is None or metrics.bootstrap is None:
-        return {}
-    ends = {name: getattr(metrics.bootstrap, name) for name in ("micro_auc", "average_precision")}
-    return {name: f"{100 * a:.2f} to {100 * b:.2f} %" for name, (a, b) in ends.items()}
-
-
-def _roc_points(metrics: FrameMetrics) -> str | None:
-    if metrics.roc is None:
-        return None
-    return _unit_points(metrics.roc.fpr, metrics.roc.tpr)
-
-
-def _region_points(metrics: FrameMetrics) -> dict[str, str] | None:
-    """The curves of regions and of tracks; None where they were not measured."""
-    if metrics.regions is None:
-        return None
-    curve = metrics.regions.curve
-    return {name: _unit_points(curve.fpr, getattr(curve, name)) for name in ("rbdr", "tbdr")}
-
-
-def _unit_points(x: Sequence[float], y: Sequence[float]) -> str:
-    """Points of a curve in the unit square, for a drawing of 100 x 100."""
-    pairs = zip(x, y, strict=True)
-    return " ".join(f"{100 * a:.4g},{100 - 100 * b:.4g}" for a, b in pairs)
-
-
-def duration(seconds: float) -> str:
-    """A length of time for people: `42 s`, `3.5 min`, `24.0 h`."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:,.1f} h"
-
-
-def flatten(values: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Nested settings as groups of (dotted name, text) rows; scalars of the top go into "run"."""
-    groups: dict[str, list[tuple[str, str]]] = {"run": []}
-
-    def walk(rows: list[tuple[str, str]], prefix: str, value: Any, depth: int) -> None:
-        if isinstance(value, Mapping) and value and depth < 6:
-            for key, inner in value.items():
-                walk(rows, f"{prefix}.{key}" if prefix else str(key), inner, depth + 1)
-        elif isinstance(value, list) and not any(isinstance(v, list | Mapping) for v in value):
-            more = f" ... and {len(value) - 50} more" if len(value) > 50 else ""
-            rows.append((prefix, ", ".join(map(_plain, value[:50])) + more))
-        else:
-            rows.append((prefix, _plain(value)))
-
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            walk(groups.setdefault(key, []), "", value, 0)
-        else:
-            walk(groups["run"], key, value, 0)
-    return [(name, rows) for name, rows in groups.items() if rows]
-
-
-def _plain(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 2000 else f"{text[:2000]} ... ({len(text):,} characters)"
 
 
 # ------------------------------------------------------------------------------- template

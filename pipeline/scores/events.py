@@ -328,17 +328,32 @@ def find_events(
     first, stop = int(np.min(frame_start)), int(np.max(frame_stop))
     frames = expand_to_frames(frame_start, frame_stop, score, first, stop)  # (stop - first,)
 
-    # A millionth of a frame of slack: 2.2 s at 25 fps are 55 frames, but 2.2 * 25 > 55 in binary.
-    gap = math.floor(config.merge_seconds * fps + 1e-6)
-    shortest = math.ceil(config.min_seconds * fps - 1e-6)
-    pad = round(config.pad_seconds * fps)
+    gap, shortest, pad = lengths_of(config, fps)
     runs = np.flatnonzero(np.diff(frames > low, prepend=False, append=False)).reshape(-1, 2)
     alarms = np.concatenate([[0], np.cumsum(frames > high)])  # alarms before each frame
     runs = runs[alarms[runs[:, 1]] > alarms[runs[:, 0]]]
     runs = _merge(runs, gap)
     runs = runs[runs[:, 1] - runs[:, 0] >= shortest]
     runs = _merge(np.clip(runs + np.array([-pad, pad]), 0, len(frames)), 0)
-    return [_event(frames, int(a), int(b), first, fps) for a, b in runs]
+    return [event_between(frames, int(a), int(b), first, fps) for a, b in runs]
+
+
+def lengths_of(config: EventConfig, fps: float) -> tuple[int, int, int]:
+    """The times of a config in frames: largest gap that is closed, least length, padding."""
+    # A millionth of a frame of slack: 2.2 s at 25 fps are 55 frames, but 2.2 * 25 > 55 in binary.
+    shortest = math.ceil(config.min_seconds * fps - 1e-6)
+    return frames_of(config.merge_seconds, fps), shortest, round(config.pad_seconds * fps)
+
+
+def frames_of(seconds: float, fps: float) -> int:
+    """How many whole frames a time has.
+
+    Raises:
+        EventError: fps is not positive.
+    """
+    if not (math.isfinite(fps) and fps > 0):
+        raise EventError(f"fps {fps} is not a positive number")
+    return math.floor(seconds * fps + 1e-6)
 
 
 def events_table(events: Mapping[str, Sequence[Event]]) -> pa.Table:
@@ -366,7 +381,8 @@ def _merge(runs: NDArray[np.int64], gap: int) -> NDArray[np.int64]:
     return np.stack([starts, stops], axis=1)
 
 
-def _event(frames: NDArray[np.float64], a: int, b: int, first: int, fps: float) -> Event:
+def event_between(frames: NDArray[np.float64], a: int, b: int, first: int, fps: float) -> Event:
+    """The event of the frames [a, b) of an array that begins at frame `first` of the file."""
     inside = frames[a:b]
     peak = int(np.argmax(inside))
     plateau = int(np.argmin(np.append(inside[peak:] == inside[peak], False)))

@@ -36,6 +36,7 @@ from vadpipe.extractors.footage.video import ProbeRow, in_order
 from vadpipe.pipeline.metrics.frame_level import LabelledScores, frame_metrics
 from vadpipe.pipeline.metrics.results import Alignment
 from vadpipe.pipeline.report import thumbnails
+from vadpipe.pipeline.report.about import duration, flatten
 from vadpipe.pipeline.report.curves import CURVE_POINTS, decimate, timecode
 from vadpipe.pipeline.report.heatmaps import (
     LONGEST_SIDE,
@@ -45,7 +46,7 @@ from vadpipe.pipeline.report.heatmaps import (
     shrink,
     write_picture,
 )
-from vadpipe.pipeline.report.stage import MAPS, duration, flatten, write_report
+from vadpipe.pipeline.report.stage import MAPS, write_report
 from vadpipe.pipeline.report.thumbnails import event_thumbnails
 from vadpipe.pipeline.scores.events import Event, EventConfig, events_table, find_events
 from vadpipe.pipeline.scores.folder import ScoreFolderError
@@ -294,6 +295,35 @@ def test_nothing_scored_and_no_event(folder: ScoreFolder, tmp_path: Path):
     page = Page(write_report(folder.write(), tmp_path))
     assert "No event: no score stays above the threshold of 2" in page.text
     assert "No video failed." in page.text and "Micro AUC" not in page.text
+
+
+def test_a_folder_without_events_shows_its_highest_moments(folder: ScoreFolder, tmp_path: Path):
+    film = write_video(tmp_path / "yard.mp4", frames=160)
+    where = {"path": str(film), "content_id": probe_video(film).content_id, "maps": ["m"]}
+    folder.add("cam1", spiky(10, 3, 1.5), truth=((50, 90),), **where)
+    folder.add("cam2", spiky(10, 6, 1.2), **where)
+    folder.add("flat", np.full(10, 0.1))
+    page = Page(write_report(folder.write(), tmp_path, manifest=folder.manifest()))
+    assert "Events 0" in page.text and "No event: no score stays above the threshold" in page.text
+    assert "lower the threshold: score again with a lower quantile (--quantile)" in page.text
+    assert page.text.index("cam1-m1") < page.text.index("cam2-m1") and "flat-m1" not in page.text
+    assert page.text.count("Below the threshold.") == 2
+    assert len(page.all("img")) == 4 + 2 + 1  # start and peak, a heat-map each, the colours once
+    assert "labelled anomaly" in page.text
+    assert page.all("a", href="#moments") and page.all("section", id="moments")
+    folder.add("cam3", spiky(10, 3, 5.0), **where)
+    page = Page(write_report(folder.write(), tmp_path, max_events=2))
+    assert "Most unusual moments besides" in page.text and "cam3-e1" in page.text
+    assert "cam1-m1" in page.text and "cam2-m1" in page.text  # at most as many as events
+
+
+def test_a_peak_above_the_threshold_that_is_too_short_says_so(folder: ScoreFolder, tmp_path: Path):
+    score = np.full(100, 0.5)
+    score[40:45] = 5.0  # 0.2 s
+    folder.add("cam1", score, step=1)
+    page = Page(write_report(folder.write(), tmp_path))
+    assert "Events 0" in page.text
+    assert "Above the threshold, but shorter than an event has to be." in page.text
 
 
 def test_undefined_metrics_come_with_their_reason(folder: ScoreFolder, tmp_path: Path):
