@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .scores.events import EventConfig
     from .scores.smoothing import Smoothing
     from .show import show_features
+    from .threshold import fit_threshold
     from .train import train_detector
 
 # Name -> the module that it is imported from on first use, so that commands start without it.
@@ -43,6 +44,7 @@ EXPORTED = {
     "evaluate_scores": ".evaluate",
     "export_events": ".exports.stage",
     "extract_features": ".extract",
+    "fit_threshold": ".threshold",
     "fuse_scores": ".fuse",
     "import_features": ".import_features",
     "import_tracks": ".import_tracks",
@@ -71,6 +73,7 @@ __all__ = [
     "evaluate_scores",
     "export_events",
     "extract_features",
+    "fit_threshold",
     "fuse_scores",
     "import_features",
     "import_tracks",

@@ -25,6 +25,7 @@ from .scores.joined import ScoreRows, join_rows
 from .scores.kept import own_and_other_parts
 from .scores.part import whole_id_of
 from .scores.quantiles import QuantileMap
+from .scores.rules import thresholds_of
 from .scores.summary import as_it_is, made_by, write_summary
 from .store.failures import Failure, describe_failure
 from .store.keys import canonical_json, key_of
@@ -170,7 +171,7 @@ def fuse_scores(
     _check_target(folder)
     key = key_of(_recipe(parts, method))
     held_out, calibration, facts, warnings = _calibrate(parts, method)
-    thresholds = None if calibration is None else calibration.thresholds(config)
+    thresholds = None if calibration is None else thresholds_of(config, calibration, held_out)
     stated = _threshold_json(thresholds, config, facts, warnings)
     done = Fused(out, warnings=tuple(stated["warnings"]))
     with folder.locked() as problem:
@@ -425,7 +426,7 @@ def _threshold_json(
 ) -> dict[str, Any]:
     """The `threshold` entry of run.json, without values where there is no calibration."""
     values = (
-        {"high": None, "low": None, "warnings": []}
+        {"rule": config.rule_in_words(), "high": None, "low": None, "warnings": []}
         | {"quantile": config.quantile, "release_quantile": config.release_quantile}
         if thresholds is None
         else thresholds.to_json()

@@ -30,6 +30,8 @@ from .engine.settings import Engine
 from .engine.sources import source_recipes
 from .registry import DETECTORS, EXTRACTORS, OWN
 from .scores.held_out import FILE, HeldOut
+from .scores.stored_threshold import FILE as THRESHOLD
+from .scores.stored_threshold import StoredThreshold
 from .store.errors import StoreError
 from .store.feature_store import FeatureStore
 from .store.keys import canonical_json, differing_fields, folder_name, key_of
@@ -69,7 +71,8 @@ class ModelFolder:
     `log.parquet` the training log, `calibration.parquet` the held-out rows that the quantiles of
     the card come from (models of version 0.1 have none). `samples` has pictures of training
     windows, if the detector makes any. The state of a training that was killed is kept next to the
-    folder, in `unfinished/<its name>`. Every file is written whole or not at all.
+    folder, in `unfinished/<its name>`. `threshold.json` is the rule of the threshold, if one was
+    chosen. Every file is written whole or not at all.
 
     Args:
         path:
@@ -84,6 +87,7 @@ class ModelFolder:
         self._log = path / "log.parquet"
         self.samples = path / SAMPLES
         self._held_out = path / FILE
+        self._threshold = path / THRESHOLD
         # Without --force, `train` would find the model and keep it.
         self._again = f"train the model again (vadpipe train --force, or delete {path} first)"
 
@@ -202,6 +206,18 @@ class ModelFolder:
             HeldOutError: the file is damaged.
         """
         return HeldOut.read(self._held_out, cure=self._again)
+
+    def threshold(self) -> StoredThreshold | None:
+        """The threshold that was chosen for the model; None where it is the default one.
+
+        Raises:
+            StoredThresholdError: the file is damaged.
+        """
+        return StoredThreshold.read(self._threshold)
+
+    def keep_threshold(self, chosen: StoredThreshold) -> None:
+        """Keep a threshold with the model; later scores use its rule."""
+        chosen.write(self._threshold)
 
     def describe(self) -> dict[str, Any]:
         """The card without its long tables, for a report or a listing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +54,8 @@ class Scored:
         extracted: shards that had to be written first.
         events: found in all.
         failures: videos that failed at any stage.
+        threshold: raw score that starts an event.
+        rule: where it comes from, in words.
         warnings: why the threshold deserves little trust, and what to do.
     """
 
@@ -64,6 +67,8 @@ class Scored:
     extracted: int = 0
     events: int = 0
     failures: list[Failure] = field(default_factory=list)
+    threshold: float = math.inf
+    rule: str = ""
     warnings: tuple[str, ...] = ()
 
 
@@ -111,7 +116,8 @@ def score_footage(
             Where and how features are extracted; the detector runs on its first device, or on the
             CPU if it has no network. `run.json` says what was used.
         events:
-            How scores become events.
+            How scores become events. If it names no rule of the threshold, that is the one that was
+            chosen for the model, or the default.
         smooth:
             How scores are smoothed over time; the threshold is that of held-out scores which are
             smoothed in the same way. The scores of the detector stay in the column `raw`.
@@ -150,11 +156,13 @@ def score_footage(
         ScoreFolderError: another run writes to the same score folder, it holds scores of another
             model, or pruning would delete most of them.
     """
-    engine, config, folder = engine or Engine(), events or EventConfig(), ScoreFolder(out)
+    engine, folder = engine or Engine(), ScoreFolder(out)
     with folder.locked() as problem, ExitStack() as stack:
         if problem is not None:
             tell(problem)
         detector, card = ModelFolder(model).load()
+        chosen = ModelFolder(model).threshold()
+        config = (events or EventConfig()).with_rule_of(None if chosen is None else chosen.rule)
         stack.enter_context(limited_threads(engine.runtime().threads))  # torch is imported by now
         check_model(folder, card["key"], replace=replace_model)
         probed = without_taken(folder, manifest, probed)
@@ -385,6 +393,7 @@ def _write_tables(
     done: Scored,
 ) -> None:
     """Write the tables of all parts: those that are listed in manifest order, then the others."""
+    done.threshold, done.rule = thresholds.high.value, thresholds.rule
     done.warnings = tuple(thresholds.to_json()["warnings"])
     failed = {failure.video_id for failure in done.failures}
     videos: list[tuple[str, RowOf]] = [

@@ -49,6 +49,7 @@ STAGES = {
     "pipeline/labels",
     "pipeline/report",
     "pipeline/show",
+    "pipeline/threshold",
 }
 ARROWS: dict[str, set[str]] = {
     "data_manifests": set(),
@@ -89,6 +90,7 @@ ARROWS: dict[str, set[str]] = {
     "pipeline/train": OTHER_ROOMS | SHARED | {"pipeline/sheets"},
     "pipeline/score": OTHER_ROOMS | SHARED | {"pipeline/extract"},  # what is missing
     "pipeline/fuse": OTHER_ROOMS | SHARED,
+    "pipeline/threshold": OTHER_ROOMS | SHARED,
     "pipeline/evaluate": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
     "pipeline/labels": OTHER_ROOMS | SHARED,
     "pipeline/report": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
@@ -278,6 +280,7 @@ OWNED = {
         *("scores.parquet", "videos.parquet", "events.parquet", "failures.parquet"),
     ),
     "pipeline/scores/held_out": ("calibration.parquet",),
+    "pipeline/scores/stored_threshold": ("threshold.json",),
     "pipeline/models": ("config.json", "weights.safetensors", "log.parquet"),
     "pipeline/run/folder": ("recipe.json", "environment.json", "results.csv", "failed.parquet"),
 }

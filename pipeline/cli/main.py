@@ -36,6 +36,7 @@ COMMANDS = {
     "score": "scoring:score",
     "show": "show:show",
     "status": "footage:status",
+    "threshold": "threshold:threshold",
     "train": "detection:train",
     "weights": "weights:weights",
 }

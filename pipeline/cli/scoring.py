@@ -20,10 +20,12 @@ from .options import (
     put,
     smooth_option,
 )
+from .threshold import rule_options
 
 if TYPE_CHECKING:
     from ...data_manifests.record import Manifest
     from ..engine.settings import Engine, ProbeOptions
+    from ..scores.events import EventConfig
     from ..scores.smoothing import Smoothing
 
 
@@ -36,13 +38,7 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Split of the manifest to score. Without it test if the manifest has that, else all.",
 )
-@click.option(
-    "--quantile",
-    type=float,
-    default=0.99,
-    metavar="Q",
-    help="The threshold is this quantile of the normal scores kept with the model.",
-)
+@rule_options
 @smooth_option("Smooth the scores of each video over time, and calibrate the threshold so.")
 @click.option(
     "--weights",
@@ -79,7 +75,7 @@ def score(
     target: Path,
     out: Path,
     split: str | None,
-    quantile: float,
+    events: EventConfig,
     smooth: Smoothing | None,
     weights: tuple[str, ...],
     no_maps: bool,
@@ -111,7 +107,6 @@ def score(
     from ..models import ModelFolder
     from ..report.stage import write_report
     from ..score import score_footage
-    from ..scores.events import EventConfig
     from ..scores.folder import ScoreFolder
     from ..tables.metrics import metrics_lines
     from ..tables.probe import probe_to_use
@@ -120,7 +115,6 @@ def score(
         raise click.UsageError("--yes goes with --prune")
     listed = _open_to_score(target, split, out)
     probed = probe_to_use(listed, cache, probing)
-    release = min(EventConfig().release_quantile, quantile)
     done = score_footage(
         ModelFolder.find(cache, model).path,
         listed,
@@ -128,7 +122,7 @@ def score(
         out,
         cache,
         engine=engine,
-        events=EventConfig(quantile=quantile, release_quantile=release),
+        events=events,
         smooth=smooth,
         weights=parse_choice(weights),
         keep_maps=not no_maps,
@@ -140,6 +134,8 @@ def score(
     )
     measured, failures = evaluate_if_labelled(out, listed)
     put(f"{len(done.videos)} videos scored ({done.fresh} new), {done.events} events")
+    if done.rule:
+        put(f"threshold {done.threshold:.6g} ({done.rule})")
     if done.kept:
         put(f"{len(done.kept)} of them are not listed now; --prune deletes their results")
     for warning in done.warnings:
@@ -187,20 +183,14 @@ def _open_to_score(target: Path, split: str | None, out: Path) -> Manifest:
     metavar="NAME=COLUMN",
     help="Score column of a score folder that is used instead of score. May be repeated.",
 )
-@click.option(
-    "--quantile",
-    type=float,
-    default=0.99,
-    metavar="Q",
-    help="The threshold is this quantile of the combined normal scores.",
-)
+@rule_options
 def fuse(
     scores: tuple[Path, ...],
     out: Path,
     weights: tuple[str, ...],
     method: Any,
     columns: tuple[str, ...],
-    quantile: float,
+    events: EventConfig,
 ) -> None:
     """Combine score folders of the same footage into one.
 
@@ -214,7 +204,6 @@ def fuse(
     """
     from ..fuse import fuse_scores
     from ..report.stage import write_report
-    from ..scores.events import EventConfig
     from ..scores.folder import ScoreFolder
 
     done = fuse_scores(
@@ -223,9 +212,7 @@ def fuse(
         weights={name: _number(name, value) for name, value in _pairs(weights).items()},
         method=method,
         columns=_pairs(columns),
-        events=EventConfig(
-            quantile=quantile, release_quantile=min(EventConfig().release_quantile, quantile)
-        ),
+        events=events,
         command=" ".join(sys.argv),
     )
     put(f"{len(done.videos)} videos fused, {done.events} events")

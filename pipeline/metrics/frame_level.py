@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ..scores.frames import MetricsError
+from ..scores.limit import Limit
 from .results import (
     Alignment,
     Bootstrap,
@@ -79,7 +80,7 @@ def frame_metrics(
     videos: Sequence[LabelledScores],
     *,
     padding: Padding = "extreme",
-    threshold: float | None = None,
+    threshold: float | Limit | None = None,
     replicates: int = 0,
     seed: int = 0,
     alignment: Alignment | None = None,
@@ -95,7 +96,7 @@ def frame_metrics(
             "extreme" does the same while all scores lie in [0, 1]; else it pads below the lowest
             and above the highest score of all videos. "literal" always pads with 0 and 1.
         threshold:
-            Raw score at which false alarms are counted.
+            Raw score at which false alarms are counted, maybe with the rule that it comes from.
         replicates:
             Of the bootstrap; 0 computes no intervals.
         seed:
@@ -408,17 +409,19 @@ def _measure_categories(
     return tuple(rows)
 
 
-def _false_alarms(videos: Sequence[LabelledScores], threshold: float) -> FalseAlarms:
+def _false_alarms(videos: Sequence[LabelledScores], threshold: float | Limit) -> FalseAlarms:
+    limit = threshold if isinstance(threshold, Limit) else Limit(threshold)
     alarms, frames, of_videos, in_videos, normal_videos = 0, 0, 0, 0, 0
     for video in videos:
         normal = ~video.label[video.real].astype(bool)
-        found = int((video.score[video.real][normal] > threshold).sum())
+        found = int((video.score[video.real][normal] > limit.value).sum())
         alarms, frames = alarms + found, frames + int(normal.sum())
         if not video.label.any():
             normal_videos += 1
             of_videos, in_videos = of_videos + found, in_videos + len(normal)
     return FalseAlarms(
-        threshold=threshold,
+        threshold=limit.value,
+        rule=limit.rule,
         n_videos=normal_videos,
         n_frames_of_videos=in_videos,
         n_frames=frames,

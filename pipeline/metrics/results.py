@@ -69,6 +69,7 @@ class FalseAlarms(_Measured):
         n_frames: normal frames of all videos.
         rate_of_videos: share of the frames of normal videos; None where there are none.
         rate: share of all normal frames; None where there are none.
+        rule: where the threshold comes from, in words; "" in results of earlier versions.
     """
 
     threshold: float
@@ -77,6 +78,7 @@ class FalseAlarms(_Measured):
     n_frames: int
     rate_of_videos: float | None
     rate: float | None
+    rule: str = ""
 
 
 class Bootstrap(_Measured):

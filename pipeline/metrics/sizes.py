@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..scores.limit import Limit
 from .frame_level import LabelledScores
 from .results import SizeMetrics
 
@@ -23,7 +24,7 @@ def size_metrics(
     videos: Sequence[LabelledScores],
     areas: Sequence[NDArray[np.float64] | None],
     *,
-    threshold: float | None = None,
+    threshold: float | Limit | None = None,
 ) -> tuple[SizeMetrics, ...]:
     """Measure the thirds of the abnormal frames.
 
@@ -56,6 +57,7 @@ def size_metrics(
     normal = np.sort(score[~label])
     if not sized.any() or not len(normal):
         return ()
+    high = threshold.value if isinstance(threshold, Limit) else threshold
     limits = np.quantile(area[sized], [0.0, 1 / 3, 2 / 3, 1.0])
     third = np.searchsorted(limits[1:3], area, side="left")
     # The largest score that at most a tenth of the normal frames exceed.
@@ -75,7 +77,7 @@ def size_metrics(
                 micro_auc=_area(own, normal),
                 recall_at_fpr=float((own > alarm).mean()),
                 fpr=FPR,
-                recall=None if threshold is None else float((own > threshold).mean()),
+                recall=None if high is None else float((own > high).mean()),
             )
         )
     return tuple(rows)

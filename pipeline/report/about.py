@@ -10,10 +10,11 @@ from typing import Any
 from ..metrics.results import FrameMetrics
 from ..scores.columns import warnings_of
 from ..scores.folder import ScoreFolder
+from ..scores.limit import Limit
 
 
 def about_run(
-    run: Mapping[str, Any], folder: ScoreFolder, high: float | None, column: str
+    run: Mapping[str, Any], folder: ScoreFolder, limit: Limit | None, column: str
 ) -> dict[str, Any]:
     """What the page says of the run and its model."""
     return {
@@ -22,7 +23,8 @@ def about_run(
         "package_version": version("vadpipe"),
         "settings": flatten(run),
         "folder": str(folder.path.absolute()),
-        "high": high,
+        "high": None if limit is None else limit.value,
+        "rule": "" if limit is None else limit.rule,
         "column": column,
         "warnings": warnings_of(folder, column),
     }

@@ -26,8 +26,9 @@ from ...data_manifests.record import Manifest
 from ...extractors.footage.guarded import guarded_probe
 from ...extractors.footage.video import ProbeRow
 from ..metrics.results import FrameMetrics
-from ..scores.columns import SCORE, events_of, threshold_of
+from ..scores.columns import SCORE, events_of, limit_of
 from ..scores.folder import PAGE, ScoreFolder, ScoreFolderError
+from ..scores.limit import Limit
 from ..scores.moments import MOST_OF_VIDEO, top_moments
 from ..scores.part import whole_id_of
 from .about import about_metrics, about_run, duration
@@ -138,13 +139,15 @@ def write_report(
     """
     folder, style = ScoreFolder(score_folder), style or HeatmapStyle()
     run, rows, failures = folder.run(), folder.videos(), folder.failures()
-    events, high = events_of(folder, column), threshold_of(folder, column)
+    events, limit = events_of(folder, column), limit_of(folder, column)
     extra = folder.metrics(column)
     metrics = None if extra is None else FrameMetrics.from_json(extra)
     truth = truth_of(manifest)
     events.sort(key=lambda e: (-e["peak_score"], e["video_id"], e["frame_start"]))
     videos = _view_videos(folder, rows, events, truth, metrics, column)
-    drawn = draw(folder, videos[:max_videos], events, high, column)
+    drawn = draw(
+        folder, videos[:max_videos], events, None if limit is None else limit.value, column
+    )
     anchors = {view.facts["video_id"]: view.anchor for view in drawn}
     path = folder.page if out is None else out
     path = path if path.suffix.lower() == ".html" else path / PAGE
@@ -160,13 +163,13 @@ def write_report(
         _environment()
         .from_string(_template())
         .render(
-            **about_run(run, folder, high, column),
+            **about_run(run, folder, limit, column),
             **about_metrics(metrics, extra or {}),
             videos=videos[:max_rows],
             n_videos=len(videos),
             drawn=drawn,
             events=shown,
-            **_about_moments(unusual, high),
+            **_about_moments(unusual, limit),
             n_events=len(events),
             failures=failures[:max_rows],
             n_failures=len(failures),
@@ -345,9 +348,10 @@ def n_moments(events: int, most: int) -> int:
     return min(most, max(FILLED - events, LEAST_MOMENTS))
 
 
-def _about_moments(moments: Sequence[EventView], high: float | None) -> dict[str, Any]:
+def _about_moments(moments: Sequence[EventView], limit: Limit | None) -> dict[str, Any]:
     """What the page says of moments that are no events."""
-    above = [high is not None and view.facts["peak_score"] > high for view in moments]
+    peaks = [view.facts["peak_score"] for view in moments]
+    above = [limit is not None and peak > limit.value for peak in peaks]
     return {
         "fewer": LOWER,
         "most_of_video": MOST_OF_VIDEO,

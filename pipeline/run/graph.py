@@ -238,7 +238,7 @@ class _Planner:
             "scores": SCORE_VERSION,
             "records": scored.digest,
             "contents": _contents(scored, resolved.probed),
-            "events": config.score.events.model_dump(mode="json"),
+            "events": config.score.events.for_key(),
             **({} if config.score.smooth is None else {"smooth": config.score.smooth.text}),
         }
         target = self._folder.scores(cell.name).run_file

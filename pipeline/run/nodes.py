@@ -133,7 +133,25 @@ def is_done(resolved: Resolved, node: Node) -> bool:
         return (
             model is not None and ModelFolder.named(resolved.config.cache_root, model).is_finished()
         )
+    if node.kind == "score" and done.facts.get("rule") != _kept_rule(resolved, done.facts):
+        return False
     return node.target.is_file()
+
+
+def _kept_rule(resolved: Resolved, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The rule of the threshold that is kept with a model and used by its scores; else None.
+
+    Args:
+        resolved:
+            The run.
+        facts:
+            Of the node of the scores.
+    """
+    model = facts.get("row", {}).get("model")
+    if model is None or resolved.config.score.events.names_rule:
+        return None
+    chosen = ModelFolder.named(resolved.config.cache_root, model).threshold()
+    return None if chosen is None else chosen.rule.for_key()
 
 
 def done_nodes(resolved: Resolved, nodes: Sequence[Node]) -> set[str]:
@@ -217,7 +235,9 @@ def _score(task: NodeTask) -> Done:
         "train_seconds": facts.get("seconds"),
         **_facts_of(folder, len(done.videos), done.events),
     }
-    return Done(task.node.key, (line,), tuple(done.failures), {"row": row})
+    lines = (line, f"threshold {done.threshold:.6g} ({done.rule})")
+    kept = {"row": row, "rule": _kept_rule(resolved, {"row": row})}
+    return Done(task.node.key, lines, tuple(done.failures), kept)
 
 
 def _fuse(task: NodeTask) -> Done:

@@ -8,21 +8,31 @@ from typing import Any
 from .events import Calibration, EventConfig, EventThresholds, events_table, find_events
 from .folder import ScoreFolder, ScoreFolderError
 from .held_out import HeldOut
+from .limit import Limit
+from .rules import thresholds_of
 
 SCORE = "score"  # the column that run.json and the table of events are about
 
 
 def threshold_of(folder: ScoreFolder, column: str) -> float | None:
-    """The value of a column above which frames start an event; None where there is none.
+    """The value of a column above which frames start an event; raises what `limit_of` raises."""
+    limit = limit_of(folder, column)
+    return None if limit is None else limit.value
+
+
+def limit_of(folder: ScoreFolder, column: str) -> Limit | None:
+    """The threshold of a column; None where there is none.
 
     Raises:
         ScoreFolderError: the run is missing or damaged.
         HeldOutError: the held-out rows are damaged.
+        EventError: they do not say what the rule of the threshold needs.
     """
     if column == SCORE:
-        return folder.threshold()
+        value, rule = folder.threshold(), (folder.run().get("threshold") or {}).get("rule", "")
+        return None if value is None else Limit(value, rule if isinstance(rule, str) else "")
     thresholds = _thresholds(folder, column)
-    return None if thresholds is None else thresholds.high.value
+    return None if thresholds is None else Limit(thresholds.high.value, thresholds.rule)
 
 
 def warnings_of(folder: ScoreFolder, column: str) -> list[str]:
@@ -35,6 +45,8 @@ def warnings_of(folder: ScoreFolder, column: str) -> list[str]:
     if column == SCORE:
         return list((folder.run().get("threshold") or {}).get("warnings", []))
     thresholds = _thresholds(folder, column)
+    if thresholds is None and config_of(folder).rule == "value":
+        return [f"the threshold is a value of {SCORE}: column {column} has none, and no event"]
     if thresholds is None:
         return [f"there are no held-out rows of column {column}, so no threshold and no event"]
     return list(thresholds.to_json()["warnings"])
@@ -72,11 +84,11 @@ def events_of(folder: ScoreFolder, column: str) -> list[dict[str, Any]]:
 
 
 def _thresholds(folder: ScoreFolder, column: str) -> EventThresholds | None:
-    held_out = folder.held_out()
-    if held_out is None or column not in held_out.columns:
+    held_out, config = folder.held_out(), config_of(folder)
+    if held_out is None or column not in held_out.columns or config.rule == "value":
         return None
     calibration = _calibration(held_out, column, doubts_of(folder.run()))
-    return calibration.thresholds(config_of(folder))
+    return thresholds_of(config, calibration, held_out, column)
 
 
 def doubts_of(run: Mapping[str, Any]) -> list[str]:

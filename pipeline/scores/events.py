@@ -1,7 +1,8 @@
 """Scores to events: a threshold calibrated on normal footage, hysteresis, merging, minimum length.
 
-The threshold is a quantile of the raw scores of normal videos that the detector was not trained on,
-so its meaning is an alarm rate: the share of normal score rows that may lie above it.
+By default the threshold is a quantile of the raw scores of normal videos that the detector was not
+trained on, so its meaning is an alarm rate: the share of normal score rows that may lie above it.
+Other rules are in `rules`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.settings import Settings, in_words
+from .frame_runs import FrameTimes, joined, runs_above
 from .frames import expand_to_frames
 
 # Quantile levels that a model keeps: ten times finer with every 9, where thresholds are.
@@ -32,6 +34,7 @@ LEVELS = np.unique(
         ]
     ).round(6)
 )
+RULES = ("quantile", "value", "budget", "extreme")  # settings that say where the threshold is
 FEW_VIDEOS = 5  # below this, one odd video decides the threshold: say so
 MORE = f"train on more normal footage, of {FEW_VIDEOS} videos or more, or take a lower quantile"
 
@@ -58,9 +61,15 @@ class EventError(VadpipeError, ValueError):
 class EventConfig(Settings):
     """How scores become events.
 
+    An event needs a frame above the threshold. Where that is, one of four rules says; the last
+    three replace the quantile.
+
     Attributes:
-        quantile: an event needs a frame above this quantile of normal scores; 0.99 lets about 1 %
-            of normal rows through.
+        quantile: the threshold is this quantile of normal scores; 0.99 lets about 1 % of normal
+            rows through.
+        value: the threshold is this raw score.
+        budget: the threshold makes at most this many events per camera and day of normal footage.
+        extreme: the same for rates that are rarer than normal footage shows, from a fitted tail.
         release_quantile: an event goes on while scores stay above this quantile (hysteresis), so
             that a score that hovers at the threshold makes one event.
         merge_seconds: events with no more than this between them become one.
@@ -70,6 +79,9 @@ class EventConfig(Settings):
     """
 
     quantile: float = Field(default=0.99, gt=0.0, lt=1.0)
+    value: float | None = Field(default=None, allow_inf_nan=False)
+    budget: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+    extreme: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
     release_quantile: float = Field(default=0.95, ge=0.0, lt=1.0)
     merge_seconds: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
     min_seconds: float = Field(default=0.5, ge=0.0, allow_inf_nan=False)
@@ -77,20 +89,53 @@ class EventConfig(Settings):
 
     @model_validator(mode="after")
     def _ordered(self) -> EventConfig:
-        if self.release_quantile > self.quantile:
+        if len(given := [name for name in RULES[1:] if getattr(self, name) is not None]) > 1:
+            raise ValueError(f"{' and '.join(given)} both say where the threshold is: name one")
+        if self.rule == "quantile" and self.release_quantile > self.quantile:
             raise ValueError(
                 f"release_quantile {self.release_quantile} is above quantile {self.quantile}: "
                 "an event could not go on at the level at which it starts"
             )
         return self
 
+    @property
+    def rule(self) -> str:
+        """Which of `RULES` says where the threshold is."""
+        return next((name for name in RULES[1:] if getattr(self, name) is not None), RULES[0])
+
+    @property
+    def names_rule(self) -> bool:
+        """Whether the rule was given, and is not the default."""
+        return not self.model_fields_set.isdisjoint(RULES)
+
+    def rule_in_words(self) -> str:
+        """The rule and its number: "quantile 0.99", "budget 2 events per camera and day"."""
+        number = getattr(self, self.rule)
+        if self.rule in ("budget", "extreme"):
+            return f"{self.rule} {number:g} events per camera and day"
+        return f"{self.rule} {number:.6g}"
+
+    def with_rule_of(self, other: EventConfig | None) -> EventConfig:
+        """These settings, with the rule of others where they name none themselves."""
+        if other is None or self.names_rule:
+            return self
+        taken = {name: getattr(other, name) for name in RULES}
+        if "release_quantile" not in self.model_fields_set:
+            taken["release_quantile"] = other.release_quantile
+        own = {name: getattr(self, name) for name in self.model_fields_set}
+        return EventConfig(**{**own, **taken})
+
+    def for_key(self) -> dict[str, Any]:
+        """The settings as a key has them: rules that are not used are not part of it."""
+        return self.model_dump(mode="json", exclude_none=True)
+
 
 @dataclass(frozen=True)
 class Threshold:
-    """One quantile of the calibration.
+    """One level of the calibration.
 
     Attributes:
-        quantile: as asked.
+        quantile: as asked; of a level that is no quantile, about the share of normal rows below.
         value: raw score.
         warnings: why the value may be wrong for new footage; () where there is no reason.
     """
@@ -102,14 +147,22 @@ class Threshold:
 
 @dataclass(frozen=True)
 class EventThresholds:
-    """The two levels of the hysteresis; `to_json` is the `threshold` entry of `run.json`."""
+    """The two levels of the hysteresis; `to_json` is the `threshold` entry of `run.json`.
+
+    Attributes:
+        high: starts an event.
+        low: keeps it going.
+        rule: which rule the upper level comes from, in words.
+    """
 
     high: Threshold
     low: Threshold
+    rule: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values with the keys high, low, quantile, release_quantile, warnings."""
+        """Plain JSON values: rule, high, low, quantile, release_quantile, warnings."""
         return {
+            "rule": self.rule,
             "high": self.high.value,
             "low": self.low.value,
             "quantile": self.high.quantile,
@@ -227,10 +280,18 @@ class Calibration:
         return Threshold(quantile, value, tuple(warnings))
 
     def thresholds(self, config: EventConfig) -> EventThresholds:
-        """The two levels that a config asks for."""
+        """The two levels of the rule "quantile"; for all rules see `rules.thresholds_of`."""
         return EventThresholds(
-            high=self.threshold(config.quantile), low=self.threshold(config.release_quantile)
+            high=self.threshold(config.quantile),
+            low=self.threshold(config.release_quantile),
+            rule=EventConfig(
+                quantile=config.quantile, release_quantile=config.release_quantile
+            ).rule_in_words(),
         )
+
+    def place(self, value: float) -> float:
+        """About the share of the rows at or below a raw score, linear between the kept levels."""
+        return float(np.interp(value, self.values, self.levels))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, for the card of a model."""
@@ -328,21 +389,11 @@ def find_events(
     first, stop = int(np.min(frame_start)), int(np.max(frame_stop))
     frames = expand_to_frames(frame_start, frame_stop, score, first, stop)  # (stop - first,)
 
-    gap, shortest, pad = lengths_of(config, fps)
-    runs = np.flatnonzero(np.diff(frames > low, prepend=False, append=False)).reshape(-1, 2)
+    times = FrameTimes.of(config.merge_seconds, config.min_seconds, config.pad_seconds, fps)
+    runs = runs_above(frames, low)
     alarms = np.concatenate([[0], np.cumsum(frames > high)])  # alarms before each frame
-    runs = runs[alarms[runs[:, 1]] > alarms[runs[:, 0]]]
-    runs = _merge(runs, gap)
-    runs = runs[runs[:, 1] - runs[:, 0] >= shortest]
-    runs = _merge(np.clip(runs + np.array([-pad, pad]), 0, len(frames)), 0)
+    runs = joined(runs[alarms[runs[:, 1]] > alarms[runs[:, 0]]], times, len(frames))
     return [event_between(frames, int(a), int(b), first, fps) for a, b in runs]
-
-
-def lengths_of(config: EventConfig, fps: float) -> tuple[int, int, int]:
-    """The times of a config in frames: largest gap that is closed, least length, padding."""
-    # A millionth of a frame of slack: 2.2 s at 25 fps are 55 frames, but 2.2 * 25 > 55 in binary.
-    shortest = math.ceil(config.min_seconds * fps - 1e-6)
-    return frames_of(config.merge_seconds, fps), shortest, round(config.pad_seconds * fps)
 
 
 def frames_of(seconds: float, fps: float) -> int:
@@ -353,7 +404,7 @@ def frames_of(seconds: float, fps: float) -> int:
     """
     if not (math.isfinite(fps) and fps > 0):
         raise EventError(f"fps {fps} is not a positive number")
-    return math.floor(seconds * fps + 1e-6)
+    return FrameTimes.of(seconds, 0.0, 0.0, fps).gap
 
 
 def events_table(events: Mapping[str, Sequence[Event]]) -> pa.Table:
@@ -369,16 +420,6 @@ def events_table(events: Mapping[str, Sequence[Event]]) -> pa.Table:
         for number, event in enumerate(found, start=1)
     ]
     return pa.Table.from_pylist(rows, schema=EVENT_SCHEMA)
-
-
-def _merge(runs: NDArray[np.int64], gap: int) -> NDArray[np.int64]:
-    """Join neighbouring (r, 2) runs with at most `gap` frames between them."""
-    if len(runs) < 2:
-        return runs
-    apart = runs[1:, 0] - runs[:-1, 1] > gap
-    starts = runs[np.concatenate([[True], apart]), 0]
-    stops = runs[np.concatenate([apart, [True]]), 1]
-    return np.stack([starts, stops], axis=1)
 
 
 def event_between(frames: NDArray[np.float64], a: int, b: int, first: int, fps: float) -> Event:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .columns import SCORE, config_of, threshold_of
+from .columns import SCORE, config_of, limit_of
 from .events import Calibration, EventConfig, EventThresholds
 from .folder import ScoreFolder
 from .held_out import HeldOut
+from .limit import Limit
+from .rules import thresholds_of
 from .smoothing import RAW, SmoothError, Smoothing, smooth_held_out
 
 
@@ -26,17 +28,17 @@ def calibrated(
         card:
             Of the model.
         config:
-            Which quantiles.
+            Which rule.
         smoothing:
             Of the scores.
 
     Raises:
         SmoothError: the model has no held-out rows, or they do not say their frame rates.
-        EventError: the calibration is damaged.
+        EventError: the calibration is damaged, or the rule needs what the rows do not have.
     """
     calibration = Calibration.from_json(card["calibration"])
     if smoothing is None:
-        return calibration.thresholds(config), held_out
+        return thresholds_of(config, calibration, held_out), held_out
     if held_out is None:
         raise SmoothError(
             "the model has no held-out rows, so no threshold for smoothed scores: train it again "
@@ -47,7 +49,7 @@ def calibrated(
     smooth = smooth_held_out(held_out, smoothing, keep_raw=True)
     method = f"{calibration.method}, smoothed by {smoothing.text}"
     again = _calibration(smooth, SCORE, method, calibration.warnings)
-    return again.thresholds(config), smooth
+    return thresholds_of(config, again, smooth), smooth
 
 
 def smoothing_of(folder: ScoreFolder, column: str, asked: Smoothing | None) -> str | None:
@@ -67,7 +69,7 @@ def smoothing_of(folder: ScoreFolder, column: str, asked: Smoothing | None) -> s
 
 def measured_threshold(
     folder: ScoreFolder, column: str, smoothing: Smoothing | None
-) -> float | None:
+) -> Limit | None:
     """The threshold of a column of a score folder whose rows are smoothed as they are measured.
 
     None where there are no held-out rows of it.
@@ -78,13 +80,14 @@ def measured_threshold(
         HeldOutError: the held-out rows are damaged.
     """
     if smoothing is None:
-        return threshold_of(folder, column)
+        return limit_of(folder, column)
     held_out = folder.held_out()
     if held_out is None or column not in held_out.columns:
         return None
     smooth = smooth_held_out(held_out, smoothing, column)
     calibration = _calibration(smooth, column, f"smoothed by {smoothing.text}", ())
-    return calibration.thresholds(config_of(folder)).high.value
+    thresholds = thresholds_of(config_of(folder), calibration, smooth, column)
+    return Limit(thresholds.high.value, thresholds.rule)
 
 
 def _calibration(

@@ -268,6 +268,7 @@ def model(folder: ModelFolder) -> Facts:
     facts: Facts = {"name": folder.path.name, "bytes": folder.size()}
     try:
         card = folder.card()
+        chosen = folder.threshold()
         threshold = Calibration.from_json(card["calibration"]).threshold(QUANTILE)
         return facts | {
             "detector": card["detector"],
@@ -277,7 +278,9 @@ def model(folder: ModelFolder) -> Facts:
                 for part in ("features", "twins")
                 for role, recipe in card.get(part, {}).items()
             },
-            "threshold": {"quantile": QUANTILE, "value": threshold.value},
+            "threshold": {"quantile": QUANTILE, "value": threshold.value}
+            if chosen is None
+            else {"rule": chosen.rule.rule_in_words(), "value": chosen.high},
         }
     except (VadpipeError, ValueError, KeyError, TypeError, AttributeError) as error:
         return facts | {"broken": f"broken: {type(error).__name__}: {error}"}
@@ -304,7 +307,8 @@ def _model_cells(row: Facts) -> tuple[str, ...]:
         return row["name"], row["broken"], size
     features = ", ".join(f"{role} {store}" for role, store in row["features"].items())
     limit = row["threshold"]
-    threshold = f"threshold {limit['value']:.6g} (quantile {limit['quantile']:g})"
+    rule = limit.get("rule") or f"quantile {limit['quantile']:g}"
+    threshold = f"threshold {limit['value']:.6g} ({rule})"
     return row["name"], row["detector"], f"seed {row['seed']}", features, threshold, size
 
 

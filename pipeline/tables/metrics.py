@@ -28,7 +28,9 @@ def metrics_lines(done: Evaluated) -> list[str]:
         )
     if m.false_alarms is not None and m.false_alarms.rate is not None:
         f = m.false_alarms
-        line = f"above the threshold {f.threshold:.4g}: {_percent(f.rate)} % of all normal frames"
+        rule = f" ({f.rule})" if f.rule else ""
+        line = f"above the threshold {f.threshold:.4g}{rule}: "
+        line += f"{_percent(f.rate)} % of all normal frames"
         if f.rate_of_videos is not None:
             rate = _percent(f.rate_of_videos)
             line += f", {rate} % of the frames of {f.n_videos} normal videos"

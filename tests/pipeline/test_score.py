@@ -51,6 +51,7 @@ from vadpipe.pipeline.scores.smoothing import Smoothing, smooth_held_out, smooth
 from vadpipe.pipeline.store.keys import canonical_json, key_of
 from vadpipe.pipeline.store.probe_table import Probed
 from vadpipe.pipeline.store.shard import verify_shard
+from vadpipe.pipeline.threshold import fit_threshold
 from vadpipe.pipeline.train import train_detector
 
 NULL = resolve_extractor("null")
@@ -205,6 +206,30 @@ def test_a_second_run_needs_neither_footage_nor_features(
     assert (second.fresh, second.extracted, second.videos) == (0, 0, first.videos)
     assert log == [] and not shards(archive.cache)
     assert tables(archive.out) == before and archive.parts() == parts
+
+
+def test_a_threshold_that_is_kept_with_the_model_is_used_and_no_part_is_scored_again(
+    archive: Archive, log: list[tuple[str, str]]
+) -> None:
+    shutil.copytree(archive.model, archive.root.parent / "model")
+    archive.model = archive.root.parent / "model"
+    first, parts = archive.score(), archive.parts()
+    assert first.rule == "quantile 0.99"
+    kept = fit_threshold(archive.model, EventConfig(budget=500.0)).chosen
+    log.clear()
+    second = archive.score()
+    assert (second.threshold, second.rule) == (kept.high, kept.rule.rule_in_words())
+    assert second.fresh == 0 and log == [] and archive.parts() == parts
+    run = ScoreFolder(archive.out).run()
+    assert run["threshold"]["high"] == kept.high and run["events"]["budget"] == 500.0
+    assert "500 events per camera and day" in write_report(archive.out).read_text("utf-8")
+    # Settings without a rule take that of the model, those with one do not.
+    longer = archive.score(events=EventConfig(merge_seconds=30.0))
+    assert longer.rule == kept.rule.rule_in_words() and longer.events <= second.events
+    named = archive.score(events=EventConfig(value=-1.0))
+    assert (named.threshold, named.rule) == (-1.0, "value -1") and named.events == N
+    smooth = archive.score(smooth=Smoothing(kind="median", width=9))
+    assert smooth.rule == kept.rule.rule_in_words() and archive.score().threshold == kept.high
 
 
 def test_what_is_recorded_is_the_device_that_was_used(

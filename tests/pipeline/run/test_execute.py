@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from tests.synthetic import write_tiny_scene
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.null import NullFeatures
+from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.run import execute as execute_module
 from vadpipe.pipeline.run import nodes as nodes_module
 from vadpipe.pipeline.run.config import load_run
@@ -26,7 +27,9 @@ from vadpipe.pipeline.run.listing import graph_values
 from vadpipe.pipeline.run.nodes import NodeTask, is_done, run_node
 from vadpipe.pipeline.run.resolved import resolve_run
 from vadpipe.pipeline.run.run import Run, run, run_nodes
+from vadpipe.pipeline.scores.events import EventConfig
 from vadpipe.pipeline.store.most_missing import MOST_MISSING
+from vadpipe.pipeline.threshold import fit_threshold
 
 RECIPE = """
 out = "result"
@@ -114,6 +117,28 @@ def test_a_second_run_does_nothing_and_a_change_only_what_depends_on_it(recipe: 
         *("fuse-late", "evaluate-late", "report-late"),
     }
     assert [row["name"] for row in again.rows] == ["far-k=1", "far-k=2", "near", "late"]
+
+
+def test_a_threshold_that_is_kept_with_a_model_makes_its_events_again(recipe: Path) -> None:
+    run(load_run(recipe))
+    resolved = resolve_run(load_run(recipe))
+    done = resolved.folder.done("train-near")
+    assert done is not None and done.facts is not None
+    model = ModelFolder.named(recipe.parent / "cache", done.facts["model"])
+    fit_threshold(model.path, EventConfig(value=-1.0))
+    again = run(load_run(recipe))
+    ran = {ended.node.name for ended in again.ended if ended.state == "ran"}
+    assert ran == {
+        *("score-near", "evaluate-near", "fuse-late", "evaluate-late", "report-late"),
+    }
+    folder = resolved.folder.scores("near")
+    assert folder.threshold() == -1.0 and folder.run()["threshold"]["rule"] == "value -1"
+    assert states(run(load_run(recipe))) == {"done": NODES}
+    named = run(
+        load_run(recipe, ["score.events.quantile=0.9", "score.events.release_quantile=0.9"])
+    )
+    assert "score-near" in {e.node.name for e in named.ended if e.state == "ran"}
+    assert folder.run()["threshold"]["rule"] == "quantile 0.9", "a recipe may name one itself"
 
 
 def test_a_target_that_is_gone_is_made_again(recipe: Path) -> None:

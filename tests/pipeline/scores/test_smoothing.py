@@ -219,8 +219,10 @@ def test_smoothing_while_measuring_is_measuring_what_was_smoothed(tmp_path: Path
     for video_id in SCORES:
         folder.smooth(video_id, how(text))
     folder.write_held_out(smooth_held_out(held_out(), how(text), keep_raw=True))
-    run, high = folder.run(), measured_threshold(folder, RAW, how(text))
-    folder.write_run({**run, "smooth": text, "threshold": {**run["threshold"], "high": high}})
+    run, limit = folder.run(), measured_threshold(folder, RAW, how(text))
+    assert limit is not None and limit.rule == run["threshold"]["rule"]
+    stated = {**run["threshold"], "high": limit.value}
+    folder.write_run({**run, "smooth": text, "threshold": stated})
     again = evaluate_scores(folder.path, LABELS, replicates=0)
     assert again.smooth == text and again.metrics == done.metrics
     raw = evaluate_scores(folder.path, LABELS, replicates=0, column=RAW)

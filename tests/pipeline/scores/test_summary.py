@@ -13,7 +13,7 @@ from vadpipe.pipeline.scores.events import EVENT_SCHEMA, EventConfig, EventThres
 from vadpipe.pipeline.scores.folder import ScoreFolder
 from vadpipe.pipeline.scores.summary import Summary, write_summary
 
-HIGH = EventThresholds(Threshold(0.99, 0.5), Threshold(0.95, 0.5))
+HIGH = EventThresholds(Threshold(0.99, 0.5), Threshold(0.95, 0.5), "quantile 0.99")
 
 
 def summary(folder: ScoreFolder, *, regions: bool) -> Summary:
