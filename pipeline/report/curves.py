@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..scores.folder import ScoreFolder
 from ..scores.frames import expand_to_frames
+from ..scores.limit import Limit
 
 CURVE_POINTS = 1500  # most points of a drawn curve
 WIDTH, HEIGHT = 1000.0, 100.0  # units of a drawn curve; the page stretches them
@@ -58,10 +59,11 @@ def draw(
     folder: ScoreFolder,
     views: Sequence[VideoView],
     events: Sequence[Mapping[str, Any]],
-    high: float | None,
+    limit: Limit | None,
     column: str,
 ) -> list[VideoView]:
     """Add curves, all to one scale: raw scores are comparable across videos."""
+    high = None if limit is None else limit.value
     scores = []
     for view in views:
         table = folder.scores(view.facts["video_id"], column)

@@ -145,9 +145,7 @@ def write_report(
     truth = truth_of(manifest)
     events.sort(key=lambda e: (-e["peak_score"], e["video_id"], e["frame_start"]))
     videos = _view_videos(folder, rows, events, truth, metrics, column)
-    drawn = draw(
-        folder, videos[:max_videos], events, None if limit is None else limit.value, column
-    )
+    drawn = draw(folder, videos[:max_videos], events, limit, column)
     anchors = {view.facts["video_id"]: view.anchor for view in drawn}
     path = folder.page if out is None else out
     path = path if path.suffix.lower() == ".html" else path / PAGE
