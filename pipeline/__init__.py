@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .labels import check_labels
     from .probe import probe_files
     from .report.stage import write_report
+    from .review.stage import write_review
     from .run.config import RunConfig, load_run
     from .run.manifests import build_manifest
     from .run.run import run
@@ -58,6 +59,7 @@ EXPORTED = {
     "train_detector": ".train",
     "write_manifest": "..data_manifests.table",
     "write_report": ".report.stage",
+    "write_review": ".review.stage",
 }
 
 __all__ = [
@@ -87,6 +89,7 @@ __all__ = [
     "train_detector",
     "write_manifest",
     "write_report",
+    "write_review",
 ]
 
 

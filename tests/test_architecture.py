@@ -48,6 +48,7 @@ STAGES = {
     "pipeline/evaluate",
     "pipeline/labels",
     "pipeline/report",
+    "pipeline/review",
     "pipeline/show",
     "pipeline/threshold",
 }
@@ -94,6 +95,8 @@ ARROWS: dict[str, set[str]] = {
     "pipeline/evaluate": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
     "pipeline/labels": OTHER_ROOMS | SHARED,
     "pipeline/report": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
+    # Both pages decode, draw and name in the same way.
+    "pipeline/review": OTHER_ROOMS | SHARED | {"pipeline/metrics", "pipeline/report"},
     "pipeline/doctor": OTHER_ROOMS | SHARED,
     "pipeline/exports": OTHER_ROOMS | SHARED,
     # which content is meant

@@ -296,24 +296,51 @@ def evaluate(
     metavar="NAME",
     help="Score column to show; see docs/score.md.",
 )
+@click.option(
+    "--folder",
+    type=OUT,
+    metavar="DIR",
+    help="Write the review page into this folder instead: events to watch and to judge. New, "
+    "empty, or an earlier page, which is replaced.",
+)
+@click.option(
+    "--pictures",
+    type=click.IntRange(0, 10_000),
+    default=300,
+    metavar="N",
+    help="With --folder: events and moments that get pictures, highest peaks first.",
+)
+@click.option(
+    "--clips",
+    type=click.IntRange(0, 10_000),
+    default=100,
+    metavar="N",
+    help="With --folder: events and moments that get a short clip too.",
+)
 @set_option
+@cache_option
 def report(
     scores: Path,
     manifest_path: Path | None,
     out: Path | None,
     heatmaps: bool,
     column: str,
+    folder: Path | None,
+    pictures: int,
+    clips: int,
     settings: tuple[str, ...],
+    cache: Path,
 ) -> None:
     """Write the page: curves, events with thumbnails and heat-maps, ROC, settings.
 
     SCORES is a score folder. With MANIFEST, its labels are drawn. --set changes the style of the
-    heat-maps.
+    heat-maps. --folder writes a page to work on: see docs/review_page.md.
 
     \b
     Example:
         vadpipe report out ped2.parquet
         vadpipe report out --heatmaps --set upsample=bilinear --set scale=frame
+        vadpipe report out ped2.parquet --folder out-review
     """
     from ..report.heatmaps import HeatmapStyle
     from ..report.stage import write_report
@@ -321,6 +348,23 @@ def report(
 
     listed = None if manifest_path is None else open_target(manifest_path, None)
     style = HeatmapStyle.model_validate(parse_settings(settings))
+    if folder is not None:
+        if out is not None or heatmaps:
+            raise click.UsageError("--folder writes another page than --out and --heatmaps")
+        from ..review.pictures import Limits
+        from ..review.stage import write_review
+
+        page = write_review(
+            scores,
+            folder,
+            manifest=listed,
+            column=column,
+            limits=Limits(pictures=pictures, clips=clips),
+            style=style,
+            cache=cache,
+        )
+        put(str(page))
+        return
     page = write_report(
         scores, out, manifest=listed, column=column, style=style, heatmap_files=heatmaps
     )

@@ -50,7 +50,7 @@ from .thumbnails import THUMBNAIL, Pixels, Thumbnail, event_thumbnails, jpeg
 MAPS = 6  # most heat-maps of one event
 FILLED, LEAST_MOMENTS = 24, 6  # events and moments below them; moments where there are many events
 # What a user does about too few events.
-LOWER = "score again with a lower quantile (--quantile), or look at the normal videos of the model"
+LOWER = "vadpipe threshold MODEL --quantile Q (or --budget N) chooses another one, then score again"
 ALONE = (144, 256)  # height, width of a heat-map without a frame below it
 
 

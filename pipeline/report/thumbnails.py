@@ -103,10 +103,7 @@ def _decode(
     done: set[int] = set()
     reason = "the file ends before this frame"
     try:
-        content_id, whole_id = ids
-        row = probe(path, hash_mode="full" if content_id.startswith("f1-") else "sampled")
-        if row.content_id != content_id or (whole_id and row.whole_id not in ("", whole_id)):
-            raise DecodeError("this is not the file that was scored: it has changed since")
+        row = scored_footage(path, *ids, probe)
         try:
             for frame, pixels in _fetch(row, wanted, in_order_frames):
                 done.add(frame)
@@ -118,6 +115,30 @@ def _decode(
     except Exception as error:  # a damaged file must not stop the page: it shows the error
         reason = f"{type(error).__name__}: {error}"
     yield from ((frame, reason) for frame in wanted if frame not in done)
+
+
+def scored_footage(
+    path: Path, content_id: str, whole_id: str, probe: Callable[..., ProbeRow]
+) -> ProbeRow:
+    """Open the footage that scores were made of.
+
+    Args:
+        path:
+            File or image folder.
+        content_id:
+            Of what was scored.
+        whole_id:
+            Of every byte of it; "" where it is not known.
+        probe:
+            As in `write_report`.
+
+    Raises:
+        DecodeError: it cannot be opened, or it is something else now.
+    """
+    row = probe(path, hash_mode="full" if content_id.startswith("f1-") else "sampled")
+    if row.content_id != content_id or (whole_id and row.whole_id not in ("", whole_id)):
+        raise DecodeError("this is not the file that was scored: it has changed since")
+    return row
 
 
 def _fetch(
@@ -142,8 +163,13 @@ def _fetch(
 
 def jpeg(pixels: NDArray[np.uint8]) -> str:
     """An (H, W, 3) picture as a small JPEG in a data URI."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg_bytes(pixels, THUMBNAIL)).decode()
+
+
+def jpeg_bytes(pixels: NDArray[np.uint8], longest: int) -> bytes:
+    """An (H, W, 3) picture, no side longer than this, as the bytes of a JPEG file."""
     image = Image.fromarray(pixels)
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.thumbnail((longest, longest))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=75, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()

@@ -218,9 +218,11 @@ class ReportSection(Settings):
 
     Attributes:
         scores: names of trainings or fusions; None writes a page for each.
+        folder: write the review page too, `review` in the score folder.
     """
 
     scores: tuple[str, ...] | None = None
+    folder: bool = False
 
 
 class RunConfig(Settings):

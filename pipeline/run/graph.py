@@ -356,7 +356,8 @@ class _Planner:
             needs = [self._scores_of(subject)]
             needs += [n for n in (f"evaluate-{subject}",) if n in self.nodes]
             self._section = self.nodes[needs[0]].section
-            self._add("report", subject, needs, {}, self._folder.scores(subject).page)
+            more = {"folder": True} if self._resolved.config.report.folder else {}
+            self._add("report", subject, needs, more, self._folder.scores(subject).page)
 
 
 def _fusions(

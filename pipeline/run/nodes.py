@@ -19,6 +19,7 @@ from ..metrics.places import RegionChoice
 from ..models import ModelFolder
 from ..registry import DETECTORS
 from ..report.stage import write_report
+from ..review.stage import write_review
 from ..score import score_footage
 from ..scores.folder import ScoreFolder
 from ..scores.frames import MetricsError
@@ -334,8 +335,11 @@ def _also_measured(
 
 def _report(task: NodeTask) -> Done:
     resolved, node = task.resolved, task.node
-    page = write_report(resolved.folder.scores(node.subject).path, manifest=resolved.scored())
-    return Done(node.key, (str(page),), (), {"page": str(page)})
+    scores, listed = resolved.folder.scores(node.subject).path, resolved.scored()
+    pages = [write_report(scores, manifest=listed)]
+    if resolved.config.report.folder:
+        pages.append(write_review(scores, manifest=listed, cache=resolved.config.cache_root))
+    return Done(node.key, tuple(map(str, pages)), (), {"page": str(pages[0])})
 
 
 _RUN: dict[str, Callable[[NodeTask], Done]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,24 @@ def limit_of(folder: ScoreFolder, column: str) -> Limit | None:
         return None if value is None else Limit(value, rule if isinstance(rule, str) else "")
     thresholds = _thresholds(folder, column)
     return None if thresholds is None else Limit(thresholds.high.value, thresholds.rule)
+
+
+def levels_of(folder: ScoreFolder, column: str) -> tuple[float, float] | None:
+    """The two levels of the hysteresis of a column, the upper one first; None where there are none.
+
+    Raises:
+        ScoreFolderError: the run is missing or damaged.
+        HeldOutError: the held-out rows are damaged.
+    """
+    if column != SCORE:
+        thresholds = _thresholds(folder, column)
+        return None if thresholds is None else (thresholds.high.value, thresholds.low.value)
+    high = folder.threshold()
+    low = (folder.run().get("threshold") or {}).get("low")
+    if high is None:
+        return None
+    known = isinstance(low, int | float) and math.isfinite(low)
+    return high, min(float(low), high) if low is not None and known else high
 
 
 def warnings_of(folder: ScoreFolder, column: str) -> list[str]:

@@ -69,7 +69,7 @@ class ScoreFolder:
         run_file: what `write_run` writes, the last file of a run.
         metrics_file: what `write_metrics` writes.
         failures_file: videos without scores, and why.
-        page: where the report goes by default.
+        page: where the report goes by default; `review`: the folder of the review page.
         scratch: for features that are kept only until their video is scored.
     """
 
@@ -78,7 +78,7 @@ class ScoreFolder:
         self.run_file = path / "run.json"
         self.metrics_file = path / "metrics.json"
         self.failures_file = path / "failures.parquet"
-        self.page = path / PAGE
+        self.page, self.review = path / PAGE, path / "review"
         self.scratch = path / ".features"
         self._lock = path / ".lock"
         self._scores = path / "scores.parquet"

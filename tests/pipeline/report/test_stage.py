@@ -9,7 +9,6 @@ import io
 import json
 import shutil
 import subprocess
-from collections.abc import Iterable
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -26,14 +24,13 @@ from PIL import Image
 
 from tests.footage import moving_picture, write_coding, write_video
 from tests.needed import absent
-from vadpipe.data_manifests.record import Manifest, VideoRecord
-from vadpipe.detectors.base import Scores
+from tests.page_folders import FPS, HIGH, LOW, NASTY, ScoreFolder, spiky
 from vadpipe.extractors.footage.decode import read_frames
 from vadpipe.extractors.footage.errors import SeekMismatch
 from vadpipe.extractors.footage.identity import HashMode
 from vadpipe.extractors.footage.probe_file import probe_video
 from vadpipe.extractors.footage.video import ProbeRow, in_order
-from vadpipe.pipeline.metrics.frame_level import LabelledScores, frame_metrics
+from vadpipe.pipeline.metrics.frame_level import frame_metrics
 from vadpipe.pipeline.metrics.results import Alignment
 from vadpipe.pipeline.report import thumbnails
 from vadpipe.pipeline.report.about import duration, flatten
@@ -48,99 +45,9 @@ from vadpipe.pipeline.report.heatmaps import (
 )
 from vadpipe.pipeline.report.stage import MAPS, write_report
 from vadpipe.pipeline.report.thumbnails import event_thumbnails
-from vadpipe.pipeline.scores.events import Event, EventConfig, events_table, find_events
+from vadpipe.pipeline.scores.events import EventConfig, find_events
 from vadpipe.pipeline.scores.folder import ScoreFolderError
-from vadpipe.pipeline.scores.frames import MetricsError, expand_to_frames
-from vadpipe.pipeline.scores.maps import write_maps
-from vadpipe.pipeline.scores.video_tables import VIDEO_SCHEMA
-
-FPS = 25.0
-HIGH, LOW = 2.0, 1.0
-
-
-class ScoreFolder:
-    """A score folder as the score stage leaves it, without running one."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.videos: list[dict[str, Any]] = []
-        self.events: dict[str, list[Event]] = {}
-        self.failures: list[dict[str, str]] = []
-        self.labelled: list[LabelledScores] = []
-        self.records: list[VideoRecord] = []
-        (path / "scores").mkdir(parents=True)
-
-    def add(
-        self,
-        video_id: str,
-        score: Any,
-        *,
-        step: int = 16,
-        path: str = "/gone.mp4",
-        content_id: str = "s1-" + "0" * 40,
-        truth: tuple[tuple[int, int], ...] | None = None,
-        first: int = 0,
-        flags: tuple[str, ...] = (),
-        maps: Iterable[str] = (),
-        **facts: Any,
-    ) -> None:
-        score = np.asarray(score, dtype=np.float64)
-        start = first + np.arange(len(score)) * step
-        stop = start + step
-        table = pa.table({"frame_start": start, "frame_stop": stop, "score": score})
-        pq.write_table(table, self.path / "scores" / f"{video_id}.parquet")
-        self.events[video_id] = find_events(start, stop, score, FPS, HIGH, LOW, EventConfig())
-        self.videos.append(
-            {
-                "video_id": video_id,
-                "path": path,
-                "content_id": content_id,
-                "kind": "video",
-                "n_frames": int(stop[-1]),
-                "fps": FPS,
-                "height": 48,
-                "width": 64,
-                "frame_start": first,
-                "frame_stop": int(stop[-1]),
-                "flags": list(flags),
-                **facts,
-            }
-        )
-        rng = np.random.default_rng(0)
-        values = {name: rng.random((len(score), 2, 3), np.float32) for name in maps}
-        place = self.path / "maps" / f"{video_id}.h5"
-        write_maps(place, Scores(start, stop, {"score": score}, values), "", {})
-        if truth is not None:
-            frames = np.arange(first, stop[-1])
-            label = np.any([(frames >= a) & (frames < b) for a, b in truth] or [frames < 0], axis=0)
-            expanded = expand_to_frames(start, stop, score, first, int(stop[-1]))
-            self.labelled.append(LabelledScores(video_id, expanded, label))
-            self.records.append(
-                VideoRecord(video_id=video_id, path=video_id, split="test", anomalies=truth)
-            )
-
-    def write(self, **run: Any) -> Path:
-        videos = pa.Table.from_pylist(self.videos, schema=VIDEO_SCHEMA)
-        failures = {k: [f[k] for f in self.failures] for k in ("video_id", "stage", "error")}
-        failures["message"] = [f["message"] for f in self.failures]
-        pq.write_table(videos, self.path / "videos.parquet")
-        pq.write_table(events_table(self.events), self.path / "events.parquet")
-        pq.write_table(pa.table(failures), self.path / "failures.parquet")
-        facts = {
-            "dataset": "yard",
-            "model": {"detector": "knn", "config": {"k": 5}, "features": {"snippet": {"v": 1}}},
-            "threshold": {"high": HIGH, "low": LOW, "warnings": ["very few rows"]},
-            "created": "2026-01-02T03:04:05+00:00",
-            **run,
-        }
-        (self.path / "run.json").write_text(json.dumps(facts))
-        if self.labelled:
-            values = {**frame_metrics(self.labelled).to_json(), "unlabelled": [], "unscored": []}
-            (self.path / "metrics.json").write_text(json.dumps(values))
-        return self.path
-
-    def manifest(self) -> Manifest:
-        return Manifest(dataset="yard", root="/", records=tuple(self.records))
+from vadpipe.pipeline.scores.frames import MetricsError
 
 
 class Page(HTMLParser):
@@ -172,12 +79,6 @@ class Page(HTMLParser):
 
     def all(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
         return [a for t, a in self.tags if t == tag and wanted.items() <= a.items()]
-
-
-def spiky(rows: int, at: int, height: float = 5.0) -> np.ndarray:
-    score = np.full(rows, 0.5)
-    score[at : at + 3] = height
-    return score
 
 
 @pytest.fixture
@@ -252,9 +153,6 @@ def test_the_file_asks_for_nothing(folder: ScoreFolder, tmp_path: Path):
         assert f"{kind}-src 'sha256-{digest}'" in policy["content"]
 
 
-NASTY = "<script>alert(1)<&\"'>"
-
-
 def test_hostile_names_are_shown_not_run(folder: ScoreFolder, tmp_path: Path):
     folder.add(NASTY, spiky(10, 3), path=f"/x/{NASTY}.mp4", flags=(NASTY,))
     folder.failures = [dict.fromkeys(("video_id", "stage", "error", "message"), NASTY)]
@@ -305,7 +203,7 @@ def test_a_folder_without_events_shows_its_highest_moments(folder: ScoreFolder, 
     folder.add("flat", np.full(10, 0.1))
     page = Page(write_report(folder.write(), tmp_path, manifest=folder.manifest()))
     assert "Events 0" in page.text and "No event: no score stays above the threshold" in page.text
-    assert "lower the threshold: score again with a lower quantile (--quantile)" in page.text
+    assert "lower the threshold: vadpipe threshold MODEL --quantile Q" in page.text
     assert page.text.index("cam1-m1") < page.text.index("cam2-m1") and "flat-m1" not in page.text
     assert page.text.count("Below the threshold.") == 2
     assert len(page.all("img")) == 4 + 2 + 1  # start and peak, a heat-map each, the colours once

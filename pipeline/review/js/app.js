@@ -1,0 +1,341 @@
+// The page: lists, threshold, links, keys.
+"use strict";
+
+vadpipe.App = class {
+  constructor(page) {
+    const find = (id) => document.getElementById(id);
+    this.state = new vadpipe.State(page);
+    this.find = find;
+    this.tab = "events";
+    this.detail = new vadpipe.Detail(this.state, {
+      high: (value) => this.high(value), pick: (entry) => this.open(entry), back: () => this.go(""),
+    });
+    this.events = new vadpipe.List(find("list"), {
+      height: 92, label: "events", make: () => this.eventRow(),
+      fill: (row, i) => this.fillEvent(row, this.state.entries[i]), open: (i) => this.open(this.state.entries[i]),
+    });
+    this.ranked = [...this.state.videos].sort((a, b) => b.peak - a.peak);
+    this.state.update();
+    this.header();
+    this.state.verdicts.changed = () => this.judged();
+    addEventListener("hashchange", () => {
+      if (location.hash !== this.routed) this.route();
+    });
+    addEventListener("keydown", (event) => this.key(event));
+    this.lists();
+    this.route();
+    this.ready = this.rest();
+  }
+
+  // -- what comes after the first picture of the page ------------------------------------------
+
+  async rest() {
+    const { page } = this.state;
+    try {
+      for (let i = 0; i < page.chunks.events; i++) {
+        this.state.add(await vadpipe.load(`events-${i}`));
+      }
+      if (page.chunks.events) this.changed();
+      if (page.chunks.all) await this.curves();
+    } catch (error) {
+      this.problem(error.message);
+    }
+    document.documentElement.dataset.ready = "true";
+  }
+
+  // With all curves at hand the threshold moves the events of all videos.
+  async curves() {
+    for (let i = 0; i < this.state.page.chunks.scores; i++) {
+      const stored = await vadpipe.load(`scores-${i}`);
+      stored.curves.forEach((curve, k) => this.state.setCurve(this.state.videos[stored.first + k], curve));
+    }
+    if (this.state.moved) this.changed();
+  }
+
+  problem(text) {
+    const box = this.find("problem");
+    box.textContent = text;
+    box.hidden = !text;
+  }
+
+  // -- header ------------------------------------------------------------------------------------
+
+  header() {
+    const { find, state } = this, slider = find("slider"), { scale } = state.page;
+    this.toValue = (at) => (at >= 1000 ? Infinity : scale.low + ((scale.high - scale.low) * at) / 1000);
+    this.toPlace = (value) => (Number.isFinite(value) ? Math.round((1000 * (value - scale.low)) / (scale.high - scale.low || 1)) : 1000);
+    slider.addEventListener("input", () => this.high(this.toValue(Number(slider.value))));
+    find("reset").addEventListener("click", () => this.high(state.base.high));
+    find("number").addEventListener("change", (event) => {
+      const value = Number(event.target.value);
+      if (event.target.value.trim() && Number.isFinite(value)) this.high(value);
+    });
+    find("filter").addEventListener("input", (event) => {
+      state.filter.text = event.target.value.trim().toLowerCase();
+      this.changed();
+    });
+    for (const name of ["kind", "verdict"]) {
+      find(name).addEventListener("change", (event) => {
+        state.filter[name] = event.target.value;
+        this.changed();
+      });
+    }
+    find("order").addEventListener("change", (event) => {
+      state.order = event.target.value;
+      this.changed();
+    });
+    for (const tab of ["events", "videos"]) find(`tab-${tab}`).addEventListener("click", () => this.show(tab));
+    find("expert").addEventListener("change", (event) => {
+      document.documentElement.dataset.expert = String(event.target.checked);
+      this.detail.chart.draw();
+    });
+    find("help").addEventListener("click", () => vadpipe.help());
+    const high = () => (Number.isFinite(state.high) ? state.high : null);
+    find("save-csv").addEventListener("click", () => vadpipe.download("verdicts.csv", state.verdicts.csv(), "text/csv"));
+    find("save-json").addEventListener("click", () => vadpipe.download("verdicts.json", state.verdicts.json(high()), "application/json"));
+    find("read").addEventListener("change", (event) => this.read(event.target));
+    find("home").addEventListener("click", () => this.go(""));
+    this.level();
+  }
+
+  async read(input) {
+    const [file] = input.files;
+    input.value = "";
+    if (!file) return;
+    try {
+      const taken = this.state.verdicts.read(await file.text());
+      this.problem(`${vadpipe.count(taken, "verdict")} read.`);
+    } catch (error) {
+      this.problem(`${vadpipe.plain(file.name)} was not read: ${vadpipe.plain(error.message)}.`);
+    }
+    this.changed();
+  }
+
+  level() {
+    const { find, state } = this;
+    find("slider").value = String(this.toPlace(state.high));
+    find("number").value = Number.isFinite(state.high) ? String(Number(state.high.toPrecision(6))) : "";
+    find("reset").hidden = !state.moved;
+    find("counted").textContent = vadpipe.count(state.count, "event");
+    const some = state.moved && !state.page.chunks.all ? " The score folder is too large to move the threshold of all videos here: videos that are not open show what it has." : "";
+    find("level").title = `Threshold ${vadpipe.number(state.high)}.${some}`;
+  }
+
+  high(value) {
+    if (this.waits) {
+      this.next = value;
+      return;
+    }
+    this.waits = true;
+    this.next = value;
+    requestAnimationFrame(() => {
+      this.waits = false;
+      this.state.setHigh(this.next);
+      this.changed(false);
+    });
+  }
+
+  // -- lists -------------------------------------------------------------------------------------
+
+  changed(update = true) {
+    if (update) this.state.update();
+    this.level();
+    this.lists();
+    this.detail.refresh();
+    if (!this.detail.video) this.home();
+  }
+
+  judged() {
+    const { verdicts } = this.state;
+    if (verdicts.problem) this.problem(verdicts.problem);
+    if (this.state.filter.verdict !== "any") this.changed();
+    else {
+      this.list.refresh();
+      if (this.detail.video) {
+        this.detail.marks();
+        this.detail.list();
+      } else this.home();
+    }
+    this.find("judged").textContent = verdicts.kept.size ? `${verdicts.kept.size} judged` : "";
+  }
+
+  lists() {
+    const { find, state } = this;
+    if (this.tab === "events") {
+      this.list = this.events;
+      this.events.show(state.entries.length, state.indexOf(this.detail.entry));
+    } else {
+      const { text } = state.filter;
+      this.shown = text ? this.ranked.filter((video) => video.words.includes(text)) : this.ranked;
+      this.list = this.videos;
+      this.videos.show(this.shown.length, this.shown.indexOf(this.detail.video));
+    }
+    const empty = this.tab === "events" ? !state.entries.length : !this.shown.length;
+    find("empty").hidden = !empty;
+    find("judged").textContent = state.verdicts.kept.size ? `${state.verdicts.kept.size} judged` : "";
+    find("found").textContent = this.tab === "events" ? vadpipe.count(state.entries.length, state.wide ? "moment" : "event") : vadpipe.count(this.shown.length, "video");
+    if (state.verdicts.problem) this.problem(state.verdicts.problem);
+  }
+
+  show(tab) {
+    if (tab === "videos" && !this.videos) {
+      this.videos = new vadpipe.List(this.find("video-list"), {
+        height: 68, label: "videos", make: () => this.videoRow(), fill: (row, i) => this.fillVideo(row, this.shown[i]),
+        open: (i) => this.go(`video/${this.shown[i].index}/${this.name(this.shown[i])}`),
+      });
+    }
+    this.tab = tab;
+    for (const each of ["events", "videos"]) this.find(`tab-${each}`).setAttribute("aria-pressed", String(each === tab));
+    this.find("list").hidden = tab !== "events";
+    this.find("video-list").hidden = tab !== "videos";
+    document.documentElement.dataset.tab = tab;
+    this.lists();
+  }
+
+  eventRow() {
+    const { el } = vadpipe;
+    const row = el("div.row.event", {}, el("img", { alt: "", loading: "lazy" }), el("span.blank"), el("div.words", {}, el("strong"), el("span"), el("span.soft")), el("span.mark"));
+    row.parts = { img: row.children[0], blank: row.children[1], words: row.children[2].children, mark: row.children[3] };
+    return row;
+  }
+
+  fillEvent(row, entry) {
+    const { state } = this, said = state.caption(entry), media = state.mediaOf(entry), { img, blank, words, mark } = row.parts;
+    img.hidden = !media?.picture;
+    blank.hidden = !img.hidden;
+    if (media?.picture) img.src = `media/${media.index}.jpg`;
+    words[0].className = `level${said.level}`;
+    words[0].textContent = said.words;
+    words[1].textContent = `${said.clock}, ${said.lasts}`;
+    words[2].textContent = entry.video.where;
+    words[2].title = entry.video.name;
+    row.title = `score ${vadpipe.number(entry.peak)}`;
+    const verdict = state.verdicts.of(entry.video.id, entry.at)?.verdict || "";
+    mark.className = `mark ${verdict}`;
+    mark.textContent = { accept: "✓", reject: "✕", unsure: "?" }[verdict] || "";
+    mark.title = verdict;
+  }
+
+  videoRow() {
+    const { el, svg } = vadpipe;
+    const line = svg("polyline", { fill: "none" }), level = svg("line", { x1: 0, x2: 47 });
+    const spark = svg("svg", { viewBox: "0 0 47 20", preserveAspectRatio: "none", class: "spark", "aria-hidden": "true" }, level, line);
+    const row = el("div.row.video", {}, el("div.words", {}, el("strong"), el("span.soft")), spark);
+    row.parts = { words: row.children[0].children, line, level };
+    return row;
+  }
+
+  fillVideo(row, video) {
+    const { words, line, level } = row.parts, { scale, sparks } = this.state.page;
+    this.bytes = this.bytes || vadpipe.unpack(sparks, "u1");
+    const own = this.bytes.subarray(video.index * 48, video.index * 48 + 48);
+    words[0].textContent = video.where;
+    words[0].title = video.name;
+    words[1].textContent = `${vadpipe.duration(video.seconds)}, ${vadpipe.count(video.shown, "event")}`;
+    line.setAttribute("points", Array.from(own, (value, i) => `${i},${(19 - (18 * value) / 255).toFixed(1)}`).join(" "));
+    const at = Number.isFinite(this.state.high) ? 19 - (18 * (this.state.high - scale.low)) / (scale.high - scale.low || 1) : -9;
+    level.setAttribute("y1", at);
+    level.setAttribute("y2", at);
+  }
+
+  // -- links -------------------------------------------------------------------------------------
+
+  name(video) {
+    try {
+      return encodeURIComponent(video.id);
+    } catch {
+      return ""; // a name that is not text: its number will do
+    }
+  }
+
+  open(entry) {
+    this.picked = entry;
+    this.go(`event/${entry.video.index}/${entry.at}/${this.name(entry.video)}`);
+  }
+
+  // At once: a verdict that is typed right after "next" is about the next event.
+  go(hash) {
+    if (location.hash.replace(/^#/, "") !== hash) location.hash = hash;
+    this.route();
+  }
+
+  // The video of a link: by its name, so that a link fits a page that was written again.
+  videoOf(number, name) {
+    try {
+      const named = name && this.state.byId.get(decodeURIComponent(name));
+      if (named) return named;
+    } catch {
+      // no name: the number counts
+    }
+    return this.state.videos[Number(number)] || null;
+  }
+
+  route() {
+    this.routed = location.hash;
+    const [what, number, ...rest] = location.hash.replace(/^#/, "").split("/");
+    const video = what === "video" ? this.videoOf(number, rest[0]) : what === "event" ? this.videoOf(number, rest[1]) : null;
+    let entry = null;
+    if (video && what === "event") {
+      const at = Number(rest[0]), picked = this.picked;
+      entry = picked && picked.video === video && picked.at === at ? picked : this.state.entryAt(video, at);
+    }
+    document.documentElement.dataset.open = String(Boolean(video));
+    if (!video) {
+      this.detail.video = this.detail.entry = null;
+      this.detail.player.film.pause();
+      this.home();
+      if (what) this.problem("This link is about a video that is not on the page.");
+    } else {
+      if (this.find("main").firstChild !== this.detail.box) this.find("main").replaceChildren(this.detail.box);
+      this.detail.show(video, entry);
+      this.find("main").scrollTop = 0;
+    }
+    this.list.choose(this.tab === "events" ? this.state.indexOf(entry) : this.shown.indexOf(video));
+  }
+
+  home() {
+    this.find("main").replaceChildren(vadpipe.overview(this.state, (entry) => this.open(entry)));
+  }
+
+  // -- keys --------------------------------------------------------------------------------------
+
+  step(by) {
+    const { entries } = this.state;
+    if (!entries.length) return;
+    const at = this.state.indexOf(this.detail.entry);
+    this.open(entries[at < 0 ? 0 : Math.min(Math.max(at + by, 0), entries.length - 1)]);
+  }
+
+  key(event) {
+    const typing = event.target.closest("input[type=text], input[type=search], textarea, select");
+    if (event.key === "Escape") {
+      if (typing) typing.blur();
+      else if (!document.querySelector("dialog[open]")) this.go("");
+      return;
+    }
+    if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+    const { detail } = this;
+    const keys = {
+      j: () => this.step(1), k: () => this.step(-1), " ": () => detail.player.toggle(), o: () => detail.player.turn(),
+      a: () => detail.say("accept"), r: () => detail.say("reject"), u: () => detail.say("unsure"),
+      n: () => detail.judge.querySelector("textarea")?.focus(), "/": () => this.find("filter").focus(),
+      e: () => this.show("events"), v: () => this.show("videos"), "?": () => vadpipe.help(),
+    };
+    const act = keys[event.key];
+    if (!act || (event.key === " " && event.target.closest("button, video, summary"))) return;
+    if (!detail.video && "aru on".includes(event.key) && event.key !== " ") return;
+    event.preventDefault();
+    act();
+  }
+};
+
+vadpipe.load("page").then(
+  (page) => {
+    vadpipe.app = new vadpipe.App(page);
+  },
+  (error) => {
+    const box = document.getElementById("problem");
+    box.textContent = error.message;
+    box.hidden = false;
+  },
+);

@@ -1,0 +1,231 @@
+// One video, or one event of it: player, curve, verdict, similar events, numbers.
+"use strict";
+
+vadpipe.Detail = class {
+  // on.high(value), on.pick(entry), on.back()
+  constructor(state, on) {
+    const { el } = vadpipe;
+    this.state = state;
+    this.on = on;
+    this.player = new vadpipe.Player({ frame: (frame) => this.chart.setFrame(frame) });
+    this.chart = new vadpipe.Chart({
+      seek: (frame) => this.seek(frame),
+      high: on.high,
+      pick: (event, frame) => {
+        on.pick(event);
+        this.seek(frame);
+      },
+    });
+    this.title = el("h2");
+    this.under = el("p.soft");
+    this.why = el("p.why");
+    this.judge = el("section.judge", { "aria-label": "Verdict" });
+    this.legend = el("div.legend");
+    this.more = el("section.more");
+    this.numbers = el("section.numbers.expert", { "aria-label": "Numbers" });
+    this.events = el("section.events-of");
+    this.box = el("article.detail", {},
+      el("header", {},
+        el("button.back", { type: "button", text: "Back", onclick: on.back }),
+        el("div", {}, this.title, this.under, this.why)),
+      el("div.seen", {}, this.player.box, this.judge),
+      this.legend, this.chart.box, this.events, this.more, this.numbers);
+  }
+
+  seek(frame) {
+    this.chart.setFrame(frame);
+    if (!this.player.seek(frame)) {
+      const near = this.video.media.find((media) => media.clip && frame >= media.clip[0] && frame < media.clip[1]);
+      if (near) {
+        this.player.show(this.video, this.entry, near);
+        this.player.choose("clip");
+        this.player.seek(frame);
+      } else this.player.note.textContent = "There is no picture of this moment: the browser cannot play the video itself here.";
+    }
+  }
+
+  show(video, entry) {
+    const { state } = this;
+    Object.assign(this, { video, entry });
+    const best = entry ? state.mediaOf(entry) : video.media[0] || null;
+    this.player.show(video, entry, best);
+    this.head();
+    this.verdict();
+    this.chart.show(video, state, entry);
+    this.legends();
+    this.list();
+    this.alike();
+    this.table();
+    if (!video.curve) {
+      vadpipe.load(`scores-${video.chunk}`).then((stored) => {
+        stored.curves.forEach((curve, i) => state.setCurve(state.videos[stored.first + i], curve));
+        this.chart.draw();
+        this.legends();
+      }, (error) => {
+        this.player.note.textContent = error.message;
+      });
+    }
+  }
+
+  // Something else has changed: the threshold, or a verdict.
+  refresh() {
+    if (!this.video) return;
+    if (this.entry) {
+      this.entry = this.state.entryAt(this.video, this.entry.at) || this.entry;
+      if (!this.entry.moment && this.state.moved && !this.state.eventAt(this.video, this.entry.at)) this.entry = { ...this.entry, moment: true };
+    }
+    this.head();
+    this.chart.show(this.video, this.state, this.entry);
+    this.list();
+    this.table();
+    this.marks();
+  }
+
+  head() {
+    const { video, entry, state } = this;
+    this.why.textContent = "";
+    if (!entry) {
+      this.title.textContent = video.place;
+      this.under.textContent = `${video.place === video.name ? "" : `${video.name} · `}${vadpipe.duration(video.seconds)} · ${vadpipe.count(video.shown, "event")}`;
+      return;
+    }
+    const said = state.caption(entry);
+    this.title.replaceChildren(
+      vadpipe.el(`span.chip.level${said.level}`, { text: said.words }),
+      vadpipe.el("span", { text: `${said.clock}, ${said.lasts}, ${said.place}` }));
+    const kind = !entry.moment ? "Event" : entry.peak > state.high ? "Above the threshold, but too short for an event" : "Below the threshold";
+    this.under.textContent = `${kind}${video.place === video.name ? "" : ` in ${video.name}`}`;
+    if (entry.explain) this.why.textContent = vadpipe.plain(entry.explain);
+  }
+
+  verdict() {
+    const { entry, state } = this, { el } = vadpipe;
+    this.judge.hidden = !entry;
+    if (!entry) return;
+    const said = state.verdicts.of(this.video.id, entry.at), { fps } = this.video;
+    this.buttons = ["accept", "reject", "unsure"].map((name) => el(`button.verdict.${name}`, {
+      type: "button", "data-verdict": name, onclick: () => this.say(name),
+    }, el("span", { text: { accept: "Accept", reject: "Reject", unsure: "Unsure" }[name] }), el("kbd", { text: name[0] })));
+    const note = el("textarea", {
+      rows: "2", placeholder: "What happened?", maxlength: "2000",
+      onchange: (event) => state.verdicts.put(this.entry, { note: event.target.value }),
+    });
+    note.value = said?.note || "";
+    const border = (name, frame) => {
+      const field = el("input", { type: "text", inputmode: "decimal", spellcheck: "false", size: "11", "aria-label": name });
+      field.value = vadpipe.timecode(frame / fps);
+      field.addEventListener("change", () => this.correct());
+      const set = el("button", { type: "button", text: "here", title: "Take the frame that is shown", onclick: () => {
+        field.value = vadpipe.timecode(this.player.frame() / fps);
+        this.correct();
+      } });
+      return { field, row: el("label.border", {}, el("span", { text: name }), field, set) };
+    };
+    this.from = border("Begins", said?.corrected_start ?? entry.start);
+    this.to = border("Ends", said?.corrected_stop ?? entry.stop);
+    this.said = el("p.soft", { role: "status" });
+    this.judge.replaceChildren(
+      el("div.buttons", {}, ...this.buttons),
+      el("label.noted", {}, el("span", { text: "Note" }), note),
+      this.from.row, this.to.row, this.said);
+    this.marks();
+  }
+
+  marks() {
+    if (!this.entry || !this.buttons) return;
+    const said = this.state.verdicts.of(this.video.id, this.entry.at);
+    for (const button of this.buttons) button.setAttribute("aria-pressed", String(said?.verdict === button.dataset.verdict));
+  }
+
+  say(verdict) {
+    if (!this.entry) return;
+    const said = this.state.verdicts.of(this.video.id, this.entry.at)?.verdict;
+    this.state.verdicts.put(this.entry, { verdict: said === verdict ? null : verdict });
+  }
+
+  // Borders are kept where they differ from those of the event by more than a time code can say.
+  correct() {
+    const { fps, start, stop } = this.video, { entry } = this;
+    const [from, to] = [this.from, this.to].map(({ field }) => Math.round(vadpipe.seconds(field.value) * fps));
+    if (!(from < to && from >= start && to <= stop)) {
+      this.said.textContent = "Borders are times like 00:01:02.5, the first before the second, inside of the video.";
+      return;
+    }
+    this.said.textContent = "";
+    const same = (frame, own) => vadpipe.timecode(frame / fps) === vadpipe.timecode(own / fps);
+    const unchanged = same(from, entry.start) && same(to, entry.stop);
+    this.state.verdicts.put(entry, { corrected_start: unchanged ? null : from, corrected_stop: unchanged ? null : to });
+    this.chart.draw();
+  }
+
+  legends() {
+    const { el } = vadpipe, parts = this.video.curve ? this.video.curve.parts : [];
+    const item = (kind, text) => el("span.item", {}, el(`i.${kind}`), el("span", { text }));
+    const items = [item("score", "score"), item("event", "event"), item("high", "threshold, drag it")];
+    if (this.video.truth) items.push(item("truth", "labelled anomaly"));
+    this.legend.replaceChildren(...items, ...parts.map((part, i) => {
+      const box = el("input", { type: "checkbox", onchange: (event) => {
+        this.chart.parts[event.target.checked ? "add" : "delete"](part.name);
+        this.chart.draw();
+      } });
+      box.checked = this.chart.parts.has(part.name);
+      return el("label.item.expert", {}, box, el(`i.part${i % 4}`), el("span", { text: vadpipe.plain(part.name) }));
+    }));
+  }
+
+  // The events of the video, as links along the time.
+  list() {
+    const MOST = 60, { video, entry, state } = this, live = video.live || [];
+    const chips = live.slice(0, MOST).map((event) => {
+      const said = state.caption(event), verdict = state.verdicts.of(video.id, event.at)?.verdict || "";
+      return vadpipe.el("button.chip-event", {
+        type: "button", "aria-current": entry?.at === event.at ? "true" : null, class: `chip-event level${said.level} ${verdict}`,
+        text: `${said.clock} · ${said.lasts}`, onclick: () => this.on.pick(event),
+      });
+    });
+    if (live.length > MOST) chips.push(vadpipe.el("span.soft", { text: `and ${live.length - MOST} more` }));
+    this.events.hidden = !chips.length;
+    this.events.replaceChildren(vadpipe.el("h3", { text: "Events of this video" }), vadpipe.el("div.chips", {}, ...chips));
+  }
+
+  alike() {
+    const { el } = vadpipe, { entry, state } = this, { similar } = state.page;
+    this.more.hidden = !entry;
+    if (!entry) return;
+    const at = similar.video.findIndex((video, i) => video === this.video.index && similar.at[i] >= entry.start && similar.at[i] < entry.stop);
+    const found = at < 0 ? [] : similar.near[at];
+    const cards = found.map(([other, likeness]) => {
+      const video = state.videos[similar.video[other]], found = state.entryAt(video, similar.at[other]);
+      if (!found) return null;
+      const said = state.caption(found), media = state.mediaOf(found);
+      return el("button.card", { type: "button", onclick: () => this.on.pick(found) },
+        media?.picture ? el("img", { src: `media/${media.index}.jpg`, alt: "", loading: "lazy" }) : el("span.blank"),
+        el("span", { text: `${said.clock}, ${said.place}` }),
+        el("span.soft.expert", { text: `likeness ${vadpipe.number(likeness)}` }));
+    });
+    const none = at >= 0 ? "Nothing else that is compared resembles it." : similar.reason || "This moment is beyond the number of those that are compared.";
+    this.more.replaceChildren(
+      el("h3", { text: "More like this" }),
+      cards.length ? el("div.cards", {}, ...cards.filter(Boolean)) : el("p.soft", { text: `None. ${vadpipe.plain(none)}` }));
+  }
+
+  table() {
+    const { el } = vadpipe, { video, entry, state } = this, { number } = vadpipe;
+    const rows = [
+      ["Video", video.name], ["File", vadpipe.plain(video.path) || "imported features, no footage"],
+      ["Frames", `${video.frames}, scored ${video.start} to ${video.stop - 1}`], ["Frames a second", number(video.fps)],
+      ["Highest score", number(video.peak)], ["Threshold", `${number(state.high)}, events go on above ${number(state.low ?? state.high)}`],
+    ];
+    if (video.auc !== null) rows.push(["AUC", `${(100 * video.auc).toFixed(2)} %`]);
+    if (video.flags.length) rows.push(["Flags", video.flags.map(vadpipe.plain).join(", ")]);
+    if (entry) {
+      rows.unshift(
+        ["Event", entry.id ? vadpipe.plain(entry.id) : "found at this threshold"],
+        ["Frames of the event", `${entry.start} to ${entry.stop - 1}, peak at ${entry.at}`],
+        ["Peak score", number(entry.peak)], ["Mean score", number(entry.mean)]);
+      if (video.truth) rows.splice(4, 0, ["Labels", video.truth.some(([a, b]) => a < entry.stop && b > entry.start) ? "labelled anomaly" : "no labelled anomaly"]);
+    }
+    this.numbers.replaceChildren(el("h3", { text: "Numbers" }), el("dl", {},
+      ...rows.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: value })])));
+  }
+};

@@ -1,0 +1,196 @@
+// What is shown: videos, events at the chosen threshold, moments, and the order and choice of them.
+"use strict";
+
+vadpipe.State = class {
+  constructor(page) {
+    this.page = page;
+    this.videos = page.videos.map((stored, index) => this.video(stored, index));
+    this.byId = new Map(this.videos.map((video) => [video.id, video]));
+    this.media = page.media.map((stored, index) => ({ ...stored, index, video: this.videos[stored.video] }));
+    for (const each of this.media) each.video.media.push(each);
+    const { high, low } = page.threshold;
+    this.base = { high: high === null ? Infinity : high, low };
+    this.high = this.base.high;
+    this.entries = [];
+    this.stored = []; // events of the score folder, then moments
+    this.filter = { text: "", kind: "events", verdict: "any" };
+    this.order = "peak";
+    this.verdicts = new vadpipe.Verdicts(page);
+    this.add(page.events);
+    this.add(page.moments);
+  }
+
+  video(stored, index) {
+    const name = vadpipe.plain(stored.id), place = stored.scene ? vadpipe.plain(stored.scene) : name;
+    return {
+      ...stored, index, name, place, media: [], curve: null, live: null, shown: stored.events,
+      where: place === name ? name : `${place} · ${name}`,
+      words: `${name} ${place}`.toLowerCase(), seconds: (stored.stop - stored.start) / stored.fps,
+    };
+  }
+
+  // Events or moments of a data file, column by column.
+  add(columns) {
+    const { id, video, start, stop, at, peak, mean, explain, moments } = columns;
+    for (let i = 0; i < id.length; i++) {
+      this.stored.push({
+        id: id[i], video: this.videos[video[i]], start: start[i], stop: stop[i], at: at[i], peak: peak[i],
+        mean: mean[i], explain: explain[i] || "", moment: moments,
+      });
+    }
+  }
+
+  get low() {
+    return this.base.low === null ? this.high : Math.min(this.base.low, this.high);
+  }
+
+  get moved() {
+    return this.high !== this.base.high;
+  }
+
+  // Frames go on above the release level, which is never above the threshold.
+  setHigh(high) {
+    this.high = high;
+    this.update();
+  }
+
+  setCurve(video, stored) {
+    if (!video.curve) video.curve = vadpipe.curves.decode(stored);
+  }
+
+  liveEvents(video) {
+    return vadpipe.curves.findEvents(video.curve, this.high, this.low, video.lengths).map((found) => ({
+      ...found, id: null, video, explain: "", moment: false,
+    }));
+  }
+
+  // Events at the threshold: those of the score folder where it is theirs, else found again. Of a
+  // video whose curve is not loaded, those of the score folder that have a peak above it.
+  events() {
+    if (!this.moved) return this.stored.filter((entry) => !entry.moment);
+    const all = [];
+    for (const video of this.videos) if (video.curve) for (const event of this.liveEvents(video)) all.push(event);
+    for (const entry of this.stored) if (!entry.moment && !entry.video.curve && entry.peak > this.high) all.push(entry);
+    return all;
+  }
+
+  update() {
+    const events = this.events();
+    for (const video of this.videos) {
+      video.shown = 0;
+      video.live = [];
+    }
+    for (const event of events) {
+      event.video.shown += 1;
+      event.video.live.push(event);
+    }
+    this.count = events.length;
+    for (const video of this.videos) video.live.sort((a, b) => a.start - b.start);
+    this.wide = this.filter.kind === "all" || (this.filter.kind === "events" && !events.length);
+    let entries = events;
+    if (this.wide) {
+      entries = [...events];
+      for (const entry of this.stored) if (!this.covered(entry)) entries.push({ ...entry, moment: true });
+    }
+    this.entries = this.sorted(entries.filter((entry) => this.passes(entry)));
+    this.places = null;
+  }
+
+  // The event at the threshold that holds the peak of a moment.
+  eventAt(video, frame) {
+    let low = 0, high = video.live.length - 1;
+    while (low <= high) {
+      const middle = (low + high) >> 1, event = video.live[middle];
+      if (frame < event.start) high = middle - 1;
+      else if (frame >= event.stop) low = middle + 1;
+      else return event;
+    }
+    return null;
+  }
+
+  covered(entry) {
+    return this.eventAt(entry.video, entry.at) !== null;
+  }
+
+  passes(entry) {
+    const { text, verdict } = this.filter;
+    if (text && !entry.video.words.includes(text) && !entry.explain.toLowerCase().includes(text)) return false;
+    if (verdict === "any") return true;
+    const said = this.verdicts.of(entry.video.id, entry.at)?.verdict || "none";
+    return said === verdict;
+  }
+
+  // Stable: equal entries stay in the order of videos and time.
+  sorted(entries) {
+    if (this.order === "peak") return vadpipe.byPeak(entries);
+    const length = (entry) => (entry.stop - entry.start) / entry.video.fps;
+    const orders = {
+      time: (a, b) => a.video.index - b.video.index || a.start - b.start,
+      length: (a, b) => length(b) - length(a),
+    };
+    return entries.sort(orders[this.order]);
+  }
+
+  // Where an entry stands in the list; -1 if the filter leaves it out.
+  indexOf(entry) {
+    if (!entry) return -1;
+    if (!this.places) this.places = new Map(this.entries.map((each, i) => [vadpipe.Verdicts.key(each.video.id, each.at), i]));
+    return this.places.get(vadpipe.Verdicts.key(entry.video.id, entry.at)) ?? -1;
+  }
+
+  // The entry of a link: an event or moment with this peak, or the event that holds it.
+  entryAt(video, frame) {
+    const same = (entry) => entry.video === video && entry.at === frame;
+    return video.live.find((event) => event.at === frame) || this.stored.find(same) || this.eventAt(video, frame);
+  }
+
+  // The pictures of an entry: those of its peak, or of another peak inside of it.
+  mediaOf(entry) {
+    const inside = (media) => media.frame >= entry.start && media.frame < entry.stop;
+    return entry.video.media.find((media) => media.frame === entry.at) || entry.video.media.find(inside) || null;
+  }
+
+  // How unusual, in words: compared with the threshold, and with all normal footage of the model.
+  severity(entry) {
+    const { top } = this.page.threshold;
+    if (entry.moment && !(entry.peak > this.high)) return { level: 0, words: "a little unusual" };
+    if (top !== null && entry.peak > Math.max(top, this.high)) return { level: 2, words: "very unusual" };
+    return { level: 1, words: "unusual" };
+  }
+
+  // What a guard says on the phone.
+  caption(entry) {
+    const { fps } = entry.video;
+    return {
+      ...this.severity(entry),
+      clock: vadpipe.timecode(entry.start / fps, false),
+      lasts: vadpipe.duration((entry.stop - entry.start) / fps),
+      place: entry.video.place,
+    };
+  }
+};
+
+// Entries by their peak, highest first. Sorting numbers is several times as fast as sorting objects
+// with a function: a key of 32 bits of the peak and 21 bits of the place, then equal keys by hand.
+vadpipe.byPeak = (entries) => {
+  const MOST = 1 << 21, n = entries.length;
+  if (n > MOST) return entries.sort((a, b) => b.peak - a.peak);
+  const peaks = Float32Array.from(entries, (entry) => entry.peak);
+  const bits = new Int32Array(peaks.buffer), keys = new Float64Array(n);
+  for (let i = 0; i < n; i++) {
+    const ascending = bits[i] < 0 ? -1 - (bits[i] & 0x7fffffff) : bits[i];
+    keys[i] = -ascending * MOST + i;
+  }
+  keys.sort();
+  const out = new Array(n);
+  for (let i = 0; i < n; i++) {
+    const entry = entries[((keys[i] % MOST) + MOST) % MOST];
+    let at = i;
+    while (at > 0 && out[at - 1].peak < entry.peak) {
+      out[at] = out[at - 1];
+      at -= 1;
+    }
+    out[at] = entry;
+  }
+  return out;
+};

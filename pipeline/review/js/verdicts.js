@@ -1,0 +1,126 @@
+// Verdicts: kept in the browser, written to a file on request. A verdict belongs to the peak of a
+// moment, which stays where it is when the threshold moves.
+"use strict";
+
+vadpipe.Verdicts = class {
+  constructor(page) {
+    this.page = page;
+    this.place = `vadpipe-review:${page.id}`;
+    this.kept = new Map();
+    this.problem = "";
+    this.changed = () => {};
+    try {
+      const text = localStorage.getItem(this.place);
+      if (text) this.take(JSON.parse(text));
+    } catch (error) {
+      this.problem = `This browser keeps no verdicts (${error.name}). Export them before you close the page.`;
+    }
+  }
+
+  static key(video, at) {
+    return `${at}@${video}`;
+  }
+
+  of(video, at) {
+    return this.kept.get(vadpipe.Verdicts.key(video, at)) || null;
+  }
+
+  // Change what is known of a moment; without verdict, note and borders it is forgotten.
+  put(entry, change) {
+    const key = vadpipe.Verdicts.key(entry.video.id, entry.at);
+    const { id, fps } = entry.video;
+    const known = this.kept.get(key) || {
+      video_id: id, verdict: null, note: "", corrected_start: null, corrected_stop: null,
+    };
+    const next = {
+      ...known, ...change,
+      event_id: entry.id, moment: entry.moment, peak_frame: entry.at, peak_score: entry.peak,
+      frame_start: entry.start, frame_stop: entry.stop, fps,
+      when: new Date().toISOString(),
+    };
+    const empty = !next.verdict && !next.note && next.corrected_start === null && next.corrected_stop === null;
+    if (empty) this.kept.delete(key);
+    else this.kept.set(key, next);
+    this.save();
+  }
+
+  save() {
+    try {
+      localStorage.setItem(this.place, JSON.stringify([...this.kept.values()]));
+      this.problem = "";
+    } catch (error) {
+      this.problem = `This browser has no room for the verdicts (${error.name}). Export them now.`;
+    }
+    this.changed();
+  }
+
+  // Add what a list says; entries that are no verdicts are left out. Returns how many were taken.
+  take(list) {
+    const whole = (n) => Number.isSafeInteger(n) && n >= 0;
+    const border = (n) => (whole(n) ? n : null);
+    let taken = 0;
+    for (const each of Array.isArray(list) ? list : []) {
+      if (!each || typeof each.video_id !== "string" || ![each.peak_frame, each.frame_start, each.frame_stop].every(whole)) continue;
+      this.kept.set(vadpipe.Verdicts.key(each.video_id, each.peak_frame), {
+        video_id: each.video_id,
+        event_id: typeof each.event_id === "string" ? each.event_id : null,
+        moment: each.moment === true,
+        verdict: ["accept", "reject", "unsure"].includes(each.verdict) ? each.verdict : null,
+        note: typeof each.note === "string" ? each.note : "",
+        frame_start: each.frame_start, frame_stop: each.frame_stop, peak_frame: each.peak_frame,
+        peak_score: Number(each.peak_score), fps: Number(each.fps),
+        corrected_start: border(each.corrected_start), corrected_stop: border(each.corrected_stop),
+        when: typeof each.when === "string" ? each.when : "",
+      });
+      taken += 1;
+    }
+    return taken;
+  }
+
+  read(text) {
+    const values = JSON.parse(text);
+    if (!values || values.format !== "vadpipe verdicts") throw new Error("this is no file of verdicts");
+    const taken = this.take(values.verdicts);
+    this.save();
+    return taken;
+  }
+
+  rows() {
+    const order = (a, b) => (a.video_id < b.video_id ? -1 : a.video_id > b.video_id ? 1 : a.peak_frame - b.peak_frame);
+    return [...this.kept.values()].sort(order).map((kept) => ({
+      ...kept,
+      start_s: kept.frame_start / kept.fps,
+      end_s: kept.frame_stop / kept.fps,
+    }));
+  }
+
+  json(threshold) {
+    const { id, dataset, detector, model, column } = this.page;
+    const about = { format: "vadpipe verdicts", version: 1, page: id, dataset, detector, model, column, threshold };
+    return `${JSON.stringify({ ...about, verdicts: this.rows() }, null, 1)}\n`;
+  }
+
+  csv() {
+    const columns = [
+      "video_id", "event_id", "verdict", "note", "frame_start", "frame_stop", "start_s", "end_s",
+      "corrected_start", "corrected_stop", "peak_frame", "peak_score", "fps", "when",
+    ];
+    // A spreadsheet computes what begins so.
+    const cell = (value) => {
+      if (value === null || value === undefined) return "";
+      let text = typeof value === "number" ? String(value) : vadpipe.plain(value.replace?.(/\r?\n/g, " ") ?? value);
+      if (typeof value !== "number" && /^\s*[=+\-@]/.test(text)) text = `'${text}`;
+      return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    };
+    return [columns.join(","), ...this.rows().map((row) => columns.map((name) => cell(row[name])).join(","))].join("\r\n") + "\r\n";
+  }
+};
+
+vadpipe.download = (name, text, type) => {
+  const address = URL.createObjectURL(new Blob([text], { type }));
+  const link = vadpipe.el("a", { href: address, download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(address), 10000);
+};

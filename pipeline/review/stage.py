@@ -1,0 +1,293 @@
+"""Review stage: a score folder -> a folder with a page to look at events, judge and export them.
+
+The folder needs no server and no network. Its content security policy allows scripts, styles,
+pictures and clips that lie beside the page, and nothing inline; the only file from outside of it is
+the video itself. Names and texts of footage reach the page as JSON (see `chunks.py`) and the
+document as text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+
+from ...data_manifests.atomic import write_text
+from ...data_manifests.errors import VadpipeError
+from ...data_manifests.plain_text import plain
+from ...data_manifests.record import Manifest
+from ...extractors.footage.guarded import guarded_probe
+from ...extractors.footage.video import ProbeRow
+from ..metrics.results import FrameMetrics
+from ..report.curves import Times
+from ..report.heatmaps import HeatmapStyle
+from ..report.stage import LOWER, truth_of
+from ..scores.columns import SCORE, config_of, events_of, levels_of, warnings_of
+from ..scores.folder import ScoreFolder
+from ..scores.moments import top_moments
+from .chunks import packed, packed_floats, write_chunk
+from .data import VideoCurve, counts_of, event_values, link_to, video_values
+from .pictures import Limits, draw_media
+from .similar import similar_events
+
+INDEX = "index.html"
+SCRIPTS = (
+    *("core.js", "curves.js", "verdicts.js", "list.js", "state.js", "chart.js", "player.js"),
+    *("detail.js", "overview.js", "app.js"),
+)
+CURVE_BYTES = 1 << 20  # of one file of curves, about
+FIRST_EVENTS, MORE_EVENTS = 2_000, 25_000  # in the first file, and in each other one
+MOST_RUNS = 8_000_000  # of equal frames: with more, curves are loaded when a video is opened
+MOST_FAILURES = 200
+
+
+class ReviewError(VadpipeError, ValueError):
+    """The review page cannot be written there."""
+
+
+@dataclass
+class _Page:
+    """What is gathered video by video."""
+
+    values: list[dict[str, Any]]
+    sparks: list[np.ndarray[Any, Any]]
+    chunks: int = 0
+    runs: int = 0
+    low: float = math.inf
+    high: float = -math.inf
+
+
+def write_review(
+    score_folder: Path,
+    out: Path | None = None,
+    *,
+    manifest: Manifest | None = None,
+    column: str = SCORE,
+    limits: Limits | None = None,
+    style: HeatmapStyle | None = None,
+    cache: Path | None = None,
+    probe: Callable[..., ProbeRow] = guarded_probe,
+) -> Path:
+    """Write the review page of a score folder.
+
+    Args:
+        score_folder:
+            As the score stage wrote it.
+        out:
+            Folder of the page: new, empty, or one that holds such a page, which is replaced. None
+            takes `review` in the score folder.
+        manifest:
+            Where labelled anomalies and scenes come from.
+        column:
+            The score column to show.
+        limits:
+            How many moments get pictures and clips.
+        style:
+            How score maps are drawn.
+        cache:
+            Root of the cache: events are compared by the features that it still has. None compares
+            none.
+        probe:
+            Opens a file, as in `write_report`.
+
+    Returns:
+        The page, `index.html` of the folder.
+
+    Raises:
+        ReviewError: the folder holds other files.
+        ScoreFolderError: the score folder is incomplete or damaged, or contradicts itself.
+        MetricsError: its metrics are not what evaluate writes.
+        CannotWrite: the disk is full or read-only.
+    """
+    folder, limits = ScoreFolder(score_folder), limits or Limits()
+    rows, run, failures = folder.videos(), folder.run(), folder.failures()
+    events, levels = events_of(folder, column), levels_of(folder, column)
+    events.sort(key=lambda e: (-e["peak_score"], e["video_id"], e["frame_start"]))
+    moments = top_moments(folder, column, events, most=limits.moments)
+    out = folder.review if out is None else out
+    _clear(out)
+    extra = folder.metrics(column)
+    metrics = None if extra is None else FrameMetrics.from_json(extra)
+    page = _write_curves(folder, rows, out, column, manifest, metrics, events)
+    numbers = {row["video_id"]: number for number, row in enumerate(rows)}
+    ranked = sorted([*events, *moments], key=lambda e: -e["peak_score"])
+    media, notes = draw_media(
+        folder, rows, numbers, ranked, out / "media", limits, style or HeatmapStyle(), probe
+    )
+    chunks = _write_events(out, events, numbers)
+    values = {
+        **_about_run(folder, run, rows, column),
+        "threshold": _about_threshold(folder, column, levels),
+        "scale": {"low": page.low, "high": page.high} if rows else {"low": 0.0, "high": 1.0},
+        "lower": LOWER,
+        "notes": [*(f"Threshold: {each}." for each in warnings_of(folder, column)), *notes],
+        "metrics": _about_metrics(metrics),
+        "failures": {
+            "total": len({failure["video_id"] for failure in failures}),
+            "rows": failures[:MOST_FAILURES],
+        },
+        "seconds": sum((row["frame_stop"] - row["frame_start"]) / row["fps"] for row in rows),
+        "chunks": {"scores": page.chunks, "events": chunks, "all": page.runs <= MOST_RUNS},
+        "videos": page.values,
+        "sparks": _sparks(page),
+        "events": event_values(events[:FIRST_EVENTS], numbers, moments=False),
+        "moments": event_values(moments, numbers, moments=True),
+        "media": media,
+        "similar": similar_events(folder, run, rows, numbers, ranked, cache, limits.similar),
+    }
+    write_chunk(out, "page", values)
+    return _write_page(out, values["dataset"])
+
+
+def _clear(out: Path) -> None:
+    """Delete an earlier page, and nothing else.
+
+    Raises:
+        ReviewError: the folder holds other files.
+    """
+    if out.exists() and not out.is_dir():
+        raise ReviewError(f"{out} is a file: name a folder for the page")
+    there = list(out.iterdir()) if out.is_dir() else []
+    ours = (out / INDEX).is_file() or (out / "data" / "page.js").is_file()
+    if there and not ours:
+        raise ReviewError(f"{out} holds other files: name a new or empty folder for the page")
+    (out / INDEX).unlink(missing_ok=True)  # last to be written, so first to go
+    for name in ("media", "data", "js"):
+        if (out / name).is_dir() and not (out / name).is_symlink():
+            for path in (out / name).iterdir():
+                if path.suffix in (".js", ".jpg", ".webm") and path.name != "page.js":
+                    path.unlink()
+
+
+def _write_curves(
+    folder: ScoreFolder,
+    rows: Sequence[Mapping[str, Any]],
+    out: Path,
+    column: str,
+    manifest: Manifest | None,
+    metrics: FrameMetrics | None,
+    events: Sequence[Mapping[str, Any]],
+) -> _Page:
+    """Write the curves of all videos, some to a file; returns what the page says of them."""
+    config, counts = config_of(folder), counts_of(events)
+    truth: dict[str, Times] = truth_of(manifest)
+    scenes = {} if manifest is None else {r.video_id: r.scene for r in manifest.records}
+    aucs = {} if metrics is None else {row.video_id: row.auc for row in metrics.videos}
+    page, waiting, size = _Page([], []), [], 0
+    for number, row in enumerate(rows):
+        video_id = row["video_id"]
+        curve = VideoCurve.of(folder.scores(video_id, column), column)
+        values = video_values(
+            row,
+            curve,
+            config,
+            events=counts[video_id],
+            link=link_to(row["path"] or "", out) if row["kind"] != "images" else None,
+            scene=scenes.get(video_id),
+            truth=truth.get(video_id),
+            auc=aucs.get(video_id),
+        )
+        page.values.append({**values, "chunk": page.chunks})
+        page.sparks.append(curve.spark())
+        page.low, page.high = min(page.low, curve.lowest), max(page.high, curve.highest)
+        page.runs += len(curve.values)
+        waiting.append(_stored(curve))
+        size += 16 * len(curve.values)
+        if size >= CURVE_BYTES or number == len(rows) - 1:
+            first = number + 1 - len(waiting)
+            write_chunk(out, f"scores-{page.chunks}", {"first": first, "curves": waiting})
+            page.chunks, waiting, size = page.chunks + 1, [], 0
+    return page
+
+
+def _stored(curve: VideoCurve) -> dict[str, Any]:
+    return {
+        "first": curve.first,
+        "lengths": packed(curve.lengths, "u4"),
+        "values": packed_floats(curve.values),
+        "parts": [
+            {"name": name, "frames": packed(at, "f8"), "values": packed(values, "f4")}
+            for name, (at, values) in curve.parts.items()
+        ],
+    }
+
+
+def _sparks(page: _Page) -> str:
+    """The sparklines of all videos, to one scale of 0 to 255."""
+    if not page.sparks:
+        return ""
+    span = page.high - page.low or 1.0
+    return packed(np.rint((np.stack(page.sparks) - page.low) / span * 255).ravel(), "u1")
+
+
+def _write_events(
+    out: Path, events: Sequence[Mapping[str, Any]], numbers: Mapping[str, int]
+) -> int:
+    """Write all events but the first ones; returns the number of files."""
+    pieces = range(FIRST_EVENTS, len(events), MORE_EVENTS)
+    for k, at in enumerate(pieces):
+        some = events[at : at + MORE_EVENTS]
+        write_chunk(out, f"events-{k}", event_values(some, numbers, moments=False))
+    return len(pieces)
+
+
+def _about_run(
+    folder: ScoreFolder, run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], column: str
+) -> dict[str, Any]:
+    model = run.get("model") or {}
+    told = {
+        "dataset": str(run.get("dataset") or "Footage"),
+        "detector": str(model.get("detector") or ""),
+        "model": str(model.get("folder") or ""),
+        "scores": str(folder.path.absolute()),
+        "created": str(run.get("created") or ""),
+        "smooth": folder.smoothing() if column == SCORE else None,
+        "column": column,
+    }
+    # Verdicts belong to these videos and this model, wherever the page lies.
+    about = [model.get("key"), column, [[row["video_id"], row["content_id"]] for row in rows]]
+    digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+    return {"id": digest[:16], **told}
+
+
+def _about_threshold(
+    folder: ScoreFolder, column: str, levels: tuple[float, float] | None
+) -> dict[str, float | None]:
+    """The levels of events, and the highest score of normal footage that training did not see."""
+    held_out = folder.held_out()
+    known = held_out is not None and column in held_out.columns
+    values = held_out.values(column) if held_out is not None and known else np.empty(0)
+    finite = values[np.isfinite(values)]
+    high, low = levels or (None, None)
+    return {"high": high, "low": low, "top": float(finite.max()) if len(finite) else None}
+
+
+def _about_metrics(metrics: FrameMetrics | None) -> list[tuple[str, str]]:
+    if metrics is None:
+        return []
+    named = (
+        ("Micro AUC", metrics.micro_auc),
+        ("Macro AUC", metrics.macro_auc_valid),
+        ("Average precision", metrics.average_precision),
+    )
+    return [(name, f"{100 * value:.2f} %") for name, value in named if value is not None]
+
+
+def _write_page(out: Path, title: str) -> Path:
+    source = files(__package__)
+    for name in ("review.css", "icon.svg", *(f"js/{script}" for script in SCRIPTS)):
+        write_text(out / name, source.joinpath(*name.split("/")).read_text(encoding="utf-8"))
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(source.joinpath(f"{INDEX}.j2").read_text(encoding="utf-8"))
+    write_text(out / INDEX, template.render(title=plain(title), scripts=SCRIPTS))
+    return out / INDEX

@@ -1,0 +1,335 @@
+"""The review page in a browser: numbers, threshold, seeking, verdicts, links, and no way out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.browsers import Opened, chromium
+from tests.footage import write_video
+from tests.page_folders import FPS, HIGH, LOW, NASTY, ScoreFolder, spiky
+from vadpipe.extractors.footage.probe_file import probe_video
+from vadpipe.pipeline.review.chunks import packed, packed_floats
+from vadpipe.pipeline.review.data import VideoCurve
+from vadpipe.pipeline.review.stage import write_review
+from vadpipe.pipeline.scores.events import EventConfig, find_events
+from vadpipe.pipeline.scores.frame_runs import FrameTimes
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Any]:
+    pages: list[Opened] = []
+
+    def open_page(index: Path, **options: Any) -> Opened:
+        pages.append(Opened(browser, index, **options))
+        return pages[-1]
+
+    yield open_page
+    for page in pages:
+        page.close()
+
+
+SCORES = {
+    "cam1": spiky(10, 3),
+    "cam2": np.array([0.5, 1.2, 1.4, 0.6, 1.5, 3.0, 1.5, 0.5, 0.9, 0.5]),
+    "quiet": np.linspace(0.1, 0.9, 10),
+    "loud": np.tile([0.5, 4.0, 0.5, 0.5], 10) + np.arange(40) / 100,
+}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with footage, maps, boxes and labels; the video lies beside the folder."""
+    root = tmp_path_factory.mktemp("site")
+    film = write_video(root / "yard & gate.mp4", frames=160)
+    where = {"path": str(film), "content_id": probe_video(film).content_id}
+    folder = ScoreFolder(root / "scores")
+    folder.add("cam1", SCORES["cam1"], truth=((50, 90),), maps=["m"], **where)
+    folder.add("cam2", SCORES["cam2"], **where)
+    folder.add("quiet", SCORES["quiet"])
+    folder.add("loud", SCORES["loud"])
+    index = write_review(folder.write(), root / "page", manifest=folder.manifest())
+    assert (root / "page" / "media" / "0.webm").is_file()
+    return index
+
+
+def python_events(video: str, high: float = HIGH, low: float = LOW) -> list[Any]:
+    score = SCORES[video]
+    start = 16 * np.arange(len(score))
+    return find_events(start, start + 16, score, FPS, high, min(low, high), EventConfig())
+
+
+SHOWN = """() => vadpipe.app.state.events().map((e) =>
+  ({video: e.video.id, start: e.start, stop: e.stop, at: e.at, peak: e.peak, mean: e.mean}))"""
+
+
+def check_events(shown: list[dict[str, Any]], high: float) -> None:
+    """The events of the page are those that Python finds, at any threshold."""
+    for video in SCORES:
+        own = sorted((e for e in shown if e["video"] == video), key=lambda e: e["start"])
+        expected = python_events(video, high)
+        assert len(own) == len(expected), video
+        for event, found in zip(own, expected, strict=True):
+            assert (event["start"], event["stop"]) == (found.frame_start, found.frame_stop)
+            assert (event["at"], event["peak"]) == (found.peak_frame, found.peak_score)
+            assert event["mean"] == pytest.approx(found.mean_score, rel=1e-12)
+
+
+def test_the_rules_of_events_are_those_of_python(opened, site: Path):
+    """Random rows with overlaps, gaps, ties and padding: JavaScript finds the same events."""
+    tab = opened(site).go()
+    rng, problems, expected = np.random.default_rng(0), [], []
+    for _ in range(300):
+        n = int(rng.integers(1, 60))
+        start = rng.integers(0, 400, n)
+        stop = start + rng.integers(1, 40, n)
+        score = rng.choice([0.0, 0.3, 0.7, 1.0, 1.5, 2.5, math.pi], n)
+        high = float(rng.choice([0.3, 0.7, 1.0, 2.0]))
+        low = float(rng.choice([0.0, 0.3, high]))
+        config = EventConfig(
+            merge_seconds=float(rng.choice([0, 0.3, 1, 2.2])),
+            min_seconds=float(rng.choice([0, 0.5, 1])),
+            pad_seconds=float(rng.choice([0, 0.02, 0.5])),
+        )
+        fps = float(rng.choice([1.0, 12.5, 25.0, 29.97]))
+        low = min(low, high)
+        part = pa.table({"frame_start": start, "frame_stop": stop, "score": score})
+        curve = VideoCurve.of(part, "score")
+        stored = {
+            "first": curve.first, "lengths": packed(curve.lengths, "u4"),
+            "values": packed_floats(curve.values), "parts": [],
+        }  # fmt: skip
+        seconds = config.merge_seconds, config.min_seconds, config.pad_seconds
+        times = FrameTimes.of(*seconds, fps)
+        problems.append([stored, high, low, [times.gap, times.shortest, times.pad]])
+        expected.append(find_events(start, stop, score, fps, high, low, config))
+    found = tab.evaluate(
+        """(problems) => problems.map(([stored, high, low, lengths]) =>
+             vadpipe.curves.findEvents(vadpipe.curves.decode(stored), high, low, lengths))""",
+        problems,
+    )
+    assert sum(map(len, expected)) > 200
+    for mine, theirs in zip(found, expected, strict=True):
+        assert [(e["start"], e["stop"], e["at"], e["peak"]) for e in mine] == [
+            (e.frame_start, e.frame_stop, e.peak_frame, e.peak_score) for e in theirs
+        ]
+        assert [e["mean"] for e in mine] == pytest.approx([e.mean_score for e in theirs], rel=1e-12)
+
+
+def test_numbers_are_those_of_the_score_folder_and_a_drag_moves_all_events(opened, site: Path):
+    page = opened(site, viewport={"width": 1300, "height": 1000})
+    tab = page.go("#video/1/cam2")
+    table = pq.read_table(site.parents[1] / "scores" / "events.parquet").to_pylist()
+    shown = tab.evaluate("() => vadpipe.app.state.events().map((e) => ({...e, video: e.video.id}))")
+    for event, row in zip(
+        sorted(shown, key=lambda e: e["id"]),
+        sorted(table, key=lambda e: e["event_id"]),
+        strict=True,
+    ):
+        assert event["id"] == row["event_id"] and event["video"] == row["video_id"]
+        names = ("frame_start", "frame_stop", "peak_frame", "peak_score", "mean_score")
+        assert [event[k] for k in ("start", "stop", "at", "peak", "mean")] == [
+            row[n] for n in names
+        ]
+    check_events(shown, HIGH)
+    live = tab.evaluate(
+        "() => vadpipe.app.state.videos.flatMap((v) => vadpipe.app.state.liveEvents(v)).map("
+        "(e) => ({...e, video: e.video.id}))"
+    )
+    check_events(live, HIGH)  # found again at the threshold of the folder
+    assert tab.inner_text("#counted") == f"{len(table)} events"
+
+    box = tab.locator(".chart canvas").bounding_box()
+    line = tab.evaluate("() => vadpipe.app.detail.chart.y(vadpipe.app.state.high)")
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + line)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + line + 20)
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + line + 40, steps=3)
+    tab.mouse.up()
+    tab.wait_for_function(f"() => vadpipe.app.state.high < {HIGH}")
+    high = tab.evaluate("() => vadpipe.app.state.high")
+    check_events(tab.evaluate(SHOWN), high)
+    for threshold in (0.55, 1.3, 4.2, 9.0):
+        tab.evaluate("(high) => vadpipe.app.high(high)", threshold)
+        tab.wait_for_function("(high) => vadpipe.app.state.high === high", arg=threshold)
+        check_events(tab.evaluate(SHOWN), threshold)
+        said = tab.inner_text("#counted")
+        assert int(said.split()[0]) == sum(len(python_events(v, threshold)) for v in SCORES)
+    assert tab.inner_text("#found").endswith("moments")  # no event: the list shows moments
+    tab.click("#reset")
+    tab.wait_for_function("() => !vadpipe.app.state.moved")
+    check_events(tab.evaluate(SHOWN), HIGH)
+    assert page.said == []
+
+
+def test_clicks_seek_the_preview_and_the_video(opened, site: Path):
+    page = opened(site, viewport={"width": 1300, "height": 1000})
+    tab = page.go("#event/0/71/cam1")
+    shown = "() => vadpipe.app.detail.player.frame()"
+    chart = tab.locator(".chart canvas").bounding_box()
+
+    def click(frame: int) -> None:
+        x = tab.evaluate("(frame) => vadpipe.app.detail.chart.x(frame + 0.5)", frame)
+        tab.mouse.click(chart["x"] + x, chart["y"] + 100)
+
+    tab.wait_for_function("() => document.querySelector('video').readyState >= 2")
+    assert tab.get_attribute("video", "src") == "media/0.webm" or "media" in tab.get_attribute(
+        "video", "src"
+    )
+    click(60)
+    tab.wait_for_function(f"() => Math.abs(({shown})() - 60) <= 1")
+    assert "media/" in tab.get_attribute("video", "src")
+    tab.click(".choices button:has-text('Video')")
+    tab.wait_for_function("() => document.querySelector('video').readyState >= 2")
+    assert tab.get_attribute("video", "src") == "../yard%20%26%20gate.mp4"
+    click(150)
+    tab.wait_for_function(f"() => Math.abs(({shown})() - 150) <= 1")
+    tab.hover(".chart canvas", position={"x": chart["width"] / 2, "y": 90})
+    assert "score" in tab.inner_text(".tip") and "frame" in tab.inner_text(".tip")
+    tab.click(".choices button:has-text('Heat-map')")
+    tab.wait_for_function("() => document.querySelector('.still img').naturalWidth > 0")
+    assert "-0.jpg" in tab.get_attribute(".still img", "src")
+    tab.click(".still")
+    assert tab.locator("dialog .big img").count() == 1
+    tab.keyboard.press("Escape")
+    assert page.said == []
+    folder = site.parent
+    outside = {path for path in page.asked if not path.is_relative_to(folder)}
+    assert outside == {folder.parent / "yard & gate.mp4"}
+
+
+def test_verdicts_by_keys_are_kept_filtered_and_exported(opened, site: Path, tmp_path: Path):
+    page = opened(site)
+    tab = page.go()
+    tab.keyboard.press("j")
+    first = tab.evaluate("() => [vadpipe.app.detail.video.id, vadpipe.app.detail.entry.at]")
+    tab.keyboard.press("r")
+    tab.fill("textarea", '=SUM(A1) "no", just wind\nreally')
+    tab.keyboard.press("Escape")
+    tab.keyboard.press("j")
+    second = tab.evaluate("() => [vadpipe.app.detail.video.id, vadpipe.app.detail.entry.at]")
+    assert second != first
+    tab.keyboard.press("a")
+    tab.fill(".border input[aria-label=Begins]", "0:01.0")
+    tab.press(".border input[aria-label=Begins]", "Enter")
+    tab.keyboard.press("Escape")
+    assert tab.evaluate("() => vadpipe.app.state.verdicts.kept.size") == 2
+    with_download = {}
+    tab.click(".menu summary")
+    for kind in ("csv", "json"):
+        with tab.expect_download() as waiting:
+            tab.click(f"#save-{kind}")
+        waiting.value.save_as(tmp_path / f"v.{kind}")
+        with_download[kind] = (tmp_path / f"v.{kind}").read_text(encoding="utf-8")
+    values = json.loads(with_download["json"])
+    by_key = {(v["video_id"], v["peak_frame"]): v for v in values["verdicts"]}
+    assert values["format"] == "vadpipe verdicts" and values["threshold"] == HIGH
+    assert by_key[tuple(first)]["verdict"] == "reject" and "wind" in by_key[tuple(first)]["note"]
+    assert by_key[tuple(second)]["corrected_start"] == 25
+    rows = list(csv.DictReader(with_download["csv"].splitlines()))
+    assert len(rows) == 2 and rows[0]["video_id"] in SCORES
+    (note,) = [row["note"] for row in rows if row["note"]]
+    assert note == '\'=SUM(A1) "no", just wind really'  # no spreadsheet computes it
+
+    tab = page.go()  # the same profile, loaded again
+    assert tab.inner_text("#judged") == "2 judged"
+    tab.select_option("#verdict", "reject")
+    assert tab.inner_text("#found") == "1 event"
+    assert tab.evaluate("() => vadpipe.app.state.entries[0].at") == first[1]
+    tab.select_option("#verdict", "any")
+    tab.fill("#filter", "cam2")
+    assert {e for e in tab.evaluate("() => vadpipe.app.state.entries.map((e) => e.video.id)")} == {
+        "cam2"
+    }
+    tab.fill("#filter", "nowhere")
+    assert tab.is_visible("#empty")
+    tab.fill("#filter", "")
+    tab.set_input_files("#read", str(tmp_path / "v.json"))
+    tab.wait_for_function(
+        "() => document.getElementById('problem').textContent === '2 verdicts read.'"
+    )
+    tab.set_input_files("#read", {"name": "x.json", "mimeType": "", "buffer": b"[1]"})
+    tab.wait_for_function(
+        "() => document.getElementById('problem').textContent.includes('no file of')"
+    )
+    assert page.said == []
+
+
+def test_links_lists_and_a_phone(opened, site: Path):
+    page = opened(site, viewport={"width": 390, "height": 800}, color_scheme="dark")
+    tab = page.go()
+    assert tab.is_visible("#list") and not tab.is_visible("#main")
+    tab.click("#tab-videos")
+    names = tab.locator("#video-list .row strong").all_inner_texts()
+    assert names == ["cam1", "loud", "cam2", "quiet"]  # by peak
+    tab.click("#video-list .row >> nth=2")
+    assert tab.evaluate("() => location.hash") == "#video/1/cam2"
+    assert tab.is_visible(".chart canvas") and not tab.is_visible("#video-list")
+    tab.click("button.back")
+    assert tab.is_visible("#video-list")
+    tab = page.go("#event/99/71/cam1")  # the name counts, the number may be another one
+    assert tab.evaluate("() => vadpipe.app.detail.entry.id") == "cam1-e1"
+    assert "very unusual" in tab.inner_text("h2") or "unusual" in tab.inner_text("h2")
+    tab = page.go("#event/99/5/gone")
+    assert "not on the page" in tab.inner_text("#problem")
+    assert page.said == []
+
+
+def test_hostile_names_are_shown_and_never_run(opened, tmp_path: Path):
+    folder = ScoreFolder(tmp_path / "scores")
+    names = [NASTY, "__proto__", "a\u202eb\x1b[31m", "%00", "'\"`${alert(1)}"]
+    for k, name in enumerate(names):
+        folder.add(name, spiky(10, 3, 3.0 + k), path=f"/x/{NASTY}.mp4", flags=(NASTY,))
+    folder.failures = [dict.fromkeys(("video_id", "stage", "error", "message"), NASTY)]
+    index = write_review(folder.write(dataset=NASTY), tmp_path / "page")
+    page = opened(index)
+    tab = page.go()
+    assert NASTY in tab.title()
+    assert NASTY in tab.inner_text("#list")
+    assert "a\\u202eb\\u001b[31m" in tab.inner_text("#list")
+    tab.check("#expert")
+    for k in range(len(names)):
+        tab.keyboard.press("j")
+        assert tab.evaluate("() => vadpipe.app.detail.video.id") == names[-1 - k]
+        tab.keyboard.press("u")
+    assert NASTY in tab.inner_text(".numbers")
+    tab.evaluate(
+        "(text) => vadpipe.app.state.verdicts.put(vadpipe.app.detail.entry, {note: text})", NASTY
+    )
+    tab = page.go(tab.evaluate("() => location.hash"))
+    assert tab.input_value("textarea") == NASTY
+    assert tab.inner_text("#judged") == "5 judged"
+    assert tab.locator("script[src]").count() == tab.locator("script").count()
+    assert page.said == []
+    assert all(path.is_relative_to(index.parent) for path in page.asked)
+
+
+def test_a_folder_without_a_file_says_so(opened, tmp_path: Path):
+    folder = ScoreFolder(tmp_path / "scores")
+    folder.add("cam1", spiky(10, 3))
+    index = write_review(folder.write(), tmp_path / "page")
+    (tmp_path / "page" / "data" / "scores-0.js").unlink()
+    tab = opened(index).go()
+    assert "scores-0.js is missing or damaged: copy the whole folder" in tab.inner_text("#problem")
+    index.with_name("data").joinpath("page.js").write_text("vadpipe.receive('page', '{');")
+    other = opened(index).tab
+    other.goto(index.as_uri())
+    other.wait_for_selector("#problem:not([hidden])")
+    assert "page.js is missing or damaged" in other.inner_text("#problem")

@@ -1,0 +1,171 @@
+"""The folder of the review page: whole, replaced as a whole, safe with what else lies there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.footage import write_video
+from tests.page_folders import HIGH, LOW, NASTY, ScoreFolder, spiky
+from tests.pipeline.review.test_data import values_of
+from vadpipe.extractors.footage.probe_file import probe_video
+from vadpipe.pipeline.cli.main import cli
+from vadpipe.pipeline.review import stage
+from vadpipe.pipeline.review.pictures import Limits
+from vadpipe.pipeline.review.stage import SCRIPTS, ReviewError, write_review
+from vadpipe.pipeline.scores.folder import ScoreFolderError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ScoreFolder:
+    return ScoreFolder(tmp_path / "scores")
+
+
+def data(page: Path, name: str = "page") -> Any:
+    found, values = values_of((page.parent / "data" / f"{name}.js").read_text(encoding="utf-8"))
+    assert found == name
+    return values
+
+
+def test_a_page_holds_videos_events_moments_and_media(folder: ScoreFolder, tmp_path: Path):
+    film = write_video(tmp_path / "yard.mp4", frames=160)
+    where = {"path": str(film), "content_id": probe_video(film).content_id, "maps": ["m"]}
+    folder.add("cam1", spiky(10, 3), truth=((50, 90),), flags=("truncated",), **where)
+    folder.add("cam2", spiky(10, 6, 1.5), **where)
+    folder.failures = [{"video_id": "x", "stage": "probe", "error": "E", "message": "m"}]
+    records = folder.manifest().records
+    manifest = folder.manifest().model_copy(
+        update={"records": (records[0].model_copy(update={"scene": "yard"}),)}
+    )
+    page = write_review(folder.write(), manifest=manifest)
+    assert page == folder.path / "review" / "index.html"
+    values = data(page)
+    assert [video["id"] for video in values["videos"]] == ["cam1", "cam2"]
+    first = values["videos"][0]
+    assert (first["scene"], first["truth"], first["events"]) == ("yard", [[50, 90]], 1)
+    assert first["link"] == "../../yard.mp4" and first["lengths"] == [25, 13, 0]
+    assert values["events"]["id"] == ["cam1-e1"] and values["moments"]["id"] == ["cam2-m1"]
+    assert values["threshold"] == {"high": HIGH, "low": LOW, "top": None}
+    assert values["scale"] == {"low": 0.5, "high": 5.0}
+    assert values["notes"][0] == "Threshold: very few rows."
+    assert values["metrics"][0][0] == "Micro AUC" and values["failures"]["total"] == 1
+    assert [media["frame"] for media in values["media"]] == [71, 119]
+    assert values["media"][0]["clip"] == [23, 121, 2]  # 48 to 96 with a second on both sides
+    assert values["media"][0]["maps"][0]["name"] == "m"
+    names = {path.relative_to(page.parent).as_posix() for path in page.parent.rglob("*.*")}
+    assert names == {
+        "index.html", "review.css", "icon.svg", "data/page.js", "data/scores-0.js",
+        *(f"js/{name}" for name in SCRIPTS),
+        *(f"media/{n}{end}" for n in (0, 1) for end in (".jpg", ".webm", "-0.jpg")),
+    }  # fmt: skip
+    assert values["similar"]["reason"] == "there is no cache to take their features from"
+    assert data(page, "scores-0")["first"] == 0 and len(data(page, "scores-0")["curves"]) == 2
+
+
+def test_a_page_is_replaced_and_nothing_else_is_touched(folder: ScoreFolder, tmp_path: Path):
+    film = write_video(tmp_path / "yard.mp4", frames=160)
+    where = {"path": str(film), "content_id": probe_video(film).content_id}
+    folder.add("cam1", spiky(10, 3), **where)
+    path, out = folder.write(), tmp_path / "out"
+    page = write_review(path, out)
+    (out / "media" / "mine.txt").write_text("mine")
+    assert (out / "media" / "0.webm").is_file()
+    write_review(path, out, limits=Limits(clips=0))
+    assert not (out / "media" / "0.webm").exists() and (out / "media" / "0.jpg").is_file()
+    assert (out / "media" / "mine.txt").read_text() == "mine" and page.is_file()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.docx").write_text("x")
+    with pytest.raises(ReviewError, match="holds other files"):
+        write_review(path, other)
+    assert [p.name for p in other.iterdir()] == ["thesis.docx"]
+    with pytest.raises(ReviewError, match="is a file"):
+        write_review(path, other / "thesis.docx")
+
+
+def test_many_events_and_curves_are_cut_into_files(
+    folder: ScoreFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(stage, "FIRST_EVENTS", 3)
+    monkeypatch.setattr(stage, "MORE_EVENTS", 2)
+    monkeypatch.setattr(stage, "CURVE_BYTES", 100)
+    for k in range(8):
+        folder.add(f"cam{k}", spiky(10, 3, 3.0 + k))
+    page = write_review(folder.write(), tmp_path / "out", limits=Limits(pictures=2))
+    values = data(page)
+    assert values["chunks"] == {"scores": 3, "events": 3, "all": True}
+    events = [
+        *values["events"]["id"],
+        *(i for k in range(3) for i in data(page, f"events-{k}")["id"]),
+    ]
+    assert events == [f"cam{k}-e1" for k in range(7, -1, -1)]
+    for video, values_of_video in enumerate(values["videos"]):
+        stored = data(page, f"scores-{values_of_video['chunk']}")
+        assert 0 <= video - stored["first"] < len(stored["curves"])
+    assert len(values["media"]) == 2
+    assert any("The 2 highest of 8 events and moments have pictures" in n for n in values["notes"])
+
+
+def test_hostile_texts_are_inert_in_files(folder: ScoreFolder, tmp_path: Path):
+    folder.add(NASTY, spiky(10, 3), path=f"/x/{NASTY}.mp4", flags=(NASTY,))
+    folder.failures = [dict.fromkeys(("video_id", "stage", "error", "message"), NASTY)]
+    page = write_review(folder.write(dataset=NASTY), tmp_path / "out")
+    assert NASTY not in page.read_text() and "&lt;script&gt;" in page.read_text()
+    assert data(page)["videos"][0]["id"] == NASTY
+    for path in (tmp_path / "out").rglob("*"):
+        assert path.name.isascii() and set("<>&'\"").isdisjoint(path.name)
+    assert "<" not in (tmp_path / "out" / "data" / "page.js").read_text()
+
+
+def test_nothing_scored_no_threshold_and_damaged_parts(folder: ScoreFolder, tmp_path: Path):
+    page = write_review(folder.write(), tmp_path / "a")
+    assert data(page)["videos"] == [] and data(page)["chunks"]["scores"] == 0
+    folder.add("cam1", spiky(10, 3), maps=["m"])
+    page = write_review(folder.write(threshold=None), tmp_path / "a")
+    assert data(page)["threshold"]["high"] is None
+    assert "MissingFile" in data(page)["media"][0]["reason"]
+    assert data(page)["media"][0]["maps"][0]["alone"] is True  # the map is drawn without its frame
+    (folder.path / "maps" / "cam1.h5").write_bytes(b"nothing")
+    page = write_review(folder.write(), tmp_path / "a")
+    assert data(page)["media"][0]["maps_note"].startswith("No heat-maps. StoreError")
+    (folder.path / "scores" / "cam1.parquet").unlink()
+    with pytest.raises(ScoreFolderError, match="run score again"):
+        write_review(folder.path, tmp_path / "b")
+
+
+def test_the_key_of_verdicts_follows_videos_and_model(folder: ScoreFolder, tmp_path: Path):
+    folder.add("cam1", spiky(10, 3))
+    one = data(write_review(folder.write(), tmp_path / "a"))["id"]
+    assert data(write_review(folder.write(created="later"), tmp_path / "b"))["id"] == one
+    assert data(write_review(folder.write(model={"key": "other"}), tmp_path / "c"))["id"] != one
+    folder.add("cam2", spiky(10, 3))
+    assert data(write_review(folder.write(), tmp_path / "d"))["id"] != one
+
+
+def test_the_command(folder: ScoreFolder, tmp_path: Path):
+    folder.add("cam1", spiky(10, 3))
+    out = tmp_path / "out"
+    arguments = ["report", str(folder.write()), "--folder", str(out), "--cache", str(tmp_path)]
+    done = CliRunner().invoke(cli, [*arguments, "--pictures", "0"], catch_exceptions=False)
+    assert done.stdout.strip() == str(out / "index.html")
+    assert data(out / "index.html")["media"] == []
+    assert "cache holds no features" in data(out / "index.html")["similar"]["reason"]
+    wrong = CliRunner().invoke(cli, [*arguments, "-o", str(tmp_path / "x.html")])
+    assert wrong.exit_code == 2 and "another page" in wrong.output
+
+
+def test_numbers_of_curves_are_those_of_the_parts(folder: ScoreFolder, tmp_path: Path):
+    score = np.random.default_rng(0).normal(size=40)
+    folder.add("cam1", score, step=3)
+    (stored,) = data(write_review(folder.write(), tmp_path / "out"), "scores-0")["curves"]
+    import base64
+
+    assert stored["values"]["kind"] == "f8"
+    kept = np.frombuffer(base64.b64decode(stored["values"]["data"]), "<f8")
+    assert (kept == score).all()
+    assert json.dumps(stored)  # plain values only
