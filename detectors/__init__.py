@@ -6,6 +6,7 @@ PLACES = {
     "motion_energy": "motion_energy:MotionEnergy",
     "background": "background:Background",
     "flow_peak": "flow_peak:FlowPeak",
+    "tampering": "tampering:Tampering",
     "attribute_density": "attribute_density:AttributeDensity",
     "speed_peak": "speed_peak:SpeedPeak",
     "ssmtl": "ssmtl:SSMTL",

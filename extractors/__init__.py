@@ -9,6 +9,7 @@ PLACES = {
     "vifi_clip": "vifi_clip:ViFiClipFeatures",
     "frames": "frames:Frames",
     "flow": "flow:Flow",
+    "scene_checks": "scene_checks:SceneChecks",
     "perturb": "perturb:Perturb",
     "objects": "objects:Objects",
     "null": "null:NullFeatures",

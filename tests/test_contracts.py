@@ -55,6 +55,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         **{"teacher": "efficientnet_lite0", "teacher_size": 32, "appearance": True},
         **{"masks": "motion", "flow": "dis"},
     },
+    "scene_checks": {"stride": 4},
     "null": {"clip_length": 8, "stride": 4, "before": 3, "after": 2},
     two_networks.NAME: {},
     "cells": {"rows": 3, "columns": 4, "threshold": 1.0},  # the example plug-in, ragged
@@ -67,6 +68,7 @@ DETECTOR_SETTINGS: dict[str, dict[str, Any]] = {
     "motion_energy": {},
     "background": {"spread": True},
     "flow_peak": {"cells": [4, 4]},
+    "tampering": {},
     "attribute_density": {"attributes": ["place", "size", "stay"]},
     "speed_peak": {},
     "ssmtl": {
@@ -94,6 +96,7 @@ FEATURES = {  # of all others: null
     "ssmtl": "objects",
     "msmg": "frames",
     "flow_peak": "flow",
+    "tampering": "scene_checks",
     "pseudo_anomaly": "frames",
     "attribute_density": "objects",
     "speed_peak": "objects",
