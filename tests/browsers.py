@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tests.needed import absent
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+from vadpipe.pipeline.bench.page import BrowserMissing, running_browser
 
 
 @contextmanager
 def chromium() -> Iterator[Any]:
     """A running browser."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        absent("playwright is not installed: no page is opened in a browser")
-    path = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if path is None:
-        absent("no Chromium on PATH: no page is opened in a browser")
-    arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=arguments, timeout=120_000)
+    with ExitStack() as stack:
         try:
-            yield browser
-        finally:
-            browser.close()
+            browser = stack.enter_context(running_browser())
+        except BrowserMissing as error:
+            absent(str(error))
+        yield browser
 
 
 class Opened:

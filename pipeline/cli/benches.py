@@ -123,6 +123,12 @@ def _scoring(asked: Asked) -> Measured:
     return bench_scoring(repeats=asked.repeats or 3, device=asked.device, problem=problem)
 
 
+def _page(asked: Asked) -> Measured:
+    from ..bench.page import bench_page
+
+    return bench_page(videos=asked.count or 2000, repeats=asked.repeats or 3)
+
+
 BENCHES: dict[str, Callable[[Asked], Measured]] = {
     "decode": _decode,
     "network": _network,
@@ -139,4 +145,5 @@ BENCHES: dict[str, Callable[[Asked], Measured]] = {
     "startup": _startup,
     "nearest": _nearest,
     "scoring": _scoring,
+    "page": _page,
 }

@@ -76,7 +76,7 @@ def run(
     metavar="N",
     help="Repeats: turns of decode, network, ssmtl, msmg and autoencoder (3), runs of extract and "
     "objects (1), turns of train (2), nearest (3), scoring (3), windows (5) and shards (10), "
-    "starts of startup (20).",
+    "starts of startup (20), openings of page (3).",
 )
 @click.option(
     "--count",
@@ -84,7 +84,7 @@ def run(
     metavar="N",
     help="Spans of engine (10000), shards of index (1000000), videos of windows (32), shards of "
     "shards (100), videos of each class of train (8), rows of nearest (20000), videos of "
-    "scoring (16), or frames of ssmtl, msmg and autoencoder (40).",
+    "scoring (16) and page (2000), or frames of ssmtl, msmg and autoencoder (40).",
 )
 @device_option
 @click.option(
@@ -140,6 +140,8 @@ def bench(
     nearest  the search of knn in one thread, against scikit-learn (--count rows)
     scoring  mil_ranking and rtfm from the cache, one step after the other and overlapped
              (--count videos)
+    page     the review page of an archive in Chromium: first paint, data, a threshold that
+             moves (--count videos)
     startup  CPU time of `vadpipe --help` and `--version`, against `python -c pass`
 
     Ratios to the limit of the machine and to plain contestants can be recorded and compared, times

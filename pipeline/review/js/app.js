@@ -130,8 +130,16 @@ vadpipe.App = class {
     this.next = value;
     requestAnimationFrame(() => {
       this.waits = false;
-      this.state.setHigh(this.next);
-      this.changed(false);
+      clearTimeout(this.later);
+      if (this.state.heavy && this.state.page.chunks.all) {
+        this.state.glance(this.next, this.detail.video);
+        this.level();
+        this.detail.refresh();
+        this.later = setTimeout(() => this.changed(), 150);
+      } else {
+        this.state.setHigh(this.next);
+        this.changed(false);
+      }
     });
   }
 

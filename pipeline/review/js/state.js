@@ -33,10 +33,8 @@ vadpipe.State = class {
   add(columns) {
     const { id, video, start, stop, at, peak, mean, explain, moments } = columns;
     for (let i = 0; i < id.length; i++) {
-      this.stored.push({
-        id: id[i], video: this.videos[video[i]], start: start[i], stop: stop[i], at: at[i], peak: peak[i],
-        mean: mean[i], explain: explain[i] || "", moment: moments,
-      });
+      const own = this.videos[video[i]];
+      this.stored.push(vadpipe.entry(id[i], own, start[i], stop[i], at[i], peak[i], mean[i], explain[i] || "", moments));
     }
   }
 
@@ -59,22 +57,40 @@ vadpipe.State = class {
   }
 
   liveEvents(video) {
-    return vadpipe.curves.findEvents(video.curve, this.high, this.low, video.lengths).map((found) => ({
-      ...found, id: null, video, explain: "", moment: false,
-    }));
+    return vadpipe.curves.findEvents(video.curve, this.high, this.low, video.lengths, video);
   }
 
   // Events at the threshold: those of the score folder where it is theirs, else found again. Of a
   // video whose curve is not loaded, those of the score folder that have a peak above it.
   events() {
     if (!this.moved) return this.stored.filter((entry) => !entry.moment);
-    const all = [];
-    for (const video of this.videos) if (video.curve) for (const event of this.liveEvents(video)) all.push(event);
+    const all = [], { low } = this;
+    for (const video of this.videos) if (video.curve) vadpipe.curves.findEvents(video.curve, this.high, low, video.lengths, video, all);
     for (const entry of this.stored) if (!entry.moment && !entry.video.curve && entry.peak > this.high) all.push(entry);
     return all;
   }
 
+  // How many events there are, and those of one video: what has to be seen while the threshold moves.
+  // An archive has a hundred thousand, and their list follows when it rests.
+  glance(high, open) {
+    this.high = high;
+    const { low } = this;
+    this.count = 0;
+    for (const video of this.videos) {
+      if (video.curve) video.shown = vadpipe.curves.findBorders(video.curve, high, low, video.lengths).length / 2;
+      this.count += video.shown;
+    }
+    if (open?.curve) open.live = this.liveEvents(open);
+  }
+
   update() {
+    const begin = performance.now();
+    this.renew();
+    this.listed = this.high;
+    this.heavy = performance.now() - begin > 30;
+  }
+
+  renew() {
     const events = this.events();
     for (const video of this.videos) {
       video.shown = 0;
@@ -85,15 +101,12 @@ vadpipe.State = class {
       event.video.live.push(event);
     }
     this.count = events.length;
-    for (const video of this.videos) video.live.sort((a, b) => a.start - b.start);
+    if (!this.moved || !this.page.chunks.all) for (const video of this.videos) video.live.sort((a, b) => a.start - b.start);
     this.wide = this.filter.kind === "all" || (this.filter.kind === "events" && !events.length);
-    let entries = events;
-    if (this.wide) {
-      entries = [...events];
-      for (const entry of this.stored) if (!this.covered(entry)) entries.push({ ...entry, moment: true });
-    }
-    this.entries = this.sorted(entries.filter((entry) => this.passes(entry)));
-    this.places = null;
+    const entries = events;
+    if (this.wide) for (const entry of this.stored) if (!this.covered(entry)) entries.push({ ...entry, moment: true });
+    const some = this.filter.text || this.filter.verdict !== "any";
+    this.entries = this.sorted(some ? entries.filter((entry) => this.passes(entry)) : entries);
   }
 
   // The event at the threshold that holds the peak of a moment.
@@ -133,9 +146,7 @@ vadpipe.State = class {
 
   // Where an entry stands in the list; -1 if the filter leaves it out.
   indexOf(entry) {
-    if (!entry) return -1;
-    if (!this.places) this.places = new Map(this.entries.map((each, i) => [vadpipe.Verdicts.key(each.video.id, each.at), i]));
-    return this.places.get(vadpipe.Verdicts.key(entry.video.id, entry.at)) ?? -1;
+    return entry ? this.entries.findIndex((each) => each.at === entry.at && each.video === entry.video) : -1;
   }
 
   // The entry of a link: an event or moment with this peak, or the event that holds it.
@@ -175,7 +186,8 @@ vadpipe.State = class {
 vadpipe.byPeak = (entries) => {
   const MOST = 1 << 21, n = entries.length;
   if (n > MOST) return entries.sort((a, b) => b.peak - a.peak);
-  const peaks = Float32Array.from(entries, (entry) => entry.peak);
+  const peaks = new Float32Array(n);
+  for (let i = 0; i < n; i++) peaks[i] = entries[i].peak;
   const bits = new Int32Array(peaks.buffer), keys = new Float64Array(n);
   for (let i = 0; i < n; i++) {
     const ascending = bits[i] < 0 ? -1 - (bits[i] & 0x7fffffff) : bits[i];

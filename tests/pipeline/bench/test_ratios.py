@@ -114,10 +114,10 @@ def test_what_cannot_be_compared_is_refused_before_it_runs(tmp_path: Path) -> No
         recorded_ratios(tmp_path / "none.json", "shards", "cpu", NONE)
 
 
-def test_every_bench_but_index_has_ratios() -> None:
+def test_every_bench_but_index_and_page_has_ratios() -> None:
     (what,) = (p for p in bench.params if isinstance(p, click.Argument))
     assert isinstance(what.type, click.Choice)
-    assert set(what.type.choices) - set(RATIOS) == {"index"}
+    assert set(what.type.choices) - set(RATIOS) == {"index", "page"}
 
 
 def test_the_shipped_file_holds_ratios_of_known_benches() -> None:

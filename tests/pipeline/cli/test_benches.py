@@ -30,7 +30,7 @@ def test_options_reach_the_bench_they_are_for(what: str, monkeypatch: pytest.Mon
     assert options == {
         "31": what not in ("engine", "index"),
         "17": what not in ("decode", "network", "extract", "objects", "startup"),
-        "cuda:9": what not in ("decode", "engine", "index", "shards", "nearest", "startup"),
+        "cuda:9": what not in ("decode", "engine", "index", "shards", "nearest", "startup", "page"),
         "a.mp4": what in ("decode", "extract", "objects"),
     }
     assert not any(option in left for option in options)
