@@ -63,7 +63,8 @@ ARROWS: dict[str, set[str]] = {
     "extractors/clips": {FOOTAGE, "extractors/frame_memory"},
     NETWORKS: {"extractors/errors", f"{WEIGHTS}/cards"},
     "extractors/base": EXTRACTOR_PARTS,
-    "extractors/device": EXTRACTOR_PARTS,
+    # What makes a network ready replaces its layers.
+    "extractors/device": EXTRACTOR_PARTS | {f"{NETWORKS}/fused"},
     "extractors/optical_flow": EXTRACTOR_PARTS | {"extractors/device"},
     # The motion of objects is the flow inside their boxes.
     "extractors/detection": EXTRACTOR_PARTS

@@ -19,6 +19,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..base import Precision, PrecisionRequest, Runtime
 from ..errors import ExtractorError
+from ..networks.fused import fuse
+from ..networks.fused import is_available as can_fuse
 from ..weights.cards import ResolvedWeights
 from ..weights.load import load_tensors
 from .lane import lane_of
@@ -94,11 +96,14 @@ def _cpu_has_bf16() -> bool:
 # --------------------------------------------------------------------------------- preparing
 
 
-def prepare(network: nn.Module, precision: Precision, device: str) -> nn.Module:
+def prepare(
+    network: nn.Module, precision: Precision, device: str, *, fused: bool = True
+) -> nn.Module:
     """Make a network ready for inference, in place.
 
-    Evaluation mode, no gradients, batch norms folded into their convolutions (in float64),
-    channels last, precision, device. For fp32 on CUDA, TF32 is switched off in this process.
+    Evaluation mode, no gradients, batch norms folded into their convolutions (in float64), its own
+    `simplify()` if it has one, channels last, precision, device; on a CPU layers with what follows
+    them in one pass (`fused.py`). For fp32 on CUDA, TF32 is switched off in this process.
 
     Args:
         network:
@@ -108,6 +113,8 @@ def prepare(network: nn.Module, precision: Precision, device: str) -> nn.Module:
             As resolved.
         device:
             "cpu", "cuda:0", ...
+        fused:
+            False leaves layers as torch has them, for `torch.compile`.
 
     Raises:
         ExtractorError: `norm_of` does not fit the network.
@@ -116,11 +123,15 @@ def prepare(network: nn.Module, precision: Precision, device: str) -> nn.Module:
     norm_of = getattr(network, "norm_of", {})
     if norm_of:  # double precision is for folding alone
         fold_batch_norms(network.double(), norm_of)
+    if simplify := getattr(network, "simplify", None):
+        simplify()
     network = network.to(device=device, dtype=DTYPES[precision])
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in network.parameters():
         if layout := formats.get(parameter.dim()):
             parameter.data = parameter.data.contiguous(memory_format=layout)
+    if fused and device == "cpu" and can_fuse(DTYPES[precision]):
+        fuse(network)
     if precision == "fp32" and device.startswith("cuda"):
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
@@ -305,8 +316,12 @@ class VideoNetwork(OnDevice):
 
     def normalise(self, videos: Tensor) -> Tensor:
         """(B, T, H, W, 3) uint8 -> (B, 3, T, H, W) normalised, channels last in memory."""
-        values = videos.to(self.device).to(torch.float32).sub_(self._mean).div_(self._std)
-        return values.to(DTYPES[self.precision]).permute(0, 4, 1, 2, 3)
+        rows = videos.to(self.device).flatten(-2)  # whole rows: three numbers are a short loop
+        width = videos.shape[-2]
+        values = rows - self._mean.repeat(width)
+        found = torch.empty_like(values, dtype=DTYPES[self.precision])
+        torch.div(values, self._std.repeat(width), out=found)
+        return found.view(videos.shape).permute(0, 4, 1, 2, 3)
 
 
 def keep_compiled_code_private() -> None:
@@ -374,5 +389,5 @@ def load_video_network(
     state = {name: torch.from_numpy(values) for name, values in tensors.items()}
     network.load_state_dict(state, assign=True)
     card = weights.card
-    network = prepare(network, precision, runtime.device)
+    network = prepare(network, precision, runtime.device, fused=not runtime.compile)
     return VideoNetwork(network, card.mean, card.std, precision, runtime, sizes)

@@ -16,13 +16,16 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..weights.cards import Arrays, LayoutError, UrlSource, Weights
+from .fused import FusedLinear
 
 FEATURES = 512
 WIDTH = 768
 BLOCKS = 12
 PATCH = 16
+QUICK = 1.702  # of QuickGELU
 SIDE = 224  # the only size: the positions are those of 14 x 14 patches
 
 
@@ -51,9 +54,35 @@ class ClipTower(nn.Module):
         )
         self.tower.head = nn.Linear(WIDTH, FEATURES, bias=False)
 
+    def simplify(self) -> None:
+        """Scale the layers around each QuickGELU, so that it becomes torch's SiLU, in place.
+
+        x * sigmoid(1.702 x) = SiLU(1.702 x) / 1.702.
+        """
+        blocks: list[Any] = list(self.tower.blocks)
+        for block in blocks:
+            block.mlp = _Mlp(block.mlp.fc1, block.mlp.fc2)
+
     def forward(self, videos: Tensor) -> Tensor:
         """(B, 3, 1, 224, 224) normalised -> (B, 512) float32, not scaled to length 1."""
         return cast(Tensor, self.tower(videos[:, :, 0])).float()
+
+
+class _Mlp(nn.Module):
+    """The two linear layers of a block, their weights scaled for a SiLU between them."""
+
+    def __init__(self, first: nn.Linear, second: nn.Linear) -> None:
+        super().__init__()
+        first.weight.mul_(QUICK)
+        first.bias.mul_(QUICK)
+        second.weight.div_(QUICK)
+        self.first, self.second = first, second
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, 768) -> (B, N, 768)."""
+        if isinstance(self.first, FusedLinear):
+            return cast(Tensor, self.second(self.first.run(x, silu=True)))
+        return cast(Tensor, self.second(functional.silu(self.first(x), inplace=True)))
 
 
 def frame_flops() -> float:

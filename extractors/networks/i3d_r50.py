@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..weights.cards import COUNTER, Arrays, LayoutError, UrlSource, Weights
+from .fused import rectified
 from .i3d import CLASSES, Backbone, I3d, from_state_dict
 
 FEATURES = 2048
@@ -54,10 +55,10 @@ class I3dR50(I3d):
 
     def last_map(self, videos: Tensor) -> Tensor:
         """(B, 3, T, H, W) normalised -> (B, 2048, ~T/8, ~H/32, ~W/32)."""
-        x = self.bn1(self.conv1(videos)).relu_()  # (B, 64, T/2, H/2, W/2)
+        x = rectified(self.conv1, self.bn1, videos)  # (B, 64, T/2, H/2, W/2)
         x = functional.max_pool3d(x, (2, 3, 3), 2)  # (B, 64, T/4, H/4, W/4)
         x = self.layer1(x)
-        x = functional.max_pool3d(x, (2, 1, 1), (2, 1, 1))  # (B, 256, T/8, H/4, W/4)
+        x = max_of_frame_pairs(x)  # (B, 256, T/8, H/4, W/4)
         x = self.layer4(self.layer3(self.layer2(x)))
         return cast(Tensor, x)
 
@@ -116,9 +117,9 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, 4 * width, T, H/stride, W/stride)."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.bn1(self.conv1(x)).relu_()
-        x = self.bn2(self.conv2(x)).relu_()
-        return cast(Tensor, self.bn3(self.conv3(x)).add_(shortcut).relu_())
+        x = rectified(self.conv1, self.bn1, x)
+        x = rectified(self.conv2, self.bn2, x)
+        return rectified(self.conv3, self.bn3, x, shortcut)
 
 
 class I3dR50Ptv(I3d):
@@ -143,15 +144,38 @@ class I3dR50Ptv(I3d):
 
     def last_map(self, videos: Tensor) -> Tensor:
         """(B, 3, T, H, W) normalised -> (B, 2048, T/2, ~H/32, ~W/32)."""
-        x = videos
-        for block in list(self.blocks)[:-1]:  # stem, stage, pool, three stages
-            x = block(x)
+        blocks: list[Any] = list(self.blocks)
+        stem, first, _, *others, _ = blocks  # the pool has no weights, the head is no feature
+        x = stem.pool(rectified(stem.conv, stem.norm, videos))  # (B, 64, T, H/4, W/4)
+        x = max_of_frame_pairs(_stage(first, x))  # (B, 256, T/2, H/4, W/4)
+        for stage in others:
+            x = _stage(stage, x)
         return x
 
     @property
     def classifier(self) -> nn.Linear:
         """2048 features -> classes."""
         return cast(nn.Linear, self.blocks[-1].proj)
+
+
+def _stage(stage: Any, x: Tensor) -> Tensor:
+    """Run a stage of pytorchvideo's network; its blocks have parts of these names."""
+    for block in stage.res_blocks:
+        conv, norm, branch = block.branch1_conv, block.branch1_norm, block.branch2
+        shortcut = x if conv is None else conv(x) if norm is None else norm(conv(x))
+        x = rectified(branch.conv_a, branch.norm_a, x)
+        x = rectified(branch.conv_b, branch.norm_b, x)
+        x = rectified(branch.conv_c, branch.norm_c, x, shortcut)
+    return x
+
+
+def max_of_frame_pairs(x: Tensor) -> Tensor:
+    """Max pool over time, 2 frames, stride 2; a last odd frame is dropped.
+
+    On a CPU it is ten times faster than `max_pool3d`, which also stores the places of the maxima.
+    """
+    frames = x.shape[2] // 2 * 2
+    return torch.maximum(x[:, :, :frames:2], x[:, :, 1:frames:2])
 
 
 def caffe2_blob(name: str) -> str:

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from ..errors import ExtractorError
 from ..weights.cards import ArchiveSource, Arrays, LayoutError, UrlSource, Weights
+from .fused import rectified
 from .i3d import CLASSES, Backbone, I3d, from_state_dict
 
 FEATURES = 1024
@@ -119,8 +120,7 @@ class Unit(nn.Module):
         if any(before != after for before, after in pads):  # only the first layer, on even sizes
             x = functional.pad(x, [side for pair in reversed(pads) for side in pair])
             padding = [0, 0, 0]
-        x = functional.conv3d(x, conv.weight, conv.bias, conv.stride, padding)
-        return functional.relu(self.bn(x), inplace=True)
+        return rectified(conv, self.bn, x, padding=padding)
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:

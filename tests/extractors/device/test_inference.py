@@ -205,6 +205,21 @@ class Mean(nn.Module):
         return videos.mean((2, 3, 4))
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (3, 8, 8)])
+def test_normalised_pixels_are_those_of_the_definition(
+    precision: Precision, shape: tuple[int, int, int]
+) -> None:
+    """In every bit, also of crops, which are views of larger pictures."""
+    mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+    network = VideoNetwork(Mean(), mean, std, precision, Runtime(batch_size=4))
+    large = torch.randint(0, 256, (2, *shape[:1], 9, 11, 3), dtype=torch.uint8)
+    for videos in (large, large[:, :, 1 : 1 + shape[1], 2 : 2 + shape[2]], large.flip(-2)):
+        values = (videos.float() - torch.tensor(mean)) / torch.tensor(std)
+        expected = values.to(inference.DTYPES[precision]).permute(0, 4, 1, 2, 3)
+        assert torch.equal(network.normalise(videos), expected)
+
+
 def test_normalisation_and_layout() -> None:
     runtime = Runtime(batch_size=8)
     network = VideoNetwork(Mean(), (0.0, 127.5, 255.0), (1.0, 127.5, 255.0), "fp32", runtime)
