@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from ..data_manifests.intervals import frame_labels
 from ..data_manifests.record import Manifest, VideoRecord
 from ..extractors.clips import SEGMENTS, segment_frames
+from .metrics.event_level import events_against
 from .metrics.frame_level import LabelledScores, frame_metrics, micro_auc
 from .metrics.places import OWN_TRACKS, Places, RegionChoice
-from .metrics.results import Alignment, FrameMetrics
+from .metrics.results import Alignment, FrameMetrics, Spread
 from .metrics.sizes import size_metrics
 from .scores.columns import SCORE
 from .scores.folder import ScoreFolder
@@ -74,23 +75,6 @@ class Evaluated:
             **({} if self.smooth is None else {"smooth": self.smooth}),
             **({"scored_only": True, "left_out": self.left_out} if self.scored_only else {}),
         }
-
-
-@dataclass(frozen=True)
-class Spread:
-    """One metric over several runs.
-
-    Attributes:
-        mean: of the runs.
-        std: sample standard deviation (n - 1).
-        min: lowest.
-        max: highest.
-    """
-
-    mean: float
-    std: float
-    min: float
-    max: float
 
 
 @dataclass(frozen=True)
@@ -183,23 +167,20 @@ def _evaluate(
     smooth: Smoothing | None,
     scored_only: bool,
 ) -> Evaluated:
-    manifest = places.manifest
     videos = {row["video_id"]: row for row in folder.videos()}
     smoothing = smoothing_of(folder, column, smooth)
     weak = (folder.run().get("model") or {}).get("supervision") == "weak"
-    measured, unscored = _labelled_rows(folder, videos, manifest, column, smooth)
-    pad_label = PAD_LABELS.get(manifest.dataset, "normal")
-    faults = [fault for rows in measured if (fault := rows.snippet_fault()) is not None]
-    if align == "pad16":
-        _check_pad16(faults, len(measured), scored_only)
+    measured, unscored = _labelled_rows(folder, videos, places.manifest, column, smooth)
+    pad_label = PAD_LABELS.get(places.manifest.dataset, "normal")
+    faults = _snippet_faults(measured, align, scored_only)
     scale = _scaled if normalise == "video" else list
     kept = [rows.covered() if scored_only else slice(None) for rows in measured]
     exact = scale([rows.exact(own) for rows, own in zip(measured, kept, strict=True)])
     no_padding = faults or scored_only
     padded = None if no_padding else scale([rows.padded(pad_label) for rows in measured])
     used = exact if padded is None or align == "exact" or (align == "auto" and not weak) else padded
-    raw = normalise == "none"  # thresholds are
-    threshold = measured_threshold(folder, column, smooth) if raw else None
+    # Thresholds are of raw scores.
+    threshold = measured_threshold(folder, column, smooth) if normalise == "none" else None
     metrics = frame_metrics(
         used,
         threshold=threshold,
@@ -222,6 +203,10 @@ def _evaluate(
     if called == SCORE:  # boxes and maps belong to it, and to all frames
         found["regions"], why = places.regions(folder, rows_of)
         undefined |= {} if why is None else {"regions": why}
+    if called == column and smooth is None and threshold is not None:
+        labels = [rows.anomalies() for rows in measured]
+        found["events"], why = events_against(folder, column, rows_of, labels)
+        undefined |= {} if why is None else {"events": why}
     found["undefined"] = {**metrics.undefined, **undefined}
     metrics = metrics.model_copy(update=found)
     labelled = {rows.record.video_id for rows in measured}
@@ -234,14 +219,19 @@ def _evaluate(
     return done
 
 
-def _check_pad16(faults: Sequence[str], n_videos: int, scored_only: bool) -> None:
+def _snippet_faults(measured: Sequence[_Rows], align: Align, scored_only: bool) -> list[str]:
+    """Why videos do not have rows that "pad16" is for."""
+    faults = [fault for rows in measured if (fault := rows.snippet_fault()) is not None]
+    if align != "pad16":
+        return faults
     if faults:
         raise MetricsError(
             f"pad16 is for scores of {SNIPPET}-frame snippets that cover a video, but {faults[0]} "
-            f"({len(faults)} of {n_videos} videos are like that): use --align exact"
+            f"({len(faults)} of {len(measured)} videos are like that): use --align exact"
         )
     if scored_only:
         raise MetricsError("pad16 adds frames after the ends of videos: leave out scored-only")
+    return faults
 
 
 def kept_as(column: str, normalise: Normalise, scored_only: bool) -> str:
@@ -401,6 +391,10 @@ class _Rows:
     def labels(self) -> NDArray[np.uint8]:
         """One label for each frame of [start, stop)."""
         return frame_labels(self.record.anomalies or (), self.n_frames)[self.start : self.stop]
+
+    def anomalies(self) -> tuple[Sequence[tuple[int, int]], tuple[int, int]]:
+        """The labelled anomalies, and [start, stop)."""
+        return self.record.anomalies or (), (self.start, self.stop)
 
     def covered(self) -> NDArray[np.bool_]:
         """Which frames of [start, stop) some row covers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,6 +16,23 @@ Padding = Literal["extreme", "literal"]
 class _Measured(BaseModel):
     # Extra keys are ignored: `evaluate` may keep further facts in the same file.
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One metric over several runs.
+
+    Attributes:
+        mean: of the runs.
+        std: sample standard deviation (n - 1).
+        min: lowest.
+        max: highest.
+    """
+
+    mean: float
+    std: float
+    min: float
+    max: float
 
 
 class VideoMetrics(_Measured):
@@ -213,6 +231,39 @@ class RegionMetrics(_Measured):
     curve: RegionCurve
 
 
+class EventMetrics(_Measured):
+    """Events against labelled anomalies, see docs/evaluation.md.
+
+    Attributes:
+        n_events: events in the measured frames.
+        n_right: those that share a frame with an anomaly.
+        n_anomalies: labelled ones; those that touch are one.
+        n_found: those that share a frame with an event.
+        precision: n_right / n_events; None without events.
+        recall: n_found / n_anomalies; None without anomalies.
+        overlap: intersection over union in time of the strict count.
+        n_paired: pairs with this overlap, each event and each anomaly in one at most.
+        strict_f1: 2 n_paired / (n_events + n_anomalies); None without either.
+        hours: of the measured footage.
+        false_per_hour: events that are not right, for each hour.
+        median_delay: seconds from the start of a found anomaly to the first event that meets it, 0
+            where the event starts before; None where none is found.
+    """
+
+    n_events: int
+    n_right: int
+    n_anomalies: int
+    n_found: int
+    precision: float | None
+    recall: float | None
+    overlap: float
+    n_paired: int
+    strict_f1: float | None
+    hours: float
+    false_per_hour: float
+    median_delay: float | None
+
+
 class FrameMetrics(_Measured):
     """Frame-level metrics of a data set; None where a number is undefined, see `undefined`.
 
@@ -241,6 +292,8 @@ class FrameMetrics(_Measured):
         roc: None where micro_auc is.
         sizes: the thirds of the abnormal frames by size; () where there are no pixel masks.
         regions: boxes against tracks; None where there are no tracks, or neither boxes nor maps.
+        events: events against anomalies; None where there is no threshold, and where the scores
+            that were measured are not those that the events are of.
         videos: one row a video, in the given order.
     """
 
@@ -266,6 +319,7 @@ class FrameMetrics(_Measured):
     roc: RocCurve | None
     sizes: tuple[SizeMetrics, ...] = ()
     regions: RegionMetrics | None = None
+    events: EventMetrics | None = None
     videos: tuple[VideoMetrics, ...]
 
     def to_json(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..evaluate import Evaluated, EvaluatedRuns
-from ..metrics.results import Alignment, FrameMetrics, RegionMetrics, SizeMetrics
+from ..metrics.results import Alignment, EventMetrics, FrameMetrics, RegionMetrics, SizeMetrics
 
 
 def metrics_lines(done: Evaluated) -> list[str]:
@@ -35,6 +35,8 @@ def metrics_lines(done: Evaluated) -> list[str]:
             rate = _percent(f.rate_of_videos)
             line += f", {rate} % of the frames of {f.n_videos} normal videos"
         lines.append(line)
+    if m.events is not None:
+        lines.append(_event_line(m.events))
     if m.regions is not None:
         lines += _region_lines(m.regions)
     if m.bootstrap is not None:
@@ -114,6 +116,17 @@ def _boxes_and_sizes(m: FrameMetrics) -> str:
     cells = [] if m.regions is None else [("RBDC", m.regions.rbdc), ("TBDC", m.regions.tbdc)]
     cells += [(f"{size.name} AUC", size.micro_auc) for size in m.sizes]
     return "".join(f"\t{name} {_percent(value)}" for name, value in cells)
+
+
+def _event_line(e: EventMetrics) -> str:
+    """Right events, found anomalies, false alarms and delay."""
+    line = f"events: {e.n_right} of {e.n_events} right, {e.n_found} of {e.n_anomalies} anomalies "
+    line += f"found, {e.false_per_hour:.3g} false alarms an hour"
+    if e.median_delay is not None:
+        line += f", median delay {e.median_delay:.1f} s"
+    if e.strict_f1 is not None:
+        line += f"; F1 {_percent(e.strict_f1)} at an overlap of {e.overlap:g}"
+    return line
 
 
 def _region_lines(r: RegionMetrics) -> list[str]:

@@ -24,6 +24,7 @@ from vadpipe.data_manifests.record import Manifest, VideoRecord
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.evaluate import evaluate_if_labelled, evaluate_runs, evaluate_scores
 from vadpipe.pipeline.metrics.results import FrameMetrics
+from vadpipe.pipeline.scores.events import EVENT_SCHEMA
 from vadpipe.pipeline.scores.folder import ScoreFolderError
 from vadpipe.pipeline.scores.frames import MetricsError
 from vadpipe.pipeline.scores.video_tables import VIDEO_SCHEMA
@@ -39,6 +40,7 @@ class Run:
         self.records: list[VideoRecord] = []
         (path / "scores").mkdir(parents=True)
         supervision = "weak" if weak else "normal_only"
+        self.events: list[dict[str, Any]] = []
         self.run = {"model": {"supervision": supervision}, "threshold": {"high": 0.5, "low": 0.4}}
 
     def add(
@@ -74,6 +76,8 @@ class Run:
     def write(self) -> Path:
         table = pa.Table.from_pylist(self.videos, schema=VIDEO_SCHEMA)
         pq.write_table(table, self.path / "videos.parquet")
+        events = pa.Table.from_pylist(self.events, schema=EVENT_SCHEMA)
+        pq.write_table(events, self.path / "events.parquet")
         (self.path / "run.json").write_text(json.dumps(self.run))
         return self.path
 
@@ -158,8 +162,9 @@ def test_frames_without_a_row_can_be_left_out_with_their_labels(tmp_path: Path) 
 
 def test_scored_frames_only_are_all_frames_where_all_have_a_row(run: Run) -> None:
     ours, all_frames = run.evaluate(align="exact", scored_only=True), run.evaluate(align="exact")
-    alignment = {"alignment": None}
-    assert ours.model_copy(update=alignment) == all_frames.model_copy(update=alignment)
+    assert ours.events is None  # they are of all frames
+    left_out = {"alignment": None, "events": None}
+    assert ours.model_copy(update=left_out) == all_frames.model_copy(update=left_out)
     with pytest.raises(MetricsError, match="pad16 adds frames after the ends"):
         run.evaluate(align="pad16", scored_only=True)
 
@@ -337,6 +342,37 @@ def test_metrics_json_holds_everything_and_names_what_is_left_out(run: Run):
     measured, failures = evaluate_if_labelled(run.path, run.manifest)
     assert measured is not None and metrics_lines(measured) == metrics_lines(done)
     assert not failures
+
+
+def test_events_are_compared_with_anomalies(tmp_path: Path) -> None:
+    run = Run(tmp_path / "out")
+    run.add("a", 250, ((100, 120), (120, 150), (200, 210)))
+    run.add("b", 250)
+    times = dict.fromkeys(("start_s", "end_s", "peak_s", "peak_score", "mean_score"), 0.0)
+    for video_id, start, stop in (("a", 110, 150), ("b", 0, 20)):
+        run.events.append(
+            {
+                **{"video_id": video_id, "event_id": f"{video_id}-e1", "peak_frame": start},
+                **{"frame_start": start, "frame_stop": stop, **times},
+            }
+        )
+    found = run.evaluate()
+    events = found.events
+    assert events is not None
+    assert (events.n_right, events.n_events, events.n_found, events.n_anomalies) == (1, 2, 1, 2)
+    assert events.n_paired == 1
+    assert events.median_delay == pytest.approx(10 / run.videos[0]["fps"])
+    assert FrameMetrics.from_json(found.to_json()) == found
+    done = evaluate_scores(run.write(), run.manifest, replicates=0)
+    assert any(line.startswith("events: 1 of 2 right, 1 of 2") for line in metrics_lines(done))
+    for options in ({"normalise": "video"}, {"smooth": None, "scored_only": True}):
+        assert run.evaluate(**options).events is None
+    (run.write() / "events.parquet").unlink()
+    without = evaluate_scores(run.path, run.manifest, replicates=0).metrics
+    assert without.events is None
+    assert "events.parquet" in without.undefined["events"]
+    run.run = {"model": {}, "threshold": None}
+    assert run.evaluate().events is None
 
 
 def test_without_a_threshold_there_are_no_false_alarms(run: Run):
