@@ -332,7 +332,6 @@ class Detector(ABC, Generic[ConfigT]):
         loads: earlier versions whose models score the same: only training has changed since.
         Config: the pydantic config.
         supervision: which labels training may see.
-        regions: whether `score` returns boxes; it then does for every video, maybe without rows.
         reads_whole: whether `score` reads all rows of the roles in `needs`: they are read ahead.
         networks: slot -> pretrained weights that a part of the network can start from, the default
             first; empty if everything is trained from scratch. If slots or weights depend on the
@@ -350,7 +349,6 @@ class Detector(ABC, Generic[ConfigT]):
     loads: ClassVar[tuple[int, ...]] = ()
     Config: ClassVar[type[Config]]
     supervision: ClassVar[Supervision]
-    regions: ClassVar[bool] = False
     reads_whole: ClassVar[bool] = False
     networks: ClassVar[Slots] = {}
     train_options: ClassVar[frozenset[str]] = TRAIN_OPTIONS
@@ -407,6 +405,11 @@ class Detector(ABC, Generic[ConfigT]):
     def columns(self) -> tuple[str, ...]:
         """The columns of `Scores`, "score" among them; asked after a fit."""
         return ("score",)
+
+    @property
+    def regions(self) -> bool:
+        """Whether `score` returns boxes; it then does for every video, maybe without rows."""
+        return False
 
     @property
     def maps(self) -> tuple[str, ...]:

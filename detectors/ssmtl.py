@@ -205,7 +205,6 @@ class SSMTL(Detector[SSMTLConfig]):
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = SSMTLConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
-    regions: ClassVar[bool] = True
 
     def __init__(self, config: SSMTLConfig) -> None:
         super().__init__(config)
@@ -222,6 +221,11 @@ class SSMTL(Detector[SSMTLConfig]):
     def columns(self) -> tuple[str, ...]:
         """The score, and the highest value of each task in the frame, which is not smoothed."""
         return ("score", *self.config.in_order)
+
+    @property
+    def regions(self) -> bool:
+        """Boxes are those of objects; of whole frames there are none, so their map has to do."""
+        return self.config.level == "object"
 
     @property
     def maps(self) -> tuple[str, ...]:

@@ -156,16 +156,11 @@ def score_frames_alone(
     score = gaussian(averaged(terms, weights), pictures.frame_start, config.smooth)
     columns: dict[str, Floats] = {"score": score}
     columns.update({name: each for name, each in terms.items()})
-    nothing = Objects(
-        *(pictures.frame_start, pictures.frame_stop, (layout.side, layout.side)),
-        *(np.zeros(0, np.int64), np.zeros((0, 4))),
-    )
     return Scores(
         pictures.frame_start,
         pictures.frame_stop,
         columns,
         {"error": np.concatenate(errors)} if errors else {},
-        _regions(bag, nothing, np.zeros(0), {}),
     )
 
 
