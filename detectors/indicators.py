@@ -27,6 +27,7 @@ ETA: dict[Preset, Eta] = {  # supplement, Sect. 3
     "ubnormal": (0.40, 0.50, 0.10),
 }
 SMALLEST_SPREAD = 1e-9
+SMALLEST_SHARE = 1e-3  # of the mean: an indicator that varies less over normal footage is constant
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,15 @@ class Scale:
 
     @classmethod
     def of(cls, values: Floats) -> Scale:
-        """The scale of raw values."""
-        return cls(float(values.mean()), max(float(values.std()), SMALLEST_SPREAD))
+        """The scale of raw values; the spread is no smaller than a thousandth of the mean."""
+        mean = float(values.mean())
+        least = max(SMALLEST_SHARE * abs(mean), SMALLEST_SPREAD)
+        return cls(mean, max(float(values.std()), least))
+
+    @property
+    def constant(self) -> bool:
+        """Whether the raw values hardly varied, so that the scale says little."""
+        return self.spread <= max(SMALLEST_SHARE * abs(self.mean), SMALLEST_SPREAD)
 
     def standard(self, values: Floats) -> Floats:
         """Scale raw values to mean 0 and standard deviation 1 of normal footage."""

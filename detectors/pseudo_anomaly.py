@@ -123,6 +123,12 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
             normal = training.indicators(parts, learning if held is None else held)
             self.scales = {part: Scale.of(values) for part, values in normal.items()}
             self.eta, warnings = self._weighed(training, parts, held, normal)
+            warnings += tuple(
+                f"{COLUMNS[part]} is the same all over the normal footage: its share of the score "
+                "means little; train on footage that varies, or give this part a weight of 0"
+                for part, scale in self.scales.items()
+                if scale.constant
+            )
         discard_checkpoint(options.folder)
         self.trained, self._shapes = parts.networks.eval(), parts.shapes
         self._folded = {}

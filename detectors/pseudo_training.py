@@ -164,6 +164,7 @@ class Training:
         """
         shapes = self._checked_shapes(source)
         self._check_videos(source, held)
+        self._check_motion(source if held is None else held)
         torch.manual_seed(self._seed)
         networks = make_networks(self._config, shapes)
         start_network(networks, self._start)
@@ -249,6 +250,24 @@ class Training:
                 f"{error}; this is of the videos that learn_eta holds back ({names}): train with "
                 "another seed, or give eta instead"
             ) from error
+
+    def _check_motion(self, source: BagSource) -> None:
+        """Check that there is flow in the windows that its indicator is scaled by.
+
+        Raises:
+            DetectorError: all of it is 0, so that no error of flow can be called large or small.
+        """
+        if "temporal" not in self._config.parts:
+            return
+        with self._memories(source, self._roles["temporal"], MAPPED, twin=False) as (memory, _):
+            windows = WindowSource(memory, self._config.length)
+            for picks in spread(windows, self._config.batch_size):
+                if windows.read(picks).any():
+                    return
+        raise DetectorError(
+            "nothing moves in the training footage: its flow is 0 in all windows that were looked "
+            "at; train on footage with motion, or leave flow out: eta = [1, 0, 0] for frames alone"
+        )
 
     def _check_frames(self, source: BagSource) -> None:
         """Check that the rows of pixels, flow and twins are of the same frames; no row is read.

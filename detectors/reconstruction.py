@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from .base import Track
+from .base import DetectorError, Track
 from .cells import Grid, cell_means
 
 Border = Literal["drop", "replicate"]
@@ -182,6 +182,9 @@ def reconstruction_errors(
             Of a picture.
         device:
             Of the network.
+
+    Raises:
+        DetectorError: a value of the pictures is not finite.
     """
     starts, window = np.unique(placement.start, return_inverse=True)
     height, width = track.array.shape[1:3]
@@ -200,8 +203,12 @@ def reconstruction_errors(
 
 
 def _windows(track: Track, starts: NDArray[np.int64], length: int) -> Tensor:
-    """(B, T, ...) as stored; rows over the ends of the video are those at the ends."""
+    """(B, T, ...) as stored, finite; rows over the ends of the video are those at the ends."""
     low, high = max(0, int(starts[0])), min(len(track), int(starts[-1]) + length)
     block = track.rows(low, high)
+    if block.dtype.kind == "f" and not np.isfinite(block).all():
+        raise DetectorError(
+            f"features are not finite in rows {low} to {high}: extract or import them again"
+        )
     at = np.clip(starts[:, None] + np.arange(length), 0, len(track) - 1) - low
     return torch.from_numpy(block[at])

@@ -201,13 +201,30 @@ class WindowSource:
         """Read windows: (B, T, ...) on the device, as stored.
 
         Raises:
-            DetectorError: a window reaches over the end of its video.
+            DetectorError: a window reaches over the end of its video, or holds a value that is not
+                finite.
         """
-        return self.memory.read(picks.video, picks.start, self.length, self.step)
+        values = self.memory.read(picks.video, picks.start, self.length, self.step)
+        return self._finite(values, picks)
 
     def read_rows(self, picks: Picks) -> Tensor:
-        """Read the first row of each pick: (B, ...) on the device, as stored."""
-        return self.memory.read(picks.video, picks.start, 1)[:, 0]
+        """Read the first row of each pick: (B, ...) on the device, as stored.
+
+        Raises:
+            DetectorError: a row holds a value that is not finite.
+        """
+        return self._finite(self.memory.read(picks.video, picks.start, 1)[:, 0], picks)
+
+    def _finite(self, values: Tensor, picks: Picks) -> Tensor:
+        """Check what was read: a network would learn from one NaN that everything is NaN."""
+        if values.is_floating_point() and not (finite := values.isfinite()).all():
+            first = int((~finite.flatten(1).all(1)).nonzero()[0])
+            video = self.memory.rows.video_ids[picks.video[first]]
+            raise DetectorError(
+                f"video {video!r}: {self.memory.rows.role!r} features are not finite at row "
+                f"{picks.start[first]} or soon after: extract or import them again"
+            )
+        return values
 
     def _random(self, kind: int, turn: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, kind, turn])

@@ -259,3 +259,14 @@ def test_distances_that_contradict_are_refused(least_most: tuple[int, int | None
     least, most = least_most
     with pytest.raises(DetectorError, match="no pair of windows is"):
         source([30], 2).pairs(1, 0, least=least, most=most)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_value_that_is_not_finite_names_its_video_and_row(value: float) -> None:
+    values = [np.zeros((6, 3), np.float16) for _ in range(3)]
+    values[1][4, 2] = value
+    source = WindowSource(RowMemory(ArrayRows(values, role="flow")), 2)
+    source.read(Picks(np.array([0, 1]), np.array([4, 2])))  # its rows 2 and 3 are zeros
+    for read, start in ((source.read, 3), (source.read_rows, 4)):
+        with pytest.raises(DetectorError, match=rf"'v1'.*'flow'.*row {start}"):
+            read(Picks(np.array([0, 1, 2]), np.array([0, start, 0])))
