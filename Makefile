@@ -65,7 +65,7 @@ soak: $(VENV)/.installed weights
 	VADPIPE_SOAK=1 $(BIN)/python -m pytest tests/test_faults.py tests/extractors/test_fuzz.py tests/test_damaged_files.py \
 	  tests/test_contracts.py tests/pipeline/run/test_recipe.py tests/extractors/device/test_inference.py \
 	  tests/extractors/footage/test_decode.py \
-	  tests/test_random_instances.py tests/pipeline/store/test_imported.py tests/detectors/test_msmg_drawn.py --timeout=3600
+	  tests/test_random_instances.py tests/pipeline/store/test_imported.py --timeout=3600
 
 # What a machine with a GPU has to show, in about ten minutes: the tests that need one, then ratios,
 # which are recorded for this device; GPU.md gets the tables, with its name in each.

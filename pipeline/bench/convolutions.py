@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from .race import Rate
 
@@ -76,8 +77,18 @@ def shares_of_convolutions(rates: Mapping[str, Rate]) -> dict[str, float]:
     return found
 
 
+def gflop_of(run: Callable[[], object], amount: float) -> float:
+    """Count 10^9 multiplications and additions of a run for each of its units."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return float(counter.get_total_flops()) / 1e9 / amount
+
+
 def lines_of_rates(
-    rates: Mapping[str, Rate], shares: Mapping[str, float], frames: Mapping[str, float]
+    rates: Mapping[str, Rate],
+    shares: Mapping[str, float],
+    frames: Mapping[str, float],
+    of_matmul: Mapping[str, float] | None = None,
 ) -> list[str]:
     """A line for people of each contestant; frames are stated of those that score."""
     lines = []
@@ -86,6 +97,8 @@ def lines_of_rates(
         if name in shares:
             line += f"   {100 * shares[name]:.0f} % of the convolutions"
             line += f", {frames[name]:.1f} frames/s" if "scoring" in name else ""
+        if of_matmul is not None and name in of_matmul:
+            line += f", {100 * of_matmul[name]:.0f} % of matmul"
         lines.append(line)
     return lines
 

@@ -22,13 +22,14 @@ from ...detectors.row_memory import RowMemory
 from ...detectors.state import network_arrays
 from ...extractors.networks.encoders import EncoderName
 from .convolutions import (
+    gflop_of,
     lines_of_rates,
     recorded,
     run_forward,
     run_training,
     shares_of_convolutions,
 )
-from .race import Contestant, as_values, hardware, heading, race
+from .race import Contestant, as_values, hardware, heading, matmul, race
 
 ENCODERS: dict[str, tuple[EncoderName, ...]] = {
     "cpu": ("cnn3d",),
@@ -75,7 +76,14 @@ def bench_msmg(
     contestants: list[Contestant] = []
     for encoder in ENCODERS[kind]:
         contestants += _Subject(encoder, side, device, problem).contestants()
-    rates = race(contestants, repeats, device)
+    gflop = {
+        each.name: gflop_of(each.run, each.amount)
+        for each in contestants
+        if not each.name.endswith("convolutions, training")  # torch cannot count autograd.grad
+    }
+    rates = race([*contestants, matmul("fp32", device)], repeats, device)
+    peak = rates.pop("matmul fp32")
+    of_matmul = {name: rates[name].best * work / peak.best for name, work in gflop.items()}
     shares = shares_of_convolutions(rates)
     frames = {
         name: rates[name].best
@@ -89,12 +97,17 @@ def bench_msmg(
         "problem": {**vars(problem), "settings": dict(problem.settings), "side": side},
         "rates": as_values(rates),
         "share_of_convolutions": shares,
+        "matmul_gflops": peak.best,
+        "of_matmul": of_matmul,
         "frames_per_second": frames,
     }
     settings = _config("cnn3d", problem, 1)
     what = f"clips of {settings.length} x {side} x {side}; batches of {settings.batch_size}"
-    lines = heading(device, what, f"best / median of {repeats}, all in turn")
-    return values, lines + lines_of_rates(rates, shares, frames)
+    turns = f"best / median of {repeats}, all in turn; matmul fp32 {peak.best:.0f} GFLOP/s"
+    return values, [
+        *heading(device, what, turns),
+        *lines_of_rates(rates, shares, frames, of_matmul),
+    ]
 
 
 def _config(encoder: EncoderName, problem: MSMGProblem, stride: int) -> MSMGConfig:

@@ -38,8 +38,16 @@ def test_shares_and_frames_follow_from_the_rates(monkeypatch: pytest.MonkeyPatch
     assert shares["cnn3d: scoring, stride 4"] == pytest.approx(share)
     frames = scoring * 14 / 3  # windows begin at 0, 4, 8
     assert values["frames_per_second"]["cnn3d: scoring, stride 4"] == pytest.approx(frames)
+    of_matmul = values["of_matmul"]["cnn3d: scoring, stride 4"]
+    # The convolutions of the four clips and the frames of a window, and what is not convolution.
+    work = {
+        name: values["of_matmul"][f"cnn3d: {name}"] * values["matmul_gflops"] / rates[name]
+        for name in ("scoring, stride 4", "convolutions, forward")
+    }
+    assert 1 <= work["scoring, stride 4"] / work["convolutions, forward"] < 2
     line = next(line for line in lines if line.startswith("cnn3d: scoring, stride 4 "))
-    assert line.endswith(f"{100 * share:.0f} % of the convolutions, {frames:.1f} frames/s")
+    assert f"{100 * share:.0f} % of the convolutions, {frames:.1f} frames/s" in line
+    assert line.endswith(f"{100 * of_matmul:.0f} % of matmul")
     # Both clips of two pairs, then two single frames; the four clips of a window, then the window.
     assert [shape[:3] for shape in recorded[0]] == [
         (n, c, t) for n, t in ((4, 5), (2, 1)) for c in (3, 16, 32)
