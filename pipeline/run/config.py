@@ -201,7 +201,8 @@ class EvaluateSection(Settings):
             first map.
         map_quantile: cells of the map above this quantile of its values become boxes.
         smooth: how scores that were not smoothed when they were made are smoothed; None: not.
-        also: what else is measured; `micro_auc@NAME` and `average_precision@NAME` of the results.
+        also: what else is measured; `micro_auc@NAME`, `average_precision@NAME` and
+            `score_gap@NAME` of the results.
     """
 
     align: Literal["auto", "exact", "pad16"] = "auto"

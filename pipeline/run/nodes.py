@@ -16,6 +16,7 @@ from ..evaluate import evaluate_scores
 from ..extract import engine_for, extract_features
 from ..fuse import fuse_scores
 from ..metrics.places import RegionChoice
+from ..metrics.results import EventMetrics
 from ..models import ModelFolder
 from ..registry import DETECTORS
 from ..report.stage import write_report
@@ -292,6 +293,7 @@ def _evaluate(task: NodeTask) -> Done:
         "macro_auc_valid": m.macro_auc_valid,
         "average_precision": m.average_precision,
         "score_gap": m.score_gap,
+        **_of_events(m.events),
         "rbdc": None if m.regions is None else m.regions.rbdc,
         "tbdc": None if m.regions is None else m.regions.tbdc,
         **{f"auc_{size.name}": size.micro_auc for size in m.sizes},
@@ -302,6 +304,18 @@ def _evaluate(task: NodeTask) -> Done:
         metrics |= further
         lines += told
     return Done(node.key, tuple(lines), (), {"metrics": metrics})
+
+
+def _of_events(events: EventMetrics | None) -> dict[str, float | None]:
+    """What the table of results says of events."""
+    if events is None:
+        return {}
+    return {
+        "event_precision": events.precision,
+        "event_recall": events.recall,
+        "event_f1": events.strict_f1,
+        "false_alarms_per_hour": events.false_per_hour,
+    }
 
 
 def _also_measured(
@@ -325,7 +339,11 @@ def _also_measured(
         ).metrics
     except MetricsError as error:
         return {}, [f"{name}: {error}"]
-    found = {f"micro_auc@{name}": m.micro_auc, f"average_precision@{name}": m.average_precision}
+    found = {
+        f"micro_auc@{name}": m.micro_auc,
+        f"average_precision@{name}": m.average_precision,
+        f"score_gap@{name}": m.score_gap,
+    }
     told = ", ".join(
         f"{what} {'undefined' if value is None else f'{100 * value:.2f}'}"
         for what, value in (("micro AUC", m.micro_auc), ("AP", m.average_precision))

@@ -94,6 +94,7 @@ def test_a_run_ends_with_scores_pages_and_a_table(recipe: Path) -> None:
         rows = list(csv.DictReader(handle))
     assert [row["name"] for row in rows] == ["far-k=1", "far-k=2", "near", "late"]
     assert all(0 <= float(row["micro_auc"]) <= 1 for row in rows)
+    assert all(0 <= float(row["event_recall"]) <= 1 for row in rows)
     assert json.loads(rows[1]["settings"]) == {"k": 2}
     environment = json.loads((out / "environment.json").read_text())
     assert environment["cores"] >= 1 and "torch" in environment["versions"]
