@@ -7,7 +7,7 @@ batch depends on the seed and its number only, so a resumed fit draws the same.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -302,6 +302,19 @@ class FlowClips(ClipSource):
             places = self.memory.rows.counts[chosen.video] - self.length + 1
             others = Picks(chosen.video, random.integers(places).astype(np.int64))
         return Clips(normal, normal, self.windows.read(others), mixes, pseudo)
+
+
+def check_motion(windows: WindowSource, picks: Iterable[Picks]) -> None:
+    """Check that some of these windows of flow is not 0.
+
+    Raises:
+        DetectorError: all of it is 0, so that no error of flow can be called large or small.
+    """
+    if not any(bool(windows.read(each).any()) for each in picks):
+        raise DetectorError(
+            "nothing moves in the training footage: its flow is 0 in all windows that were looked "
+            "at; train on footage with motion, or leave flow out: eta = [1, 0, 0] for frames alone"
+        )
 
 
 def check_twin(memory: RowMemory, twin: RowMemory) -> None:

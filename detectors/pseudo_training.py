@@ -19,7 +19,15 @@ from .checkpoint import Checkpoint
 from .fitting import Fit
 from .indicators import Floats, Part
 from .precision import Precision, bfloat16
-from .pseudo_clips import VALIDATION, Clips, ClipSource, FlowClips, FrameClips, check_twin
+from .pseudo_clips import (
+    VALIDATION,
+    Clips,
+    ClipSource,
+    FlowClips,
+    FrameClips,
+    check_motion,
+    check_twin,
+)
 from .pseudo_samples import autoencoder_sample
 from .pseudo_settings import PseudoAnomalyConfig
 from .randomness import stage_seed
@@ -252,22 +260,11 @@ class Training:
             ) from error
 
     def _check_motion(self, source: BagSource) -> None:
-        """Check that there is flow in the windows that its indicator is scaled by.
-
-        Raises:
-            DetectorError: all of it is 0, so that no error of flow can be called large or small.
-        """
-        if "temporal" not in self._config.parts:
-            return
-        with self._memories(source, self._roles["temporal"], MAPPED, twin=False) as (memory, _):
-            windows = WindowSource(memory, self._config.length)
-            for picks in spread(windows, self._config.batch_size):
-                if windows.read(picks).any():
-                    return
-        raise DetectorError(
-            "nothing moves in the training footage: its flow is 0 in all windows that were looked "
-            "at; train on footage with motion, or leave flow out: eta = [1, 0, 0] for frames alone"
-        )
+        """Check that there is flow in the windows that its indicator is scaled by."""
+        if "temporal" in self._config.parts:
+            with self._memories(source, self._roles["temporal"], MAPPED, twin=False) as (memory, _):
+                windows = WindowSource(memory, self._config.length)
+                check_motion(windows, spread(windows, self._config.batch_size))
 
     def _check_frames(self, source: BagSource) -> None:
         """Check that the rows of pixels, flow and twins are of the same frames; no row is read.
