@@ -27,6 +27,7 @@ Partner = Literal["same_video", "other_video"]
 
 SKIPS = (5, 4, 3, 2)  # steps of skip-frame clips (LNTRA), the largest first
 PATCH_WEIGHT = 0.5  # of the clip itself inside a mixed patch (LNTRA's "MixUp-patch")
+INDICATED = 128  # windows that scales and weights come from, or one a video if there are more
 VALIDATION = 1 << 40  # number of the first draw that no training reaches
 
 
@@ -302,6 +303,11 @@ class FlowClips(ClipSource):
             places = self.memory.rows.counts[chosen.video] - self.length + 1
             others = Picks(chosen.video, random.integers(places).astype(np.int64))
         return Clips(normal, normal, self.windows.read(others), mixes, pseudo)
+
+
+def spread(windows: WindowSource, count: int) -> Iterator[Picks]:
+    """Yield about `INDICATED` windows in order, but at least one of each video."""
+    return windows.in_order(count, stride=max(1, len(windows) // INDICATED))
 
 
 def check_motion(windows: WindowSource, picks: Iterable[Picks]) -> None:

@@ -27,6 +27,7 @@ from .pseudo_clips import (
     FrameClips,
     check_motion,
     check_twin,
+    spread,
 )
 from .pseudo_samples import autoencoder_sample
 from .pseudo_settings import PseudoAnomalyConfig
@@ -39,7 +40,6 @@ from .validation import Validation
 from .windows import Picks, WindowSource
 
 HELD = 0.1  # share of the training videos that eta is learnt on
-INDICATED = 128  # windows that scales and weights come from, or one a video if there are more
 VALIDATED = 2  # batches of normal windows, and of pseudo-anomalies, that each epoch looks at
 NAMED = 5  # held videos that an error names
 MAPPED = FitOptions(memory=0)  # few windows are read
@@ -478,11 +478,6 @@ def reconstruct(network: nn.Module, clips: ClipSource, batch: Clips) -> dict[str
 def distance(found: Mapping[str, Tensor]) -> Tensor:
     """Mean squared error of each window (Sect. 3): (B,)."""
     return (found["out"] - found["target"]).square().mean((1, 2, 3, 4))
-
-
-def spread(windows: WindowSource, count: int) -> Iterator[Picks]:
-    """Yield about `INDICATED` windows in order, but at least one of each video."""
-    return windows.in_order(count, stride=max(1, len(windows) // INDICATED))
 
 
 def _validated(network: nn.Module, clips: ClipSource, count: int) -> dict[str, float]:
