@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from .containers import HEAD, VIDEO_SUFFIXES, format_of
 from .natural_order import path_key
@@ -41,6 +41,7 @@ from .record import (
     ManifestError,
     VideoRecord,
 )
+from .scenes import scenes_of
 
 OBTAIN = "Any folder of videos or of pictures of yours."
 LEAST_BYTES = 4096  # of a file of another suffix that is looked at
@@ -105,6 +106,7 @@ def build(
     train_fraction: float | None = None,
     label: Literal[0, 1] | None = None,
     exclude: Sequence[str] | str = (),
+    scene_from: str | None = None,
 ) -> Manifest:
     """Make the manifest of a folder of footage, or of one file.
 
@@ -121,6 +123,9 @@ def build(
         exclude:
             Patterns (`*.lrv`, `tests`, `gate/2023*`) of names of files and folders, or of their
             paths below the root. What they match is passed over, as hidden files are.
+        scene_from:
+            "folder": the scene of a video is the first folder on the way to it. A regular
+            expression with one group: it is what the group finds in the path below the root.
 
     Returns:
         The manifest. Skipped files are logged as warnings; `unread` names what could not be read,
@@ -148,8 +153,8 @@ def build(
         )
     records = [
         record
-        for path in listing.videos
-        for record in records_of(path, split, label, train_fraction)
+        for path, scene in scenes_of(listing.videos, scene_from).items()
+        for record in records_of(path, split, label, train_fraction, scene)
     ]
     return Manifest(
         dataset="footage",
@@ -199,18 +204,21 @@ def records_of(
     split: Split,
     label: Literal[0, 1] | None,
     train_fraction: float | None,
+    scene: str | None = None,
 ) -> list[VideoRecord]:
     """The records of the video at a relative path: one, or two with a `train_fraction`."""
     video_id = safe_id(path)
     if train_fraction is None:
         known = () if label == 0 else None
-        return [
-            VideoRecord(video_id=video_id, path=path, split=split, label=label, anomalies=known)
-        ]
+        whole = VideoRecord(
+            video_id=video_id, split=split, label=label, anomalies=known, path=path, scene=scene
+        )
+        return [whole]
+    about: dict[str, Any] = {"path": path, "scene": scene}
     first, rest = (0.0, train_fraction), (train_fraction, 1.0)
     return [
-        VideoRecord(video_id=f"{video_id}.train", path=path, split="train", label=0, part=first),
-        VideoRecord(video_id=f"{video_id}.test", path=path, split="test", part=rest),
+        VideoRecord(video_id=f"{video_id}.train", split="train", label=0, part=first, **about),
+        VideoRecord(video_id=f"{video_id}.test", split="test", part=rest, **about),
     ]
 
 

@@ -18,6 +18,7 @@ from .footage import (
     warn_of_unused,
 )
 from .record import Manifest, ManifestError, VideoRecord
+from .scenes import scenes_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,10 @@ class FootageFolder:
 
 
 def build_several(
-    folders: Sequence[FootageFolder], *, exclude: Sequence[str] | str = ()
+    folders: Sequence[FootageFolder],
+    *,
+    exclude: Sequence[str] | str = (),
+    scene_from: str | None = None,
 ) -> Manifest:
     """Make one manifest of the footage of several folders.
 
@@ -50,6 +54,8 @@ def build_several(
             At least one.
         exclude:
             See `footage.build`.
+        scene_from:
+            See `footage.build`; paths are those below each folder.
 
     Returns:
         The manifest. A folder without footage is in `unread`.
@@ -74,9 +80,9 @@ def build_several(
     for folder, place, listing in zip(folders, places, listings, strict=True):
         warn_of_skipped(listing)
         below = PurePosixPath(listing.root.relative_to(base).as_posix())
-        for path in listing.videos:
+        for path, scene in scenes_of(listing.videos, scene_from).items():
             records += records_of(
-                str(below / path), folder.split, folder.label, folder.train_fraction
+                str(below / path), folder.split, folder.label, folder.train_fraction, scene
             )
         unread += [(str(below / path), reason) for path, reason in listing.unread]
         if not listing.videos:

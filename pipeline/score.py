@@ -26,7 +26,7 @@ from .engine.threads import limited_threads
 from .extract import Extracted, extract_features
 from .models import ModelFolder, device_used, source_specs, specs_of_model
 from .scores.events import EventConfig, EventThresholds
-from .scores.folder import ScoreFolder
+from .scores.folder import ScoreFolder, ScoreFolderError
 from .scores.kept import KeptParts, check_model, kept_parts, prune_parts, without_taken
 from .scores.outputs import large
 from .scores.smoothed import calibrated
@@ -57,6 +57,7 @@ class Scored:
         threshold: raw score that starts an event.
         rule: where it comes from, in words.
         warnings: why the threshold deserves little trust, and what to do.
+        new_scenes: scene that the model was not trained on -> its videos.
     """
 
     out: Path
@@ -70,6 +71,7 @@ class Scored:
     threshold: float = math.inf
     rule: str = ""
     warnings: tuple[str, ...] = ()
+    new_scenes: dict[str, int] = field(default_factory=dict)
 
 
 def score_footage(
@@ -161,8 +163,7 @@ def score_footage(
         if problem is not None:
             tell(problem)
         detector, card = ModelFolder(model).load()
-        chosen = ModelFolder(model).threshold()
-        config = (events or EventConfig()).with_rule_of(None if chosen is None else chosen.rule)
+        config = _config_of(model, events)
         stack.enter_context(limited_threads(engine.runtime().threads))  # torch is imported by now
         check_model(folder, card["key"], replace=replace_model)
         probed = without_taken(folder, manifest, probed)
@@ -184,9 +185,12 @@ def score_footage(
         done.failures += extracted.failures
         thresholds, held_out = calibrated(ModelFolder(model).held_out(), card, config, smooth)
         name, high = None if smooth is None else smooth.text, thresholds.high.value
-        folder.remove_metrics([*scoring.fresh, *kept.goes], threshold=high, smooth=name)
+        changed = [*scoring.fresh, *kept.goes] if _same_scenes(folder, thresholds) else None
+        folder.remove_metrics(changed, threshold=high, smooth=name)
         _prune(folder, kept, done)
-        _write_tables(folder, records, rows, kept, detector, thresholds, config, smooth, done)
+        _write_tables(
+            *(folder, records, rows, kept, detector, card, thresholds, config, smooth, done)
+        )
         folder.write_held_out(held_out)
         folder.write_failures(done.failures)
         described = ModelFolder(model).describe()
@@ -194,6 +198,21 @@ def score_footage(
         used = sorted(extracted.devices)
         folder.write_run(_about_run(manifest, done, device, used, command) | about)
         return done
+
+
+def _config_of(model: Path, events: EventConfig | None) -> EventConfig:
+    """How scores become events, with the rule that is kept with the model if none is named."""
+    chosen = ModelFolder(model).threshold()
+    return (events or EventConfig()).with_rule_of(None if chosen is None else chosen.rule)
+
+
+def _same_scenes(folder: ScoreFolder, thresholds: EventThresholds) -> bool:
+    """Whether the thresholds of scenes are those of the last run; metrics are of these."""
+    try:
+        before = (folder.run().get("threshold") or {}).get("scenes", {})
+    except ScoreFolderError:
+        return False
+    return bool(before == thresholds.to_json().get("scenes", {}))
 
 
 def _prune(folder: ScoreFolder, kept: KeptParts, done: Scored) -> None:
@@ -387,6 +406,7 @@ def _write_tables(
     rows: Mapping[str, ProbeRow],
     kept: KeptParts,
     detector: Detector[Any],
+    card: Mapping[str, Any],
     thresholds: EventThresholds,
     config: EventConfig,
     smooth: Smoothing | None,
@@ -406,9 +426,11 @@ def _write_tables(
         *(folder, detector.name, detector.columns, videos, thresholds, config),
         smoothing=smooth,
         regions=detector.regions,
+        trained_scenes=(card.get("trained_on") or {}).get("scenes", ()),
         stage="score",
     )
     done.videos, done.events = summary.videos, summary.events
+    done.new_scenes = summary.new_scenes
     done.failures += summary.failures
     done.kept = [video_id for video_id in summary.videos if video_id in kept.unlisted]
 
@@ -425,6 +447,7 @@ def _about_run(
         "dataset": manifest.dataset,
         "manifest_digest": manifest.digest,
         **{n: len(getattr(done, n)) for n in ("videos", "failures", "kept")},
+        **({"new_scenes": done.new_scenes} if done.new_scenes else {}),
         "device": device,
         "extraction_devices": used,
         **made_by(("vadpipe", "torch", "av", "numpy", "h5py"), command),

@@ -183,7 +183,7 @@ def train_detector(
         log, calibration, held_out = _fit_in(
             *(folder, again, detector, bags, unseen, rows, device, seed, memory, tensorboard)
         )
-        more = {"device": device, **({"copies": unseen.copies} if unseen.copies else {})}
+        more = {"device": device, **unseen.about}
         facts = {"dataset": manifest.dataset, "videos": len(records), "files": files, **more}
         folder.save(detector, _card(detector, recipe, facts, calibration, log), log, held_out)
         shutil.rmtree(folder.unfinished, ignore_errors=True)
@@ -434,7 +434,7 @@ def _fit_in(
             detector, bags, unseen, rows, device=device, seed=seed, options=options
         )
     log = replace(log, warnings=(*bags.warnings, *log.warnings, *samples.keep()))
-    return log, calibration, held_out
+    return log, calibration, held_out.with_scenes({r.video_id: r.scene for r in unseen.records})
 
 
 def _fit_and_calibrate(

@@ -108,6 +108,7 @@ def score(
     from ..report.stage import write_report
     from ..score import score_footage
     from ..scores.folder import ScoreFolder
+    from ..scores.summary import new_scene_lines
     from ..tables.metrics import metrics_lines
     from ..tables.probe import probe_to_use
 
@@ -138,9 +139,9 @@ def score(
         put(f"threshold {done.threshold:.6g} ({done.rule})")
     if done.kept:
         put(f"{len(done.kept)} of them are not listed now; --prune deletes their results")
-    for warning in done.warnings:
-        put(f"threshold: {warning}")
-    for line in metrics_lines(measured) if measured is not None else ():
+    said = [f"threshold: {warning}" for warning in done.warnings]
+    said += new_scene_lines({"new_scenes": done.new_scenes})
+    for line in said + (metrics_lines(measured) if measured is not None else []):
         put(line)
     put(str(write_report(out, manifest=listed)))
     finish([*done.failures, *failures], ScoreFolder(out).failures_file)

@@ -414,7 +414,7 @@ def _false_alarms(videos: Sequence[LabelledScores], threshold: float | Limit) ->
     alarms, frames, of_videos, in_videos, normal_videos = 0, 0, 0, 0, 0
     for video in videos:
         normal = ~video.label[video.real].astype(bool)
-        found = int((video.score[video.real][normal] > limit.value).sum())
+        found = int((video.score[video.real][normal] > limit.of(video.video_id)).sum())
         alarms, frames = alarms + found, frames + int(normal.sum())
         if not video.label.any():
             normal_videos += 1

@@ -57,7 +57,7 @@ def size_metrics(
     normal = np.sort(score[~label])
     if not sized.any() or not len(normal):
         return ()
-    high = threshold.value if isinstance(threshold, Limit) else threshold
+    high = None if threshold is None else _limits(videos, threshold)
     limits = np.quantile(area[sized], [0.0, 1 / 3, 2 / 3, 1.0])
     third = np.searchsorted(limits[1:3], area, side="left")
     # The largest score that at most a tenth of the normal frames exceed.
@@ -77,10 +77,18 @@ def size_metrics(
                 micro_auc=_area(own, normal),
                 recall_at_fpr=float((own > alarm).mean()),
                 fpr=FPR,
-                recall=None if high is None else float((own > high).mean()),
+                recall=None if high is None else float((own > high[chosen]).mean()),
             )
         )
     return tuple(rows)
+
+
+def _limits(videos: Sequence[LabelledScores], threshold: float | Limit) -> NDArray[np.float64]:
+    """The threshold of each frame of all videos, without padding."""
+    limit = threshold if isinstance(threshold, Limit) else Limit(threshold)
+    return np.concatenate(
+        [np.full(len(video.score[video.real]), limit.of(video.video_id)) for video in videos]
+    )
 
 
 def _area(abnormal: NDArray[np.floating[Any]], normal: NDArray[np.floating[Any]]) -> float:

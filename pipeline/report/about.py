@@ -11,6 +11,7 @@ from ..metrics.results import FrameMetrics
 from ..scores.columns import warnings_of
 from ..scores.folder import ScoreFolder
 from ..scores.limit import Limit
+from ..scores.summary import new_scene_lines
 
 
 def about_run(
@@ -26,7 +27,7 @@ def about_run(
         "high": None if limit is None else limit.value,
         "rule": "" if limit is None else limit.rule,
         "column": column,
-        "warnings": warnings_of(folder, column),
+        "warnings": [*warnings_of(folder, column), *new_scene_lines(run)],
     }
 
 

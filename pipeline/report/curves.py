@@ -31,10 +31,11 @@ class Band:
 
 @dataclass(frozen=True)
 class Curve:
-    """What is drawn of one video; all numbers in units of WIDTH x HEIGHT."""
+    """What is drawn of one video; all numbers but `high` in units of WIDTH x HEIGHT."""
 
     points: str
     threshold: float | None
+    high: float | None
     events: list[Band]
     truth: list[Band]
     ticks: list[str]
@@ -63,7 +64,6 @@ def draw(
     column: str,
 ) -> list[VideoView]:
     """Add curves, all to one scale: raw scores are comparable across videos."""
-    high = None if limit is None else limit.value
     scores = []
     for view in views:
         table = folder.scores(view.facts["video_id"], column)
@@ -77,7 +77,9 @@ def draw(
         scores.append((len(frames), *decimate(frames, CURVE_POINTS)))
     if not scores:
         return []
-    levels = np.concatenate([values for _, _, values in scores] + [[] if high is None else [high]])
+    highs = [None if limit is None else limit.of(view.facts["video_id"]) for view in views]
+    drawn_at = [high for high in highs if high is not None]
+    levels = np.concatenate([values for _, _, values in scores] + [drawn_at])
     low, span = float(levels.min()), float(np.ptp(levels)) or 1.0
 
     def y(value: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -88,7 +90,7 @@ def draw(
         if event["video_id"] in by_video:
             by_video[event["video_id"]].append(event)
     drawn = []
-    for view, (n, index, values) in zip(views, scores, strict=True):
+    for view, high, (n, index, values) in zip(views, highs, scores, strict=True):
         first, fps = view.facts["frame_start"], view.facts["fps"]
         x = np.concatenate([[0.0], (index + 0.5) / n * WIDTH, [WIDTH]])
         levels = y(np.concatenate([values[:1], values, values[-1:]]))
@@ -104,6 +106,7 @@ def draw(
         curve = Curve(
             points=" ".join(f"{a:.5g},{b:.4g}" for a, b in zip(x, levels, strict=True)),
             threshold=None if high is None else float(y(np.array(high))),
+            high=high,
             events=_bands(found, n, "events"),
             truth=_bands(labelled, n, "labelled anomalies"),
             ticks=[timecode((first + n * k / 4) / fps, tenths=view.seconds < 60) for k in range(5)],

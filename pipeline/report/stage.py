@@ -348,8 +348,8 @@ def n_moments(events: int, most: int) -> int:
 
 def _about_moments(moments: Sequence[EventView], limit: Limit | None) -> dict[str, Any]:
     """What the page says of moments that are no events."""
-    peaks = [view.facts["peak_score"] for view in moments]
-    above = [limit is not None and peak > limit.value for peak in peaks]
+    facts = [view.facts for view in moments]
+    above = [limit is not None and f["peak_score"] > limit.of(f["video_id"]) for f in facts]
     return {
         "fewer": LOWER,
         "most_of_video": MOST_OF_VIDEO,

@@ -36,7 +36,8 @@ def build_footage(
 
     Args:
         roots:
-            Folders or files; `options` hold for these. Without any, only `exclude` may be given.
+            Folders or files; `options` hold for these. Without any, only `exclude` and `scene_from`
+            may be given, which hold for all folders.
         normal:
             Folders of normal footage, for training.
         test:
@@ -50,7 +51,8 @@ def build_footage(
     if len(roots) == 1 and not normal and not test:
         return build_manifest("footage", roots[0], options)
     _check_options("footage", DATASETS["footage"], options)
-    own = {name: value for name, value in options.items() if name != "exclude"}
+    shared = {name: options[name] for name in ("exclude", "scene_from") if name in options}
+    own = {name: value for name, value in options.items() if name not in shared}
     if own and not roots:
         names = ", ".join(sorted(own))
         raise ManifestError(f"{names}: for the folders of ROOT, and none is given")
@@ -59,7 +61,7 @@ def build_footage(
         *(FootageFolder(root, "train", 0) for root in normal),
         *(FootageFolder(root, "test") for root in test),
     ]
-    return build_several(folders, exclude=options.get("exclude", ()))
+    return build_several(folders, **shared)
 
 
 def draw_dataset(dataset: str, root: Path, options: dict[str, Any] | None = None) -> Manifest:

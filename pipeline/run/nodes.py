@@ -24,6 +24,7 @@ from ..review.stage import write_review
 from ..score import score_footage
 from ..scores.folder import ScoreFolder
 from ..scores.frames import MetricsError
+from ..scores.summary import new_scene_lines
 from ..store.failures import Failure
 from ..tables.features import written_shards
 from ..tables.metrics import metrics_lines
@@ -237,7 +238,8 @@ def _score(task: NodeTask) -> Done:
         "train_seconds": facts.get("seconds"),
         **_facts_of(folder, len(done.videos), done.events),
     }
-    lines = (line, f"threshold {done.threshold:.6g} ({done.rule})")
+    new = new_scene_lines({"new_scenes": done.new_scenes})
+    lines = (line, f"threshold {done.threshold:.6g} ({done.rule})", *new)
     kept = {"row": row, "rule": _kept_rule(resolved, {"row": row})}
     return Done(task.node.key, lines, tuple(done.failures), kept)
 

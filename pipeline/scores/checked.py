@@ -45,6 +45,7 @@ def checked_videos(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             raise _not_ours(path, f"video {video_id!r} has scores outside of its frames")
         texts = [row[name] for name in ("path", "content_id", "kind") if row[name] is not None]
         flags = [] if row["flags"] is None else row["flags"]
+        texts += [] if row.get("scene") is None else [row["scene"]]
         if not _are_texts(texts) or not _are_texts(flags) or "\0" in (row["path"] or ""):
             raise _not_ours(path, f"video {video_id!r} has something else in place of a text")
 
@@ -107,6 +108,11 @@ def checked_run(run: Mapping[str, Any], path: Path) -> None:
     for name in ("model", "threshold"):
         if not isinstance(run.get(name) or {}, dict):
             raise ScoreFolderError(f"{path}: {name} is not an object: run score again")
+    scenes = (run.get("threshold") or {}).get("scenes") or {}
+    if not isinstance(scenes, dict) or not all(
+        isinstance(levels, dict) and _is_number(levels.get("high")) for levels in scenes.values()
+    ):
+        raise _not_ours(path, "the thresholds of scenes are no numbers")
     warnings = (run.get("threshold") or {}).get("warnings", [])
     if not isinstance(warnings, list) or not _are_texts(warnings):
         raise _not_ours(path, "the warnings are no texts")

@@ -30,10 +30,35 @@ def limit_of(folder: ScoreFolder, column: str) -> Limit | None:
         EventError: they do not say what the rule of the threshold needs.
     """
     if column == SCORE:
-        value, rule = folder.threshold(), (folder.run().get("threshold") or {}).get("rule", "")
-        return None if value is None else Limit(value, rule if isinstance(rule, str) else "")
+        return _stated(folder)
     thresholds = _thresholds(folder, column)
-    return None if thresholds is None else Limit(thresholds.high.value, thresholds.rule)
+    return None if thresholds is None else limit_at(folder, thresholds)
+
+
+def limit_at(folder: ScoreFolder, thresholds: EventThresholds) -> Limit:
+    """The thresholds of the videos of a score folder.
+
+    Raises:
+        ScoreFolderError: the table of videos is missing or damaged.
+    """
+    own = {scene: levels.high.value for scene, levels in thresholds.scenes.items()}
+    return Limit(thresholds.high.value, thresholds.rule, _by_video(folder, own))
+
+
+def _stated(folder: ScoreFolder) -> Limit | None:
+    """The threshold that run.json states."""
+    value, stated = folder.threshold(), folder.run().get("threshold") or {}
+    if value is None:
+        return None
+    rule, scenes = stated.get("rule", ""), stated.get("scenes") or {}
+    own = {scene: float(levels["high"]) for scene, levels in scenes.items()}
+    return Limit(value, rule if isinstance(rule, str) else "", _by_video(folder, own))
+
+
+def _by_video(folder: ScoreFolder, scenes: Mapping[str, float]) -> dict[str, float]:
+    """Video -> the value of its scene, where that has one."""
+    rows = folder.videos() if scenes else []
+    return {r["video_id"]: scenes[r["scene"]] for r in rows if r.get("scene") in scenes}
 
 
 def levels_of(folder: ScoreFolder, column: str) -> tuple[float, float] | None:
@@ -94,8 +119,8 @@ def events_of(folder: ScoreFolder, column: str) -> list[dict[str, Any]]:
             part["frame_stop"].to_numpy(),
             part[column].to_numpy(),
             video["fps"],
-            thresholds.high.value,
-            thresholds.low.value,
+            thresholds.of(video.get("scene")).high.value,
+            thresholds.of(video.get("scene")).low.value,
             config,
         )
     rows: list[dict[str, Any]] = events_table(found).to_pylist()

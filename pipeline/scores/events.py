@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,8 @@ class EventConfig(Settings):
         value: the threshold is this raw score.
         budget: the threshold makes at most this many events per camera and day of normal footage.
         extreme: the same for rates that are rarer than normal footage shows, from a fitted tail.
+        per_scene: a scene (camera) with enough normal footage has a threshold of its own; see
+            `rules`.
         release_quantile: an event goes on while scores stay above this quantile (hysteresis), so
             that a score that hovers at the threshold makes one event.
         merge_seconds: events with no more than this between them become one.
@@ -82,6 +84,7 @@ class EventConfig(Settings):
     value: float | None = Field(default=None, allow_inf_nan=False)
     budget: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
     extreme: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+    per_scene: bool = True
     release_quantile: float = Field(default=0.95, ge=0.0, lt=1.0)
     merge_seconds: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
     min_seconds: float = Field(default=0.5, ge=0.0, allow_inf_nan=False)
@@ -120,14 +123,17 @@ class EventConfig(Settings):
         if other is None or self.names_rule:
             return self
         taken = {name: getattr(other, name) for name in RULES}
-        if "release_quantile" not in self.model_fields_set:
-            taken["release_quantile"] = other.release_quantile
+        for name in {"release_quantile", "per_scene"} - self.model_fields_set:
+            taken[name] = getattr(other, name)
         own = {name: getattr(self, name) for name in self.model_fields_set}
         return EventConfig(**{**own, **taken})
 
     def for_key(self) -> dict[str, Any]:
         """The settings as a key has them: rules that are not used are not part of it."""
-        return self.model_dump(mode="json", exclude_none=True)
+        values = self.model_dump(mode="json", exclude_none=True)
+        if self.per_scene:
+            del values["per_scene"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -153,15 +159,23 @@ class EventThresholds:
         high: starts an event.
         low: keeps it going.
         rule: which rule the upper level comes from, in words.
+        scenes: scene -> the levels of its own, where it has some.
     """
 
     high: Threshold
     low: Threshold
     rule: str
+    scenes: Mapping[str, EventThresholds] = field(default_factory=dict)
+
+    def of(self, scene: Any) -> EventThresholds:
+        """The levels of a scene: its own, or the common ones."""
+        return self.scenes.get(scene, self) if isinstance(scene, str) else self
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values: rule, high, low, quantile, release_quantile, warnings."""
+        """Plain JSON values: rule, both levels, both quantiles, warnings, scenes if there are."""
+        own = {s: {"high": t.high.value, "low": t.low.value} for s, t in self.scenes.items()}
         return {
+            **({"scenes": own} if own else {}),
             "rule": self.rule,
             "high": self.high.value,
             "low": self.low.value,

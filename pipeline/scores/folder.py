@@ -49,7 +49,7 @@ from .part import (
 )
 from .regions import read_regions, regions_stamp, write_regions
 from .smoothing import Smoothing
-from .video_tables import SCORE_SCHEMA, VIDEO_SCHEMA, Tables, growing, table_facts
+from .video_tables import SCORE_SCHEMA, VIDEO_SCHEMA, VIDEO_TABLE, Tables, growing, table_facts
 
 __all__ = ["PAGE", "SCORE_VERSION", "ScoreFolder", "ScoreFolderError", "part_stamp"]
 
@@ -343,13 +343,13 @@ class ScoreFolder:
         with ExitStack() as files:
             yield Tables(
                 files.enter_context(growing(self._scores, schema, _TABLES)),
-                files.enter_context(growing(self._videos, VIDEO_SCHEMA, _TABLES)),
+                files.enter_context(growing(self._videos, VIDEO_TABLE, _TABLES)),
                 files.enter_context(growing(self._events, EVENT_SCHEMA, _TABLES)),
                 schema,
             )
 
     def videos(self) -> list[dict[str, Any]]:
-        """One row for each scored video, with the columns of `VIDEO_SCHEMA`.
+        """One row for each scored video, with the columns of `VIDEO_SCHEMA`, maybe scenes.
 
         Raises:
             ScoreFolderError: the table is missing or damaged.

@@ -122,7 +122,7 @@ class HeldOut:
             return None
         try:
             held_out = cls(read_parquet(path))
-            _ = held_out.fps
+            _ = held_out.fps, held_out.scenes
             start, stop = (held_out.table[n].to_numpy() for n in ("frame_start", "frame_stop"))
             if (start < 0).any() or (stop < start).any() or (stop >= MOST_FRAMES).any():
                 raise HeldOutError("held-out rows have frames that no video has")
@@ -131,6 +131,20 @@ class HeldOut:
         except HeldOutError as error:
             raise HeldOutError(f"{path}: {error}: {cure}") from error
         return held_out
+
+    def with_scenes(self, scenes: Mapping[str, str | None]) -> HeldOut:
+        """The same rows, noting the scene of each video that has one."""
+        known = {video: scenes[video] for video in self.videos if scenes.get(video) is not None}
+        notes = {**(self.table.schema.metadata or {}), b"scenes": json.dumps(known).encode()}
+        return HeldOut(self.table.replace_schema_metadata(notes))
+
+    def of_videos(self, videos: Sequence[str]) -> HeldOut:
+        """The rows of some held-out videos.
+
+        Raises:
+            HeldOutError: one has none.
+        """
+        return HeldOut(pa.concat_tables([self.of_video(video).table for video in videos]))
 
     def write(self, path: Path) -> None:
         """Write the rows to a file.
@@ -155,6 +169,23 @@ class HeldOut:
         if not all(0 < rate < np.inf for rate in rates.values()):
             raise HeldOutError("frame rates of held-out rows are not positive")
         return rates
+
+    @property
+    def scenes(self) -> dict[str, list[str]]:
+        """Scene -> its held-out videos; empty where none is named, and in earlier versions.
+
+        Raises:
+            HeldOutError: what is noted of scenes is damaged.
+        """
+        found: dict[str, list[str]] = {}
+        try:
+            noted = parse_json((self.table.schema.metadata or {}).get(b"scenes", b"{}"), "scenes")
+            for video in self.videos:
+                if (scene := noted.get(video)) is not None:
+                    found.setdefault(str(scene), []).append(video)
+        except (AttributeError, DamagedFile) as error:
+            raise HeldOutError(f"scenes of held-out rows are damaged ({error})") from error
+        return found
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -1,14 +1,22 @@
-"""From a rule and held-out rows to the two levels of events: quantile, value, budget, extreme."""
+"""From a rule and held-out rows to the two levels of events: quantile, value, budget, extreme.
+
+A scene (camera) whose own held-out rows are enough has levels of its own, all others have those of
+all rows. Enough is: `LEAST_VIDEOS` videos, and as many rows or hours as the rule needs not to
+depend on single events, see `_is_enough`.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from .events import Calibration, EventConfig, EventError, EventThresholds, Threshold
 from .held_out import HeldOut
 from .held_out_events import HeldOutEvents
 from .tail import FEW_PEAKS, MORE_PEAKS, Tail
 
+LEAST_VIDEOS = 2  # of a scene with a threshold of its own
+LEAST_ROWS = 10  # that are expected above the threshold of a scene of its own
 SURE = -math.log(0.05)  # expected events of which 95 % of the time at least one is seen: 3.0
 
 
@@ -18,7 +26,7 @@ def thresholds_of(
     held_out: HeldOut | None,
     column: str = "score",
 ) -> EventThresholds:
-    """The levels that a rule gives.
+    """The levels that a rule gives, in common and for scenes with enough rows of their own.
 
     Args:
         config:
@@ -34,6 +42,51 @@ def thresholds_of(
         EventError: the rule needs rows or frame rates that the model does not have, or rows that
             are not there.
     """
+    common = _levels_of(config, calibration, held_out, column)
+    scenes = held_out.scenes if held_out is not None and config.per_scene else {}
+    if config.rule == "value" or held_out is None:
+        return common
+    own: dict[str, EventThresholds] = {}
+    notes: list[str] = []
+    for scene, videos in scenes.items():
+        if len(videos) == len(held_out.videos):
+            continue  # all rows are of it
+        rows = held_out.of_videos(videos)
+        values = [rows.of_video(video).values(column) for video in rows.videos]
+        part = Calibration.from_scores(values, method=f"{calibration.method}, scene {scene}")
+        if not _is_enough(config, rows, part, column):
+            continue
+        try:
+            own[scene] = _levels_of(config, part, rows, column)
+        except EventError as error:
+            notes.append(f"scene {scene} has the common threshold: {error}")
+    high = replace(common.high, warnings=(*common.high.warnings, *notes))
+    return replace(common, high=high, scenes=own)
+
+
+def _is_enough(
+    config: EventConfig, held_out: HeldOut, calibration: Calibration, column: str
+) -> bool:
+    """Whether the held-out rows of a scene are enough for a threshold of its own.
+
+    For a quantile 10 rows have to be expected above it (1,000 rows for 0.99), for a budget 3 events
+    in the footage of the scene (1.5 days for 2 a day), for a tail 30 events at the lower level.
+    """
+    if len(held_out.videos) < LEAST_VIDEOS:
+        return False
+    if config.rule == "quantile":
+        rows = len(held_out.values(column))
+        return rows * (1.0 - config.quantile) >= LEAST_ROWS * (1 - 1e-9)
+    events = events_below(config, calibration, held_out, column)
+    if config.budget is not None:
+        return config.budget * events.days() >= SURE
+    return len(events.event_peaks()) >= FEW_PEAKS
+
+
+def _levels_of(
+    config: EventConfig, calibration: Calibration, held_out: HeldOut | None, column: str
+) -> EventThresholds:
+    """The levels of a rule from these rows."""
     if config.rule == "quantile":
         return calibration.thresholds(config)
     release = calibration.threshold(config.release_quantile)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .columns import SCORE, config_of, limit_of
+from .columns import SCORE, config_of, limit_at, limit_of
 from .events import Calibration, EventConfig, EventThresholds
 from .folder import ScoreFolder
 from .held_out import HeldOut
@@ -87,7 +87,7 @@ def measured_threshold(
     smooth = smooth_held_out(held_out, smoothing, column)
     calibration = _calibration(smooth, column, f"smoothed by {smoothing.text}", ())
     thresholds = thresholds_of(config_of(folder), calibration, smooth, column)
-    return Limit(thresholds.high.value, thresholds.rule)
+    return limit_at(folder, thresholds)
 
 
 def _calibration(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,6 +20,7 @@ from .regions import RegionError, reason_between
 from .smoothing import RAW, Smoothing
 from .video_tables import ColumnsError
 
+NAMED = 10  # scenes in a message
 ROW_GROUP = 1000  # videos whose rows and events are written together
 
 # What one part can have wrong.
@@ -37,11 +38,13 @@ class Summary:
         videos: video ids, in the order of the tables.
         events: found in all.
         failures: videos whose part cannot be used, and why.
+        new_scenes: scene that the model was not trained on -> its videos.
     """
 
     videos: list[str] = field(default_factory=list)
     events: int = 0
     failures: list[Failure] = field(default_factory=list)
+    new_scenes: dict[str, int] = field(default_factory=dict)
 
 
 def made_by(distributions: Sequence[str], command: str) -> dict[str, Any]:
@@ -102,6 +105,7 @@ def write_summary(
     *,
     smoothing: Smoothing | None = None,
     regions: bool = False,
+    trained_scenes: Collection[str] = (),
     stage: str,
 ) -> Summary:
     """Write the tables of scores, videos and events of all these videos, in the given order.
@@ -126,6 +130,8 @@ def write_summary(
             What is done to the score of each part before.
         regions:
             Whether the detector makes boxes: then the table of events has a column `explain`.
+        trained_scenes:
+            Those that the model was trained on; () if none is known.
         stage:
             Named in failures.
 
@@ -144,12 +150,16 @@ def write_summary(
                     folder.smooth(video_id, smoothing)
                     part = folder.scores(video_id)
                     row = row_of(part)
-                    events = _events(part, row["fps"], thresholds, config)
+                    row = {**row, "scene_trained": _is_trained(row.get("scene"), trained_scenes)}
+                    own = None if thresholds is None else thresholds.of(row.get("scene"))
+                    events = _events(part, row["fps"], own, config)
                     why = _reasons(folder, video_id, events) if regions else []
                     tables.add_scores(part)
                 except FAULTS as error:
                     done.failures.append(describe_failure(video_id, stage, error))
                     continue
+                if row["scene_trained"] is False:
+                    done.new_scenes[row["scene"]] = done.new_scenes.get(row["scene"], 0) + 1
                 rows.append(row)
                 found[video_id] = events
                 reasons += why
@@ -160,6 +170,30 @@ def write_summary(
             done.videos += found
             done.events += sum(map(len, found.values()))
     return done
+
+
+def _is_trained(scene: Any, trained: Collection[str]) -> bool | None:
+    """Whether a model was trained on a scene; None where that is not known."""
+    return scene in trained if trained and isinstance(scene, str) else None
+
+
+def new_scene_lines(run: Mapping[str, Any]) -> list[str]:
+    """What a run says of footage of scenes that its model was not trained on.
+
+    Args:
+        run:
+            See `ScoreFolder.run`.
+    """
+    found = run.get("new_scenes")
+    if not isinstance(found, dict) or not found:
+        return []
+    listed = [f"{scene} ({videos})" for scene, videos in found.items()]
+    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    return [
+        "footage of scenes that the model was not trained on, with their videos: "
+        f"{', '.join(listed[:NAMED])}{more}; their scores may be high for the new camera alone, "
+        "and the threshold is that of other cameras: train on normal footage of them"
+    ]
 
 
 def _events(

@@ -98,8 +98,25 @@ def trust_in(
         warnings.append("the threshold is below the release quantile: events are counted there")
     if len(folds) > 1 and config.rule in ("budget", "extreme"):
         lines.append(_left_out_events(config, events, folds))
+    lines += _scene_lines(config, held_out, thresholds)
     curve = _row_curve(held_out, folds, unit) or _day_curve(config, events, folds)
     return Trust(tuple(lines), tuple(warnings), unit, curve)
+
+
+def _scene_lines(config: EventConfig, held_out: HeldOut, thresholds: EventThresholds) -> list[str]:
+    """Which scenes have a threshold of their own, and which have the common one."""
+    lines, common = list[str](), list[str]()
+    for scene, videos in held_out.scenes.items():
+        if (own := thresholds.scenes.get(scene)) is None:
+            common.append(scene)
+            continue
+        events = HeldOutEvents(held_out.of_videos(videos), config, own.low.value)
+        rate = _rate(events.count(own.high.value), events.days())
+        hours = f"{in_time(events.days())} of {_videos(len(videos))}"
+        lines.append(f"scene {scene}: its own threshold {own.high.value:.6g}, {hours}: {rate}")
+    if len(held_out.scenes) > 1 and common:
+        lines.append(f"scenes with the common threshold: {', '.join(common)}")
+    return lines
 
 
 def _folds(videos: Sequence[str]) -> list[list[str]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -98,6 +99,13 @@ class Unseen:
             warnings=tuple(_oddities(records, contents, copies)),
             share=share,
         )
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the card of a model says of the videos: copies, and scenes where some are named."""
+        scenes = sorted({record.scene for record in self.records if record.scene})
+        known = {"copies": dict(self.copies), "scenes": scenes}
+        return {name: each for name, each in known.items() if each}
 
     def special(self, leaves_out: bool) -> bool:
         """Whether scenes or shared frames decide what is held out, and not chance alone.

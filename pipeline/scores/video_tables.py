@@ -34,6 +34,10 @@ VIDEO_SCHEMA = pa.schema(
         ("flags", pa.list_(pa.string())),
     ]
 )
+# What the table has besides, null where it is not known: the camera, and whether the model was
+# trained on it. Tables of earlier versions lack both.
+SCENE_FIELDS = (("scene", pa.string()), ("scene_trained", pa.bool_()))
+VIDEO_TABLE = pa.schema([*VIDEO_SCHEMA, *SCENE_FIELDS])
 SCORE_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
@@ -77,7 +81,7 @@ class Tables:
 
     def add(self, videos: Sequence[Mapping[str, Any]], events: pa.Table) -> None:
         """Add the rows of `video_row` and the events of many videos."""
-        self._videos(pa.Table.from_pylist(list(videos), schema=VIDEO_SCHEMA))
+        self._videos(pa.Table.from_pylist(list(videos), schema=VIDEO_TABLE))
         self._events(events)
 
 
@@ -97,6 +101,7 @@ def described(record: VideoRecord, row: ProbeRow, facts: Mapping[str, Any]) -> d
         **{name: getattr(row, name) for name in _ROW_FIELDS},
         **{name: facts[name] for name in ("n_frames", "fps", "flags")},
         "video_id": record.video_id,
+        "scene": record.scene,
         "frame_start": start,
         "frame_stop": stop,
     }
@@ -124,6 +129,7 @@ def table_facts(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
         if not good or not all(isinstance(flag, str) for flag in flags):
             raise ValueError("no video has such facts")
         more = {} if "content_id" not in facts else _whole_row(facts)
+        more |= {"scene": facts["scene"]} if isinstance(facts.get("scene"), str) else {}
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFile(f"the facts in a part of the scores are damaged ({error})") from error
     return {**more, "n_frames": n_frames, "fps": float(fps), "flags": list(flags)}

@@ -26,7 +26,7 @@ from tests.synthetic import write_tiny_scene
 from vadpipe.data_manifests import footage, synthetic
 from vadpipe.data_manifests.atomic import CannotWrite
 from vadpipe.data_manifests.record import Manifest
-from vadpipe.detectors.base import DetectorError
+from vadpipe.detectors.base import DetectorError, Scores
 from vadpipe.detectors.knn import KNN
 from vadpipe.extractors.device import present
 from vadpipe.extractors.errors import ExtractorError
@@ -39,6 +39,7 @@ from vadpipe.pipeline.engine import quarantine, span_task
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.engine.journal import read_runs
 from vadpipe.pipeline.engine.settings import Engine, ProbeOptions
+from vadpipe.pipeline.evaluate import evaluate_scores
 from vadpipe.pipeline.extract import extract_features
 from vadpipe.pipeline.models import ModelFolder, specs_of_model
 from vadpipe.pipeline.probe import probe_files
@@ -47,6 +48,7 @@ from vadpipe.pipeline.score import Scored, score_footage
 from vadpipe.pipeline.scores import summary
 from vadpipe.pipeline.scores.events import Calibration, EventConfig, find_events
 from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError
+from vadpipe.pipeline.scores.held_out import HeldOut
 from vadpipe.pipeline.scores.smoothing import Smoothing, smooth_held_out, smooth_rows
 from vadpipe.pipeline.store.keys import canonical_json, key_of
 from vadpipe.pipeline.store.probe_table import Probed
@@ -845,3 +847,97 @@ def test_a_folder_that_cannot_be_locked_is_used_all_the_same(
     monkeypatch.setattr(fcntl, "flock", no_locks)
     assert archive.score().fresh == N
     assert "cannot be locked" in " ".join(capsys.readouterr().err.split())
+
+
+# ------------------------------------------------------------------------------------- scenes
+
+
+def test_cameras_that_are_new_to_a_model_are_named(archive: Archive) -> None:
+    """Trained on two videos of one camera; the archive has files of that one and of others."""
+    listed = archive.manifest()
+    named = [record.model_copy(update={"scene": "gate"}) for record in listed.records[:2]]
+    normal = [r.model_copy(update={"split": "train", "label": 0}) for r in named]
+    training = listed.model_copy(update={"records": tuple(normal)})
+    probed = probe_files(listed, archive.cache)
+    extract_features(training, probe_files(training, archive.cache), [NULL], archive.cache)
+    model = train_detector("knn", training, probed, archive.cache).folder
+    held_out = ModelFolder(model).held_out()
+    assert held_out is not None and held_out.scenes == {"gate": sorted(held_out.videos)}
+    assert ModelFolder(model).card()["trained_on"]["scenes"] == ["gate"]
+    scenes = ["gate", "yard", "yard", None, "door"]
+    records = [
+        record.model_copy(update={"scene": scene})
+        for record, scene in zip(listed.records, scenes, strict=True)
+    ]
+    target = listed.model_copy(update={"records": tuple(records)})
+    done = score_footage(model, target, probed, archive.out, archive.cache)
+    assert done.new_scenes == {"yard": 2, "door": 1}
+    folder = ScoreFolder(archive.out)
+    assert folder.run()["new_scenes"] == done.new_scenes
+    assert [row["scene"] for row in folder.videos()] == scenes
+    assert [row["scene_trained"] for row in folder.videos()] == [True, False, False, None, False]
+    page = write_report(archive.out).read_text("utf-8")
+    assert "not trained on, with their videos: yard (2), door (1)" in page
+    # Videos that a later run does not list keep their scene.
+    few = target.model_copy(update={"records": tuple(records[:1])})
+    later = score_footage(model, few, probed, archive.out, archive.cache)
+    assert later.new_scenes == done.new_scenes and len(later.kept) == N - 1
+
+
+def test_a_camera_with_a_threshold_of_its_own_has_events_above_that(archive: Archive) -> None:
+    shutil.copytree(archive.model, archive.root.parent / "model")
+    archive.model = archive.root.parent / "model"
+    folder = ModelFolder(archive.model)
+    start = np.arange(600)
+
+    def rows(low: float) -> Scores:
+        return Scores(start, start + 1, {"score": low + start / 600.0})
+
+    rates = dict.fromkeys("abcd", 25.0)
+    rows_of = HeldOut.from_scores(list("abcd"), [rows(0), rows(0), rows(-9), rows(-9)], rates)
+    rows_of.with_scenes({"a": "loud", "b": "loud", "c": "quiet", "d": "quiet"}).write(
+        archive.model / "calibration.parquet"
+    )
+    card = folder.card()
+    values = [rows_of.of_video(v).values("score") for v in "abcd"]
+    card["calibration"] = Calibration.from_scores(values, method="test").to_json()
+    (archive.model / "config.json").write_text(json.dumps(card))
+    listed = archive.manifest()
+    scenes = ["loud", "quiet", None, "quiet", "loud"]
+    target = listed.model_copy(
+        update={
+            "records": tuple(
+                record.model_copy(update={"scene": scene})
+                for record, scene in zip(listed.records, scenes, strict=True)
+            )
+        }
+    )
+    probed = probe_files(listed, archive.cache)
+    score_footage(archive.model, target, probed, archive.out, archive.cache)
+    out = ScoreFolder(archive.out)
+    stated = out.run()["threshold"]
+    assert stated["scenes"]["quiet"]["high"] < -8 < 0.9 < stated["scenes"]["loud"]["high"]
+    by_scene = {row["video_id"]: row["scene"] for row in out.videos()}
+    found = {by_scene[event["video_id"]] for event in out.events()}
+    assert "quiet" in found and "loud" not in found, "distances lie between both thresholds"
+    page = write_report(archive.out).read_text("utf-8")
+    assert f"<title>threshold {stated['scenes']['quiet']['high']:.4g}</title>" in page
+    labelled = target.model_copy(
+        update={"records": tuple(r.model_copy(update={"anomalies": ()}) for r in target.records)}
+    )
+    alarms = evaluate_scores(archive.out, labelled, replicates=0).metrics.false_alarms
+    expected = [
+        (part["score"].to_numpy() > stated["scenes"].get(by_scene[v], stated)["high"], part)
+        for v in by_scene
+        for part in [out.scores(v)]
+    ]
+    above = sum(
+        int((p["frame_stop"].to_numpy() - p["frame_start"].to_numpy())[a].sum())
+        for a, p in expected
+    )
+    assert alarms is not None and alarms.rate == pytest.approx(above / alarms.n_frames, abs=0.02)
+    score_footage(
+        *(archive.model, target, probed, archive.out, archive.cache),
+        events=EventConfig(per_scene=False),
+    )
+    assert "scenes" not in out.run()["threshold"] and out.metrics() is None

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.held_out_rows import held_out_of
 from tests.score_folders import rows
 from vadpipe.pipeline.scores.held_out import FILE, HeldOut, HeldOutError
 
@@ -85,3 +86,24 @@ def test_frames_that_no_video_has_are_refused(tmp_path: Path, frames: tuple[int,
     pq.write_table(pa.table({name: [value] for name, value in columns.items()}), tmp_path / FILE)
     with pytest.raises(HeldOutError, match="frames that no video has: train again"):
         HeldOut.read(tmp_path / FILE, cure="train again")
+
+
+def test_scenes_are_noted_and_survive_the_file(tmp_path: Path) -> None:
+    plain = held_out_of({"a": [1.0, 2.0], "b": [3.0], "c": [4.0]})
+    assert plain.scenes == {}
+    noted = plain.with_scenes({"a": "gate", "b": "gate", "c": None})
+    noted.write(tmp_path / "rows.parquet")
+    read = HeldOut.read(tmp_path / "rows.parquet")
+    assert read is not None and read.scenes == {"gate": ["a", "b"]} and read.fps == plain.fps
+    part = read.of_videos(["a", "c"])
+    assert part.videos == ("a", "c") and part.values("score").tolist() == [1.0, 2.0, 4.0]
+    assert part.scenes == {"gate": ["a"]} and part.fps == plain.fps
+
+
+@pytest.mark.parametrize("noted", [b"[1]", b"{", b"7"])
+def test_damaged_scenes_say_what_to_do(tmp_path: Path, noted: bytes) -> None:
+    rows = held_out_of({"a": [1.0]})
+    damaged = rows.table.replace_schema_metadata({b"scenes": noted})
+    HeldOut(damaged).write(tmp_path / "rows.parquet")
+    with pytest.raises(HeldOutError, match=r"scenes of held-out rows are damaged.*run score again"):
+        HeldOut.read(tmp_path / "rows.parquet")

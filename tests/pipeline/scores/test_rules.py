@@ -95,3 +95,64 @@ def test_constant_scores_tell_nothing_but_stop_nothing():
 )
 def test_lengths_of_footage_in_words(days, text):
     assert in_time(days) == text
+
+
+# --- scenes ----------------------------------------------------------------------------------
+
+QUIET = {f"q{i}": scores for i, scores in enumerate(GUMBEL[:3])}
+LOUD = {f"l{i}": scores + 20 for i, scores in enumerate(GUMBEL[3:])}
+SCENES = {**dict.fromkeys(QUIET, "quiet"), **dict.fromkeys(LOUD, "loud")}
+
+
+def of_scenes(videos=None, scenes=None):
+    return held_out_of(videos or {**QUIET, **LOUD}).with_scenes(scenes or SCENES)
+
+
+@pytest.mark.parametrize("rule", [{"quantile": 0.99}, {"budget": 40.0}, {"extreme": 0.5}])
+def test_a_scene_with_enough_rows_has_what_its_rows_alone_give(rule):
+    found = levels(of_scenes(), **rule)
+    assert set(found.scenes) == {"quiet", "loud"}
+    for scene, videos in (("quiet", QUIET), ("loud", LOUD)):
+        alone = levels(held_out_of(videos), **rule)
+        assert found.of(scene).high.value == alone.high.value
+        assert found.of(scene).low.value == alone.low.value
+    assert found.of("loud").high.value > found.of("quiet").high.value + 15
+    assert found.of("other") is found and found.of(None) is found
+    stated = found.to_json()["scenes"]
+    assert stated["loud"] == {
+        "high": found.scenes["loud"].high.value,
+        "low": found.scenes["loud"].low.value,
+    }
+
+
+def test_what_is_common_does_not_depend_on_scenes():
+    assert (
+        levels(of_scenes(), budget=40.0).high
+        == levels(held_out_of({**QUIET, **LOUD}), budget=40.0).high
+    )
+    plain = levels(of_scenes(), budget=40.0, per_scene=False)
+    assert not plain.scenes and "scenes" not in plain.to_json()
+    assert not levels(of_scenes(), value=3.0).scenes, "a value is that of all"
+
+
+def test_one_scene_is_the_common_threshold():
+    assert not levels(of_scenes(scenes=dict.fromkeys(SCENES, "all"))).scenes
+
+
+def test_enough_is_two_videos_and_what_the_rule_needs():
+    few = {"q0": QUIET["q0"][:499], "q1": QUIET["q1"][:500], **LOUD}
+    found = levels(of_scenes(few))
+    assert set(found.scenes) == {"loud"}, "999 rows are too few for 0.99"
+    few["q0"] = QUIET["q0"][:500]
+    assert set(levels(of_scenes(few)).scenes) == {"loud", "quiet"}
+    assert set(levels(of_scenes(few), budget=40.0).scenes) == {"loud"}, "1,000 s allow 0.5 events"
+    one = {"q0": QUIET["q0"], **LOUD}
+    assert set(levels(of_scenes(one)).scenes) == {"loud"}, "one video is too few"
+
+
+def test_a_scene_without_a_tail_has_the_common_one_and_is_named():
+    equal = np.where(np.arange(4000) % 50 == 7, 30.0, 0.0)
+    scenes = {**SCENES, "e0": "s", "e1": "s"}
+    found = levels(of_scenes({"e0": equal, "e1": equal, **QUIET, **LOUD}, scenes), extreme=0.5)
+    assert "s" not in found.scenes
+    assert any("scene s has the common threshold" in w for w in found.to_json()["warnings"])

@@ -1,4 +1,4 @@
-"""The table of events says why, where the detector makes boxes."""
+"""The tables of a score folder: why events are some, where there are boxes, and by scene."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from tests.score_folders import FPS, rows, write_score_folder
+from vadpipe.pipeline.scores.columns import limit_of
 from vadpipe.pipeline.scores.events import EVENT_SCHEMA, EventConfig, EventThresholds, Threshold
-from vadpipe.pipeline.scores.folder import ScoreFolder
-from vadpipe.pipeline.scores.summary import Summary, write_summary
+from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError
+from vadpipe.pipeline.scores.summary import Summary, new_scene_lines, write_summary
 
 HIGH = EventThresholds(Threshold(0.99, 0.5), Threshold(0.95, 0.5), "quantile 0.99")
 
@@ -55,3 +57,62 @@ def test_damaged_boxes_are_the_failure_of_their_video(tmp_path: Path) -> None:
     done = summary(folder, regions=True)
     assert done.videos == ["a"] and [failure.video_id for failure in done.failures] == ["b"]
     assert "run score again" in done.failures[0].message
+
+
+# --- scenes ----------------------------------------------------------------------------------
+
+LOUD = EventThresholds(Threshold(0.99, 2.0), Threshold(0.95, 2.0), "quantile 0.99")
+BY_SCENE = replace(HIGH, scenes={"loud": LOUD})
+
+
+def test_each_video_has_the_threshold_of_its_scene_and_says_if_that_is_new(tmp_path: Path) -> None:
+    scores = [0, 0, 0, 1, 1, 1, 0, 0]
+    folder = write_score_folder(tmp_path / "out", {name: rows(scores) for name in "abcd"}, None)
+    scenes = {"a": "quiet", "b": "loud", "c": "new", "d": None}
+    known = {
+        video["video_id"]: {**video, "scene": scenes[video["video_id"]]}
+        for video in folder.videos()
+    }
+    videos = [(name, lambda part, row=row: row) for name, row in known.items()]
+    done = write_summary(
+        *(folder, "test", ["score"], videos, BY_SCENE, EventConfig()),
+        trained_scenes=["quiet", "loud"],
+        stage="score",
+    )
+    assert [event["video_id"] for event in folder.events()] == ["a", "c", "d"]
+    found = {
+        video["video_id"]: (video["scene"], video["scene_trained"]) for video in folder.videos()
+    }
+    assert found == {
+        "a": ("quiet", True),
+        "b": ("loud", True),
+        "c": ("new", False),
+        "d": (None, None),
+    }
+    assert done.new_scenes == {"new": 1}
+    (line,) = new_scene_lines({"new_scenes": done.new_scenes})
+    assert "new (1)" in line and "train on normal footage" in line
+    folder.write_run({**folder.run(), "threshold": BY_SCENE.to_json()})
+    limit = limit_of(folder, "score")
+    assert limit is not None and limit.rule == "quantile 0.99"
+    assert [limit.of(name) for name in "abcd"] == [0.5, 2.0, 0.5, 0.5]
+
+
+def test_a_model_that_knows_no_scene_calls_none_new(tmp_path: Path) -> None:
+    folder = write_score_folder(tmp_path / "out", {"a": rows([0, 1])}, None)
+    (video,) = folder.videos()
+    done = write_summary(
+        *(folder, "test", ["score"], [("a", lambda part: {**video, "scene": "gate"})], None),
+        EventConfig(),
+        stage="score",
+    )
+    assert not done.new_scenes and folder.videos()[0]["scene_trained"] is None
+    assert new_scene_lines(folder.run()) == [] == new_scene_lines({"new_scenes": [3]})
+
+
+def test_thresholds_of_scenes_that_are_none_are_refused(tmp_path: Path) -> None:
+    folder = write_score_folder(tmp_path / "out", {"a": rows([0, 1])}, None)
+    for scenes in ([1], {"gate": 3}, {"gate": {"high": "x"}}):
+        folder.write_run({"threshold": {"high": 1.0, "scenes": scenes}})
+        with pytest.raises(ScoreFolderError, match="thresholds of scenes are no numbers"):
+            folder.run()
