@@ -32,6 +32,7 @@ COMMANDS = {
     "manifest": "manifest:manifest",
     "probe": "footage:probe",
     "report": "detection:report",
+    "review": "review:review",
     "run": "run:run",
     "score": "scoring:score",
     "show": "show:show",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +18,7 @@ from rich.progress import (
 )
 
 from ...data_manifests.plain_text import plain
+from .plain_progress import PlainProgress
 from .shared_context import SharedContext
 
 console = Console(stderr=True)
@@ -29,13 +31,21 @@ def tell(text: str, *, style: str | None = None) -> None:
 
 @contextmanager
 def progress_bar(title: str, total: float) -> Iterator[Callable[[float], None]]:
-    """A progress bar on stderr; yields the function that advances it."""
+    """A progress bar on stderr, or without a terminal a line every half minute.
+
+    Yields:
+        The function that advances it.
+    """
     with progress_bars() as add:
         yield add(title, total)
 
 
 @contextmanager
-def _shown() -> Iterator[Progress]:
+def _shown() -> Iterator[Progress | PlainProgress]:
+    if not console.is_terminal:
+        with PlainProgress(tell).telling() as plain_lines:
+            yield plain_lines
+        return
     progress = _new_progress()
     progress.start()
     try:
@@ -51,8 +61,8 @@ _display = SharedContext(_shown)
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, float], Callable[[float], None]]]:
     """Several progress bars; yields a function that adds one and returns how to advance it."""
-    progress = _display.enter()
-    mine: list[TaskID] = []
+    progress: Any = _display.enter()
+    mine: list[TaskID | int] = []
 
     def add(title: str, total: float) -> Callable[[float], None]:
         bar = progress.add_task(plain(title), total=total)

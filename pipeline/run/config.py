@@ -127,6 +127,18 @@ class TrainSection(Settings):
         return self
 
 
+class ModelSection(Settings):
+    """A model that is there already, and is only scored with.
+
+    Attributes:
+        name: what other sections call its scores.
+        model: its folder, or the beginning of its name in the cache.
+    """
+
+    name: str = Field(pattern=NAME)
+    model: str
+
+
 class FuseSection(Settings):
     """Several scored trainings fused into one.
 
@@ -235,6 +247,7 @@ class RunConfig(Settings):
         manifest: which videos.
         extract: the feature sets.
         train: the trainings; a single table is a list of one.
+        model: models that are there already.
         fuse: fusions, in an order in which each uses only those before it.
         score: what to score.
         evaluate: how it is measured.
@@ -252,6 +265,7 @@ class RunConfig(Settings):
     manifest: ManifestSection
     extract: tuple[ExtractSection, ...] = ()
     train: tuple[TrainSection, ...] = ()
+    model: tuple[ModelSection, ...] = ()
     fuse: tuple[FuseSection, ...] = ()
     score: ScoreSection = ScoreSection()
     evaluate: EvaluateSection = EvaluateSection()
@@ -263,18 +277,20 @@ class RunConfig(Settings):
     hash_mode: HashMode = "sampled"
     image_fps: float = Field(default=25.0, gt=0)
 
-    @field_validator("train", "extract", "fuse", mode="before")
+    @field_validator("train", "extract", "fuse", "model", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _names(self) -> RunConfig:
-        if not self.extract and not self.train:
-            raise ValueError("there is nothing to do: name an [[extract]] or a [[train]]")
+        if not (self.extract or self.train or self.model):
+            raise ValueError("there is nothing to do: name an [[extract]], [[train]] or [[model]]")
+        scored = [s.label for s in self.train] + [s.name for s in self.model]
+        scored += [s.name for s in self.fuse]
         for kind, labels in (
             ("[[extract]]", [name for section in self.extract for name in section.feature_sets()]),
-            ("[[train]] or [[fuse]]", [s.label for s in self.train] + [s.name for s in self.fuse]),
+            ("[[train]], [[model]] or [[fuse]]", scored),
         ):
             twice = sorted({label for label in labels if labels.count(label) > 1})
             if twice:

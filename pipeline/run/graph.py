@@ -31,7 +31,7 @@ from ..store.imported import imported_checksums, imported_contents
 from ..store.keys import canonical_json, key_of
 from ..store.probe_table import Probed, chosen_rate
 from ..store.recipes import is_perturbed
-from .config import FuseSection, TrainSection
+from .config import FuseSection, ModelSection, TrainSection
 from .key_value import ConfigError
 from .resolved import Resolved
 
@@ -71,6 +71,7 @@ class Node:
         parts: of a fusion: name of what is fused -> weight.
         method: of a fusion.
         columns: of a fusion: name of what is fused -> its score column, where it is not "score".
+        model: of a node of kind "score" without a training: the folder of the model.
     """
 
     kind: Kind
@@ -84,6 +85,7 @@ class Node:
     parts: tuple[tuple[str, float], ...] = ()
     method: str = "sum"
     columns: tuple[tuple[str, str], ...] = ()
+    model: Path | None = None
 
     @property
     def name(self) -> str:
@@ -111,6 +113,8 @@ def plan(resolved: Resolved) -> list[Node]:
     trainings = {s.label: list(trainings_of(s, config.seed)) for s in config.train}
     for train in config.train:
         planner.add_trainings(train, trainings[train.label])
+    for model in config.model:
+        planner.add_model(model)
     for section in resolved.config.fuse:
         planner.add_fusion(section, trainings)
     planner.add_pages()
@@ -233,17 +237,30 @@ class _Planner:
         models = config.cache_root / "models"
         chosen = tuple(features.items())
         node = self._add("train", cell.name, needs, what, models, training=cell, features=chosen)
-        scored = resolved.scored()
-        what = {
+        target = self._folder.scores(cell.name).run_file
+        self._add("score", cell.name, [node.name], self._scoring(), target, training=cell)
+        self._add_metrics(cell.name, f"score-{cell.name}")
+
+    def add_model(self, section: ModelSection) -> None:
+        """The scores of a model that is there already."""
+        self._section = section.name
+        folder = ModelFolder.find(self._resolved.config.cache_root, section.model)
+        card = folder.card()
+        what = {**self._scoring(), "model": card.get("key"), "weights": card.get("weights_sha256")}
+        target = self._folder.scores(section.name).run_file
+        self._add("score", section.name, [], what, target, model=folder.path.absolute())
+        self._add_metrics(section.name, f"score-{section.name}")
+
+    def _scoring(self) -> dict[str, Any]:
+        """What decides scores and events, but for the model."""
+        config, scored = self._resolved.config, self._resolved.scored()
+        return {
             "scores": SCORE_VERSION,
             "records": scored.digest,
-            "contents": _contents(scored, resolved.probed),
+            "contents": _contents(scored, self._resolved.probed),
             "events": config.score.events.for_key(),
             **({} if config.score.smooth is None else {"smooth": config.score.smooth.text}),
         }
-        target = self._folder.scores(cell.name).run_file
-        self._add("score", cell.name, [node.name], what, target, training=cell)
-        self._add_metrics(cell.name, f"score-{cell.name}")
 
     def _start_of(self, section: TrainSection) -> dict[str, Any]:
         """What stands for the model that a training starts from: the hash of its weights."""

@@ -136,24 +136,28 @@ def is_done(resolved: Resolved, node: Node) -> bool:
         return (
             model is not None and ModelFolder.named(resolved.config.cache_root, model).is_finished()
         )
-    if node.kind == "score" and done.facts.get("rule") != _kept_rule(resolved, done.facts):
+    if node.kind == "score" and done.facts.get("rule") != _kept_rule(resolved, node, done.facts):
         return False
     return node.target.is_file()
 
 
-def _kept_rule(resolved: Resolved, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+def _kept_rule(resolved: Resolved, node: Node, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """The rule of the threshold that is kept with a model and used by its scores; else None.
 
     Args:
         resolved:
             The run.
+        node:
+            Of the scores.
         facts:
-            Of the node of the scores.
+            Of that node: they name the model that was trained.
     """
-    model = facts.get("row", {}).get("model")
-    if model is None or resolved.config.score.events.names_rule:
+    name = facts.get("row", {}).get("model")
+    if resolved.config.score.events.names_rule or (name is None and node.model is None):
         return None
-    chosen = ModelFolder.named(resolved.config.cache_root, model).threshold()
+    cache = resolved.config.cache_root
+    model = ModelFolder.named(cache, name) if node.model is None else ModelFolder(node.model)
+    chosen = model.threshold()
     return None if chosen is None else chosen.rule.for_key()
 
 
@@ -202,13 +206,15 @@ def _train(task: NodeTask) -> Done:
 
 
 def _score(task: NodeTask) -> Done:
-    resolved, cell = task.resolved, task.node.training
-    assert cell is not None
-    config = resolved.config
-    facts = task.facts[f"train-{cell.name}"]
-    folder = resolved.folder.scores(cell.name)
+    resolved, node = task.resolved, task.node
+    config, facts = resolved.config, task.facts.get(f"train-{node.subject}", {})
+    if node.model is None:
+        model = ModelFolder.named(config.cache_root, facts["model"])
+    else:
+        model = ModelFolder(node.model)
+    folder = resolved.folder.scores(node.subject)
     done = score_footage(
-        ModelFolder.named(config.cache_root, facts["model"]).path,
+        model.path,
         resolved.scored(),
         resolved.files(resolved.scored()),
         folder.path,
@@ -228,20 +234,34 @@ def _score(task: NodeTask) -> Done:
         replace_model=True,  # a recipe that was changed writes over its own scores
         command="vadpipe run",
     )
-    line = f"{len(done.videos)} videos scored, {done.events} events"
+    new = new_scene_lines({"new_scenes": done.new_scenes})
+    lines = (
+        f"{len(done.videos)} videos scored, {done.events} events",
+        f"threshold {done.threshold:.6g} ({done.rule})",
+        *new,
+    )
     row = {
-        "name": cell.name,
-        "detector": cell.section.detector,
-        "seed": cell.seed,
-        "settings": dict(cell.settings),
-        "model": facts["model"],
-        "train_seconds": facts.get("seconds"),
+        **_about_model(node, model, facts),
         **_facts_of(folder, len(done.videos), done.events),
     }
-    new = new_scene_lines({"new_scenes": done.new_scenes})
-    lines = (line, f"threshold {done.threshold:.6g} ({done.rule})", *new)
-    kept = {"row": row, "rule": _kept_rule(resolved, {"row": row})}
-    return Done(task.node.key, lines, tuple(done.failures), kept)
+    kept = {"row": row, "rule": _kept_rule(resolved, node, {"row": row})}
+    return Done(node.key, lines, tuple(done.failures), kept)
+
+
+def _about_model(node: Node, model: ModelFolder, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the table of results says of a model; `facts` are those of its training."""
+    if node.training is None:
+        card = model.card()
+        known = {name: card.get(name) for name in ("detector", "seed")}
+        return {"name": node.subject, **known, "settings": card["config"], "model": model.path.name}
+    return {
+        "name": node.subject,
+        "detector": node.training.section.detector,
+        "seed": node.training.seed,
+        "settings": dict(node.training.settings),
+        "model": facts["model"],
+        "train_seconds": facts.get("seconds"),
+    }
 
 
 def _fuse(task: NodeTask) -> Done:

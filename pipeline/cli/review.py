@@ -1,0 +1,139 @@
+"""The command for footage of one's own: review."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import (
+    ANY,
+    OUT,
+    cache_option,
+    engine_options,
+    finish,
+    probe_options,
+    put,
+)
+from .threshold import rule_options
+
+if TYPE_CHECKING:
+    from ...extractors.weights.cards import Weights
+    from ..engine.settings import Engine, ProbeOptions
+    from ..scores.events import EventConfig
+
+
+@click.command()
+@click.argument("target", type=ANY)
+@click.option(
+    "-o",
+    "--out",
+    type=OUT,
+    required=True,
+    metavar="DIR",
+    help="Folder of the recipe, the scores and the page.",
+)
+@click.option(
+    "--normal",
+    type=ANY,
+    metavar="NORMAL",
+    help="Folder, file or manifest of footage that is known to be normal. Without it the first "
+    "part of each camera's footage trains.",
+)
+@click.option("--model", metavar="MODEL", help="A model that is there already: nothing is trained.")
+@click.option(
+    "--features",
+    type=click.Choice(["auto", "objects", "motion", "patches"]),
+    default="auto",
+    help="What the detector looks at. auto: objects if yolov3_tiny finds some in the normal "
+    "footage, else patches. motion needs no weights.",
+)
+@click.option(
+    "--scene-from",
+    metavar="folder|REGEX",
+    help="What tells cameras apart, as in `vadpipe manifest`. Without it the first folder below "
+    "TARGET, where videos lie in some.",
+)
+@click.option("--retrain", is_flag=True, help="Forget what an earlier run in DIR has chosen.")
+@click.option("--yes", is_flag=True, help="Download missing weights without asking.")
+@rule_options
+@engine_options
+@probe_options
+@cache_option
+def review(
+    target: Path,
+    out: Path,
+    normal: Path | None,
+    model: str | None,
+    features: Any,
+    scene_from: str | None,
+    retrain: bool,
+    yes: bool,
+    events: EventConfig,
+    engine: Engine,
+    probing: ProbeOptions,
+    cache: Path,
+) -> None:
+    """Look at footage of your own: from a folder to the page in one command.
+
+    TARGET is a folder, a file or a manifest. Lists and opens the files, tells cameras apart, trains
+    on normal footage, scores the rest and writes the page. Run again, it takes new files and keeps
+    the model. What it does is a recipe, DIR/review.toml, which vadpipe run repeats.
+
+    \b
+    Example:
+        vadpipe review /archive -o out
+        vadpipe review /new --normal /quiet -o out --budget 5
+        vadpipe review /new --model MODEL -o out
+    """
+    from ..run.listing import ended_lines
+    from ..run.review import ReviewAsked, review_footage
+
+    if model is not None and (normal is not None or features != "auto"):
+        raise click.UsageError("--model is trained already: leave out --normal and --features")
+    asked = ReviewAsked(
+        *(target, out, cache, normal, model, features, scene_from, retrain, events, engine),
+        probing,
+    )
+    done = review_footage(
+        asked,
+        fetch=lambda cards: _fetch(cards, cache, yes=yes),
+        say=put,
+        ended=lambda end: put("\n".join(ended_lines(end))),
+    )
+    if done.run.errors:
+        raise click.exceptions.Exit(1)
+    finish(done.run.failures, done.run.folder.failures_file)
+
+
+def _fetch(cards: Sequence[Weights], cache: Path, *, yes: bool) -> None:
+    """Download weights that are missing, if the user agrees.
+
+    Raises:
+        WeightsError: they are missing and may not be downloaded, or cannot be.
+    """
+    from ...extractors.weights.cards import WeightsError
+    from ...extractors.weights.fetch import fetch
+    from ...extractors.weights.kept import ls
+
+    missing = [
+        card for card, row in zip(cards, ls(cards, cache), strict=True) if row.state != "present"
+    ]
+    for card in missing:
+        put(f"weights {card.name} are not on this machine: {card.origin}; licence: {card.licence}")
+    if not missing:
+        return
+    names = ", ".join(card.name for card in missing)
+    asking = sys.stdin.isatty() and sys.stderr.isatty()
+    if not yes and not (asking and click.confirm(f"Download {names}?", err=True)):
+        first = missing[0].name
+        raise WeightsError(
+            f"weights {names} are needed and were not downloaded: add --yes, fetch them with "
+            f"`vadpipe weights fetch {first}`, or look at motion alone with --features motion, "
+            "which needs none"
+        )
+    for card in missing:
+        put(str(fetch(card, cache)))

@@ -1,0 +1,274 @@
+"""What of an archive is taken as normal, and what is scored: cameras, shares, files that are new.
+
+Everything is decided from listings and headers, before a frame is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ...data_manifests.footage import records_of
+from ...data_manifests.natural_order import path_key
+from ...data_manifests.record import Manifest, ManifestError, VideoRecord
+from ...data_manifests.scenes import FOLDER, SceneRule
+from ...data_manifests.settings import Settings
+from ...extractors.footage.video import ProbeRow
+
+SHARE = 0.5  # of each camera's footage that trains where nothing is known to be normal
+MOST_HOURS = 4.0  # of each camera that trains; more makes training slow, not better
+UNNAMED = "-"  # stands for the camera of footage without a scene
+
+
+@dataclass(frozen=True)
+class Camera:
+    """The footage of one camera.
+
+    Attributes:
+        name: the scene, or `UNNAMED`.
+        training: hours that train.
+        scored: hours that are scored.
+        videos: files and image folders.
+    """
+
+    name: str
+    training: float
+    scored: float
+    videos: int
+
+
+class CameraName(Settings):
+    """What a camera is called.
+
+    Attributes:
+        scene: of its videos, by folder or file name; None where they name none.
+        size: of its frames, "768x576".
+        name: what it is called; None where nothing has to be told apart.
+    """
+
+    scene: str | None
+    size: str
+    name: str | None
+
+
+def with_folders(manifest: Manifest) -> Manifest:
+    """Name the scene of each video by the first folder that it lies in; those named stay."""
+    rule = SceneRule(FOLDER)
+    records = tuple(
+        record
+        if record.scene is not None or record.path is None
+        else record.model_copy(update={"scene": rule.scene_of(record.path)})
+        for record in manifest.records
+    )
+    return manifest.model_copy(update={"records": records})
+
+
+def named_cameras(
+    manifest: Manifest, rows: Mapping[str, ProbeRow], known: Sequence[CameraName] = ()
+) -> tuple[Manifest, tuple[CameraName, ...]]:
+    """Tell cameras apart by the size of their frames: a scene with two sizes becomes two.
+
+    Args:
+        manifest:
+            With scenes.
+        rows:
+            The files that can be read.
+        known:
+            What earlier cameras are called: they keep their names.
+
+    Returns:
+        The manifest with the names as scenes, and all names, those that were known first.
+    """
+    names = {(each.scene, each.size): each.name for each in known}
+    sizes: dict[str | None, set[str]] = {}
+    for scene, size in names:
+        sizes.setdefault(scene, set()).add(size)
+    for record in manifest.records:
+        if (row := rows.get(record.video_id)) is not None:
+            sizes.setdefault(record.scene, set()).add(_size(row))
+
+    def named(record: VideoRecord) -> VideoRecord:
+        if (row := rows.get(record.video_id)) is None:
+            return record
+        key = (record.scene, _size(row))
+        alone = len(sizes[record.scene]) < 2
+        names.setdefault(key, record.scene if alone else " ".join(filter(None, key)))
+        return record.model_copy(update={"scene": names[key]})
+
+    records = tuple(map(named, manifest.records))
+    found = tuple(
+        CameraName(scene=scene, size=size, name=name) for (scene, size), name in names.items()
+    )
+    return manifest.model_copy(update={"records": records}), found
+
+
+def _size(row: ProbeRow) -> str:
+    return f"{row.width}x{row.height}"
+
+
+def with_normal(target: Manifest, normal: Manifest) -> Manifest:
+    """Join footage to be judged with footage that is known to be normal, for training.
+
+    Normal footage may lie in the other folder. Ids come from the path below the folder that holds
+    both.
+
+    Where the normal footage names no scene, none is used: it could not be told which camera it is.
+
+    Args:
+        target:
+            Of the folder to be judged.
+        normal:
+            Of the normal one.
+    """
+    apart = any(record.scene is not None for record in normal.records)
+    places: dict[Path, VideoRecord] = {}
+    for manifest, split in ((target, "test"), (normal, "train")):
+        for record in manifest.records:
+            if record.path is not None:
+                known = {"split": split, "label": 0 if split == "train" else record.label}
+                places[manifest.resolve(record.path)] = record.model_copy(update=known)
+    root = Path(target.root)
+    while not Path(normal.root).is_relative_to(root):
+        root = root.parent
+    records = []
+    for place, record in sorted(places.items(), key=lambda item: path_key(str(item[0]))):
+        path = PurePosixPath(place.relative_to(root).as_posix())
+        (made,) = records_of(str(path), "all", None, None)
+        update: dict[str, Any] = {"video_id": made.video_id, "path": made.path}
+        update["scene"] = record.scene if apart else None
+        if record.split == "train":
+            update["anomalies"] = ()
+        records.append(record.model_copy(update=update))
+    unread = tuple(
+        ((Path(manifest.root) / place).relative_to(root).as_posix(), reason)
+        for manifest in (target, normal)
+        for place, reason in manifest.unread
+    )
+    return Manifest(dataset="footage", root=str(root), records=tuple(records), unread=unread)
+
+
+def split_by_camera(manifest: Manifest, rows: Mapping[str, ProbeRow]) -> Manifest:
+    """Take the first part of each camera's footage for training, the rest for scoring.
+
+    The files of a camera are taken in natural order, `SHARE` of its hours and at most
+    `MOST_HOURS`. A first file that is longer is cut into two parts. Copies count once.
+
+    Args:
+        manifest:
+            Videos with scenes.
+        rows:
+            The files that can be read; others are left for scoring, which names them.
+    """
+    cameras: dict[str | None, list[VideoRecord]] = {}
+    for record in manifest.records:
+        cameras.setdefault(record.scene, []).append(record)
+    cut: dict[str, float] = {}  # video id -> share of it that trains
+    for records in cameras.values():
+        cut |= _first_part(sorted(records, key=lambda r: path_key(r.path or r.video_id)), rows)
+    made: list[VideoRecord] = []
+    for record in manifest.records:
+        share = cut.get(record.video_id)
+        if share is None:
+            made.append(record.model_copy(update={"split": "test"}))
+        elif share == 1.0:
+            made.append(record.model_copy(update={"split": "train", "label": 0, "anomalies": ()}))
+        else:
+            made += [
+                record.model_copy(update={"video_id": f"{record.video_id}.{split}", **known})
+                for split, known in (
+                    ("train", {"split": "train", "label": 0, "part": (0.0, share)}),
+                    ("test", {"split": "test", "label": None, "part": (share, 1.0)}),
+                )
+            ]
+    return manifest.model_copy(update={"records": tuple(made)})
+
+
+def scored_whole(manifest: Manifest, *, keep_training: bool) -> Manifest:
+    """Score all videos, or all but those that train."""
+    records = tuple(
+        record
+        if keep_training and record.split == "train"
+        else record.model_copy(update={"split": "test"})
+        for record in manifest.records
+    )
+    return manifest.model_copy(update={"records": records})
+
+
+def _first_part(records: Sequence[VideoRecord], rows: Mapping[str, ProbeRow]) -> dict[str, float]:
+    """Video id -> share of it that trains, of one camera."""
+    seen: set[str] = set()
+    own: list[tuple[str, float]] = []
+    for record in records:
+        row = rows.get(record.video_id)
+        if row is not None and row.content_id not in seen and row.duration > 0:
+            seen.add(row.content_id)
+            own.append((record.video_id, row.duration))
+    wanted = min(SHARE * sum(seconds for _, seconds in own), MOST_HOURS * 3600)
+    found: dict[str, float] = {}
+    taken = 0.0
+    for video_id, seconds in own:
+        if taken + seconds <= wanted:
+            found[video_id] = 1.0
+        elif taken < wanted / 2:  # else the whole files before it are enough
+            found[video_id] = round((wanted - taken) / seconds, 6)
+            taken = wanted
+        if taken + seconds > wanted:
+            break
+        taken += seconds
+    return {video_id: share for video_id, share in found.items() if share > 0}
+
+
+def without(manifest: Manifest, videos: Collection[str]) -> Manifest:
+    """A manifest without some of its videos, by their ids."""
+    left = tuple(record for record in manifest.records if record.video_id not in videos)
+    return manifest.model_copy(update={"records": left})
+
+
+def with_new(before: Manifest, now: Manifest, trained: Collection[str] = ()) -> Manifest:
+    """The videos of an earlier run that are still listed, with those that are new for scoring.
+
+    Training videos stay as they were, so that the model does; new ones of a normal folder are not
+    used. A path that was part of training and of scoring stays both.
+
+    Args:
+        before:
+            Of the earlier run, with splits.
+        now:
+            What is listed now.
+        trained:
+            Paths of videos that the model was trained on, some of which may be in neither.
+
+    Raises:
+        ManifestError: the listing has another root: ids would not be the same.
+    """
+    if before.root != now.root:
+        raise ManifestError(
+            f"the footage was listed below {before.root} before, and below {now.root} now: take "
+            "another folder for the page"
+        )
+    paths = {record.path for record in now.records}
+    known = {*trained, *(record.path for record in before.records)}
+    kept = [r for r in before.records if r.split == "train" or r.path in paths]
+    new = [
+        r.model_copy(update={"split": "test"})
+        for r in now.records
+        if r.path not in known and r.split != "train"
+    ]
+    return now.model_copy(update={"records": (*kept, *new)})
+
+
+def cameras_of(manifest: Manifest, rows: Mapping[str, ProbeRow]) -> list[Camera]:
+    """How much of each camera trains and is scored, as far as files can be read."""
+    hours: dict[str, list[float]] = {}
+    paths: dict[str, set[str]] = {}
+    for record in manifest.records:
+        row = rows.get(record.video_id)
+        name = record.scene or UNNAMED
+        own = hours.setdefault(name, [0.0, 0.0])
+        paths.setdefault(name, set()).add(record.path or record.video_id)
+        if row is not None:
+            share = record.part[1] - record.part[0]
+            own[record.split != "train"] += share * row.duration / 3600
+    return [Camera(n, own[0], own[1], len(paths[n])) for n, own in hours.items()]

@@ -1,0 +1,375 @@
+"""One command for footage of one's own: a folder -> a recipe that is kept, and its page.
+
+All that is decided here ends in files of the folder: `footage.parquet` (which videos train and
+which are scored), `review.toml` (the recipe, which `vadpipe run` repeats) and `review.json` (what
+was chosen, so that a later run adds new files and keeps the model).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from ...data_manifests.atomic import write_text
+from ...data_manifests.errors import VadpipeError
+from ...data_manifests.record import Manifest
+from ...data_manifests.settings import Settings, in_words
+from ...data_manifests.stored import DamagedFile, read_json
+from ...data_manifests.table import read_manifest, write_manifest
+from ...extractors.weights.cards import Weights
+from ..engine.settings import Engine, ProbeOptions
+from ..models import ModelFolder
+from ..registry import DATASETS
+from ..review.stage import INDEX
+from ..scores.events import EventConfig
+from ..store.probe_table import Probed, duplicates
+from ..tables.probe import probe_to_use
+from .archive import (
+    MOST_HOURS,
+    SHARE,
+    UNNAMED,
+    CameraName,
+    cameras_of,
+    named_cameras,
+    scored_whole,
+    split_by_camera,
+    with_folders,
+    with_new,
+    with_normal,
+    without,
+)
+from .config import RunConfig, load_run
+from .execute import Ended
+from .graph import plan
+from .resolved import resolve_run
+from .review_features import Choice, Kind, choose, weights_of
+from .run import Run, run_nodes
+from .toml_text import toml_text
+
+NAME = "review"  # of the scores
+RECIPE, FOOTAGE, CHOSEN = "review.toml", "footage.parquet", "review.json"
+NAMED = 5  # files in a message
+Say = Callable[[str], None]
+Fetch = Callable[[Sequence[Weights]], None]
+
+
+class ArchiveError(VadpipeError, ValueError):
+    """A review that cannot begin; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class ReviewAsked:
+    """What a review is asked for.
+
+    Attributes:
+        target: folder, file or manifest that is looked at.
+        out: folder of the recipe, the scores and the page.
+        cache: root of the cache.
+        normal: folder, file or manifest of footage that is known to be normal; None takes the
+            first part of each camera's footage.
+        model: a model that is there already; nothing is trained.
+        features: what the detector looks at.
+        scene_from: see `footage.build`; None takes the first folder, where videos lie in some.
+        retrain: forget an earlier choice, and train again.
+        events: how scores become events.
+        engine: where and how.
+        probing: how files are opened.
+    """
+
+    target: Path
+    out: Path
+    cache: Path
+    normal: Path | None = None
+    model: str | None = None
+    features: Kind | Literal["auto"] = "auto"
+    scene_from: str | None = None
+    retrain: bool = False
+    events: EventConfig = field(default_factory=EventConfig)
+    engine: Engine = field(default_factory=Engine)
+    probing: ProbeOptions = field(default_factory=ProbeOptions)
+
+
+class Chosen(Settings):
+    """What a review has chosen; kept for the next run.
+
+    Attributes:
+        target: as it was given, absolute.
+        normal: the same; None where the first part of each camera trains.
+        scene_from: how cameras are told apart.
+        features: what the detector looks at; None where a model was given.
+        why: the reason, in words.
+        stride: frames from one look to the next, for objects.
+        cameras: what they are called.
+        trained: paths of the videos that train, below the root; no later run scores them.
+        model: name of the trained model in the cache, or the model that was given.
+    """
+
+    target: str
+    normal: str | None = None
+    scene_from: str | None = None
+    features: Kind | None = None
+    why: str = ""
+    stride: int = 1
+    cameras: tuple[CameraName, ...] = ()
+    trained: tuple[str, ...] = ()
+    model: str | None = None
+
+
+@dataclass
+class Reviewed:
+    """What a review did.
+
+    Attributes:
+        run: of its recipe.
+        page: where to look.
+        recipe: what repeats it.
+        model: folder of the model; None where it could not be trained.
+    """
+
+    run: Run
+    page: Path
+    recipe: Path
+    model: Path | None
+
+
+def review_footage(
+    asked: ReviewAsked, *, fetch: Fetch, say: Say, ended: Callable[[Ended], None]
+) -> Reviewed:
+    """Look at footage: list, probe, choose, and run the recipe that follows from it.
+
+    Args:
+        asked:
+            What for.
+        fetch:
+            Called with the cards of weights that are needed; downloads what is missing, or raises.
+        say:
+            Called with each line that people should read.
+        ended:
+            Called with each node of the run as it ends.
+
+    Raises:
+        ArchiveError: the folder is of another review, or no footage can be read.
+        ManifestError: there is no footage.
+        WeightsError: weights are missing.
+        CannotWrite: the disk is full or read-only.
+    """
+    before = _before(asked)
+    listed = _listed(asked)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    probed = probe_to_use(listed, asked.cache, asked.probing)
+    _say_files(listed, probed, say)
+    if not probed.rows:
+        raise ArchiveError(f"no video in {asked.target} can be read: see the reasons above")
+    manifest, cameras = named_cameras(listed, probed.rows, before.cameras if before else ())
+    chosen = _chosen(asked, before).model_copy(update={"cameras": cameras})
+    if before is not None and (asked.out / FOOTAGE).is_file():
+        manifest = with_new(read_manifest(asked.out / FOOTAGE), manifest, before.trained)
+    elif asked.model is None and not _has(manifest, "train"):
+        manifest = split_by_camera(manifest, probed.rows)
+    elif not _has(manifest, "test"):
+        manifest = scored_whole(manifest, keep_training=asked.model is None)
+    probed = probe_to_use(manifest, asked.cache, asked.probing)
+    train = [record for record in manifest.records if record.split == "train"]
+    gone = [record.video_id for record in train if record.video_id not in probed.rows]
+    kept_model = asked.model is None and chosen.model is not None and (not train or bool(gone))
+    if kept_model:  # the model is there: training videos that are gone are no failures
+        manifest = without(manifest, gone)
+    elif train:
+        chosen = chosen.model_copy(update={"trained": tuple(r.path for r in train if r.path)})
+    _say_cameras(asked, manifest, probed, say)
+    if asked.model is None and chosen.features is None:
+        picked = choose(
+            manifest, probed, asked.cache, asked.engine, asked.features, fetch=fetch, say=say
+        )
+        chosen = chosen.model_copy(update=vars(picked))
+    elif chosen.features is not None:
+        fetch(weights_of(chosen.features))
+    say(f"features: {chosen.why}" if chosen.features else f"model: {asked.model}")
+    write_manifest(manifest, asked.out / FOOTAGE)
+    recipe = asked.out / RECIPE
+    write_text(recipe, recipe_of(asked, chosen, kept_model))
+    _keep(asked, chosen)
+    say(f"recipe: {recipe} (vadpipe run repeats it)")
+    return _run(asked, chosen, load_run(recipe), recipe, say, ended)
+
+
+def _run(
+    asked: ReviewAsked,
+    chosen: Chosen,
+    config: RunConfig,
+    recipe: Path,
+    say: Say,
+    ended: Callable[[Ended], None],
+) -> Reviewed:
+    """Run a recipe, keep which model it has trained, and say what comes next."""
+    resolved = resolve_run(config)
+    run = run_nodes(resolved, plan(resolved), tell=ended)
+    done = resolved.folder.done(f"train-{NAME}")
+    facts = {} if done is None or asked.model is not None else done.facts or {}
+    name = str(facts["model"]) if "model" in facts else chosen.model
+    model = None
+    if name is not None and not run.errors:
+        _keep(asked, chosen.model_copy(update={"model": name}))
+        model = ModelFolder.find(config.cache_root, name).path
+    page = resolved.folder.scores(NAME).review / INDEX
+    if run.errors and chosen.features not in (None, "patches"):
+        say("next: see the error above; --features patches --retrain looks at frames, not objects")
+    if not run.errors:
+        say(f"page: {page}")
+        say("next: look at the page. Fewer or more events:")
+        say(f"  vadpipe threshold {model} --budget 5")
+        say("  and this command again. New files: this command again; the model is kept.")
+    return Reviewed(run, page, recipe, model)
+
+
+# ------------------------------------------------------------------------------- listing
+
+
+def _listed(asked: ReviewAsked) -> Manifest:
+    """All footage of a review, with scenes; normal footage is in the split train."""
+    target = _manifest_of(asked.target, asked.scene_from)
+    if asked.normal is None:
+        return target
+    return with_normal(target, _manifest_of(asked.normal, asked.scene_from))
+
+
+def _manifest_of(path: Path, scene_from: str | None) -> Manifest:
+    if path.suffix.lower() in (".parquet", ".csv"):
+        return read_manifest(path)
+    if scene_from is not None:
+        return DATASETS["footage"](path, scene_from=scene_from)
+    return with_folders(DATASETS["footage"](path))
+
+
+def _has(manifest: Manifest, split: str) -> bool:
+    return any(record.split == split for record in manifest.records)
+
+
+def _say_files(listed: Manifest, probed: Probed, say: Say) -> None:
+    hours = sum(row.duration for row in probed.rows.values()) / 3600
+    say(f"footage: {len(probed.rows)} videos, {hours:.2f} hours, below {listed.root}")
+    for failure in probed.failures[:NAMED]:
+        say(f"cannot be used: {failure.video_id}: {failure.message}")
+    if len(probed.failures) > NAMED:
+        say(f"  and {len(probed.failures) - NAMED} more")
+    for ids in list(duplicates(probed).values())[:NAMED]:
+        say(f"the same content: {', '.join(ids)}")
+
+
+def _say_cameras(asked: ReviewAsked, manifest: Manifest, probed: Probed, say: Say) -> None:
+    """What trains and what is scored, with the risk of it."""
+    cameras = cameras_of(manifest, probed.rows)
+    for camera in cameras:
+        name = "one camera" if camera.name == UNNAMED and len(cameras) == 1 else camera.name
+        say(
+            f"camera {name}: {camera.videos} videos, {60 * camera.training:.1f} minutes train, "
+            f"{60 * camera.scored:.1f} minutes are scored"
+        )
+    if asked.model is None and asked.normal is None:
+        say(
+            f"nothing is known to be normal: the first {100 * SHARE:g} % of each camera's footage "
+            f"(at most {MOST_HOURS:g} hours) is taken as normal, and is not scored. What is "
+            "unusual in it will be missed later; name footage that is known to be normal with "
+            "--normal"
+        )
+
+
+# ------------------------------------------------------------------------------- recipe
+
+
+def recipe_of(asked: ReviewAsked, chosen: Chosen, kept_model: bool) -> str:
+    """The run file of a review.
+
+    Args:
+        asked:
+            What for.
+        chosen:
+            What was chosen.
+        kept_model:
+            Score with the model that is there, without its training videos.
+    """
+    values: dict[str, Any] = {
+        "out": ".",
+        "cache": str(asked.cache.absolute()),
+        "image_fps": asked.probing.image_fps,
+        "hash_mode": asked.probing.hash_mode,
+        "manifest": {"file": FOOTAGE},
+    }
+    choice = None if chosen.features is None else Choice(chosen.features, "", chosen.stride)
+    if choice is None or kept_model:
+        model = asked.model or chosen.model
+        assert model is not None
+        found = ModelFolder.find(asked.cache, model).path
+        values["model"] = [{"name": NAME, "model": str(found.absolute())}]
+    else:
+        values["extract"] = [{"name": "features", **choice.extract()}]
+        values["train"] = [{"name": NAME, **choice.train()}]
+    events = asked.events.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    values["score"] = {"split": "test", **({"events": events} if events else {})}
+    values["report"] = {"folder": True}
+    engine = asked.engine.model_dump(mode="json", exclude_defaults=True)
+    if engine:
+        values["engine"] = engine
+    notes = [
+        f"Written by vadpipe review of {chosen.target}.",
+        f"Features: {chosen.why}." if chosen.why else "The model was given.",
+        "vadpipe run review.toml repeats it; vadpipe review adds new files.",
+    ]
+    return toml_text(values, notes)
+
+
+# ------------------------------------------------------------------------------- what is kept
+
+
+def _before(asked: ReviewAsked) -> Chosen | None:
+    """What an earlier run in the folder has chosen.
+
+    Raises:
+        ArchiveError: it is of other footage, or its file is damaged.
+    """
+    path = asked.out / CHOSEN
+    if asked.retrain or not path.is_file():
+        return None
+    try:
+        before = Chosen.model_validate(read_json(path))
+    except (DamagedFile, OSError, ValidationError) as error:
+        why = in_words(error) if isinstance(error, ValidationError) else error
+        raise ArchiveError(
+            f"{path} is damaged ({why}): give --retrain, or another folder"
+        ) from None
+    now = _chosen(asked, None)
+    same = ("target", "normal", "scene_from")
+    if wrong := [name for name in same if getattr(before, name) != getattr(now, name)]:
+        said = ", ".join(f"{n.replace('_', ' ')} {getattr(before, n) or 'none'}" for n in wrong)
+        raise ArchiveError(
+            f"{asked.out} is the review of other footage ({said}): take another folder, or give "
+            "--retrain to begin again"
+        )
+    made_with = before.features or f"the model {before.model}"
+    same_model = before.features is not None if asked.model is None else before.model == asked.model
+    if asked.features not in ("auto", before.features) or not same_model:
+        raise ArchiveError(
+            f"{asked.out} was made with {made_with}: give --retrain to begin again, or take "
+            "another folder"
+        )
+    return before
+
+
+def _chosen(asked: ReviewAsked, before: Chosen | None) -> Chosen:
+    if before is not None:
+        return before
+    return Chosen(
+        target=str(asked.target.absolute()),
+        normal=None if asked.normal is None else str(asked.normal.absolute()),
+        scene_from=asked.scene_from,
+        model=asked.model,
+    )
+
+
+def _keep(asked: ReviewAsked, chosen: Chosen) -> None:
+    write_text(asked.out / CHOSEN, json.dumps(chosen.model_dump(mode="json"), indent=1))

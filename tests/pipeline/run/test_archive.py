@@ -1,0 +1,179 @@
+"""What of an archive trains and what is scored, decided from listings and headers alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vadpipe.data_manifests.footage import build
+from vadpipe.data_manifests.record import Manifest, ManifestError, VideoRecord
+from vadpipe.extractors.footage.video import ProbeRow
+from vadpipe.pipeline.run.archive import (
+    MOST_HOURS,
+    SHARE,
+    cameras_of,
+    named_cameras,
+    split_by_camera,
+    with_folders,
+    with_new,
+    with_normal,
+    without,
+)
+
+
+def row(seconds: float, content: str, width: int = 64, height: int = 48) -> ProbeRow:
+    n = int(seconds * 25)
+    return ProbeRow(
+        f"/{content}.mp4", content, "video", n, True, 25.0, height, width, 0, seconds, "h264", "mp4"
+    )  # fmt: skip
+
+
+def listed(**scenes: str | None) -> Manifest:
+    records = [
+        VideoRecord(video_id=name, path=f"{name}.mp4", split="all", scene=scene)
+        for name, scene in scenes.items()
+    ]
+    return Manifest(dataset="footage", root="/none", records=tuple(records))
+
+
+def splits(manifest: Manifest) -> dict[str, tuple[str, tuple[float, float]]]:
+    return {record.video_id: (record.split, record.part) for record in manifest.records}
+
+
+def touch(root: Path, *paths: str) -> Path:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+    return root
+
+
+def probed_again(manifest: Manifest, rows: dict[str, ProbeRow]) -> dict[str, ProbeRow]:
+    """The same files by the ids that their parts have."""
+    return {r.video_id: rows[Path(r.path or "").stem] for r in manifest.records}
+
+
+WHOLE = (0.0, 1.0)
+
+
+def test_the_first_files_of_each_camera_train() -> None:
+    manifest = listed(a1="a", a2="a", a10="a", b1="b", broken="b")
+    rows = {"a1": row(10, "1"), "a2": row(10, "2"), "a10": row(20, "3"), "b1": row(100, "4")}
+    assert splits(split_by_camera(manifest, rows)) == {
+        "a1": ("train", WHOLE),
+        "a2": ("train", WHOLE),
+        "a10": ("test", WHOLE),
+        "b1.train": ("train", (0.0, 0.5)),
+        "b1.test": ("test", (0.5, 1.0)),
+        "broken": ("test", WHOLE),
+    }
+    normal = [r for r in split_by_camera(manifest, rows).records if r.split == "train"]
+    assert all(record.label == 0 for record in normal)
+
+
+def test_copies_count_once_and_are_left_for_scoring() -> None:
+    rows = {"a": row(10, "same"), "b": row(10, "same"), "c": row(10, "other")}
+    found = splits(split_by_camera(listed(a=None, b=None, c=None), rows))
+    assert found == {"a": ("train", WHOLE), "b": ("test", WHOLE), "c": ("test", WHOLE)}
+
+
+def test_no_more_than_some_hours_of_a_camera_train() -> None:
+    rows = {f"v{i}": row(3600, str(i)) for i in range(20)}
+    found = split_by_camera(listed(**dict.fromkeys(rows)), rows)
+    (camera,) = cameras_of(found, probed_again(found, rows))
+    assert camera.training == MOST_HOURS and camera.scored == 20 - MOST_HOURS
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0.5, 50_000), min_size=1, max_size=8))
+def test_shares_are_kept_whatever_the_lengths(seconds: list[float]) -> None:
+    rows = {f"v{i}": row(s, str(i)) for i, s in enumerate(seconds)}
+    found = split_by_camera(listed(**dict.fromkeys(rows)), rows)
+    (camera,) = cameras_of(found, probed_again(found, rows))
+    total = sum(seconds) / 3600
+    wanted = min(SHARE * total, MOST_HOURS)
+    assert 0 < camera.training <= wanted * 1.001 + 1e-9
+    assert camera.training >= wanted / 2 * 0.999 and camera.videos == len(seconds)
+    assert camera.training + camera.scored == pytest.approx(total)
+    times: dict[str | None, list[tuple[float, float]]] = {}
+    for record in found.records:
+        times.setdefault(record.path, []).append(record.part)
+    for parts in times.values():
+        assert parts == [WHOLE] or (parts[0][1] == parts[1][0] and parts[0][0] == 0.0)
+
+
+def test_sizes_tell_cameras_apart_and_keep_their_names() -> None:
+    manifest = listed(a="gate", b="gate", c="yard", d="yard", e="yard")
+    rows = {
+        "a": row(1, "a"), "b": row(1, "b"),
+        "c": row(1, "c"), "d": row(1, "d", 320, 240),
+    }  # fmt: skip
+    named, names = named_cameras(manifest, rows)
+    scenes = {record.video_id: record.scene for record in named.records}
+    assert scenes == {"a": "gate", "b": "gate", "c": "yard 64x48", "d": "yard 320x240", "e": "yard"}
+    # Later a second size comes to a camera whose name is known: that name stays.
+    later = listed(a="gate", x="gate", y="gate")
+    rows |= {"x": row(1, "x", 320, 240), "y": row(1, "y")}
+    named, _ = named_cameras(later, rows, names)
+    scenes = {record.video_id: record.scene for record in named.records}
+    assert scenes == {"a": "gate", "x": "gate 320x240", "y": "gate"}
+    alone, _ = named_cameras(listed(a=None, b=None), rows)
+    assert {record.scene for record in alone.records} == {None}
+
+
+def test_normal_footage_may_lie_inside_or_beside(tmp_path: Path) -> None:
+    touch(tmp_path, "all/gate/a.mp4", "all/quiet/b.mp4", "all/quiet/c.mp4", "beside/gate/d.mp4")
+    target = with_folders(build(tmp_path / "all"))
+    inside = with_normal(target, with_folders(build(tmp_path / "all" / "quiet")))
+    assert {r.path: r.split for r in inside.records} == {
+        "gate/a.mp4": "test",
+        "quiet/b.mp4": "train",
+        "quiet/c.mp4": "train",
+    }
+    assert {r.scene for r in inside.records} == {None}, "normal footage does not say which camera"
+    assert inside.root == target.root
+    beside = with_normal(target, with_folders(build(tmp_path / "beside")))
+    assert beside.root == str(tmp_path)
+    assert {r.path: (r.split, r.scene) for r in beside.records}["beside/gate/d.mp4"] == (
+        "train",
+        "gate",
+    )
+    assert {r.scene for r in beside.records if r.path == "all/gate/a.mp4"} == {"gate"}
+    (normal,) = [r for r in beside.records if r.split == "train"]
+    assert normal.anomalies == () and normal.video_id == "beside__gate__d.mp4"
+
+
+def test_a_later_run_keeps_training_and_scores_what_is_new() -> None:
+    rows = {"a": row(10, "1"), "b": row(30, "2"), "c": row(5, "3")}
+    first = split_by_camera(listed(a=None, b=None, c=None), rows)
+    assert splits(first)["b.train"][0] == "train" or splits(first)["a"][0] == "train"
+    later = with_new(first, listed(a=None, b=None, d=None))
+    assert splits(later) == {
+        **{k: v for k, v in splits(first).items() if k != "c"},
+        "d": ("test", WHOLE),
+    }
+    assert with_new(later, listed(a=None, b=None, d=None)) == later
+    # A training file that was let go is neither new nor scored when it comes back.
+    train = [r.video_id for r in later.records if r.split == "train"]
+    paths = [r.path for r in later.records if r.split == "train"]
+    left = without(later, train)
+    again = with_new(left, listed(a=None, b=None, d=None), paths)
+    assert splits(again) == splits(left)
+    moved = listed(a=None).model_copy(update={"root": "/other"})
+    with pytest.raises(ManifestError, match="take another folder"):
+        with_new(first, moved)
+
+
+def test_new_files_of_a_normal_folder_are_not_used(tmp_path: Path) -> None:
+    touch(tmp_path, "new/a.mp4", "quiet/b.mp4")
+    first = with_normal(build(tmp_path / "new"), build(tmp_path / "quiet"))
+    touch(tmp_path, "new/c.mp4", "quiet/d.mp4")
+    now = with_normal(build(tmp_path / "new"), build(tmp_path / "quiet"))
+    later = with_new(first, now)
+    assert {r.path: r.split for r in later.records} == {
+        "new/a.mp4": "test",
+        "quiet/b.mp4": "train",
+        "new/c.mp4": "test",
+    }

