@@ -220,12 +220,15 @@ class ModelFolder:
         chosen.write(self._threshold)
 
     def describe(self) -> dict[str, Any]:
-        """The card without its long tables, for a report or a listing.
+        """The card without its long tables, and the threshold that was chosen, for a report.
 
         Raises:
             DetectorError: the folder holds no finished model.
+            StoredThresholdError: the threshold is damaged.
         """
-        return {k: v for k, v in self.card().items() if k not in ("calibration", "contents")}
+        kept = {k: v for k, v in self.card().items() if k not in ("calibration", "contents")}
+        chosen = self.threshold()
+        return kept if chosen is None else {**kept, "threshold": chosen.model_dump(mode="json")}
 
     def load(self) -> tuple[Detector[Any], dict[str, Any]]:
         """The fitted detector and its card.

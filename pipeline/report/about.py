@@ -7,10 +7,14 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+from pydantic import ValidationError
+
 from ..metrics.results import FrameMetrics
 from ..scores.columns import warnings_of
 from ..scores.folder import ScoreFolder
 from ..scores.limit import Limit
+from ..scores.stored_threshold import StoredThreshold
 from ..scores.summary import new_scene_lines
 
 
@@ -28,7 +32,29 @@ def about_run(
         "rule": "" if limit is None else limit.rule,
         "column": column,
         "warnings": [*warnings_of(folder, column), *new_scene_lines(run)],
+        **_about_trust(run, limit),
     }
+
+
+def _about_trust(run: Mapping[str, Any], limit: Limit | None) -> dict[str, Any]:
+    """What the page says of a threshold that was chosen for the model, if it is the one used."""
+    none = {"trust": None, "trust_points": ""}
+    try:
+        chosen = StoredThreshold.model_validate((run.get("model") or {}).get("threshold") or {})
+    except ValidationError:  # there is none, or the file was changed
+        return none
+    if limit is None or chosen.rule.rule_in_words() != limit.rule:
+        return none
+    points = [(point.stated, point.found) for point in chosen.curve if point.stated > 0]
+    if not points:
+        return {**none, "trust": chosen}
+    low = min(stated for stated, _ in points) / 3
+    scale = np.log(max(max(pair) for pair in points) * 1.5 / low)
+    x, y = (
+        [float(np.log(max(value, low) / low) / scale) for value in axis]
+        for axis in zip(*points, strict=True)
+    )
+    return {"trust": chosen, "trust_points": _unit_points(x, y)}
 
 
 def about_metrics(metrics: FrameMetrics | None, extra: Mapping[str, Any]) -> dict[str, Any]:

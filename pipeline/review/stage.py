@@ -33,6 +33,7 @@ from ..report.stage import LOWER, truth_of
 from ..scores.columns import SCORE, config_of, events_of, levels_of, warnings_of
 from ..scores.folder import ScoreFolder
 from ..scores.moments import top_moments
+from ..scores.summary import new_scene_lines, own_threshold_lines
 from .chunks import packed, packed_floats, write_chunk
 from .data import VideoCurve, counts_of, event_values, link_to, video_values
 from .pictures import Limits, draw_media
@@ -128,7 +129,11 @@ def write_review(
         "threshold": _about_threshold(folder, column, levels),
         "scale": {"low": page.low, "high": page.high} if rows else {"low": 0.0, "high": 1.0},
         "lower": LOWER,
-        "notes": [*(f"Threshold: {each}." for each in warnings_of(folder, column)), *notes],
+        "notes": [
+            *(f"Threshold: {each}." for each in warnings_of(folder, column)),
+            *(f"Cameras: {each}." for each in (*new_scene_lines(run), *own_threshold_lines(run))),
+            *notes,
+        ],
         "metrics": _about_metrics(metrics),
         "failures": {
             "total": len({failure["video_id"] for failure in failures}),

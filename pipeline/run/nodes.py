@@ -234,11 +234,13 @@ def _score(task: NodeTask) -> Done:
         replace_model=True,  # a recipe that was changed writes over its own scores
         command="vadpipe run",
     )
-    new = new_scene_lines({"new_scenes": done.new_scenes})
+    # Those of a quantile are said by the training, which asks for the default one.
+    doubts = () if done.rule.startswith("quantile") else done.warnings
     lines = (
         f"{len(done.videos)} videos scored, {done.events} events",
         f"threshold {done.threshold:.6g} ({done.rule})",
-        *new,
+        *(f"threshold: {warning}" for warning in doubts),
+        *new_scene_lines({"new_scenes": done.new_scenes}),
     )
     row = {
         **_about_model(node, model, facts),

@@ -27,6 +27,7 @@ from ..models import ModelFolder
 from ..registry import DATASETS
 from ..review.stage import INDEX
 from ..scores.events import EventConfig
+from ..scores.rules import in_time
 from ..store.probe_table import Probed, duplicates
 from ..tables.probe import probe_to_use
 from .archive import (
@@ -251,8 +252,8 @@ def _has(manifest: Manifest, split: str) -> bool:
 
 
 def _say_files(listed: Manifest, probed: Probed, say: Say) -> None:
-    hours = sum(row.duration for row in probed.rows.values()) / 3600
-    say(f"footage: {len(probed.rows)} videos, {hours:.2f} hours, below {listed.root}")
+    length = in_time(sum(row.duration for row in probed.rows.values()) / 86_400)
+    say(f"footage: {len(probed.rows)} videos, {length}, below {listed.root}")
     for failure in probed.failures[:NAMED]:
         say(f"cannot be used: {failure.video_id}: {failure.message}")
     if len(probed.failures) > NAMED:
@@ -267,8 +268,8 @@ def _say_cameras(asked: ReviewAsked, manifest: Manifest, probed: Probed, say: Sa
     for camera in cameras:
         name = "one camera" if camera.name == UNNAMED and len(cameras) == 1 else camera.name
         say(
-            f"camera {name}: {camera.videos} videos, {60 * camera.training:.1f} minutes train, "
-            f"{60 * camera.scored:.1f} minutes are scored"
+            f"camera {name}: {camera.videos} videos, {in_time(camera.training / 24)} train, "
+            f"{in_time(camera.scored / 24)} are scored"
         )
     if asked.model is None and asked.normal is None:
         say(

@@ -140,14 +140,14 @@ def _of_budget(budget: float, at_floor: bool, events: int, days: float) -> tuple
     warnings = []
     if at_floor and events < budget * days:
         warnings.append(
-            f"at the lower level already, normal footage has {events / days:.3g} events a day, "
-            f"fewer than the budget of {budget:g}: a lower release quantile would use it up"
+            f"at the lower level already, normal footage has {per_day(events / days)} events a "
+            f"day, fewer than the budget of {budget:g}: a lower release quantile would use it up"
         )
     if budget * days < SURE:
         warnings.append(
-            f"{in_time(days)} without an event show at most {SURE / days:.3g} a day: the held-out "
-            f"footage is too short for a budget of {budget:g}, so its threshold may alarm more "
-            "often; hold back more normal footage, or derive it from the tail (--extreme)"
+            f"{in_time(days)} without an event show at most {per_day(SURE / days)} a day: the "
+            f"held-out footage is too short for a budget of {budget:g}, so its threshold may alarm "
+            "more often; hold back more normal footage, or derive it from the tail (--extreme)"
         )
     return tuple(warnings)
 
@@ -167,6 +167,11 @@ def _of_tail(tail: Tail, rate: float, events: HeldOutEvents) -> tuple[str, ...]:
             "extended to where nothing was seen"
         )
     return tuple(warnings)
+
+
+def per_day(rate: float) -> str:
+    """A rate for people: `0.02`, `34.2`, `2,880`."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def in_time(days: float) -> str:

@@ -196,6 +196,19 @@ def new_scene_lines(run: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def own_threshold_lines(run: Mapping[str, Any]) -> list[str]:
+    """What a run says of scenes that have a threshold of their own; see `new_scene_lines`."""
+    own = (run.get("threshold") or {}).get("scenes") or {}
+    if not own:
+        return []
+    listed = [f"{scene} {levels['high']:.4g}" for scene, levels in own.items()]
+    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    return [
+        f"scenes with a threshold of their own: {', '.join(listed[:NAMED])}{more}; one that is "
+        "moved on the page is that of all"
+    ]
+
+
 def _events(
     part: pa.Table, fps: float, thresholds: EventThresholds | None, config: EventConfig
 ) -> list[Event]:

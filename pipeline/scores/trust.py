@@ -11,7 +11,7 @@ from scipy.stats import chi2
 from .events import Calibration, EventConfig, EventError, EventThresholds
 from .held_out import HeldOut
 from .held_out_events import HeldOutEvents
-from .rules import events_below, in_time
+from .rules import events_below, in_time, per_day
 from .stored_threshold import Measured
 from .tail import Tail
 
@@ -132,8 +132,9 @@ def _rate(count: int, days: float) -> str:
     least, most = poisson_interval(count, days)
     events = f"{count} event{'' if count == 1 else 's'}"
     if not count:
-        return f"no event, so at most {most:.3g} a day (95 %)"
-    return f"{events}, {count / days:.3g} a day (95 %: {least:.3g} to {most:.3g})"
+        return f"no event, so at most {per_day(most)} a day (95 %)"
+    ends = f"95 %: {per_day(least)} to {per_day(most)}"
+    return f"{events}, {per_day(count / days)} a day ({ends})"
 
 
 def _videos(count: int) -> str:

@@ -224,11 +224,14 @@ def test_a_threshold_that_is_kept_with_the_model_is_used_and_no_part_is_scored_a
     assert second.fresh == 0 and log == [] and archive.parts() == parts
     run = ScoreFolder(archive.out).run()
     assert run["threshold"]["high"] == kept.high and run["events"]["budget"] == 500.0
-    assert "500 events per camera and day" in write_report(archive.out).read_text("utf-8")
+    page = write_report(archive.out).read_text("utf-8")
+    assert "by the rule budget 500 events per camera and day" in page
+    assert all(f"<li>{line}</li>" in page for line in kept.lines)
     # Settings without a rule take that of the model, those with one do not.
     longer = archive.score(events=EventConfig(merge_seconds=30.0))
     assert longer.rule == kept.rule.rule_in_words() and longer.events <= second.events
     named = archive.score(events=EventConfig(value=-1.0))
+    assert "by the rule" not in write_report(archive.out).read_text("utf-8")
     assert (named.threshold, named.rule) == (-1.0, "value -1") and named.events == N
     smooth = archive.score(smooth=Smoothing(kind="median", width=9))
     assert smooth.rule == kept.rule.rule_in_words() and archive.score().threshold == kept.high

@@ -13,7 +13,12 @@ from tests.score_folders import FPS, rows, write_score_folder
 from vadpipe.pipeline.scores.columns import limit_of
 from vadpipe.pipeline.scores.events import EVENT_SCHEMA, EventConfig, EventThresholds, Threshold
 from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError
-from vadpipe.pipeline.scores.summary import Summary, new_scene_lines, write_summary
+from vadpipe.pipeline.scores.summary import (
+    Summary,
+    new_scene_lines,
+    own_threshold_lines,
+    write_summary,
+)
 
 HIGH = EventThresholds(Threshold(0.99, 0.5), Threshold(0.95, 0.5), "quantile 0.99")
 
@@ -116,3 +121,9 @@ def test_thresholds_of_scenes_that_are_none_are_refused(tmp_path: Path) -> None:
         folder.write_run({"threshold": {"high": 1.0, "scenes": scenes}})
         with pytest.raises(ScoreFolderError, match="thresholds of scenes are no numbers"):
             folder.run()
+
+
+def test_scenes_with_a_threshold_of_their_own_are_listed() -> None:
+    (line,) = own_threshold_lines({"threshold": BY_SCENE.to_json()})
+    assert "loud 2;" in line
+    assert own_threshold_lines({"threshold": HIGH.to_json()}) == [] == own_threshold_lines({})
