@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .evaluate import evaluate_runs, evaluate_scores
     from .exports.stage import export_events
     from .extract import extract_features
+    from .feedback import apply_feedback, fit_again
     from .fuse import fuse_scores
     from .import_features import import_features
     from .import_tracks import import_tracks
@@ -39,12 +40,14 @@ EXPORTED = {
     "ProbeOptions": ".engine.settings",
     "RunConfig": ".run.config",
     "Smoothing": ".scores.smoothing",
+    "apply_feedback": ".feedback",
     "build_manifest": ".run.manifests",
     "check_labels": ".labels",
     "evaluate_runs": ".evaluate",
     "evaluate_scores": ".evaluate",
     "export_events": ".exports.stage",
     "extract_features": ".extract",
+    "fit_again": ".feedback",
     "fit_threshold": ".threshold",
     "fuse_scores": ".fuse",
     "import_features": ".import_features",
@@ -69,12 +72,14 @@ __all__ = [
     "ProbeOptions",
     "RunConfig",
     "Smoothing",
+    "apply_feedback",
     "build_manifest",
     "check_labels",
     "evaluate_runs",
     "evaluate_scores",
     "export_events",
     "extract_features",
+    "fit_again",
     "fit_threshold",
     "fuse_scores",
     "import_features",

@@ -36,6 +36,7 @@ from vadpipe.pipeline.fuse import fuse_scores
 from vadpipe.pipeline.models import ModelFolder, make_detector, source_specs, specs_of_model
 from vadpipe.pipeline.repair import repair_cache
 from vadpipe.pipeline.report.stage import write_report
+from vadpipe.pipeline.review.stage import write_review
 from vadpipe.pipeline.run.config import load_run
 from vadpipe.pipeline.run.folder import Done, RunFolder
 from vadpipe.pipeline.run.listing import result_rows
@@ -176,6 +177,7 @@ def _scores(name: str, folder: Path) -> Path:
 def _read_scores(folder: Path) -> None:
     steps: list[Callable[[], object]] = [
         lambda: write_report(folder / "a", folder / "page", manifest=MANIFEST, max_events=3),
+        lambda: write_review(folder / "a", folder / "review", manifest=MANIFEST, cache=folder),
         lambda: evaluate_scores(folder / "a", MANIFEST, replicates=0),
         lambda: fuse_scores([folder / "a", folder / "b"], folder / "fused"),
     ]

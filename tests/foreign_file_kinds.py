@@ -35,6 +35,7 @@ from vadpipe.extractors.weights.kept import convert_file, file_sha256
 from vadpipe.extractors.weights.read import read_arrays
 from vadpipe.pipeline.importing.files import find_files
 from vadpipe.pipeline.importing.mot import read_mot
+from vadpipe.pipeline.review.verdicts import read_verdicts
 
 Write = Callable[[Path], object]
 Read = Callable[[Path], object]
@@ -162,6 +163,20 @@ MOT = "1,1,10,20,5,6,0.9,-1,-1,-1\n2,1,11,20,5,6,1\n2,2,30 ,2,5,6,-1\n"
 MANY = "video_id,track_id,frame,x0,y0,x1,y1\nv,1,0,1,2,3,4\nw,2,5,1,2,3,4.5\n"
 
 
+VERDICTS = json.dumps(
+    {
+        "format": "vadpipe verdicts",
+        "version": 1,
+        "page": "p",
+        "verdicts": [
+            {
+                "video_id": "v", "verdict": "reject", "note": "wind", "frame_start": 3,
+                "frame_stop": 9, "peak_frame": 5, "corrected_start": None, "corrected_stop": 8,
+            }
+        ],
+    }
+)  # fmt: skip
+
 FOREIGN_KINDS = [
     _kind("features", "npy", "v.npy", lambda path: np.save(path, FEATURES), _read_features),
     _kind(
@@ -218,6 +233,7 @@ FOREIGN_KINDS = [
           lambda path: pq.write_table(pa.table(ONE), path), _read_boxes),
     _kind("boxes", "json", "b.json", _text(json.dumps(COCO_FILE)), _read_boxes),
     _kind("boxes with tracks", "csv", "v.txt", _text(MOT), read_mot),
+    _kind("verdicts", "json", "v.json", _text(VERDICTS), read_verdicts),
     _kind("tracks", "csv", "t.csv", _text(MANY), read_tracks),
     _kind("tracks of a video", "csv", "v.csv",
           _text("track_id,frame,x0,y0,x1,y1\n1,0,1,2,3,4\n"), read_video_tracks),

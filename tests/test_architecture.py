@@ -49,6 +49,7 @@ STAGES = {
     "pipeline/labels",
     "pipeline/report",
     "pipeline/review",
+    "pipeline/feedback",
     "pipeline/show",
     "pipeline/threshold",
 }
@@ -98,6 +99,8 @@ ARROWS: dict[str, set[str]] = {
     "pipeline/report": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
     # Both pages decode, draw and name in the same way.
     "pipeline/review": OTHER_ROOMS | SHARED | {"pipeline/metrics", "pipeline/report"},
+    # What a page has saved, and the training that learns from it.
+    "pipeline/feedback": OTHER_ROOMS | SHARED | {"pipeline/review", "pipeline/train"},
     "pipeline/doctor": OTHER_ROOMS | SHARED,
     "pipeline/exports": OTHER_ROOMS | SHARED,
     # which content is meant

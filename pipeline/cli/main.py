@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "detection:evaluate",
     "export": "export:export",
     "extract": "footage:extract",
+    "feedback": "feedback:feedback",
     "fuse": "scoring:fuse",
     "import": "footage:import_command",
     "labels": "labels:labels",

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data_manifests.atomic import write_text
+from ..scores.checked import ScoreFolderError
 
 
 def script_of(name: str, values: Any) -> str:
@@ -36,8 +37,19 @@ def script_of(name: str, values: Any) -> str:
 
 
 def write_chunk(folder: Path, name: str, values: Any) -> None:
-    """Write `data/NAME.js` of a review page; raises what `script_of` and `write_text` raise."""
-    write_text(folder / "data" / f"{name}.js", script_of(name, values))
+    """Write `data/NAME.js` of a review page.
+
+    Raises:
+        ScoreFolderError: a number is not finite.
+        CannotWrite: the disk is full or read-only.
+    """
+    try:
+        text = script_of(name, values)
+    except ValueError as error:
+        raise ScoreFolderError(
+            f"a number of {name} is not finite ({error}): run score and evaluate again"
+        ) from error
+    write_text(folder / "data" / f"{name}.js", text)
 
 
 def packed(values: NDArray[Any], kind: str) -> str:

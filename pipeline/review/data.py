@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..report.curves import Times, decimate
 from ..scores.events import EventConfig
 from ..scores.frame_runs import FrameTimes
-from ..scores.frames import expand_to_frames
+from ..scores.frames import expand_to_runs
 from ..scores.part import ROW
 
 SPARK = 48  # values of a sparkline
@@ -49,22 +49,16 @@ class VideoCurve:
         Raises:
             MetricsError: the rows are no windows of frames with finite scores.
         """
-        begin, end = part["frame_start"].to_numpy(), part["frame_stop"].to_numpy()
-        first, stop = int(begin.min()), int(end.max())
-
-        def framewise(name: str) -> NDArray[np.float64]:
-            return expand_to_frames(begin, end, part[name].to_numpy(), first, stop)
-
-        frames = framewise(column)
-        starts = np.flatnonzero(np.diff(frames, prepend=np.nan) != 0)
+        windows = part["frame_start"].to_numpy(), part["frame_stop"].to_numpy()
+        first, lengths, values = expand_to_runs(*windows, part[column].to_numpy())
         others = [name for name in part.column_names if name not in (*ROW, column)]
         finite = [name for name in others if np.isfinite(part[name].to_numpy()).all()]
         parts = {}
         for name in finite[:MOST_PARTS]:
-            index, values = decimate(framewise(name), PART_POINTS)
-            parts[name] = (index + first, values)
-        lengths = np.diff(starts, append=len(frames))
-        return cls(first, lengths, frames[starts], parts)
+            _, sizes, scores = expand_to_runs(*windows, part[name].to_numpy())
+            index, points = decimate(scores, PART_POINTS)
+            parts[name] = (first + (np.cumsum(sizes) - sizes)[index], points)
+        return cls(first, lengths, values, parts)
 
     @property
     def highest(self) -> float:

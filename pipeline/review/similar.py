@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...data_manifests.errors import VadpipeError
 from ..scores.folder import ScoreFolder
 from ..store.errors import StoreError
 from ..store.feature_store import FeatureStore
@@ -107,7 +108,7 @@ def _stores(run: Mapping[str, Any], cache: Path) -> list[tuple[FeatureStore, Map
             specs = store.array_specs() if store.root.is_dir() else []
             own = [s for s in specs if s["role"] == role or str(s["role"]).startswith(f"{role}/")]
             found += [(store, s) for s in own if s["shape"] and s["shape"][-1] >= LEAST_WIDTH]
-        except (StoreError, LookupError, TypeError, ValueError, AttributeError):
+        except (VadpipeError, LookupError, TypeError, ValueError, AttributeError):
             continue  # run.json of a fusion, or changed by hand: nothing is compared with it
     return found
 

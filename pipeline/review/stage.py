@@ -31,7 +31,7 @@ from ..report.curves import Times
 from ..report.heatmaps import HeatmapStyle
 from ..report.stage import LOWER, truth_of
 from ..scores.columns import SCORE, config_of, events_of, levels_of, warnings_of
-from ..scores.folder import ScoreFolder
+from ..scores.folder import ScoreFolder, ScoreFolderError
 from ..scores.moments import top_moments
 from ..scores.summary import new_scene_lines, own_threshold_lines
 from .chunks import packed, packed_floats, write_chunk
@@ -111,6 +111,12 @@ def write_review(
     folder, limits = ScoreFolder(score_folder), limits or Limits()
     rows, run, failures = folder.videos(), folder.run(), folder.failures()
     events, levels = events_of(folder, column), levels_of(folder, column)
+    numbers = {row["video_id"]: number for number, row in enumerate(rows)}
+    if strange := [event for event in events if event["video_id"] not in numbers]:
+        raise ScoreFolderError(
+            f"the table of events names {strange[0]['video_id']!r}, the table of videos does not: "
+            "run score again"
+        )
     events.sort(key=lambda e: (-e["peak_score"], e["video_id"], e["frame_start"]))
     moments = top_moments(folder, column, events, most=limits.moments)
     out = folder.review if out is None else out
@@ -118,7 +124,6 @@ def write_review(
     extra = folder.metrics(column)
     metrics = None if extra is None else FrameMetrics.from_json(extra)
     page = _write_curves(folder, rows, out, column, manifest, metrics, events)
-    numbers = {row["video_id"]: number for number, row in enumerate(rows)}
     ranked = sorted([*events, *moments], key=lambda e: -e["peak_score"])
     media, notes = draw_media(
         folder, rows, numbers, ranked, out / "media", limits, style or HeatmapStyle(), probe
@@ -216,7 +221,7 @@ def _write_curves(
 def _stored(curve: VideoCurve) -> dict[str, Any]:
     return {
         "first": curve.first,
-        "lengths": packed(curve.lengths, "u4"),
+        "lengths": packed_floats(curve.lengths.astype(np.float64)),
         "values": packed_floats(curve.values),
         "parts": [
             {"name": name, "frames": packed(at, "f8"), "values": packed(values, "f4")}
@@ -230,7 +235,9 @@ def _sparks(page: _Page) -> str:
     if not page.sparks:
         return ""
     span = page.high - page.low or 1.0
-    return packed(np.rint((np.stack(page.sparks) - page.low) / span * 255).ravel(), "u1")
+    with np.errstate(all="ignore"):  # scores may be as large as numbers can be
+        shares = np.nan_to_num((np.stack(page.sparks) - page.low) / span, nan=0.0)
+    return packed(np.rint(255 * np.clip(shares, 0, 1)).ravel(), "u1")
 
 
 def _write_events(

@@ -42,6 +42,64 @@ def expand_to_frames(
         MetricsError: lengths differ, a window is empty, a score is not finite, or no window touches
             the range.
     """
+    mean, count, lengths = _places(frame_start, frame_stop, score, start, stop)
+    bare = np.flatnonzero(np.repeat(count == 0, lengths))
+    result = np.repeat(mean, lengths)
+    if len(bare):
+        covered = np.flatnonzero(np.repeat(count > 0, lengths))
+        place = np.searchsorted(covered, bare)
+        before = covered[np.maximum(place - 1, 0)]
+        after = covered[np.minimum(place, len(covered) - 1)]
+        earlier = np.abs(bare - before) <= np.abs(after - bare)
+        result[bare] = result[np.where(earlier, before, after)]
+    return result
+
+
+def expand_to_runs(
+    frame_start: ArrayLike, frame_stop: ArrayLike, score: ArrayLike
+) -> tuple[int, NDArray[np.int64], NDArray[np.float64]]:
+    """The frames of all windows as `expand_to_frames` fills them, as runs of equal frames.
+
+    Memory grows with the number of windows, not with that of frames.
+
+    Args:
+        frame_start:
+            (n,) first frame of each window.
+        frame_stop:
+            (n,) one past the last frame of each window.
+        score:
+            (n,) score of each window.
+
+    Returns:
+        The first frame, and for each run its length in frames and its score: (k,) each. Neighbours
+        differ.
+
+    Raises:
+        MetricsError: as `expand_to_frames`, or there is no window.
+    """
+    if not np.size(frame_start):
+        raise MetricsError("there is no window")
+    first, stop = int(np.min(frame_start)), int(np.max(frame_stop))
+    mean, count, lengths = _places(frame_start, frame_stop, score, first, stop)
+    # A gap lies between two covered places: its earlier half has the score of the one before.
+    gaps = np.flatnonzero(count == 0)
+    earlier = np.zeros(len(lengths), np.int64)
+    earlier[gaps] = (lengths[gaps] + 1) // 2
+    values = np.repeat(mean, 2)
+    values[2 * gaps], values[2 * gaps + 1] = mean[gaps - 1], mean[gaps + 1]
+    halves = np.stack([np.where(count == 0, earlier, lengths), lengths - earlier], axis=1)
+    halves[count > 0, 1] = 0
+    sizes = halves.ravel()
+    values, sizes = values[sizes > 0], sizes[sizes > 0]
+    starts = np.flatnonzero(np.diff(values, prepend=np.nan) != 0)
+    return first, np.add.reduceat(sizes, starts), values[starts]
+
+
+def _places(
+    frame_start: ArrayLike, frame_stop: ArrayLike, score: ArrayLike, start: int, stop: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Stretches of the frames [start, stop) under the same windows: mean score, number of windows
+    and length of each. The mean of a stretch without windows says nothing."""
     first = np.asarray(frame_start, dtype=np.int64)
     last = np.asarray(frame_stop, dtype=np.int64)
     values = np.asarray(score, dtype=np.float64)
@@ -73,13 +131,4 @@ def expand_to_frames(
         mean = covering_mean(begin, end, values, count)
     else:  # the sum of the numbers of all windows of a place is the number of its one window
         mean = values[covering_sum(begin, end, np.arange(len(values)), len(lengths))]
-    bare = np.flatnonzero(np.repeat(count == 0, lengths))
-    result = np.repeat(mean, lengths)
-    if len(bare):
-        covered = np.flatnonzero(np.repeat(count > 0, lengths))
-        place = np.searchsorted(covered, bare)
-        before = covered[np.maximum(place - 1, 0)]
-        after = covered[np.minimum(place, len(covered) - 1)]
-        earlier = np.abs(bare - before) <= np.abs(after - bare)
-        result[bare] = result[np.where(earlier, before, after)]
-    return result
+    return mean, count, lengths

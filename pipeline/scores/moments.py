@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .columns import config_of
-from .events import Event, EventError, event_between, frames_of
+from .events import Event, EventError, frames_of
 from .folder import ScoreFolder
-from .frames import expand_to_frames
+from .frames import expand_to_runs
 
 MOST_OF_VIDEO = 3
 Spans = Sequence[tuple[int, int]]
@@ -65,22 +65,23 @@ def find_moments(
     """
     if not np.size(score):
         raise EventError("a video without score rows has no moments to look for")
-    first, stop = int(np.min(frame_start)), int(np.max(frame_stop))
-    frames = expand_to_frames(frame_start, frame_stop, score, first, stop)  # (stop - first,)
     gap = frames_of(apart_seconds, fps)
-    usual = float(np.median(frames))
-    free = np.ones(len(frames), dtype=bool)
-    for a, b in outside:
-        free[max(a - first - gap, 0) : max(b - first + gap, 0)] = False
+    first, lengths, values = expand_to_runs(frame_start, frame_stop, score)
+    starts = np.concatenate([[0], np.cumsum(lengths)])  # of runs, and the end
+    usual = _median(lengths, values)
+    taken = [(a - first - gap, b - first + gap) for a, b in outside]
     found: list[Event] = []
-    for at in _peaks(frames):
-        if len(found) >= most or frames[at] <= usual:
+    for run in _peaks(values):
+        if len(found) >= most or values[run] <= usual:
             break
-        if free[at]:
-            level = usual + (frames[at] - usual) / 2
-            a, b = _around(free & (frames > level), at)
-            free[max(a - gap, 0) : b + gap] = False
-            found.append(event_between(frames, a, b, first, fps))
+        at = int(starts[run])
+        if any(a <= at < b for a, b in taken):
+            continue
+        inside = values > usual + (values[run] - usual) / 2
+        a = max([int(starts[_first_of(inside, run)]), *(b for _, b in taken if b <= at)])
+        b = min([int(starts[_stop_of(inside, run)]), *(a for a, _ in taken if a > at)])
+        taken.append((a - gap, b + gap))
+        found.append(_moment(starts, values, run, (a, b), first, fps))
     return found
 
 
@@ -140,17 +141,53 @@ def top_moments(
     return [row for _, row in sorted(best, key=lambda each: each[0], reverse=True)]
 
 
-def _peaks(frames: NDArray[np.float64]) -> list[int]:
-    """First frame of each run of equal frames that is a local maximum, highest first."""
-    starts = np.flatnonzero(np.diff(frames, prepend=np.nan) != 0)  # nan differs from all
-    values = np.concatenate([[-np.inf], frames[starts], [-np.inf]])
-    tops = starts[(values[1:-1] > values[:-2]) & (values[1:-1] > values[2:])]
-    return [int(at) for at in tops[np.argsort(-frames[tops], kind="stable")]]
+def _median(lengths: NDArray[np.int64], values: NDArray[np.float64]) -> float:
+    """The median of the frames of all runs."""
+    order = np.argsort(values, kind="stable")
+    ends = np.cumsum(lengths[order])
+    middle = [(ends[-1] - 1) // 2, ends[-1] // 2]
+    low, high = values[order][np.searchsorted(ends, middle, side="right")]
+    return float(low + (high - low) / 2)
 
 
-def _around(inside: NDArray[np.bool_], at: int) -> tuple[int, int]:
-    """The run of true values around one of them, half-open."""
-    left = np.flatnonzero(~inside[:at])
-    right = np.flatnonzero(~inside[at:])
-    a = int(left[-1]) + 1 if len(left) else 0
-    return a, at + int(right[0]) if len(right) else len(inside)
+def _peaks(values: NDArray[np.float64]) -> list[int]:
+    """The runs that are local maxima, highest first; neighbouring runs differ."""
+    ends = np.concatenate([[-np.inf], values, [-np.inf]])
+    tops = np.flatnonzero((values > ends[:-2]) & (values > ends[2:]))
+    return [int(run) for run in tops[np.argsort(-values[tops], kind="stable")]]
+
+
+def _first_of(inside: NDArray[np.bool_], run: int) -> int:
+    """The first run of the stretch of true values around one of them."""
+    left = np.flatnonzero(~inside[:run])
+    return int(left[-1]) + 1 if len(left) else 0
+
+
+def _stop_of(inside: NDArray[np.bool_], run: int) -> int:
+    """One past the last run of that stretch."""
+    right = np.flatnonzero(~inside[run:])
+    return run + int(right[0]) if len(right) else len(inside)
+
+
+def _moment(
+    starts: NDArray[np.int64],
+    values: NDArray[np.float64],
+    run: int,
+    span: tuple[int, int],
+    first: int,
+    fps: float,
+) -> Event:
+    a, b = span
+    inside = np.clip(starts, a, b)
+    shares = np.diff(inside) / (b - a)
+    peak = first + (int(starts[run]) + min(int(starts[run + 1]), b) - 1) // 2
+    return Event(
+        frame_start=first + a,
+        frame_stop=first + b,
+        start_s=(first + a) / fps,
+        end_s=(first + b) / fps,
+        peak_frame=peak,
+        peak_s=peak / fps,
+        peak_score=float(values[run]),
+        mean_score=float(shares @ values),
+    )

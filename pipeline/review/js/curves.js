@@ -9,7 +9,7 @@ vadpipe.entry = (id, video, start, stop, at, peak, mean, explain, moment) => ({
 vadpipe.curves = (() => {
   // A curve as it is stored -> starts of the runs of equal frames (with the end), and their scores.
   function decode(stored) {
-    const lengths = vadpipe.unpack(stored.lengths, "u4");
+    const lengths = vadpipe.unpack(stored.lengths.data, stored.lengths.kind);
     const values = vadpipe.unpack(stored.values.data, stored.values.kind);
     const starts = new Float64Array(lengths.length + 1);
     let top = -Infinity;

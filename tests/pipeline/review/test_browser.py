@@ -18,7 +18,7 @@ from tests.browsers import Opened, chromium
 from tests.footage import write_video
 from tests.page_folders import FPS, HIGH, LOW, NASTY, ScoreFolder, spiky
 from vadpipe.extractors.footage.probe_file import probe_video
-from vadpipe.pipeline.review.chunks import packed, packed_floats
+from vadpipe.pipeline.review.chunks import packed_floats
 from vadpipe.pipeline.review.data import VideoCurve
 from vadpipe.pipeline.review.stage import write_review
 from vadpipe.pipeline.scores.events import EventConfig, find_events
@@ -113,7 +113,7 @@ def test_the_rules_of_events_are_those_of_python(opened, site: Path):
         part = pa.table({"frame_start": start, "frame_stop": stop, "score": score})
         curve = VideoCurve.of(part, "score")
         stored = {
-            "first": curve.first, "lengths": packed(curve.lengths, "u4"),
+            "first": curve.first, "lengths": packed_floats(curve.lengths.astype(np.float64)),
             "values": packed_floats(curve.values), "parts": [],
         }  # fmt: skip
         seconds = config.merge_seconds, config.min_seconds, config.pad_seconds

@@ -1,0 +1,106 @@
+"""The file of verdicts that a review page saves, read as anyone may have written it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ...data_manifests.errors import VadpipeError
+from ...data_manifests.settings import in_words
+from ...data_manifests.stored import read_json
+from ..scores.checked import MOST_FRAMES
+
+FORMAT, VERSION = "vadpipe verdicts", 1
+MOST = 1_000_000  # verdicts of a file
+
+Frame = Field(ge=0, lt=MOST_FRAMES)
+
+
+class VerdictError(VadpipeError, ValueError):
+    """A file holds no verdicts, or verdicts that no page saves."""
+
+
+class Verdict(BaseModel):
+    """What was said of one event or moment.
+
+    Attributes:
+        video_id: as in the score folder.
+        verdict: None where there is a note only.
+        note: free text of the user.
+        frame_start: first frame, as the page showed it.
+        frame_stop: one past the last.
+        corrected_start: first frame, as the user corrected it; None where it was not corrected.
+        corrected_stop: one past the last, likewise.
+        peak_frame: what the verdict belongs to.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    video_id: str
+    verdict: Literal["accept", "reject", "unsure"] | None = None
+    note: str = ""
+    frame_start: int = Frame
+    frame_stop: int = Frame
+    peak_frame: int = Frame
+    corrected_start: int | None = Field(default=None, ge=0, lt=MOST_FRAMES)
+    corrected_stop: int | None = Field(default=None, ge=0, lt=MOST_FRAMES)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Verdict:
+        if not self.frame_start <= self.peak_frame < self.frame_stop:
+            raise ValueError("frame_start, peak_frame and frame_stop are not in this order")
+        start, stop = self.span
+        if start >= stop:
+            raise ValueError("the corrected borders are not in order")
+        return self
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The frames [start, stop), with the user's borders where there are some."""
+        start = self.frame_start if self.corrected_start is None else self.corrected_start
+        stop = self.frame_stop if self.corrected_stop is None else self.corrected_stop
+        return start, stop
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """All verdicts of a file.
+
+    Attributes:
+        verdicts: in the order of the file.
+        page: of which page; the same videos scored by the same model have the same.
+        column: score column that the page showed.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    page: str
+    column: str
+
+
+def read_verdicts(path: Path) -> Verdicts:
+    """Read a file that a review page saved as JSON.
+
+    Raises:
+        VerdictError: it is no such file, or a verdict is none that a page saves.
+        DamagedFile: it is no JSON.
+    """
+    values = read_json(path)
+    if values.get("format") != FORMAT or values.get("version") != VERSION:
+        raise VerdictError(
+            f"{path} holds no verdicts of version {VERSION}: save them as JSON on the review page"
+        )
+    listed: Any = values.get("verdicts")
+    if not isinstance(listed, list) or len(listed) > MOST:
+        raise VerdictError(f"{path}: verdicts is no list of at most {MOST:,}")
+    found = []
+    for number, each in enumerate(listed, start=1):
+        try:
+            found.append(Verdict.model_validate(each))
+        except ValidationError as error:
+            raise VerdictError(f"{path}: verdict {number}: {in_words(error)}") from error
+    named = [values.get(name) for name in ("page", "column")]
+    page, column = (each if isinstance(each, str) else "" for each in named)
+    return Verdicts(tuple(found), page, column)

@@ -1,0 +1,244 @@
+"""Feedback: rejected events become training footage, exactly, and the model knows them then."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.synthetic import write_tiny_scene
+from vadpipe.data_manifests import synthetic
+from vadpipe.data_manifests.record import ID_LENGTH, Manifest, VideoRecord
+from vadpipe.data_manifests.stored import DamagedFile
+from vadpipe.data_manifests.table import read_manifest, write_manifest
+from vadpipe.pipeline.cli.main import cli
+from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
+from vadpipe.pipeline.extract import extract_features
+from vadpipe.pipeline.feedback import (
+    FeedbackError,
+    apply_feedback,
+    fit_again,
+    part_of,
+    record_id,
+    whole_rows,
+)
+from vadpipe.pipeline.probe import probe_files
+from vadpipe.pipeline.review.verdicts import VerdictError, read_verdicts
+from vadpipe.pipeline.score import score_footage
+from vadpipe.pipeline.scores.events import EventConfig
+from vadpipe.pipeline.scores.folder import ScoreFolder
+from vadpipe.pipeline.train import train_detector
+
+NULL = resolve_extractor("null", {"clip_length": 4, "stride": 4})
+CONFIG = EventConfig(quantile=0.5, release_quantile=0.3, min_seconds=0)
+
+
+class Site:
+    """A scored scene: manifest of all, cache, model and score folder."""
+
+    def __init__(self, folder: Path) -> None:
+        write_tiny_scene(folder / "scene", n_train=3, n_test=2)
+        made = synthetic.build(folder / "scene")
+        records = [r.model_copy(update={"anomalies": None}) for r in made.records]
+        self.manifest = made.model_copy(update={"records": tuple(records)})
+        self.cache, self.out = folder / "cache", folder / "out"
+        probed = probe_files(self.manifest, self.cache)
+        extract_features(self.manifest, probed, [NULL], self.cache)
+        self.model = train_detector("knn", self.manifest, probed, self.cache).folder
+        self.score(self.model, self.out)
+        self.video = next(r for r in self.manifest.records if r.split == "test")
+
+    def score(self, model: Path, out: Path) -> ScoreFolder:
+        test = self.manifest.select(split="test")
+        probed = probe_files(test, self.cache)
+        score_footage(model, test, probed, out, self.cache, events=CONFIG)
+        return ScoreFolder(out)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("site"))
+
+
+def verdict(video: str, start: int, stop: int, said: str | None = "reject", **more: Any) -> dict:
+    about = {"video_id": video, "verdict": said, "frame_start": start, "frame_stop": stop}
+    return {**about, "peak_frame": start, "note": "", **more}
+
+
+def write(path: Path, *verdicts: dict, **more: Any) -> Path:
+    values = {"format": "vadpipe verdicts", "version": 1, "verdicts": list(verdicts), **more}
+    path.write_text(json.dumps(values))
+    return path
+
+
+def test_rejected_footage_is_known_to_the_next_model(site: Site, tmp_path: Path) -> None:
+    name = site.video.video_id
+    before = site.score(site.model, site.out).scores(name)
+    file = write(
+        tmp_path / "v.json",
+        verdict(name, 8, 16),
+        verdict(name, 18, 22),  # widened to 16..24: touches the first
+        verdict(name, 30, 34, "accept"),
+        verdict(name, 2, 3, "unsure"),
+    )
+    done = apply_feedback(file, site.out, site.manifest)
+    (record,) = done.added
+    n_frames = ScoreFolder(site.out).videos()[0]["n_frames"]
+    assert record.frame_range(n_frames) == (8, 24)
+    assert (record.split, record.label, record.anomalies) == ("train", 0, ())
+    assert (record.path, record.scene) == (site.video.path, site.video.scene)
+    assert done.verdicts == {"reject": 2, "accept": 1, "unsure": 1} and not done.left_out
+    assert done.manifest.records == (*site.manifest.records, record)
+    assert done.seconds == pytest.approx(16 / 25)
+    assert done.tested == (name,)
+    told = "\n".join(done.lines())
+    assert "1 accept, 2 reject, 1 unsure" in told and "1 parts of 1 video, 0.6 s" in told
+    assert "not those of unseen footage" in told
+    probed = probe_files(done.manifest.select(split="train"), site.cache)
+    trained = fit_again(site.model, done, probed, site.cache, "cpu")
+    assert trained.fresh and trained.folder != site.model
+    after = site.score(trained.folder, tmp_path / "again").scores(name)
+    inside = (after["frame_start"].to_numpy() >= 8) & (after["frame_stop"].to_numpy() <= 24)
+    assert inside.sum() == 4
+    assert (after["score"].to_numpy()[inside] == 0).all()  # they are in the bank now
+    assert (before["score"].to_numpy()[inside] > 0).all()
+    assert (after["score"].to_numpy() <= before["score"].to_numpy() + 1e-12).all()
+
+
+def test_the_command_writes_a_manifest_and_a_model(site: Site, tmp_path: Path) -> None:
+    manifest = write_manifest(site.manifest, tmp_path / "site.parquet")
+    file = write(tmp_path / "v.json", verdict(site.video.video_id, 8, 16))
+    words = ["feedback", str(file), str(site.out), str(manifest), "-o", str(tmp_path / "new.csv")]
+    done = CliRunner().invoke(cli, [*words, "--cache", str(site.cache)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    printed, folder = done.stdout.split()
+    assert len(read_manifest(Path(printed)).records) == len(site.manifest.records) + 1
+    assert Path(folder).parent == site.cache / "models" and "parts of 1 video" in done.stderr
+    only = CliRunner().invoke(cli, [*words, "--cache", str(tmp_path / "empty"), "--no-train"])
+    assert only.exit_code == 0 and only.stdout.split() == [printed]
+    again = ["feedback", str(file), str(site.out), printed, "-o", str(tmp_path / "n.csv")]
+    none = CliRunner().invoke(cli, again)
+    assert isinstance(none.exception, FeedbackError) and "training footage already" in none.output
+
+
+def test_what_is_not_trained_on_says_why(site: Site, tmp_path: Path) -> None:
+    name, trained = site.video.video_id, site.manifest.records[0]
+    labelled = [
+        r.model_copy(update={"anomalies": ((32, 34),), "label": None}) if r == site.video else r
+        for r in site.manifest.records
+    ]
+    manifest = site.manifest.model_copy(update={"records": tuple(labelled)})
+    file = write(
+        tmp_path / "v.json",
+        verdict(name, 8, 16),
+        verdict(name, 12, 20, "accept"),
+        verdict(name, 32, 36),
+        verdict(name, 28, 60_000),
+        verdict(name, 24, 28),
+    )
+    done = apply_feedback(file, site.out, manifest)
+    assert [each.reason.partition(":")[0] for each in done.left_out] == [
+        "it meets an event that was accepted",
+        f"the video has {ScoreFolder(site.out).videos()[0]['n_frames']} frames",
+        f"an anomaly of {name} is labelled there",
+    ]
+    assert [r.video_id for r in done.added] == [f"{name}-rejected-24-28"]
+    again = apply_feedback(file, site.out, done.manifest)
+    assert not again.added
+    assert any("training footage already" in each.reason for each in again.left_out)
+    assert trained in done.manifest.records
+
+
+def test_footage_outside_of_the_root_gets_a_common_one(site: Site, tmp_path: Path) -> None:
+    root = tmp_path / "train"
+    copied = shutil.copytree(Path(site.manifest.root), root / "scene")
+    train = site.manifest.select(split="train").model_copy(update={"root": str(copied)})
+    file = write(tmp_path / "v.json", verdict(site.video.video_id, 8, 16))
+    done = apply_feedback(file, site.out, train)
+    for old, new in zip(train.records, done.manifest.records, strict=False):
+        assert old.path is not None and new.path is not None
+        assert done.manifest.resolve(new.path) == train.resolve(old.path)
+        assert old.model_copy(update={"path": new.path, "masks": new.masks}) == new
+    (record,) = done.added
+    assert record.path is not None
+    assert done.manifest.resolve(record.path) == site.manifest.resolve(str(site.video.path))
+    assert done.tested == ()
+
+
+def test_corrected_borders_count(site: Site, tmp_path: Path) -> None:
+    more = {"corrected_start": 12, "corrected_stop": 24}
+    file = write(tmp_path / "v.json", verdict(site.video.video_id, 8, 16, **more))
+    (record,) = apply_feedback(file, site.out, site.manifest).added
+    assert record.video_id.endswith("-rejected-12-24")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[]", "v.json"),
+        ("{}", "holds no verdicts"),
+        ('{"format": "vadpipe verdicts", "version": 2}', "holds no verdicts"),
+        ('{"format": "vadpipe verdicts", "version": 1, "verdicts": {}}', "no list"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "v.json").write_text(text)
+    with pytest.raises((VerdictError, DamagedFile), match=reason):
+        read_verdicts(tmp_path / "v.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"verdict": "maybe"}, {"frame_start": -1}, {"frame_start": "8"}, {"frame_stop": 8},
+        {"peak_frame": 99}, {"video_id": 5}, {"corrected_start": 99}, {"frame_stop": 1 << 60},
+        {"note": None}, {"corrected_stop": 1.5},
+    ],
+)  # fmt: skip
+def test_verdicts_that_no_page_saves_are_refused(tmp_path: Path, change: dict) -> None:
+    file = write(tmp_path / "v.json", verdict("a", 1, 3), {**verdict("a", 8, 16), **change})
+    with pytest.raises(VerdictError, match="verdict 2"):
+        read_verdicts(file)
+
+
+def test_verdicts_of_other_videos_or_without_rejections(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(FeedbackError, match="does not have: name the score folder"):
+        apply_feedback(write(tmp_path / "v.json", verdict("x", 1, 3)), site.out, site.manifest)
+    file = write(tmp_path / "v.json", verdict(site.video.video_id, 8, 16, "accept"))
+    with pytest.raises(FeedbackError, match="rejects no event"):
+        apply_feedback(file, site.out, site.manifest)
+
+
+@given(st.integers(1, 10_000_000), st.data())
+def test_a_part_is_exactly_its_frames(n_frames: int, data: Any) -> None:
+    a = data.draw(st.integers(0, n_frames - 1))
+    b = data.draw(st.integers(a + 1, n_frames))
+    record = VideoRecord(
+        video_id=record_id("v", (a, b)), path="v", split="train", part=part_of((a, b), n_frames)
+    )
+    assert record.frame_range(n_frames) == (a, b)
+
+
+def test_spans_are_whole_rows() -> None:
+    start = 16 * np.arange(5)
+    assert whole_rows(start, start + 16, (16, 48), 20) == (16, 48)
+    assert whole_rows(start, start + 16, (20, 50), 20) == (16, 48)
+    assert whole_rows(start, start + 16, (1, 5), 3) == (0, 16)  # no middle inside: the nearest
+    overlapping = np.arange(100)
+    assert whole_rows(overlapping, overlapping + 16, (40, 50), 45) == (32, 58)
+
+
+def test_long_names_stay_unique_and_legal() -> None:
+    names = {record_id("a" * 199 + end, (1, 20)) for end in "xy"}
+    assert len(names) == 2 and all(len(name) == ID_LENGTH for name in names)
+    Manifest(
+        dataset="d", root="/",
+        records=tuple(VideoRecord(video_id=n, path="p", split="train") for n in names),
+    )  # fmt: skip
