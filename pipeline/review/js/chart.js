@@ -77,11 +77,14 @@ vadpipe.Chart = class {
     return low + (1 - (y - 14) / (this.height - 32)) * (high - low);
   }
 
-  // All videos to one scale from below; the top is that of this video, or the threshold.
+  // The scale is that of this video and of the threshold, so that its shape is seen; sparklines in
+  // the list of videos have one scale for all.
   measure() {
-    const { low } = this.state.page.scale, { high } = this.state;
-    const top = Math.max(this.video.peak, Number.isFinite(high) && high < this.state.page.scale.high ? high : -Infinity);
-    this.range = [low, top + (top - low) * 0.06 || low + 1];
+    const { high, low: release, page } = this.state, { curve, peak } = this.video;
+    const levels = [high, release].filter((level) => level >= page.scale.low && level <= page.scale.high);
+    const low = Math.min(curve ? curve.bottom : page.scale.low, ...levels), top = Math.max(peak, ...levels);
+    const margin = (top - low) * 0.06 || 1;
+    this.range = [low - margin, top + margin];
     this.width = this.box.clientWidth;
     this.height = this.box.clientHeight;
     const dense = devicePixelRatio || 1;
@@ -115,6 +118,7 @@ vadpipe.Chart = class {
     for (const part of video.curve.parts) if (this.parts.has(part.name)) this.line(part);
     this.curve(bottom);
     this.levels();
+    this.scale(bottom);
     if (this.frame !== null) band(this.frame, this.frame, this.colour("ink"), 0, bottom);
   }
 
@@ -130,7 +134,7 @@ vadpipe.Chart = class {
       const x = this.x(s * video.fps);
       pen.moveTo(x, 0);
       pen.lineTo(x, bottom);
-      pen.fillText(vadpipe.timecode(s, step < 1), Math.min(x + 3, width - 52), this.height - 5);
+      if (x + 56 < width) pen.fillText(vadpipe.timecode(s, step < 1), x + 3, this.height - 5);
     }
     pen.stroke();
   }
@@ -150,8 +154,10 @@ vadpipe.Chart = class {
         if (value < low) low = value;
         if (value > high) high = value;
       }
-      path[x ? "lineTo" : "moveTo"](x, this.y(low));
-      path.lineTo(x, this.y(high));
+      // On the way down the highest comes first: a step is a step, without a spike.
+      const down = curve.values[i] > curve.values[last];
+      path[x ? "lineTo" : "moveTo"](x, this.y(down ? high : low));
+      path.lineTo(x, this.y(down ? low : high));
       shade.lineTo(x, this.y(high));
       i = last;
     }
@@ -201,6 +207,14 @@ vadpipe.Chart = class {
     pen.beginPath();
     pen.roundRect(width - 15, this.y(high) - 7, 13, 14, 4);
     pen.fill();
+  }
+
+  // Scores at the left, for those who want numbers.
+  scale(bottom) {
+    if (document.documentElement.dataset.expert !== "true") return;
+    this.pen.fillStyle = this.colour("soft");
+    this.pen.font = "11px system-ui, sans-serif";
+    for (const y of [16, bottom / 2, bottom - 6]) this.pen.fillText(vadpipe.number(this.valueAt(y)), 4, y + 4);
   }
 
   // How near the pointer is to the line of the threshold.

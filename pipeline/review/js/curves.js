@@ -12,17 +12,18 @@ vadpipe.curves = (() => {
     const lengths = vadpipe.unpack(stored.lengths.data, stored.lengths.kind);
     const values = vadpipe.unpack(stored.values.data, stored.values.kind);
     const starts = new Float64Array(lengths.length + 1);
-    let top = -Infinity;
+    let top = -Infinity, bottom = Infinity;
     for (let i = 0; i < lengths.length; i++) {
       starts[i + 1] = starts[i] + lengths[i];
       if (values[i] > top) top = values[i];
+      if (values[i] < bottom) bottom = values[i];
     }
     const parts = stored.parts.map((part) => ({
       name: part.name,
       frames: vadpipe.unpack(part.frames, "f8"),
       values: vadpipe.unpack(part.values, "f4"),
     }));
-    return { first: stored.first, starts, values, top, parts };
+    return { first: stored.first, starts, values, top, bottom, parts };
   }
 
   // The run that holds a frame (counted from the first frame of the curve).

@@ -27,7 +27,7 @@ vadpipe.overview = (state, open) => {
   const failed = page.failures.rows.map(({ video_id, error, message }) => el("li", { text: vadpipe.plain(`${video_id}: ${error}: ${message}`) }));
   return el("article.overview", {},
     el("dl.tiles", {}, ...tiles),
-    notes.length ? el("ul.notes", {}, ...notes) : null,
+    notes.length ? el("details.notes", { open: notes.length < 3 || !state.count }, el("summary", { text: count(notes.length, "note") }), el("ul", {}, ...notes)) : null,
     first.length ? el("h3", { text: "Look at these first" }) : null,
     el("div.cards.large", {}, ...first),
     failed.length ? el("details", {}, el("summary", { text: count(page.failures.total, "failure") }), el("ul", {}, ...failed)) : null,

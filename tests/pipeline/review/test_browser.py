@@ -18,11 +18,13 @@ from tests.browsers import Opened, chromium
 from tests.footage import write_video
 from tests.page_folders import FPS, HIGH, LOW, NASTY, ScoreFolder, spiky
 from vadpipe.extractors.footage.probe_file import probe_video
+from vadpipe.pipeline.review import stage
 from vadpipe.pipeline.review.chunks import packed_floats
 from vadpipe.pipeline.review.data import VideoCurve
 from vadpipe.pipeline.review.stage import write_review
 from vadpipe.pipeline.scores.events import EventConfig, find_events
 from vadpipe.pipeline.scores.frame_runs import FrameTimes
+from vadpipe.pipeline.scores.regions import write_regions
 
 pytestmark = pytest.mark.slow
 
@@ -176,6 +178,59 @@ def test_numbers_are_those_of_the_score_folder_and_a_drag_moves_all_events(opene
     tab.click("#reset")
     tab.wait_for_function("() => !vadpipe.app.state.moved")
     check_events(tab.evaluate(SHOWN), HIGH)
+    assert page.said == []
+
+
+def test_with_very_many_events_the_list_follows(opened, site: Path):
+    """What has to be seen at once is, with the numbers of Python, and then the list."""
+    tab = opened(site).go("#video/1/cam2")
+    expected = sum(len(python_events(video, 4.2)) for video in SCORES)
+    seen = tab.evaluate(
+        """async (high) => {
+          const {state} = vadpipe.app, list = () => state.entries.length;
+          const before = list();
+          state.heavy = true;
+          vadpipe.app.high(high);
+          await new Promise((go) => requestAnimationFrame(() => setTimeout(go)));
+          return [document.getElementById("counted").textContent, before, list(),
+            state.videos.map((v) => v.shown), vadpipe.app.detail.video.live.length];
+        }""",
+        4.2,
+    )
+    each = [len(python_events(video, 4.2)) for video in SCORES]
+    assert seen[0] == f"{expected} events" and seen[1] == seen[2] != expected
+    assert seen[3] == each and seen[4] == each[1]
+    tab.wait_for_function("(high) => vadpipe.app.state.listed === high", arg=4.2)
+    assert tab.evaluate("() => vadpipe.app.state.entries.length") == expected
+    check_events(tab.evaluate(SHOWN), 4.2)
+
+
+def test_boxes_likeness_and_numbers(opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    film = write_video(tmp_path / "yard.mp4", frames=160)
+    folder = ScoreFolder(tmp_path / "scores")
+    where = {"path": str(film), "content_id": probe_video(film).content_id}
+    for name in ("cam1", "cam2"):
+        folder.add(name, spiky(10, 3), **where)
+        boxes = {"frame": [70, 71], "x0": [1.0, 10.0], "y0": [2.0, 20.0], "x1": [5.0, 40.0]}
+        more = {"y1": [6.0, 50.0], "score": [1.0, 3.0], "label": ["", NASTY]}
+        write_regions(folder.path / "regions" / f"{name}.parquet", pa.table({**boxes, **more}), "")
+    near = {"video": [0, 1], "at": [71, 71], "near": [[[1, 0.75]], [[0, 0.75]]], "reason": ""}
+    monkeypatch.setattr(stage, "similar_events", lambda *_: near)
+    page = opened(write_review(folder.write(), tmp_path / "page"))
+    tab = page.go("#event/0/71/cam1")
+    tab.click(".choices button:has-text('Boxes')")
+    box = tab.locator(".boxes rect")
+    assert box.count() == 1
+    corners = [float(box.get_attribute(name)) for name in ("x", "y", "width", "height")]
+    assert corners == [10, 20, 30, 30]
+    assert tab.locator(".boxes").get_attribute("viewBox") == "0 0 96 64"
+    assert NASTY in tab.locator(".boxes title").text_content()
+    assert not tab.is_visible(".numbers")
+    tab.check("#expert")
+    assert "likeness 0.75" in tab.inner_text(".more")
+    assert "48 to 95, peak at 71" in tab.inner_text(".numbers")
+    tab.click(".more .card")
+    assert tab.evaluate("() => vadpipe.app.detail.video.id") == "cam2"
     assert page.said == []
 
 

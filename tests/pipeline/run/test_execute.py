@@ -149,6 +149,9 @@ def test_a_target_that_is_gone_is_made_again(recipe: Path) -> None:
     again = run(load_run(recipe))
     assert [e.node.name for e in again.ended if e.state == "ran"] == ["report-late"]
     assert page.is_file() and len(again.ended) == len(first.ended)
+    more = run(load_run(recipe, ["report.folder=true"]))
+    assert [e.node.name for e in more.ended if e.state == "ran"] == ["report-late"]
+    assert page.with_name("review").joinpath("index.html").is_file()
     resolved = resolve_run(load_run(recipe))
     shutil.rmtree(resolved.store("dense").root)
     listed = graph_values(resolved, plan(resolved))["nodes"]
