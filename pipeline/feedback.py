@@ -304,6 +304,9 @@ def fit_again(model: Path, done: Feedback, probed: Probed, cache: Path, device: 
         seed=int(card["seed"]),
         device=device,
         holdout=float(card["holdout"]) if "holdout" in card else None,
+        # Left out, a rejected event scores as high as before: its rows would lift the threshold
+        # above the events that were accepted.
+        trained_only=[*card.get("trained_only", ()), *(record.video_id for record in done.added)],
     )
 
 

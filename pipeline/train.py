@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,13 +26,7 @@ from ..detectors.base import (
 from ..extractors.device.present import check_device
 from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.slots import WeightsChoice, recorded
-from .bags import (
-    StoreBags,
-    UsableVideos,
-    other_ways,
-    rates_of,
-    usable_videos,
-)
+from .bags import StoreBags, UsableVideos, other_ways, rates_of, usable_videos
 from .engine.fit_progress import watched
 from .engine.weights import find_weights
 from .models import SAMPLES, ModelFolder, make_detector, started
@@ -92,6 +86,7 @@ def train_detector(
     force: bool = False,
     init: str | None = None,
     max_missing: float = MOST_MISSING,
+    trained_only: Collection[str] = (),
 ) -> Trained:
     """Train on the manifest's train split, unless the cache has a model of the same recipe.
 
@@ -138,6 +133,9 @@ def train_detector(
         max_missing:
             Share of the training videos that may be left out because their files cannot be read or
             their features are not there; 0 refuses any.
+        trained_only:
+            Ids of training videos that the threshold does not look at: footage that was chosen
+            because its scores were high.
 
     Raises:
         ExtractorError: the device does not exist.
@@ -151,9 +149,8 @@ def train_detector(
     videos = _videos_of(detector, manifest, probed, cache, features, max_missing)
     asked, rows, stores, twins = videos.records, videos.rows, videos.stores, videos.twins
     imported = imported_checksums({**stores, **twins}, rows)
-    begun = {} if init is None else started(detector, stores, ModelFolder.find(cache, init))
-    share = HOLDOUT if holdout is None else holdout
-    unseen = Unseen.of(asked, _contents_of(rows, {**stores, **twins}, imported), share, seed)
+    contents = _contents_of(rows, {**stores, **twins}, imported)
+    unseen = Unseen.of(asked, contents, HOLDOUT if holdout is None else holdout, seed, trained_only)
     records = list(unseen.records)
     recipe = {
         "detector": detector.name,
@@ -164,7 +161,7 @@ def train_detector(
         "records": manifest.model_copy(update={"records": tuple(records)}).digest,
         "contents": [rows[r.video_id].content_id for r in records],
         "seed": seed,
-        **begun,
+        **({} if init is None else started(detector, stores, ModelFolder.find(cache, init))),
         **_held_out_of(detector, unseen),
         **imported_contents(imported),
         **_provenance(detector),
@@ -235,6 +232,7 @@ def _held_out_of(detector: Detector[Any], unseen: Unseen) -> dict[str, Any]:
     return {
         **({} if unseen.share == HOLDOUT else {"holdout": unseen.share}),
         **({"held_out": "by scene"} if unseen.special(_leaves_out(detector)) else {}),
+        **({"trained_only": unseen.trained_only} if unseen.trained_only else {}),
     }
 
 

@@ -9,7 +9,7 @@ threshold is above the scores of real events.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +32,13 @@ class Unseen:
     Attributes:
         records: what is trained on.
         copies: video_id of a copy -> the record that stays.
-        apart: indices of records no two of which share a frame: each may be left out.
+        apart: indices of records no two of which share a frame: each may be left out. Ascending.
         normal: indices of records that are not labelled abnormal, by their ids.
         drawn: indices of records that are held back from training, where some are; ascending.
         as_ever: whether `drawn` is what chance alone has drawn.
         lone: scene -> its only video; empty if there is one video in all.
         warnings: what is odd about the videos.
+        trained_only: ids of records that stand for no unseen video, sorted.
     """
 
     records: tuple[VideoRecord, ...]
@@ -49,6 +50,7 @@ class Unseen:
     lone: Mapping[str, str]
     warnings: tuple[str, ...]
     share: float
+    trained_only: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -57,6 +59,7 @@ class Unseen:
         contents: Mapping[str, str],
         share: float,
         seed: int,
+        trained_only: Collection[str] = (),
     ) -> Unseen:
         """Look at the training videos, and draw those that are held back.
 
@@ -72,6 +75,8 @@ class Unseen:
                 Of the normal videos; what is drawn is rounded up.
             seed:
                 Of the draw.
+            trained_only:
+                Videos that are trained on and stand for no unseen one, by their ids.
 
         Raises:
             DetectorError: the share or the seed is out of range.
@@ -82,22 +87,22 @@ class Unseen:
             raise DetectorError(f"a seed is 0 or more, not {seed}")
         copies = copies_in(records, contents)
         left = [record for record in records if record.video_id not in copies]
-        normal = sorted(
-            (i for i, r in enumerate(left) if r.label != 1), key=lambda i: left[i].video_id
-        )
+        asked = [i for i, r in enumerate(left) if r.video_id not in trained_only]
+        normal = sorted((i for i in asked if left[i].label != 1), key=lambda i: left[i].video_id)
         order = [int(i) for i in np.random.default_rng(seed).permutation(normal)]
         count = int(np.ceil(share * len(normal)))
         drawn = _draw(left, contents, order, count)
         return cls(
             records=tuple(left),
             copies=copies,
-            apart=tuple(_apart(left, contents)),
+            apart=tuple(sorted(set(asked).intersection(_apart(left, contents)))),
             normal=tuple(normal),
             drawn=tuple(sorted(drawn)),
             as_ever=drawn == order[:count],
-            lone=_lone(left),
+            lone=_lone([left[i] for i in asked]),
             warnings=tuple(_oddities(records, contents, copies)),
             share=share,
+            trained_only=tuple(sorted({r.video_id for r in left}.intersection(trained_only))),
         )
 
     @property

@@ -29,6 +29,7 @@ from vadpipe.pipeline.feedback import (
     record_id,
     whole_rows,
 )
+from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.review.verdicts import VerdictError, read_verdicts
 from vadpipe.pipeline.score import score_footage
@@ -104,6 +105,9 @@ def test_rejected_footage_is_known_to_the_next_model(site: Site, tmp_path: Path)
     probed = probe_files(done.manifest.select(split="train"), site.cache)
     trained = fit_again(site.model, done, probed, site.cache, "cpu")
     assert trained.fresh and trained.folder != site.model
+    old, new = (ModelFolder(folder).card() for folder in (site.model, trained.folder))
+    assert new["calibration"]["values"] == old["calibration"]["values"]
+    assert new["trained_only"] == [record.video_id] and new["key"] != old["key"]
     after = site.score(trained.folder, tmp_path / "again").scores(name)
     inside = (after["frame_start"].to_numpy() >= 8) & (after["frame_stop"].to_numpy() <= 24)
     assert inside.sum() == 4

@@ -120,3 +120,17 @@ def test_shares_and_seeds_out_of_range_are_refused() -> None:
         look(record("a"), share=1.5)
     with pytest.raises(DetectorError, match="a seed is 0 or more, not -1"):
         look(record("a"), seed=-1)
+
+
+def test_what_is_trained_on_only_changes_nothing_else() -> None:
+    """Videos that were added because of their scores: the others stand for unseen ones."""
+    old = [*(record(name, "street") for name in "abcdefgh"), record("i", "yard")]
+    more = [*old, record("x", "street"), record("y", "yard")]
+    contents = {r.video_id: r.video_id for r in more}
+    for seed in range(4):
+        before = Unseen.of(old, contents, 0.4, seed)
+        after = Unseen.of(more, contents, 0.4, seed, ["x", "y"])
+        assert after.records == tuple(more)
+        for name in ("apart", "normal", "drawn", "lone", "warnings"):
+            assert getattr(after, name) == getattr(before, name), name
+        assert len(Unseen.of(more, contents, 0.4, seed).apart) == 11
