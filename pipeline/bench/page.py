@@ -103,7 +103,7 @@ def bench_page(*, videos: int = 2000, repeats: int = 3) -> tuple[dict[str, Any],
 
     Args:
         videos:
-            Each has 50 events in four hours of rows of 16 frames.
+            Each has 50 events in ten minutes of rows of 16 frames.
         repeats:
             Openings, each in a new profile, with 10 moves of the threshold each.
 

@@ -317,8 +317,10 @@ vadpipe.App = class {
   key(event) {
     const typing = event.target.closest("input[type=text], input[type=search], textarea, select");
     if (event.key === "Escape") {
-      if (typing) typing.blur();
-      else if (!document.querySelector("dialog[open]")) this.go("");
+      if (typing) {
+        event.preventDefault(); // a search field would look empty, and still filter
+        typing.blur();
+      } else if (!document.querySelector("dialog[open]")) this.go("");
       return;
     }
     if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
