@@ -80,13 +80,14 @@ class Scorer:
         assert isinstance(network, MSMGNetwork)
         self._config, self._network = config, network
         self._device = next(network.parameters()).device
-        self.clips = _folded(network.encoder)
+        dtype = torch.float32 if config.precision == "fp32" else torch.bfloat16
+        self.clips = _folded(network.encoder, dtype)
         with network.frame_statistics():
-            self._frames = _folded(network.encoder)
+            self._frames = _folded(network.encoder, dtype)
         self._decoder = networks["decoder"] if config.decoder != "none" else None
         predicting = predicting_encoder(networks)
         shared = predicting is network.encoder
-        self._predicting = self.clips if shared else _folded(predicting)
+        self._predicting = self.clips if shared else _folded(predicting, dtype)
 
     def windows(self, track: Track, starts: Ints, scene: int) -> WindowErrors:
         """Measure the windows of a video.
@@ -260,8 +261,8 @@ def _clips(pixels: Tensor, index: Tensor) -> Tensor:
     return pixels[index].permute(0, 4, 1, 2, 3)
 
 
-def _folded(encoder: nn.Module) -> VideoEncoder:
-    found = folded(encoder)
+def _folded(encoder: nn.Module, dtype: torch.dtype) -> VideoEncoder:
+    found = folded(encoder, dtype)
     colours_innermost(found)
     assert isinstance(found, VideoEncoder)
     return found

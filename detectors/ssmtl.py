@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -35,7 +36,7 @@ from .fitting import Fit
 from .msmg_monitors import chance_warnings, collapse_warnings
 from .msmg_samples import NegativesBy
 from .object_maps import ObjectMapConfig
-from .precision import Precision
+from .precision import Precision, bfloat16, check_bfloat16
 from .randomness import private_random
 from .row_memory import RowMemory, row_memories
 from .ssmtl_losses import Contrast, answers, losses, trivial_errors, validated
@@ -114,6 +115,9 @@ class SSMTLConfig(ObjectMapConfig):
     lr: float = Field(default=1e-3, gt=0, description="of Adam, constant (Sect. 4.2)")
     precision: Precision = Field(
         default="fp32", description="bf16: forward in bfloat16, losses, norms and weights in fp32"
+    )
+    score_precision: Annotated[Precision, ADDED_LATER] = Field(
+        default="fp32", description="of scoring; bf16 only on devices that have it"
     )
     validation: float = Field(
         default=0.15,
@@ -247,6 +251,7 @@ class SSMTL(Detector[SSMTLConfig]):
         """
         if not len(source):
             raise DetectorError("there are no training videos")
+        self._check_device(device)
         options = options or FitOptions()
         config = self.config
         layout = layout_of(source, config.level, config.context, self._teachers)
@@ -404,10 +409,19 @@ class SSMTL(Detector[SSMTLConfig]):
     # -- scoring -------------------------------------------------------------------------------
 
     def to(self, device: str) -> None:
-        """Move the network to the device that scores."""
+        """Move the network to the device that scores.
+
+        Raises:
+            DetectorError: scores are to be computed in bf16, which the device does not have.
+        """
+        self._check_device(device)
         if self.network is not None:
             self.network.to(device)
             self._folded = None
+
+    def _check_device(self, device: str) -> None:
+        if self.config.score_precision == "bf16":
+            check_bfloat16(device)
 
     def score(self, bag: Bag) -> Scores:
         """Score the objects of a video and its frames by them, or its frames alone.
@@ -419,7 +433,9 @@ class SSMTL(Detector[SSMTLConfig]):
             raise DetectorError(f"{self.name} is not fitted")
         config = self.config
         given = bag, self.folded, self._layout, config.t, config.weight_of, config
-        with torch.inference_mode():
+        device = next(self.folded.parameters()).device
+        lowered = bfloat16(self.folded, device) if self._fast else nullcontext()
+        with torch.inference_mode(), lowered:
             if config.level == "frame":
                 return score_frames_alone(*given)
             return score_objects(*given, fill=config.fill)
@@ -434,8 +450,13 @@ class SSMTL(Detector[SSMTLConfig]):
         if self.network is None:
             raise DetectorError(f"{self.name} is not fitted")
         if self._folded is None:
-            self._folded = folded(self.network)
+            dtype = torch.bfloat16 if self._fast else torch.float32
+            self._folded = folded(self.network, dtype)
         return self._folded
+
+    @property
+    def _fast(self) -> bool:
+        return self.config.score_precision == "bf16"
 
     # -- state ---------------------------------------------------------------------------------
 

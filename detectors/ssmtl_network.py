@@ -15,6 +15,7 @@ from .msmg_losses import feature_error
 from .msmg_network import EMBEDDED
 from .msmg_network import TASKS as MSMG_TASKS
 from .msmg_network import Task as ContinuityTask
+from .precision import widened
 from .ssmtl_pairs import broken_clips
 
 SSMTLTask = Literal["arrow", "irregularity", "middle", "distillation"]
@@ -138,7 +139,7 @@ class SSMTLNetwork(nn.Module):
         return found
 
     def scores(self, frames: Tensor, classes: Tensor | None) -> tuple[dict[Task, Tensor], Tensor]:
-        """Compute what each task says of objects (the terms of eq. 6).
+        """Compute what each task says of objects (the terms of eq. 6), in fp32 from the heads on.
 
         Of the clips that lack one inner frame, the worst counts (MSMG, Sect. 3.5).
 
@@ -159,14 +160,14 @@ class SSMTLNetwork(nn.Module):
             shared = self.encoder(network_input(frames))
             for task in self.tasks:
                 if task in ("arrow", "irregularity"):
-                    found[task] = functional.softmax(self.heads[task](shared), dim=1)[:, 1]
+                    found[task] = functional.softmax(widened(self.heads[task](shared)), 1)[:, 1]
         if "middle" in self.tasks:
-            picture = self("middle", without_middle(frames))
+            picture = widened(self("middle", without_middle(frames)))
             error = (picture - network_input(frames[:, middle : middle + 1])[:, :, 0]).abs().mean(1)
             found["middle"] = error.mean((1, 2))
         if "distillation" in self.tasks:
             assert classes is not None  # the detector has checked it
-            said = self("distillation", frames[:, middle : middle + 1])[:, -DETECTED:]
+            said = widened(self("distillation", frames[:, middle : middle + 1]))[:, -DETECTED:]
             found["distillation"] = (said - classes).abs().mean(1)
         return {**found, **self._continuity_scores(frames)}, error
 
@@ -174,18 +175,20 @@ class SSMTLNetwork(nn.Module):
         """What the tasks of MSMG say: (B, 2 t + 1, S, S, 3) -> task -> (B,)."""
         found: dict[Task, Tensor] = {}
         if "continuity" in self.tasks:  # as long as the clips of the training
-            found["continuity"] = functional.softmax(self("continuity", frames[:, :-1]), 1)[:, 1]
+            said = widened(self("continuity", frames[:, :-1]))
+            found["continuity"] = functional.softmax(said, 1)[:, 1]
         if not {"localisation", "estimation"} & set(self.tasks):
             return found
         count, inner = len(frames), frames.shape[1] - 2
         shared = self.encoder(network_input(broken_clips(frames)))
         if "localisation" in self.tasks:
-            chance = functional.softmax(self.heads["localisation"](shared), 1)
+            chance = functional.softmax(widened(self.heads["localisation"](shared)), 1)
             right = chance.reshape(count, inner, inner).diagonal(dim1=1, dim2=2)
             found["localisation"] = (1 - right).amax(1)
         if "estimation" in self.tasks:
             single = frames[:, 1:-1].flatten(0, 1)[:, None]
-            error = feature_error(self.heads["estimation"](shared), self("estimation", single))
+            whole = widened(self("estimation", single))
+            error = feature_error(widened(self.heads["estimation"](shared)), whole)
             found["estimation"] = error.reshape(count, inner).amax(1)
         return found
 

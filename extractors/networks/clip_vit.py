@@ -81,7 +81,7 @@ class _Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, 768) -> (B, N, 768)."""
         if isinstance(self.first, FusedLinear):
-            return cast(Tensor, self.second(self.first.run(x, silu=True)))
+            return cast(Tensor, self.second(self.first(x, silu=True)))
         return cast(Tensor, self.second(functional.silu(self.first(x), inplace=True)))
 
 

@@ -14,9 +14,11 @@ from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
+
+from .fused import Convolution, FusedConv, is_available, rectified
+from .pools import max_of_frames, max_of_squares
 
 Architecture = Literal["shallow+narrow", "shallow+wide", "deep+narrow", "deep+wide"]
 Pool = Literal["none", "space", "all"]
@@ -52,7 +54,8 @@ def layers_of(architecture: Architecture, deep_pools: Literal[3, 4] = 4) -> tupl
 class Unit(nn.Module):
     """Convolution, batch norm, an optional pool, ReLU.
 
-    The pool comes before the ReLU: the maximum is the same, and the ReLU has less to do.
+    The pool comes before the ReLU: the maximum is the same, and the ReLU has less to do. In a fused
+    convolution the ReLU costs nothing and comes first.
 
     Args:
         dims:
@@ -67,7 +70,7 @@ class Unit(nn.Module):
 
     def __init__(self, dims: Literal[2, 3], channels: int, filters: int, pool: Pool) -> None:
         super().__init__()
-        self.conv: nn.Conv2d | nn.Conv3d
+        self.conv: Convolution
         self.norm: nn.Module
         if dims == 2:
             self.conv = nn.Conv2d(channels, filters, 3, padding=1, bias=False)
@@ -79,18 +82,28 @@ class Unit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) or (B, C, T, H, W) -> (B, C', H', W') or (B, C', T, H', W')."""
-        x = self.norm(self.conv(x))
+        fused = isinstance(self.conv, FusedConv)
+        x = rectified(self.conv, self.norm, x) if fused else self.norm(self.conv(x))
         if self.pool == "all":
-            x = x.amax(2)
+            x = max_of_frames(x)
         if self.pool != "none":
-            x = functional.max_pool2d(x, 2) if x.dim() == 4 else _halved(x)
-        return torch.relu(x)
+            x = max_of_squares(x) if x.dim() == 4 else _halved(x)
+        return x if fused else torch.relu(x)
 
-    def fold(self) -> None:
-        """Put the batch norm into the convolution; only for a unit in evaluation mode."""
+    def fold(self, fused: torch.dtype | None = None) -> None:
+        """Put the batch norm into the convolution; only for a unit in evaluation mode.
+
+        Args:
+            fused:
+                Precision of a fused convolution; None leaves it a convolution of torch.
+        """
+        if isinstance(self.conv, FusedConv):
+            return
         if isinstance(self.norm, nn.BatchNorm2d | nn.BatchNorm3d):
             self.conv = fuse_conv_bn_eval(self.conv, self.norm)
             self.norm = nn.Identity()
+            if fused is not None:
+                self.conv = FusedConv(self.conv.to(dtype=fused))
 
 
 def _halved(x: Tensor) -> Tensor:
@@ -99,7 +112,7 @@ def _halved(x: Tensor) -> Tensor:
     As a batch of pictures, which is a view if colours are innermost: on a CPU twice as fast as a
     pool in three dimensions.
     """
-    small = functional.max_pool2d(x.transpose(1, 2).flatten(0, 1), 2)
+    small = max_of_squares(x.transpose(1, 2).flatten(0, 1))
     return small.view(len(x), x.shape[2], *small.shape[1:]).transpose(1, 2)
 
 
@@ -140,12 +153,23 @@ class Cnn3d(nn.Module):
         return found
 
 
-def folded(network: NetworkT) -> NetworkT:
-    """Copy a network for scoring: each batch norm becomes a part of its convolution."""
+def folded(network: NetworkT, dtype: torch.dtype = torch.float32) -> NetworkT:
+    """Copy a network for scoring: each batch norm becomes a part of its convolution.
+
+    On a CPU the convolutions become fused ones. The copy stays on its device.
+
+    Args:
+        network:
+            With or without units.
+        dtype:
+            In which fused convolutions compute; bf16 is meant for a run in autocast.
+    """
     found = copy.deepcopy(network).eval()
+    at = next(network.parameters()).device.type
+    fused = dtype if at == "cpu" and is_available(dtype) else None
     for part in found.modules():
         if isinstance(part, Unit):
-            part.fold()
+            part.fold(fused)
     return found
 
 

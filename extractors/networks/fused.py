@@ -34,8 +34,8 @@ def is_available(dtype: torch.dtype) -> bool:
     try:
         with torch.inference_mode():
             x = x.to(dtype)
-            FusedConv(conv.to(dtype=dtype)).run(x, x, relu=True)
-            FusedLinear(linear.to(dtype=dtype)).run(x.flatten(1), silu=True)
+            FusedConv(conv.to(dtype=dtype))(x, x, relu=True)
+            FusedLinear(linear.to(dtype=dtype))(x.flatten(1), silu=True)
     except (AttributeError, RuntimeError, TypeError):
         return False
     return True
@@ -84,8 +84,8 @@ def rectified(
     """
     if isinstance(conv, FusedConv):
         if isinstance(norm, nn.Identity):
-            return conv.run(x, plus, padding, relu=True)
-        y = conv.run(x, padding=padding)
+            return cast(Tensor, conv(x, plus, padding, relu=True))
+        y = conv(x, padding=padding)
     elif padding is None:
         y = conv(x)
     else:
@@ -128,11 +128,7 @@ class FusedConv(nn.Module):
         self.weight = weight.contiguous(memory_format=layout)
         self._ordered: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, ...) -> (B, C', ...), channels last in memory."""
-        return self.run(x)
-
-    def run(
+    def forward(
         self,
         x: Tensor,
         plus: Tensor | None = None,
@@ -140,7 +136,11 @@ class FusedConv(nn.Module):
         *,
         relu: bool = False,
     ) -> Tensor:
-        """The convolution; then `plus`, of the shape of the result, is added; then the ReLU."""
+        """Convolve; then add `plus`, of the shape of the result; then the ReLU.
+
+        (B, C, ...) -> (B, C', ...) in the precision of the weights, channels last in memory.
+        """
+        x = x.to(self.weight.dtype)
         padding = list(self.padding if padding is None else padding)
         stride = list(self.stride)
         if self.pairs:
@@ -198,12 +198,8 @@ class FusedLinear(nn.Module):
         self._bias = None if linear.bias is None else linear.bias.detach()
         self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C')."""
-        return self.run(x)
-
-    def run(self, x: Tensor, *, silu: bool = False) -> Tensor:
-        """Multiply; then the SiLU."""
+    def forward(self, x: Tensor, *, silu: bool = False) -> Tensor:
+        """Multiply, then the SiLU: (..., C) -> (..., C')."""
         kind = "swish" if silu else "none"
         return cast(
             Tensor,

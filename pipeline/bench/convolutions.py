@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ...extractors.networks.fused import FusedConv
 from .race import Rate
 
 Recorded = Sequence[tuple[nn.Module, Tensor]]
@@ -27,8 +28,8 @@ def recorded(network: nn.Module, run: Callable[[], object]) -> list[tuple[nn.Mod
     def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
         found.append((module, given[0].detach().clone(memory_format=torch.preserve_format)))
 
-    kinds = (nn.Conv3d, nn.ConvTranspose3d)
-    parts = [part for part in network.modules() if isinstance(part, kinds)]
+    kinds = (nn.Conv3d, nn.ConvTranspose3d, FusedConv)
+    parts = [p for p in network.modules() if isinstance(p, kinds) and p.weight.dim() == 5]
     hooks = [part.register_forward_pre_hook(keep) for part in parts]
     with torch.no_grad():
         run()

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from tests.bags import Bags
 from tests.moving_objects import SIDE, bars, moving
+from vadpipe.detectors import ssmtl
 from vadpipe.detectors.base import Bag, DetectorError, FitLog, FitOptions, Track
 from vadpipe.detectors.ssmtl import BATCHES, SSMTL, SSMTLConfig
 from vadpipe.detectors.ssmtl_network import TASKS, SSMTLNetwork
@@ -275,6 +276,33 @@ def test_bf16_trains(whole: tuple[SSMTL, FitLog]) -> None:
 
 
 # -- whole frames ------------------------------------------------------------------------------
+
+
+def test_scores_in_bf16_are_close_and_those_in_fp32_are_the_default(
+    whole: tuple[SSMTL, FitLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssmtl, "check_bfloat16", lambda device: None)  # torch imitates it elsewhere
+    exact = whole[0]
+    fast = SSMTL(exact.config.model_copy(update={"score_precision": "bf16"}))
+    assert "score_precision" not in exact.config.for_key()
+    assert fast.config.for_key()["score_precision"] == "bf16"
+    fast.load_state_dict(exact.state_dict())
+    bag = moving(9, frames=9)
+    one, other = exact.score(bag), fast.score(bag)
+    for name, a in one.columns.items():
+        b = other.columns[name]
+        assert b.dtype == np.float64 and not np.array_equal(a, b), name
+        assert np.abs(a - b).max() < 0.02 * max(1.0, np.abs(a).max()), name
+
+
+def test_bf16_scores_are_refused_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for check in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, check, lambda: False)
+    detector = SSMTL(SSMTLConfig(**SMALL, score_precision="bf16"))
+    with pytest.raises(DetectorError, match="cpu has no bfloat16: take a device that has"):
+        detector.fit(Bags(TRAINING), device="cpu", seed=0)
+    with pytest.raises(DetectorError, match="cpu has no bfloat16"):
+        detector.to("cpu")
 
 
 def test_whole_frames(whole: tuple[SSMTL, FitLog]) -> None:

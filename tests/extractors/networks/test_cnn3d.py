@@ -71,6 +71,21 @@ def test_folding_changes_no_output() -> None:
     assert not [m for m in other.modules() if isinstance(m, torch.nn.BatchNorm3d)]
 
 
+@pytest.mark.parametrize("architecture", ["shallow+narrow", "deep+wide"])
+def test_folding_for_bf16_is_autocast(architecture: Any) -> None:
+    """Fused convolutions in bf16 compute what autocast does of the same weights."""
+    torch.manual_seed(0)
+    layers = layers_of(architecture)
+    ours, x = Cnn3d(layers).eval(), torch.rand(2, 3, 3, 16, 16)
+    exact = folded(ours)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = folded(ours, torch.bfloat16)(x)
+    assert found.dtype == torch.bfloat16
+    with torch.no_grad():
+        expected = exact(x)
+    assert functional.cosine_similarity(found.float().flatten(), expected.flatten(), 0) > 0.999
+
+
 def test_flops_by_hand() -> None:
     wanted = sum(
         2 * 27 * channels * filters * 7 * side**2

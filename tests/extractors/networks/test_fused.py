@@ -21,7 +21,6 @@ from vadpipe.extractors.networks.fused import (
     fuse,
     rectified,
 )
-from vadpipe.extractors.networks.i3d_r50 import max_of_frame_pairs
 
 FP32, BF16 = torch.float32, torch.bfloat16
 pytestmark = pytest.mark.skipif(
@@ -179,7 +178,7 @@ def test_a_fused_linear_layer_is_torchs(dtype: torch.dtype, rows: int) -> None:
         layer = FusedLinear(linear.to(dtype))
         expected = linear.float()(x.float())
         close(layer(x), expected, dtype)
-        close(layer.run(x, silu=True), functional.silu(expected), dtype)
+        close(layer(x, silu=True), functional.silu(expected), dtype)
 
 
 class Network(nn.Module):
@@ -229,14 +228,8 @@ def test_prepare_fuses_on_a_cpu_where_it_can(
         def changed(self: FusedConv, *given: object, **more: object) -> Tensor:
             raise TypeError("takes other arguments")
 
-        monkeypatch.setattr(FusedConv, "run", changed)
+        monkeypatch.setattr(FusedConv, "forward", changed)
         fused.is_available.cache_clear()
     network: Any = prepare(Network(), "fp32", "cpu", fused=fusing)
     fused.is_available.cache_clear()
     assert isinstance(network.conv, expected)
-
-
-@pytest.mark.parametrize("frames", [2, 3, 8])
-def test_max_of_frame_pairs_is_a_max_pool(frames: int) -> None:
-    x = torch.randn(2, 3, frames, 4, 5)
-    assert torch.equal(max_of_frame_pairs(x), functional.max_pool3d(x, (2, 1, 1), (2, 1, 1)))
