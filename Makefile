@@ -33,7 +33,7 @@ lint: $(VENV)/.installed
 # The wheel is installed into an environment of its own, which sees the big packages of .venv
 # through a .pth file: what is type-checked and tested is what users get.
 WHEEL_ENV := $(VENV)/wheel
-$(WHEEL_ENV)/.installed: $(VENV)/.installed $(wildcard */*.py */*/*.py */*/*.j2 */*.csv) pyproject.toml
+$(WHEEL_ENV)/.installed: $(VENV)/.installed $(wildcard */*.py */*/*.py */*/*.j2 */*/*.css */*/*.svg */*/js/*.js */*.csv) pyproject.toml
 	rm -rf build dist $(WHEEL_ENV)
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
 	$(PYTHON) -m venv --without-pip $(WHEEL_ENV)

@@ -35,7 +35,10 @@ vadpipe.App = class {
       for (let i = 0; i < page.chunks.events; i++) {
         this.state.add(await vadpipe.load(`events-${i}`));
       }
-      if (page.chunks.events) this.changed();
+      if (page.chunks.events) {
+        this.changed();
+        if (location.hash.startsWith("#event/") && !this.detail.entry) this.route(); // it came just now
+      }
       if (page.chunks.all) await this.curves();
     } catch (error) {
       this.problem(error.message);

@@ -349,6 +349,22 @@ def test_links_lists_and_a_phone(opened, site: Path):
     assert page.said == []
 
 
+def test_a_link_to_an_event_of_a_later_file(
+    opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(stage, "FIRST_EVENTS", 1)
+    folder = ScoreFolder(tmp_path / "scores")
+    for k in range(3):
+        folder.add(f"cam{k}", spiky(10, 3, 9.0 - k))
+    page = opened(write_review(folder.write(), tmp_path / "page"))
+    tab = page.go("#event/2/71/cam2")
+    assert tab.evaluate("() => vadpipe.app.detail.entry.id") == "cam2-e1"
+    assert tab.evaluate("() => vadpipe.app.state.entries.map((e) => e.video.id)") == [
+        "cam0", "cam1", "cam2",
+    ]  # fmt: skip
+    assert page.said == []
+
+
 def test_hostile_names_are_shown_and_never_run(opened, tmp_path: Path):
     folder = ScoreFolder(tmp_path / "scores")
     names = [NASTY, "__proto__", "a\u202eb\x1b[31m", "%00", "'\"`${alert(1)}"]
