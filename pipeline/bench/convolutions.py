@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,9 +80,17 @@ def shares_of_convolutions(rates: Mapping[str, Rate]) -> dict[str, float]:
     return found
 
 
+def _fused_flops(*shapes: Any, out_shape: Any, **_: Any) -> int:
+    """Multiply-adds times two of a fused convolution, with a sum or without."""
+    weight = shapes[2] if tuple(shapes[1]) == tuple(out_shape) else shapes[1]
+    return int(2 * prod(out_shape) * prod(weight[1:]))
+
+
 def gflop_of(run: Callable[[], object], amount: float) -> float:
     """Count 10^9 multiplications and additions of a run for each of its units."""
-    with FlopCounterMode(display=False) as counter:
+    fused = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)  # torch does not count it
+    more = {fused: _fused_flops} if fused is not None else {}
+    with FlopCounterMode(display=False, custom_mapping=more) as counter:
         run()
     return float(counter.get_total_flops()) / 1e9 / amount
 
