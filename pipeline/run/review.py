@@ -223,8 +223,12 @@ def _run(
     if not run.errors:
         say(f"page: {page}")
         say("next: look at the page. Fewer or more events:")
-        say(f"  vadpipe threshold {model} --budget 5")
-        say("  and this command again. New files: this command again; the model is kept.")
+        if asked.events.names_rule:  # what is named here goes before what the model keeps
+            say("  this command with another rule, as --budget 5.")
+        else:
+            say(f"  vadpipe threshold {model} --budget 5")
+            say("  and this command again.")
+        say("New files: this command again; the model is kept.")
     return Reviewed(run, page, recipe, model)
 
 
