@@ -54,10 +54,11 @@ def fuse(network: nn.Module) -> None:
         for name, child in list(module.named_children()):
             if child is kept:
                 continue
-            if isinstance(child, nn.Conv2d | nn.Conv3d):
+            # not isinstance: a derived layer may pad in its own way, as timm's "same" does
+            if type(child) is nn.Conv2d or type(child) is nn.Conv3d:
                 if isinstance(child.padding, tuple) and child.padding_mode == "zeros":
                     setattr(module, name, FusedConv(child))
-            elif isinstance(child, nn.Linear):
+            elif type(child) is nn.Linear:
                 setattr(module, name, FusedLinear(child))
 
 

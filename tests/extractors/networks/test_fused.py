@@ -233,3 +233,38 @@ def test_prepare_fuses_on_a_cpu_where_it_can(
     network: Any = prepare(Network(), "fp32", "cpu", fused=fusing)
     fused.is_available.cache_clear()
     assert isinstance(network.conv, expected)
+
+
+class SameConv(nn.Conv2d):
+    """Pads in `forward` as far as the input needs, like the first layer of EfficientNet in timm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', ceil(H / 2), ceil(W / 2))."""
+        rows, columns = (max(0, -(-side // 2) * 2 + 1 - side) for side in x.shape[-2:])
+        return super().forward(functional.pad(x, [0, columns, 0, rows]))
+
+
+class Halved(nn.Linear):
+    """A linear layer with another meaning."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C) -> (B, C')."""
+        return super().forward(x) / 2
+
+
+@pytest.mark.parametrize("side", [2, 7, 8])
+def test_layers_with_a_forward_of_their_own_stay(side: int) -> None:
+    network = nn.Sequential(
+        SameConv(3, 4, 3, stride=2),
+        nn.Conv2d(4, 4, 1),
+        nn.Flatten(),
+        nn.LazyLinear(6),
+        Halved(6, 2),
+    ).eval()
+    x = torch.rand(2, 3, side, side)
+    with torch.inference_mode():
+        expected = network(x)
+        fuse(network)
+        close(network(x), expected, FP32)
+    kinds = [type(layer) for layer in network]
+    assert kinds == [SameConv, FusedConv, nn.Flatten, FusedLinear, Halved]
