@@ -36,6 +36,7 @@ from .weights.slots import Slots
 log = logging.getLogger(__name__)
 
 DETECTOR, TEACHER = "detector", "teacher"  # slots of weights
+MOTION_VERSION = 2  # of the extractor where `motion` takes part: 1 saw nothing at a video's ends
 USUAL_OBJECTS, USUAL_RUNS = 10.0, 60.0  # a frame, and an object, for estimates
 
 
@@ -137,6 +138,11 @@ class ObjectsConfig(Config):
     def vectors(self) -> dict[str, VectorChoice]:
         """The vectors that are kept, by role."""
         return {name: each for name, each in VECTORS.items() if getattr(self, name) is not None}
+
+    @property
+    def uses_motion(self) -> bool:
+        """Whether `motion` finds boxes or makes masks."""
+        return self.detector == "motion" or self.with_motion or self.masks == "motion"
 
     def motion(self) -> MotionSettings:
         """The settings of `motion`."""
@@ -268,7 +274,7 @@ class Objects(Extractor[ObjectsConfig]):
             one += 6 * config.tile_scale**2  # the frame, its tiles, and these as float32
         if config.flow is not None:
             one += 8 * config.flow_scale**2  # two frames, their grey values, the flow, its pyramids
-        if config.detector == "motion" or config.with_motion or config.masks == "motion":
+        if config.uses_motion:
             one += 4 * config.motion_samples  # grey values as float32, three times
         return self.clip_copies + one / (2 * self.reach + 1)
 
@@ -408,9 +414,12 @@ class Objects(Extractor[ObjectsConfig]):
     def recipe(self) -> dict[str, Any]:
         """Without a torch network the precision changes nothing, so the key does not state it.
 
-        Vectors that are not kept are not in it either: keys are older than they are.
+        Vectors that are not kept are not in it either: keys are older than they are. The version is
+        raised for `motion` alone, so that what networks found keeps its key.
         """
         facts = super().recipe()
+        if self.config.uses_motion:
+            facts["version"] = MOTION_VERSION
         absent = VECTORS.keys() - self.config.vectors().keys()
         facts["config"] = {k: v for k, v in facts["config"].items() if k not in absent}
         in_torch = self._choice.torch or self._teacher is not None

@@ -17,7 +17,7 @@ from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.detection.runs import decode_masks
 from vadpipe.extractors.detection.vectors import VectorNetwork
 from vadpipe.extractors.errors import ExtractorError
-from vadpipe.extractors.objects import Objects, ObjectsConfig
+from vadpipe.extractors.objects import MOTION_VERSION, Objects, ObjectsConfig
 from vadpipe.extractors.weights.cards import ResolvedWeights
 from vadpipe.pipeline.engine.clip_memory import clip_bytes
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
@@ -115,6 +115,17 @@ def test_the_key_holds_detector_thresholds_and_hashes(tmp_path: Path) -> None:
     assert len({key(), *changed}) == 9
     recipe = with_boxes(tmp_path / "b.csv", "v,,,,,,,\n").recipe()
     assert recipe["config"]["score"] == 0 and recipe["precision"] is None
+
+
+def test_only_what_motion_takes_part_in_has_a_new_version(tmp_path: Path) -> None:
+    def version(**settings: Any) -> int:
+        number: int = with_boxes(tmp_path / "b.csv", "v,,,,,,,\n", **settings).recipe()["version"]
+        return number
+
+    assert version() == version(flow="dis") == 1
+    assert version(with_motion=True) == version(masks="motion") == MOTION_VERSION == 2
+    motion = ObjectsConfig.model_validate({"detector": "motion"})
+    assert Objects(motion).recipe()["version"] == 2
 
 
 def test_each_detector_has_its_own_threshold() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from scipy import ndimage
 
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.detection.motion import Motion, MotionSettings, smooth_grey
@@ -59,6 +61,39 @@ def test_small_blobs_are_dropped() -> None:
 def test_foreground_is_where_the_square_is() -> None:
     found = Motion(SETTINGS).foreground(clip([(20, 5 + 5 * t) for t in range(13)]), 6)
     assert found[21:31, 36:46].all() and found.sum() <= 14 * 14
+
+
+def clip_at(places: list[tuple[int, int]], frame: int) -> Clip:
+    """The clip of one frame of a whole video: its first and last frame are repeated."""
+    video = clip(places)
+    index = np.clip(np.arange(frame - 6, frame + 7), 0, len(places) - 1)
+    return Clip(video.frames[index], index, index / 25, frame, frame + 1)
+
+
+@pytest.mark.parametrize("length", [3, 4, 13, 40])
+def test_a_moving_square_is_found_in_every_frame_of_a_video(length: int) -> None:
+    """A square that never covers its place in another frame, so every frame shows it whole."""
+    places = [(14 * (t % 4), 14 * (t // 4 % 5)) for t in range(length)]
+    for frame in (0, 1, length // 2, length - 2, length - 1):
+        found = Motion(SETTINGS).detect(clip_at(places, frame), 6)
+        row, column = places[frame]
+        assert len(found) == 1, f"frame {frame} of {length}"
+        assert np.abs(found.boxes[0] - [column, row, column + 12, row + 12]).max() <= 2
+
+
+def test_the_middle_of_a_video_is_as_a_slow_oracle_says() -> None:
+    video = clip([(20, 5 + 4 * t) for t in range(13)], noise=6.0)
+    grey = np.stack([smooth_grey(frame) for frame in video.frames])
+    background = np.median(grey[[0, 3, 6, 9, 12]], axis=0)
+    both = np.minimum(np.abs(grey[6] - grey[5]), np.abs(grey[6] - grey[7]))
+    change = np.maximum(np.abs(grey[6] - background), both) > SETTINGS.threshold
+    closed = ndimage.binary_closing(np.pad(change, 1), np.ones((3, 3), bool))[1:-1, 1:-1]
+    assert np.array_equal(Motion(SETTINGS).foreground(video, 6), closed)
+
+
+def test_two_frames_show_where_an_object_is_and_where_it_was() -> None:
+    found = Motion(SETTINGS).foreground(clip_at([(10, 10), (40, 60)], 0), 6)
+    assert found[12:20, 12:20].all() and found[42:50, 62:70].all()
 
 
 def test_repeated_frames_of_a_short_video_have_no_motion() -> None:
