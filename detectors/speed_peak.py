@@ -7,22 +7,29 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import Field
 
 from .base import Bag, Config, DetectorError, Scores, Track
+from .object_links import fill_between
 from .unlearned import Unlearned
 
 FLOW, BOXES, FRAMES = "object/flow", "object/boxes", "frame/objects"
 
 
 class SpeedPeakConfig(Config):
-    """`speed_peak` has no settings."""
+    """Settings of `speed_peak`."""
+
+    fill: bool = Field(
+        default=True,
+        description="boxes in the frames between rows too, where features have a stride",
+    )
 
 
 class SpeedPeak(Unlearned[SpeedPeakConfig]):
     """The largest median speed of all objects of a frame, in pixels a frame; 0 without objects."""
 
     name: ClassVar[str] = "speed_peak"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     Config: ClassVar[type[Config]] = SpeedPeakConfig
     regions: ClassVar[bool] = True
 
@@ -55,12 +62,10 @@ class SpeedPeak(Unlearned[SpeedPeakConfig]):
             )
         score = np.zeros(len(frames))
         np.maximum.at(score, row, speed)
-        return Scores(
-            frames.frame_start,
-            frames.frame_stop,
-            {"score": score},
-            regions=_regions(boxes, speed),
-        )
+        regions = _regions(boxes, speed)
+        if self.config.fill:
+            regions = fill_between(regions, frames.frame_start, bag.n_frames)
+        return Scores(frames.frame_start, frames.frame_stop, {"score": score}, regions=regions)
 
 
 def _regions(boxes: Track, speed: NDArray[np.float64]) -> pa.Table:

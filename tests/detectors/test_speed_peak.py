@@ -42,12 +42,29 @@ def test_scores_equal_a_slow_oracle() -> None:
 
 def test_every_box_is_a_region_with_its_speed() -> None:
     bag = video(COUNTS)
-    regions = SpeedPeak(SpeedPeakConfig()).score(bag).regions
+    regions = SpeedPeak(SpeedPeakConfig(fill=False)).score(bag).regions
     assert regions is not None
     assert regions["frame"].to_pylist() == [0, 0, 6, 6, 6, 9]
     corners = np.stack([regions[side].to_numpy() for side in ("x0", "y0", "x1", "y1")], 1)
     assert np.array_equal(corners, bag.tracks["object/boxes"].rows())
     assert np.array_equal(regions["score"].to_numpy(), bag.tracks["object/flow"].rows()[:, 0])
+
+
+def test_boxes_between_rows_are_filled_in_and_scores_stay() -> None:
+    """An object that moves by 3 pixels a frame, and becomes faster, seen at every third frame."""
+    frames = np.array([0, 3, 6], np.int64)
+    boxes = np.array([[9 * i, 0, 9 * i + 60, 60] for i in range(3)], np.float32)
+    flow = np.array([[3 * i, 0, 0, 0] for i in range(3)], np.float32)
+    arrays = {"object/flow": flow, "object/boxes": boxes, "frame/objects": np.ones(3, np.int32)}
+    tracks = {role: Track(array, frames, frames + 1) for role, array in arrays.items()}
+    bag = Bag("v", None, 8, 25.0, tracks)
+    filled, apart = (SpeedPeak(SpeedPeakConfig(fill=fill)).score(bag) for fill in (True, False))
+    assert filled.regions is not None and apart.regions is not None
+    assert filled.regions["frame"].to_pylist() == list(range(8))
+    assert filled.regions["x0"].to_pylist() == [0, 3, 6, 9, 12, 15, 18, 18]
+    assert filled.regions["score"].to_pylist() == [0, 1, 2, 3, 4, 5, 6, 6]
+    assert apart.regions["frame"].to_pylist() == [0, 3, 6]
+    assert filled.columns["score"].tolist() == apart.columns["score"].tolist() == [0, 3, 6]
 
 
 def test_a_video_without_objects_has_no_speed() -> None:
