@@ -218,6 +218,17 @@ class Extractor(ABC, Generic[ConfigT]):
             ExtractorError: they do not belong together.
         """
 
+    def check_videos(self, paths: Sequence[str]) -> None:
+        """Refuse videos that the extractor would take for one, before any of them is opened.
+
+        Args:
+            paths:
+                Of all videos of a run, one for each content.
+
+        Raises:
+            ExtractorError: there are some; the message says how to tell them apart.
+        """
+
     @property
     def copies(self) -> float:
         """`clip_copies` with these settings."""

@@ -373,6 +373,16 @@ class Objects(Extractor[ObjectsConfig]):
         for detector in self._detectors:
             detector.check_end(video, n_frames)
 
+    def check_videos(self, paths: Sequence[str]) -> None:
+        """Refuse videos that a boxes file has one name for.
+
+        Raises:
+            ExtractorError: there are some.
+            WeightsError: the converted file cannot be read.
+        """
+        for detector in self._detectors:
+            detector.check_videos(paths)
+
     def find(self, clip: Clip) -> Detections:
         """What the object detectors find in the middle frame of a clip, before boxes are chosen."""
         return joined([detector.detect(clip, self.reach) for detector in self._detectors])

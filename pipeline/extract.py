@@ -102,13 +102,14 @@ def extract_features(
 
     Raises:
         ExtractorError: the estimate is above `max_bytes`, or an extractor that keeps pixels was
-            given no such limit.
+            given no such limit; or a boxes file has one name for several videos.
         ClusterError: the cluster cannot be used.
         CannotWrite: the disk is full or read-only; what is finished is kept.
     """
     cache = cache.absolute()  # workers may have another working directory
     place = cache if store_root is None else store_root.absolute()
     engine = engine or Engine()
+    check_videos(specs, probed.rows.values())
     run = _Chain(manifest, cache, place, engine, max_bytes, when_done or (lambda content: None))
     groups = _by_source(specs)
     for group in groups:
@@ -117,6 +118,17 @@ def extract_features(
     run.done.stores = [order[store.name] for store in stores_of(specs, place)]
     run.done.rows = dict(probed.rows)
     return run.done
+
+
+def check_videos(specs: Sequence[ExtractorSpec], rows: Iterable[ProbeRow]) -> None:
+    """Refuse videos that an extractor would take for one: copies of one content are one video.
+
+    Raises:
+        ExtractorError: there are some.
+    """
+    paths = list({row.content_id: row.path for row in rows}.values())
+    for spec in specs:
+        spec.make().check_videos(paths)
 
 
 def _by_source(specs: Sequence[ExtractorSpec]) -> list[list[ExtractorSpec]]:

@@ -23,7 +23,7 @@ from .engine.planning import ready_and_not
 from .engine.progress import progress_bar, tell
 from .engine.settings import Engine
 from .engine.threads import limited_threads
-from .extract import Extracted, extract_features
+from .extract import Extracted, check_videos, extract_features
 from .models import ModelFolder, device_used, source_specs, specs_of_model
 from .scores.events import EventConfig, EventThresholds
 from .scores.folder import ScoreFolder, ScoreFolderError
@@ -151,7 +151,8 @@ def score_footage(
     Raises:
         DetectorError: the model cannot be loaded.
         ExtractorError: there is no such device, this version extracts other features than the
-            model was trained on, or features would take more than `max_bytes`.
+            model was trained on, features would take more than `max_bytes`, or a boxes file has
+            one name for several videos.
         StoreError: the model was trained on imported features that the cache does not have.
         ClusterError: the cluster cannot be used.
         CannotWrite: the disk is full or read-only; finished videos and shards are kept.
@@ -171,9 +172,9 @@ def score_footage(
         detector.to(device := device_used(detector, engine.own_device()))
         specs = specs_of_model(card, weights=weights, settled=settled, cache=cache, engine=engine)
         done, rows = Scored(out, failures=list(probed.failures)), probed.rows
+        check_videos(specs, rows.values())  # also those that are scored already
         imported = imported_stores(card, cache)
-        steps = ScoringSteps(detector, card, imported, rows, folder, keep_maps)
-        scoring = _Scoring(steps, done)
+        scoring = _Scoring(ScoringSteps(detector, card, imported, rows, folder, keep_maps), done)
         records = [r for r in manifest.records if r.video_id in rows]
         to_do = scoring.score_ready(records, rows, stores_of(specs, cache), engine)
         chain = partial(source_specs, card, weights=weights, cache=cache, engine=engine)

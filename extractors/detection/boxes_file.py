@@ -20,7 +20,6 @@ import math
 import unicodedata
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ from ..networks.coco import COCO
 from ..weights.cards import BYTES, Arrays, LayoutError, ResolvedWeights, Weights, WeightsError
 from ..weights.kept import read_converted
 from .contract import Detections, ObjectDetector, detections_of
+from .video_names import check_distinct, name_of
 
 Row = Mapping[str, Any]
 NEEDED = ("video", "frame", "x0", "y0", "x1", "y1")
@@ -57,7 +57,7 @@ class BoxesFile(ObjectDetector):
     def __init__(self, weights: ResolvedWeights) -> None:
         self._weights = weights
         self._arrays: Arrays = {}
-        self._names: list[str] = []
+        self._names: dict[str, int] = {}  # name of a video -> its number
 
     def load(self, runtime: Runtime) -> None:
         """Read the converted file.
@@ -71,7 +71,8 @@ class BoxesFile(ObjectDetector):
                 "object detector"
             )
         self._arrays = read_converted(self._weights.path)[0]
-        self._names = self._arrays["videos"].tobytes().decode().split("\n")
+        names = self._arrays["videos"].tobytes().decode().split("\n")
+        self._names = {name: i for i, name in enumerate(names)}
 
     def computed_on(self, device: str) -> frozenset[str]:
         """Nowhere: there is no network."""
@@ -105,25 +106,43 @@ class BoxesFile(ObjectDetector):
         low, high = np.searchsorted(arrays["video"], [number, number + 1])
         last = int(arrays["frame"][high - 1]) if high > low else -1  # frames are sorted
         if last >= n_frames:
+            name = list(self._names)[number]
             raise ExtractorError(
-                f"the boxes file has boxes in frame {last} of {self._names[number]}, but {video} "
+                f"the boxes file has boxes in frame {last} of {name}, but {video} "
                 f"has the frames 0 to {n_frames - 1}: are its frames counted from 0, and at the "
                 "frame rate of this file?"
             )
 
+    def check_videos(self, paths: Sequence[str]) -> None:
+        """Refuse a name of the file that stands for several videos of a run.
+
+        Raises:
+            ExtractorError: there is one.
+            WeightsError: the converted file cannot be read.
+        """
+        if (path := self._weights.path) is None:
+            return  # `load` says that there are no random boxes
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as opened:
+                names = opened.get_tensor("videos").tobytes().decode().split("\n")
+        except (SafetensorError, OSError, ValueError) as error:
+            again = "remove it and give the original again"
+            raise WeightsError(f"{path} is damaged ({error}): {again}") from error
+        check_distinct(paths, {name: i for i, name in enumerate(names)})
+
     def _video(self, path: str) -> int:
         """The number of a video in the file: of the longest name that its path ends with."""
-        whole = PurePath(unicodedata.normalize("NFC", path))
-        ends = {"/".join(whole.parts[-n:]) for n in range(1, len(whole.parts) + 1)}
-        ends |= {str(PurePath(end).with_suffix("")) for end in ends if PurePath(end).name}
-        fitting = [i for i, name in enumerate(self._names) if name in ends]
-        if not fitting:
+        name = name_of(path, self._names)
+        if name is None:
+            some = list(self._names)[:3]
             raise ExtractorError(
                 f"the boxes file has no video that {path} ends with; it has "
-                f"{', '.join(self._names[:3])}{' ...' if len(self._names) > 3 else ''}. A video "
+                f"{', '.join(some)}{' ...' if len(self._names) > 3 else ''}. A video "
                 "without objects needs a row without coordinates"
             )
-        return max(fitting, key=lambda i: len(self._names[i]))
+        return self._names[name]
 
 
 # ------------------------------------------------------------------------------------- reading

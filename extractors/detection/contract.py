@@ -138,6 +138,13 @@ class ObjectDetector(ABC):
             ExtractorError: they do not belong together.
         """
 
+    def check_videos(self, paths: Sequence[str]) -> None:  # noqa: B027  as above
+        """Refuse videos that the detector would take for one; see `Extractor`.
+
+        Raises:
+            ExtractorError: there are some.
+        """
+
     @abstractmethod
     def detect(self, clip: Clip, at: int) -> Detections:
         """Find the objects of one frame.

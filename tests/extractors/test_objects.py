@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from vadpipe.extractors.objects import MOTION_VERSION, Objects, ObjectsConfig
 from vadpipe.extractors.weights.cards import ResolvedWeights
 from vadpipe.pipeline.engine.clip_memory import clip_bytes
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor
-from vadpipe.pipeline.extract import extract_features
+from vadpipe.pipeline.extract import Extracted, extract_features
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.store.keys import key_of
 
@@ -126,6 +127,34 @@ def test_only_what_motion_takes_part_in_has_a_new_version(tmp_path: Path) -> Non
     assert version(with_motion=True) == version(masks="motion") == MOTION_VERSION == 2
     motion = ObjectsConfig.model_validate({"detector": "motion"})
     assert Objects(motion).recipe()["version"] == 2
+
+
+def test_a_boxes_file_with_one_name_for_two_videos_is_refused_before_anything_is_done(
+    scene: Manifest, tmp_path: Path
+) -> None:
+    own = [record for record in scene.records[:2]]
+    places = [tmp_path / camera / "a.mp4" for camera in ("cam1", "cam2")]
+    for record, place in zip(own, places, strict=True):
+        place.parent.mkdir()
+        shutil.copy(Path(scene.root) / record.path, place)
+    moved = [
+        record.model_copy(update={"path": str(place.relative_to(tmp_path))})
+        for record, place in zip(own, places, strict=True)
+    ]
+    manifest = scene.model_copy(update={"records": tuple(moved), "root": str(tmp_path)})
+    cache = tmp_path / "cache"
+    probed = probe_files(manifest, cache)
+
+    def extracted(text: str) -> Extracted:
+        (tmp_path / "b.csv").write_text(BOXES + text)
+        settings = {"detector": "boxes", "stride": 16}
+        spec = resolve_extractor("objects", settings, weights=str(tmp_path / "b.csv"), cache=cache)
+        return extract_features(manifest, probed, [spec], cache)
+
+    with pytest.raises(ExtractorError, match=r"2 videos of this run .* cam1/a, cam2/a$"):
+        extracted("a,0,2,2,12,12,1,\n")
+    assert not list(cache.rglob("*.h5"))
+    assert not extracted("cam1/a,0,2,2,12,12,1,\ncam2/a,,,,,,,\n").failures
 
 
 def test_each_detector_has_its_own_threshold() -> None:

@@ -80,6 +80,14 @@ def test_the_longest_name_wins_and_an_unknown_video_is_an_error(tmp_path: Path) 
         boxes.detect(clip("/data/bb.avi", 0), 1)
 
 
+def test_one_name_for_two_videos_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "boxes.csv").write_text(CSV)
+    boxes = BoxesFile(resolve(CARDS, str(tmp_path / "boxes.csv"), cache=tmp_path / "cache"))
+    boxes.check_videos(["/cam1/a.mp4", "/test/b.mp4", "/other.mp4"])
+    with pytest.raises(ExtractorError, match=r"one video 'a', .* file: cam1/a, cam2/a$"):
+        boxes.check_videos(["/cam1/a.mp4", "/cam2/a.mp4"])
+
+
 def test_parquet_and_coco_say_the_same(tmp_path: Path) -> None:
     expected = opened(tmp_path / "boxes.csv", CSV)
     classes = np.zeros((4, len(COCO)))
