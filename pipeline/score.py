@@ -25,6 +25,7 @@ from .engine.settings import Engine
 from .engine.threads import limited_threads
 from .extract import Extracted, check_videos, extract_features
 from .models import ModelFolder, device_used, source_specs, specs_of_model
+from .scores.box_counts import RUN, BoxCounts, count_in
 from .scores.events import EventConfig, EventThresholds
 from .scores.folder import ScoreFolder, ScoreFolderError
 from .scores.kept import KeptParts, check_model, kept_parts, prune_parts, without_taken
@@ -58,6 +59,7 @@ class Scored:
         rule: where it comes from, in words.
         warnings: why the threshold deserves little trust, and what to do.
         new_scenes: scene that the model was not trained on -> its videos.
+        boxes: boxes a frame, compared with training; None where features have no boxes.
     """
 
     out: Path
@@ -72,6 +74,7 @@ class Scored:
     rule: str = ""
     warnings: tuple[str, ...] = ()
     new_scenes: dict[str, int] = field(default_factory=dict)
+    boxes: BoxCounts | None = None
 
 
 def score_footage(
@@ -434,6 +437,7 @@ def _write_tables(
     done.new_scenes = summary.new_scenes
     done.failures += summary.failures
     done.kept = [video_id for video_id in summary.videos if video_id in kept.unlisted]
+    done.boxes = BoxCounts.of(count_in(card["trained_on"]), summary.boxes)
 
 
 def _about_run(
@@ -451,5 +455,6 @@ def _about_run(
         **({"new_scenes": done.new_scenes} if done.new_scenes else {}),
         "device": device,
         "extraction_devices": used,
+        **({} if done.boxes is None else {RUN: done.boxes.model_dump(mode="json")}),
         **made_by(("vadpipe", "torch", "av", "numpy", "h5py"), command),
     }

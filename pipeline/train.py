@@ -31,6 +31,7 @@ from .engine.fit_progress import watched
 from .engine.weights import find_weights
 from .models import SAMPLES, ModelFolder, make_detector, started
 from .registry import DETECTORS
+from .scores.box_counts import noted_mean
 from .scores.events import MORE, Calibration, EventConfig
 from .scores.held_out import HeldOut
 from .scores.outputs import checked_columns
@@ -180,7 +181,7 @@ def train_detector(
         log, calibration, held_out = _fit_in(
             *(folder, again, detector, bags, unseen, rows, device, seed, memory, tensorboard)
         )
-        more = {"device": device, **unseen.about}
+        more = {"device": device, **noted_mean(bags.scored), **unseen.about}
         facts = {"dataset": manifest.dataset, "videos": len(records), "files": files, **more}
         folder.save(detector, _card(detector, recipe, facts, calibration, log), log, held_out)
         shutil.rmtree(folder.unfinished, ignore_errors=True)

@@ -141,6 +141,7 @@ def score(
         put(f"{len(done.kept)} of them are not listed now; --prune deletes their results")
     said = [f"threshold: {warning}" for warning in done.warnings]
     said += new_scene_lines({"new_scenes": done.new_scenes})
+    said += done.boxes.lines() if done.boxes is not None else []
     for line in said + (metrics_lines(measured) if measured is not None else []):
         put(line)
     put(str(write_report(out, manifest=listed)))

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from ..metrics.results import FrameMetrics
+from ..scores.box_counts import BoxCounts
 from ..scores.columns import warnings_of
 from ..scores.folder import ScoreFolder
 from ..scores.limit import Limit
@@ -31,6 +32,7 @@ def about_run(
         "high": None if limit is None else limit.value,
         "rule": "" if limit is None else limit.rule,
         "column": column,
+        "boxes": BoxCounts.of_run(run),
         "warnings": [*warnings_of(folder, column), *new_scene_lines(run)],
         **_about_trust(run, limit),
     }

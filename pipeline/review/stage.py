@@ -30,6 +30,7 @@ from ..metrics.results import FrameMetrics
 from ..report.curves import Times
 from ..report.heatmaps import HeatmapStyle
 from ..report.stage import LOWER, truth_of
+from ..scores.box_counts import BoxCounts
 from ..scores.columns import SCORE, config_of, events_of, levels_of, warnings_of
 from ..scores.folder import ScoreFolder, ScoreFolderError
 from ..scores.moments import top_moments
@@ -137,6 +138,7 @@ def write_review(
         "notes": [
             *(f"Threshold: {each}." for each in warnings_of(folder, column)),
             *(f"Cameras: {each}." for each in (*new_scene_lines(run), *own_threshold_lines(run))),
+            *_about_boxes(run),
             *notes,
         ],
         "metrics": _about_metrics(metrics),
@@ -155,6 +157,12 @@ def write_review(
     }
     write_chunk(out, "page", values)
     return _write_page(out, values["dataset"])
+
+
+def _about_boxes(run: Mapping[str, Any]) -> list[str]:
+    """Why scores that come from boxes deserve little trust, as sentences."""
+    boxes = BoxCounts.of_run(run)
+    return [] if boxes is None or not boxes.warning else [f"Boxes: {boxes.warning}."]
 
 
 def _clear(out: Path) -> None:

@@ -241,6 +241,7 @@ def _score(task: NodeTask) -> Done:
         f"threshold {done.threshold:.6g} ({done.rule})",
         *(f"threshold: {warning}" for warning in doubts),
         *new_scene_lines({"new_scenes": done.new_scenes}),
+        *(() if done.boxes is None else done.boxes.lines()),
     )
     row = {
         **_about_model(node, model, facts),

@@ -17,9 +17,9 @@ from ..engine.extractor_spec import resolve_extractor
 from ..engine.settings import Engine
 from ..extract import extract_features
 from ..registry import cards_in_use
+from ..scores.box_counts import ROLE
 from ..store.feature_store import FeatureStore
 from ..store.probe_table import Probed
-from ..tables.objects import ROLE
 
 Kind = Literal["objects", "motion", "patches"]
 LOOKS = 5.0  # looks for objects a second

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from ...data_manifests.errors import VadpipeError
+from .box_counts import BoxCounts
 
 MOST_FRAMES = 1 << 40  # of a video: arithmetic with them stays exact
 
@@ -103,7 +104,8 @@ def checked_run(run: Mapping[str, Any], path: Path) -> None:
     """Check what others take from the description of a run.
 
     Raises:
-        ScoreFolderError: `model` or `threshold` is not an object, or warnings are no texts.
+        ScoreFolderError: `model` or `threshold` is not an object, warnings are no texts, or counts
+            of boxes no numbers.
     """
     for name in ("model", "threshold"):
         if not isinstance(run.get(name) or {}, dict):
@@ -116,6 +118,10 @@ def checked_run(run: Mapping[str, Any], path: Path) -> None:
     warnings = (run.get("threshold") or {}).get("warnings", [])
     if not isinstance(warnings, list) or not _are_texts(warnings):
         raise _not_ours(path, "the warnings are no texts")
+    try:
+        BoxCounts.of_run(run)
+    except ValueError as error:
+        raise _not_ours(path, str(error)) from error
 
 
 def _not_ours(path: Path, reason: str) -> ScoreFolderError:

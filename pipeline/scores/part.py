@@ -17,6 +17,7 @@ from ...data_manifests.stored import DamagedFile, parse_json, read_parquet, read
 from ...detectors.base import Scores
 from ...extractors.footage.video import ProbeRow
 from ..store.keys import canonical_json
+from .box_counts import count_in
 from .checked import ScoreFolderError as ScoreFolderError
 from .checked import checked_part
 from .smoothing import RAW, Smoothing, smooth_rows
@@ -210,6 +211,19 @@ def is_of_file(metadata: Mapping[bytes, bytes], row: ProbeRow | None) -> bool:
     if stated:
         return bool(stated == row.whole_id)
     return imported or bool(n_frames == row.n_frames)
+
+
+def count_of_part(metadata: Mapping[bytes, bytes]) -> float | None:
+    """Boxes a frame of the features that a part was made of; None where it states none.
+
+    Args:
+        metadata:
+            Of the part. Those of older versions do not state it.
+    """
+    try:
+        return count_in(parse_json(metadata.get(b"video", b""), "a part of the scores"))
+    except (DamagedFile, AttributeError):
+        return None
 
 
 def whole_id_of(metadata: Mapping[bytes, bytes]) -> str:

@@ -15,6 +15,7 @@ from ..store.feature_store import FeatureStore
 from ..store.holdings import whole_videos
 from ..store.imported import checksums_of, how_to_import
 from ..store.keys import key_of
+from .box_counts import boxes_a_frame, count_in, noted
 from .folder import ScoreFolder, part_stamp
 from .maps import covered_by_grids
 from .outputs import checked_scores
@@ -133,6 +134,7 @@ class ScoringSteps:
         features = read.get(sources[0].key) or sources[0].read(row.content_id)
         flags = sorted({*row.flags, *features.flags})
         facts = {"n_frames": features.n_frames, "fps": bag.fps, "flags": flags}
+        facts |= noted(boxes_a_frame(bag))
         return Opened(read_ahead(self._detector, bag), PartFacts(stamp, facts))
 
     def compute(self, opened: Opened) -> Computed:
@@ -151,12 +153,13 @@ class ScoringSteps:
         Raises:
             CannotWrite: the disk is full or read-only.
         """
-        more = {"whole_id": row.whole_id, "weights": self._weights}
+        facts = computed.part.facts
+        more = {"whole_id": row.whole_id, "weights": self._weights, **noted(count_in(facts))}
         self._folder.write_scores(
             record.video_id,
             computed.scores,
             computed.part.stamp,
-            described(record, row, computed.part.facts) | more,
+            described(record, row, facts) | more,
             keep_maps=self._keep_maps,
             covered=self._covered,
         )

@@ -16,6 +16,7 @@ from ..store.failures import Failure, describe_failure
 from .events import Event, EventConfig, EventError, EventThresholds, events_table, find_events
 from .folder import ScoreFolder, ScoreFolderError
 from .frames import MetricsError
+from .part import count_of_part
 from .regions import RegionError, reason_between
 from .smoothing import RAW, Smoothing
 from .video_tables import ColumnsError
@@ -39,12 +40,14 @@ class Summary:
         events: found in all.
         failures: videos whose part cannot be used, and why.
         new_scenes: scene that the model was not trained on -> its videos.
+        boxes: video id -> boxes a frame, of videos whose part states it.
     """
 
     videos: list[str] = field(default_factory=list)
     events: int = 0
     failures: list[Failure] = field(default_factory=list)
     new_scenes: dict[str, int] = field(default_factory=dict)
+    boxes: dict[str, float] = field(default_factory=dict)
 
 
 def made_by(distributions: Sequence[str], command: str) -> dict[str, Any]:
@@ -163,6 +166,8 @@ def write_summary(
                 rows.append(row)
                 found[video_id] = events
                 reasons += why
+                if (count := count_of_part(part.schema.metadata or {})) is not None:
+                    done.boxes[video_id] = count
             table = events_table(found)
             if regions:
                 table = table.append_column("explain", pa.array(reasons, pa.string()))

@@ -1,8 +1,4 @@
-"""Boxes a frame of feature sets with objects: what a threshold makes of training and test footage.
-
-An object detector whose threshold does not suit some footage finds far more or fewer boxes there
-than in training. All scores that follow are then about the detector, not about the scene.
-"""
+"""Boxes a frame of feature sets, by split, with a warning about videos far from training."""
 
 from __future__ import annotations
 
@@ -12,12 +8,8 @@ import numpy as np
 
 from ...data_manifests.record import Manifest
 from ...extractors.footage.video import ProbeRow
+from ..scores.box_counts import ROLE, far_from, far_warning
 from ..store.feature_store import FeatureStore
-
-ROLE = "frame/objects"  # an array with the number of objects of each frame
-FAR = 3.0  # times as many boxes a frame as in training, or as few
-FEW = 0.5  # boxes a frame that are added to both before they are compared: 0.1 and 0.4 are alike
-MOST_NAMED = 10
 
 
 def object_lines(
@@ -57,13 +49,5 @@ def _lines(name: str, counts: Mapping[str, float], splits: Mapping[str, str]) ->
     training = by_split.get("train")
     if training is None:
         return lines
-    usual = float(np.mean(training)) + FEW
-    far = {v: n for v, n in counts.items() if not usual / FAR <= n + FEW <= usual * FAR}
-    if far:
-        worst = sorted(far, key=lambda video: -abs(np.log((far[video] + FEW) / usual)))
-        named = ", ".join(f"{video} {far[video]:.1f}" for video in worst[:MOST_NAMED])
-        lines.append(
-            f"warning: {name}: boxes a frame are far from training in {len(far)} videos ({named}): "
-            "look at them, and choose the threshold on training footage"
-        )
-    return lines
+    far = far_from(float(np.mean(training)), counts)
+    return [*lines, f"warning: {name}: {far_warning(far)}"] if far else lines

@@ -1,0 +1,132 @@
+"""Boxes a frame: what an object detector finds in footage, compared with what it found in training.
+
+An object detector whose threshold does not suit some footage finds far more or fewer boxes there
+than in training. All scores that follow are then about the detector, not about the scene.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError
+
+from ...detectors.base import Bag
+
+ROLE = "frame/objects"  # an array with the number of objects of each frame
+NOTE = "boxes_a_frame"  # in the card of a model, and in the facts of a scored video
+RUN = "boxes"  # in run.json
+FAR = 3.0  # times as many boxes a frame as in training, or as few
+FEW = 0.5  # boxes a frame that are added to both before they are compared: 0.1 and 0.4 are alike
+MOST_NAMED = 10
+
+
+def boxes_a_frame(bag: Bag) -> float | None:
+    """Mean number of boxes of the frames that were looked at; None where features have no boxes."""
+    track = bag.tracks.get(ROLE)
+    return None if track is None or not len(track) else float(np.mean(track.rows()))
+
+
+def noted(count: float | None) -> dict[str, float]:
+    """A count as facts have it; empty where there is none."""
+    return {} if count is None else {NOTE: count}
+
+
+def noted_mean(bags: Iterable[Bag]) -> dict[str, float]:
+    """The mean over videos, as the card of a model has it; empty where features have no boxes."""
+    counts = []
+    for bag in bags:
+        if ROLE not in bag.tracks:
+            return {}
+        counts.append(boxes_a_frame(bag))
+    known = [count for count in counts if count is not None]
+    return noted(float(np.mean(known)) if known else None)
+
+
+def count_in(facts: Mapping[str, Any]) -> float | None:
+    """The count that facts state; None where they state none, or no number that one can be."""
+    count = facts.get(NOTE)
+    if not isinstance(count, int | float) or isinstance(count, bool):
+        return None
+    return float(count) if 0 <= count < math.inf else None
+
+
+def far_from(training: float, counts: Mapping[str, float]) -> dict[str, float]:
+    """The videos with three times as many boxes as in training, or as few, the farthest first."""
+    usual = training + FEW
+    far = {v: n for v, n in counts.items() if not usual / FAR <= n + FEW <= usual * FAR}
+    order = sorted(far, key=lambda video: -abs(math.log((far[video] + FEW) / usual)))
+    return {video: far[video] for video in order}
+
+
+def far_warning(far: Mapping[str, float]) -> str:
+    """Why these videos deserve no trust, and what to do."""
+    named = ", ".join(f"{video} {count:.1f}" for video, count in list(far.items())[:MOST_NAMED])
+    return (
+        f"boxes a frame are far from training in {len(far)} videos ({named}): look at them, and "
+        "choose the threshold on training footage"
+    )
+
+
+class BoxCounts(BaseModel):
+    """Boxes a frame of the scored videos, as run.json has it.
+
+    Attributes:
+        training: mean over the training videos; None where the model does not state it.
+        mean: over the scored videos.
+        lowest: of a video.
+        highest: of a video.
+        videos: how many were counted; those that an earlier version has scored are not.
+        warning: about videos that are far from training; "" where there are none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    training: NonNegativeFloat | None
+    mean: NonNegativeFloat
+    lowest: NonNegativeFloat
+    highest: NonNegativeFloat
+    videos: int = Field(ge=1)
+    warning: str = ""
+
+    @classmethod
+    def of(cls, training: float | None, counts: Mapping[str, float]) -> Self | None:
+        """Compare the counts of videos with training; None where there are no counts."""
+        if not counts:
+            return None
+        far = {} if training is None else far_from(training, counts)
+        values = list(counts.values())
+        return cls(
+            training=training,
+            mean=float(np.mean(values)),
+            lowest=min(values),
+            highest=max(values),
+            videos=len(values),
+            warning=far_warning(far) if far else "",
+        )
+
+    @classmethod
+    def of_run(cls, run: Mapping[str, Any]) -> Self | None:
+        """What run.json states; None where it states none.
+
+        Raises:
+            ValueError: it states what no run does.
+        """
+        if run.get(RUN) is None:
+            return None
+        try:
+            return cls.model_validate(run[RUN])
+        except ValidationError:
+            raise ValueError(f"{RUN} is not a count of boxes") from None
+
+    def about(self) -> str:
+        """In words, what the mean is compared with."""
+        training = "" if self.training is None else f"training {self.training:.1f}, "
+        return f"{training}{self.lowest:.1f} to {self.highest:.1f} by video"
+
+    def lines(self) -> list[str]:
+        """What is printed."""
+        lines = [f"boxes a frame: {self.mean:.1f} ({self.about()})"]
+        return [*lines, f"warning: {self.warning}"] if self.warning else lines
