@@ -22,11 +22,9 @@ from .device.inference import resized
 from .errors import ExtractorError
 from .network_extractor import NetworksExtractor
 from .networks import raft
-from .optical_flow import Method, flow_of, grey_frames, scaled
+from .optical_flow import Method, SpanName, flow_of, grey_frames, scaled
 from .weights.cards import ResolvedWeights
 from .weights.slots import NETWORK, Slots
-
-SpanName = Literal["next", "around"]
 
 
 class FlowConfig(Config):

@@ -29,7 +29,7 @@ from .detection.teacher import CropTeacher
 from .detection.vectors import VECTORS, VectorChoice
 from .networks.coco import COCO
 from .networks.imagenet import CLASSES, TEACHERS
-from .optical_flow import Method
+from .optical_flow import Method, SpanName
 from .weights.cards import ResolvedWeights
 from .weights.slots import Slots
 
@@ -74,8 +74,9 @@ class ObjectsConfig(Config):
             none.
         pose: a network that says where the joints of a person are in each box; without a value
             there is none.
-        flow: OpenCV's method for the motion inside each box, from the frame before to the frame
-            after; without a value there is none.
+        flow: OpenCV's method for the motion inside each box; without a value there is none.
+        flow_span: "around" is the flow from the frame before to the frame after, halved; "next"
+            that from the frame to the next one, as `flow` has it by default.
         flow_scale: flow is computed on frames of this many times their size.
     """
 
@@ -103,6 +104,7 @@ class ObjectsConfig(Config):
     reid: Literal["osnet"] | None = None
     pose: Literal["keypointrcnn"] | None = None
     flow: Method | None = None
+    flow_span: SpanName = "around"
     flow_scale: float = Field(default=1.0, gt=0, le=8)
 
     @model_validator(mode="before")
@@ -131,6 +133,8 @@ class ObjectsConfig(Config):
             )
         if self.appearance and self.teacher is None:
             raise ValueError("appearance is a part of what a teacher computes: name a teacher")
+        if self.flow is None and self.flow_span != "around":
+            raise ValueError('flow_span is about flow: name a method, for example flow = "dis"')
         if self.motion_samples % 2 == 0:
             raise ValueError("motion_samples is an odd number: the frame itself is one of them")
         return self
@@ -345,8 +349,8 @@ class Objects(Extractor[ObjectsConfig]):
         if config.crop_context is not None:
             arrays["crops"] = self._crops(clip, found, config.crop_context)
         if config.flow is not None:
-            scale, at = config.flow_scale, self.reach
-            arrays["flow"] = box_flow(clip, at, found.boxes, config.flow, scale)
+            how = (config.flow, config.flow_scale, config.flow_span)
+            arrays["flow"] = box_flow(clip, self.reach, found.boxes, *how)
         return arrays
 
     def _runs(self, clips: Sequence[Clip], found: Sequence[Detections]) -> Rows:
@@ -424,13 +428,16 @@ class Objects(Extractor[ObjectsConfig]):
     def recipe(self) -> dict[str, Any]:
         """Without a torch network the precision changes nothing, so the key does not state it.
 
-        Vectors that are not kept are not in it either: keys are older than they are. The version is
-        raised for `motion` alone, so that what networks found keeps its key.
+        Vectors that are not kept are not in it either, nor is the usual span of flow: keys are
+        older than they are. The version is raised for `motion` alone, so that what networks found
+        keeps its key.
         """
         facts = super().recipe()
         if self.config.uses_motion:
             facts["version"] = MOTION_VERSION
         absent = VECTORS.keys() - self.config.vectors().keys()
+        if self.config.flow_span == "around":
+            absent |= {"flow_span"}
         facts["config"] = {k: v for k, v in facts["config"].items() if k not in absent}
         in_torch = self._choice.torch or self._teacher is not None
         return facts if in_torch else {**facts, "precision": None}

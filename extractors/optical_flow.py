@@ -19,6 +19,7 @@ from .device.resize import Size, resize_frames
 from .errors import ExtractorError
 
 Method = Literal["dis", "tvl1", "farneback"]
+SpanName = Literal["next", "around"]
 SMALLEST = 16  # pixels of height and width; DIS takes no smaller frames
 
 

@@ -6,18 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..clips import Clip
-from ..optical_flow import Method, flow_between
+from ..optical_flow import Method, SpanName, flow_between
 from .selection import pixel_box
 
 STATISTICS = ("median_speed", "mean_speed", "right", "down")
 
 
 def box_flow(
-    clip: Clip, at: int, boxes: NDArray[np.float32], method: Method, scale: float
+    clip: Clip,
+    at: int,
+    boxes: NDArray[np.float32],
+    method: Method,
+    scale: float,
+    span: SpanName = "around",
 ) -> NDArray[np.float32]:
-    """Measure the flow from the frame before to the frame after, a frame, inside boxes.
-
-    At the ends of a video it is the flow over one frame; a video of one frame has none.
+    """Measure the flow inside boxes, a frame. A video of one frame has none.
 
     Args:
         clip:
@@ -30,6 +33,10 @@ def box_flow(
             Of the flow.
         scale:
             Flow is computed on frames of this many times their size.
+        span:
+            "around": from the frame before to the frame after, halved; at the ends of a video over
+            one frame. "next": from the frame to the next one; the last frame repeats the flow
+            before it.
 
     Returns:
         (n, 4) float32, see `STATISTICS`: median and mean of the speed of a box's pixels, and their
@@ -43,7 +50,10 @@ def box_flow(
     steps = (before != here) + (after != here)
     if not len(boxes) or not steps:
         return found
-    flow = flow_between(clip.frames[[at - 1, at + 1]], method, scale=scale)[0] / steps
+    pair = [at - 1, at + 1]
+    if span == "next":
+        pair, steps = [at, at + 1] if after != here else [at - 1, at], 1
+    flow = flow_between(clip.frames[pair], method, scale=scale)[0] / steps
     speed = np.hypot(flow[..., 0], flow[..., 1])
     for row, box in zip(found, boxes, strict=True):
         x0, y0, x1, y1 = pixel_box(box)
