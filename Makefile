@@ -59,6 +59,7 @@ pytest: $(VENV)/.installed
 # The command reference comes from the commands; a test compares the two.
 docs: $(VENV)/.installed
 	$(BIN)/python -m vadpipe.pipeline.cli.reference docs/commands.md
+	$(BIN)/python -m vadpipe.pipeline.cli.card_table docs/weights.md
 
 # The long form of tests that have one, first of faults and fuzz: an hour or more.
 soak: $(VENV)/.installed weights

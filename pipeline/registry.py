@@ -221,10 +221,12 @@ class CardUse:
     Attributes:
         card: the card.
         slots: (extractor or detector, slot) pairs.
+        default_of: those of them that take it where no other weights are named.
     """
 
     card: Weights
     slots: list[tuple[str, str]] = field(default_factory=list)
+    default_of: list[tuple[str, str]] = field(default_factory=list)
 
     def users(self) -> str:
         """The networks in one line: `extractor inception_i3d (network), ...`."""
@@ -244,5 +246,8 @@ def cards_in_use() -> dict[str, CardUse]:
     for owner, slots in owners:
         for slot, cards in slots.items():
             for card in cards:
-                uses.setdefault(card.name, CardUse(card)).slots.append((owner, slot))
+                use = uses.setdefault(card.name, CardUse(card))
+                use.slots.append((owner, slot))
+                if card is cards[0]:
+                    use.default_of.append((owner, slot))
     return uses

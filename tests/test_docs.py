@@ -14,6 +14,7 @@ import click
 import pytest
 
 from vadpipe.extractors.perturbation import Perturbation
+from vadpipe.pipeline.cli.card_table import with_table
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.cli.reference import commands, reference
 from vadpipe.pipeline.engine.extractor_spec import settings_of
@@ -133,6 +134,11 @@ def check_values(context: click.Context) -> None:
                 DETECTORS[name].Config.model_validate(settings)
         except ValueError as error:
             pytest.fail(f"{name}: {error}")
+
+
+def test_the_table_of_weights_is_that_of_the_cards() -> None:
+    page = (REPOSITORY / "docs" / "weights.md").read_text(encoding="utf-8")
+    assert page == with_table(page), "run `make docs`"
 
 
 def test_the_command_reference_is_that_of_the_commands() -> None:

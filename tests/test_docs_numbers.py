@@ -133,3 +133,18 @@ def test_hashing_an_archive_costs_what_a_gigabyte_costs() -> None:
     assert f"so {seconds * gigabytes / 3600:.0f} core-hours" in page
     assert f"at 1 GB/s the disks take {gigabytes / 3600:.0f} hours" in page
     assert f"takes {seconds} s of a core for each GB" in text("probe.md")
+
+
+TRIVIAL = ("motion_energy", "background", "flow_peak", "speed_peak")
+
+
+def test_no_trivial_baseline_comes_far_on_the_plaza() -> None:
+    """The benchmark separates systems only while what knows nothing stays near chance."""
+    tables = (DOCS / "results" / "plaza.md").read_text("utf-8").split("\n\n")
+    (first,) = (part for part in tables if part.startswith("| detector | micro AUC |"))
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in first.splitlines()[2:]]
+    auc = {row[0]: float(row[1]) for row in rows if row[0].split("`")[1] in TRIVIAL}
+    assert {name.split("`")[1] for name in auc} == set(TRIVIAL)
+    assert max(auc.values()) < 80
+    span = f"{min(auc.values()):.1f} to {max(auc.values()):.1f} micro AUC"
+    assert span in text("datasets/plaza.md") and span in text("results/baselines.md")
