@@ -345,6 +345,8 @@ def test_clip_vit_b16(shared: Path, kind: str) -> None:
         network = prepare(network, "fp32", "cpu")
     images = golden.input("images")[:, :, None]
     golden.check("embedding", network(images), FP32)
+    if kind == "prepared":
+        return  # its activations are parts of the linear layers
     for module in list(network.modules()):
         if hasattr(module, "act"):
             module.act = torch.nn.GELU()
