@@ -69,6 +69,8 @@ def _train(values: Values) -> dict[str, float]:
             found[f"{name}, {stage}: of matmul"] = row["share_of_matmul"]
             if row["to_published"] is not None and not name.startswith("published"):
                 found[f"{name}, {stage}: to published"] = row["to_published"]
+    for name, row in values["score"].items():
+        found[f"{name}, scoring: of matmul"] = row["share_of_matmul"]
     return found
 
 

@@ -28,7 +28,10 @@ def test_every_stage_is_measured_and_counts_are_those_of_the_layers() -> None:
             assert stage["share_of_matmul"] > 0
             assert (stage["to_published"] is None) == ("rtfm" in name)
         if not name.startswith("published"):
-            assert values["score"][name] > 0
+            scoring = values["score"][name]
+            assert scoring["hours_per_second"] > 0
+            assert scoring["share_of_matmul"] > 0
+            assert scoring["reading"] > 0
     stages = {name: facts["stages"] for name, facts in values["train"].items()}
     published, ours = stages["published loop fp32"], stages["ssrl fp32"]
     assert all(stage["to_published"] == 1 for stage in published.values())
