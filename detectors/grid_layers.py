@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .kept_weights import KeptWeight, product_dtype
+
 KERNEL = 3
 
 
@@ -50,12 +52,11 @@ class _TapProducts(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int
+        ctx: Any, x: Tensor, taps: Tensor, bias: Tensor, stride: int, padding: int
     ) -> Tensor:
-        """(M, rows, columns, C), (F, C, 3, 3), (F,) -> (M, rows', columns', F)."""
+        """(M, rows, columns, C), (3, 3, C, F), (F,) -> (M, rows', columns', F)."""
         grid = (x.shape[1], x.shape[2])
         rows, columns = ((side + 2 * padding - KERNEL) // stride + 1 for side in grid)
-        taps = weight.permute(2, 3, 1, 0).contiguous()
         dtype = torch.float32 if x.dtype == torch.bfloat16 else x.dtype
         sums = x.new_empty(len(x), rows, columns, len(bias), dtype=dtype)
         sums.copy_(bias)  # never a view of it: of one cell, expand() and contiguous() copy nothing
@@ -83,8 +84,7 @@ class _TapProducts(torch.autograd.Function):
             if of_x is not None:
                 of_x[read] += (gradient @ taps[i, j].T).view(cells.shape)
         of_bias = of_sums.float().sum(dim=(0, 1, 2)).to(of_sums.dtype) if wants_bias else None
-        of_weight = None if of_taps is None else of_taps.permute(3, 2, 0, 1)
-        return of_x, of_weight, of_bias, None, None
+        return of_x, of_taps, of_bias, None, None
 
 
 class GridConv(nn.Conv2d):
@@ -103,17 +103,22 @@ class GridConv(nn.Conv2d):
 
     def __init__(self, width: int, channels: int, *, stride: int, padding: int) -> None:
         super().__init__(width, channels, KERNEL, stride=stride, padding=padding)
+        self._kept_weight = KeptWeight()
 
     def forward(self, x: Tensor) -> Tensor:
         """(M, rows, columns, C) -> (M, rows', columns', channels)."""
         assert self.bias is not None
-        values = (x, self.weight, self.bias)
-        device = x.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            dtype = torch.get_autocast_dtype(device)
-            values = (x.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
-        found: Tensor = _TapProducts.apply(*values, self.stride[0], int(self.padding[0]))
+        dtype = product_dtype(x)
+        taps = self._kept_weight.of(self.weight, dtype, _tap_by_tap)
+        found: Tensor = _TapProducts.apply(
+            x.to(dtype), taps, self.bias.to(dtype), self.stride[0], int(self.padding[0])
+        )
         return found
+
+
+def _tap_by_tap(weight: Tensor) -> Tensor:
+    """(F, C, 3, 3) -> (3, 3, C, F)."""
+    return weight.permute(2, 3, 1, 0).contiguous()
 
 
 class GridNorm(nn.BatchNorm2d):

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from .base import Config
+from .kept_weights import KeptLinear
 from .losses import (
     MagnitudeForm,
     SparsityForm,
@@ -108,9 +109,9 @@ class Classifier(nn.Module):
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, 512)
-        self.fc2 = nn.Linear(512, 128)
-        self.fc3 = nn.Linear(128, 1)
+        self.fc1 = KeptLinear(width, 512)
+        self.fc2 = KeptLinear(512, 128)
+        self.fc3 = KeptLinear(128, 1)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:

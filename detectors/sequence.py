@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .kept_weights import KeptWeight, linear_rows, product_dtype
+
 
 class _ShiftedSum(torch.autograd.Function):
     """Sum the taps of a convolution, each shifted by its place in the kernel.
@@ -68,15 +70,21 @@ class SequenceConv(nn.Conv1d):
             raise ValueError(f"kernel is {kernel}, not 1 or 3")
         padding = dilation if kernel == 3 else 0
         super().__init__(width, channels, kernel, padding=padding, dilation=dilation, bias=bias)
+        self._kept_weight = KeptWeight()
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, S, C) -> (b, S, channels)."""
+        weight = self._kept_weight.of(self.weight, product_dtype(x), _one_below_another)
         if self.kernel_size[0] == 1:
-            return nn.functional.linear(x, self.weight[..., 0], self.bias)
-        taps = self.weight.permute(2, 0, 1).reshape(3 * self.out_channels, -1)
-        products = nn.functional.linear(x, taps).view(*x.shape[:2], 3, self.out_channels)
+            return linear_rows(x, weight, self.bias)
+        products = linear_rows(x, weight, None).view(*x.shape[:2], 3, self.out_channels)
         found: Tensor = _ShiftedSum.apply(products, self.dilation[0])
         return found if self.bias is None else found + self.bias.to(found.dtype)
+
+
+def _one_below_another(weight: Tensor) -> Tensor:
+    """(F, C, taps) -> (taps F, C)."""
+    return weight.permute(2, 0, 1).reshape(-1, weight.shape[1])
 
 
 class SequenceNorm(nn.BatchNorm1d):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .base import Config, DetectorError, grid_of
 from .grid_layers import GridConv, GridNorm
+from .kept_weights import KeptLinear
 from .mil import MILDetector, Terms, TrainingStage
 from .relation import RelationNetwork, initialise
 from .rtfm import SNIPPET_COLUMNS, Bags, RTFMConfig, RTFMNetwork, magnitude_losses, score_snippets
@@ -127,7 +128,7 @@ class Aggregation(nn.Module):
             nn.ReLU(),
             GridNorm(width // 2),
         )
-        self.linear = nn.Linear(width // 2 * rows * columns, width)
+        self.linear = KeptLinear(width // 2 * rows * columns, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, patches: Tensor) -> Tensor:
