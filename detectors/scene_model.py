@@ -21,6 +21,7 @@ FLOORS = (12.0, 0.15, 0.5)  # smallest limits: grey values, share of contrast, l
 CELL_FLOOR = 15.0  # grey values that a cell may differ from the background at least
 MOVED_FLOOR = 0.1  # smallest limit of 1 - correlation with the edges of the background
 MOVED_SECONDS = 2.0  # the median of so long: people who pass do not count
+HIDDEN_SECONDS = 3.0  # an object may be hidden so long
 STILL = 0.02  # grey values: a camera that works has more noise or motion than that
 WHOLE = 0.5  # where more of the picture is foreground, it is no object
 
@@ -157,7 +158,7 @@ def watch(video: Measured, model: SceneModel) -> Watched:
     )
     return Watched(
         _running_median(moved, video.seconds, MOVED_SECONDS),
-        _since(video.change > STILL, video.seconds),
+        _since((video.change > STILL) | _other_picture(video.pictures), video.seconds),
         _best_neighbour(_stays(video, model)),
     )
 
@@ -216,6 +217,18 @@ def _running_median(values: Floats, seconds: Floats, width: float) -> Floats:
     return np.array([np.median(values[a : b + 1]) for b, a in enumerate(first)])
 
 
+def _other_picture(pictures: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(n,) whether a picture differs from the row before by more than rounding.
+
+    Where files hold every frame twice, the frame before a row may always be the same one.
+    """
+    other = np.ones(len(pictures), bool)
+    for i in range(1, len(pictures)):
+        step = pictures[i].astype(np.int16) - pictures[i - 1]
+        other[i] = np.abs(step).max() > 1
+    return other
+
+
 def _since(changed: NDArray[np.bool_], seconds: Floats) -> Floats:
     """Seconds since the row that last changed; since the first row where none has."""
     marked = changed.copy()
@@ -226,19 +239,26 @@ def _since(changed: NDArray[np.bool_], seconds: Floats) -> Floats:
 
 
 def _stays(video: Measured, model: SceneModel) -> NDArray[np.float32]:
-    """Seconds since each cell became something else than the background and stayed that."""
+    """Seconds since each cell became something else than the background and stayed that.
+
+    What is hidden for at most `HIDDEN_SECONDS`, by a passer-by or a flash, goes on afterwards.
+    """
     start = np.full(model.background.shape, np.inf)  # when the cell became what it is
     held = np.zeros_like(start)  # what it became
+    hidden = np.full_like(start, np.inf)  # since when it shows something else
     stay = np.zeros(video.pictures.shape, np.float32)
     for i, time in enumerate(video.seconds):
         alike = _as_bright(video.pictures[i : i + 1].astype(np.float64), model.background)[0]
         new = np.abs(alike - model.background) > model.cells
         if new.mean() > WHOLE:  # the light or the camera, no object
             new[:] = False
-        other = new & (np.isinf(start) | (np.abs(alike - held) > model.cells))
-        start[other], held[other] = time, alike[other]
-        start[~new] = np.inf
-        stay[i] = np.maximum(time - start, 0.0)
+        seen = new & np.isfinite(start) & (np.abs(alike - held) <= model.cells)
+        hidden = np.where(seen, np.inf, np.minimum(hidden, time))
+        gone = ~seen & ((time - hidden > HIDDEN_SECONDS) | np.isinf(start))
+        start[gone] = np.where(new[gone], time, np.inf)
+        held[gone] = alike[gone]
+        hidden[gone] = np.inf
+        stay[i] = np.where(seen, time - start, 0.0)
     return stay
 
 

@@ -157,13 +157,32 @@ def measured(pictures: Picture, change: NDArray[np.float64] | None = None) -> Me
 
 
 def test_a_dwell_is_counted_in_seconds_and_starts_again_with_another_object() -> None:
-    pictures = np.full((8, 24, 32), 100, np.uint8)
+    pictures = np.full((10, 24, 32), 100, np.uint8)  # a row every 2 seconds
     pictures[2:5, 3:5, 3:5] = 200
-    pictures[5:7, 3:5, 3:5] = 10
+    pictures[5:9, 3:5, 3:5] = 10
     pictures[2:, 20, 20] = 250  # one cell alone is noise
     stay = watch(measured(pictures), model()).stay
-    assert stay[:, 3, 3].tolist() == [0, 0, 0, 2, 4, 0, 2, 0]
+    # The second object counts once the first one has been away for more than three seconds.
+    assert stay[:, 3, 3].tolist() == [0, 0, 0, 2, 4, 0, 0, 0, 2, 0]
     assert not stay[:, 20, 20].any()
+
+
+def test_a_passer_by_or_a_flash_does_not_end_a_dwell() -> None:
+    pictures = np.full((9, 24, 32), 100, np.uint8)
+    pictures[2:, 3:5, 3:5] = 200
+    pictures[4, 2:9, 2:9] = 10  # somebody walks in front of it
+    pictures[6] = 100
+    pictures[6, ::2] = 20  # more than half of the picture
+    pictures[6, 1::2, :8] = 20
+    stay = watch(measured(pictures), model()).stay
+    assert stay[:, 3, 3].tolist() == [0, 0, 0, 2, 0, 6, 0, 10, 12]
+
+
+def test_doubled_frames_are_no_frozen_picture() -> None:
+    random = np.random.default_rng(0)
+    pictures = random.integers(90, 110, (5, 24, 32)).astype(np.uint8)
+    zeros = np.zeros(5)  # the frame before each row is the same frame again
+    assert not watch(measured(pictures, zeros), model()).still.any()
 
 
 def test_a_picture_that_is_new_as_a_whole_holds_no_object() -> None:
