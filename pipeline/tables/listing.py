@@ -116,16 +116,18 @@ def _at_defaults(kind: type[Extractor[Any]]) -> Facts:
 
 
 def _detector(kind: Any) -> Facts:
+    needs: list[str] | None = None
+    regions: bool | None = None
     try:
         made = kind(kind.Config())
-        needs = [*made.needs, *made.twins]
+        needs, regions = [*made.needs, *made.twins], bool(made.regions)
     except ValidationError:  # a setting has no default
-        needs = None
+        pass
     return {
         "version": kind.version,
         "supervision": kind.supervision.value,
         "needs": needs,
-        "regions": kind.regions,
+        "regions": regions,
         "settings": [setting.to_json() for setting in settings_of(kind.Config)],
         "networks": _networks(kind.networks),
     }
@@ -175,7 +177,8 @@ def described_lines(facts: Facts) -> list[str]:
         needs = facts["needs"]
         lines += ["", f"learns from: {facts['supervision'].replace('_', ' ')}"]
         lines.append(f"needs: {'depends on settings' if needs is None else ', '.join(needs)}")
-        lines.append(f"returns boxes: {'yes' if facts['regions'] else 'no'}")
+        boxes = {True: "yes", False: "no", None: "as its settings say"}[facts["regions"]]
+        lines.append(f"returns boxes: {boxes}")
     lines += ["", "settings:", *_setting_lines(facts["settings"])]
     if facts.get("presets"):
         lines += ["", "presets:"]
