@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,7 @@ def apply_feedback(verdicts: Path, scores: Path, manifest: Manifest) -> Feedback
     for verdict in given:
         if verdict.verdict == "accept":
             accepted.setdefault(verdict.video_id, []).append(verdict.span)
-    gathered = _Gathered(manifest, [videos[v.video_id]["path"] for v in rejected])
+    gathered = _Gathered(manifest, list(videos.values()), {v.video_id for v in rejected})
     for video_id in dict.fromkeys(verdict.video_id for verdict in rejected):
         own = [verdict for verdict in rejected if verdict.video_id == video_id]
         gathered.add(folder, videos[video_id], own, accepted.get(video_id, []))
@@ -139,13 +139,24 @@ def apply_feedback(verdicts: Path, scores: Path, manifest: Manifest) -> Feedback
 class _Gathered:
     """The new records, and what is not trained on."""
 
-    def __init__(self, manifest: Manifest, paths: Iterable[str | None]) -> None:
+    def __init__(
+        self, manifest: Manifest, videos: Sequence[Mapping[str, Any]], rejected: Collection[str]
+    ) -> None:
         self._old = manifest
+        paths = [video["path"] for video in videos if video["video_id"] in rejected]
         known = [manifest.root, *(str(Path(p).absolute().parent) for p in paths if p)]
         self._root = os.path.commonpath([os.path.realpath(path) for path in known])
         self._records = [_moved(r, manifest.root, self._root) for r in manifest.records]
+        # A file has many paths where there are links, and its copies have the same labels.
+        self._files = [None if r.path is None else self._file(r.path) for r in self._records]
+        self._contents = {
+            os.path.realpath(video["path"]): video["content_id"]
+            for video in videos
+            if video["path"] and video["content_id"]
+        }
         self._added: list[VideoRecord] = []
         self._left_out: list[LeftOut] = []
+        self._tested: list[str] = []
         self._seconds = 0.0
 
     def add(
@@ -178,10 +189,8 @@ class _Gathered:
         """Why a span is not trained on; "" where nothing is against it."""
         if not video["path"]:
             return "there is no footage of it, only imported features"
-        path, n_frames = self._relative(video), video["n_frames"]
-        for record in self._records:
-            if record.path != path:
-                continue
+        n_frames = video["n_frames"]
+        for record in self._records_of(video):
             a, b = record.frame_range(n_frames)
             if record.split == "train" and record.label != 1 and a <= span[0] and span[1] <= b:
                 return f"{record.video_id} is training footage already"
@@ -191,7 +200,9 @@ class _Gathered:
 
     def _append(self, video: Mapping[str, Any], span: Span) -> str:
         path, n_frames = self._relative(video), video["n_frames"]
-        scene = next((r.scene for r in self._records if r.path == path), None)
+        scene = video.get("scene")
+        if scene is None:
+            scene = next((r.scene for r in self._records_of(video) if r.scene is not None), None)
         try:
             record = VideoRecord(
                 video_id=record_id(video["video_id"], span),
@@ -207,8 +218,23 @@ class _Gathered:
         if any(each.video_id == record.video_id for each in [*self._records, *self._added]):
             return f"{record.video_id} is in the manifest already"
         self._added.append(record)
+        self._tested += [r.video_id for r in self._records_of(video) if r.split != "train"]
         self._seconds += (span[1] - span[0]) / video["fps"]
         return ""
+
+    def _file(self, path: str) -> str:
+        """The file itself, whatever links lead to it."""
+        return os.path.realpath(Path(self._root) / path)
+
+    def _records_of(self, video: Mapping[str, Any]) -> list[VideoRecord]:
+        """The records of the file of a video, or of a scored copy of it."""
+        own, content = os.path.realpath(video["path"]), video["content_id"]
+        return [
+            record
+            for record, file in zip(self._records, self._files, strict=True)
+            if file is not None
+            and (file == own or (content and self._contents.get(file) == content))
+        ]
 
     def _relative(self, video: Mapping[str, Any]) -> str:
         path = Path(video["path"]).absolute()
@@ -219,13 +245,11 @@ class _Gathered:
 
     def feedback(self, verdicts: Mapping[str, int]) -> Feedback:
         """All of it."""
-        paths = {record.path for record in self._added}
-        tested = [r.video_id for r in self._records if r.path in paths and r.split != "train"]
         records = (*self._records, *self._added)
         manifest = Manifest(dataset=self._old.dataset, root=self._root, records=records)
         return Feedback(
             *(manifest, tuple(self._added), tuple(self._left_out), verdicts, self._seconds),
-            tuple(tested),
+            tuple(dict.fromkeys(self._tested)),
         )
 
 
@@ -245,7 +269,7 @@ def whole_rows(
             A frame.
     """
     middle = (frame_start + frame_stop) / 2
-    inside = np.flatnonzero((middle >= span[0]) & (middle <= span[1]))
+    inside = np.flatnonzero((middle >= span[0]) & (middle < span[1]))
     if not len(inside):
         inside = np.array([np.argmin(np.abs(middle - peak))])
     return int(frame_start[inside].min()), int(frame_stop[inside].max())

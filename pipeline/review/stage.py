@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -49,6 +51,8 @@ CURVE_BYTES = 1 << 20  # of one file of curves, about
 FIRST_EVENTS, MORE_EVENTS = 2_000, 25_000  # in the first file, and in each other one
 MOST_RUNS = 8_000_000  # of equal frames: with more, curves are loaded when a video is opened
 MOST_FAILURES = 200
+OURS = b'vadpipe.receive("page",'  # how data/page.js begins, see `chunks.script_of`
+WRITTEN = re.compile(r"data/(events|scores)-\d+\.js|media/\d+(-\d+)?\.jpg|media/\d+\.webm")
 
 
 class ReviewError(VadpipeError, ValueError):
@@ -121,10 +125,10 @@ def write_review(
     events.sort(key=lambda e: (-e["peak_score"], e["video_id"], e["frame_start"]))
     moments = top_moments(folder, column, events, most=limits.moments)
     out = folder.review if out is None else out
-    _clear(out)
-    extra = folder.metrics(column)
-    metrics = None if extra is None else FrameMetrics.from_json(extra)
-    page = _write_curves(folder, rows, out, column, manifest, metrics, events)
+    _check_free(out)
+    metrics = _metrics_of(folder, column)
+    about = column, manifest, metrics, events
+    page = _renew(out, lambda aside: _write_curves(folder, rows, out, aside, *about))
     ranked = sorted([*events, *moments], key=lambda e: -e["peak_score"])
     media, notes = draw_media(
         folder, rows, numbers, ranked, out / "media", limits, style or HeatmapStyle(), probe
@@ -165,36 +169,59 @@ def _about_boxes(run: Mapping[str, Any]) -> list[str]:
     return [] if boxes is None or not boxes.warning else [f"Boxes: {boxes.warning}."]
 
 
-def _clear(out: Path) -> None:
-    """Delete an earlier page, and nothing else.
+def _check_free(out: Path) -> None:
+    """Refuse a folder that holds anything but a page.
 
     Raises:
         ReviewError: the folder holds other files.
     """
     if out.exists() and not out.is_dir():
         raise ReviewError(f"{out} is a file: name a folder for the page")
-    there = list(out.iterdir()) if out.is_dir() else []
-    ours = (out / INDEX).is_file() or (out / "data" / "page.js").is_file()
-    if there and not ours:
+    if out.is_dir() and any(out.iterdir()) and not _is_page(out):
         raise ReviewError(f"{out} holds other files: name a new or empty folder for the page")
+
+
+def _is_page(out: Path) -> bool:
+    """Whether vadpipe has written the page there; any website has an index.html."""
+    try:
+        with (out / "data" / "page.js").open("rb") as file:
+            return file.read(len(OURS)) == OURS
+    except OSError:
+        return False
+
+
+def _clear(out: Path) -> None:
+    """Delete an earlier page but for its data/page.js, which marks the folder; nothing else."""
     (out / INDEX).unlink(missing_ok=True)  # last to be written, so first to go
-    for name in ("media", "data", "js"):
+    for name in ("media", "data"):
         if (out / name).is_dir() and not (out / name).is_symlink():
             for path in (out / name).iterdir():
-                if path.suffix in (".js", ".jpg", ".webm") and path.name != "page.js":
+                if WRITTEN.fullmatch(f"{name}/{path.name}"):
                     path.unlink()
+
+
+def _renew(out: Path, write: Callable[[Path], _Page]) -> _Page:
+    """Replace an earlier page by curves that are whole: a part that cannot be read costs none."""
+    with tempfile.TemporaryDirectory() as made:
+        page = write(Path(made))
+        _clear(out)
+        for number in range(page.chunks):
+            name = Path("data", f"scores-{number}.js")
+            write_text(out / name, (Path(made) / name).read_text(encoding="utf-8"))
+    return page
 
 
 def _write_curves(
     folder: ScoreFolder,
     rows: Sequence[Mapping[str, Any]],
     out: Path,
+    aside: Path,
     column: str,
     manifest: Manifest | None,
     metrics: FrameMetrics | None,
     events: Sequence[Mapping[str, Any]],
 ) -> _Page:
-    """Write the curves of all videos, some to a file; returns what the page says of them."""
+    """Write the curves of all videos, some to a file below `aside`; returns what `out` shows."""
     config, counts = config_of(folder), counts_of(events)
     truth: dict[str, Times] = truth_of(manifest)
     scenes = {} if manifest is None else {r.video_id: r.scene for r in manifest.records}
@@ -209,7 +236,7 @@ def _write_curves(
             config,
             events=counts[video_id],
             link=link_to(row["path"] or "", out) if row["kind"] != "images" else None,
-            scene=scenes.get(video_id),
+            scene=scenes.get(video_id) if row.get("scene") is None else row["scene"],
             truth=truth.get(video_id),
             auc=aucs.get(video_id),
         )
@@ -221,7 +248,7 @@ def _write_curves(
         size += 16 * len(curve.values)
         if size >= CURVE_BYTES or number == len(rows) - 1:
             first = number + 1 - len(waiting)
-            write_chunk(out, f"scores-{page.chunks}", {"first": first, "curves": waiting})
+            write_chunk(aside, f"scores-{page.chunks}", {"first": first, "curves": waiting})
             page.chunks, waiting, size = page.chunks + 1, [], 0
     return page
 
@@ -288,6 +315,11 @@ def _about_threshold(
     finite = values[np.isfinite(values)]
     high, low = levels or (None, None)
     return {"high": high, "low": low, "top": float(finite.max()) if len(finite) else None}
+
+
+def _metrics_of(folder: ScoreFolder, column: str) -> FrameMetrics | None:
+    extra = folder.metrics(column)
+    return None if extra is None else FrameMetrics.from_json(extra)
 
 
 def _about_metrics(metrics: FrameMetrics | None) -> list[tuple[str, str]]:

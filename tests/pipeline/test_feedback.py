@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -85,7 +88,7 @@ def test_rejected_footage_is_known_to_the_next_model(site: Site, tmp_path: Path)
     file = write(
         tmp_path / "v.json",
         verdict(name, 8, 16),
-        verdict(name, 18, 22),  # widened to 16..24: touches the first
+        verdict(name, 17, 23),  # widened to 16..24: touches the first
         verdict(name, 30, 34, "accept"),
         verdict(name, 2, 3, "unsure"),
     )
@@ -158,6 +161,81 @@ def test_what_is_not_trained_on_says_why(site: Site, tmp_path: Path) -> None:
     assert not again.added
     assert any("training footage already" in each.reason for each in again.left_out)
     assert trained in done.manifest.records
+
+
+@pytest.mark.parametrize("how", ["folder", "file", "copy"])
+def test_labels_are_found_through_links_and_in_copies(site: Site, tmp_path: Path, how: str) -> None:
+    name, path = site.video.video_id, str(site.video.path)
+    root = tmp_path / "root"
+    (root / "scene").mkdir(parents=True)
+    real = Path(site.manifest.root) / path
+    other = root / "seen" / Path(path).name
+    if how == "folder":
+        other.parent.symlink_to(real.parent)
+    else:
+        other.parent.mkdir()
+        if how == "file":
+            other.symlink_to(real)
+        elif real.is_dir():
+            shutil.copytree(real, other)
+        else:
+            shutil.copy(real, other)
+    seen = site.video.model_copy(
+        update={
+            "video_id": "seen",
+            "path": str(other.relative_to(root)),
+            "anomalies": ((8, 12),),
+            "label": None,
+            "masks": None,
+            "tracks": None,
+        }
+    )
+    manifest = Manifest(dataset="d", root=str(root), records=(seen,))
+    out = site.out
+    if how == "copy":  # both were scored, so both are known to be one file
+        both = Manifest(
+            dataset="d",
+            root=os.path.commonpath([str(root), site.manifest.root]),
+            records=tuple(
+                r.model_copy(update={"path": str(p), "anomalies": None, "masks": None})
+                for r, p in ((site.video, real), (seen, other))
+            ),
+        )
+        both = both.model_copy(
+            update={
+                "records": tuple(
+                    r.model_copy(update={"path": os.path.relpath(str(r.path), both.root)})
+                    for r in both.records
+                )
+            }
+        )
+        out = tmp_path / "out"
+        probed = probe_files(both, site.cache)
+        score_footage(site.model, both, probed, out, site.cache, events=CONFIG)
+    done = apply_feedback(write(tmp_path / "v.json", verdict(name, 8, 16)), out, manifest)
+    assert not done.added
+    assert [each.reason for each in done.left_out] == [
+        "an anomaly of seen is labelled there: mend the label"
+    ]
+    done = apply_feedback(write(tmp_path / "v.json", verdict(name, 20, 28)), out, manifest)
+    assert [record.video_id for record in done.added] == [f"{name}-rejected-20-28"]
+    assert done.tested == ("seen",)
+
+
+def test_the_scene_is_that_of_the_scored_video_first(site: Site, tmp_path: Path) -> None:
+    out = shutil.copytree(site.out, tmp_path / "out")
+    table = pq.read_table(out / "videos.parquet")
+    if "scene" in table.column_names:
+        table = table.drop_columns("scene")
+    scenes = pa.array(["gate"] * len(table), pa.string())
+    pq.write_table(table.append_column("scene", scenes), out / "videos.parquet")
+    records = [r.model_copy(update={"scene": "yard"}) for r in site.manifest.records]
+    manifest = site.manifest.model_copy(update={"records": tuple(records)})
+    file = write(tmp_path / "v.json", verdict(site.video.video_id, 8, 16))
+    assert apply_feedback(file, out, manifest).added[0].scene == "gate"
+    plain = table.drop_columns("scene") if "scene" in table.column_names else table
+    pq.write_table(plain, out / "videos.parquet")
+    assert apply_feedback(file, out, manifest).added[0].scene == "yard"
 
 
 def test_footage_outside_of_the_root_gets_a_common_one(site: Site, tmp_path: Path) -> None:
@@ -236,7 +314,8 @@ def test_spans_are_whole_rows() -> None:
     assert whole_rows(start, start + 16, (20, 50), 20) == (16, 48)
     assert whole_rows(start, start + 16, (1, 5), 3) == (0, 16)  # no middle inside: the nearest
     overlapping = np.arange(100)
-    assert whole_rows(overlapping, overlapping + 16, (40, 50), 45) == (32, 58)
+    assert whole_rows(overlapping, overlapping + 16, (40, 50), 45) == (32, 57)
+    assert whole_rows(start, start + 16, (0, 24), 8) == (0, 16)  # frame 24 is not of the event
 
 
 def test_long_names_stay_unique_and_legal() -> None:

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 from tests.footage import write_video
 from tests.page_folders import HIGH, LOW, NASTY, ScoreFolder, spiky
 from tests.pipeline.review.test_data import values_of
+from vadpipe.data_manifests.errors import VadpipeError
 from vadpipe.extractors.footage.probe_file import probe_video
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.review import stage
@@ -86,6 +89,64 @@ def test_a_page_is_replaced_and_nothing_else_is_touched(folder: ScoreFolder, tmp
     assert [p.name for p in other.iterdir()] == ["thesis.docx"]
     with pytest.raises(ReviewError, match="is a file"):
         write_review(path, other / "thesis.docx")
+
+
+def test_a_foreign_website_is_refused_and_stays(folder: ScoreFolder, tmp_path: Path):
+    folder.add("cam1", spiky(10, 3))
+    path, site = folder.write(), tmp_path / "site"
+    texts = {
+        "index.html": "<html>", "js/core.js": "mine", "media/0.jpg": "photo",
+        "data/scores-0.js": "goals", "data/page.js": "var page = 1;",
+    }  # fmt: skip
+    for name, text in texts.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text(text)
+    for _ in range(2):  # with a data/page.js of its own, and without
+        with pytest.raises(ReviewError, match="holds other files"):
+            write_review(path, site)
+        found = {p.relative_to(site).as_posix(): p.read_text() for p in site.rglob("*.*")}
+        assert found == texts
+        (site / "data" / "page.js").unlink(missing_ok=True)
+        texts.pop("data/page.js", None)
+
+
+def test_only_names_of_the_page_are_deleted(folder: ScoreFolder, tmp_path: Path):
+    folder.add("cam1", spiky(10, 3))
+    path, out = folder.write(), tmp_path / "out"
+    write_review(path, out)
+    mine = [out / name for name in ("js/mine.js", "media/holiday.jpg", "data/notes.js")]
+    stale = [out / name for name in ("media/77.jpg", "media/7-3.jpg", "data/events-9.js")]
+    (out / "media").mkdir(exist_ok=True)
+    for each in (*mine, *stale):
+        each.write_text("x")
+    write_review(path, out)
+    assert all(each.is_file() for each in mine) and not any(each.exists() for each in stale)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "scores/cam1.parquet"])
+def test_a_page_outlives_a_damaged_score_folder(folder: ScoreFolder, tmp_path: Path, name: str):
+    folder.add("cam1", spiky(10, 3), truth=((50, 90),))
+    path, out = folder.write(), tmp_path / "out"
+    write_review(path, out)
+    before = {p: p.read_bytes() for p in out.rglob("*.*")}
+    assert (path / name).is_file()
+    (path / name).write_bytes(b"{")
+    with pytest.raises(VadpipeError):
+        write_review(path, out)
+    assert {p: p.read_bytes() for p in out.rglob("*.*")} == before
+
+
+def test_places_come_from_the_scored_videos_first(folder: ScoreFolder, tmp_path: Path):
+    folder.add("cam1", spiky(10, 3), truth=((50, 90),))
+    folder.add("cam2", spiky(10, 3), truth=((50, 90),))
+    path = folder.write()
+    table = pq.read_table(path / "videos.parquet")
+    scenes = pa.array(["gate", None], pa.string())
+    pq.write_table(table.append_column("scene", scenes), path / "videos.parquet")
+    records = [r.model_copy(update={"scene": "yard"}) for r in folder.manifest().records]
+    manifest = folder.manifest().model_copy(update={"records": tuple(records)})
+    videos = data(write_review(path, tmp_path / "out", manifest=manifest))["videos"]
+    assert [video["scene"] for video in videos] == ["gate", "yard"]
 
 
 def test_many_events_and_curves_are_cut_into_files(
