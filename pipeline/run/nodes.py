@@ -213,6 +213,8 @@ def _score(task: NodeTask) -> Done:
     else:
         model = ModelFolder(node.model)
     folder = resolved.folder.scores(node.subject)
+    # Before the scoring, which may take hours: a rule that is chosen meanwhile is not the one used.
+    rule = _kept_rule(resolved, node, {"row": _about_model(node, model, facts)})
     done = score_footage(
         model.path,
         resolved.scored(),
@@ -247,8 +249,7 @@ def _score(task: NodeTask) -> Done:
         **_about_model(node, model, facts),
         **_facts_of(folder, len(done.videos), done.events),
     }
-    kept = {"row": row, "rule": _kept_rule(resolved, node, {"row": row})}
-    return Done(node.key, lines, tuple(done.failures), kept)
+    return Done(node.key, lines, tuple(done.failures), {"row": row, "rule": rule})
 
 
 def _about_model(node: Node, model: ModelFolder, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ moments: local maxima of its frame scores, with borders like those of an event.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -71,11 +71,11 @@ def find_moments(
     usual = _median(lengths, values)
     taken = [(a - first - gap, b - first + gap) for a, b in outside]
     found: list[Event] = []
-    for run in _peaks(values):
+    for run in _outside(_peaks(values), starts, taken):
         if len(found) >= most or values[run] <= usual:
             break
         at = int(starts[run])
-        if any(a <= at < b for a, b in taken):
+        if any(a <= at < b for a, b in taken[len(outside) :]):
             continue
         inside = values > usual + (values[run] - usual) / 2
         a = max([int(starts[_first_of(inside, run)]), *(b for _, b in taken if b <= at)])
@@ -83,6 +83,19 @@ def find_moments(
         taken.append((a - gap, b + gap))
         found.append(_moment(starts, values, run, (a, b), first, fps))
     return found
+
+
+def _outside(
+    runs: NDArray[np.int64], starts: NDArray[np.int64], taken: Sequence[tuple[int, int]]
+) -> Iterator[int]:
+    """Yield the runs that begin in none of some spans, in their order."""
+    if not taken:
+        yield from runs.tolist()
+        return
+    begins, ends = np.array(sorted(taken), np.int64).T
+    last = np.searchsorted(begins, starts[runs], side="right") - 1
+    inside = (last >= 0) & (starts[runs] < np.maximum.accumulate(ends)[last])
+    yield from runs[~inside].tolist()
 
 
 def top_moments(
@@ -150,11 +163,12 @@ def _median(lengths: NDArray[np.int64], values: NDArray[np.float64]) -> float:
     return float(low + (high - low) / 2)
 
 
-def _peaks(values: NDArray[np.float64]) -> list[int]:
+def _peaks(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """The runs that are local maxima, highest first; neighbouring runs differ."""
     ends = np.concatenate([[-np.inf], values, [-np.inf]])
     tops = np.flatnonzero((values > ends[:-2]) & (values > ends[2:]))
-    return [int(run) for run in tops[np.argsort(-values[tops], kind="stable")]]
+    found: NDArray[np.int64] = tops[np.argsort(-values[tops], kind="stable")]
+    return found
 
 
 def _first_of(inside: NDArray[np.bool_], run: int) -> int:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.score_folders import rows, write_score_folder
 from vadpipe.pipeline.scores.columns import events_of
 from vadpipe.pipeline.scores.events import EventConfig, EventError, find_events
-from vadpipe.pipeline.scores.moments import MOST_OF_VIDEO, find_moments, top_moments
+from vadpipe.pipeline.scores.moments import MOST_OF_VIDEO, _outside, find_moments, top_moments
 
 
 def moments(score, *, fps=10.0, apart=0.0, **options):
@@ -114,3 +114,14 @@ def test_a_folder_has_its_highest_moments_outside_of_events(tmp_path: Path):
     assert top_moments(folder, "score", events, most=0) == []
     without = write_score_folder(tmp_path / "t", {"quiet": rows(quiet)}, None)
     assert len(top_moments(without, "score", [], most=10)) == 3  # no threshold is needed
+
+
+@given(
+    st.lists(st.integers(0, 200), max_size=40, unique=True).map(sorted),
+    st.lists(st.tuples(st.integers(-20, 200), st.integers(0, 60)), max_size=8),
+)
+def test_peaks_inside_of_events_are_left_out(starts, spans):
+    taken = [(a, a + length) for a, length in spans]
+    runs = np.random.default_rng(0).permutation(len(starts))
+    expected = [r for r in runs if not any(a <= starts[r] < b for a, b in taken)]
+    assert list(_outside(runs, np.array([*starts, 999]), taken)) == expected
