@@ -36,8 +36,9 @@ def write_plot(chosen: StoredThreshold, path: Path) -> None:
         raise PlotError("a given value states no rate, so there is nothing to plot it against")
     if not chosen.curve:
         raise PlotError(
-            "there is nothing to plot: no rate was measured on footage that was left out; train on "
-            "two normal videos or more, and longer ones"
+            "there is nothing to plot, and the rule was not kept: no rate could be measured on "
+            "footage that was left out. It takes two held-back videos or more, and rates that are "
+            "rare without each of them; to keep the rule, leave out --plot"
         )
     import matplotlib
 

@@ -240,15 +240,17 @@ def _day_curve(
     rates = [
         rate for rate in RATES if rate < most and (config.rule == "extreme" or rate * days > 1)
     ]
-    counts = np.zeros(len(rates), np.int64)
     try:
-        for i, fold in enumerate(folds):
-            values = _solver(config, events, _others(folds, i))(rates)
-            counts += np.array([events.count(value, fold) for value in values], np.int64)
+        solvers = [_solver(config, events, _others(folds, i)) for i in range(len(folds))]
     except EventError:
-        return ()  # without one of the videos there is no tail, or the rate is not rare
+        return ()  # without one of the videos there is no tail
     points = []
-    for rate, count in zip(rates, counts.tolist(), strict=True):
+    for rate in rates:
+        try:
+            values = [solve([rate])[0] for solve in solvers]
+        except EventError:
+            continue  # without one of the videos this rate is not rare
+        count = sum(events.count(value, fold) for value, fold in zip(values, folds, strict=True))
         least, high = poisson_interval(count, days)
         points.append(Measured(stated=rate, found=count / days, least=least, most=high))
     return tuple(points)

@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import poisson
 
 from tests.held_out_rows import calibration_of, held_out_of
-from vadpipe.pipeline.scores.events import EventConfig
+from vadpipe.pipeline.scores import trust as trust_module
+from vadpipe.pipeline.scores.events import EventConfig, EventError
 from vadpipe.pipeline.scores.rules import thresholds_of
 from vadpipe.pipeline.scores.trust import BY_DAY, BY_ROWS, FOLDS, Trust, poisson_interval, trust_in
 
@@ -96,3 +97,21 @@ def test_constant_scores_make_no_line_of_nothing():
     constant = {"a": [4.0] * 500, "b": [4.0] * 500}
     for rule in ({"quantile": 0.99}, {"budget": 3.0}, {"value": 4.0}):
         assert "no event" in trust(held_out_of(constant), **rule).lines[1]
+
+
+def test_a_rate_that_is_not_rare_without_one_video_costs_its_own_point_only(monkeypatch):
+    whole, own = trust(held_out_of(VIDEOS), extreme=1.0).curve, trust_module._solver
+    most = sorted(point.stated for point in whole)[-2]
+
+    def solver(config, events, others):
+        solve = own(config, events, others)
+
+        def of(rates):
+            if "v0" not in others and max(rates) > most:
+                raise EventError("not rare")
+            return solve(rates)
+
+        return of
+
+    monkeypatch.setattr(trust_module, "_solver", solver)
+    assert trust(held_out_of(VIDEOS), extreme=1.0).curve == whole[:-1]
