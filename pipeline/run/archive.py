@@ -5,11 +5,13 @@ Everything is decided from listings and headers, before a frame is computed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ...data_manifests.errors import VadpipeError
 from ...data_manifests.footage import records_of
 from ...data_manifests.natural_order import path_key
 from ...data_manifests.record import Manifest, ManifestError, VideoRecord
@@ -20,6 +22,11 @@ from ...extractors.footage.video import ProbeRow
 SHARE = 0.5  # of each camera's footage that trains where nothing is known to be normal
 MOST_HOURS = 4.0  # of each camera that trains; more makes training slow, not better
 UNNAMED = "-"  # stands for the camera of footage without a scene
+Part = tuple[float, float]
+
+
+class ArchiveError(VadpipeError, ValueError):
+    """A review that cannot begin; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -115,31 +122,56 @@ def with_normal(target: Manifest, normal: Manifest) -> Manifest:
     both.
 
     Where the normal footage names no scene, none is used: it could not be told which camera it is.
+    Normal footage that is labelled abnormal does not train. A part of a file that trains is not
+    judged; the rest of the file is.
 
     Args:
         target:
             Of the folder to be judged.
         normal:
             Of the normal one.
+
+    Raises:
+        ArchiveError: all of the normal footage is labelled abnormal.
     """
+    known = [record for record in normal.records if _may_be_normal(record)]
+    if normal.records and not known:
+        raise ArchiveError(
+            f"nothing below {normal.root} can train: all {len(normal.records)} videos of the "
+            "normal footage are labelled abnormal; name footage that is normal"
+        )
     apart = any(record.scene is not None for record in normal.records)
-    places: dict[Path, VideoRecord] = {}
-    for manifest, split in ((target, "test"), (normal, "train")):
-        for record in manifest.records:
-            if record.path is not None:
-                known = {"split": split, "label": 0 if split == "train" else record.label}
-                places[manifest.resolve(record.path)] = record.model_copy(update=known)
+    places: dict[tuple[Path, Part], VideoRecord] = {}
+    quiet: dict[Path, list[Part]] = {}  # file -> its parts that train
+    for record in known:
+        if record.path is not None:
+            update: dict[str, Any] = {"split": "train", "label": 0, "anomalies": ()}
+            place = normal.resolve(record.path)
+            places[place, record.part] = record.model_copy(update=update)
+            quiet.setdefault(place, []).append(record.part)
+    for record in target.records:
+        if record.path is not None:
+            place = target.resolve(record.path)
+            for part in _left_of(record.part, quiet.get(place, ())):
+                update = {"split": "test", "part": part}
+                if part != record.part:
+                    update["label"] = None  # of the whole: it does not say in which part
+                places[place, part] = record.model_copy(update=update)
+    cut = Counter(place for place, _ in places)
+    numbers: Counter[Path] = Counter()
     root = Path(target.root)
     while not Path(normal.root).is_relative_to(root):
         root = root.parent
     records = []
-    for place, record in sorted(places.items(), key=lambda item: path_key(str(item[0]))):
+    for (place, _), record in sorted(
+        places.items(), key=lambda item: (path_key(str(item[0][0])), item[0][1])
+    ):
         path = PurePosixPath(place.relative_to(root).as_posix())
         (made,) = records_of(str(path), "all", None, None)
-        update: dict[str, Any] = {"video_id": made.video_id, "path": made.path}
+        numbers[place] += 1
+        number = f".{numbers[place]}" if cut[place] > 1 else ""
+        update = {"video_id": f"{made.video_id}{number}", "path": made.path}
         update["scene"] = record.scene if apart else None
-        if record.split == "train":
-            update["anomalies"] = ()
         records.append(record.model_copy(update=update))
     unread = tuple(
         ((Path(manifest.root) / place).relative_to(root).as_posix(), reason)
@@ -153,13 +185,18 @@ def split_by_camera(manifest: Manifest, rows: Mapping[str, ProbeRow]) -> Manifes
     """Take the first part of each camera's footage for training, the rest for scoring.
 
     The files of a camera are taken in natural order, `SHARE` of its hours and at most
-    `MOST_HOURS`. A first file that is longer is cut into two parts. Copies count once.
+    `MOST_HOURS`. A first file that is longer is cut into two parts. Copies count once. Footage that
+    is labelled abnormal is left for scoring, as are videos with a known anomaly in the part that
+    would train.
 
     Args:
         manifest:
             Videos with scenes.
         rows:
             The files that can be read; others are left for scoring, which names them.
+
+    Raises:
+        ArchiveError: nothing is left to train on.
     """
     cameras: dict[str | None, list[VideoRecord]] = {}
     for record in manifest.records:
@@ -167,6 +204,12 @@ def split_by_camera(manifest: Manifest, rows: Mapping[str, ProbeRow]) -> Manifes
     cut: dict[str, float] = {}  # video id -> share of it that trains
     for records in cameras.values():
         cut |= _first_part(sorted(records, key=lambda r: path_key(r.path or r.video_id)), rows)
+    if not cut:
+        raise ArchiveError(
+            f"nothing below {manifest.root} can train: all videos that can be read are labelled "
+            "abnormal, have an anomaly where they begin, or last no time; name footage that is "
+            "known to be normal with --normal, or a model with --model"
+        )
     made: list[VideoRecord] = []
     for record in manifest.records:
         share = cut.get(record.video_id)
@@ -175,11 +218,13 @@ def split_by_camera(manifest: Manifest, rows: Mapping[str, ProbeRow]) -> Manifes
         elif share == 1.0:
             made.append(record.model_copy(update={"split": "train", "label": 0, "anomalies": ()}))
         else:
+            first, rest = _cut(record.part, share)
+            label = 0 if record.label == 0 else None
             made += [
                 record.model_copy(update={"video_id": f"{record.video_id}.{split}", **known})
                 for split, known in (
-                    ("train", {"split": "train", "label": 0, "part": (0.0, share)}),
-                    ("test", {"split": "test", "label": None, "part": (share, 1.0)}),
+                    ("train", {"split": "train", "label": 0, "anomalies": (), "part": first}),
+                    ("test", {"split": "test", "label": label, "part": rest}),
                 )
             ]
     return manifest.model_copy(update={"records": tuple(made)})
@@ -197,27 +242,71 @@ def scored_whole(manifest: Manifest, *, keep_training: bool) -> Manifest:
 
 
 def _first_part(records: Sequence[VideoRecord], rows: Mapping[str, ProbeRow]) -> dict[str, float]:
-    """Video id -> share of it that trains, of one camera."""
-    seen: set[str] = set()
-    own: list[tuple[str, float]] = []
+    """Video id -> share of it (of its part of a file) that trains, of one camera."""
+    seen: dict[str, list[Part]] = {}  # content -> its parts that were counted
+    own: list[tuple[VideoRecord, float]] = []
     for record in records:
         row = rows.get(record.video_id)
-        if row is not None and row.content_id not in seen and row.duration > 0:
-            seen.add(row.content_id)
-            own.append((record.video_id, row.duration))
+        if row is None or row.duration <= 0 or record.label == 1:
+            continue
+        counted = seen.setdefault(row.content_id, [])
+        if not any(_meet(record.part, part) for part in counted):
+            counted.append(record.part)
+            own.append((record, row.duration * (record.part[1] - record.part[0])))
     wanted = min(SHARE * sum(seconds for _, seconds in own), MOST_HOURS * 3600)
     found: dict[str, float] = {}
     taken = 0.0
-    for video_id, seconds in own:
-        if taken + seconds <= wanted:
-            found[video_id] = 1.0
-        elif taken < wanted / 2:  # else the whole files before it are enough
-            found[video_id] = round((wanted - taken) / seconds, 6)
-            taken = wanted
-        if taken + seconds > wanted:
+    for record, seconds in own:
+        whole = taken + seconds <= wanted
+        if not whole and taken >= wanted / 2:  # the whole files before it are enough
+            break
+        share = 1.0 if whole else round((wanted - taken) / seconds, 6)
+        part = _cut(record.part, share)[0]
+        if share <= 0 or _abnormal(record, part, rows[record.video_id].n_frames):
+            continue
+        found[record.video_id] = share
+        if not whole:
             break
         taken += seconds
-    return {video_id: share for video_id, share in found.items() if share > 0}
+    return found
+
+
+def _cut(part: Part, share: float) -> tuple[Part, Part]:
+    """The first share of a part of a file, and the rest."""
+    start, stop = part
+    middle = stop if share == 1.0 else start + share * (stop - start)
+    return (start, middle), (middle, stop)
+
+
+def _meet(one: Part, other: Part) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
+
+
+def _left_of(part: Part, without: Collection[Part]) -> list[Part]:
+    """What is left of a part of a file without others."""
+    left = [part]
+    for other in without:
+        left = [
+            (start, stop)
+            for each in left
+            for start, stop in (
+                (each[0], min(each[1], other[0])),
+                (max(each[0], other[1]), each[1]),
+            )
+            if start < stop
+        ]
+    return left
+
+
+def _abnormal(record: VideoRecord, part: Part, n_frames: int) -> bool:
+    """Whether a known anomaly lies in a part of a video."""
+    start, stop = part[0] * n_frames, part[1] * n_frames
+    return any(begin < stop and start < end for begin, end in record.anomalies or ())
+
+
+def _may_be_normal(record: VideoRecord) -> bool:
+    """Whether no label says that footage is abnormal; where its frames are not counted yet."""
+    return record.label != 1 and not record.anomalies
 
 
 def without(manifest: Manifest, videos: Collection[str]) -> Manifest:

@@ -16,7 +16,6 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from ...data_manifests.atomic import write_text
-from ...data_manifests.errors import VadpipeError
 from ...data_manifests.record import Manifest
 from ...data_manifests.settings import Settings, in_words
 from ...data_manifests.stored import DamagedFile, read_json
@@ -34,6 +33,7 @@ from .archive import (
     MOST_HOURS,
     SHARE,
     UNNAMED,
+    ArchiveError,
     CameraName,
     cameras_of,
     named_cameras,
@@ -57,10 +57,6 @@ RECIPE, FOOTAGE, CHOSEN = "review.toml", "footage.parquet", "review.json"
 NAMED = 5  # files in a message
 Say = Callable[[str], None]
 Fetch = Callable[[Sequence[Weights]], None]
-
-
-class ArchiveError(VadpipeError, ValueError):
-    """A review that cannot begin; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -177,8 +173,8 @@ def review_footage(
     probed = probe_to_use(manifest, asked.cache, asked.probing)
     train = [record for record in manifest.records if record.split == "train"]
     gone = [record.video_id for record in train if record.video_id not in probed.rows]
-    kept_model = asked.model is None and chosen.model is not None and (not train or bool(gone))
-    if kept_model:  # the model is there: training videos that are gone are no failures
+    kept_model = asked.model is None and chosen.model is not None
+    if kept_model:  # nothing trains: videos that are gone are no failures, and stay noted
         manifest = without(manifest, gone)
     elif train:
         chosen = chosen.model_copy(update={"trained": tuple(r.path for r in train if r.path)})

@@ -14,6 +14,7 @@ from vadpipe.extractors.footage.video import ProbeRow
 from vadpipe.pipeline.run.archive import (
     MOST_HOURS,
     SHARE,
+    ArchiveError,
     cameras_of,
     named_cameras,
     split_by_camera,
@@ -102,6 +103,86 @@ def test_shares_are_kept_whatever_the_lengths(seconds: list[float]) -> None:
         times.setdefault(record.path, []).append(record.part)
     for parts in times.values():
         assert parts == [WHOLE] or (parts[0][1] == parts[1][0] and parts[0][0] == 0.0)
+
+
+def labelled(**records: dict[str, object]) -> Manifest:
+    made = [
+        VideoRecord(**{"video_id": name, "path": f"{name}.mp4", "split": "all", **known})
+        for name, known in records.items()
+    ]
+    return Manifest(dataset="footage", root="/none", records=tuple(made))
+
+
+def test_known_anomalies_never_train() -> None:
+    rows = {name: row(10, name) for name in "abcdef"}
+    manifest = labelled(
+        a={"label": 1},
+        b={"anomalies": ((3, 5),)},
+        c={"label": 1, "anomalies": ((240, 250),)},
+        d={"label": 0},
+        e={},
+        f={},
+    )
+    found = split_by_camera(manifest, rows)
+    assert [r.video_id for r in found.records if r.split == "train"] == ["d", "e"]
+    for before, now in zip(manifest.records, found.records, strict=True):
+        if before.video_id not in "de":
+            assert now == before.model_copy(update={"split": "test"}), "labels stay"
+
+
+def test_only_an_anomaly_in_the_part_that_trains_is_one_too_many() -> None:
+    rows = {"a": row(10, "a")}  # 250 frames
+    late = split_by_camera(labelled(a={"anomalies": ((125, 130),)}), rows).records
+    assert [(r.split, r.part, r.label, r.anomalies) for r in late] == [
+        ("train", (0.0, 0.5), 0, ()),
+        ("test", (0.5, 1.0), None, ((125, 130),)),
+    ]
+    for known in ({"anomalies": ((124, 125),)}, {"label": 1}):
+        with pytest.raises(ArchiveError, match=r"can train.*--normal"):
+            split_by_camera(labelled(a=known), rows)
+    normal = split_by_camera(labelled(a={"label": 0, "anomalies": ()}), rows).records
+    assert [r.label for r in normal] == [0, 0], "the rest of a normal video is normal"
+
+
+def test_parts_of_a_file_are_split_inside_themselves() -> None:
+    rows = {"a": row(100, "file"), "b": row(100, "file"), "copy": row(100, "file")}
+    manifest = labelled(
+        a={"path": "1.mp4", "part": (0.0, 0.2)},
+        b={"path": "1.mp4", "part": (0.2, 1.0)},
+        copy={"path": "2.mp4", "part": (0.1, 0.6)},
+    )
+    found = split_by_camera(manifest, rows)
+    assert splits(found) == {  # 20 s and 80 s count, the copy does not: 50 s are wanted
+        "a": ("train", (0.0, 0.2)),
+        "b.train": ("train", (0.2, pytest.approx(0.5))),
+        "b.test": ("test", (pytest.approx(0.5), 1.0)),
+        "copy": ("test", (0.1, 0.6)),
+    }
+
+
+def test_normal_footage_by_parts_and_by_labels(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "b.mp4")
+    root = {"root": str(tmp_path)}
+    halves = {"path": "a.mp4", "part": (0.0, 0.5)}, {"path": "a.mp4", "part": (0.5, 1.0)}
+    target = labelled(a1=halves[0], a2={**halves[1], "label": 1}, b={}).model_copy(update=root)
+    both = with_normal(target, target.model_copy(update={"records": target.records[:2]}))
+    assert splits(both) == {
+        "a.mp4.1": ("train", (0.0, 0.5)),
+        "a.mp4.2": ("test", (0.5, 1.0)),
+        "b.mp4": ("test", WHOLE),
+    }
+    assert [r.label for r in both.records] == [0, 1, None], "an abnormal part is not normal"
+    middle = labelled(x={"path": "b.mp4", "part": (0.25, 0.5)}).model_copy(update=root)
+    rest = with_normal(labelled(b={"label": 1}).model_copy(update=root), middle)
+    assert [(r.split, r.part, r.label) for r in rest.records] == [
+        ("test", (0.0, 0.25), None),
+        ("train", (0.25, 0.5), 0),
+        ("test", (0.5, 1.0), None),
+    ]
+    Manifest.model_validate(rest.model_dump())
+    for known in ({"label": 1}, {"anomalies": ((1, 2),)}):
+        with pytest.raises(ArchiveError, match="labelled abnormal"):
+            with_normal(target, labelled(b=known).model_copy(update=root))
 
 
 def test_sizes_tell_cameras_apart_and_keep_their_names() -> None:
