@@ -188,9 +188,9 @@ def score_footage(
         done.extracted = extracted.written
         done.failures += extracted.failures
         thresholds, held_out = calibrated(ModelFolder(model).held_out(), card, config, smooth)
-        name, high = None if smooth is None else smooth.text, thresholds.high.value
-        changed = [*scoring.fresh, *kept.goes] if _same_scenes(folder, thresholds) else None
-        folder.remove_metrics(changed, threshold=high, smooth=name)
+        name = None if smooth is None else smooth.text
+        changed = [*scoring.fresh, *kept.goes] if _same_events(folder, thresholds, config) else None
+        folder.remove_metrics(changed, threshold=thresholds.high.value, smooth=name)
         _prune(folder, kept, done)
         _write_tables(
             *(folder, records, rows, kept, detector, card, thresholds, config, smooth, done)
@@ -210,13 +210,18 @@ def _config_of(model: Path, events: EventConfig | None) -> EventConfig:
     return (events or EventConfig()).with_rule_of(None if chosen is None else chosen.rule)
 
 
-def _same_scenes(folder: ScoreFolder, thresholds: EventThresholds) -> bool:
-    """Whether the thresholds of scenes are those of the last run; metrics are of these."""
+def _same_events(folder: ScoreFolder, thresholds: EventThresholds, config: EventConfig) -> bool:
+    """Whether both levels, also those of scenes, and how events are made are those of the last run.
+
+    Metrics are of these events; those of other columns have levels by the same settings.
+    """
     try:
-        before = (folder.run().get("threshold") or {}).get("scenes", {})
+        run = folder.run()
     except ScoreFolderError:
         return False
-    return bool(before == thresholds.to_json().get("scenes", {}))
+    before, now = run.get("threshold") or {}, thresholds.to_json()
+    levels = all(before.get(name) == now.get(name) for name in ("high", "low", "scenes"))
+    return levels and bool(run.get("events") == config.model_dump(mode="json"))
 
 
 def _prune(folder: ScoreFolder, kept: KeptParts, done: Scored) -> None:

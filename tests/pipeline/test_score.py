@@ -437,6 +437,24 @@ def test_metrics_stay_while_their_scores_do(archive: Archive) -> None:
     assert folder.metrics() is None
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"release_quantile": 0.2}, {"merge_seconds": 7.0}, {"min_seconds": 0.0}, {"pad_seconds": 2.0}],
+)
+def test_metrics_go_with_the_events_that_they_count(
+    archive: Archive, changed: dict[str, float]
+) -> None:
+    first = {"quantile": 0.4, "release_quantile": 0.3}
+    done, folder = archive.score(events=EventConfig(**first)), ScoreFolder(archive.out)
+    measured = {"videos": [{"video_id": done.videos[0]}]}
+    folder.write_metrics(measured)
+    again = archive.score(events=EventConfig(**first))
+    assert folder.metrics() == measured and not again.fresh
+    other = archive.score(events=EventConfig(**{**first, **changed}))
+    assert other.threshold == done.threshold and not other.fresh, "the upper level and scores stay"
+    assert folder.metrics() is None
+
+
 def test_videos_are_scored_while_others_are_still_to_be_decoded(
     archive: Archive, log: list[tuple[str, str]]
 ) -> None:
