@@ -22,7 +22,7 @@ from ..data_manifests.errors import VadpipeError
 from ..data_manifests.record import ID_LENGTH, Manifest, VideoRecord
 from ..data_manifests.settings import in_words
 from .models import ModelFolder
-from .review.verdicts import Verdict, read_verdicts
+from .review.verdicts import Verdict, page_id, read_verdicts
 from .scores.folder import ScoreFolder
 from .store.feature_store import FeatureStore
 from .store.probe_table import Probed
@@ -110,16 +110,28 @@ def apply_feedback(verdicts: Path, scores: Path, manifest: Manifest) -> Feedback
 
     Raises:
         VerdictError: the file holds no verdicts.
-        FeedbackError: it is about other videos than the score folder, or rejects nothing.
+        FeedbackError: it is about another model, other videos or other files than the score
+            folder, or rejects nothing.
         ScoreFolderError: the score folder is incomplete or damaged.
         ManifestError: the new manifest is none.
     """
-    folder, given = ScoreFolder(scores), read_verdicts(verdicts).verdicts
-    videos = {row["video_id"]: row for row in folder.videos()}
+    folder, read = ScoreFolder(scores), read_verdicts(verdicts)
+    given, videos = read.verdicts, {row["video_id"]: row for row in folder.videos()}
+    if read.page != page_id(folder.run(), read.column):
+        raise FeedbackError(
+            f"{verdicts} was saved on the page of another model or score column "
+            f"({read.column!r:.200}) than that of {scores}: name the score folder that the page "
+            "was written of, or write its page again and judge there"
+        )
     if unknown := sorted({v.video_id for v in given} - videos.keys()):
         raise FeedbackError(
             f"{verdicts} is about {unknown[0]!r:.200} ({len(unknown)} such videos), which {scores} "
             "does not have: name the score folder that the page was written of"
+        )
+    if other := [v for v in given if v.content_id != videos[v.video_id]["content_id"]]:
+        raise FeedbackError(
+            f"{verdicts}: {other[0].video_id!r:.200} was another file when it was judged than "
+            f"{scores} has: write the page again and judge it there"
         )
     rejected = [verdict for verdict in given if verdict.verdict == "reject"]
     if not rejected:

@@ -170,8 +170,9 @@ VERDICTS = json.dumps(
         "page": "p",
         "verdicts": [
             {
-                "video_id": "v", "verdict": "reject", "note": "wind", "frame_start": 3,
-                "frame_stop": 9, "peak_frame": 5, "corrected_start": None, "corrected_stop": 8,
+                "video_id": "v", "content_id": "s1-0", "verdict": "reject", "note": "wind",
+                "frame_start": 3, "frame_stop": 9, "peak_frame": 5, "corrected_start": None,
+                "corrected_stop": 8,
             }
         ],
     }

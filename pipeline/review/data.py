@@ -116,6 +116,7 @@ def video_values(
     times = FrameTimes.of(*seconds, video["fps"])
     return {
         "id": video["video_id"],
+        "content": video["content_id"],
         "path": video["path"] or "",
         "link": link,
         "scene": scene,

@@ -8,8 +8,6 @@ document as text.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
 import tempfile
@@ -41,6 +39,7 @@ from .chunks import packed, packed_floats, write_chunk
 from .data import VideoCurve, counts_of, event_values, link_to, video_values
 from .pictures import Limits, draw_media
 from .similar import similar_events
+from .verdicts import page_id
 
 INDEX = "index.html"
 SCRIPTS = (
@@ -135,7 +134,7 @@ def write_review(
     )
     chunks = _write_events(out, events, numbers)
     values = {
-        **_about_run(folder, run, rows, column),
+        **_about_run(folder, run, column),
         "threshold": _about_threshold(folder, column, levels),
         "scale": {"low": page.low, "high": page.high} if rows else {"low": 0.0, "high": 1.0},
         "lower": LOWER,
@@ -286,11 +285,10 @@ def _write_events(
     return len(pieces)
 
 
-def _about_run(
-    folder: ScoreFolder, run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], column: str
-) -> dict[str, Any]:
+def _about_run(folder: ScoreFolder, run: Mapping[str, Any], column: str) -> dict[str, Any]:
     model = run.get("model") or {}
-    told = {
+    return {
+        "id": page_id(run, column),
         "dataset": str(run.get("dataset") or "Footage"),
         "detector": str(model.get("detector") or ""),
         "model": str(model.get("folder") or ""),
@@ -299,10 +297,6 @@ def _about_run(
         "smooth": folder.smoothing() if column == SCORE else None,
         "column": column,
     }
-    # Verdicts belong to these videos and this model, wherever the page lies.
-    about = [model.get("key"), column, [[row["video_id"], row["content_id"]] for row in rows]]
-    digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
-    return {"id": digest[:16], **told}
 
 
 def _about_threshold(

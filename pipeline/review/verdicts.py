@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +31,7 @@ class Verdict(BaseModel):
 
     Attributes:
         video_id: as in the score folder.
+        content_id: of the file that was judged; None where it has none.
         verdict: None where there is a note only.
         note: free text of the user.
         frame_start: first frame, as the page showed it.
@@ -40,6 +44,7 @@ class Verdict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     video_id: str
+    content_id: str | None = None
     verdict: Literal["accept", "reject", "unsure"] | None = None
     note: str = ""
     frame_start: int = Frame
@@ -71,13 +76,28 @@ class Verdicts:
 
     Attributes:
         verdicts: in the order of the file.
-        page: of which page; the same videos scored by the same model have the same.
+        page: of which page, see `page_id`.
         column: score column that the page showed.
     """
 
     verdicts: tuple[Verdict, ...]
     page: str
     column: str
+
+
+def page_id(run: Mapping[str, Any], column: str) -> str:
+    """By which verdicts know their page: the model and the score column, wherever the page lies.
+
+    Which file a verdict is about stands in the verdict, so footage that is added loses none.
+
+    Args:
+        run:
+            Of the score folder.
+        column:
+            The score column that the page shows.
+    """
+    about = [(run.get("model") or {}).get("key"), column]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 
 def read_verdicts(path: Path) -> Verdicts:

@@ -34,7 +34,7 @@ from vadpipe.pipeline.feedback import (
 )
 from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.probe import probe_files
-from vadpipe.pipeline.review.verdicts import VerdictError, read_verdicts
+from vadpipe.pipeline.review.verdicts import VerdictError, page_id, read_verdicts
 from vadpipe.pipeline.score import score_footage
 from vadpipe.pipeline.scores.events import EventConfig
 from vadpipe.pipeline.scores.folder import ScoreFolder
@@ -76,9 +76,15 @@ def verdict(video: str, start: int, stop: int, said: str | None = "reject", **mo
     return {**about, "peak_frame": start, "note": "", **more}
 
 
-def write(path: Path, *verdicts: dict, **more: Any) -> Path:
-    values = {"format": "vadpipe verdicts", "version": 1, "verdicts": list(verdicts), **more}
-    path.write_text(json.dumps(values))
+def write(path: Path, *verdicts: dict, out: Path | None = None, **more: Any) -> Path:
+    """A file of verdicts; of the page of a score folder, where there is one."""
+    values = {"format": "vadpipe verdicts", "version": 1, "column": "score"}
+    if out is not None:
+        folder = ScoreFolder(out)
+        contents = {row["video_id"]: row["content_id"] for row in folder.videos()}
+        verdicts = tuple({"content_id": contents.get(v["video_id"]), **v} for v in verdicts)
+        values["page"] = page_id(folder.run(), "score")
+    path.write_text(json.dumps({**values, "verdicts": list(verdicts), **more}))
     return path
 
 
@@ -91,6 +97,7 @@ def test_rejected_footage_is_known_to_the_next_model(site: Site, tmp_path: Path)
         verdict(name, 17, 23),  # widened to 16..24: touches the first
         verdict(name, 30, 34, "accept"),
         verdict(name, 2, 3, "unsure"),
+        out=site.out,
     )
     done = apply_feedback(file, site.out, site.manifest)
     (record,) = done.added
@@ -121,7 +128,7 @@ def test_rejected_footage_is_known_to_the_next_model(site: Site, tmp_path: Path)
 
 def test_the_command_writes_a_manifest_and_a_model(site: Site, tmp_path: Path) -> None:
     manifest = write_manifest(site.manifest, tmp_path / "site.parquet")
-    file = write(tmp_path / "v.json", verdict(site.video.video_id, 8, 16))
+    file = write(tmp_path / "v.json", verdict(site.video.video_id, 8, 16), out=site.out)
     words = ["feedback", str(file), str(site.out), str(manifest), "-o", str(tmp_path / "new.csv")]
     done = CliRunner().invoke(cli, [*words, "--cache", str(site.cache)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
@@ -149,6 +156,7 @@ def test_what_is_not_trained_on_says_why(site: Site, tmp_path: Path) -> None:
         verdict(name, 32, 36),
         verdict(name, 28, 60_000),
         verdict(name, 24, 28),
+        out=site.out,
     )
     done = apply_feedback(file, site.out, manifest)
     assert [each.reason.partition(":")[0] for each in done.left_out] == [
@@ -212,12 +220,12 @@ def test_labels_are_found_through_links_and_in_copies(site: Site, tmp_path: Path
         out = tmp_path / "out"
         probed = probe_files(both, site.cache)
         score_footage(site.model, both, probed, out, site.cache, events=CONFIG)
-    done = apply_feedback(write(tmp_path / "v.json", verdict(name, 8, 16)), out, manifest)
+    done = apply_feedback(write(tmp_path / "v.json", verdict(name, 8, 16), out=out), out, manifest)
     assert not done.added
     assert [each.reason for each in done.left_out] == [
         "an anomaly of seen is labelled there: mend the label"
     ]
-    done = apply_feedback(write(tmp_path / "v.json", verdict(name, 20, 28)), out, manifest)
+    done = apply_feedback(write(tmp_path / "v.json", verdict(name, 20, 28), out=out), out, manifest)
     assert [record.video_id for record in done.added] == [f"{name}-rejected-20-28"]
     assert done.tested == ("seen",)
 
@@ -231,7 +239,7 @@ def test_the_scene_is_that_of_the_scored_video_first(site: Site, tmp_path: Path)
     pq.write_table(table.append_column("scene", scenes), out / "videos.parquet")
     records = [r.model_copy(update={"scene": "yard"}) for r in site.manifest.records]
     manifest = site.manifest.model_copy(update={"records": tuple(records)})
-    file = write(tmp_path / "v.json", verdict(site.video.video_id, 8, 16))
+    file = write(tmp_path / "v.json", verdict(site.video.video_id, 8, 16), out=out)
     assert apply_feedback(file, out, manifest).added[0].scene == "gate"
     plain = table.drop_columns("scene") if "scene" in table.column_names else table
     pq.write_table(plain, out / "videos.parquet")
@@ -242,7 +250,7 @@ def test_footage_outside_of_the_root_gets_a_common_one(site: Site, tmp_path: Pat
     root = tmp_path / "train"
     copied = shutil.copytree(Path(site.manifest.root), root / "scene")
     train = site.manifest.select(split="train").model_copy(update={"root": str(copied)})
-    file = write(tmp_path / "v.json", verdict(site.video.video_id, 8, 16))
+    file = write(tmp_path / "v.json", verdict(site.video.video_id, 8, 16), out=site.out)
     done = apply_feedback(file, site.out, train)
     for old, new in zip(train.records, done.manifest.records, strict=False):
         assert old.path is not None and new.path is not None
@@ -256,7 +264,7 @@ def test_footage_outside_of_the_root_gets_a_common_one(site: Site, tmp_path: Pat
 
 def test_corrected_borders_count(site: Site, tmp_path: Path) -> None:
     more = {"corrected_start": 12, "corrected_stop": 24}
-    file = write(tmp_path / "v.json", verdict(site.video.video_id, 8, 16, **more))
+    file = write(tmp_path / "v.json", verdict(site.video.video_id, 8, 16, **more), out=site.out)
     (record,) = apply_feedback(file, site.out, site.manifest).added
     assert record.video_id.endswith("-rejected-12-24")
 
@@ -292,9 +300,22 @@ def test_verdicts_that_no_page_saves_are_refused(tmp_path: Path, change: dict) -
 
 def test_verdicts_of_other_videos_or_without_rejections(site: Site, tmp_path: Path) -> None:
     with pytest.raises(FeedbackError, match="does not have: name the score folder"):
-        apply_feedback(write(tmp_path / "v.json", verdict("x", 1, 3)), site.out, site.manifest)
-    file = write(tmp_path / "v.json", verdict(site.video.video_id, 8, 16, "accept"))
+        apply_feedback(
+            write(tmp_path / "v.json", verdict("x", 1, 3), out=site.out), site.out, site.manifest
+        )
+    file = write(tmp_path / "v.json", verdict(site.video.video_id, 8, 16, "accept"), out=site.out)
     with pytest.raises(FeedbackError, match="rejects no event"):
+        apply_feedback(file, site.out, site.manifest)
+
+
+def test_verdicts_of_another_page_are_refused(site: Site, tmp_path: Path) -> None:
+    name, file = site.video.video_id, tmp_path / "v.json"
+    for more in ({"page": "x"}, {"page": None}, {"column": "error"}):
+        write(file, verdict(name, 8, 16), out=site.out, **more)
+        with pytest.raises(FeedbackError, match="of another model or score column"):
+            apply_feedback(file, site.out, site.manifest)
+    write(file, verdict(name, 8, 16, content_id="s1-" + "9" * 40), out=site.out)
+    with pytest.raises(FeedbackError, match="was another file when it was judged"):
         apply_feedback(file, site.out, site.manifest)
 
 

@@ -106,8 +106,9 @@ vadpipe.App = class {
     input.value = "";
     if (!file) return;
     try {
-      const taken = this.state.verdicts.read(await file.text());
-      this.problem(`${vadpipe.count(taken, "verdict")} read.`);
+      const { taken, left } = this.state.verdicts.read(await file.text());
+      const others = left ? ` ${left.toLocaleString("en")} left out: not about a video of this page, or its file is another one now.` : "";
+      this.problem(`${vadpipe.count(taken, "verdict")} read.${others}`);
     } catch (error) {
       this.problem(`${vadpipe.plain(file.name)} was not read: ${vadpipe.plain(error.message)}.`);
     }
@@ -335,7 +336,7 @@ vadpipe.App = class {
       e: () => this.show("events"), v: () => this.show("videos"), "?": () => vadpipe.help(),
     };
     const act = keys[event.key];
-    if (!act || (event.key === " " && event.target.closest("button, video, summary"))) return;
+    if (!act || (event.key === " " && event.target.closest("button, video, summary, input, label, a"))) return;
     if (!detail.video && "aru on".includes(event.key) && event.key !== " ") return;
     event.preventDefault();
     act();

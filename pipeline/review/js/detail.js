@@ -7,7 +7,7 @@ vadpipe.Detail = class {
     const { el } = vadpipe;
     this.state = state;
     this.on = on;
-    this.player = new vadpipe.Player({ frame: (frame) => this.chart.setFrame(frame) });
+    this.player = new vadpipe.Player({ frame: (frame) => this.chart.setFrame(frame), shown: () => this.here() });
     this.chart = new vadpipe.Chart({
       seek: (frame) => this.seek(frame),
       high: on.high,
@@ -104,31 +104,42 @@ vadpipe.Detail = class {
     if (!entry) return;
     const said = state.verdicts.of(this.video.id, entry.at), { fps } = this.video;
     this.buttons = ["accept", "reject", "unsure"].map((name) => el(`button.verdict.${name}`, {
-      type: "button", "data-verdict": name, onclick: () => this.say(name),
+      type: "button", "data-verdict": name, title: vadpipe.MEANING[name], onclick: () => this.say(name),
     }, el("span", { text: { accept: "Accept", reject: "Reject", unsure: "Unsure" }[name] }), el("kbd", { text: name[0] })));
     const note = el("textarea", {
       rows: "2", placeholder: "What happened?", maxlength: "2000",
       onchange: (event) => state.verdicts.put(this.entry, { note: event.target.value }),
     });
     note.value = said?.note || "";
-    const border = (name, frame) => {
+    const border = (name, frame, past) => {
       const field = el("input", { type: "text", inputmode: "decimal", spellcheck: "false", size: "11", "aria-label": name });
-      field.value = vadpipe.timecode(frame / fps);
+      // A time code is too coarse for a frame: as long as nobody types, the frame is known.
+      const tell = (exact) => {
+        field.value = vadpipe.timecode(exact / fps);
+        Object.assign(field.dataset, { frame: exact, text: field.value });
+      };
+      tell(frame);
       field.addEventListener("change", () => this.correct());
       const set = el("button", { type: "button", text: "here", title: "Take the frame that is shown", onclick: () => {
-        field.value = vadpipe.timecode(this.player.frame() / fps);
+        tell(this.player.frame() + past);
         this.correct();
       } });
-      return { field, row: el("label.border", {}, el("span", { text: name }), field, set) };
+      return { field, set, row: el("label.border", {}, el("span", { text: name }), field, set) };
     };
-    this.from = border("Begins", said?.corrected_start ?? entry.start);
-    this.to = border("Ends", said?.corrected_stop ?? entry.stop);
+    this.from = border("Begins", said?.corrected_start ?? entry.start, 0);
+    this.to = border("Ends", said?.corrected_stop ?? entry.stop, 1); // the frame that is shown is the last
     this.said = el("p.soft", { role: "status" });
     this.judge.replaceChildren(
       el("div.buttons", {}, ...this.buttons),
       el("label.noted", {}, el("span", { text: "Note" }), note),
       this.from.row, this.to.row, this.said);
     this.marks();
+    this.here();
+  }
+
+  // "here" needs a frame that is shown.
+  here() {
+    for (const border of [this.from, this.to]) if (border) border.set.disabled = this.player.frame() === null;
   }
 
   marks() {
@@ -143,17 +154,16 @@ vadpipe.Detail = class {
     this.state.verdicts.put(this.entry, { verdict: said === verdict ? null : verdict });
   }
 
-  // Borders are kept where they differ from those of the event by more than a time code can say.
+  // Borders are kept where they differ from those of the event.
   correct() {
     const { fps, start, stop } = this.video, { entry } = this;
-    const [from, to] = [this.from, this.to].map(({ field }) => Math.round(vadpipe.seconds(field.value) * fps));
+    const [from, to] = [this.from, this.to].map(({ field }) => field.value === field.dataset.text ? Number(field.dataset.frame) : Math.round(vadpipe.seconds(field.value) * fps));
     if (!(from < to && from >= start && to <= stop)) {
       this.said.textContent = "Borders are times like 00:01:02.5, the first before the second, inside of the video.";
       return;
     }
     this.said.textContent = "";
-    const same = (frame, own) => vadpipe.timecode(frame / fps) === vadpipe.timecode(own / fps);
-    const unchanged = same(from, entry.start) && same(to, entry.stop);
+    const unchanged = from === entry.start && to === entry.stop;
     this.state.verdicts.put(entry, { corrected_start: unchanged ? null : from, corrected_stop: unchanged ? null : to });
     this.chart.draw();
   }

@@ -43,6 +43,8 @@ vadpipe.help = () => {
   ];
   const close = el("button.close", { type: "button", text: "Close", onclick: () => box.close() });
   const box = el("dialog.help", { onclose: () => box.remove() },
+    el("h2", { text: "Verdicts" }),
+    el("ul", {}, ...Object.values(vadpipe.MEANING).map((text) => el("li", { text }))),
     el("h2", { text: "Keys" }),
     el("dl", {}, ...keys.flatMap(([key, what]) => [el("dt", {}, ...key.split(" ").map((each) => el("kbd", { text: each }))), el("dd", { text: what })])),
     close);

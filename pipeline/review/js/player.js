@@ -2,7 +2,7 @@
 "use strict";
 
 vadpipe.Player = class {
-  // on.frame(frame): the frame that is shown.
+  // on.frame(frame): the frame that is shown; on.shown(): whether there is one may have changed.
   constructor(on) {
     const { el } = vadpipe;
     this.on = on;
@@ -20,10 +20,11 @@ vadpipe.Player = class {
     this.film.addEventListener("timeupdate", () => this.tell());
     this.film.addEventListener("seeked", () => this.tell());
     this.film.addEventListener("error", () => this.fail());
+    for (const name of ["loadedmetadata", "emptied"]) this.film.addEventListener(name, () => on.shown());
   }
 
   show(video, entry, media) {
-    const changed = this.media !== media || this.video !== video;
+    const changed = this.media !== media || this.video !== video || this.entry?.at !== entry?.at;
     Object.assign(this, { video, entry, media });
     if (!changed) return;
     this.overlay = "none";
@@ -61,6 +62,7 @@ vadpipe.Player = class {
     if (what === "picture") this.paint();
     if (what === "none") this.missing.textContent = this.why();
     this.offer();
+    this.on.shown();
   }
 
   why() {
@@ -153,14 +155,17 @@ vadpipe.Player = class {
     return true;
   }
 
+  // null where none is shown.
   frame() {
-    if (this.film.hidden || !this.video) return this.media ? this.media.frame : null;
+    if (this.what === "picture") return this.media.frame;
+    if (this.film.hidden || !this.video || this.film.readyState < 1) return null;
     const from = this.what === "clip" ? this.media.clip[0] : 0;
     return Math.floor(from + this.film.currentTime * this.video.fps + 1e-3);
   }
 
   tell() {
-    if (!this.film.hidden) this.on.frame(this.frame());
+    const frame = this.frame();
+    if (!this.film.hidden && frame !== null) this.on.frame(frame);
   }
 
   toggle() {

@@ -1,20 +1,31 @@
 // Verdicts: kept in the browser, written to a file on request. A verdict belongs to the peak of a
-// moment, which stays where it is when the threshold moves.
+// moment, which stays where it is when the threshold moves, and to a video by its id and its content.
+// One place keeps those of all pages of a model; a page shows those of its own videos.
 "use strict";
 
 vadpipe.Verdicts = class {
   constructor(page) {
     this.page = page;
     this.place = `vadpipe-review:${page.id}`;
+    this.contents = new Map(page.videos.map((video) => [video.id, video.content]));
     this.kept = new Map();
     this.problem = "";
     this.changed = () => {};
     try {
-      const text = localStorage.getItem(this.place);
-      if (text) this.take(JSON.parse(text));
+      this.take(this.stored());
     } catch (error) {
       this.problem = `This browser keeps no verdicts (${error.name}). Export them before you close the page.`;
     }
+  }
+
+  stored() {
+    const text = localStorage.getItem(this.place);
+    return text ? JSON.parse(text) : [];
+  }
+
+  // Whether it is about a video of this page, and about the file that the page was written of.
+  fits(each) {
+    return this.contents.has(each?.video_id) && this.contents.get(each.video_id) === (each.content_id ?? null);
   }
 
   static key(video, at) {
@@ -28,9 +39,9 @@ vadpipe.Verdicts = class {
   // Change what is known of a moment; without verdict, note and borders it is forgotten.
   put(entry, change) {
     const key = vadpipe.Verdicts.key(entry.video.id, entry.at);
-    const { id, fps } = entry.video;
+    const { id, content, fps } = entry.video;
     const known = this.kept.get(key) || {
-      video_id: id, verdict: null, note: "", corrected_start: null, corrected_stop: null,
+      video_id: id, content_id: content, verdict: null, note: "", corrected_start: null, corrected_stop: null,
     };
     const next = {
       ...known, ...change,
@@ -46,7 +57,7 @@ vadpipe.Verdicts = class {
 
   save() {
     try {
-      localStorage.setItem(this.place, JSON.stringify([...this.kept.values()]));
+      localStorage.setItem(this.place, JSON.stringify([...this.others(), ...this.kept.values()]));
       this.problem = "";
     } catch (error) {
       this.problem = `This browser has no room for the verdicts (${error.name}). Export them now.`;
@@ -54,15 +65,28 @@ vadpipe.Verdicts = class {
     this.changed();
   }
 
-  // Add what a list says; entries that are no verdicts are left out. Returns how many were taken.
+  // What other pages of the model have kept in the meantime.
+  others() {
+    try {
+      const list = this.stored();
+      return Array.isArray(list) ? list.filter((each) => each && !this.fits(each)) : [];
+    } catch (error) {
+      if (error instanceof SyntaxError) return []; // no page has written this
+      throw error;
+    }
+  }
+
+  // Add what a list says; entries that are no verdicts, or about other videos, are left out. Returns
+  // how many were taken.
   take(list) {
     const whole = (n) => Number.isSafeInteger(n) && n >= 0;
     const border = (n) => (whole(n) ? n : null);
     let taken = 0;
     for (const each of Array.isArray(list) ? list : []) {
       if (!each || typeof each.video_id !== "string" || ![each.peak_frame, each.frame_start, each.frame_stop].every(whole)) continue;
+      if (!this.fits(each)) continue;
       this.kept.set(vadpipe.Verdicts.key(each.video_id, each.peak_frame), {
-        video_id: each.video_id,
+        video_id: each.video_id, content_id: each.content_id ?? null,
         event_id: typeof each.event_id === "string" ? each.event_id : null,
         moment: each.moment === true,
         verdict: ["accept", "reject", "unsure"].includes(each.verdict) ? each.verdict : null,
@@ -80,9 +104,12 @@ vadpipe.Verdicts = class {
   read(text) {
     const values = JSON.parse(text);
     if (!values || values.format !== "vadpipe verdicts") throw new Error("this is no file of verdicts");
+    const { id, column } = this.page;
+    if (values.column !== column) throw new Error(`it is about the score column ${values.column}, this page shows ${column}`);
+    if (values.page !== id) throw new Error("it was saved on the page of another model: open that page, or judge here");
     const taken = this.take(values.verdicts);
     this.save();
-    return taken;
+    return { taken, left: (Array.isArray(values.verdicts) ? values.verdicts.length : 0) - taken };
   }
 
   rows() {
@@ -103,7 +130,7 @@ vadpipe.Verdicts = class {
   csv() {
     const columns = [
       "video_id", "event_id", "verdict", "note", "frame_start", "frame_stop", "start_s", "end_s",
-      "corrected_start", "corrected_stop", "peak_frame", "peak_score", "fps", "when",
+      "corrected_start", "corrected_stop", "peak_frame", "peak_score", "fps", "when", "content_id",
     ];
     // A spreadsheet computes what begins so.
     const cell = (value) => {
@@ -114,6 +141,13 @@ vadpipe.Verdicts = class {
     };
     return [columns.join(","), ...this.rows().map((row) => columns.map((name) => cell(row[name])).join(","))].join("\r\n") + "\r\n";
   }
+};
+
+// What the buttons say to the detector.
+vadpipe.MEANING = {
+  accept: "Accept: this is unusual.",
+  reject: "Reject: false alarm; vadpipe feedback learns it as normal.",
+  unsure: "Unsure: neither; nothing is learnt from it.",
 };
 
 vadpipe.download = (name, text, type) => {

@@ -21,6 +21,7 @@ from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.review import stage
 from vadpipe.pipeline.review.pictures import Limits
 from vadpipe.pipeline.review.stage import SCRIPTS, ReviewError, write_review
+from vadpipe.pipeline.review.verdicts import page_id
 from vadpipe.pipeline.scores.folder import ScoreFolderError
 
 
@@ -199,13 +200,17 @@ def test_nothing_scored_no_threshold_and_damaged_parts(folder: ScoreFolder, tmp_
         write_review(folder.path, tmp_path / "b")
 
 
-def test_the_key_of_verdicts_follows_videos_and_model(folder: ScoreFolder, tmp_path: Path):
+def test_the_key_of_verdicts_follows_model_and_column(folder: ScoreFolder, tmp_path: Path):
     folder.add("cam1", spiky(10, 3))
     one = data(write_review(folder.write(), tmp_path / "a"))["id"]
     assert data(write_review(folder.write(created="later"), tmp_path / "b"))["id"] == one
-    assert data(write_review(folder.write(model={"key": "other"}), tmp_path / "c"))["id"] != one
-    folder.add("cam2", spiky(10, 3))
-    assert data(write_review(folder.write(), tmp_path / "d"))["id"] != one
+    run = {"model": {"key": "other"}}
+    assert data(write_review(folder.write(**run), tmp_path / "c"))["id"] != one
+    assert page_id(run, "score") != page_id(run, "error")
+    folder.add("cam2", spiky(10, 3), content_id="s1-" + "1" * 40)
+    more = data(write_review(folder.write(), tmp_path / "d"))
+    assert more["id"] == one == page_id({}, "score")
+    assert [video["content"][3] for video in more["videos"]] == ["0", "1"]
 
 
 def test_the_command(folder: ScoreFolder, tmp_path: Path):
