@@ -33,19 +33,49 @@ def about_run(
         "rule": "" if limit is None else limit.rule,
         "column": column,
         "boxes": BoxCounts.of_run(run),
-        "warnings": [*warnings_of(folder, column), *new_scene_lines(run)],
-        **_about_trust(run, limit),
+        "warnings": [*warnings_of(folder, column), *_old_value(run), *new_scene_lines(run)],
+        **_about_trust(run, limit, column),
     }
 
 
-def _about_trust(run: Mapping[str, Any], limit: Limit | None) -> dict[str, Any]:
-    """What the page says of a threshold that was chosen for the model, if it is the one used."""
-    none = {"trust": None, "trust_points": ""}
+def _kept(run: Mapping[str, Any]) -> StoredThreshold | None:
+    """The threshold that was chosen for the model; None without one, or if it was changed."""
     try:
-        chosen = StoredThreshold.model_validate((run.get("model") or {}).get("threshold") or {})
-    except ValidationError:  # there is none, or the file was changed
+        return StoredThreshold.model_validate((run.get("model") or {}).get("threshold") or {})
+    except ValidationError:
+        return None
+
+
+def _old_value(run: Mapping[str, Any]) -> list[str]:
+    """Warns of a value that was chosen for other weights: scores of these have another scale."""
+    chosen, stated = _kept(run), run.get("threshold") or {}
+    if chosen is None or chosen.rule.value is None or _same_weights(run, chosen):
+        return []
+    if stated.get("rule") != chosen.rule.rule_in_words():
+        return []
+    return [
+        f"the threshold {chosen.rule.value:.6g} was chosen for other weights of this model: run "
+        "vadpipe threshold again, and score"
+    ]
+
+
+def _same_weights(run: Mapping[str, Any], chosen: StoredThreshold) -> bool:
+    return bool((run.get("model") or {}).get("weights_sha256") == chosen.weights_sha256)
+
+
+def _about_trust(run: Mapping[str, Any], limit: Limit | None, column: str) -> dict[str, Any]:
+    """What the page says of a threshold that was chosen for the model, if it is the one used.
+
+    It rests on raw scores of these weights: nothing is said of another column or smoothed scores.
+    """
+    none = {"trust": None, "trust_points": ""}
+    chosen, stated = _kept(run), run.get("threshold") or {}
+    if chosen is None or limit is None or column != "score" or run.get("smooth") is not None:
         return none
-    if limit is None or chosen.rule.rule_in_words() != limit.rule:
+    used = (limit.rule, limit.value, stated.get("low"))
+    if used != (chosen.rule.rule_in_words(), chosen.high, chosen.low):
+        return none
+    if not _same_weights(run, chosen):
         return none
     points = [(point.stated, point.found) for point in chosen.curve if point.stated > 0]
     if not points:

@@ -35,6 +35,7 @@ LEVELS = np.unique(
     ).round(6)
 )
 RULES = ("quantile", "value", "budget", "extreme")  # settings that say where the threshold is
+NAMED = 5  # scenes in a warning
 FEW_VIDEOS = 5  # below this, one odd video decides the threshold: say so
 MORE = f"train on more normal footage, of {FEW_VIDEOS} videos or more, or take a lower quantile"
 
@@ -181,8 +182,21 @@ class EventThresholds:
             "low": self.low.value,
             "quantile": self.high.quantile,
             "release_quantile": self.low.quantile,
-            "warnings": list(dict.fromkeys(self.high.warnings + self.low.warnings)),
+            "warnings": self._warnings(),
         }
+
+    def _warnings(self) -> list[str]:
+        """Those of both levels, then those of scenes alone, each once with its scenes."""
+        common = list(dict.fromkeys(self.high.warnings + self.low.warnings))
+        own: dict[str, list[str]] = {}
+        for scene, levels in self.scenes.items():
+            for text in dict.fromkeys(levels.high.warnings + levels.low.warnings):
+                own.setdefault(text, []).append(scene)
+        for text, scenes in own.items():
+            if text not in common:
+                more = f" and {len(scenes) - NAMED} more" if len(scenes) > NAMED else ""
+                common.append(f"scene {', '.join(scenes[:NAMED])}{more}: {text}")
+        return common
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
+
 from .events import Calibration, EventConfig, EventError, EventThresholds, Threshold
 from .held_out import HeldOut
 from .held_out_events import HeldOutEvents
@@ -17,6 +19,7 @@ from .tail import FEW_PEAKS, MORE_PEAKS, Tail
 
 LEAST_VIDEOS = 2  # of a scene with a threshold of its own
 LEAST_ROWS = 10  # that are expected above the threshold of a scene of its own
+LEAST_BURSTS = 5  # separate ones among these rows: neighbouring rows are one event
 SURE = -math.log(0.05)  # expected events of which 95 % of the time at least one is seen: 3.0
 
 
@@ -69,18 +72,36 @@ def _is_enough(
 ) -> bool:
     """Whether the held-out rows of a scene are enough for a threshold of its own.
 
-    For a quantile 10 rows have to be expected above it (1,000 rows for 0.99), for a budget 3 events
-    in the footage of the scene (1.5 days for 2 a day), for a tail 30 events at the lower level.
+    For a quantile 10 rows have to be expected above it (1,000 rows for 0.99), and those above have
+    to be 5 separate bursts, for a budget 3 events in the footage of the scene (1.5 days for 2 a
+    day), for a tail 30 events at the lower level.
     """
     if len(held_out.videos) < LEAST_VIDEOS:
         return False
     if config.rule == "quantile":
         rows = len(held_out.values(column))
-        return rows * (1.0 - config.quantile) >= LEAST_ROWS * (1 - 1e-9)
+        if rows * (1.0 - config.quantile) < LEAST_ROWS * (1 - 1e-9):
+            return False
+        level = calibration.threshold(config.quantile).value
+        return _bursts(config, held_out, level, column) >= LEAST_BURSTS
     events = events_below(config, calibration, held_out, column)
     if config.budget is not None:
         return config.budget * events.days() >= SURE
     return len(events.event_peaks()) >= FEW_PEAKS
+
+
+def _bursts(config: EventConfig, held_out: HeldOut, level: float, column: str) -> int:
+    """Separate stretches of rows above a level, joined over gaps as events are."""
+    found = 0
+    for video in held_out.videos:
+        rows = held_out.of_video(video)
+        above = rows.values(column) > level
+        start, stop = (rows.table[n].to_numpy()[above] for n in ("frame_start", "frame_stop"))
+        order = np.argsort(start, kind="stable")
+        gap = config.merge_seconds * held_out.fps.get(video, 0.0)  # frames; rates may be unknown
+        ends = np.maximum.accumulate(stop[order])
+        found += int(np.count_nonzero(start[order][1:] > ends[:-1] + gap)) + bool(len(order))
+    return found
 
 
 def _levels_of(

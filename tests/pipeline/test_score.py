@@ -912,7 +912,7 @@ def test_a_camera_with_a_threshold_of_its_own_has_events_above_that(archive: Arc
     start = np.arange(600)
 
     def rows(low: float) -> Scores:
-        return Scores(start, start + 1, {"score": low + start / 600.0})
+        return Scores(start, start + 1, {"score": low + 7 * start % 600 / 600.0})
 
     rates = dict.fromkeys("abcd", 25.0)
     rows_of = HeldOut.from_scores(list("abcd"), [rows(0), rows(0), rows(-9), rows(-9)], rates)

@@ -156,3 +156,25 @@ def test_a_scene_without_a_tail_has_the_common_one_and_is_named():
     found = levels(of_scenes({"e0": equal, "e1": equal, **QUIET, **LOUD}, scenes), extreme=0.5)
     assert "s" not in found.scenes
     assert any("scene s has the common threshold" in w for w in found.to_json()["warnings"])
+
+
+def test_one_burst_of_neighbouring_rows_is_no_threshold_of_its_own():
+    burst = {"q0": QUIET["q0"][:500] * 1.0, "q1": QUIET["q1"][:500]}
+    burst["q0"][200:212] = 50.0 + np.arange(12)
+    assert set(levels(of_scenes({**burst, **LOUD})).scenes) == {"loud"}
+    spread = {"q0": QUIET["q0"][:500] * 1.0, "q1": QUIET["q1"][:500]}
+    spread["q0"][10:500:40] = 50.0
+    assert "quiet" not in levels(of_scenes({**spread, **LOUD})).scenes, "all are equal: none above"
+    spread["q0"][10:500:40] += np.arange(13)
+    assert "quiet" in levels(of_scenes({**spread, **LOUD})).scenes
+    joined = EventConfig(merge_seconds=39.0, min_seconds=0.0)  # gaps of 39 s between the rows
+    rows = of_scenes({**spread, **LOUD})
+    assert "quiet" not in thresholds_of(joined, calibration_of(rows), rows).scenes
+
+
+def test_warnings_of_scenes_are_kept_with_their_names():
+    found = levels(of_scenes())
+    few = [w for w in found.to_json()["warnings"] if "rests on 3 normal videos" in w]
+    (said,) = few
+    assert said.startswith(("scene quiet, loud: ", "scene loud, quiet: "))
+    assert not any("rests on" in w for w in levels(HELD_OUT).to_json()["warnings"])
