@@ -31,7 +31,7 @@ from ..report.curves import Times
 from ..report.heatmaps import HeatmapStyle
 from ..report.stage import LOWER, truth_of
 from ..scores.box_counts import BoxCounts
-from ..scores.columns import SCORE, config_of, events_of, levels_of, warnings_of
+from ..scores.columns import SCORE, config_of, events_of, levels_of, own_levels_of, warnings_of
 from ..scores.folder import ScoreFolder, ScoreFolderError
 from ..scores.moments import top_moments
 from ..scores.summary import new_scene_lines, own_threshold_lines
@@ -221,7 +221,7 @@ def _write_curves(
     events: Sequence[Mapping[str, Any]],
 ) -> _Page:
     """Write the curves of all videos, some to a file below `aside`; returns what `out` shows."""
-    config, counts = config_of(folder), counts_of(events)
+    config, counts, own = config_of(folder), counts_of(events), own_levels_of(folder, column)
     truth: dict[str, Times] = truth_of(manifest)
     scenes = {} if manifest is None else {r.video_id: r.scene for r in manifest.records}
     aucs = {} if metrics is None else {row.video_id: row.auc for row in metrics.videos}
@@ -239,7 +239,7 @@ def _write_curves(
             truth=truth.get(video_id),
             auc=aucs.get(video_id),
         )
-        page.values.append({**values, "chunk": page.chunks})
+        page.values.append({**values, "chunk": page.chunks, "levels": own.get(video_id)})
         page.sparks.append(curve.spark())
         page.low, page.high = min(page.low, curve.lowest), max(page.high, curve.highest)
         page.runs += len(curve.values)

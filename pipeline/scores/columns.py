@@ -75,8 +75,30 @@ def levels_of(folder: ScoreFolder, column: str) -> tuple[float, float] | None:
     low = (folder.run().get("threshold") or {}).get("low")
     if high is None:
         return None
+    return _pair(high, low)
+
+
+def own_levels_of(folder: ScoreFolder, column: str) -> dict[str, tuple[float, float]]:
+    """Video -> the two levels of its scene as in `levels_of`, where that has some of its own.
+
+    Raises:
+        ScoreFolderError: the run or the table of videos is missing or damaged.
+        HeldOutError: the held-out rows are damaged.
+    """
+    if column != SCORE:
+        found = _thresholds(folder, column)
+        scenes = {} if found is None else found.scenes
+        levels = {scene: (t.high.value, t.low.value) for scene, t in scenes.items()}
+    else:
+        stated = (folder.run().get("threshold") or {}).get("scenes") or {}
+        levels = {scene: _pair(float(own["high"]), own.get("low")) for scene, own in stated.items()}
+    rows = folder.videos() if levels else []
+    return {r["video_id"]: levels[r["scene"]] for r in rows if r.get("scene") in levels}
+
+
+def _pair(high: float, low: Any) -> tuple[float, float]:
     known = isinstance(low, int | float) and math.isfinite(low)
-    return high, min(float(low), high) if low is not None and known else high
+    return high, min(float(low), high) if known else high
 
 
 def warnings_of(folder: ScoreFolder, column: str) -> list[str]:

@@ -122,7 +122,8 @@ vadpipe.App = class {
     find("reset").hidden = !state.moved;
     find("counted").textContent = vadpipe.count(state.count, "event");
     const some = state.moved && !state.page.chunks.all ? " The score folder is too large to move the threshold of all videos here: videos that are not open show what it has." : "";
-    find("level").title = `Threshold ${vadpipe.number(state.high)}.${some}`;
+    const own = !state.moved && state.videos.some((video) => video.levels) ? " Some videos have the threshold of their scene." : "";
+    find("level").title = `Threshold ${vadpipe.number(state.high)}.${own}${some}`;
   }
 
   high(value) {
@@ -245,7 +246,8 @@ vadpipe.App = class {
     words[0].title = video.name;
     words[1].textContent = `${vadpipe.duration(video.seconds)}, ${vadpipe.count(video.shown, "event")}`;
     line.setAttribute("points", Array.from(own, (value, i) => `${i},${(19 - (18 * value) / 255).toFixed(1)}`).join(" "));
-    const at = Number.isFinite(this.state.high) ? 19 - (18 * (this.state.high - scale.low)) / (scale.high - scale.low || 1) : -9;
+    const { high } = this.state.levels(video);
+    const at = Number.isFinite(high) ? 19 - (18 * (high - scale.low)) / (scale.high - scale.low || 1) : -9;
     level.setAttribute("y1", at);
     level.setAttribute("y2", at);
   }

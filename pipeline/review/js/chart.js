@@ -80,7 +80,7 @@ vadpipe.Chart = class {
   // The scale is that of this video and of the threshold, so that its shape is seen; sparklines in
   // the list of videos have one scale for all.
   measure() {
-    const { high, low: release, page } = this.state, { curve, peak } = this.video;
+    const { high, low: release } = this.state.levels(this.video), { page } = this.state, { curve, peak } = this.video;
     const levels = [high, release].filter((level) => level >= page.scale.low && level <= page.scale.high);
     const low = Math.min(curve ? curve.bottom : page.scale.low, ...levels), top = Math.max(peak, ...levels);
     const margin = (top - low) * 0.06 || 1;
@@ -188,7 +188,7 @@ vadpipe.Chart = class {
   }
 
   levels() {
-    const { pen, width } = this, { high, low } = this.state;
+    const { pen, width } = this, { high, low } = this.state.levels(this.video);
     const dash = (value, pattern, colour) => {
       if (!Number.isFinite(value)) return;
       pen.setLineDash(pattern);
@@ -219,7 +219,8 @@ vadpipe.Chart = class {
 
   // How near the pointer is to the line of the threshold.
   grips(y) {
-    return Number.isFinite(this.state.high) && Math.abs(y - this.y(this.state.high)) <= 9;
+    const { high } = this.state.levels(this.video);
+    return Number.isFinite(high) && Math.abs(y - this.y(high)) <= 9;
   }
 
   listen() {

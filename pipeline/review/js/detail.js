@@ -93,7 +93,7 @@ vadpipe.Detail = class {
     this.title.replaceChildren(
       vadpipe.el(`span.chip.level${said.level}`, { text: said.words }),
       vadpipe.el("span", { text: `${said.clock}, ${said.lasts}, ${said.place}` }));
-    const kind = !entry.moment ? "Event" : entry.peak > state.high ? "Above the threshold, but too short for an event" : "Below the threshold";
+    const kind = !entry.moment ? "Event" : entry.peak > state.levels(video).high ? "Above the threshold, but too short for an event" : "Below the threshold";
     this.under.textContent = `${kind}${video.place === video.name ? "" : ` in ${video.name}`}`;
     if (entry.explain) this.why.textContent = vadpipe.plain(entry.explain);
   }
@@ -220,11 +220,11 @@ vadpipe.Detail = class {
   }
 
   table() {
-    const { el } = vadpipe, { video, entry, state } = this, { number } = vadpipe;
+    const { el } = vadpipe, { video, entry, state } = this, { number } = vadpipe, { high, low } = state.levels(video);
     const rows = [
       ["Video", video.name], ["File", vadpipe.plain(video.path) || "imported features, no footage"],
       ["Frames", `${video.frames}, scored ${video.start} to ${video.stop - 1}`], ["Frames a second", number(video.fps)],
-      ["Highest score", number(video.peak)], ["Threshold", `${number(state.high)}, events go on above ${number(state.low ?? state.high)}`],
+      ["Highest score", number(video.peak)], ["Threshold", `${number(high)}, events go on above ${number(low ?? high)}`],
     ];
     if (video.auc !== null) rows.push(["AUC", `${(100 * video.auc).toFixed(2)} %`]);
     if (video.flags.length) rows.push(["Flags", video.flags.map(vadpipe.plain).join(", ")]);

@@ -46,6 +46,12 @@ vadpipe.State = class {
     return this.high !== this.base.high;
   }
 
+  // The levels of a video: those of its scene, where it has some, until the slider moves.
+  levels(video) {
+    if (!this.moved && video.levels) return { high: video.levels[0], low: video.levels[1] };
+    return { high: this.high, low: this.low };
+  }
+
   // Frames go on above the release level, which is never above the threshold.
   setHigh(high) {
     this.high = high;
@@ -57,7 +63,8 @@ vadpipe.State = class {
   }
 
   liveEvents(video) {
-    return vadpipe.curves.findEvents(video.curve, this.high, this.low, video.lengths, video);
+    const { high, low } = this.levels(video);
+    return vadpipe.curves.findEvents(video.curve, high, low, video.lengths, video);
   }
 
   // Events at the threshold: those of the score folder where it is theirs, else found again. Of a
@@ -74,10 +81,10 @@ vadpipe.State = class {
   // An archive has a hundred thousand, and their list follows when it rests.
   glance(high, open) {
     this.high = high;
-    const { low } = this;
     this.count = 0;
     for (const video of this.videos) {
-      if (video.curve) video.shown = vadpipe.curves.findBorders(video.curve, high, low, video.lengths).length / 2;
+      const levels = this.levels(video);
+      if (video.curve) video.shown = vadpipe.curves.findBorders(video.curve, levels.high, levels.low, video.lengths).length / 2;
       this.count += video.shown;
     }
     if (open?.curve) open.live = this.liveEvents(open);
@@ -163,9 +170,9 @@ vadpipe.State = class {
 
   // How unusual, in words: compared with the threshold, and with all normal footage of the model.
   severity(entry) {
-    const { top } = this.page.threshold;
-    if (entry.moment && !(entry.peak > this.high)) return { level: 0, words: "a little unusual" };
-    if (top !== null && entry.peak > Math.max(top, this.high)) return { level: 2, words: "very unusual" };
+    const { top } = this.page.threshold, { high } = this.levels(entry.video);
+    if (entry.moment && !(entry.peak > high)) return { level: 0, words: "a little unusual" };
+    if (top !== null && entry.peak > Math.max(top, high)) return { level: 2, words: "very unusual" };
     return { level: 1, words: "unusual" };
   }
 

@@ -423,6 +423,33 @@ def test_without_previews_the_video_follows_and_borders_are_frames(opened, tmp_p
     assert page.said == []
 
 
+def test_a_video_has_the_threshold_of_its_scene_until_the_slider_moves(opened, tmp_path: Path):
+    folder = ScoreFolder(tmp_path / "scores")
+    folder.add("cam1", spiky(10, 3))
+    folder.add("cam2", spiky(10, 3))
+    scenes = {"gate": {"high": 4.0, "low": 3.0}, "bare": {"high": 9.0}}
+    path = folder.write(threshold={"high": HIGH, "low": LOW, "scenes": scenes})
+    table = pq.read_table(path / "videos.parquet")
+    own = pa.array(["gate", "yard"], pa.string())
+    pq.write_table(table.append_column("scene", own), path / "videos.parquet")
+    page = opened(write_review(path, tmp_path / "page"))
+    tab = page.go("#video/0/cam1")
+    levels = "() => vadpipe.app.state.videos.map((v) => vadpipe.app.state.levels(v))"
+    common = {"high": HIGH, "low": LOW}
+    assert tab.evaluate(levels) == [{"high": 4, "low": 3}, common]
+    threshold = (
+        "() => document.querySelector('.numbers').textContent.match(/Threshold([0-9.]+)/)[1]"
+    )
+    assert tab.evaluate(threshold) == "4"
+    tab.evaluate("() => vadpipe.app.high(1.5)")
+    tab.wait_for_function("() => vadpipe.app.state.high === 1.5")
+    assert tab.evaluate(levels) == [{"high": 1.5, "low": LOW}] * 2
+    tab.evaluate("(high) => vadpipe.app.high(high)", HIGH)
+    tab.wait_for_function(f"() => vadpipe.app.state.high === {HIGH}")
+    assert tab.evaluate(levels) == [{"high": 4, "low": 3}, common]
+    assert page.said == []
+
+
 def test_links_lists_and_a_phone(opened, site: Path):
     page = opened(site, viewport={"width": 390, "height": 800}, color_scheme="dark")
     tab = page.go()

@@ -150,6 +150,18 @@ def test_places_come_from_the_scored_videos_first(folder: ScoreFolder, tmp_path:
     assert [video["scene"] for video in videos] == ["gate", "yard"]
 
 
+def test_videos_have_the_levels_of_their_scenes(folder: ScoreFolder, tmp_path: Path):
+    for name in ("cam1", "cam2", "cam3"):
+        folder.add(name, spiky(10, 3))
+    scenes = {"gate": {"high": 4.0, "low": 3.0}, "bare": {"high": 9.0}}
+    path = folder.write(threshold={"high": HIGH, "low": LOW, "scenes": scenes})
+    table = pq.read_table(path / "videos.parquet")
+    own = pa.array(["gate", "bare", None], pa.string())
+    pq.write_table(table.append_column("scene", own), path / "videos.parquet")
+    videos = data(write_review(path, tmp_path / "out"))["videos"]
+    assert [video["levels"] for video in videos] == [[4.0, 3.0], [9.0, 9.0], None]
+
+
 def test_many_events_and_curves_are_cut_into_files(
     folder: ScoreFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
