@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from threadpoolctl import threadpool_limits
 
-from ..data_manifests.choices import choices
 from ..extractors.networks.coco import COCO
 from .attribute_models import ATTRIBUTES, Attribute, Density, Name, checked_learned
 from .base import (
@@ -35,9 +34,9 @@ from .base import (
 from .object_links import fill_between
 from .object_maps import ObjectMapConfig, Objects, read_objects, score_frames
 from .object_measures import Floats, Measures, MotionSource, joined, measure
+from .scenes import ANYWHERE, learned_of, scene_of
 from .state import stored_array
 
-ANYWHERE = "-"  # stands for the scene where the manifest names none
 FOLDS = 10  # parts of the training footage that are left out in turn for the limits
 HELD_OUT = 20  # parts of it that are left out in turn to calibrate
 THREADS = 1  # of BLAS: with more of them, searches took more than ten times as long under load
@@ -203,16 +202,9 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
         """
         if not self._scenes:
             raise DetectorError(f"{self.name} is not fitted")
-        scene = self._scene(bag)
-        if scene not in self._scenes:
-            raise DetectorError(
-                f"video {bag.video_id!r} is of scene {scene!r}, which has no training video; there "
-                f"are: {choices(self._scenes, scene)}; train on normal footage of it, or set "
-                "per_scene=false"
-            )
-        objects = read_objects(bag)
+        learned = learned_of(self._scenes, bag, per_scene=self.config.per_scene)
+        scene, objects = self._scene(bag), read_objects(bag)
         self._check_size(bag, objects, self._sizes[scene])
-        learned = self._scenes[scene]
         with threadpool_limits(THREADS):
             measures = self._measures_of(bag, objects)
             values = self._values(learned, measures)
@@ -354,7 +346,7 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
         return {name: ATTRIBUTES[name](density) for name in config.attributes}
 
     def _scene(self, bag: Bag) -> str:
-        return (bag.scene if self.config.per_scene else None) or ANYWHERE
+        return scene_of(bag, per_scene=self.config.per_scene)
 
     @staticmethod
     def _check_size(bag: Bag, objects: Objects, size: tuple[int, int]) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from ..data_manifests.choices import choices
 from .base import (
     Bag,
     BagSource,
@@ -24,9 +23,8 @@ from .base import (
     Supervision,
 )
 from .cells import blocks, cell_means, pictures
+from .scenes import learned_of, scene_of
 from .state import stored_array
-
-ANYWHERE = "-"  # stands for the scene where the manifest names none
 
 
 class BackgroundConfig(Config):
@@ -139,7 +137,7 @@ class Background(Detector[BackgroundConfig]):
         return scored
 
     def _scene(self, bag: Bag) -> str:
-        return (bag.scene if self.config.per_scene else None) or ANYWHERE
+        return scene_of(bag, per_scene=self.config.per_scene)
 
     def _sums_of(self, source: BagSource) -> dict[str, Sums]:
         found: dict[str, Sums] = {}
@@ -168,14 +166,8 @@ class Background(Detector[BackgroundConfig]):
         return total
 
     def _scored(self, bag: Bag, known: Mapping[str, Sums]) -> Scores:
-        track, scene = pictures(bag, "pixels", 3), self._scene(bag)
-        if scene not in known:
-            raise DetectorError(
-                f"video {bag.video_id!r} is of scene {scene!r}, which has no training video; there "
-                f"are: {choices(known, scene)}; train on normal footage of it, or set "
-                "per_scene=false"
-            )
-        mean, std = known[scene].mean_and_std()
+        track = pictures(bag, "pixels", 3)
+        mean, std = learned_of(known, bag, per_scene=self.config.per_scene).mean_and_std()
         if track.array.shape[1:] != mean.shape:
             raise DetectorError(
                 f"video {bag.video_id!r}: pictures are {track.array.shape[1:]}, the model has "

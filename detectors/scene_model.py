@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-ANYWHERE = "-"  # stands for the scene where the manifest names none
 KEPT_ROWS = 256  # pictures of a training video that its background is taken from
 MOST_ROWS = 2048  # of all videos of a camera
 BLOCK_ROWS = 1024  # pictures that are converted to floats at once

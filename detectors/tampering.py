@@ -14,7 +14,6 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 from pydantic import Field
 
-from ..data_manifests.choices import choices
 from .base import (
     Bag,
     BagSource,
@@ -28,7 +27,6 @@ from .base import (
     Supervision,
 )
 from .scene_model import (
-    ANYWHERE,
     MOVED_FLOOR,
     Floats,
     Measured,
@@ -38,6 +36,7 @@ from .scene_model import (
     deviations,
     watch,
 )
+from .scenes import learned_of, scene_of
 from .state import stored_array
 
 Check = Literal["dark", "covered", "blurred", "moved", "frozen", "left"]
@@ -75,6 +74,11 @@ class _Fitted:
     scenes: list[str]
     summaries: list[Summary]
     ends: list[Floats]
+
+    @property
+    def members(self) -> dict[str, list[int]]:
+        """Scene -> its videos."""
+        return _members(self.scenes)
 
 
 class Tampering(Detector[TamperingConfig]):
@@ -115,8 +119,7 @@ class Tampering(Detector[TamperingConfig]):
         """
         found = self._fitted(source)
         self._scenes = {
-            scene: self._model(found, [i for i, other in enumerate(found.scenes) if other == scene])
-            for scene in dict.fromkeys(found.scenes)
+            scene: self._model(found, videos) for scene, videos in found.members.items()
         }
         rows = sum(len(summary.numbers) for summary in found.summaries)
         return FitLog(
@@ -135,14 +138,7 @@ class Tampering(Detector[TamperingConfig]):
         """
         if not self._scenes:
             raise DetectorError("tampering is not fitted")
-        scene = self._scene(bag)
-        if scene not in self._scenes:
-            raise DetectorError(
-                f"video {bag.video_id!r} is of scene {scene!r}, which has no training video; there "
-                f"are: {choices(self._scenes, scene)}; train on normal footage of it, or set "
-                "per_scene=false"
-            )
-        return self._scored(bag, self._scenes[scene])
+        return self._scored(bag, learned_of(self._scenes, bag, per_scene=self.config.per_scene))
 
     def held_out_scores(self, source: BagSource, *, seed: int) -> list[Scores] | None:
         """Score each training video by the limits of the other ones of its scene.
@@ -150,12 +146,11 @@ class Tampering(Detector[TamperingConfig]):
         None where a scene has a single training video: it cannot be left out.
         """
         found = self._fitted(source)
-        scenes = found.scenes
-        if any(scenes.count(scene) == 1 for scene in scenes):
+        groups = list(found.members.values())
+        if any(len(members) == 1 for members in groups):
             return None
-        scored: list[Scores | None] = [None] * len(scenes)
-        for scene in dict.fromkeys(scenes):
-            members = [i for i, other in enumerate(scenes) if other == scene]
+        scored: list[Scores | None] = [None] * len(found.scenes)
+        for members in groups:
             for fold in range(min(FOLDS, len(members))):
                 left_out = members[fold::FOLDS]
                 model = self._model(found, sorted(set(members) - set(left_out)))
@@ -163,23 +158,17 @@ class Tampering(Detector[TamperingConfig]):
                     scored[i] = self._scored(source[i], model)
         return [each for each in scored if each is not None]
 
-    def _scene(self, bag: Bag) -> str:
-        return (bag.scene if self.config.per_scene else None) or ANYWHERE
-
     def _fitted(self, source: BagSource) -> _Fitted:
         """Read the videos twice: the limits of dwell need the background of all of them."""
         scenes, summaries = [], []
         for bag in source:
-            scenes.append(self._scene(bag))
+            scenes.append(scene_of(bag, per_scene=self.config.per_scene))
             summaries.append(Summary.of(_measured(bag)))
         if not scenes:
             raise DetectorError("there are no training videos")
         models = {
-            scene: SceneModel.of(
-                [s for s, other in zip(summaries, scenes, strict=True) if other == scene],
-                self._least(),
-            )
-            for scene in dict.fromkeys(scenes)
+            scene: SceneModel.of([summaries[i] for i in videos], self._least())
+            for scene, videos in _members(scenes).items()
         }
         ends = [
             watch(_measured(bag), models[scene]).most()
@@ -230,6 +219,14 @@ class Tampering(Detector[TamperingConfig]):
             )
             for scene in scenes
         }
+
+
+def _members(scenes: Sequence[str]) -> dict[str, list[int]]:
+    """Scene -> its videos, in their order."""
+    found: dict[str, list[int]] = {}
+    for i, scene in enumerate(scenes):
+        found.setdefault(scene, []).append(i)
+    return found
 
 
 def _measured(bag: Bag) -> Measured:

@@ -20,11 +20,11 @@ from ..registry import cards_in_use
 from ..scores.box_counts import ROLE
 from ..store.feature_store import FeatureStore
 from ..store.probe_table import Probed
+from .archive import UNNAMED
 
 Kind = Literal["objects", "motion", "patches"]
 LOOKS = 5.0  # looks for objects a second
 LEAST_SHARE = 0.05  # of the frames that were looked at have an object
-UNNAMED = "-"
 CARDS: Mapping[Kind, tuple[str, ...]] = {
     "objects": ("yolov3_tiny.coco",),
     "motion": (),
