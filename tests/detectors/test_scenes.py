@@ -25,7 +25,7 @@ def test_all_videos_are_of_one_scene_where_scenes_are_not_told_apart() -> None:
 def test_a_scene_without_training_names_those_that_there_are() -> None:
     known = {"gate": 1, "yard": 2}
     assert learned_of(known, video("yard"), per_scene=True) == 2
-    with pytest.raises(DetectorError, match="'door', which has no training video.*: gate, yard"):
+    with pytest.raises(DetectorError, match=r"'door', which has no training video.*: gate, yard"):
         learned_of(known, video("door"), per_scene=True)
     with pytest.raises(DetectorError, match="set per_scene=false"):
         learned_of(known, video(None), per_scene=True)
