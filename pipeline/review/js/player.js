@@ -104,7 +104,9 @@ vadpipe.Player = class {
       onclick: () => this.choose(what, overlay),
     })));
     const said = [];
-    if (this.overlay === "boxes" && media.boxes_note) said.push(vadpipe.plain(media.boxes_note));
+    // Without a button there is no overlay that could say why.
+    if (media?.boxes_note && (this.overlay === "boxes" || !media.boxes.length)) said.push(vadpipe.plain(media.boxes_note));
+    if (media?.maps_note) said.push(vadpipe.plain(media.maps_note));
     if (this.overlay.startsWith("map")) {
       const map = media.maps[Number(this.overlay.slice(3))];
       said.push(`Colours from ${vadpipe.number(map.low)} to ${vadpipe.number(map.high)}.`);

@@ -237,6 +237,21 @@ def test_boxes_likeness_and_numbers(opened, tmp_path: Path, monkeypatch: pytest.
     assert page.said == []
 
 
+def test_what_a_damaged_file_costs_is_said(opened, tmp_path: Path):
+    film = write_video(tmp_path / "yard.mp4", frames=160)
+    folder = ScoreFolder(tmp_path / "scores")
+    where = {"path": str(film), "content_id": probe_video(film).content_id}
+    folder.add("cam1", spiky(10, 3), **where)
+    for name in ("regions/cam1.parquet", "maps/cam1.h5"):
+        (folder.path / name).parent.mkdir(exist_ok=True)
+        (folder.path / name).write_bytes(b"no such file format")
+    page = opened(write_review(folder.write(), tmp_path / "page"))
+    said = page.go("#event/0/71/cam1").inner_text(".player .note")
+    assert "No boxes." in said
+    assert "No heat-maps." in said
+    assert page.said == []
+
+
 def test_clicks_seek_the_preview_and_the_video(opened, site: Path):
     page = opened(site, viewport={"width": 1300, "height": 1000})
     tab = page.go("#event/0/71/cam1")
