@@ -133,6 +133,10 @@ class ModelFolder:
         """Bytes on disk."""
         return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
 
+    def written(self) -> float:
+        """When the model was trained, in seconds of `time.time`; 0 if its card went meanwhile."""
+        return self._card.stat().st_mtime if self._card.is_file() else 0.0
+
     def is_finished(self) -> bool:
         """Whether there is a model."""
         return self._card.is_file()

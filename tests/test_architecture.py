@@ -106,7 +106,8 @@ ARROWS: dict[str, set[str]] = {
     # which content is meant
     "pipeline/show": OTHER_ROOMS | SHARED | {"pipeline/probe", "pipeline/sheets"},
     "pipeline/repair": OTHER_ROOMS | SHARED,  # of derived files
-    "pipeline/tables": OTHER_ROOMS | SHARED | STAGES | {"pipeline/metrics"},
+    "pipeline/old_entries": OTHER_ROOMS | SHARED,  # of the cache
+    "pipeline/tables": OTHER_ROOMS | SHARED | STAGES | {"pipeline/metrics", "pipeline/old_entries"},
     "pipeline/bench": OTHER_ROOMS | SHARED | STAGES,
     # A recipe chooses what is measured.
     "pipeline/run": OTHER_ROOMS | SHARED | STAGES | {"pipeline/tables", "pipeline/metrics"},

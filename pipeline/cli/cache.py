@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ...data_manifests.plain_text import one_line
-from .options import ANY, cache_option, echo, json_option, probe_options, put
+from .names import feature_set_names
+from .options import ANY, cache_option, echo, json_option, probe_options, put, say
 
 if TYPE_CHECKING:
     from ..engine.settings import ProbeOptions
@@ -20,31 +22,27 @@ def cache() -> None:
 
 
 @cache.command("ls")
+@json_option
 @cache_option
-def cache_ls(cache: Path) -> None:
-    """List the feature sets: videos, shards and bytes of each."""
-    import pyarrow.compute as pc
+def cache_ls(as_json: bool, cache: Path) -> None:
+    """List the feature sets: videos, shards, bytes, and days since something was written."""
+    from ..tables.cache import feature_sets, feature_sets_lines
 
-    from ..store.feature_sets import list_stores, unreadable_sets
-
-    for name, error in unreadable_sets(cache).items():
-        put(f"{name}\tcannot be opened: {error}")
-    for store in list_stores(cache):
-        table = store.index()
-        size = pc.sum(table["size"]).as_py() or 0
-        videos = pc.count_distinct(table["content_id"]).as_py()
-        put(f"{store.name}\t{videos} videos\t{table.num_rows} shards\t{size:,} bytes")
+    rows = feature_sets(cache)
+    lines = feature_sets_lines(rows) or [f"no feature sets in {cache}"]
+    echo(lines, {"feature_sets": rows}, as_json)
 
 
 @cache.command("verify")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=feature_set_names)
 @click.option(
     "--drop",
     is_flag=True,
     help="Delete broken, misplaced and mixed shards, and write the index again.",
 )
+@json_option
 @cache_option
-def cache_verify(names: tuple[str, ...], drop: bool, cache: Path) -> None:
+def cache_verify(names: tuple[str, ...], drop: bool, as_json: bool, cache: Path) -> None:
     """Read every shard; compare it with its checksum, its seal and its place.
 
     Exit code 1 on any problem. NAMES are full names of feature sets; without any, all are read.
@@ -52,28 +50,35 @@ def cache_verify(names: tuple[str, ...], drop: bool, cache: Path) -> None:
     """
     from ..store.care import drop_shards, problems_of
     from ..store.feature_sets import CURE, chosen_stores, unreadable_sets
+    from ..tables.cache import counted
 
-    found = dropped = 0
+    found: list[dict[str, str]] = []
+    dropped = 0
+
+    def say_problem(name: str, text: str) -> None:
+        found.append({"feature_set": name, "problem": text})
+        say([f"{name}: {text}"], as_json)  # at once: reading a large cache takes hours
+
     for name, error in unreadable_sets(cache).items() if not names else ():
-        put(f"{name}: cannot be opened: {error}; {CURE}")
-        found += 1
+        say_problem(name, f"cannot be opened: {error}; {CURE}")
     for store in chosen_stores(cache, names):
         problems = list(problems_of(store))
         for problem in problems:
-            put(f"{store.name}: {problem.text}")
-        found += len(problems)
+            say_problem(store.name, problem.text)
         if drop and problems:
             dropped += drop_shards(store, problems)
+    lines = [] if found else ["all shards are whole"]
     if drop and found:
-        shards = "1 shard" if dropped == 1 else f"{dropped} shards"
-        put(f"{shards} dropped; run vadpipe extract, or vadpipe import, to make them again")
+        again = "run vadpipe extract, or vadpipe import, to make them again"
+        lines = [f"{counted(dropped, 'shard')} dropped; {again}"]
+    if lines or as_json:
+        echo(lines, {"problems": found, "dropped": dropped}, as_json)
     if found:
         raise click.exceptions.Exit(1)
-    put("all shards are whole")
 
 
 @cache.command("rebuild")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=feature_set_names)
 @cache_option
 def cache_rebuild(names: tuple[str, ...], cache: Path) -> None:
     """Write the index again, from the shards.
@@ -111,8 +116,9 @@ def cache_repair(cache: Path) -> None:
     metavar="PATH",
     help="Allow this file again, `all` for every file; may be repeated.",
 )
+@json_option
 @cache_option
-def cache_quarantine(release: tuple[str, ...], cache: Path) -> None:
+def cache_quarantine(release: tuple[str, ...], as_json: bool, cache: Path) -> None:
     """List the files that took a process down and are refused since, or release them."""
     from ..engine import quarantine
 
@@ -125,17 +131,29 @@ def cache_quarantine(release: tuple[str, ...], cache: Path) -> None:
         )
     if "all" in release:
         quarantine.release_all(cache)
+    lines: list[str] = []
+    facts: list[dict[str, Any]] = []
     for entry in listed.values():
-        if "all" in release or entry.path in wanted:
+        released = "all" in release or entry.path in wanted
+        if released:
             quarantine.release(cache, entry.key)
-            put(f"released {one_line(entry.path)}")
+            lines.append(f"released {one_line(entry.path)}")
         elif not release:
-            put("\t".join(map(one_line, (entry.path, entry.error, entry.message))))
+            lines.append("\t".join(map(one_line, (entry.path, entry.error, entry.message))))
+        facts.append(
+            {
+                "path": entry.path,
+                "error": entry.error,
+                "message": entry.message,
+                "released": released,
+            }
+        )
+    echo(lines, {"quarantine": facts}, as_json)
 
 
 @cache.command("compare")
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", shell_complete=feature_set_names)
+@click.argument("b", shell_complete=feature_set_names)
 @click.option(
     "--manifest",
     "manifest_path",
@@ -173,7 +191,7 @@ def cache_compare(
 
 
 @cache.command("rm")
-@click.argument("name")
+@click.argument("name", shell_complete=feature_set_names)
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 @cache_option
 def cache_rm(name: str, yes: bool, cache: Path) -> None:
@@ -186,3 +204,52 @@ def cache_rm(name: str, yes: bool, cache: Path) -> None:
     if name in set_folders(cache) and not yes:
         click.confirm(f"delete {set_folders(cache)[name]}?", abort=True)
     put(f"deleted {delete_set(cache, name)}")
+
+
+@cache.command("gc")
+@click.option(
+    "--older-than",
+    type=click.FloatRange(min=0),
+    required=True,
+    metavar="DAYS",
+    help="Delete what nothing was written to for this many days.",
+)
+@click.option("--keep-models", is_flag=True, help="Delete no model, nor what it was trained on.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be deleted.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+@json_option
+@cache_option
+def cache_gc(
+    older_than: float, keep_models: bool, dry_run: bool, yes: bool, as_json: bool, cache: Path
+) -> None:
+    """Delete feature sets, models and unfinished trainings that are old.
+
+    A feature set stays while a model that stays was trained on it, and counts as written when a
+    model was trained on it. What a run is using stays. Exit code 1 if something could not go.
+
+    \b
+    Example:
+        vadpipe cache gc --older-than 90 --keep-models
+    """
+    from ..old_entries import Deleted, delete_entries, list_entries, old_entries
+    from ..tables.cache import deleted_lines, old_lines
+
+    old = old_entries(list_entries(cache), older_than=older_than, keep_models=keep_models)
+    asking = bool(old) and not (dry_run or yes)
+    if asking and as_json:
+        raise click.UsageError("--json prints nothing else: say --yes or --dry-run")
+    if asking or (dry_run and not as_json):
+        put("\n".join(old_lines(old)))
+    if asking:
+        click.confirm("delete all of these?", abort=True)
+    done = Deleted([], {}) if dry_run else delete_entries(cache, old)
+    if as_json or not dry_run:
+        now = time.time()
+        facts = {
+            "old": [entry.to_json(now) for entry in old],
+            "deleted": [entry.name for entry in done.done],
+            "left": done.left,
+        }
+        echo(deleted_lines(done), facts, as_json)
+    if done.left:
+        raise click.exceptions.Exit(1)

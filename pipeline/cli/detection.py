@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..store.most_missing import MOST_MISSING
+from .names import detector_names
 from .options import (
     ANY,
     FOLDER,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("detector")
+@click.argument("detector", shell_complete=detector_names)
 @click.argument("manifest_path", metavar="MANIFEST", type=ANY)
 @click.option(
     "--features",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .names import extractor_names
 from .options import (
     ANY,
     cache_option,
@@ -76,6 +77,7 @@ def probe(
     multiple=True,
     required=True,
     metavar="NAME[:PRESET]",
+    shell_complete=extractor_names,
     help="Extractor, with a preset if wanted; may be repeated: all share one decoding.",
 )
 @set_option

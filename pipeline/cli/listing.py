@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .names import dataset_names, detector_names, extractor_names, model_names
 from .options import cache_option, echo, json_option
 
 
@@ -26,7 +27,7 @@ def _show(kind: str, name: str | None, as_json: bool) -> None:
 
 
 @list_command.command("extractors")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=extractor_names)
 @json_option
 def list_extractors(name: str | None, as_json: bool) -> None:
     """List extractors: name, description, distribution.
@@ -42,7 +43,7 @@ def list_extractors(name: str | None, as_json: bool) -> None:
 
 
 @list_command.command("detectors")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=detector_names)
 @json_option
 def list_detectors(name: str | None, as_json: bool) -> None:
     """List detectors: name, description, distribution.
@@ -58,7 +59,7 @@ def list_detectors(name: str | None, as_json: bool) -> None:
 
 
 @list_command.command("datasets")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=dataset_names)
 @json_option
 def list_datasets(name: str | None, as_json: bool) -> None:
     """List data sets: name, description, distribution.
@@ -73,7 +74,7 @@ def list_datasets(name: str | None, as_json: bool) -> None:
 
 
 @list_command.command("models")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=model_names)
 @cache_option
 @json_option
 def list_models(name: str | None, cache: Path, as_json: bool) -> None:

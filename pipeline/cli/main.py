@@ -59,6 +59,16 @@ class Commands(click.Group):
         command: click.Command = getattr(import_module(f".{module}", __package__), function)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command of a line; a mistyped name is refused with the likely one."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from ...data_manifests.choices import likely
+
+            ctx.fail(f"No such command {args[0]!r}{likely(COMMANDS, args[0])}")
+        return super().resolve_command(ctx, args)
+
 
 @click.group(cls=Commands, context_settings=CONTEXT)
 @click.version_option(package_name="vadpipe")

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from .names import dataset_names
 from .options import ANY, OUT, OUT_FILE, PARTLY, put, seed_option, set_option
 
 
 @click.command()
-@click.argument("dataset")
+@click.argument("dataset", shell_complete=dataset_names)
 @click.argument("roots", metavar="[ROOT...]", nargs=-1, type=ANY)
 @click.option(
     "-o",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import wraps
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -273,8 +275,34 @@ set_option = click.option(
 
 
 def put(text: str) -> None:
-    """Print lines to stdout as they are: a terminal obeys nothing that stands in them."""
-    click.echo(plain(text))
+    """Print lines to stdout: a terminal obeys nothing that stands in them.
+
+    Cells are separated by tabs; on a terminal they stand below each other.
+    """
+    text = plain(text)
+    click.echo(aligned(text) if sys.stdout.isatty() else text)
+
+
+def aligned(text: str) -> str:
+    """Lines with tabs as columns: each as wide as its widest cell, in lines that follow directly.
+
+    Lines without a tab stay as they are and end a table; the last cell of a line has no width.
+    """
+    lines: list[str] = []
+    for is_table, group in groupby(text.split("\n"), key=lambda line: "\t" in line):
+        if not is_table:
+            lines += group
+            continue
+        rows = [line.split("\t") for line in group]
+        widths: dict[int, int] = {}
+        for row in rows:
+            for i, cell in enumerate(row[:-1]):
+                widths[i] = max(widths.get(i, 0), len(cell))
+        lines += [
+            "  ".join([*(f"{cell:{widths[i]}}" for i, cell in enumerate(row[:-1])), row[-1]])
+            for row in rows
+        ]
+    return "\n".join(lines)
 
 
 def echo(lines: list[str], values: dict[str, Any], as_json: bool) -> None:

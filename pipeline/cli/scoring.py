@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .names import model_names
 from .options import (
     ANY,
     FOLDER,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.argument("target", type=ANY)
 @click.option("-o", "--out", type=OUT, required=True, metavar="DIR", help="Score folder to write.")
 @click.option(

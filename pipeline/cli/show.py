@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .names import feature_set_names
 from .options import ANY, OUT_FILE, cache_option, probe_options, put
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("features")
+@click.argument("features", shell_complete=feature_set_names)
 @click.argument("video")
 @click.option(
     "--manifest",

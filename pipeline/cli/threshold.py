@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from .names import model_names
 from .options import OUT_FILE, Command, cache_option, echo, json_option
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def rule_options(command: Command) -> Command:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @rule_options
 @click.option(
     "--plot",

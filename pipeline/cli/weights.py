@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..registry import cards_in_use
-from .options import cache_option, put
+from .names import card_names
+from .options import cache_option, echo, json_option, put
 
 if TYPE_CHECKING:
     from ...extractors.weights.kept import WeightsRow
@@ -39,20 +40,36 @@ def _state(row: WeightsRow, cache: Path) -> str:
     return f"{row.state} in {row.file.parent}"
 
 
+def _facts(use: CardUse, row: WeightsRow) -> dict[str, Any]:
+    """For `--json`."""
+    return {
+        "name": row.name,
+        "state": row.state,
+        "file": None if row.file is None else str(row.file),
+        "networks": use.users(),
+        "licence": row.licence,
+        "origin": row.origin,
+    }
+
+
 @weights.command("ls")
+@json_option
 @cache_option
-def weights_ls(cache: Path) -> None:
+def weights_ls(as_json: bool, cache: Path) -> None:
     """List the cards of all weights: state on this machine, networks that take it, origin."""
     from ...extractors.weights.kept import ls
 
     uses = list(cards_in_use().values())
-    for use, row in zip(uses, ls([use.card for use in uses], cache), strict=True):
-        state = _state(row, cache)
-        put(f"{row.name}\t{state}\t{use.users()}\t{row.licence}\t{row.origin}")
+    rows = list(zip(uses, ls([use.card for use in uses], cache), strict=True))
+    lines = [
+        f"{row.name}\t{_state(row, cache)}\t{use.users()}\t{row.licence}\t{row.origin}"
+        for use, row in rows
+    ]
+    echo(lines, {"weights": [_facts(use, row) for use, row in rows]}, as_json)
 
 
 @weights.command("fetch")
-@click.argument("name")
+@click.argument("name", shell_complete=card_names)
 @click.option(
     "--sha256",
     metavar="HEX",
@@ -77,9 +94,10 @@ def weights_fetch(name: str, sha256: str | None, cache: Path) -> None:
 
 
 @weights.command("verify")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=card_names)
+@json_option
 @cache_option
-def weights_verify(names: tuple[str, ...], cache: Path) -> None:
+def weights_verify(names: tuple[str, ...], as_json: bool, cache: Path) -> None:
     """Hash weights again; exit code 1 if one is broken or missing.
 
     NAMES are cards. Without any, all are hashed, and missing ones are no error.
@@ -88,8 +106,9 @@ def weights_verify(names: tuple[str, ...], cache: Path) -> None:
 
     uses = [_use(name) for name in names] if names else list(cards_in_use().values())
     rows = [verify(use.card, cache) for use in uses]
-    for use, row in zip(uses, rows, strict=True):
-        put(f"{row.name}\t{_state(row, cache)}\t{use.users()}")
+    pairs = list(zip(uses, rows, strict=True))
+    lines = [f"{row.name}\t{_state(row, cache)}\t{use.users()}" for use, row in pairs]
+    echo(lines, {"weights": [_facts(use, row) for use, row in pairs]}, as_json)
     wrong = {"broken", "missing"} if names else {"broken"}
     if any(row.state in wrong for row in rows):
         raise click.exceptions.Exit(1)

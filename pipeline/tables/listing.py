@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -18,9 +19,11 @@ from ...extractors.base import Extractor
 from ...extractors.weights.cards import ArchiveSource, ResolvedWeights, UrlSource, Weights
 from ...extractors.weights.slots import Slots
 from ..models import ModelFolder
+from ..old_entries import DAY
 from ..registry import DATASETS, DETECTORS, EXTRACTORS, OWN, PluginError, Registry
 from ..scores.events import Calibration, EventConfig
 from ..store.keys import folder_name
+from .cache import counted, in_days
 from .settings import options_of, settings_of, toml
 
 KINDS: Mapping[str, Registry[Any]] = {
@@ -268,7 +271,11 @@ def models(cache: Path) -> list[Facts]:
 
 def model(folder: ModelFolder) -> Facts:
     """What the card of a model says, in short."""
-    facts: Facts = {"name": folder.path.name, "bytes": folder.size()}
+    facts: Facts = {
+        "name": folder.path.name,
+        "bytes": folder.size(),
+        "days": round(max(0.0, time.time() - folder.written()) / DAY, 2),
+    }
     try:
         card = folder.card()
         chosen = folder.threshold()
@@ -305,7 +312,7 @@ def models_lines(rows: list[Facts]) -> list[str]:
 
 
 def _model_cells(row: Facts) -> tuple[str, ...]:
-    size = f"{row['bytes']:,} bytes"
+    size = f"{counted(row['bytes'], 'byte')}\twritten {in_days(row['days'])}"
     if "broken" in row:
         return row["name"], row["broken"], size
     features = ", ".join(f"{role} {store}" for role, store in row["features"].items())

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.testing import CliRunner
 
-from vadpipe.pipeline.cli.options import engine_options, probe_options
+from vadpipe.pipeline.cli.options import aligned, engine_options, probe_options
 from vadpipe.pipeline.engine.settings import Engine, ProbeOptions
 
 
@@ -41,3 +41,9 @@ def test_limits_of_the_engine_hold_for_the_probe_as_well() -> None:
 def test_a_probe_alone_has_no_engine() -> None:
     got = parsed(probe_options, arguments=["--image-fps", "10"])
     assert got == {"probing": ProbeOptions(image_fps=10)}
+
+
+def test_cells_stand_below_each_other() -> None:
+    text = "title\na\tbb\tc\nlonger\tb\tc\n\nx\ty\n"
+    assert aligned(text) == "title\na       bb  c\nlonger  b   c\n\nx  y\n"
+    assert aligned("no table") == "no table"
