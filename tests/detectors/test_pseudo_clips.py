@@ -58,6 +58,29 @@ def test_the_target_is_always_the_normal_clip_and_the_share_is_kept() -> None:
     assert torch.equal(again.input, batch.input) and again.pseudo.tolist() == pseudo[-4:]
 
 
+def test_swapped_classes_swap_the_pictures_and_nothing_else() -> None:
+    """Which windows are drawn, and which are replaced, does not depend on what is in them."""
+    arrays, odd = numbered(), numbered(shift=50)
+    batches = []
+    for normal, twin in ((arrays, odd), (odd, arrays)):
+        clips = FrameClips(
+            *(memory(normal), LENGTH, 0.5, 3),
+            kinds=("perturbed",),
+            twin=memory(twin, "perturbed_pixels"),
+            patches=PATCHES,
+            channels=3,
+        )
+        batches.append([clips.draw(4, turn) for turn in range(10)])
+    replaced = 0
+    for ours, theirs in zip(*batches, strict=True):
+        assert np.array_equal(ours.pseudo, theirs.pseudo)
+        assert torch.equal(ours.normal + 50, theirs.normal)
+        turned = torch.from_numpy(np.where(ours.pseudo, -50, 50))[:, None, None, None, None]
+        assert torch.equal(ours.input.int() + turned, theirs.input.int())
+        replaced += int(ours.pseudo.sum())
+    assert 0 < replaced < 40, "both cases are there"
+
+
 def test_without_a_share_nothing_is_replaced() -> None:
     clips = frame_clips(("patch", "skip_frames"), share=0.0)
     for turn in range(8):

@@ -12,7 +12,7 @@ from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.run.config import load_run
 from vadpipe.pipeline.run.graph import plan
 from vadpipe.pipeline.run.resolved import resolve_run
-from vadpipe.pipeline.run.run import run
+from vadpipe.pipeline.run.run import Run, run
 from vadpipe.pipeline.scores.folder import ScoreFolder
 
 RECIPE = """
@@ -59,17 +59,30 @@ threads = 1
 """
 
 
+def one_run(recipe: Path) -> Run:
+    """Run a recipe, and leave torch the threads that it had."""
+    threads = torch.get_num_threads()
+    try:
+        return run(load_run(recipe))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def written(cache: Path) -> dict[Path, tuple[int, int]]:
+    """Every shard of a cache -> its file and when that was written."""
+    return {
+        path.relative_to(cache): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in cache.glob("features/*/shards/**/*.h5")
+    }
+
+
 def test_the_whole_chain_runs_and_another_mask_seed_redoes_its_branch_only(
     tmp_path: Path,
 ) -> None:
     write_tiny_scene(tmp_path / "scene")
     recipe = tmp_path / "run.toml"
     recipe.write_text(RECIPE)
-    threads = torch.get_num_threads()
-    try:
-        done = run(load_run(recipe))
-    finally:
-        torch.set_num_threads(threads)
+    done = one_run(recipe)
     assert not done.errors and not done.failures
     (model,) = (tmp_path / "cache" / "models").glob("pseudo_anomaly-*")
     card = ModelFolder(model).card()
@@ -97,8 +110,20 @@ def test_the_whole_chain_runs_and_another_mask_seed_redoes_its_branch_only(
         resolved = resolve_run(load_run(recipe), write=False)
         return {node.name: node.key for node in plan(resolved)}
 
-    before = keys()
+    before, shards = keys(), written(tmp_path / "cache")
     recipe.write_text(RECIPE.replace("seed = 0", "seed = 1"))
     after = keys()
     kept = {name for name in before if before[name] == after[name]}
     assert kept == {"extract-small", "extract-motion", "extract-looks-small"}
+
+    again = one_run(recipe)
+    assert not again.errors and not again.failures
+    assert {ended.node.name: ended.state for ended in again.ended} == {
+        name: "done" if name in kept else "ran" for name in before
+    }
+    later = written(tmp_path / "cache")
+    assert all(later[path] == wrote for path, wrote in shards.items()), "nothing was written again"
+    new = [path for path in later if path not in shards]
+    # Another set of perturbed frames and one of what reads them; both of the training videos only.
+    assert sorted({path.parts[1].split("-")[0] for path in new}) == ["null", "perturb"]
+    assert len(new) == 2 * 2, "one shard a training video in each of the two sets"
