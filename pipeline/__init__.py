@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..data_manifests.record import Manifest
     from ..data_manifests.table import read_manifest, write_manifest
+    from .choose import rank_settings
+    from .choosing.fast_copies import write_fast_copies
     from .engine.extractor_spec import resolve_extractor
     from .engine.settings import Engine, ProbeOptions
     from .evaluate import evaluate_runs, evaluate_scores
@@ -54,12 +56,14 @@ EXPORTED = {
     "import_tracks": ".import_tracks",
     "load_run": ".run.config",
     "probe_files": ".probe",
+    "rank_settings": ".choose",
     "read_manifest": "..data_manifests.table",
     "resolve_extractor": ".engine.extractor_spec",
     "run": ".run.run",
     "score_footage": ".score",
     "show_features": ".show",
     "train_detector": ".train",
+    "write_fast_copies": ".choosing.fast_copies",
     "write_manifest": "..data_manifests.table",
     "write_report": ".report.stage",
     "write_review": ".review.stage",
@@ -86,12 +90,14 @@ __all__ = [
     "import_tracks",
     "load_run",
     "probe_files",
+    "rank_settings",
     "read_manifest",
     "resolve_extractor",
     "run",
     "score_footage",
     "show_features",
     "train_detector",
+    "write_fast_copies",
     "write_manifest",
     "write_report",
     "write_review",

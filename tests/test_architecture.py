@@ -52,6 +52,7 @@ STAGES = {
     "pipeline/feedback",
     "pipeline/show",
     "pipeline/threshold",
+    "pipeline/choose",
 }
 ARROWS: dict[str, set[str]] = {
     "data_manifests": set(),
@@ -94,6 +95,8 @@ ARROWS: dict[str, set[str]] = {
     "pipeline/score": OTHER_ROOMS | SHARED | {"pipeline/extract"},  # what is missing
     "pipeline/fuse": OTHER_ROOMS | SHARED,
     "pipeline/threshold": OTHER_ROOMS | SHARED,
+    "pipeline/choosing": OTHER_ROOMS | {STORE},
+    "pipeline/choose": OTHER_ROOMS | SHARED | {"pipeline/choosing"},
     "pipeline/evaluate": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
     "pipeline/labels": OTHER_ROOMS | SHARED,
     "pipeline/report": OTHER_ROOMS | SHARED | {"pipeline/metrics"},

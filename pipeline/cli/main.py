@@ -19,6 +19,7 @@ from .stopping import CODE, end_soon, say_stopped
 COMMANDS = {
     "bench": "run:bench",
     "cache": "cache:cache",
+    "choose": "choose:choose",
     "demo": "run:demo",
     "doctor": "doctor:doctor",
     "draw": "manifest:draw",

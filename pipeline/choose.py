@@ -1,0 +1,270 @@
+"""Stage `choose`: settings ranked by training footage alone, against faster copies of it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from ..data_manifests.record import Manifest
+from ..detectors.base import Bag, Detector, DetectorError
+from ..detectors.object_maps import ObjectMapConfig, gaussian, read_objects
+from .bags import StoreBags, usable_videos
+from .choosing.fast_copies import MARK
+from .choosing.one_window import Windows, by_window, event_frames, mixed
+from .choosing.thinned import HeldBags, thinned
+from .models import make_detector
+from .scores.frames import expand_to_frames
+from .store.probe_table import Probed
+
+PARTS = 20  # parts of the training clips at most that are left out in turn
+SMOOTH = "smooth"  # the setting that needs no other fit
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One combination of settings.
+
+    Attributes:
+        threshold: smallest score of a box.
+        stride: frames from one row to the next.
+        settings: of the detector, those of the grid only.
+        auc: micro AUC of frames in percent, clips in which one window plays fast.
+    """
+
+    threshold: float
+    stride: int
+    settings: dict[str, Any]
+    auc: float
+
+    def line(self) -> str:
+        """As `99.12  threshold 0.1, stride 1, smooth 4`."""
+        named = {"threshold": self.threshold, "stride": self.stride, **self.settings}
+        return f"{self.auc:.2f}  " + ", ".join(f"{key} {value}" for key, value in named.items())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return vars(self).copy()
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """A training clip and its copies, as bags."""
+
+    normal: Bag
+    fast: tuple[Bag, ...]
+
+
+def rank_settings(
+    detector_name: str,
+    manifest: Manifest,
+    probed: Probed,
+    copies: Manifest,
+    copies_probed: Probed,
+    cache: Path,
+    *,
+    features: str | None = None,
+    copy_features: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    thresholds: Sequence[float] = (0.0,),
+    strides: Sequence[int] = (1,),
+    windows: tuple[int, int] = (4, 6),
+    seed: int = 0,
+    on_cell: Callable[[int, int], None] | None = None,
+) -> list[Ranked]:
+    """Rank settings of a detector that scores boxes; no test clip is read.
+
+    Each training clip is left out of a fit in turn (of more than 20, a twentieth), and scored by it
+    as it is and as it plays faster. From both come clips in which one window plays fast for a
+    while: its boxes are those of the copy, all others those of the clip. The frames of that while
+    are abnormal. All windows, clips and speeds are taken, none is chosen. The order is that of the
+    micro AUC of all these frames, raw, in percent to two decimals; of equal ones, larger strides,
+    then higher thresholds, then settings as they are by default come first.
+
+    Args:
+        detector_name:
+            Registry name.
+        manifest:
+            The data set; only records of split "train" are looked at.
+        probed:
+            Their files.
+        copies:
+            What `write_fast_copies` returned for it.
+        copies_probed:
+            Their files.
+        cache:
+            Root of the cache.
+        features:
+            Feature set of the objects of the training clips, where several fit: of every frame,
+            with the lowest of the thresholds.
+        copy_features:
+            That of the copies; without a value the same.
+        settings:
+            Of the detector, where they differ from the defaults.
+        grid:
+            Setting of the detector -> its values; every combination is a candidate.
+        thresholds:
+            Smallest scores of a box.
+        strides:
+            Frames from one row to the next.
+        windows:
+            Rows and columns that the picture is cut into.
+        seed:
+            Of the detector.
+        on_cell:
+            Called with (candidates ranked, candidates in all).
+
+    Raises:
+        DetectorError: the detector scores no boxes or filters its map, there are fewer than two
+            training clips, or a clip has no copies.
+        StoreError: features are missing or ambiguous.
+        pydantic.ValidationError: a setting has a wrong value.
+    """
+    cells = _cells(settings or {}, grid or {})
+    made = [_detector(detector_name, cell) for cell in cells]
+    source = _source(made[0], manifest, probed, cache, features)
+    fast = _source(made[0], copies, copies_probed, cache, copy_features or features)
+    clips = _paired(source, fast)
+    found: list[Ranked] = []
+    total = len(cells) * len(thresholds) * len(strides)
+    for least, every in itertools.product(thresholds, strides):
+        thin = [
+            _Clip(thinned(c.normal, least, every), tuple(thinned(f, least, every) for f in c.fast))
+            for c in clips
+        ]
+        for own, alike in _fits(made, cells):
+            pairs = _left_out(detector_name, own, thin, windows, seed)
+            for cell, detector in alike:
+                auc = _auc(pairs, detector.config.smooth, math.lcm(*strides))
+                named = {key: cell[key] for key in grid or {}}
+                found.append(Ranked(least, every, named, 100 * auc))
+                if on_cell is not None:
+                    on_cell(len(found), total)
+    default = type(made[0].config)()
+    return sorted(found, key=lambda each: _order(each, default))
+
+
+def _order(each: Ranked, default: ObjectMapConfig) -> tuple[float, ...]:
+    changed = sum(getattr(default, name) != value for name, value in each.settings.items())
+    return (-round(each.auc, 2), -each.stride, -each.threshold, changed)
+
+
+def _cells(settings: Mapping[str, Any], grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """All settings of each candidate."""
+    combined = itertools.product(*grid.values())
+    return [{**settings, **dict(zip(grid, values, strict=True))} for values in combined]
+
+
+def _detector(name: str, settings: Mapping[str, Any]) -> Detector[ObjectMapConfig]:
+    """A detector whose frames have the score of their highest box, smoothed over time."""
+    detector = make_detector(name, settings)
+    if not (detector.regions and isinstance(detector.config, ObjectMapConfig)):
+        raise DetectorError(
+            f"{name} does not score boxes, and choose exchanges boxes: take a detector that does, "
+            "as attribute_density"
+        )
+    if detector.config.mean_filter != 1:
+        raise DetectorError(
+            "choose takes the highest box of each frame, and mean_filter averages blocks: leave it "
+            "at 1"
+        )
+    return detector
+
+
+def _source(
+    detector: Detector[Any],
+    manifest: Manifest,
+    probed: Probed,
+    cache: Path,
+    features: str | None,
+) -> StoreBags:
+    """The bags of training clips, or of all copies."""
+    records = manifest.select(split="train").records or manifest.records
+    named = None if features is None else dict.fromkeys(detector.needs, features)
+    found = usable_videos(detector, list(records), probed, cache, named, 0.0)
+    return StoreBags(found.records, found.rows, found.stores, labels=False)
+
+
+def _paired(source: StoreBags, fast: StoreBags) -> list[_Clip]:
+    """Each clip with its copies.
+
+    Raises:
+        DetectorError: there are fewer than two clips, or one has no copies.
+    """
+    copies: dict[str, list[Bag]] = {}
+    for bag in fast:
+        copies.setdefault(bag.video_id.rpartition(MARK)[0], []).append(bag)
+    clips = [_Clip(bag, tuple(copies.get(bag.video_id, ()))) for bag in source]
+    if lacking := [clip.normal.video_id for clip in clips if not clip.fast]:
+        raise DetectorError(
+            f"{len(lacking)} training clips have no fast copies: {', '.join(lacking[:10])}; make "
+            "them of this manifest, vadpipe choose copies"
+        )
+    if len(clips) < 2:
+        raise DetectorError("one training clip cannot be left out: choose needs two or more")
+    return clips
+
+
+def _fits(
+    made: Sequence[Detector[ObjectMapConfig]], cells: Sequence[dict[str, Any]]
+) -> list[tuple[dict[str, Any], list[tuple[dict[str, Any], Detector[ObjectMapConfig]]]]]:
+    """Candidates that differ in `smooth` only share their fits."""
+    groups: dict[str, tuple[dict[str, Any], list[Any]]] = {}
+    for cell, detector in zip(cells, made, strict=True):
+        key = repr(sorted(detector.config.model_dump(exclude={SMOOTH}).items()))
+        groups.setdefault(key, (cell, []))[1].append((cell, detector))
+    return list(groups.values())
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A clip and one of its copies, scored by a fit without the clip."""
+
+    n_frames: int
+    fast_frames: int
+    clip: Windows
+    fast: Windows
+
+
+def _left_out(
+    name: str, settings: dict[str, Any], clips: Sequence[_Clip], grid: tuple[int, int], seed: int
+) -> list[_Pair]:
+    source = HeldBags(tuple(clip.normal for clip in clips))
+    parts = min(PARTS, len(clips))
+    part = np.arange(len(clips)) * parts // len(clips)
+    pairs = []
+    for one in range(parts):
+        detector = _detector(name, settings)
+        detector.fit(source.subset(np.flatnonzero(part != one).tolist()), device="cpu", seed=seed)
+        for number in np.flatnonzero(part == one).tolist():
+            clip = clips[number]
+            size = read_objects(clip.normal).size
+            normal = by_window(detector.score(clip.normal), size, grid)
+            for copy in clip.fast:
+                fast = by_window(detector.score(copy), size, grid)
+                pairs.append(_Pair(clip.normal.n_frames, copy.n_frames, normal, fast))
+    return pairs
+
+
+def _auc(pairs: Sequence[_Pair], smooth: float, step: int) -> float:
+    """Micro AUC of the frames of all clips in which one window plays fast."""
+    scores: list[NDArray[np.float64]] = []
+    labels: list[NDArray[np.bool_]] = []
+    for pair in pairs:
+        start, stop = event_frames(pair.n_frames, pair.fast_frames, step)
+        frames = np.arange(pair.n_frames)
+        label = (frames >= start) & (frames < stop)
+        for rows in mixed(pair.clip, pair.fast, start):
+            smoothed = gaussian(rows, pair.clip.frame_start, smooth)
+            times = pair.clip.frame_start, pair.clip.frame_stop
+            scores.append(expand_to_frames(*times, smoothed, 0, pair.n_frames))
+            labels.append(label)
+    return float(roc_auc_score(np.concatenate(labels), np.concatenate(scores)))
