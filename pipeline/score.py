@@ -39,6 +39,7 @@ from .store.failures import Failure, describe_failure
 from .store.feature_store import FeatureStore
 from .store.holdings import whole_videos
 from .store.imported import imported_stores
+from .store.keys import key_of
 from .store.probe_table import Probed
 
 
@@ -89,6 +90,7 @@ def score_footage(
     smooth: Smoothing | None = None,
     weights: WeightsChoice = None,
     settled: Sequence[ExtractorSpec] = (),
+    beside: Sequence[ExtractorSpec] = (),
     keep_maps: bool = True,
     discard_features: bool = False,
     max_bytes: int | None = None,
@@ -131,6 +133,9 @@ def score_footage(
             an extractor has several networks.
         settled:
             Extractors of the same run, taken where the model was trained on their features.
+        beside:
+            Extractors that read footage and belong to what will be scored next: what is decoded
+            here is decoded for them too, and their features go to the cache.
         keep_maps:
             Store the maps of videos that are scored.
         discard_features:
@@ -183,7 +188,7 @@ def score_footage(
         chain = partial(source_specs, card, weights=weights, cache=cache, engine=engine)
         scratch, limit = (folder.scratch, sys.maxsize) if discard_features else (cache, max_bytes)
         work = _Extraction(scoring, manifest, rows, specs, chain, cache, scratch, engine, limit)
-        extracted = work.run(to_do)
+        extracted = work.run(to_do, beside)
         shutil.rmtree(folder.scratch, ignore_errors=True)  # also of a run that was killed
         done.extracted = extracted.written
         done.failures += extracted.failures
@@ -199,8 +204,7 @@ def score_footage(
         folder.write_failures(done.failures)
         described = ModelFolder(model).describe()
         about = about_model(model, described, card["calibration"], thresholds, config, name)
-        used = sorted(extracted.devices)
-        folder.write_run(_about_run(manifest, done, device, used, command) | about)
+        folder.write_run(_about_run(manifest, done, device, extracted.devices, command) | about)
         return done
 
 
@@ -339,6 +343,7 @@ class _Extraction:
         self._specs, self._chain = specs, chain
         self._cache, self._place = cache, place
         self._engine = engine
+        self._along: list[ExtractorSpec] = []
         self._extract = partial(
             extract_features,
             manifest,
@@ -348,8 +353,18 @@ class _Extraction:
             store_root=place,
         )
 
-    def run(self, records: Sequence[VideoRecord]) -> Extracted:
+    def _take_along(self, beside: Sequence[ExtractorSpec]) -> None:
+        """Compute other features of footage in the same pass, if that reads footage at all."""
+        if self._place == self._cache and all(spec.source is None for spec in self._specs):
+            known = {key_of(spec.recipe()) for spec in self._specs}
+            others = {key_of(spec.recipe()): spec for spec in beside if spec.source is None}
+            self._along = [spec for key, spec in others.items() if key not in known]
+
+    def run(
+        self, records: Sequence[VideoRecord], beside: Sequence[ExtractorSpec] = ()
+    ) -> Extracted:
         """Extract and score videos whose features are not whole."""
+        self._take_along(beside)
         derived = any(spec.source is not None for spec in self._specs)
         if not derived or self._place == self._cache:
             return self._run(records)
@@ -379,7 +394,14 @@ class _Extraction:
         done = self._extract_sources(self._specs, probed)
         failed = {failure.video_id for failure in done.failures}
         left = Probed({v: row for v, row in probed.rows.items() if v not in failed})
-        extracted = self._extract(probed=left, specs=self._specs, when_done=score_video)
+        extracted = self._extract(
+            probed=left, specs=[*self._specs, *self._along], when_done=score_video
+        )
+        if self._along and extracted.failures:  # what fails in one fails in all: try it alone
+            alone = self._extract(probed=left, specs=self._specs, when_done=score_video)
+            alone.written += extracted.written
+            alone.devices |= extracted.devices
+            extracted = alone
         # Features that a killed run has finished: no task of this run reports them.
         for content in {rows[v].content_id for v in extracted.rows} & waiting.keys():
             score_video(content)
@@ -449,7 +471,7 @@ def _about_run(
     manifest: Manifest,
     done: Scored,
     device: str,
-    used: Sequence[str],
+    used: set[str],
     command: str,
 ) -> dict[str, Any]:
     """What run.json says of the videos, the device, those that extracted and the command."""
@@ -459,7 +481,7 @@ def _about_run(
         **{n: len(getattr(done, n)) for n in ("videos", "failures", "kept")},
         **({"new_scenes": done.new_scenes} if done.new_scenes else {}),
         "device": device,
-        "extraction_devices": used,
+        "extraction_devices": sorted(used),
         **({} if done.boxes is None else {RUN: done.boxes.model_dump(mode="json")}),
         **made_by(("vadpipe", "torch", "av", "numpy", "h5py"), command),
     }

@@ -318,6 +318,12 @@ def evaluate(
     metavar="N",
     help="With --folder: events and moments that get a short clip too.",
 )
+@click.option(
+    "--scene-checks",
+    type=FOLDER,
+    metavar="SCORES",
+    help="With --folder: score folder of tampering, whose events are shown beside the others.",
+)
 @set_option
 @cache_option
 def report(
@@ -329,6 +335,7 @@ def report(
     folder: Path | None,
     pictures: int,
     clips: int,
+    scene_checks: Path | None,
     settings: tuple[str, ...],
     cache: Path,
 ) -> None:
@@ -363,9 +370,12 @@ def report(
             limits=Limits(pictures=pictures, clips=clips),
             style=style,
             cache=cache,
+            scene_checks=scene_checks,
         )
         put(str(page))
         return
+    if scene_checks is not None:
+        raise click.UsageError("--scene-checks goes with --folder, the review page")
     page = write_report(
         scores, out, manifest=listed, column=column, style=style, heatmap_files=heatmaps
     )

@@ -57,6 +57,12 @@ if TYPE_CHECKING:
     help="What tells cameras apart, as in `vadpipe manifest`. Without it the first folder below "
     "TARGET, where videos lie in some.",
 )
+@click.option(
+    "--scene-checks/--no-scene-checks",
+    default=True,
+    help="Check the camera too: covered, moved, blurred, dark, a still picture, something left "
+    "behind. On by default.",
+)
 @click.option("--retrain", is_flag=True, help="Forget what an earlier run in DIR has chosen.")
 @click.option("--yes", is_flag=True, help="Download missing weights without asking.")
 @rule_options
@@ -70,6 +76,7 @@ def review(
     model: str | None,
     features: Any,
     scene_from: str | None,
+    scene_checks: bool,
     retrain: bool,
     yes: bool,
     events: EventConfig,
@@ -97,6 +104,7 @@ def review(
     asked = ReviewAsked(
         *(target, out, cache, normal, model, features, scene_from, retrain, events, engine),
         probing,
+        scene_checks,
     )
     done = review_footage(
         asked,

@@ -45,6 +45,7 @@ class Limits(Settings):
 class _Wanted:
     number: int
     event: Mapping[str, Any]
+    clip: bool
 
 
 def draw_media(
@@ -56,6 +57,7 @@ def draw_media(
     limits: Limits,
     style: HeatmapStyle,
     probe: Callable[..., ProbeRow],
+    first: int = 0,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Write the files of the highest moments.
 
@@ -76,9 +78,11 @@ def draw_media(
             Of heat-maps.
         probe:
             Opens a file, as in `write_report`.
+        first:
+            Number of the first file.
 
     Returns:
-        What the page says of moment 0, 1, ..., and notes for the user.
+        What the page says of each moment, in the order of `ranked`, and notes for the user.
 
     Raises:
         ScoreFolderError: the table of events names videos that the table of videos does not.
@@ -86,13 +90,14 @@ def draw_media(
     """
     maps = Heatmaps(folder.path, [row["video_id"] for row in rows], style)
     by_video: dict[str, list[_Wanted]] = {}
-    for number, event in enumerate(ranked[: limits.pictures]):
-        by_video.setdefault(event["video_id"], []).append(_Wanted(number, event))
+    for place, event in enumerate(ranked[: limits.pictures]):
+        wanted = _Wanted(first + place, event, place < limits.clips)
+        by_video.setdefault(event["video_id"], []).append(wanted)
     facts = {row["video_id"]: row for row in rows}
     found: dict[int, dict[str, Any]] = {}
-    for video_id, wanted in by_video.items():
+    for video_id, own in by_video.items():
         drawing = _Drawing(folder, facts[video_id], maps, out, limits)
-        for each, values in drawing.draw(wanted, probe):
+        for each, values in drawing.draw(own, probe):
             found[each.number] = {"video": numbers[video_id], **values}
     notes = [f"Score maps are left out of the colours: {why}." for why in maps.damaged.values()]
     if len(ranked) > limits.pictures:
@@ -146,7 +151,7 @@ class _Drawing:
     def _shot(self, wanted: _Wanted) -> Shot:
         event, row = wanted.event, self._row
         peak = event["peak_frame"]
-        if wanted.number >= self._limits.clips:
+        if not wanted.clip:
             return Shot(wanted.number, peak, peak, peak)
         start, stop = clip_span(
             event["frame_start"],

@@ -38,6 +38,7 @@ from ..scores.summary import new_scene_lines, own_threshold_lines
 from .chunks import packed, packed_floats, write_chunk
 from .data import VideoCurve, counts_of, event_values, link_to, video_values
 from .pictures import Limits, draw_media
+from .scene_checks import COLUMN, SceneChecks, scene_checks_of
 from .similar import similar_events
 from .verdicts import page_id
 
@@ -50,6 +51,7 @@ CURVE_BYTES = 1 << 20  # of one file of curves, about
 FIRST_EVENTS, MORE_EVENTS = 2_000, 25_000  # in the first file, and in each other one
 MOST_RUNS = 8_000_000  # of equal frames: with more, curves are loaded when a video is opened
 MOST_FAILURES = 200
+CHECK_SHARE = 0.2  # of the pictures and clips of a page, in addition, for checks of the camera
 OURS = b'vadpipe.receive("page",'  # how data/page.js begins, see `chunks.script_of`
 WRITTEN = re.compile(r"data/(events|scores)-\d+\.js|media/\d+(-\d+)?\.jpg|media/\d+\.webm")
 
@@ -79,6 +81,7 @@ def write_review(
     limits: Limits | None = None,
     style: HeatmapStyle | None = None,
     cache: Path | None = None,
+    scene_checks: Path | None = None,
     probe: Callable[..., ProbeRow] = guarded_probe,
 ) -> Path:
     """Write the review page of a score folder.
@@ -100,6 +103,9 @@ def write_review(
         cache:
             Root of the cache: events are compared by the features that it still has. None compares
             none.
+        scene_checks:
+            Score folder of `tampering`: its events are shown apart from the others, with their
+            reason. None shows none.
         probe:
             Opens a file, as in `write_report`.
 
@@ -123,27 +129,25 @@ def write_review(
         )
     events.sort(key=lambda e: (-e["peak_score"], e["video_id"], e["frame_start"]))
     moments = top_moments(folder, column, events, most=limits.moments)
+    checks = None if scene_checks is None else scene_checks_of(scene_checks, rows)
     out = folder.review if out is None else out
     _check_free(out)
     metrics = _metrics_of(folder, column)
-    about = column, manifest, metrics, events
+    about = column, manifest, metrics, events, checks
     page = _renew(out, lambda aside: _write_curves(folder, rows, out, aside, *about))
     ranked = sorted([*events, *moments], key=lambda e: -e["peak_score"])
-    media, notes = draw_media(
-        folder, rows, numbers, ranked, out / "media", limits, style or HeatmapStyle(), probe
-    )
+    drawing = out / "media", limits, style or HeatmapStyle(), probe
+    media, notes = draw_media(folder, rows, numbers, ranked, *drawing)
+    media = [{**each, "check": False} for each in media]
+    if checks is not None:
+        media += _drawn_checks(checks, numbers, *drawing, first=len(media))
     chunks = _write_events(out, events, numbers)
     values = {
         **_about_run(folder, run, column),
         "threshold": _about_threshold(folder, column, levels),
         "scale": {"low": page.low, "high": page.high} if rows else {"low": 0.0, "high": 1.0},
         "lower": LOWER,
-        "notes": [
-            *(f"Threshold: {each}." for each in warnings_of(folder, column)),
-            *(f"Cameras: {each}." for each in (*new_scene_lines(run), *own_threshold_lines(run))),
-            *_about_boxes(run),
-            *notes,
-        ],
+        "notes": _about_scores(folder, run, column) + notes + (checks.notes if checks else []),
         "metrics": _about_metrics(metrics),
         "failures": {
             "total": len({failure["video_id"] for failure in failures}),
@@ -155,11 +159,40 @@ def write_review(
         "sparks": _sparks(page),
         "events": event_values(events[:FIRST_EVENTS], numbers, moments=False),
         "moments": event_values(moments, numbers, moments=True),
+        "checks": None if checks is None else checks.values(numbers),
+        "checks_column": COLUMN,
         "media": media,
         "similar": similar_events(folder, run, rows, numbers, ranked, cache, limits.similar),
     }
     write_chunk(out, "page", values)
     return _write_page(out, values["dataset"])
+
+
+def _drawn_checks(
+    checks: SceneChecks,
+    numbers: Mapping[str, int],
+    out: Path,
+    limits: Limits,
+    style: HeatmapStyle,
+    probe: Callable[..., ProbeRow],
+    *,
+    first: int,
+) -> list[dict[str, Any]]:
+    """Pictures and clips of some checks of the camera, a share of what the page may have."""
+    few = {name: math.ceil(getattr(limits, name) * CHECK_SHARE) for name in ("pictures", "clips")}
+    limits = limits.model_copy(update=few)
+    seen = checks.folder, checks.rows, numbers, checks.events, out, limits
+    drawn, _ = draw_media(*seen, style, probe, first=first)
+    return [{**each, "check": True} for each in drawn]
+
+
+def _about_scores(folder: ScoreFolder, run: Mapping[str, Any], column: str) -> list[str]:
+    """Why scores and events deserve little trust, as sentences."""
+    return [
+        *(f"Threshold: {each}." for each in warnings_of(folder, column)),
+        *(f"Cameras: {each}." for each in (*new_scene_lines(run), *own_threshold_lines(run))),
+        *_about_boxes(run),
+    ]
 
 
 def _about_boxes(run: Mapping[str, Any]) -> list[str]:
@@ -219,6 +252,7 @@ def _write_curves(
     manifest: Manifest | None,
     metrics: FrameMetrics | None,
     events: Sequence[Mapping[str, Any]],
+    checks: SceneChecks | None,
 ) -> _Page:
     """Write the curves of all videos, some to a file below `aside`; returns what `out` shows."""
     config, counts, own = config_of(folder), counts_of(events), own_levels_of(folder, column)
@@ -229,6 +263,8 @@ def _write_curves(
     for number, row in enumerate(rows):
         video_id = row["video_id"]
         curve = VideoCurve.of(folder.scores(video_id, column), column)
+        if checks is not None:
+            curve = checks.with_curve(curve, video_id)
         values = video_values(
             row,
             curve,

@@ -98,6 +98,7 @@ class TrainSection(Settings):
         init: model of the cache that it starts from, by its folder or the beginning of its name.
         max_missing: share of the training videos that may be left out because they cannot be read
             or have no features; no part of the key.
+        events: how its scores become events; None takes those of `[score]`.
     """
 
     name: str | None = Field(default=None, pattern=NAME)
@@ -110,6 +111,7 @@ class TrainSection(Settings):
     holdout: float | None = Field(default=None, ge=0, le=0.9)
     init: str | None = None
     max_missing: float = Field(default=MOST_MISSING, ge=0, le=1)
+    events: EventConfig | None = None
 
     @property
     def label(self) -> str:
@@ -133,10 +135,12 @@ class ModelSection(Settings):
     Attributes:
         name: what other sections call its scores.
         model: its folder, or the beginning of its name in the cache.
+        events: how its scores become events; None takes those of `[score]`.
     """
 
     name: str = Field(pattern=NAME)
     model: str
+    events: EventConfig | None = None
 
 
 class FuseSection(Settings):
@@ -232,10 +236,13 @@ class ReportSection(Settings):
     Attributes:
         scores: names of trainings or fusions; None writes a page for each.
         folder: write the review page too, `review` in the score folder.
+        scene_checks: name of a training or model of `tampering`, whose events the review pages show
+            beside the others.
     """
 
     scores: tuple[str, ...] | None = None
     folder: bool = False
+    scene_checks: str | None = None
 
 
 class RunConfig(Settings):

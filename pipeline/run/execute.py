@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from distributed import Client
@@ -61,7 +62,7 @@ def chosen_nodes(nodes: Sequence[Node], only: Sequence[str]) -> list[Node]:
         wanted |= set(found)
     for node in reversed(nodes):  # needs come before
         if node.name in wanted:
-            wanted |= set(node.needs)
+            wanted |= set(node.awaited)
     return [node for node in nodes if node.name in wanted]
 
 
@@ -94,7 +95,7 @@ def _dependents(nodes: Sequence[Node]) -> dict[str, set[str]]:
     """Node -> all nodes that need it, also by others between them."""
     found: dict[str, set[str]] = {node.name: set() for node in nodes}
     for node in reversed(nodes):
-        for need in node.needs:
+        for need in node.awaited:
             found[need] |= {node.name, *found[node.name]}
     return found
 
@@ -140,7 +141,7 @@ class _Execution:
         return [
             node
             for node in self._open.values()
-            if not any(need in self._open for need in node.needs)
+            if not any(need in self._open for need in node.awaited)
         ]
 
     def _skip(self) -> None:
@@ -154,7 +155,7 @@ class _Execution:
                 if lost := [need for need in node.needs if need in self._failed]:
                     self._failed.add(node.name)
                     self._end(Ended(node, "left out", None, f"needs {', '.join(lost)}"))
-                elif not self._ran.intersection(node.needs) and is_done(self._resolved, node):
+                elif not self._ran.intersection(node.awaited) and is_done(self._resolved, node):
                     done = self._resolved.folder.done(node.name)
                     assert done is not None and done.facts is not None
                     self._facts[node.name] = done.facts
@@ -207,7 +208,14 @@ class _Execution:
 
     def _task(self, node: Node) -> NodeTask:
         facts = {need: self._facts[need] for need in node.needs}
-        return NodeTask(node, self._resolved, facts, self._device, self._threads)
+        # Of models that are scored one after the other, the first extracts what all lack.
+        others = () if self._pool else tuple(self._models_left(node))
+        return NodeTask(node, self._resolved, facts, self._device, self._threads, others)
+
+    def _models_left(self, node: Node) -> Iterator[Path]:
+        for other in self._open.values():
+            if other.name != node.name and node.model is not None and other.model is not None:
+                yield other.model
 
     def _ready_tasks(self) -> list[NodeTask]:
         # Two trainings with one key would write to one folder: the second waits, and finds it.

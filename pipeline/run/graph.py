@@ -24,6 +24,7 @@ from ..engine.weights import find_weights
 from ..metrics.places import stamp_of_places
 from ..models import ModelFolder, make_detector
 from ..registry import DETECTORS
+from ..scores.events import EventConfig
 from ..scores.folder import SCORE_VERSION
 from ..store.errors import StoreError
 from ..store.feature_sets import list_stores
@@ -72,6 +73,10 @@ class Node:
         method: of a fusion.
         columns: of a fusion: name of what is fused -> its score column, where it is not "score".
         model: of a node of kind "score" without a training: the folder of the model.
+        events: of a node of kind "score": how its scores become events, where that is not what
+            `[score]` says.
+        after: names of nodes that it waits for, and does without where they fail.
+        scene_checks: of a node of kind "report": what has the checks of the camera; "" is nothing.
     """
 
     kind: Kind
@@ -86,6 +91,14 @@ class Node:
     method: str = "sum"
     columns: tuple[tuple[str, str], ...] = ()
     model: Path | None = None
+    events: EventConfig | None = None
+    after: tuple[str, ...] = ()
+    scene_checks: str = ""
+
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """All nodes that have to end before it."""
+        return (*self.needs, *self.after)
 
     @property
     def name(self) -> str:
@@ -238,7 +251,9 @@ class _Planner:
         chosen = tuple(features.items())
         node = self._add("train", cell.name, needs, what, models, training=cell, features=chosen)
         target = self._folder.scores(cell.name).run_file
-        self._add("score", cell.name, [node.name], self._scoring(), target, training=cell)
+        own = section.events
+        what = self._scoring(own)
+        self._add("score", cell.name, [node.name], what, target, training=cell, events=own)
         self._add_metrics(cell.name, f"score-{cell.name}")
 
     def add_model(self, section: ModelSection) -> None:
@@ -246,19 +261,21 @@ class _Planner:
         self._section = section.name
         folder = ModelFolder.find(self._resolved.config.cache_root, section.model)
         card = folder.card()
-        what = {**self._scoring(), "model": card.get("key"), "weights": card.get("weights_sha256")}
-        target = self._folder.scores(section.name).run_file
-        self._add("score", section.name, [], what, target, model=folder.path.absolute())
+        own = section.events
+        what = {"model": card.get("key"), "weights": card.get("weights_sha256")}
+        what |= self._scoring(own)
+        target, path = self._folder.scores(section.name).run_file, folder.path.absolute()
+        self._add("score", section.name, [], what, target, model=path, events=own)
         self._add_metrics(section.name, f"score-{section.name}")
 
-    def _scoring(self) -> dict[str, Any]:
-        """What decides scores and events, but for the model."""
+    def _scoring(self, own: EventConfig | None) -> dict[str, Any]:
+        """What decides scores and events, but for the model; `own` are events of its section."""
         config, scored = self._resolved.config, self._resolved.scored()
         return {
             "scores": SCORE_VERSION,
             "records": scored.digest,
             "contents": _contents(scored, self._resolved.probed),
-            "events": config.score.events.for_key(),
+            "events": (own or config.score.events).for_key(),
             **({} if config.score.smooth is None else {"smooth": config.score.smooth.text}),
         }
 
@@ -373,8 +390,26 @@ class _Planner:
             needs = [self._scores_of(subject)]
             needs += [n for n in (f"evaluate-{subject}",) if n in self.nodes]
             self._section = self.nodes[needs[0]].section
-            more = {"folder": True} if self._resolved.config.report.folder else {}
-            self._add("report", subject, needs, more, self._folder.scores(subject).page)
+            more: dict[str, Any] = {"folder": True} if self._resolved.config.report.folder else {}
+            after, checks = self._checks_beside(subject, scored)
+            if after:  # the page is another one when they are
+                more["checks"] = self.nodes[after[0]].key
+            target = self._folder.scores(subject).page
+            self._add("report", subject, needs, more, target, after=after, scene_checks=checks)
+
+    def _checks_beside(self, subject: str, scored: Sequence[str]) -> tuple[tuple[str, ...], str]:
+        """The node of the scores that `report.scene_checks` names, and what it is about."""
+        report = self._resolved.config.report
+        name = report.scene_checks
+        if name is None or name == subject:
+            return (), ""
+        if name not in scored:
+            raise ConfigError(
+                f"report: scene_checks names {name!r}; there are: {choices(scored, name)}"
+            )
+        if not report.folder:
+            raise ConfigError("report: scene_checks are on the review page: set folder = true")
+        return (self._scores_of(name),), name
 
 
 def _fusions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ...data_manifests.errors import VadpipeError
 from ...data_manifests.record import ManifestError
+from ..engine.extractor_spec import ExtractorSpec
 from ..engine.planning import plan_videos
 from ..engine.threads import limited_threads
 from ..evaluate import evaluate_scores
@@ -17,11 +20,12 @@ from ..extract import engine_for, extract_features
 from ..fuse import fuse_scores
 from ..metrics.places import RegionChoice
 from ..metrics.results import EventMetrics
-from ..models import ModelFolder
+from ..models import ModelFolder, specs_of_model
 from ..registry import DETECTORS
 from ..report.stage import write_report
 from ..review.stage import write_review
 from ..score import score_footage
+from ..scores.events import EventConfig
 from ..scores.folder import ScoreFolder
 from ..scores.frames import MetricsError
 from ..scores.summary import new_scene_lines
@@ -50,6 +54,7 @@ class NodeTask:
         facts: of the nodes that it needs, by their names.
         device: where a detector computes.
         threads: CPU threads of its networks; None leaves torch's own number.
+        others: models that the same footage is scored with after this one, in this process.
     """
 
     node: Node
@@ -57,6 +62,7 @@ class NodeTask:
     facts: Mapping[str, Mapping[str, Any]]
     device: str
     threads: int | None
+    others: tuple[Path, ...] = ()
 
 
 def run_node(task: NodeTask) -> Done:
@@ -153,12 +159,17 @@ def _kept_rule(resolved: Resolved, node: Node, facts: Mapping[str, Any]) -> dict
             Of that node: they name the model that was trained.
     """
     name = facts.get("row", {}).get("model")
-    if resolved.config.score.events.names_rule or (name is None and node.model is None):
+    if _events_of(resolved, node).names_rule or (name is None and node.model is None):
         return None
     cache = resolved.config.cache_root
     model = ModelFolder.named(cache, name) if node.model is None else ModelFolder(node.model)
     chosen = model.threshold()
     return None if chosen is None else chosen.rule.for_key()
+
+
+def _events_of(resolved: Resolved, node: Node) -> EventConfig:
+    """How the scores of a node become events."""
+    return node.events or resolved.config.score.events
 
 
 def done_nodes(resolved: Resolved, nodes: Sequence[Node]) -> set[str]:
@@ -169,7 +180,7 @@ def done_nodes(resolved: Resolved, nodes: Sequence[Node]) -> set[str]:
     done: set[str] = set()
     names = {node.name for node in nodes}
     for node in nodes:  # needs come before
-        if names.intersection(node.needs) <= done and is_done(resolved, node):
+        if names.intersection(node.awaited) <= done and is_done(resolved, node):
             done.add(node.name)
     return done
 
@@ -229,9 +240,10 @@ def _score(task: NodeTask) -> Done:
                 "insecure_loopback": False,
             }
         ),
-        events=config.score.events,
+        events=_events_of(resolved, node),
         smooth=config.score.smooth,
         settled=list(resolved.specs.values()),
+        beside=_beside(task),
         max_bytes=config.max_bytes,
         replace_model=True,  # a recipe that was changed writes over its own scores
         command="vadpipe run",
@@ -250,6 +262,19 @@ def _score(task: NodeTask) -> Done:
         **_facts_of(folder, len(done.videos), done.events),
     }
     return Done(node.key, lines, tuple(done.failures), {"row": row, "rule": rule})
+
+
+def _beside(task: NodeTask) -> list[ExtractorSpec]:
+    """What models need that are scored next; one that cannot be loaded says so itself."""
+    config, found = task.resolved.config, []
+    settled = list(task.resolved.specs.values())
+    for path in task.others:
+        with contextlib.suppress(VadpipeError):
+            card = ModelFolder(path).card()
+            found += specs_of_model(
+                card, settled=settled, cache=config.cache_root, engine=config.engine
+            )
+    return found
 
 
 def _about_model(node: Node, model: ModelFolder, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -382,8 +407,16 @@ def _report(task: NodeTask) -> Done:
     scores, listed = resolved.folder.scores(node.subject).path, resolved.scored()
     pages = [write_report(scores, manifest=listed)]
     if resolved.config.report.folder:
-        pages.append(write_review(scores, manifest=listed, cache=resolved.config.cache_root))
+        cache, checks = resolved.config.cache_root, _checks_beside(task)
+        pages.append(write_review(scores, manifest=listed, cache=cache, scene_checks=checks))
     return Done(node.key, tuple(map(str, pages)), (), {"page": str(pages[0])})
+
+
+def _checks_beside(task: NodeTask) -> Path | None:
+    """Scores of the checks of the camera, if they were made; the page does without."""
+    folder, name = task.resolved.folder, task.node.scene_checks
+    there = name and all(folder.done(each) is not None for each in task.node.after)
+    return folder.scores(name).path if there else None
 
 
 _RUN: dict[str, Callable[[NodeTask], Done]] = {

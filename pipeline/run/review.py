@@ -48,6 +48,7 @@ from .config import RunConfig, load_run
 from .execute import Ended
 from .graph import plan
 from .resolved import resolve_run
+from .review_checks import CHECKS, CameraChecks, camera_checks
 from .review_features import Choice, Kind, choose, weights_of
 from .run import Run, run_nodes
 from .toml_text import toml_text
@@ -76,6 +77,7 @@ class ReviewAsked:
         events: how scores become events.
         engine: where and how.
         probing: how files are opened.
+        scene_checks: check the camera too (`tampering`).
     """
 
     target: Path
@@ -89,6 +91,7 @@ class ReviewAsked:
     events: EventConfig = field(default_factory=EventConfig)
     engine: Engine = field(default_factory=Engine)
     probing: ProbeOptions = field(default_factory=ProbeOptions)
+    scene_checks: bool = True
 
 
 class Chosen(Settings):
@@ -104,6 +107,7 @@ class Chosen(Settings):
         cameras: what they are called.
         trained: paths of the videos that train, below the root; no later run scores them.
         model: name of the trained model in the cache, or the model that was given.
+        scene_model: name of the model that checks the camera; None before it was trained.
     """
 
     target: str
@@ -115,6 +119,7 @@ class Chosen(Settings):
     cameras: tuple[CameraName, ...] = ()
     trained: tuple[str, ...] = ()
     model: str | None = None
+    scene_model: str | None = None
 
 
 @dataclass
@@ -179,9 +184,17 @@ def review_footage(
     elif train:
         chosen = chosen.model_copy(update={"trained": tuple(r.path for r in train if r.path)})
     _say_cameras(asked, manifest, probed, say)
+    checks = camera_checks(
+        *(manifest, probed, chosen.scene_model, asked.cache), wanted=asked.scene_checks
+    )
+    if checks.said:
+        say(checks.said)
     if asked.model is None and chosen.features is None:
         picked = choose(
-            manifest, probed, asked.cache, asked.engine, asked.features, fetch=fetch, say=say
+            *(manifest, probed, asked.cache, asked.engine, asked.features),
+            beside=checks.spec(asked.cache),
+            fetch=fetch,
+            say=say,
         )
         chosen = chosen.model_copy(update=vars(picked))
     elif chosen.features is not None:
@@ -189,7 +202,7 @@ def review_footage(
     say(f"features: {chosen.why}" if chosen.features else f"model: {asked.model}")
     write_manifest(manifest, asked.out / FOOTAGE)
     recipe = asked.out / RECIPE
-    write_text(recipe, recipe_of(asked, chosen, kept_model))
+    write_text(recipe, recipe_of(asked, chosen, kept_model, checks))
     _keep(asked, chosen)
     say(f"recipe: {recipe} (vadpipe run repeats it)")
     return _run(asked, chosen, load_run(recipe), recipe, say, ended)
@@ -206,17 +219,20 @@ def _run(
     """Run a recipe, keep which model it has trained, and say what comes next."""
     resolved = resolve_run(config)
     run = run_nodes(resolved, plan(resolved), tell=ended)
-    done = resolved.folder.done(f"train-{NAME}")
-    facts = {} if done is None or asked.model is not None else done.facts or {}
-    name = str(facts["model"]) if "model" in facts else chosen.model
+    # Checks of the camera that fail cost no page.
+    failed = any(end.node.subject != CHECKS for end in run.errors)
+    name = chosen.model if asked.model is not None else _trained(run, NAME) or chosen.model
     model = None
-    if name is not None and not run.errors:
-        _keep(asked, chosen.model_copy(update={"model": name}))
+    if name is not None and not failed:
+        own = {"model": name, "scene_model": _trained(run, CHECKS) or chosen.scene_model}
+        _keep(asked, chosen.model_copy(update=own))
         model = ModelFolder.find(config.cache_root, name).path
     page = resolved.folder.scores(NAME).review / INDEX
-    if run.errors and chosen.features not in (None, "patches"):
+    if failed and chosen.features not in (None, "patches"):
         say("next: see the error above; --features patches --retrain looks at frames, not objects")
-    if not run.errors:
+    if not failed:
+        if run.errors:
+            say("the checks of the camera failed, see above: the page is without them")
         say(f"page: {page}")
         say("next: look at the page. Fewer or more events:")
         if asked.events.names_rule:  # what is named here goes before what the model keeps
@@ -226,6 +242,13 @@ def _run(
             say("  and this command again.")
         say("New files: this command again; the model is kept.")
     return Reviewed(run, page, recipe, model)
+
+
+def _trained(run: Run, name: str) -> str | None:
+    """The model that a training of a run has made; None where it did not end well."""
+    ends = [end for end in run.ended if end.node.name == f"train-{name}" and end.done is not None]
+    facts = (ends[0].done.facts or {}) if ends and ends[0].done is not None else {}
+    return str(facts["model"]) if "model" in facts else None
 
 
 # ------------------------------------------------------------------------------- listing
@@ -283,7 +306,9 @@ def _say_cameras(asked: ReviewAsked, manifest: Manifest, probed: Probed, say: Sa
 # ------------------------------------------------------------------------------- recipe
 
 
-def recipe_of(asked: ReviewAsked, chosen: Chosen, kept_model: bool) -> str:
+def recipe_of(
+    asked: ReviewAsked, chosen: Chosen, kept_model: bool, checks: CameraChecks | None = None
+) -> str:
     """The run file of a review.
 
     Args:
@@ -293,6 +318,8 @@ def recipe_of(asked: ReviewAsked, chosen: Chosen, kept_model: bool) -> str:
             What was chosen.
         kept_model:
             Score with the model that is there, without its training videos.
+        checks:
+            Of the camera.
     """
     values: dict[str, Any] = {
         "out": ".",
@@ -311,8 +338,12 @@ def recipe_of(asked: ReviewAsked, chosen: Chosen, kept_model: bool) -> str:
         values["extract"] = [{"name": "features", **choice.extract()}]
         values["train"] = [{"name": NAME, **choice.train()}]
     events = asked.events.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    added = {} if checks is None else checks.sections
+    for kind, sections in added.items():
+        values[kind] = [*values.get(kind, []), *sections]
     values["score"] = {"split": "test", **({"events": events} if events else {})}
-    values["report"] = {"folder": True}
+    beside = {"scores": [NAME], "scene_checks": CHECKS} if added else {}
+    values["report"] = {"folder": True, **beside}
     engine = asked.engine.model_dump(mode="json", exclude_defaults=True)
     if engine:
         values["engine"] = engine

@@ -13,7 +13,7 @@ import numpy as np
 from ...data_manifests.record import Manifest, VideoRecord
 from ...extractors.footage.video import ProbeRow
 from ...extractors.weights.cards import Weights
-from ..engine.extractor_spec import resolve_extractor
+from ..engine.extractor_spec import ExtractorSpec, resolve_extractor
 from ..engine.settings import Engine
 from ..extract import extract_features
 from ..registry import cards_in_use
@@ -81,6 +81,7 @@ def choose(
     engine: Engine,
     asked: Kind | Literal["auto"],
     *,
+    beside: Sequence[ExtractorSpec] = (),
     fetch: Callable[[Sequence[Weights]], None],
     say: Callable[[str], None],
 ) -> Choice:
@@ -97,6 +98,8 @@ def choose(
             Where and how.
         asked:
             The kind, or "auto".
+        beside:
+            Extractors whose features will be needed too: taken from the same pass of frames.
         fetch:
             Called with the cards of weights that are needed.
         say:
@@ -113,7 +116,7 @@ def choose(
     fetch(weights_of("objects"))
     samples = _samples(manifest, probed.rows)
     say(f"looking for objects in normal footage: {', '.join(r.video_id for r in samples.values())}")
-    shares = _shares(samples, probed, cache, engine, stride, manifest)
+    shares = _shares(samples, probed, cache, engine, stride, manifest, beside)
     poor = {camera: share for camera, share in shares.items() if share < LEAST_SHARE}
     if shares and not poor:
         found = f"{100 * min(shares.values()):.0f} % of the frames or more"
@@ -148,6 +151,7 @@ def _shares(
     engine: Engine,
     stride: int,
     manifest: Manifest,
+    beside: Sequence[ExtractorSpec],
 ) -> dict[str, float]:
     """Camera -> share of the frames that were looked at which have an object.
 
@@ -156,7 +160,7 @@ def _shares(
     spec = resolve_extractor("objects", objects_settings("objects", stride), cache=cache)
     rows = {r.video_id: probed.rows[r.video_id] for r in samples.values()}
     chosen = manifest.model_copy(update={"records": tuple(samples.values())})
-    done = extract_features(chosen, Probed(rows), [spec], cache, engine=engine)
+    done = extract_features(chosen, Probed(rows), [spec, *beside], cache, engine=engine)
     found = {}
     for camera, record in samples.items():
         row = done.rows.get(record.video_id)

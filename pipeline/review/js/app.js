@@ -14,6 +14,9 @@ vadpipe.App = class {
       height: 92, label: "events", make: () => this.eventRow(),
       fill: (row, i) => this.fillEvent(row, this.state.entries[i]), open: (i) => this.open(this.state.entries[i]),
     });
+    const offer = find("kind").querySelector("[value=checks]");
+    if (page.checks) offer.textContent = `Scene checks (${this.state.checks.length.toLocaleString("en")})`;
+    else offer.remove();
     this.ranked = [...this.state.videos].sort((a, b) => b.peak - a.peak);
     this.state.update();
     this.header();
@@ -186,8 +189,14 @@ vadpipe.App = class {
     const empty = this.tab === "events" ? !state.entries.length : !this.shown.length;
     find("empty").hidden = !empty;
     find("judged").textContent = state.verdicts.kept.size ? `${state.verdicts.kept.size} judged` : "";
-    find("found").textContent = this.tab === "events" ? vadpipe.count(state.entries.length, state.wide ? "moment" : "event") : vadpipe.count(this.shown.length, "video");
+    find("found").textContent = this.tab === "events" ? vadpipe.count(state.entries.length, this.filtered()) : vadpipe.count(this.shown.length, "video");
     if (state.verdicts.problem) this.problem(state.verdicts.problem);
+  }
+
+  // What the list of events holds.
+  filtered() {
+    if (this.state.filter.kind === "checks") return "scene check";
+    return this.state.wide ? "moment" : "event";
   }
 
   show(tab) {
@@ -223,7 +232,7 @@ vadpipe.App = class {
     words[2].textContent = entry.video.where;
     words[2].title = entry.video.name;
     row.title = `score ${vadpipe.number(entry.peak)}`;
-    const verdict = state.verdicts.of(entry.video.id, entry.at)?.verdict || "";
+    const verdict = (!entry.check && state.verdicts.of(entry.video.id, entry.at)?.verdict) || "";
     mark.className = `mark ${verdict}`;
     mark.textContent = { accept: "✓", reject: "✕", unsure: "?" }[verdict] || "";
     mark.title = verdict;
@@ -264,7 +273,7 @@ vadpipe.App = class {
 
   open(entry) {
     this.picked = entry;
-    this.go(`event/${entry.video.index}/${entry.at}/${this.name(entry.video)}`);
+    this.go(`${entry.check ? "check" : "event"}/${entry.video.index}/${entry.at}/${this.name(entry.video)}`);
   }
 
   // At once: a verdict that is typed right after "next" is about the next event.
@@ -287,12 +296,13 @@ vadpipe.App = class {
   route() {
     this.routed = location.hash;
     const [what, number, ...rest] = location.hash.replace(/^#/, "").split("/");
-    const video = what === "video" ? this.videoOf(number, rest[0]) : what === "event" ? this.videoOf(number, rest[1]) : null;
+    const named = what === "event" || what === "check";
+    const video = what === "video" ? this.videoOf(number, rest[0]) : named ? this.videoOf(number, rest[1]) : null;
     let entry = null;
     if (video && what === "event") {
       const at = Number(rest[0]), picked = this.picked;
-      entry = picked && picked.video === video && picked.at === at ? picked : this.state.entryAt(video, at);
-    }
+      entry = picked && !picked.check && picked.video === video && picked.at === at ? picked : this.state.entryAt(video, at);
+    } else if (video && what === "check") entry = this.state.checkAt(video, Number(rest[0]));
     document.documentElement.dataset.open = String(Boolean(video));
     if (!video) {
       this.detail.video = this.detail.entry = null;

@@ -111,7 +111,8 @@ vadpipe.Chart = class {
     const entry = this.entry;
     if (entry && entry.video === video) band(entry.start, entry.stop, this.colour("chosen"), 0, bottom);
     for (const event of video.live || []) band(event.start, event.stop, this.colour("event"), 0, 6);
-    const corrected = entry && this.state.verdicts.of(video.id, entry.at);
+    for (const check of video.checks) band(check.start, check.stop, this.colour("check"), 7, 4);
+    const corrected = entry && !entry.check && this.state.verdicts.of(video.id, entry.at);
     if (corrected && corrected.corrected_start !== null) band(corrected.corrected_start, corrected.corrected_stop, this.colour("accent"), 8, 3);
     this.axis(bottom);
     if (!video.curve) return;

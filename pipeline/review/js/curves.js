@@ -2,8 +2,9 @@
 "use strict";
 
 // An event or moment. All are made here: objects of one shape are several times as fast.
-vadpipe.entry = (id, video, start, stop, at, peak, mean, explain, moment) => ({
-  id, video, start, stop, at, peak, mean, explain, moment,
+// `check` is the reason of a check of the camera; such an event is none of the detector.
+vadpipe.entry = (id, video, start, stop, at, peak, mean, explain, moment, check = "") => ({
+  id, video, start, stop, at, peak, mean, explain, moment, check,
 });
 
 vadpipe.curves = (() => {

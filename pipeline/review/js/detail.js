@@ -24,12 +24,13 @@ vadpipe.Detail = class {
     this.more = el("section.more");
     this.numbers = el("section.numbers.expert", { "aria-label": "Numbers" });
     this.events = el("section.events-of");
+    this.checks = el("section.events-of");
     this.box = el("article.detail", {},
       el("header", {},
         el("button.back", { type: "button", text: "Back", onclick: on.back }),
         el("div", {}, this.title, this.under, this.why)),
       el("div.seen", {}, this.player.box, this.judge),
-      this.legend, this.chart.box, this.events, this.more, this.numbers);
+      this.legend, this.chart.box, this.events, this.checks, this.more, this.numbers);
   }
 
   seek(frame) {
@@ -48,6 +49,7 @@ vadpipe.Detail = class {
     const { state } = this;
     Object.assign(this, { video, entry });
     const best = entry ? state.mediaOf(entry) : video.media[0] || null;
+    if (entry?.check) this.chart.parts.add(state.page.checks_column);
     this.player.show(video, entry, best);
     this.head();
     this.verdict();
@@ -70,7 +72,7 @@ vadpipe.Detail = class {
   // Something else has changed: the threshold, or a verdict.
   refresh() {
     if (!this.video) return;
-    if (this.entry) {
+    if (this.entry && !this.entry.check) {
       this.entry = this.state.entryAt(this.video, this.entry.at) || this.entry;
       if (!this.entry.moment && this.state.moved && !this.state.eventAt(this.video, this.entry.at)) this.entry = { ...this.entry, moment: true };
     }
@@ -93,15 +95,15 @@ vadpipe.Detail = class {
     this.title.replaceChildren(
       vadpipe.el(`span.chip.level${said.level}`, { text: said.words }),
       vadpipe.el("span", { text: `${said.clock}, ${said.lasts}, ${said.place}` }));
-    const kind = !entry.moment ? "Event" : entry.peak > state.levels(video).high ? "Above the threshold, but too short for an event" : "Below the threshold";
+    const kind = entry.check ? "Scene check, of the camera itself: no event of the detector" : !entry.moment ? "Event" : entry.peak > state.levels(video).high ? "Above the threshold, but too short for an event" : "Below the threshold";
     this.under.textContent = `${kind}${video.place === video.name ? "" : ` in ${video.name}`}`;
     if (entry.explain) this.why.textContent = vadpipe.plain(entry.explain);
   }
 
   verdict() {
     const { entry, state } = this, { el } = vadpipe;
-    this.judge.hidden = !entry;
-    if (!entry) return;
+    this.judge.hidden = !entry || Boolean(entry.check); // no verdict: nothing is learnt from checks
+    if (this.judge.hidden) return;
     const said = state.verdicts.of(this.video.id, entry.at), { fps } = this.video;
     this.buttons = ["accept", "reject", "unsure"].map((name) => el(`button.verdict.${name}`, {
       type: "button", "data-verdict": name, title: vadpipe.MEANING[name], onclick: () => this.say(name),
@@ -143,13 +145,13 @@ vadpipe.Detail = class {
   }
 
   marks() {
-    if (!this.entry || !this.buttons) return;
+    if (!this.entry || this.entry.check || !this.buttons) return;
     const said = this.state.verdicts.of(this.video.id, this.entry.at);
     for (const button of this.buttons) button.setAttribute("aria-pressed", String(said?.verdict === button.dataset.verdict));
   }
 
   say(verdict) {
-    if (!this.entry) return;
+    if (!this.entry || this.entry.check) return;
     const said = this.state.verdicts.of(this.video.id, this.entry.at)?.verdict;
     this.state.verdicts.put(this.entry, { verdict: said === verdict ? null : verdict });
   }
@@ -179,7 +181,7 @@ vadpipe.Detail = class {
         this.chart.draw();
       } });
       box.checked = this.chart.parts.has(part.name);
-      return el("label.item.expert", {}, box, el(`i.part${i % 4}`), el("span", { text: vadpipe.plain(part.name) }));
+      return el(part.name === this.state.page.checks_column ? "label.item" : "label.item.expert", {}, box, el(`i.part${i % 4}`), el("span", { text: vadpipe.plain(part.name) }));
     }));
   }
 
@@ -189,19 +191,27 @@ vadpipe.Detail = class {
     const chips = live.slice(0, MOST).map((event) => {
       const said = state.caption(event), verdict = state.verdicts.of(video.id, event.at)?.verdict || "";
       return vadpipe.el("button.chip-event", {
-        type: "button", "aria-current": entry?.at === event.at ? "true" : null, class: `chip-event level${said.level} ${verdict}`,
+        type: "button", "aria-current": !entry?.check && entry?.at === event.at ? "true" : null, class: `chip-event level${said.level} ${verdict}`,
         text: `${said.clock} · ${said.lasts}`, onclick: () => this.on.pick(event),
       });
     });
     if (live.length > MOST) chips.push(vadpipe.el("span.soft", { text: `and ${live.length - MOST} more` }));
     this.events.hidden = !chips.length;
     this.events.replaceChildren(vadpipe.el("h3", { text: "Events of this video" }), vadpipe.el("div.chips", {}, ...chips));
+    const checks = video.checks.slice(0, MOST).map((check) => {
+      const said = state.caption(check), open = entry?.check && entry.at === check.at;
+      return vadpipe.el("button.chip-event.level3", {
+        type: "button", "aria-current": open ? "true" : null, text: `${said.words} · ${said.clock} · ${said.lasts}`, onclick: () => this.on.pick(check),
+      });
+    });
+    this.checks.hidden = !checks.length;
+    this.checks.replaceChildren(vadpipe.el("h3", { text: "Scene checks of this video" }), vadpipe.el("div.chips", {}, ...checks));
   }
 
   alike() {
     const { el } = vadpipe, { entry, state } = this, { similar } = state.page;
-    this.more.hidden = !entry;
-    if (!entry) return;
+    this.more.hidden = !entry || Boolean(entry.check);
+    if (this.more.hidden) return;
     const at = similar.video.findIndex((video, i) => video === this.video.index && similar.at[i] >= entry.start && similar.at[i] < entry.stop);
     const found = at < 0 ? [] : similar.near[at];
     const cards = found.map(([other, likeness]) => {
@@ -232,7 +242,7 @@ vadpipe.Detail = class {
       rows.unshift(
         ["Event", entry.id ? vadpipe.plain(entry.id) : "found at this threshold"],
         ["Frames of the event", `${entry.start} to ${entry.stop - 1}, peak at ${entry.at}`],
-        ["Peak score", number(entry.peak)], ["Mean score", number(entry.mean)]);
+        [entry.check ? "Peak of the check, 1 is the limit" : "Peak score", number(entry.peak)], ["Mean score", number(entry.mean)]);
       if (video.truth) rows.splice(4, 0, ["Labels", video.truth.some(([a, b]) => a < entry.stop && b > entry.start) ? "labelled anomaly" : "no labelled anomaly"]);
     }
     this.numbers.replaceChildren(el("h3", { text: "Numbers" }), el("dl", {},

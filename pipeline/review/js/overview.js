@@ -10,6 +10,7 @@ vadpipe.overview = (state, open) => {
     tile("Events", state.count.toLocaleString("en")),
     tile("Judged", state.verdicts.kept.size.toLocaleString("en")),
   ];
+  if (page.checks) tiles.push(tile("Scene checks", state.checks.length.toLocaleString("en")));
   if (page.failures.total) tiles.push(tile("Videos failed", page.failures.total.toLocaleString("en")));
   for (const [name, value] of page.metrics) tiles.push(el("div.expert", {}, el("dt", { text: name }), el("dd", { text: value })));
   const notes = page.notes.map((text) => el("li", { text: vadpipe.plain(text) }));
@@ -17,19 +18,23 @@ vadpipe.overview = (state, open) => {
     notes.unshift(el("li", { text: `No event at this threshold. The most unusual moments are listed all the same; move the slider to the left, or: ${page.lower}.` }));
   }
   if (!page.videos.length) notes.unshift(el("li", { text: "No video was scored." }));
-  const first = state.entries.slice(0, 6).map((entry) => {
+  const card = (entry) => {
     const said = state.caption(entry), media = state.mediaOf(entry);
     return el("button.card", { type: "button", onclick: () => open(entry) },
       media?.picture ? el("img", { src: `media/${media.index}.jpg`, alt: "" }) : el("span.blank"),
       el("span", {}, el(`span.chip.level${said.level}`, { text: said.words })),
       el("span", { text: `${said.clock}, ${said.lasts}, ${said.place}` }));
-  });
+  };
+  const first = state.entries.filter((entry) => !entry.check).slice(0, 6).map(card);
+  const checks = state.checks.slice(0, 6).map(card);
   const failed = page.failures.rows.map(({ video_id, error, message }) => el("li", { text: vadpipe.plain(`${video_id}: ${error}: ${message}`) }));
   return el("article.overview", {},
     el("dl.tiles", {}, ...tiles),
     notes.length ? el("details.notes", { open: notes.length < 3 || !state.count }, el("summary", { text: count(notes.length, "note") }), el("ul", {}, ...notes)) : null,
     first.length ? el("h3", { text: "Look at these first" }) : null,
     el("div.cards.large", {}, ...first),
+    checks.length ? el("h3", { text: "Scene checks: look at these cameras" }) : null,
+    checks.length ? el("div.cards.large", {}, ...checks) : null,
     failed.length ? el("details", {}, el("summary", { text: count(page.failures.total, "failure") }), el("ul", {}, ...failed)) : null,
     el("p.soft", { text: `Detector ${vadpipe.plain(page.detector)}${page.column === "score" ? "" : `, column ${vadpipe.plain(page.column)}`}${page.smooth ? `, smoothed by ${vadpipe.plain(page.smooth)}` : ""}${page.created ? `, scored ${vadpipe.plain(page.created)}` : ""}. Keys: ? shows them.` }));
 };

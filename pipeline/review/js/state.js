@@ -7,7 +7,7 @@ vadpipe.State = class {
     this.videos = page.videos.map((stored, index) => this.video(stored, index));
     this.byId = new Map(this.videos.map((video) => [video.id, video]));
     this.media = page.media.map((stored, index) => ({ ...stored, index, video: this.videos[stored.video] }));
-    for (const each of this.media) each.video.media.push(each);
+    for (const each of this.media) (each.check ? each.video.checkMedia : each.video.media).push(each);
     const { high, low } = page.threshold;
     this.base = { high: high === null ? Infinity : high, low };
     this.high = this.base.high;
@@ -18,12 +18,13 @@ vadpipe.State = class {
     this.verdicts = new vadpipe.Verdicts(page);
     this.add(page.events);
     this.add(page.moments);
+    this.addChecks(page.checks);
   }
 
   video(stored, index) {
     const name = vadpipe.plain(stored.id), place = stored.scene ? vadpipe.plain(stored.scene) : name;
     return {
-      ...stored, index, name, place, media: [], curve: null, live: null, shown: stored.events,
+      ...stored, index, name, place, media: [], checkMedia: [], checks: [], curve: null, live: null, shown: stored.events,
       where: place === name ? name : `${place} · ${name}`,
       words: `${name} ${place}`.toLowerCase(), seconds: (stored.stop - stored.start) / stored.fps,
     };
@@ -36,6 +37,19 @@ vadpipe.State = class {
       const own = this.videos[video[i]];
       this.stored.push(vadpipe.entry(id[i], own, start[i], stop[i], at[i], peak[i], mean[i], explain[i] || "", moments));
     }
+  }
+
+  // Checks of the camera: events of their own, which no threshold of the page moves.
+  addChecks(columns) {
+    this.checks = [];
+    if (!columns) return;
+    const { id, video, start, stop, at, peak, mean, explain, reason } = columns;
+    for (let i = 0; i < id.length; i++) {
+      const own = this.videos[video[i]];
+      this.checks.push(vadpipe.entry(id[i], own, start[i], stop[i], at[i], peak[i], mean[i], explain[i] || "", false, reason[i]));
+      own.checks.push(this.checks[i]);
+    }
+    for (const each of this.videos) each.checks.sort((a, b) => a.start - b.start);
   }
 
   get low() {
@@ -110,7 +124,7 @@ vadpipe.State = class {
     this.count = events.length;
     if (!this.moved || !this.page.chunks.all) for (const video of this.videos) video.live.sort((a, b) => a.start - b.start);
     this.wide = this.filter.kind === "all" || (this.filter.kind === "events" && !events.length);
-    const entries = events;
+    const entries = this.filter.kind === "checks" ? [...this.checks] : events;
     if (this.wide) for (const entry of this.stored) if (!this.covered(entry)) entries.push({ ...entry, moment: true });
     const some = this.filter.text || this.filter.verdict !== "any";
     this.entries = this.sorted(some ? entries.filter((entry) => this.passes(entry)) : entries);
@@ -134,8 +148,9 @@ vadpipe.State = class {
 
   passes(entry) {
     const { text, verdict } = this.filter;
-    if (text && !entry.video.words.includes(text) && !entry.explain.toLowerCase().includes(text)) return false;
-    if (verdict === "any") return true;
+    const words = `${entry.explain} ${entry.check}`.toLowerCase();
+    if (text && !entry.video.words.includes(text) && !words.includes(text)) return false;
+    if (verdict === "any" || entry.check) return true;
     const said = this.verdicts.of(entry.video.id, entry.at)?.verdict || "none";
     return said === verdict;
   }
@@ -153,7 +168,12 @@ vadpipe.State = class {
 
   // Where an entry stands in the list; -1 if the filter leaves it out.
   indexOf(entry) {
-    return entry ? this.entries.findIndex((each) => each.at === entry.at && each.video === entry.video) : -1;
+    return entry ? this.entries.findIndex((each) => each.at === entry.at && each.video === entry.video && each.check === entry.check) : -1;
+  }
+
+  // The check of the camera of a link.
+  checkAt(video, frame) {
+    return video.checks.find((check) => check.at === frame) || null;
   }
 
   // The entry of a link: an event or moment with this peak, or the event that holds it.
@@ -165,11 +185,13 @@ vadpipe.State = class {
   // The pictures of an entry: those of its peak, or of another peak inside of it.
   mediaOf(entry) {
     const inside = (media) => media.frame >= entry.start && media.frame < entry.stop;
-    return entry.video.media.find((media) => media.frame === entry.at) || entry.video.media.find(inside) || null;
+    const own = entry.check ? entry.video.checkMedia : entry.video.media;
+    return own.find((media) => media.frame === entry.at) || own.find(inside) || null;
   }
 
   // How unusual, in words: compared with the threshold, and with all normal footage of the model.
   severity(entry) {
+    if (entry.check) return { level: 3, words: entry.check };
     const { top } = this.page.threshold, { high } = this.levels(entry.video);
     if (entry.moment && !(entry.peak > high)) return { level: 0, words: "a little unusual" };
     if (top !== null && entry.peak > Math.max(top, high)) return { level: 2, words: "very unusual" };

@@ -55,6 +55,8 @@ def test_a_model_that_is_given_needs_no_normal_footage(
     done = call(tmp_path, "--model", "knn", "--normal", str(tmp_path))
     assert done.exit_code == 2 and "leave out --normal" in done.output and not asked
     assert call(tmp_path, "--model", "knn").exit_code == 0 and asked[0].model == "knn"
+    assert asked[0].scene_checks
+    assert call(tmp_path, "--no-scene-checks").exit_code == 0 and not asked[1].scene_checks
 
 
 def test_without_a_terminal_and_yes_nothing_is_downloaded(

@@ -18,6 +18,7 @@ import pytest
 from tests.browsers import Opened, chromium
 from tests.footage import write_video
 from tests.page_folders import FPS, HIGH, LOW, NASTY, ScoreFolder, spiky
+from tests.pipeline.review.test_scene_checks import CHECKED, checked
 from vadpipe.extractors.footage.probe_file import probe_video
 from vadpipe.pipeline.review import stage
 from vadpipe.pipeline.review.chunks import packed_floats
@@ -542,3 +543,41 @@ def test_a_folder_without_a_file_says_so(opened, tmp_path: Path):
     other.goto(index.as_uri())
     other.wait_for_selector("#problem:not([hidden])")
     assert "page.js is missing or damaged" in other.inner_text("#problem")
+
+
+def test_checks_of_the_camera_stand_apart(opened, tmp_path: Path):
+    main = ScoreFolder(tmp_path / "scores")
+    main.add("cam1", spiky(10, 3))
+    main.add("cam2", spiky(10, 3))
+    checks = checked(tmp_path / "checks", {"cam1": {"covered": spiky(10, 3)}, "cam2": {}})
+    index = write_review(main.write(), tmp_path / "page", scene_checks=checks.write(model=CHECKED))
+    page = opened(index)
+    tab = page.go()
+    assert tab.inner_text("#counted") == "2 events" and tab.inner_text("#found") == "2 events"
+    assert "the camera was covered" in tab.inner_text(".overview")
+    tab.select_option("#kind", "checks")
+    assert tab.inner_text("#found") == "1 scene check"
+    assert "the camera was covered" in tab.inner_text("#list .row")
+    tab.click("#list .row")
+    assert tab.evaluate("() => location.hash") == "#check/0/71/cam1"
+    assert "no event of the detector" in tab.inner_text(".detail header")
+    assert not tab.is_visible(".judge") and not tab.is_visible(".more")
+    tab.keyboard.press("r")
+    assert tab.evaluate("() => vadpipe.app.state.verdicts.kept.size") == 0
+    assert tab.is_checked(".legend label:has-text('scene checks') input")
+    # The event of the detector at the same frame is another one.
+    tab.click(".events-of >> nth=0 >> button")
+    assert tab.evaluate("() => location.hash") == "#event/0/71/cam1"
+    tab.keyboard.press("r")
+    assert tab.evaluate("() => vadpipe.app.state.verdicts.kept.size") == 1
+    tab = page.go("#check/9/71/cam1")
+    assert "the camera was covered" in tab.inner_text("h2")
+    # The threshold of the page does not move them.
+    tab.evaluate("() => vadpipe.app.high(100)")
+    tab.wait_for_function("() => vadpipe.app.state.high === 100")
+    assert "the camera was covered" in tab.inner_text("h2")
+    tab.select_option("#kind", "checks")
+    assert tab.inner_text("#found") == "1 scene check" and tab.inner_text("#counted") == "0 events"
+    assert page.said == []
+    bare = opened(write_review(main.path, tmp_path / "bare")).go()
+    assert bare.locator("#kind option").all_inner_texts() == ["Events", "All moments"]

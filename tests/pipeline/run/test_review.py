@@ -12,13 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.pipeline.review.test_data import values_of
 from vadpipe.data_manifests.synthetic import write_scene
 from vadpipe.data_manifests.table import read_manifest
+from vadpipe.detectors.base import DetectorError
+from vadpipe.detectors.tampering import Tampering
 from vadpipe.extractors.weights.cards import Weights, WeightsError
+from vadpipe.pipeline import extract
 from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.run import review_features
 from vadpipe.pipeline.run.config import load_run
 from vadpipe.pipeline.run.review import ArchiveError, ReviewAsked, Reviewed, review_footage
+from vadpipe.pipeline.run.review_checks import OVER, camera_checks
 from vadpipe.pipeline.run.review_features import Choice, choose
 from vadpipe.pipeline.run.run import run
 from vadpipe.pipeline.scores.events import EventConfig
@@ -36,12 +41,13 @@ class Newcomer:
         self.said: list[str] = []
         self.nodes: list[str] = []
         self.fetched: list[str] = []
+        self.passes: list[list[str]] = []  # the extractors of each pass of frames of some file
 
     def _fetch(self, cards: Sequence[Weights]) -> None:
         self.fetched += [card.name for card in cards]
 
     def review(self, **more: Any) -> Reviewed:
-        self.said, self.nodes = [], []
+        self.said, self.nodes, self.passes = [], [], []
         asked = ReviewAsked(
             **{
                 "target": self.root, "out": self.out, "cache": self.cache, "engine": ENGINE,
@@ -55,6 +61,9 @@ class Newcomer:
             ended=lambda end: self.nodes.append(f"{end.node.name}: {end.state}"),
         )
 
+    def page(self) -> Any:
+        return values_of((self.scores().review / "data" / "page.js").read_text())[1]
+
     def scores(self) -> ScoreFolder:
         return ScoreFolder(self.out / "scores" / "review")
 
@@ -65,15 +74,17 @@ class Newcomer:
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("clips")
-    write_scene(folder, size=(64, 96), n_train=3, n_test=2, frames=100, fps=25)
+    write_scene(folder, size=(64, 96), n_train=4, n_test=2, frames=100, fps=25)
     return sorted(folder.rglob("*.mp4"))
 
 
 @pytest.fixture
-def newcomer(tmp_path: Path, clips: list[Path]) -> Newcomer:
+def newcomer(tmp_path: Path, clips: list[Path], monkeypatch: pytest.MonkeyPatch) -> Newcomer:
     """Two cameras: files, a broken one, a copy, and an image folder."""
     root = tmp_path / "archive"
-    for name, clip in zip(("gate/1", "gate/2", "gate/3", "yard/1", "yard/2"), clips, strict=True):
+    for name, clip in zip(
+        ("gate/1", "gate/2", "gate/3", "yard/1", "yard/2"), clips[:5], strict=True
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(clip, root / f"{name}.mp4")
     shutil.copy(clips[1], root / "gate" / "copy.mp4")
@@ -83,7 +94,14 @@ def newcomer(tmp_path: Path, clips: list[Path]) -> Newcomer:
         picture = np.full((64, 96, 3), 60, np.uint8)
         picture[20:34, 2 * i : 2 * i + 14] = 220
         Image.fromarray(picture).save(root / "yard" / "pictures" / f"{i:03d}.png")
-    return Newcomer(tmp_path)
+    someone, go = Newcomer(tmp_path), extract._run
+
+    def noted(run: Any, stores: Any, *rest: Any) -> None:
+        someone.passes.append([store.name.rpartition("-")[0] for store in stores])
+        go(run, stores, *rest)
+
+    monkeypatch.setattr(extract, "_run", noted)
+    return someone
 
 
 def test_from_a_folder_to_the_page_and_again_with_new_files(
@@ -107,16 +125,23 @@ def test_from_a_folder_to_the_page_and_again_with_new_files(
     assert {r.scene for r in manifest.records} >= {"gate", "yard"}
     by_id = {row["video_id"]: row for row in newcomer.scores().videos()}
     assert all(row["scene_trained"] for row in by_id.values())
+    # The camera is checked too, by scores of its own that the page shows.
+    checks = ScoreFolder(newcomer.out / "scores" / "scene_checks")
+    assert {row["video_id"] for row in checks.videos()} == scored
+    assert checks.run()["threshold"]["rule"] == f"value {OVER:g}"
+    assert newcomer.page()["checks"] is not None
+    assert newcomer.passes == [["objects", "scene_checks"]], "one pass of frames for both"
     # The recipe that is kept repeats it: nothing is left to do but what failed.
     config = load_run(done.recipe)
     again = run(config)
     assert not again.errors and {e.state for e in again.ended if e.node.kind == "train"} == {"done"}
     # New files only; the model stays.
     parts = {p.name: p.stat().st_mtime_ns for p in (newcomer.scores().path / "scores").iterdir()}
-    shutil.copy(clips[0], newcomer.root / "gate" / "new.mp4")
+    shutil.copy(clips[5], newcomer.root / "gate" / "new.mp4")
     later = newcomer.review()
     assert later.model == done.model
     assert not any(node.startswith("train-") for node in newcomer.nodes)
+    assert newcomer.passes == [["objects", "scene_checks"]], "new footage is read once, too"
     now = {p.name: p.stat().st_mtime_ns for p in (newcomer.scores().path / "scores").iterdir()}
     assert set(now) - set(parts) == {"gate__new.mp4.parquet"}
     assert {name: now[name] for name in parts} == parts
@@ -165,6 +190,8 @@ def test_known_normal_footage_trains_and_a_given_model_trains_nothing(
     other.out = tmp_path / "other"
     given = other.review(model=str(done.model), features="auto")
     assert not given.run.errors and given.model == done.model
+    assert "checks of the camera are left out: they need normal footage" in other.text()
+    assert not load_run(given.recipe).report.scene_checks and other.page()["checks"] is None
     assert "extract-features" not in "".join(other.nodes) and "score-review: ran" in other.nodes
     assert {r.split for r in read_manifest(other.out / "footage.parquet").records} == {"test"}
     with pytest.raises(ArchiveError, match="was made with the model"):
@@ -181,6 +208,59 @@ def test_a_folder_without_footage_that_can_be_read_says_so(tmp_path: Path) -> No
     (newcomer.out / "review.json").write_text("{")
     with pytest.raises(ArchiveError, match=r"is damaged .*--retrain"):
         newcomer.review()
+
+
+# ------------------------------------------------------------------------- checks of the camera
+
+
+def test_checks_of_the_camera_can_be_left_out_and_taken_later(newcomer: Newcomer) -> None:
+    done = newcomer.review(scene_checks=False)
+    assert not done.run.errors and "scene_checks" not in done.recipe.read_text()
+    assert newcomer.passes == [["objects"]] and newcomer.page()["checks"] is None
+    later = newcomer.review()
+    assert not later.run.errors and later.model == done.model
+    assert newcomer.passes == [["scene_checks"]]
+    assert newcomer.page()["checks"] is not None
+    chosen = json.loads((newcomer.out / "review.json").read_text())
+    assert chosen["scene_model"].startswith("tampering-")
+
+
+def test_checks_that_fail_cost_no_page(newcomer: Newcomer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise DetectorError("no limits today")
+
+    monkeypatch.setattr(Tampering, "fit", broken)
+    done = newcomer.review()
+    assert {e.node.name: e.state for e in done.run.errors} == {
+        "train-scene_checks": "failed",
+        "score-scene_checks": "left out",
+    }
+    assert done.page.is_file() and newcomer.page()["checks"] is None and done.model is not None
+    assert "the checks of the camera failed, see above: the page is without them" in newcomer.text()
+    monkeypatch.undo()
+    again = newcomer.review()
+    assert not again.run.errors and newcomer.page()["checks"] is not None
+    assert again.model == done.model
+
+
+@pytest.mark.parametrize(("second", "holdout"), [("gate", None), ("yard", 0.0)])
+def test_a_camera_with_one_training_video_holds_none_back(
+    tmp_path: Path, second: str, holdout: float | None
+) -> None:
+    from tests.pipeline.run.test_archive import listed, row
+
+    manifest = listed(a="gate", b=second)
+    train = {"split": "train"}
+    records = tuple(record.model_copy(update=train) for record in manifest.records)
+    manifest = manifest.model_copy(update={"records": records})
+    probed = Probed({"a": row(10, "1"), "b": row(20, "2")})
+    found = camera_checks(manifest, probed, None, tmp_path, wanted=True)
+    assert found.sections["train"][0].get("holdout") == holdout
+    assert found.settings == {"stride": 12}
+    copies = Probed({"a": row(10, "1"), "b": row(10, "1")})
+    found = camera_checks(manifest, copies, "tampering-gone", tmp_path, wanted=True)
+    assert found.sections["train"][0]["holdout"] == 0.0, "a copy counts once"
+    assert not camera_checks(manifest, probed, None, tmp_path, wanted=False).sections
 
 
 # ------------------------------------------------------------------------- what it looks at
