@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ..data_manifests.table import read_manifest, write_manifest
     from .choose import rank_settings
     from .choosing.fast_copies import write_fast_copies
+    from .drift import find_drift
     from .engine.extractor_spec import resolve_extractor
     from .engine.settings import Engine, ProbeOptions
     from .evaluate import evaluate_runs, evaluate_scores
@@ -49,6 +50,7 @@ EXPORTED = {
     "evaluate_scores": ".evaluate",
     "export_events": ".exports.stage",
     "extract_features": ".extract",
+    "find_drift": ".drift",
     "fit_again": ".feedback",
     "fit_threshold": ".threshold",
     "fuse_scores": ".fuse",
@@ -83,6 +85,7 @@ __all__ = [
     "evaluate_scores",
     "export_events",
     "extract_features",
+    "find_drift",
     "fit_again",
     "fit_threshold",
     "fuse_scores",

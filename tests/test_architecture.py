@@ -53,6 +53,7 @@ STAGES = {
     "pipeline/show",
     "pipeline/threshold",
     "pipeline/choose",
+    "pipeline/drift",
 }
 ARROWS: dict[str, set[str]] = {
     "data_manifests": set(),
@@ -97,6 +98,7 @@ ARROWS: dict[str, set[str]] = {
     "pipeline/threshold": OTHER_ROOMS | SHARED,
     "pipeline/choosing": OTHER_ROOMS | {STORE},
     "pipeline/choose": OTHER_ROOMS | SHARED | {"pipeline/choosing"},
+    "pipeline/drift": OTHER_ROOMS | SHARED | {"pipeline/score"},
     "pipeline/evaluate": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
     "pipeline/labels": OTHER_ROOMS | SHARED,
     "pipeline/report": OTHER_ROOMS | SHARED | {"pipeline/metrics"},

@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": "run:demo",
     "doctor": "doctor:doctor",
     "draw": "manifest:draw",
+    "drift": "drift:drift",
     "evaluate": "detection:evaluate",
     "export": "export:export",
     "extract": "footage:extract",

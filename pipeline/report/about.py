@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from ..metrics.results import FrameMetrics
 from ..scores.box_counts import BoxCounts
-from ..scores.columns import warnings_of
+from ..scores.camera_drift import drift_lines
+from ..scores.columns import SCORE, warnings_of
 from ..scores.folder import ScoreFolder
 from ..scores.limit import Limit
 from ..scores.stored_threshold import StoredThreshold
@@ -34,6 +35,7 @@ def about_run(
         "column": column,
         "boxes": BoxCounts.of_run(run),
         "warnings": [*warnings_of(folder, column), *_old_value(run), *new_scene_lines(run)],
+        "drift": drift_lines(folder) if column == SCORE else [],
         **_about_trust(run, limit, column),
     }
 

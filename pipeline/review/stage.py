@@ -31,6 +31,7 @@ from ..report.curves import Times
 from ..report.heatmaps import HeatmapStyle
 from ..report.stage import LOWER, truth_of
 from ..scores.box_counts import BoxCounts
+from ..scores.camera_drift import drift_lines
 from ..scores.columns import SCORE, config_of, events_of, levels_of, own_levels_of, warnings_of
 from ..scores.folder import ScoreFolder, ScoreFolderError
 from ..scores.moments import top_moments
@@ -192,6 +193,7 @@ def _about_scores(folder: ScoreFolder, run: Mapping[str, Any], column: str) -> l
         *(f"Threshold: {each}." for each in warnings_of(folder, column)),
         *(f"Cameras: {each}." for each in (*new_scene_lines(run), *own_threshold_lines(run))),
         *_about_boxes(run),
+        *(f"Drift: {each}." for each in (drift_lines(folder) if column == SCORE else [])),
     ]
 
 
