@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .import_tracks import import_tracks
     from .labels import check_labels
     from .probe import probe_files
+    from .render import render_video
     from .report.stage import write_report
     from .review.stage import write_review
     from .run.config import RunConfig, load_run
@@ -60,6 +61,7 @@ EXPORTED = {
     "probe_files": ".probe",
     "rank_settings": ".choose",
     "read_manifest": "..data_manifests.table",
+    "render_video": ".render",
     "resolve_extractor": ".engine.extractor_spec",
     "run": ".run.run",
     "score_footage": ".score",
@@ -95,6 +97,7 @@ __all__ = [
     "probe_files",
     "rank_settings",
     "read_manifest",
+    "render_video",
     "resolve_extractor",
     "run",
     "score_footage",

@@ -54,6 +54,7 @@ STAGES = {
     "pipeline/threshold",
     "pipeline/choose",
     "pipeline/drift",
+    "pipeline/render",
 }
 ARROWS: dict[str, set[str]] = {
     "data_manifests": set(),
@@ -109,6 +110,9 @@ ARROWS: dict[str, set[str]] = {
     "pipeline/doctor": OTHER_ROOMS | SHARED,
     "pipeline/exports": OTHER_ROOMS | SHARED,
     # which content is meant
+    "pipeline/films": OTHER_ROOMS | SHARED | {"pipeline/report"},
+    # Both draw boxes, maps and times in the same way.
+    "pipeline/render": OTHER_ROOMS | SHARED | {"pipeline/films", "pipeline/report"},
     "pipeline/show": OTHER_ROOMS | SHARED | {"pipeline/probe", "pipeline/sheets"},
     "pipeline/repair": OTHER_ROOMS | SHARED,  # of derived files
     "pipeline/old_entries": OTHER_ROOMS | SHARED,  # of the cache

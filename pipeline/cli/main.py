@@ -34,6 +34,7 @@ COMMANDS = {
     "list": "listing:list_command",
     "manifest": "manifest:manifest",
     "probe": "footage:probe",
+    "render": "render:render",
     "report": "detection:report",
     "review": "review:review",
     "run": "run:run",
