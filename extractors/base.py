@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..data_manifests.settings import Settings
 from .clips import Clip, ClipRule
 from .errors import ExtractorError
+from .footage.resizing import Resize
 from .weights.cards import ResolvedWeights
 from .weights.slots import Slots, misfit, recorded
 
@@ -233,6 +234,16 @@ class Extractor(ABC, Generic[ConfigT]):
     def copies(self) -> float:
         """`clip_copies` with these settings."""
         return self.clip_copies
+
+    def resize_first(self, height: int, width: int) -> Resize | None:
+        """The resize that `extract` begins with, for pictures of (height, width).
+
+        Where it names one, the pictures of clips may come resized in this way already, by the
+        process that decodes them, and `extract` has to return the same: it resizes no picture that
+        has the size, and asks for no other property of the pictures as they were. None: it needs
+        them as they are.
+        """
+        return None
 
     def rows_a_clip(self, axis: str) -> float:
         """Rows of an axis that a clip is expected to have, for estimates."""

@@ -20,6 +20,7 @@ from .base import ArraySpec, Config, Precision, Rows, Runtime, one_row_each
 from .clips import Clip, ClipRule
 from .device.inference import resized
 from .errors import ExtractorError
+from .footage.resizing import Resize
 from .network_extractor import NetworksExtractor
 from .networks import raft
 from .optical_flow import Method, SpanName, flow_of, grey_frames, scaled
@@ -107,6 +108,11 @@ class Flow(NetworksExtractor[FlowConfig]):
     def clip_rule(self) -> ClipRule:
         """Single frames with a neighbour on either side: the last frame looks back."""
         return ClipRule(1, self.config.stride, before=1, after=1)
+
+    def resize_first(self, height: int, width: int) -> Resize:
+        """The size that flow is computed at."""
+        config = self.config
+        return Resize(*(config.size if self.weights else scaled(config.size, config.scale)))
 
     def build_network(self, slot: str) -> raft.Raft:
         """Build RAFT."""

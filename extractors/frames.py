@@ -17,6 +17,7 @@ from .base import ArraySpec, Config, Extractor, Rows, Runtime, one_row_each
 from .clips import Clip, ClipRule
 from .device.pixels import tensor_of
 from .device.resize import Interpolation, resize_frames
+from .footage.resizing import Resize
 
 
 class FramesConfig(Config):
@@ -54,6 +55,10 @@ class Frames(Extractor[FramesConfig]):
     def clip_rule(self) -> ClipRule:
         """Single frames without context."""
         return ClipRule(1, self.config.stride)
+
+    def resize_first(self, height: int, width: int) -> Resize:
+        """The size of the rows."""
+        return Resize(*self.config.size, self.config.interpolation)
 
     def load(self, runtime: Runtime) -> None:
         """Do nothing: resizing on the CPU costs less than the transfer to a device."""

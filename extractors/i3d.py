@@ -18,6 +18,7 @@ from .clips import ClipRule, Tail
 from .device.inference import VideoNetwork, resized
 from .device.resize import Size, short_side
 from .errors import ExtractorError
+from .footage.resizing import Resize
 from .network_extractor import NetworkExtractor
 from .networks.i3d import CLASSES, Backbone, I3d
 from .weights.cards import ResolvedWeights
@@ -145,6 +146,10 @@ class I3DFeatures(NetworkExtractor[I3DConfig]):
     def clip_rule(self) -> ClipRule:
         """Clips without context."""
         return ClipRule(self.config.clip_length, self.config.stride, self.config.tail)
+
+    def resize_first(self, height: int, width: int) -> Resize | None:
+        """The size that crops are cut from."""
+        return None if self.config.resize is None else Resize(*self._resized(height, width))
 
     def build(self) -> I3d:
         """Build the backbone."""

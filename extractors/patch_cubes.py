@@ -18,6 +18,7 @@ from .base import ArraySpec, Config, Precision
 from .clips import ClipRule, Tail
 from .device.inference import VideoNetwork, resized
 from .device.resize import Size
+from .footage.resizing import Resize
 from .network_extractor import NetworkExtractor
 from .networks import i3d_r50, inception_i3d
 from .networks.i3d import Backbone, I3d
@@ -145,6 +146,10 @@ class PatchCubes(NetworkExtractor[PatchCubesConfig]):
     def clip_rule(self) -> ClipRule:
         """Clips without context."""
         return ClipRule(self.config.clip_length, self.config.stride, self.config.tail)
+
+    def resize_first(self, height: int, width: int) -> Resize:
+        """The size that patches are cut from."""
+        return Resize(*self.config.frame_size)
 
     def build(self) -> I3d:
         """Build the backbone."""

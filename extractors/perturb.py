@@ -21,6 +21,7 @@ from .detection.runs import decode_masks
 from .device.pixels import tensor_of
 from .device.resize import Size, resize_frames
 from .draws import Draws
+from .footage.resizing import Resize
 from .inpainting.choices import CHOICES, InPainterName
 from .inpainting.contract import painted
 from .inpainting.masks import (
@@ -153,6 +154,10 @@ class Perturb(Extractor[PerturbConfig]):
         """Single frames, with the context that shapes are found in."""
         reach = 0 if self._objects is None else self._objects.reach
         return ClipRule(1, self.config.stride, before=reach, after=reach)
+
+    def resize_first(self, height: int, width: int) -> Resize | None:
+        """The size of the rows; shapes are found in the pictures as they are."""
+        return Resize(*self.config.size) if self._objects is None else None
 
     def computed_on(self, device: str) -> frozenset[str]:
         """Where the networks compute: the in-painter, and what finds shapes."""

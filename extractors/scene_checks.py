@@ -14,6 +14,7 @@ from pydantic import PositiveInt
 
 from .base import ArraySpec, Config, Extractor, Rows, Runtime, one_row_each
 from .clips import Clip, ClipRule
+from .footage.resizing import Resize
 from .optical_flow import grey_frames
 
 WIDTH = 320  # sharpness is measured at this width, so that it does not depend on the resolution
@@ -66,6 +67,10 @@ class SceneChecks(Extractor[SceneChecksConfig]):
         """Single frames with the frame before; the first frame has the one after."""
         return ClipRule(1, self.config.stride, before=1, after=1)
 
+    def resize_first(self, height: int, width: int) -> Resize:
+        """The width that sharpness is measured at."""
+        return Resize(*_size(height, width))
+
     def load(self, runtime: Runtime) -> None:
         """Do nothing: there is no network."""
 
@@ -81,13 +86,16 @@ class SceneChecks(Extractor[SceneChecksConfig]):
         return {**super().recipe(), "pixels": {"colour": "grey of RGB", "resize": resize}}
 
 
+def _size(height: int, width: int) -> tuple[int, int]:
+    return max(THUMBNAIL[0], round(height * WIDTH / width)), WIDTH
+
+
 def _measured(clip: Clip) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """The numbers and the picture of the middle frame of three."""
     import cv2  # its import takes half a second
 
     before, here, _ = (int(i) for i in clip.index)
-    height, width = clip.frames.shape[1:3]
-    size = (max(THUMBNAIL[0], round(height * WIDTH / width)), WIDTH)
+    size = _size(*clip.frames.shape[1:3])
     pair = clip.frames[[1, 0 if before != here else 2]]
     now, other = grey_frames(pair, size)
     laplacian = cv2.Laplacian(now, cv2.CV_32F)

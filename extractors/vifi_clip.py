@@ -12,7 +12,8 @@ from torch.nn.functional import normalize
 from .base import ArraySpec, Config
 from .clips import ClipRule
 from .device.inference import VideoNetwork, resized
-from .device.resize import short_side
+from .device.resize import Size, short_side
+from .footage.resizing import Resize
 from .network_extractor import NetworkExtractor
 from .networks.clip_vit import CARDS, FEATURES, SIDE, ClipTower, frame_flops
 from .weights.slots import NETWORK, Slots
@@ -66,6 +67,18 @@ class ViFiClipFeatures(NetworkExtractor[ViFiClipConfig]):
         """Single frames without context."""
         return ClipRule(1, self.config.stride)
 
+    def resize_first(self, height: int, width: int) -> Resize:
+        """The size of `via`, or of the mode."""
+        if self.config.via is not None:
+            return Resize(*self.config.via)
+        return Resize(*self._size(height, width), self.card.extra["interpolation"])
+
+    def _size(self, height: int, width: int) -> Size:
+        """What pictures of (height, width) are resized to for the tower."""
+        if self.config.mode == "squash":
+            return SIDE, SIDE
+        return short_side(height, width, self.card.extra["short_side"])
+
     def build(self) -> ClipTower:
         """Build the image tower."""
         return ClipTower()
@@ -81,12 +94,10 @@ class ViFiClipFeatures(NetworkExtractor[ViFiClipConfig]):
         """Resize and crop clips: (1, H, W, 3) uint8 -> (n, 1, 224, 224, 3) uint8."""
         if self.config.via is not None:
             videos = list(resized(videos, self.config.via))
-        kind = self.card.extra["interpolation"]
-        if self.config.mode == "squash":
-            return resized(videos, (SIDE, SIDE), kind)
-        size = short_side(videos[0].shape[1], videos[0].shape[2], self.card.extra["short_side"])
+        size = self._size(videos[0].shape[1], videos[0].shape[2])
+        found = resized(videos, size, self.card.extra["interpolation"])
         top, left = (round((length - SIDE) / 2) for length in size)  # halves as in torchvision
-        return resized(videos, size, kind)[:, :, top : top + SIDE, left : left + SIDE]
+        return found[:, :, top : top + SIDE, left : left + SIDE]
 
     def flops(self, height: int, width: int) -> float:
         """Count multiply-adds times two for one frame; the size of the video does not matter."""

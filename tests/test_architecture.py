@@ -61,7 +61,8 @@ ARROWS: dict[str, set[str]] = {
     # A trained network may start from pretrained weights, which the pipeline finds.
     "detectors": {NETWORKS, f"{WEIGHTS}/cards", f"{WEIGHTS}/slots", f"{WEIGHTS}/load"},
     "extractors/errors": set(),
-    FOOTAGE: {"extractors/errors"},
+    # The process that decodes may resize what it returns, with the bits of every other resizing.
+    FOOTAGE: {"extractors/errors", "extractors/device/resize", "extractors/device/pixels"},
     WEIGHTS: {"extractors/errors"},
     "extractors/frame_memory": {FOOTAGE},
     "extractors/clips": {FOOTAGE, "extractors/frame_memory"},

@@ -21,6 +21,11 @@ from vadpipe.data_manifests import synthetic
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.data_manifests.synthetic import write_scene
 from vadpipe.detectors.base import DetectorError, Supervision
+from vadpipe.extractors.base import Runtime
+from vadpipe.extractors.clips import ClipAssembler, Span
+from vadpipe.extractors.device.inference import OnDevice
+from vadpipe.extractors.footage.video import Frame
+from vadpipe.extractors.network_extractor import NetworksExtractor
 from vadpipe.pipeline.bags import StoreBags
 from vadpipe.pipeline.engine.extractor_spec import ExtractorSpec, resolve_extractor
 from vadpipe.pipeline.engine.settings import Engine
@@ -209,6 +214,55 @@ def test_batch_and_span_size_change_nothing(
             else:  # half a unit of float16 storage on top of fp32's last bits
                 tolerance = 2e-3 if spec.dtype == "float16" else 1e-5
                 assert np.abs(a - b).max() <= tolerance * np.sqrt((b**2).mean())
+
+
+# Those that read pictures as they are; what others say of their first resize has to hold.
+AS_THEY_ARE = {"objects", "null", "cells", two_networks.NAME}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pictures_may_come_resized_from_the_decoder(name: str) -> None:
+    """At the size that it resizes to first: the same reaches its network, or its rows."""
+    frames = np.random.default_rng(0).integers(0, 256, (13, 90, 130, 3), np.uint8)
+    resize = spec_of(name).resize_first(90, 130)
+    assert (resize is None) == (name in AS_THEY_ARE)
+    if resize is None:
+        return
+    assert resize == spec_of(name).resize_first(resize.height, resize.width)
+    whole, small = (
+        rows_and_pixels(name, each) for each in (frames, np.stack([*map(resize, frames)]))
+    )
+    for got, expected in zip(small, whole, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def rows_and_pixels(name: str, frames: np.ndarray) -> list[Any]:
+    """What an extractor computes of all clips, and what reaches its network, which does little."""
+    extractor = spec_of(name).make()
+    network = Averaging(getattr(extractor, "backbone", None))
+    if isinstance(extractor, NetworksExtractor) and extractor.weights:
+        extractor._loaded = dict.fromkeys(extractor.weights, network)
+        extractor._place = OnDevice(Runtime("cpu", 1))
+    else:
+        extractor.load(Runtime("cpu", 1))
+    assembler = ClipAssembler(extractor.clip_rule, Span("x", 0, len(frames), True))
+    clips = [c for i, image in enumerate(frames) for c in assembler.push(Frame(i, i / 25, image))]
+    rows = extractor.extract(clips + assembler.finish())
+    arrays = [values for axis in rows.values() for values in axis.arrays.values()]
+    assert any(np.ptp(values.astype(np.float64)) > 0 for values in arrays)
+    return arrays + network.seen
+
+
+class Averaging:
+    """Stands for a network: every feature is the mean of all pixels."""
+
+    def __init__(self, backbone: Any) -> None:
+        self._features = 512 if backbone is None else backbone.features
+        self.seen: list[np.ndarray] = []
+
+    def features(self, videos: torch.Tensor) -> torch.Tensor:
+        self.seen.append(videos.numpy().copy())
+        return videos.float().flatten(1).mean(1, keepdim=True).expand(-1, self._features)
 
 
 def test_every_name_has_settings_here() -> None:

@@ -47,6 +47,8 @@ def resize_frames(frames: Tensor, size: Size, kind: Interpolation = "bilinear") 
         return frames
     if frames.device.type != "cpu":
         return resize_exactly(frames, size, kind)
+    if len(frames) == 1:  # numpy gives a new axis no stride, and torch then finds other channels
+        frames = frames[0][None]
     pictures = frames.permute(0, 3, 1, 2)  # (T, 3, H, W), channels last in memory
     return interpolate(pictures, size, mode=kind, antialias=True).permute(0, 2, 3, 1)
 

@@ -6,7 +6,7 @@ than what the header states. Frames are addressed by number and presentation tim
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from errno import EINVAL, ENOMEM
@@ -34,6 +34,7 @@ from .errors import (
     SeekMismatch,
 )
 from .image_folder import image_frames
+from .resizing import Resize
 from .sparse import SINGLE, CannotSkip, Skipping, Wanted, may_skip
 from .stamp import check_stamp, same_file
 from .video import UNTIMED, Frame, KeyFrames, ProbeRow, Reading, has_room
@@ -254,6 +255,7 @@ def read_frames(
     threads: int = 0,
     reading: Reading | None = None,
     wanted: Wanted | None = None,
+    resizes: Sequence[Resize] = (),
 ) -> FrameReader:
     """Decode frames [start, stop), in order, in constant memory.
 
@@ -271,10 +273,11 @@ def read_frames(
         reading: filled while frames are read.
         wanted: the frames that are returned; None returns all. Damaged ones that the decoder sees
             are returned too. Others are not decoded where the codec allows.
+        resizes: what is returned of each picture, in place of the picture itself; see `Frame.at`.
 
     Returns:
-        Frames of (row.height, row.width, 3) uint8 RGB, upright, `pts` in seconds since the first
-        frame. Where fewer than `stop - start` come, `at_end` is True.
+        Frames of (row.height, row.width, 3) uint8 RGB, or as resized, upright, `pts` in seconds
+        since the first frame. Where fewer than `stop - start` come, `at_end` is True.
 
     Raises:
         SeekMismatch: while reading; read the whole video again with `in_order(row)`.
@@ -287,10 +290,11 @@ def read_frames(
     reading = reading or Reading()
     if row.kind == "images":
         check_stamp(Path(row.path), row.stamp)
-        return FrameReader(row, image_frames(row, start, stop, reading, wanted), reading)
+        images = image_frames(row, start, stop, reading, wanted, resizes)
+        return FrameReader(row, images, reading)
     if "corrupt_frames" in row.flags:
         threads = 1
-    frames = video_frames(row, start, stop, threads, LEAD, reading, wanted)
+    frames = video_frames(row, start, stop, threads, LEAD, reading, wanted, resizes)
     return FrameReader(row, frames, reading)
 
 
@@ -317,13 +321,15 @@ def video_frames(
     lead: int,
     reading: Reading,
     wanted: Wanted | None = None,
+    resizes: Sequence[Resize] = (),
 ) -> Generator[Frame, None, None]:
     """Frames of a video file, decoded from `lead` key frames back; see `read_frames`."""
     if start == stop:
         return
+    how = (threads, lead, reading, wanted, resizes)
     if wanted is not None and may_skip(row):
         try:
-            for frame in _decoded(row, start, stop, threads, lead, reading, wanted, skip=True):
+            for frame in _decoded(row, start, stop, *how, skip=True):
                 yield frame
                 start = frame.index + 1
             return
@@ -331,7 +337,7 @@ def video_frames(
             reading.failed_packets, reading.cut_off, reading.after_refused = 0, False, False
             if stop is not None and start >= stop:
                 return
-    yield from _decoded(row, start, stop, threads, lead, reading, wanted, skip=False)
+    yield from _decoded(row, start, stop, *how, skip=False)
 
 
 def _decoded(
@@ -342,6 +348,7 @@ def _decoded(
     lead: int,
     reading: Reading,
     wanted: Wanted | None,
+    resizes: Sequence[Resize],
     *,
     skip: bool,
 ) -> Generator[Frame, None, None]:
@@ -365,7 +372,7 @@ def _decoded(
                 numbered = _sparse_pictures(row, container, stream, reading, plan)
             else:
                 numbered = _checked_numbers(row, keys, max(first, 0), pictures)
-        convert = PictureConverter(row, reading.hooks.room)
+        convert = PictureConverter(row, reading.hooks.room, resizes)
         clock = _Clock(row, time_base(stream))
         for number, picture in numbered:
             if stop is not None and number >= stop:  # numbers before it may be left out
@@ -376,7 +383,8 @@ def _decoded(
             reading.after_refused = False
             reading.passed = max(reading.passed, number + 1)
             if number >= start and (wanted is None or corrupt or number in wanted):
-                yield Frame(number, seconds, convert(picture), corrupt)
+                image, *others = convert(picture)
+                yield Frame(number, seconds, image, corrupt, others=tuple(others))
             if stop is not None and number + 1 >= stop:
                 return
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 import numpy as np
@@ -52,6 +53,24 @@ def message(kind: int, payload: bytes) -> bytes:
     return HEAD.pack(kind, len(payload)) + payload
 
 
-def ring_slots(memory: mmap.mmap, slots: int, height: int, width: int) -> NDArray[np.uint8]:
-    """The pictures of a ring in shared memory: (slots, H, W, 3) uint8, no copy."""
-    return np.frombuffer(memory, np.uint8).reshape(slots, height, width, 3)
+def ring_slots(
+    memory: mmap.mmap, slots: int, sizes: Sequence[tuple[int, int]]
+) -> list[NDArray[np.uint8]]:
+    """The pictures of a ring in shared memory, no copy: (slots, H, W, 3) uint8 for each size.
+
+    Pictures of one size lie one after the other, so that neighbours are one clip for their reader.
+    """
+    found, at = [], 0
+    for height, width in sizes:
+        size = slots * height * width * 3
+        pictures = np.frombuffer(memory, np.uint8, size, at)
+        found.append(pictures.reshape(slots, height, width, 3))
+        at += size
+    if at != len(memory):
+        raise ValueError(f"the ring has {len(memory)} bytes, and its pictures {at}")
+    return found
+
+
+def picture_bytes(sizes: Sequence[tuple[int, int]]) -> int:
+    """Bytes of one slot: a picture of each size."""
+    return sum(height * width * 3 for height, width in sizes)

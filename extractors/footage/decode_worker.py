@@ -39,11 +39,13 @@ from .decode_messages import (
     STOP,
     message,
     next_slot,
+    picture_bytes,
     ring_slots,
 )
 from .errors import DecodeError, DecoderMemory, OverLimit
 from .file_checks import SentLimits
 from .probe_file import probe_content
+from .resizing import Resize, sizes_of
 from .sparse import Wanted
 from .video import Hooks, ProbeRow, Reading
 
@@ -63,6 +65,7 @@ class _Server:
     _most = math.inf  # seconds of work on the request
     _begin = 0.0
     _waited = 0.0  # seconds of the request in which the parent had no room
+    _loaded = 0  # bytes that loading torch took, beside what the limit is for
 
     def __init__(self, ring_file: int) -> None:
         self._ring_file = ring_file
@@ -81,11 +84,13 @@ class _Server:
             _, length = HEAD.unpack(self._read(HEAD.size))
             self._request = request = json.loads(self._read(length))
             limits = SentLimits(**request["limits"])
-            _bound_memory(limits.memory)
             self._seconds = limits.seconds
             self._most = 3600 * limits.decode_hours
-            self._begin, self._waited = time.monotonic(), 0.0
             try:
+                if request.get("resizes"):
+                    self._load_resizing()
+                _bound_memory(limits.memory + self._loaded)
+                self._begin, self._waited = time.monotonic(), 0.0
                 self._beat()
                 values = (
                     self._probe(request, limits)
@@ -104,6 +109,15 @@ class _Server:
                 kind = RESULT
             signal.setitimer(signal.ITIMER_REAL, 0)
             self._write(kind, json.dumps(values).encode())
+
+    def _load_resizing(self) -> None:
+        """Load torch, before there are a deadline and a bound: both are for the file."""
+        if not self._loaded:
+            before = _data_bytes()
+            hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+            resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))  # of the last request
+            Resize(1, 2)(np.zeros((2, 4, 3), np.uint8))  # and what it makes when it is first used
+            self._loaded = max(1, _data_bytes() - before)
 
     def _beat(self) -> None:
         """Restart the deadline: something was read. No handler is set, so the signal kills.
@@ -137,23 +151,24 @@ class _Server:
 
     def _frames(self, request: Mapping[str, Any], limits: SentLimits) -> dict[str, Any]:
         row = ProbeRow.from_json(request["row"])
+        resizes = [Resize(*each) for each in request["resizes"]]
+        sizes = sizes_of(row.height, row.width, resizes)
         slots: int = request["slots"]
         self._free, self._slot, self._run = set(range(slots)), -1, request["run"]
         most = limits.hours * 3600 * row.fps
         # Unmapped when the last array over it is gone.
-        memory = mmap.mmap(self._ring_file, slots * row.height * row.width * 3)
-        places = ring_slots(memory, slots, row.height, row.width)
+        memory = mmap.mmap(self._ring_file, slots * picture_bytes(sizes))
+        places = ring_slots(memory, slots, sizes)
 
-        def room() -> NDArray[np.uint8]:
+        def room() -> tuple[NDArray[np.uint8], ...]:
             self._slot = self._next_slot(slots)
-            place: NDArray[np.uint8] = places[self._slot]
-            return place
+            return tuple(place[self._slot] for place in places)
 
         reading = Reading(Hooks(beat=self._beat, room=room))
         start, stop, threads = (request[name] for name in ("start", "stop", "threads"))
         wanted = None if request["wanted"] is None else Wanted(tuple(map(tuple, request["wanted"])))
         options = {"threads": threads, "reading": reading, "wanted": wanted}
-        with read_frames(row, start, stop, **options) as reader:
+        with read_frames(row, start, stop, **options, resizes=resizes) as reader:
             for frame in reader:
                 limits.check_count(Path(row.path), frame.index + 1)
                 if frame.index > most:
@@ -211,6 +226,15 @@ def _bound_memory(limit: int) -> None:
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _data_bytes() -> int:
+    """What RLIMIT_DATA counts; 0 where the system does not say."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return 1024 * int(status.partition("VmData:")[2].split(maxsplit=1)[0])
 
 
 def _memory(request: Mapping[str, Any], limits: SentLimits) -> dict[str, str]:

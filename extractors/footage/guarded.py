@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -39,10 +39,12 @@ from .decode_messages import (
     STOP,
     credit,
     message,
+    picture_bytes,
 )
 from .errors import DecodeError, DecoderCrash, DecoderHang, DecoderKilled, HostileVideo
 from .identity import HashMode, identify
 from .limits import DecodeLimits
+from .resizing import Resize, sizes_of
 from .ring import Ring
 from .sparse import Wanted
 from .video import Frame, ProbeRow, Reading
@@ -51,6 +53,7 @@ WORKER = f"{__package__}.decode_worker"
 QUEUE_BYTES = 128 << 20  # pixels that a child may decode before its reader takes them
 LENT_BYTES = 256 << 20  # of pixels that a reader may keep without a copy
 LEAST_SLOTS = 4
+LOADING = 120.0  # seconds more for the first answer of a child that loads torch first
 GRACE = 15.0  # seconds after a child's own deadline; then the parent kills it
 STOP_SECONDS = 2.0  # for a child to end a request that is not wanted any more
 
@@ -70,6 +73,7 @@ def guarded_frames(
     limits: DecodeLimits | None = None,
     lend: int | None = None,
     wanted: Wanted | None = None,
+    resizes: Sequence[Resize] = (),
 ) -> FrameReader:
     """`read_frames` in another process. It begins at once and decodes ahead by `QUEUE_BYTES`.
 
@@ -85,6 +89,8 @@ def guarded_frames(
             there is room, see `Ring`. Drop each as soon as it is not needed. The number says how
             many of them, from the first on, need to lie together; 0 for all.
         wanted: the frames that are returned, as for `read_frames`.
+        resizes: what is returned of each picture, as for `read_frames`. The process resizes, and
+            loads torch for it once, which takes two seconds of CPU time.
 
     Raises:
         HostileVideo: while reading: the process hung, crashed or needed too much memory.
@@ -98,9 +104,11 @@ def guarded_frames(
         "stop": stop,
         "threads": threads,
         "wanted": None if wanted is None else wanted.rules,
+        "resizes": [(each.height, each.width, each.kind) for each in resizes],
         "limits": limits.model_dump(),
     }
-    frames = _remote_frames(row, request, limits, reading, lend)
+    sizes = sizes_of(row.height, row.width, resizes)
+    frames = _remote_frames(row, request, sizes, limits, reading, lend)
     next(frames)  # the request goes out now
     return FrameReader(row, cast(Generator[Frame, None, None], frames), reading)
 
@@ -148,6 +156,7 @@ def guarded_probe(
 def _remote_frames(
     row: ProbeRow,
     request: Mapping[str, Any],
+    sizes: Sequence[tuple[int, int]],
     limits: DecodeLimits,
     reading: Reading,
     lend: int | None,
@@ -156,7 +165,7 @@ def _remote_frames(
     path = Path(row.path)
     child = _borrow()
     try:
-        slots, run = child.share(row.height, row.width, lend)
+        slots, run = child.share(sizes, lend)
         child.ask({**request, "slots": slots, "run": run})
         yield None
         while True:
@@ -176,7 +185,7 @@ def ring_size(picture: int, lend: int | None) -> tuple[int, int]:
     """Slots of a ring for pictures of so many bytes, and how many of them lie together.
 
     Args:
-        picture: bytes.
+        picture: bytes of a slot.
         lend: pictures that should lie together, see `guarded_frames`.
     """
     most = QUEUE_BYTES + (0 if lend is None else LENT_BYTES)
@@ -209,11 +218,12 @@ class _Child:
         self._said = bytearray()
         self.busy = False  # an answer is still to come
         self.usable = True
+        self._loading = False  # torch, before the first answer
 
-    def share(self, height: int, width: int, lend: int | None) -> tuple[int, int]:
-        """Make the ring for frames of that size; returns its slots, and how many lie together."""
-        slots, run = ring_size(height * width * 3, lend)
-        self._ring = Ring(self._ring_file, slots, height, width, lends=lend is not None)
+    def share(self, sizes: Sequence[tuple[int, int]], lend: int | None) -> tuple[int, int]:
+        """Make the ring for pictures of these sizes; returns slots, and how many lie together."""
+        slots, run = ring_size(picture_bytes(sizes), lend)
+        self._ring = Ring(self._ring_file, slots, sizes, lends=lend is not None)
         return slots, run
 
     @property
@@ -225,6 +235,7 @@ class _Child:
         """Send a request."""
         data = json.dumps(request).encode()
         self.busy = True
+        self._loading = bool(request.get("resizes"))
         self._send(message(REQUEST, data))
 
     def answer(self, path: Path, limits: DecodeLimits) -> tuple[Frame | None, dict[str, Any]]:
@@ -238,9 +249,9 @@ class _Child:
         try:
             if kind == FRAME and self._ring is not None:
                 number, seconds, damaged, slot = FRAME_PAYLOAD.unpack(payload)
-                image, scarce = self._ring.take(slot)
+                (image, *others), scarce = self._ring.take(slot)
                 self._free_slots()
-                return Frame(number, seconds, image, damaged, scarce), {}
+                return Frame(number, seconds, image, damaged, scarce, tuple(others)), {}
             self.busy = False
             values: dict[str, Any] = json.loads(payload)
             if kind == RESULT:
@@ -269,7 +280,10 @@ class _Child:
     def _receive(self, path: Path, limits: DecodeLimits) -> tuple[int, bytes]:
         try:
             # A quarter more: the last message may be that much older than the last packet.
-            return self._message(1.25 * limits.seconds + GRACE)
+            seconds = 1.25 * limits.seconds + GRACE + (LOADING if self._loading else 0)
+            said = self._message(seconds)
+            self._loading = False
+            return said
         except TimeoutError:
             self.kill()
             raise DecoderHang(_hang(path, limits)) from None

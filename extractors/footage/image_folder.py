@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from ...data_manifests.natural_order import natural_key
 from .errors import DecodeError, MissingFile, MixedSizes, NoFrames, UnreadableImage, UnsafeLink
 from .file_checks import FileChecks
+from .resizing import Resize, placed
 from .sparse import Wanted
 from .video import SHORT, Frame, Hooks, ProbeRow, Reading, has_room
 
@@ -130,7 +131,12 @@ def probe_images(
 
 
 def image_frames(
-    row: ProbeRow, start: int, stop: int | None, reading: Reading, wanted: Wanted | None = None
+    row: ProbeRow,
+    start: int,
+    stop: int | None,
+    reading: Reading,
+    wanted: Wanted | None = None,
+    resizes: Sequence[Resize] = (),
 ) -> Generator[Frame, None, None]:
     """Frames of an image folder; see `decode.read_frames`."""
     images = list_images(Path(row.path))
@@ -148,11 +154,8 @@ def image_frames(
         reading.passed = number + 1
         if wanted is not None and number not in wanted:
             continue
-        if reading.hooks.room is not None:
-            place = reading.hooks.room()
-            place[...] = pixels
-            pixels = place
-        yield Frame(number, number / row.fps, pixels)
+        first, *others = placed(pixels, resizes, reading.hooks.room)
+        yield Frame(number, number / row.fps, first, others=tuple(others))
     reading.at_end = stop is None or stop >= len(images)
 
 

@@ -11,9 +11,12 @@ import os
 import threading
 import weakref
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .decode_messages import picture_bytes
 
 SPARE = 4  # slots that the decoder always has, so that it never waits for views
 
@@ -25,57 +28,72 @@ class Ring:
 
     Args:
         file: descriptor of the shared memory.
-        slots: number of pictures.
-        height: rows of a picture.
-        width: columns of a picture.
+        slots: number of frames.
+        sizes: (height, width) of each picture of a frame; there is one, or several sizes of it.
         lends: whether pictures may be views; else all are copies.
     """
 
-    def __init__(self, file: int, slots: int, height: int, width: int, *, lends: bool) -> None:
+    def __init__(
+        self, file: int, slots: int, sizes: Sequence[tuple[int, int]], *, lends: bool
+    ) -> None:
         self._file = file
         self._slots = slots
-        self._shape = (height, width, 3)
-        self._size = height * width * 3
         self._most = slots - SPARE if lends else 0  # lent at once
-        os.ftruncate(file, slots * self._size)
-        self._memory = mmap.mmap(file, slots * self._size, access=mmap.ACCESS_READ)
-        self._lent: set[int] = set()
+        self._sizes = sizes
+        whole = slots * picture_bytes(sizes)
+        os.ftruncate(file, whole)
+        self._memory = mmap.mmap(file, whole, access=mmap.ACCESS_READ)
+        self._lent: dict[int, int] = {}  # slot -> its pictures that are in use
         self._back: deque[int] = deque()  # slots that the decoder does not know to be free yet
         self._lock = threading.RLock()  # a view may be collected while it is held
         self._over = False
 
-    def take(self, slot: int) -> tuple[NDArray[np.uint8], bool]:
-        """The picture of a slot.
+    def take(self, slot: int) -> tuple[list[NDArray[np.uint8]], bool]:
+        """The pictures of a slot.
 
         Args:
             slot: where the decoder says that it is.
 
         Returns:
-            (H, W, 3), and whether few slots are left: `Frame.memory_scarce`.
+            (H, W, 3) each, and whether few slots are left: `Frame.memory_scarce`.
 
         Raises:
             ValueError: there is no such slot, or the decoder does not have it.
         """
         if not 0 <= slot < self._slots:
             raise ValueError(f"no slot {slot}")
-        place = np.frombuffer(self._memory, np.uint8, self._size, slot * self._size)
+        places = self._places(slot)
         with self._lock:
             if slot in self._lent:
                 raise ValueError(f"slot {slot} is not the decoder's")
             lent = len(self._lent) < self._most
             if lent:
-                self._lent.add(slot)
+                self._lent[slot] = len(places)
             else:
                 self._back.append(slot)
             scarce = 2 * len(self._lent) > self._most
         if not lent:
-            return place.reshape(self._shape).copy(), False
-        weakref.finalize(place, self._return, slot).atexit = False  # views have it as their base
-        return place.reshape(self._shape), scarce
+            return [place.reshape(size).copy() for place, size in places], False
+        for place, _ in places:  # views have it as their base
+            weakref.finalize(place, self._return, slot).atexit = False
+        return [place.reshape(size) for place, size in places], scarce
+
+    def _places(self, slot: int) -> list[tuple[NDArray[np.uint8], tuple[int, int, int]]]:
+        """The memory of the pictures of a slot, and their shapes; see `ring_slots`."""
+        places, begin = [], 0
+        for height, width in self._sizes:
+            size = height * width * 3
+            place = np.frombuffer(self._memory, np.uint8, size, begin + slot * size)
+            places.append((place, (height, width, 3)))
+            begin += self._slots * size
+        return places
 
     def _return(self, slot: int) -> None:
         with self._lock:
-            self._lent.discard(slot)
+            self._lent[slot] -= 1
+            if self._lent[slot]:
+                return
+            del self._lent[slot]
             self._back.append(slot)
             self._empty()
 

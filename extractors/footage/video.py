@@ -114,6 +114,7 @@ class Frame:
         image: (H, W, 3) uint8 RGB; it may be read-only.
         corrupt: the decoder marked it as damaged.
         memory_scarce: the decoder needs its memory soon, so what is kept of it should be a copy.
+        others: the same picture at further sizes, where several were asked for.
     """
 
     index: int
@@ -121,6 +122,13 @@ class Frame:
     image: NDArray[np.uint8]
     corrupt: bool = False
     memory_scarce: bool = False
+    others: tuple[NDArray[np.uint8], ...] = ()
+
+    def at(self, size: int) -> Frame:
+        """The frame with its picture of one size only, by its place among those asked for."""
+        if not self.others:
+            return self
+        return replace(self, image=(self.image, *self.others)[size], others=())
 
 
 def in_order(row: ProbeRow) -> ProbeRow:
@@ -128,8 +136,8 @@ def in_order(row: ProbeRow) -> ProbeRow:
     return replace(row, flags=tuple(sorted({*row.flags, "sequential_only"})), key_frames=None)
 
 
-# Returns the array (H, W, 3) uint8 that the next frame is written to.
-Room = Callable[[], NDArray[np.uint8]]
+# Returns the arrays (H, W, 3) uint8 that the next frame is written to, one for each size.
+Room = Callable[[], tuple[NDArray[np.uint8], ...]]
 
 
 def has_room(size: int) -> bool:
@@ -154,7 +162,7 @@ class Hooks:
 
     Attributes:
         beat: called at every packet and picture, so that a deadline can be restarted.
-        room: returns the array that the next frame is written to; None makes a new one.
+        room: returns the arrays that the next frame is written to; None makes new ones.
     """
 
     beat: Callable[[], None] = _no_beat

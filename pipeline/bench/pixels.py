@@ -1,4 +1,4 @@
-"""What a decoded frame costs beside decoding: copies into clips, and frames that are left out."""
+"""What a frame costs beside decoding: copies into clips, resizing, frames that are left out."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from typing import Any
 
 import av
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ...extractors.clips import Clip, ClipAssembler, ClipRule, Span
+from ...extractors.device.resize import resize_frames
 from ...extractors.footage.convert import PictureConverter
 from ...extractors.footage.decode import opened, read_frames
-from ...extractors.footage.decode_messages import next_slot, ring_slots
+from ...extractors.footage.decode_messages import next_slot, picture_bytes, ring_slots
 from ...extractors.footage.guarded import ring_size
 from ...extractors.footage.probe_file import probe_video
+from ...extractors.footage.resizing import Resize, placed, sizes_of
 from ...extractors.footage.ring import Ring
 from ...extractors.footage.sparse import Wanted
 from ...extractors.footage.video import Frame, ProbeRow
 
 CLIP = 16  # frames
 EVERY = 16
+RESIZED = (256, 455), (480, 840)  # inception_i3d, patch_cubes
 SIZE = 1080, 1920
 FRAMES = 129
 # Three frames that no other refers to between two that are referred to.
@@ -51,11 +55,17 @@ def bench_pixels(folder: Path, repeats: int) -> tuple[dict[str, Any], list[str]]
     row = probe_video(write_moving(folder / "moving.mp4"), decode=True)
     copies = _copies(row, repeats)
     reading = _reading(row, repeats)
+    resizing = _resizing(row, repeats)
     values = {"size": [row.height, row.width], "frames": row.n_frames}
-    values |= {"copies": copies, "reading": reading}
+    values |= {"copies": copies, "reading": reading, "resizing": resizing}
     lines = [f"{row.width}x{row.height} h264, drawn; CPU ms a frame, best / median of {repeats}"]
     lines += _table("copies: ", copies, next(iter(copies)))
     lines += _table("reading: ", reading, next(iter(reading)))
+    for name, each in resizing.items():
+        lines.append(
+            f"{name:40}{each['best']:8.2f} / {each['median']:8.2f} ms   "
+            f"of the reader {each['reader']:.2f} ms   {each['bytes']:,} bytes cross"
+        )
     return values, lines
 
 
@@ -117,7 +127,8 @@ def _before(row: ProbeRow) -> Generator[Way, None, None]:
     """Version 0.1 in small: into the ring, out of the ring, and together with others."""
     size = row.height * row.width * 3
     slots, _ = ring_size(size, None)
-    places = ring_slots(mmap.mmap(-1, slots * size), slots, row.height, row.width)
+    sizes = [(row.height, row.width)]
+    (places,) = ring_slots(mmap.mmap(-1, slots * size), slots, sizes)
     waiting: list[Pixels] = []
 
     def way(number: int, pixels: Pixels) -> None:
@@ -133,11 +144,11 @@ def _before(row: ProbeRow) -> Generator[Way, None, None]:
 
 def _after(row: ProbeRow) -> Generator[Way, None, None]:
     """Into the ring; clips are views of it."""
-    size = row.height * row.width * 3
-    slots, run = ring_size(size, CLIP)
+    sizes = [(row.height, row.width)]
+    slots, run = ring_size(picture_bytes(sizes), CLIP)
     file = os.memfd_create("bench")
-    ring = Ring(file, slots, row.height, row.width, lends=True)
-    places = ring_slots(mmap.mmap(file, slots * size), slots, row.height, row.width)
+    ring = Ring(file, slots, sizes, lends=True)
+    (places,) = ring_slots(mmap.mmap(file, slots * picture_bytes(sizes)), slots, sizes)
     assembler = ClipAssembler(ClipRule(CLIP, CLIP), Span(row.content_id, 0, row.n_frames, True))
     free, slot = set(range(slots)), -1
 
@@ -146,7 +157,7 @@ def _after(row: ProbeRow) -> Generator[Way, None, None]:
         slot = next_slot(free, slot, slots, run)
         free.remove(slot)
         places[slot][...] = pixels
-        image, scarce = ring.take(slot)
+        (image,), scarce = ring.take(slot)
         frame = Frame(number, number / row.fps, image, memory_scarce=scarce)
         clips = assembler.push(frame)
         free.update(ring.freed())
@@ -157,6 +168,65 @@ def _after(row: ProbeRow) -> Generator[Way, None, None]:
     finally:
         ring.leave()
         os.close(file)
+
+
+def _resizing(row: ProbeRow, repeats: int) -> dict[str, dict[str, float]]:
+    """Clips of 16 frames at the sizes of two extractors, by one thread of both processes.
+
+    "reader" is the CPU time of the process that computes: clips are cut, and resized by it or not.
+    """
+    found: dict[str, dict[str, float]] = {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for resize in (Resize(*size) for size in RESIZED):
+            ways = {"by the reader": (), "by the decoder": (resize,)}
+            times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+            for turn in range(-1, repeats):
+                for name, resizes in ways.items():
+                    both = _resized(row, resize, resizes)
+                    if turn >= 0:
+                        times[name].append(both)
+            for name, resizes in ways.items():
+                whole = [1000 * writer + 1000 * reader for writer, reader in times[name]]
+                found[f"{resize.height}x{resize.width}, resized {name}"] = {
+                    "best": min(whole),
+                    "median": median(whole),
+                    "reader": 1000 * median(reader for _, reader in times[name]),
+                    "bytes": picture_bytes(sizes_of(row.height, row.width, resizes)),
+                }
+    finally:
+        torch.set_num_threads(threads)
+    return found
+
+
+def _resized(row: ProbeRow, resize: Resize, resizes: tuple[Resize, ...]) -> tuple[float, float]:
+    """CPU seconds a frame of who writes pictures into the ring, and of who reads clips."""
+    sizes = sizes_of(row.height, row.width, resizes)
+    slots, _ = ring_size(picture_bytes(sizes), CLIP)
+    memory = np.empty((slots, *sizes[0], 3), np.uint8)
+    memory.fill(0)  # new memory costs more
+    converter = PictureConverter(row, None)
+    seconds, number = [0.0, 0.0], 0
+
+    def room() -> tuple[Pixels]:
+        return (memory[number % slots],)
+
+    with opened(Path(row.path), 1) as (container, stream):
+        for picture in container.decode(stream):
+            assert isinstance(picture, av.VideoFrame)
+            pixels = converter.convert(picture)
+            slot = number % slots
+            begin = time.process_time()
+            placed(pixels, resizes, room)
+            middle = time.process_time()
+            number += 1
+            if number % CLIP == 0 and slot >= CLIP - 1:
+                clip = torch.from_numpy(memory[slot - CLIP + 1 : slot + 1])
+                resize_frames(clip, (resize.height, resize.width))
+            seconds[0] += middle - begin
+            seconds[1] += time.process_time() - middle
+    return seconds[0] / number, seconds[1] / number
 
 
 def _reading(row: ProbeRow, repeats: int) -> dict[str, dict[str, float]]:

@@ -13,6 +13,7 @@ from ...extractors.base import Extractor, Precision, PrecisionRequest
 from ...extractors.clips import ClipRule
 from ...extractors.errors import ExtractorError
 from ...extractors.footage.limits import CorruptPolicy
+from ...extractors.footage.resizing import Resize
 from ...extractors.perturbation import Perturbation
 from ...extractors.weights.cards import ResolvedWeights
 from ...extractors.weights.slots import WeightsChoice, share_out
@@ -93,6 +94,13 @@ class ExtractorSpec:
         """
         rule = self.make().clip_rule
         return rule if self.perturb is None else self.perturb.widened(rule)
+
+    def resize_first(self, height: int, width: int) -> Resize | None:
+        """The resize that its work on pictures of (height, width) begins with.
+
+        A perturbation changes pictures as they are.
+        """
+        return None if self.perturb is not None else self.make().resize_first(height, width)
 
 
 def resolve_extractor(

@@ -24,6 +24,7 @@ from ...extractors.footage.errors import CorruptFrames
 from ...extractors.footage.guarded import guarded_frames
 from ...extractors.footage.identity import still_probed
 from ...extractors.footage.limits import DecodeLimits
+from ...extractors.footage.resizing import Resize
 from ...extractors.footage.stamp import check_stamp
 from ...extractors.footage.video import Frame, ProbeRow
 from ..store.feature_store import FeatureStore
@@ -31,6 +32,7 @@ from ..store.shard import UNREADABLE, ShardRow, VideoFacts, row_of
 from .clip_memory import check_clips, out_of_memory
 from .extractor_spec import ExtractorSpec
 from .run_end import has_ended
+from .small_frames import picture_of, small_frames
 from .span_work import SpanWork
 from .stored_frames import stored_frames
 from .wanted_frames import wanted_frames
@@ -161,6 +163,7 @@ class _Run:
         self._rules = [
             spec.clip_rule() for spec, todo in zip(job.specs, job.missing, strict=True) if todo
         ]
+        self._resizes = _resizes(job)
         self._start = first_frame(self._rules, job.spans[0])
         check_clips(job.row, job.specs, job.limits, job.streams)
         # The file with its stamp of now; a source may be read where its footage is gone.
@@ -185,6 +188,7 @@ class _Run:
                 limits=job.limits,
                 lend=run_length(self._rules),
                 wanted=wanted_frames(job.specs, self._rules),
+                resizes=self._resizes,
             )
         return stored_frames(source, Path(job.source_root), self._row, start)
 
@@ -196,11 +200,12 @@ class _Run:
                 continue
             extractor = prepared(spec, self._runtime, len(job.specs))
             self._stores[number] = FeatureStore(Path(job.store_root), spec.recipe())
+            picture = picture_of(spec, job.row, self._resizes)
             for i in missing:
                 if self._is_there(number, job.spans[i]):
                     continue
                 work = SpanWork(
-                    extractor, spec, job.spans[i], job.row.path, self._runtime, self._side
+                    extractor, spec, job.spans[i], job.row, self._runtime, self._side, picture
                 )
                 self._waiting.append((number, work))
         self._waiting.sort(key=lambda item: item[1].assembler.first_frame)
@@ -330,6 +335,16 @@ class _Run:
         if n_frames is not None and n_frames != self._job.row.n_frames:
             flags.add("header_mismatch")
         return tuple(sorted(flags))
+
+
+def _resizes(job: SpanJob) -> tuple[Resize, ...]:
+    """What the decoder of a job returns of each frame; pixel sources return what they keep."""
+    if job.source_root is not None:
+        return ()
+    specs = [spec for spec, todo in zip(job.specs, job.missing, strict=True) if todo]
+    rules = [spec.clip_rule() for spec in specs]
+    read = sum((rule.before + rule.length + rule.after) / rule.stride for rule in rules)
+    return small_frames(job.row, specs, round(job.frames * min(1.0, read)))
 
 
 def first_frame(rules: Iterable[ClipRule], span: Span) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from ...extractors.base import Extractor, Rows, Runtime
 from ...extractors.clips import Clip, ClipAssembler, Span
 from ...extractors.footage.limits import CorruptPolicy
-from ...extractors.footage.video import Frame
+from ...extractors.footage.video import Frame, ProbeRow
 from .extractor_spec import ExtractorSpec
 from .rows import checked_rows, joined
 
@@ -21,6 +21,22 @@ class SpanWork:
 
     Frames become clips, clips wait for a batch, and a batch goes to the second thread. At most two
     batches are in memory: the one that is computed and the one that fills up.
+
+    Args:
+        extractor:
+            Loaded.
+        spec:
+            Of the extractor.
+        span:
+            The frames.
+        row:
+            The video.
+        runtime:
+            Where the extractor runs.
+        side:
+            The second thread.
+        size:
+            Which picture of a frame the extractor reads, see `Frame.at`.
     """
 
     def __init__(
@@ -28,14 +44,18 @@ class SpanWork:
         extractor: Extractor[Any],
         spec: ExtractorSpec,
         span: Span,
-        video: str,
+        row: ProbeRow,
         runtime: Runtime,
         side: Executor,
+        size: int = 0,
     ) -> None:
         self.extractor = extractor
         self.span = span
         self.policy: CorruptPolicy = spec.on_corrupt
-        self.assembler = ClipAssembler(spec.clip_rule(), span, video)
+        self.assembler = ClipAssembler(spec.clip_rule(), span, row.path)
+        # Of the video, also where smaller pictures come: batches of it have one size in every run.
+        self._frame_bytes = row.height * row.width * 3
+        self._picture = size
         self._perturb = spec.perturb
         self._runtime = runtime
         self._side = side
@@ -46,7 +66,7 @@ class SpanWork:
 
     def push(self, frame: Frame) -> None:
         """Take the next frame."""
-        self._take(self.assembler.push(frame))
+        self._take(self.assembler.push(frame.at(self._picture)))
 
     def ends_with(self, frame: Frame) -> bool:
         """Whether no later frame belongs to the span or to one of its clips."""
@@ -72,7 +92,7 @@ class SpanWork:
         """Clips in a full batch. Batches start at one clip and double, so work begins early."""
         on_cpu = self._runtime.device == "cpu"
         most = self.extractor.batch_size if on_cpu else self.extractor.gpu_batch_size
-        return max(1, min(most, CALL_BYTES // clip.frames.nbytes))
+        return max(1, min(most, CALL_BYTES // (len(clip.frames) * self._frame_bytes)))
 
     def _flush(self) -> None:
         """Hand the batch over once the one before it is done: two are in memory at most."""

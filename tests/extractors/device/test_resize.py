@@ -80,3 +80,12 @@ def test_pixels_are_the_same_on_a_gpu(kind: Interpolation) -> None:
     for size in ((256, 341), (480, 840), (224, 224)):
         there = resize_frames(frames.cuda(), size, kind)
         assert torch.equal(there.cpu(), resize_frames(frames, size, kind))
+
+
+def test_a_single_picture_lies_in_memory_as_many_do() -> None:
+    """numpy's new axis has no stride: torch took such a picture for one of other channels."""
+    picture = pixels(48, 64, count=1).numpy()[0]
+    alone = resize_frames(torch.from_numpy(picture[None]), (20, 30))
+    assert alone.is_contiguous(), "else copying it takes as long as resizing it"
+    together = resize_frames(torch.from_numpy(np.stack([picture] * 3)), (20, 30))
+    assert torch.equal(alone[0], together[1])

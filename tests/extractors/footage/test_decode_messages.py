@@ -18,6 +18,7 @@ from vadpipe.extractors.footage.decode_messages import (
     credit,
     message,
     next_slot,
+    picture_bytes,
     ring_slots,
 )
 
@@ -36,13 +37,16 @@ def test_no_request_begins_like_a_credit_or_a_stop() -> None:
 
 
 def test_both_sides_of_the_ring_see_the_same_pictures() -> None:
-    memory = mmap.mmap(-1, 2 * 3 * 4 * 3)
-    written, read = (ring_slots(memory, 2, 3, 4) for _ in range(2))
-    written[1] = 9
-    assert read.shape == (2, 3, 4, 3)
-    assert int(read[0].max()) == 0 and int(read[1].min()) == 9
-    with pytest.raises(ValueError, match="reshape"):
-        ring_slots(memory, 3, 3, 4)
+    sizes = [(3, 4), (1, 2)]
+    memory = mmap.mmap(-1, 2 * picture_bytes(sizes))
+    written, read = (ring_slots(memory, 2, sizes) for _ in range(2))
+    written[0][1], written[1][0] = 9, 7
+    assert [each.shape for each in read] == [(2, 3, 4, 3), (2, 1, 2, 3)]
+    assert int(read[0][0].max()) == 0 and int(read[0][1].min()) == 9
+    assert int(read[1][0].min()) == 7 and int(read[1][1].max()) == 0
+    for wrong in ((1, sizes), (2, sizes[:1])):
+        with pytest.raises(ValueError, match="the ring has"):
+            ring_slots(memory, *wrong)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from vadpipe.pipeline.bench import pixels
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pixels, "SIZE", (32, 64))
+    monkeypatch.setattr(pixels, "RESIZED", ((8, 14), (16, 30)))
     monkeypatch.setattr(pixels, "FRAMES", 50)
 
 
@@ -24,7 +25,10 @@ def test_every_way_is_measured(small: None, tmp_path: Path) -> None:
     assert [len(values[what]) for what in ("copies", "reading")] == [2, 3]
     for what in ("copies", "reading"):
         assert all(0 < row["best"] <= row["median"] for row in values[what].values())
-    assert "64x32" in lines[0] and len(lines) == 6
+    assert "64x32" in lines[0] and len(lines) == 10
+    sizes = [row["bytes"] for row in values["resizing"].values()]
+    assert sizes == [32 * 64 * 3, 8 * 14 * 3, 32 * 64 * 3, 16 * 30 * 3]
+    assert all(0 < row["reader"] < row["median"] for row in values["resizing"].values())
 
 
 def test_the_new_way_copies_once(small: None, tmp_path: Path) -> None:
