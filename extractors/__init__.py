@@ -5,6 +5,7 @@ PLACES = {
     "inception_i3d": "inception_i3d:InceptionI3DFeatures",
     "i3d_r50": "i3d_r50:I3DR50Features",
     "i3d_r50_ptv": "i3d_r50:I3DR50PtvFeatures",
+    "video_swin": "video_swin:VideoSwinFeatures",
     "patch_cubes": "patch_cubes:PatchCubes",
     "vifi_clip": "vifi_clip:ViFiClipFeatures",
     "frames": "frames:Frames",

@@ -45,6 +45,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "inception_i3d": {"resize": 64, "clip_length": 8, "stride": 8},
     "i3d_r50": {"resize": 36, "crop_size": 32, "clip_length": 8, "stride": 8},
     "i3d_r50_ptv": {"resize": 32, "crops": 1, "crop_size": None, "clip_length": 8, "stride": 8},
+    "video_swin": {"resize": 64, "crop_size": None, "clip_length": 8, "stride": 8},
     "patch_cubes": {
         "frame_size": [64, 96],
         "patch_sizes": [[32, 48], [64, 96]],

@@ -47,9 +47,11 @@ def fuse(network: nn.Module) -> None:
     Args:
         network:
             For inference: evaluation mode, on the CPU, in fp32 or bf16, its batch norms folded.
-            What its attribute `classifier` names keeps its weights, for they are read.
+            What its attribute `classifier` names keeps its weights, for they are read; so do
+            linear layers of the names in its attribute `read_layers`.
     """
     kept = getattr(network, "classifier", None)
+    read = getattr(network, "read_layers", ())
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if child is kept:
@@ -58,7 +60,7 @@ def fuse(network: nn.Module) -> None:
             if type(child) is nn.Conv2d or type(child) is nn.Conv3d:
                 if isinstance(child.padding, tuple) and child.padding_mode == "zeros":
                     setattr(module, name, FusedConv(child))
-            elif type(child) is nn.Linear:
+            elif type(child) is nn.Linear and name not in read:
                 setattr(module, name, FusedLinear(child))
 
 
