@@ -2,7 +2,8 @@
 
 The training videos are those of split train of the first, the test videos those of split test of
 the second. With `shots`, only the first few training videos are taken, such as the K clips that a
-model is adapted with.
+model is adapted with. With `adaptation`, the training videos of the second are there too, as split
+validation: one run trains on the first, and adapts with some of them.
 
     root/                            a folder above the footage of both
       a.parquet                      a manifest of footage below root; or .csv
@@ -20,10 +21,12 @@ OBTAIN = "Make a manifest of each data set with vadpipe manifest."
 PATHS = ("path", "masks", "tracks")  # fields of a record that are relative to the root
 
 
-def build(root: Path, *, train: str, test: str, shots: int | None = None) -> Manifest:
+def build(
+    root: Path, *, train: str, test: str, shots: int | None = None, adaptation: bool = False
+) -> Manifest:
     """Join the training videos of a manifest and the test videos of another.
 
-    An id that both have gets the name of its data set in front, for the test videos.
+    An id that both have gets the name of its data set in front, for the videos of the second.
 
     Args:
         root:
@@ -34,6 +37,8 @@ def build(root: Path, *, train: str, test: str, shots: int | None = None) -> Man
             Manifest file of the test videos.
         shots:
             Number of training videos, the first ones; None: all.
+        adaptation:
+            Take the training videos of the second too, as split validation.
 
     Raises:
         ManifestError: a manifest cannot be read, lies elsewhere, or has no videos of its split, or
@@ -49,6 +54,9 @@ def build(root: Path, *, train: str, test: str, shots: int | None = None) -> Man
                 f"{len(learning)}"
             )
         learning = learning[:shots]
+    if adaptation:
+        others = _records(target, "train", root, test)
+        scored = [r.model_copy(update={"split": "validation"}) for r in others] + scored
     taken = {record.video_id for record in learning}
     scored = [
         record.model_copy(update={"video_id": f"{target.dataset}.{record.video_id}"})

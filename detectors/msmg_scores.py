@@ -1,7 +1,8 @@
 """Errors of the windows of a video, by what MSMG has learnt (Sect. 3.5, eqs. 9-11).
 
 A window of T frames has T - 2 clips that lack one inner frame each. They are cut on the device from
-one read, go through the encoder together, and all readings share what it returns. A window counts
+one read, go through the encoder together, and all readings share what it returns. Encoders that see
+frames one by one compute what clips have in common once (`VideoEncoder.gathered`). A window counts
 by the frame that is estimated worst. Embeddings of single frames are computed once a video.
 """
 
@@ -19,7 +20,7 @@ from torch.nn import functional
 
 from ..extractors.networks.cnn3d import folded
 from ..extractors.networks.frame_estimation import FrameEstimator
-from ..extractors.networks.video_encoder import VideoEncoder
+from ..extractors.networks.video_encoder import VideoEncoder, clips_of
 from .base import Track
 from .cells import cell_means
 from .msmg_losses import feature_error
@@ -73,12 +74,16 @@ class Scorer:
             From a training.
         config:
             Of the detector.
+        shares:
+            Clips share what they have in common; False is for comparison.
     """
 
-    def __init__(self, networks: nn.ModuleDict, config: MSMGConfig) -> None:
+    def __init__(self, networks: nn.ModuleDict, config: MSMGConfig, *, shares: bool = True) -> None:
         network = networks["network"]
         assert isinstance(network, MSMGNetwork)
         self._config, self._network = config, network
+        # A clip's own mean changes all of its frames: then clips have nothing in common.
+        self._shares = shares and config.motion_gain == 1
         self._device = next(network.parameters()).device
         dtype = torch.float32 if config.precision == "fp32" else torch.bfloat16
         self.clips = _folded(network.encoder, dtype)
@@ -146,6 +151,15 @@ class Scorer:
             maps: Tensor = encoder(with_motion(clips, self._config.motion_gain))
         return widened(maps)
 
+    def _encoded_at(self, encoder: VideoEncoder, pixels: Tensor, index: Tensor) -> Tensor:
+        """Maps of the clips that are cut from (F, H, W, 3) at (B, T)."""
+        if not self._shares:
+            return self._encoded(encoder, clips_of(pixels, index))
+        precise = self._config.precision == "fp32"
+        with nullcontext() if precise else bfloat16(encoder, self._device):
+            maps = encoder.gathered(pixels, index)
+        return widened(maps)
+
     def _embedded(self, track: Track, starts: Ints, scene: int) -> Tensor | None:
         """Embeddings of single frames, each computed once: (n, 128); None without task 3."""
         if "estimation" not in self._config.tasks:
@@ -179,21 +193,21 @@ class Scorer:
         missing = np.arange(1, length - 1)
         kept = np.array([np.delete(np.arange(length), m) for m in missing])
         at = torch.from_numpy(index - low).to(self._device)
-        clips = _clips(pixels, at[:, torch.from_numpy(kept).to(self._device)].flatten(0, 1))
+        clips = at[:, torch.from_numpy(kept).to(self._device)].flatten(0, 1)  # (k (T - 2), T - 1)
         frames = torch.from_numpy(index[:, 1:-1]).to(self._device)  # (k, T - 2)
         found: dict[str, Tensor] = {}
         maps: Tensor | None = None
         if {"localisation", "estimation"} & set(config.tasks):
-            maps = self._encoded(self.clips, clips)
+            maps = self._encoded_at(self.clips, pixels, clips)
             rows = self._network.pooled(maps, self._scene(scene, len(clips)))
             if "localisation" in config.tasks:
                 found |= self._localised(rows, len(starts))
             if embedded is not None:
                 found |= self._estimated(rows, maps, embedded[frames])
         if "continuity" in config.tasks:
-            whole = _clips(pixels, at[:, : length - 1] if config.equal_length else at)
+            whole = at[:, : length - 1] if config.equal_length else at
             rows = self._network.pooled(
-                self._encoded(self.clips, whole), self._scene(scene, len(starts))
+                self._encoded_at(self.clips, pixels, whole), self._scene(scene, len(starts))
             )
             logits = self._network.head("continuity", rows)
             found["continuity"] = functional.softmax(logits, 1)[:, 1]
@@ -201,7 +215,8 @@ class Scorer:
             own = self._predicting
             again = maps if own is self.clips else None
             found |= self._decoded(
-                self._encoded(own, clips) if again is None else again, pixels[frames - low]
+                self._encoded_at(own, pixels, clips) if again is None else again,
+                pixels[frames - low],
             )
         return found
 
@@ -254,11 +269,6 @@ class Scorer:
         value, place = errors.mean((2, 3)).max(1)
         picture = errors[torch.arange(len(target), device=maps.device), place]
         return {"rgb": value, "worst/rgb": place + 1, RGB_ERROR: picture}
-
-
-def _clips(pixels: Tensor, index: Tensor) -> Tensor:
-    """(F, H, W, 3) and (B, T) -> (B, 3, T, H, W), colours innermost in memory."""
-    return pixels[index].permute(0, 4, 1, 2, 3)
 
 
 def _folded(encoder: nn.Module, dtype: torch.dtype) -> VideoEncoder:

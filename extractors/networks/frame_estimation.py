@@ -89,9 +89,14 @@ def stacks(clips: Tensor, frames: int) -> Tensor:
     Returns:
         (B, T, frames * C, H, W); the colours of a frame are neighbours.
     """
-    ends = torch.arange(clips.shape[2], device=clips.device)
-    at = (ends[:, None] + torch.arange(1 - frames, 1, device=clips.device)).clamp_min(0)
+    at = _stacked(clips.shape[2], frames, clips.device)
     return clips[:, :, at].permute(0, 2, 3, 1, 4, 5).flatten(2, 3)
+
+
+def _stacked(length: int, frames: int, device: torch.device) -> Tensor:
+    """Places in a clip of the frames of each stack: (length, frames)."""
+    ends = torch.arange(length, device=device)
+    return (ends[:, None] + torch.arange(1 - frames, 1, device=device)).clamp_min(0)
 
 
 def encoded_stacks(
@@ -101,6 +106,30 @@ def encoded_stacks(
     stacked = stacks(signed(clips), frames)
     found = encoder(stacked.flatten(0, 1))[-1]
     return found.reshape(*stacked.shape[:2], *found.shape[1:]).transpose(1, 2)
+
+
+def gathered_stacks(
+    pictures: Tensor, index: Tensor, frames: int, encoder: Callable[[Tensor], Sequence[Tensor]]
+) -> Tensor:
+    """Return what `encoded_stacks` does of clips cut from the same frames, each stack encoded once.
+
+    Args:
+        pictures:
+            (F, H, W, C), the frames.
+        index:
+            (B, T) int64, those of each clip.
+        frames:
+            Of a stack.
+        encoder:
+            As in `encoded_stacks`.
+
+    Returns:
+        (B, C', T, H', W').
+    """
+    wanted = index[:, _stacked(index.shape[1], frames, index.device)]  # (B, T, frames)
+    different, which = torch.unique(wanted.flatten(0, 1), dim=0, return_inverse=True)
+    found = encoder(signed(pictures).permute(0, 3, 1, 2)[different].flatten(1, 2))[-1]
+    return found[which.reshape(index.shape)].transpose(1, 2)
 
 
 def stack_before(windows: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from .frame_estimation import (
     Estimate,
     FrameEstimator,
     encoded_stacks,
+    gathered_stacks,
     in_fp32,
     intensity_loss,
     signed,
@@ -114,6 +115,10 @@ class Mnad(FrameEstimator):
     def forward(self, clips: Tensor) -> Tensor:
         """(B, 3, T, H, W) in [0, 1] -> (B, 8 width, T, H / 8, W / 8)."""
         return encoded_stacks(clips, BEFORE, self.encoder)
+
+    def gathered(self, frames: Tensor, index: Tensor) -> Tensor:
+        """As `VideoEncoder.gathered`; clips share the stacks that they have in common."""
+        return gathered_stacks(frames, index, BEFORE, self.encoder)
 
     def predict(self, windows: Tensor) -> Tensor:
         """(B, 3, 5, H, W) in [0, 1] -> (B, 3, H, W) in [-1, 1]: the last frame, from the others."""

@@ -8,6 +8,8 @@ paths, the layers and the form of the loss are choices of this file; see docs/pa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -21,6 +23,38 @@ WIDTH = 64  # channels of the finest path; each coarser one has twice as many
 PATHS = 3
 BEFORE = 4  # frames that the prediction sees, as in Liu et al. 2018
 TOLERANCE = 0.02  # of a range of 1: about five grey levels
+
+
+@dataclass(frozen=True)
+class Beginnings:
+    """The different beginnings of clips that are cut from the same frames, up to one place.
+
+    Attributes:
+        last: (U,) number of the last frame of each.
+        before: (U,) which of those up to the place before it continues.
+        of_clip: (B,) the beginning of each clip.
+    """
+
+    last: Tensor
+    before: Tensor
+    of_clip: Tensor
+
+
+def beginnings(index: Tensor) -> list[Beginnings]:
+    """Find what clips have in common from their first frame on.
+
+    Args:
+        index:
+            (B, T) int64, the frames of each clip.
+
+    Returns:
+        For each of the T places.
+    """
+    found, own = [], torch.zeros_like(index[:, 0])
+    for last in index.unbind(1):
+        different, own = torch.unique(torch.stack([own, last], 1), dim=0, return_inverse=True)
+        found.append(Beginnings(different[:, 1], different[:, 0], own))
+    return found
 
 
 class ConvGru(nn.Module):
@@ -46,13 +80,37 @@ class ConvGru(nn.Module):
         h = torch.zeros_like(x[:, 0])
         states = []
         for given in inputs.unbind(1):
-            update, reset, new = given.chunk(3, 1)
-            recurrent_update, recurrent_reset = self.gates(h).chunk(2, 1)
-            z = torch.sigmoid(update + recurrent_update)
-            n = torch.tanh(new + self.state(torch.sigmoid(reset + recurrent_reset) * h))
-            h = (1 - z) * h + z * n
+            h = self._next(given, h)
             states.append(h)
         return torch.stack(states, 1)
+
+    def gathered(self, x: Tensor, places: Sequence[Beginnings]) -> list[Tensor]:
+        """Compute the states of clips that are cut from the same frames, each beginning once.
+
+        Args:
+            x:
+                (F, C, H, W), of the frames.
+            places:
+                From `beginnings`.
+
+        Returns:
+            For each place (U, C, H, W), in the order of its beginnings.
+        """
+        inputs = self.inputs(x)
+        h = torch.zeros_like(x[:1])
+        states = []
+        for place in places:
+            h = self._next(inputs[place.last], h[place.before])
+            states.append(h)
+        return states
+
+    def _next(self, inputs: Tensor, h: Tensor) -> Tensor:
+        """The state after one more frame, from its products (B, 3 C, H, W) and the state before."""
+        update, reset, new = inputs.chunk(3, 1)
+        recurrent_update, recurrent_reset = self.gates(h).chunk(2, 1)
+        z = torch.sigmoid(update + recurrent_update)
+        n = torch.tanh(new + self.state(torch.sigmoid(reset + recurrent_reset) * h))
+        return (1 - z) * h + z * n
 
 
 class MultipathGru(FrameEstimator):
@@ -95,6 +153,27 @@ class MultipathGru(FrameEstimator):
         size = states[-1].shape[3], states[-1].shape[4]
         found = [functional.adaptive_avg_pool2d(each.flatten(0, 1), size) for each in states]
         return _clips_again(torch.cat(found, 1), len(clips)).transpose(1, 2)
+
+    def gathered(self, frames: Tensor, index: Tensor) -> Tensor:
+        """As `VideoEncoder.gathered`; clips share their frames, and the states of equal beginnings.
+
+        What comes after a missing frame is recurrent, and so each clip's own.
+        """
+        places = beginnings(index)
+        x = self.stem(signed(frames).permute(0, 3, 1, 2))
+        paths = []
+        for down, path in zip(self.downs, self.paths, strict=True):
+            x = down(x)
+            assert isinstance(path, ConvGru)
+            paths.append(path.gathered(x, places))
+        size = x.shape[2], x.shape[3]
+        maps = [
+            torch.cat([functional.adaptive_avg_pool2d(each, size) for each in states], 1)
+            for states in zip(*paths, strict=True)
+        ]
+        return torch.stack(
+            [each[place.of_clip] for each, place in zip(maps, places, strict=True)], 2
+        )
 
     def predict(self, windows: Tensor) -> Tensor:
         """(B, 3, T, H, W) in [0, 1] -> (B, 3, H, W) in [-1, 1]: the last frame, from the others."""

@@ -17,6 +17,7 @@ from .frame_estimation import (
     Estimate,
     FrameEstimator,
     encoded_stacks,
+    gathered_stacks,
     gradient_loss,
     intensity_loss,
     signed,
@@ -149,6 +150,10 @@ class UnetPrediction(FrameEstimator):
     def forward(self, clips: Tensor) -> Tensor:
         """(B, 3, T, H, W) in [0, 1] -> (B, 8 width, T, H / 8, W / 8)."""
         return encoded_stacks(clips, BEFORE, self.encoder)
+
+    def gathered(self, frames: Tensor, index: Tensor) -> Tensor:
+        """As `VideoEncoder.gathered`; clips share the stacks that they have in common."""
+        return gathered_stacks(frames, index, BEFORE, self.encoder)
 
     def predict(self, windows: Tensor) -> Tensor:
         """(B, 3, 5, H, W) in [0, 1] -> (B, 3, H, W) in [-1, 1]: the last frame, from the others."""

@@ -67,6 +67,24 @@ class VideoEncoder(nn.Module, ABC):
     def forward(self, clips: Tensor) -> Tensor:
         """(B, 3, T, H, W) in [0, 1] -> (B, C, T', H', W'); any T from 1 on."""
 
+    def gathered(self, frames: Tensor, index: Tensor) -> Tensor:
+        """Encode clips that are cut from the same frames, as `forward` of each of them.
+
+        Encoders that see frames one by one, or a few at a time, compute what clips have in common
+        once. So it is for evaluation: the statistics of a batch would be other ones.
+
+        Args:
+            frames:
+                (F, H, W, 3) in [0, 1].
+            index:
+                (B, T) int64, the frames of each clip.
+
+        Returns:
+            (B, C, T', H', W').
+        """
+        found: Tensor = self(clips_of(frames, index))
+        return found
+
     def freeze(self) -> None:
         """Keep statistics and weights of the batch norms as they are, in training too."""
         self.norms = "frozen"
@@ -92,6 +110,11 @@ class VideoEncoder(nn.Module, ABC):
         if min(height, width) < self.smallest:
             return f"clips have to be {self.smallest} pixels high and wide, not {height}x{width}"
         return None
+
+
+def clips_of(frames: Tensor, index: Tensor) -> Tensor:
+    """(F, H, W, 3) and (B, T) -> (B, 3, T, H, W), colours innermost in memory."""
+    return frames[index].permute(0, 4, 1, 2, 3)
 
 
 def repeated(clips: Tensor, times: int, least: int = 1) -> Tensor:

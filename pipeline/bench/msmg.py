@@ -16,6 +16,7 @@ from ...detectors.msmg import MSMG
 from ...detectors.msmg_network import MSMGNetwork, colours_innermost
 from ...detectors.msmg_placing import window_starts
 from ...detectors.msmg_samples import ProxySamples
+from ...detectors.msmg_scores import Scorer
 from ...detectors.msmg_settings import MSMGConfig
 from ...detectors.msmg_training import ROLE, Sizes, answers, losses, make_networks
 from ...detectors.row_memory import RowMemory
@@ -37,6 +38,8 @@ ENCODERS: dict[str, tuple[EncoderName, ...]] = {
 }
 SIDES = {"cpu": 128, "cuda": 256}  # 256 is the published one
 STRIDES = (4, 1)  # between the windows that score
+SHARING: tuple[EncoderName, ...] = ("unet", "mnad", "multipath_gru")  # clips share computing
+SHARING_SIDE, SHARING_WIDTH = 64, 16
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ def bench_msmg(
     *, repeats: int = 3, device: str = "cpu", problem: MSMGProblem | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """Train on pairs of clips, score a video, and run the convolutions of both alone.
+
+    Encoders whose clips share computing score with it and without, at a side of 64.
 
     Args:
         repeats:
@@ -92,10 +97,18 @@ def bench_msmg(
         for name in shares
         if "scoring" in name
     }
+    sharing = race(
+        [each for name in SHARING for each in _sharing(name, device, problem)], repeats, device
+    )
+    gains = {
+        name: sharing[f"{name}: scoring, shared"].best / sharing[f"{name}: scoring, alone"].best
+        for name in SHARING
+    }
     values: dict[str, Any] = {
         "hardware": hardware(device),
         "problem": {**vars(problem), "settings": dict(problem.settings), "side": side},
-        "rates": as_values(rates),
+        "rates": as_values({**rates, **sharing}),
+        "gain_of_sharing": gains,
         "share_of_convolutions": shares,
         "matmul_gflops": peak.best,
         "of_matmul": of_matmul,
@@ -107,6 +120,11 @@ def bench_msmg(
     return values, [
         *heading(device, what, turns),
         *lines_of_rates(rates, shares, frames, of_matmul),
+        *lines_of_rates(sharing, {}, {}),
+        *(
+            f"{name}: {gain:.2f} times as fast with what clips share"
+            for name, gain in gains.items()
+        ),
     ]
 
 
@@ -119,6 +137,27 @@ def _config(encoder: EncoderName, problem: MSMGProblem, stride: int) -> MSMGConf
 def _starts(problem: MSMGProblem, stride: int) -> NDArray[np.int64]:
     """The windows that score the video."""
     return window_starts(problem.frames, _config("cnn3d", problem, stride).length, stride)
+
+
+def _sharing(encoder: EncoderName, device: str, problem: MSMGProblem) -> Iterator[Contestant]:
+    """Windows that are scored with what their clips have in common, and each clip by itself."""
+    side = max(16, problem.side or SHARING_SIDE)
+    given = {**dict(problem.settings), "encoder": encoder, "encoder_width": SHARING_WIDTH}
+    config = MSMGConfig.model_validate(given)
+    torch.manual_seed(0)
+    networks = make_networks(config, Sizes((side, side), 0)).to(device).eval()
+    track, starts = _noise(problem.frames, side).tracks[ROLE], _starts(problem, 1)
+    for name, shares in (("shared", True), ("alone", False)):
+        scorer = Scorer(networks, config, shares=shares)
+        run = partial(scorer.windows, track, starts, -1)
+        yield Contestant(f"{encoder}: scoring, {name}", "windows/s", len(starts), run)
+
+
+def _noise(frames: int, side: int) -> Bag:
+    """A video of noise."""
+    pixels = np.random.default_rng(0).integers(0, 256, (frames, side, side, 3), np.uint8)
+    every = np.arange(frames, dtype=np.int64)
+    return Bag("noise", None, frames, 25.0, {ROLE: Track(pixels, every, every + 1)})
 
 
 class _Subject:
@@ -135,12 +174,8 @@ class _Subject:
         assert isinstance(network, MSMGNetwork)
         self._network = network
         self._optimizer = torch.optim.AdamW(network.parameters(), lr=self._config.lr)
-        frames = np.random.default_rng(0).integers(
-            0, 256, (problem.frames, side, side, 3), np.uint8
-        )
-        every = np.arange(len(frames), dtype=np.int64)
-        self._bag = Bag("noise", None, len(frames), 25.0, {ROLE: Track(frames, every, every + 1)})
-        memory = RowMemory(_Rows(frames), device=device)
+        self._bag = _noise(problem.frames, side)
+        memory = RowMemory(_Rows(self._bag.tracks[ROLE].rows()), device=device)
         self._samples = ProxySamples(memory, self._config.length)
         self._turn = 0
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from ...data_manifests.choices import choices
 from ...data_manifests.settings import Settings
@@ -84,7 +84,7 @@ class ExtractSection(Settings):
 
 
 class TrainSection(Settings):
-    """One detector; with several seeds or a grid, one training for each.
+    """One detector; with several seeds, shots or a grid, one training for each.
 
     Attributes:
         name: what other sections call it; None takes the detector's name.
@@ -95,7 +95,12 @@ class TrainSection(Settings):
         seeds: one training each; None takes the seed of the run.
         grid: config key -> values; one training for each combination.
         holdout: share of the normal videos that give the threshold; None takes the default.
-        init: model of the cache that it starts from, by its folder or the beginning of its name.
+        init: what it starts from: the name of a `[[train]]` section before this one, or a model of
+            the cache, by its folder or the beginning of its name. Of a section with several seeds
+            it is the training with the same seed.
+        split: of the videos that it learns from.
+        shots: numbers of videos that it learns from, the first of that split; one training for
+            each. None: all.
         max_missing: share of the training videos that may be left out because they cannot be read
             or have no features; no part of the key.
         events: how its scores become events; None takes those of `[score]`.
@@ -110,6 +115,8 @@ class TrainSection(Settings):
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     holdout: float | None = Field(default=None, ge=0, le=0.9)
     init: str | None = None
+    split: str = "train"
+    shots: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
     max_missing: float = Field(default=MOST_MISSING, ge=0, le=1)
     events: EventConfig | None = None
 
@@ -126,6 +133,8 @@ class TrainSection(Settings):
             raise ValueError(f"{', '.join(both)} stands in set and in grid: write it once")
         if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: a seed stands there twice")
+        if self.shots is not None and len(set(self.shots)) < len(self.shots):
+            raise ValueError("shots: a number stands there twice")
         return self
 
 
@@ -217,8 +226,8 @@ class EvaluateSection(Settings):
             first map.
         map_quantile: cells of the map above this quantile of its values become boxes.
         smooth: how scores that were not smoothed when they were made are smoothed; None: not.
-        also: what else is measured; `micro_auc@NAME`, `average_precision@NAME` and
-            `score_gap@NAME` of the results.
+        also: what else is measured; `micro_auc@NAME`, `macro_auc_padded@NAME`,
+            `macro_auc_valid@NAME`, `average_precision@NAME` and `score_gap@NAME` of the results.
     """
 
     align: Literal["auto", "exact", "pad16"] = "auto"

@@ -48,12 +48,14 @@ class Training:
         section: where it comes from.
         settings: of the detector.
         seed: of everything random.
+        shots: number of videos that it learns from; None: all of its split.
     """
 
     name: str
     section: TrainSection
     settings: Mapping[str, Any]
     seed: int
+    shots: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Node:
             `[score]` says.
         after: names of nodes that it waits for, and does without where they fail.
         scene_checks: of a node of kind "report": what has the checks of the camera; "" is nothing.
+        start: of a training: name of the node whose model it starts from; empty: of none.
     """
 
     kind: Kind
@@ -94,6 +97,7 @@ class Node:
     events: EventConfig | None = None
     after: tuple[str, ...] = ()
     scene_checks: str = ""
+    start: str = ""
 
     @property
     def awaited(self) -> tuple[str, ...]:
@@ -135,15 +139,16 @@ def plan(resolved: Resolved) -> list[Node]:
 
 
 def trainings_of(section: TrainSection, seed: int) -> Iterator[Training]:
-    """The trainings of a section: every combination of its grid, with every seed."""
+    """The trainings of a section: every combination of its grid and shots, with every seed."""
     seeds = section.seeds or (seed,)
     keys = list(section.grid)
-    for values in itertools.product(*section.grid.values()):
+    for *values, shots in itertools.product(*section.grid.values(), section.shots or (None,)):
         cell = dict(zip(keys, values, strict=True))
         words = [section.label, *(f"{k}={_word(v)}" for k, v in cell.items())]
+        words += [] if shots is None else [f"shots={shots}"]
         for drawn in seeds:
             name = "-".join([*words, f"s{drawn}"] if len(seeds) > 1 else words)
-            yield Training(name, section, {**section.set, **cell}, drawn)
+            yield Training(name, section, {**section.set, **cell}, drawn, shots)
 
 
 def _word(value: Any) -> str:
@@ -159,6 +164,7 @@ class _Planner:
         self._resolved = resolved
         self._folder = resolved.folder
         self._section = ""  # of the nodes that are added now
+        self._cells: dict[str, Sequence[Training]] = {}  # of the [[train]] sections so far
         self.nodes: dict[str, Node] = {}
 
     def _add(
@@ -203,6 +209,7 @@ class _Planner:
             self._check_features(f"train {section.label}: {name} =", roles[name], chosen, twin=twin)
         for cell, detector in zip(cells, detectors, strict=True):
             self._add_training(cell, detector)
+        self._cells[section.label] = cells
 
     def _check_features(self, what: str, role: str, name: str, *, twin: bool) -> None:
         """Refuse a feature set that is not there, before anything runs."""
@@ -227,12 +234,14 @@ class _Planner:
         needs = [f"extract-{name}" for name in features.values() if name in resolved.specs]
         splits = config.splits()
         for name in features.values():
-            if splits.get(name) not in (None, "train"):
+            if splits.get(name) not in (None, section.split):
                 raise ConfigError(
                     f"train {cell.section.label}: {name!r} is made of the videos of split "
                     f"{splits[name]!r} only"
                 )
-        train = resolved.manifest.select(split="train")
+        train = resolved.learned(section, cell.shots)
+        start = self._training_called(section.init, cell)
+        needs += [start] if start else []
         what = {
             "detector": detector.name,
             "version": detector.version,
@@ -242,14 +251,15 @@ class _Planner:
             "sets": self._numbers_of(features, detector, train),
             "seed": cell.seed,
             "holdout": cell.section.holdout,
-            **self._start_of(section),
+            **({} if start else self._start_of(section)),
             "records": train.digest,
             "contents": _contents(train, resolved.probed),
             **DETECTORS.recorded(detector.name),
         }
         models = config.cache_root / "models"
         chosen = tuple(features.items())
-        node = self._add("train", cell.name, needs, what, models, training=cell, features=chosen)
+        more = {"training": cell, "features": chosen, "start": start}
+        node = self._add("train", cell.name, needs, what, models, **more)
         target = self._folder.scores(cell.name).run_file
         own = section.events
         what = self._scoring(own)
@@ -278,6 +288,20 @@ class _Planner:
             "events": (own or config.score.events).for_key(),
             **({} if config.score.smooth is None else {"smooth": config.score.smooth.text}),
         }
+
+    def _training_called(self, name: str | None, cell: Training) -> str:
+        """The node of the training that a cell starts from; empty if it is none of this run."""
+        cells = [each for cells in self._cells.values() for each in cells]
+        if any(each.name == name for each in cells):
+            return f"train-{name}"
+        section = self._cells.get(name or "", ())
+        found = [each for each in section if each.seed == cell.seed]
+        if section and len(found) != 1:
+            raise ConfigError(
+                f"train {cell.section.label}: init = {name!r} is several trainings: name one of "
+                f"{choices([each.name for each in section], name or '')}"
+            )
+        return f"train-{found[0].name}" if found else ""
 
     def _start_of(self, section: TrainSection) -> dict[str, Any]:
         """What stands for the model that a training starts from: the hash of its weights."""

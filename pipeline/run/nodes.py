@@ -24,7 +24,7 @@ from ..models import ModelFolder, specs_of_model
 from ..registry import DETECTORS
 from ..report.stage import write_report
 from ..review.stage import write_review
-from ..score import score_footage
+from ..score import Scored, score_footage
 from ..scores.events import EventConfig
 from ..scores.folder import ScoreFolder
 from ..scores.frames import MetricsError
@@ -193,11 +193,12 @@ def _train(task: NodeTask) -> Done:
         role: resolved.store(name).name if name in resolved.specs else name
         for role, name in task.node.features
     }
-    kind = DETECTORS[cell.section.detector]
+    kind, videos = DETECTORS[cell.section.detector], resolved.learned(cell.section, cell.shots)
+    start = task.node.start
     trained = train_detector(
         cell.section.detector,
-        resolved.manifest,
-        resolved.files(resolved.manifest.select(split="train")),
+        videos,
+        resolved.files(videos),
         config.cache_root,
         features=features,
         settings=cell.settings,
@@ -205,7 +206,7 @@ def _train(task: NodeTask) -> Done:
         seed=cell.seed,
         device=task.device if "device" in kind.train_options else "cpu",
         holdout=cell.section.holdout,
-        init=cell.section.init,
+        init=str(task.facts[start]["model"]) if start else cell.section.init,
         max_missing=cell.section.max_missing,
     )
     line = "trained" if trained.fresh else "trained before: kept"
@@ -226,6 +227,7 @@ def _score(task: NodeTask) -> Done:
     folder = resolved.folder.scores(node.subject)
     # Before the scoring, which may take hours: a rule that is chosen meanwhile is not the one used.
     rule = _kept_rule(resolved, node, {"row": _about_model(node, model, facts)})
+    begin = time.monotonic()
     done = score_footage(
         model.path,
         resolved.scored(),
@@ -248,6 +250,7 @@ def _score(task: NodeTask) -> Done:
         replace_model=True,  # a recipe that was changed writes over its own scores
         command="vadpipe run",
     )
+    seconds = time.monotonic() - begin
     # Those of a quantile are said by the training, which asks for the default one.
     doubts = () if done.rule.startswith("quantile") else done.warnings
     lines = (
@@ -260,6 +263,7 @@ def _score(task: NodeTask) -> Done:
     row = {
         **_about_model(node, model, facts),
         **_facts_of(folder, len(done.videos), done.events),
+        "frames_per_second": _speed(resolved, done, seconds),
     }
     return Done(node.key, lines, tuple(done.failures), {"row": row, "rule": rule})
 
@@ -275,6 +279,15 @@ def _beside(task: NodeTask) -> list[ExtractorSpec]:
                 card, settled=settled, cache=config.cache_root, engine=config.engine
             )
     return found
+
+
+def _speed(resolved: Resolved, done: Scored, seconds: float) -> float | None:
+    """Frames that were scored in a second; None unless all videos were, from features at hand."""
+    videos = resolved.scored()
+    if done.extracted or done.failures or done.fresh < len(videos.records) or seconds <= 0:
+        return None
+    frames = sum(row.n_frames for row in resolved.files(videos).rows.values())
+    return round(frames / seconds, 2)
 
 
 def _about_model(node: Node, model: ModelFolder, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -392,6 +405,8 @@ def _also_measured(
         return {}, [f"{name}: {error}"]
     found = {
         f"micro_auc@{name}": m.micro_auc,
+        f"macro_auc_padded@{name}": m.macro_auc_padded,
+        f"macro_auc_valid@{name}": m.macro_auc_valid,
         f"average_precision@{name}": m.average_precision,
         f"score_gap@{name}": m.score_gap,
     }

@@ -13,7 +13,7 @@ from ..store.feature_sets import store_like
 from ..store.feature_store import FeatureStore
 from ..store.probe_table import Probed
 from ..tables.probe import probe_to_use
-from .config import RunConfig
+from .config import RunConfig, TrainSection
 from .folder import RunFolder
 from .key_value import ConfigError
 from .manifests import build_manifest
@@ -43,6 +43,32 @@ class Resolved:
     def store(self, name: str) -> FeatureStore:
         """The feature set of an `[[extract]]` section."""
         return FeatureStore(self.config.cache_root, self.specs[name].recipe())
+
+    def learned(self, section: TrainSection, shots: int | None) -> Manifest:
+        """The videos that a training learns from, as videos of split train.
+
+        Args:
+            section:
+                Of the training.
+            shots:
+                Number of videos, the first ones; None: all.
+
+        Raises:
+            ManifestError: there are none of that split, or not so many.
+        """
+        if section.split == "train":
+            chosen = self.manifest.select(split="train")
+        else:
+            chosen = self._of_split(section.split, f"split of train {section.label}")
+        if shots is not None and shots > len(chosen.records):
+            raise ManifestError(
+                f"train {section.label}: shots is {shots}, but the manifest has "
+                f"{len(chosen.records)} videos of split {section.split!r}"
+            )
+        records = (
+            record.model_copy(update={"split": "train"}) for record in chosen.records[:shots]
+        )
+        return chosen.model_copy(update={"records": tuple(records)})
 
     def scored(self) -> Manifest:
         """The videos that are scored.

@@ -72,6 +72,25 @@ def test_shots_are_the_first_training_videos(root: Path) -> None:
             build(root, train="a.parquet", test="b.csv", shots=wrong)
 
 
+def test_training_videos_of_the_target_are_there_to_adapt_with(root: Path) -> None:
+    made = build(root, train="a.parquet", test="b.csv", adaptation=True)
+    assert [(r.video_id, r.split, r.path) for r in made.select(split="validation").records] == [
+        ("n", "validation", "sets/b/train/n")
+    ]
+    without = build(root, train="a.parquet", test="b.csv")
+    for split in ("train", "test"):  # the source's model and the target's scores stay what they are
+        assert made.select(split=split).records == without.select(split=split).records
+    same = build(root, train="a.parquet", test="a.parquet", adaptation=True)
+    assert [r.video_id for r in same.select(split="validation").records] == ["a.00", "a.01", "a.02"]
+
+
+def test_a_target_without_training_videos_cannot_be_adapted_to(root: Path) -> None:
+    only = Manifest(dataset="c", root=str(root / "sets"), records=(video("x", "test"),))
+    write_manifest(only, root / "c.csv")
+    with pytest.raises(ManifestError, match=r"c\.csv has no videos of split train"):
+        build(root, train="a.parquet", test="c.csv", adaptation=True)
+
+
 def test_footage_elsewhere_and_missing_splits_are_errors(root: Path) -> None:
     with pytest.raises(ManifestError, match="folder above the footage of both"):
         build(root / "sets" / "a", train=str(root / "a.parquet"), test=str(root / "b.csv"))

@@ -15,6 +15,8 @@ from vadpipe.detectors.base import Bag, DetectorError
 from vadpipe.detectors.msmg import MSMG
 from vadpipe.detectors.msmg_network import MSMGNetwork
 from vadpipe.detectors.msmg_own import own_estimator
+from vadpipe.detectors.msmg_placing import window_starts
+from vadpipe.detectors.msmg_scores import Scorer
 from vadpipe.detectors.msmg_settings import MSMGConfig
 from vadpipe.detectors.reconstruction import min_max
 from vadpipe.extractors.networks.frame_estimation import FrameEstimator
@@ -141,3 +143,34 @@ def test_a_fit_starts_from_a_model() -> None:
     wider.start = first.state_dict()
     with pytest.raises(DetectorError, match="the model to start from has another network"):
         wider.fit(squares(), device="cpu", seed=3)
+
+
+@pytest.mark.parametrize("encoder", ["unet", "mnad", "multipath_gru"])
+@pytest.mark.parametrize("gain", [1.0, 3.0])
+def test_windows_that_share_computing_score_the_same(
+    encoder: str, gain: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = made(encoder=encoder, motion_gain=gain, decoder="frozen", decoder_steps=1)
+    bag = squares()[0]
+    detector.fit(squares(), device="cpu", seed=0)
+    assert detector.trained is not None
+    shared = Scorer(detector.trained, detector.config)
+    alone = Scorer(detector.trained, detector.config, shares=False)
+    track = bag.tracks["pixels"]
+    starts = window_starts(len(track), detector.config.length, 1)
+    calls: list[str] = []
+    kind = type(shared.clips)
+    gathered = kind.gathered
+    monkeypatch.setattr(
+        kind, "gathered", lambda *given: (calls.append("gathered"), gathered(*given))[1]
+    )
+    expected, found = alone.windows(track, starts, -1), shared.windows(track, starts, -1)
+    # a clip's own mean changes every frame of it: nothing is shared with motion enlarged
+    assert bool(calls) == (gain == 1)
+    assert set(found.values) == {"feature", "rgb", "continuity", "localisation", "own"} | (
+        {"own_distance"} if encoder == "mnad" else set()
+    )
+    for name, values in expected.values.items():
+        assert found.values[name] == pytest.approx(values, abs=1e-5), name
+    for name, maps in expected.maps.items():
+        assert found.maps[name] == pytest.approx(maps, rel=1e-3, abs=1e-5), name

@@ -9,12 +9,14 @@ from torch import nn
 
 from vadpipe.extractors.networks.cnn3d import Cnn3d, layers_of
 from vadpipe.extractors.networks.encoders import ENCODERS, EncoderName, build_encoder
+from vadpipe.extractors.networks.multipath_gru import beginnings
 from vadpipe.extractors.networks.video_encoder import (
     Cnn3dEncoder,
     EncoderOptions,
     I3dR50Encoder,
     InceptionEncoder,
     VideoEncoder,
+    clips_of,
     repeated,
 )
 
@@ -61,6 +63,58 @@ def test_cnn3d_is_that_of_ssmtl_before_its_pool_over_time() -> None:
         maps = encoder(x)
         assert maps.shape == (2, 32, 5, 2, 3)
         assert torch.equal(maps.amax(2), pooled(x))
+
+
+def sub_clips(window: int, first: int) -> list[list[int]]:
+    """The clips of a window that lack an inner frame each, and the window without its last one."""
+    frames = list(range(first, first + window))
+    return [frames[:m] + frames[m + 1 :] for m in range(1, window - 1)] + [frames[:-1]]
+
+
+@pytest.mark.parametrize("name", ["cnn3d", "unet", "memae", "mnad", "multipath_gru"])
+def test_clips_of_the_same_frames_are_encoded_as_each_by_itself(name: EncoderName) -> None:
+    torch.manual_seed(0)
+    wide = name in ("unet", "memae", "mnad", "multipath_gru")
+    options = EncoderOptions(architecture="shallow+narrow", width=3 if wide else None)
+    encoder = build_encoder(name, options).eval()
+    frames = torch.rand(10, 16, 32, 3)
+    # two windows that overlap, one at the end with its last frame repeated
+    clips = [*sub_clips(6, 0), *sub_clips(6, 2), [7, 8, 9, 9, 9], [4, 3, 2, 1, 0]]
+    index = torch.tensor(clips)
+    with torch.no_grad():
+        expected, found = encoder(clips_of(frames, index)), encoder.gathered(frames, index)
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert expected.flatten(1).std(0).max() > 0  # clips differ
+
+
+@pytest.mark.parametrize("name", ["unet", "mnad"])
+def test_every_stack_of_a_window_is_encoded_once(name: EncoderName) -> None:
+    encoder = build_encoder(name, EncoderOptions(width=3)).eval()
+    clips = sub_clips(12, 0)
+    stacks = {
+        tuple(clip[max(0, at - back)] for back in (3, 2, 1, 0))
+        for clip in clips
+        for at in range(len(clip))
+    }
+    seen: list[int] = []
+    encoder.encoder.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    with torch.no_grad():
+        encoder.gathered(torch.rand(12, 8, 8, 3), torch.tensor(clips))
+    assert seen == [len(stacks)] and len(stacks) < 121 / 2
+
+
+def test_equal_beginnings_run_through_the_gru_once() -> None:
+    clips = sub_clips(12, 0)
+    places = beginnings(torch.tensor(clips))
+    assert [len(place.last) for place in places] == [
+        len({tuple(clip[: at + 1]) for clip in clips}) for at in range(11)
+    ]
+    for at, place in enumerate(places):
+        assert place.last[place.of_clip].tolist() == [clip[at] for clip in clips]
+        if at:
+            before = places[at - 1]
+            assert place.before[place.of_clip].tolist() == before.of_clip.tolist()
 
 
 def test_single_frames_and_short_clips_are_repeated() -> None:

@@ -28,6 +28,7 @@ def test_shares_and_frames_follow_from_the_rates(monkeypatch: pytest.MonkeyPatch
         return layers
 
     monkeypatch.setattr(bench, "recorded", spied)
+    monkeypatch.setattr(bench, "SHARING_WIDTH", 3)
     values, lines = bench_msmg(repeats=1, problem=SMALL)
     rates = {name.removeprefix("cnn3d: "): r["best"] for name, r in values["rates"].items()}
     shares = values["share_of_convolutions"]
@@ -48,6 +49,13 @@ def test_shares_and_frames_follow_from_the_rates(monkeypatch: pytest.MonkeyPatch
     line = next(line for line in lines if line.startswith("cnn3d: scoring, stride 4 "))
     assert f"{100 * share:.0f} % of the convolutions, {frames:.1f} frames/s" in line
     assert line.endswith(f"{100 * of_matmul:.0f} % of matmul")
+    for encoder, gain in values["gain_of_sharing"].items():
+        shared, alone = (
+            values["rates"][f"{encoder}: scoring, {how}"]["best"] for how in ("shared", "alone")
+        )
+        assert gain == pytest.approx(shared / alone)
+        assert f"{encoder}: {gain:.2f} times as fast with what clips share" in lines
+    assert set(values["gain_of_sharing"]) == {"unet", "mnad", "multipath_gru"}
     # Both clips of two pairs, then two single frames; the four clips of a window, then the window.
     assert [shape[:3] for shape in recorded[0]] == [
         (n, c, t) for n, t in ((4, 5), (2, 1)) for c in (3, 16, 32)

@@ -12,6 +12,8 @@ import pytest
 
 from tests.bags import Bags
 from tests.synthetic import write_tiny_scene
+from vadpipe.data_manifests.synthetic import build
+from vadpipe.data_manifests.table import write_manifest
 from vadpipe.detectors.base import Bag, Detector, DetectorError, Track
 from vadpipe.detectors.msmg import MSMG
 from vadpipe.detectors.msmg_training import Sizes
@@ -29,15 +31,56 @@ RECIPES = sorted((Path(__file__).parents[3] / "docs" / "recipes").glob("*.toml")
 TRIVIAL = {"frame_difference", "background"}  # a row that does not beat them has shown nothing
 # (continuity, localisation, estimation) of Table 2 of MSMG, as they stand in a node's name
 SUBSETS = ("1_0_0", "0_1_0", "0_0_1", "1_1_0", "1_0_1", "0_1_1")
+OBJECTIVES = ("0_0_0", "0_0_1", "1_1_1")  # own, with estimation, with all (supplement, Table 2)
+ENCODERS = TRIVIAL | {
+    f"{encoder}-weights={weights}"
+    for encoder in ("unet", "memae", "mnad", "multipath_gru")
+    for weights in OBJECTIVES
+}
+LENGTHS = TRIVIAL | {
+    f"length-weights={weights}-length={n}"
+    for weights in ("1_0_0", "0_1_0", "0_0_1", "1_1_1")
+    for n in (8, 12, 16)
+}
+TABLE_2 = {"prediction", "tasks_prediction", *(f"tasks-weights={w}" for w in (*SUBSETS, "1_1_1"))}
+TABLE_3 = TRIVIAL | {"msmg-s0", "msmg-s1", "msmg-s2", "ssmtl", "estimation", "three"}
+WEIGHTS = TRIVIAL | {  # Table 1 of the supplement, ID 1 to 16
+    f"msmg-weights={each.replace(' ', '_')}"
+    for each in (
+        *("1.0 0.1 0.1", "1.0 0.5 0.1", "1.0 0.8 0.1", "1.0 1.0 0.1"),
+        *("1.0 1.0 0.5", "1.0 1.0 0.8", "0.1 1.0 0.1", "0.5 1.0 0.1"),
+        *("0.8 1.0 0.1", "0.1 0.1 1.0", "0.5 0.1 1.0", "0.8 0.1 1.0"),
+        *("1.0 0.1 1.0", "1.0 0.5 1.0", "1.0 0.8 1.0", "1.0 1.0 1.0"),
+    )
+}
+SHOTS = TRIVIAL | {"source", "adapted-shots=1", "adapted-shots=5"}
 ROWS = {
-    "msmg_encoders": TRIVIAL
+    "msmg_avenue": TABLE_3,
+    "msmg_shanghaitech": TABLE_3,
+    "msmg_lengths_shanghaitech": LENGTHS,
+    "msmg_lengths_campus": LENGTHS,
+    "msmg_tasks_shanghaitech": TRIVIAL | TABLE_2,
+    "msmg_tasks_campus": TRIVIAL | TABLE_2,
+    "msmg_ucf_crime": TRIVIAL | {"mnad", "multipath_gru", "msmg"},
+    "msmg_campus": TRIVIAL
+    | {"unet", "memae", "mnad", "multipath_gru"}
+    | {f"msmg-scene_embedding={n}" for n in (0, 32)},
+    "msmg_weights_avenue": WEIGHTS,
+    "msmg_weights_shanghaitech": WEIGHTS,
+    "msmg_encoders": ENCODERS,
+    "msmg_encoders_avenue": ENCODERS,
+    "msmg_encoders_shanghaitech": ENCODERS,
+    "msmg_shots_ped2": SHOTS,
+    "msmg_shots_avenue": SHOTS,
+    "msmg_ped2": TRIVIAL
+    | TABLE_2
     | {
-        f"{encoder}-weights={weights}"
-        for encoder in ("unet", "memae", "mnad", "multipath_gru")
-        for weights in ("0_0_0", "0_0_1", "1_1_1")
+        *("flow_peak", "joint"),
+        *(f"length-length={n}" for n in (8, 16)),
+        *(f"position-position={each}" for each in ("pooled", "time_channel")),
+        *(f"gain-motion_gain={n}" for n in (1, 10)),
     },
     "msmg_objects": {"frame_difference", "background", "ssmtl", "estimation", "three"},
-    "msmg_shots": TRIVIAL | {"adapted"},
     "pseudo_anomaly_ped2": {
         *("frame_difference", "background", "flow_peak", "frames", "frames_telea"),
         *("frames_lntra-spatial=patch", "frames_lntra-spatial=skip_frames", "frames_patch_mix"),
@@ -56,36 +99,12 @@ ROWS = {
         for t in (1, 2, 3, 4)
         for share in (0.1, 0.2, 0.5, 1.0)
     },
-    "msmg_ped2": {
-        *("frame_difference", "background", "flow_peak", "joint", "prediction"),
-        *(f"tasks-weights={each}" for each in (*SUBSETS, "1_1_1")),
-        *(f"length-length={n}" for n in (8, 12, 16)),
-        *(f"position-position={each}" for each in ("pooled", "time_channel", "unpooled")),
-    },
-    "msmg_avenue": TRIVIAL
-    | {
-        *("joint-s0", "joint-s1", "joint-s2", "prediction"),
-        *(f"tasks-weights={each}" for each in SUBSETS),
-    },
-    "msmg_shanghaitech": TRIVIAL | {f"length-length={n}" for n in (8, 12, 16)},
-    "msmg_ucf_crime": {"frame_difference", "background", "joint"},
-    "msmg_campus": TRIVIAL | {f"msmg-scene_embedding={n}" for n in (0, 32)},
-    "msmg_weights": TRIVIAL
-    | {
-        f"msmg-weights={each.replace(' ', '_')}"
-        for each in (
-            *("1.0 0.1 0.1", "1.0 0.5 0.1", "1.0 0.8 0.1", "1.0 1.0 0.1"),
-            *("1.0 1.0 0.5", "1.0 1.0 0.8", "0.1 1.0 0.1", "0.5 1.0 0.1"),
-            *("0.8 1.0 0.1", "0.1 0.1 1.0", "0.5 0.1 1.0", "0.8 0.1 1.0"),
-            *("1.0 0.1 1.0", "1.0 0.5 1.0", "1.0 0.8 1.0", "1.0 1.0 1.0"),
-        )
-    },
 }
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_scene(tmp_path_factory.mktemp("recipes") / "scene")
+    return write_tiny_scene(tmp_path_factory.mktemp("recipes") / "scene", n_train=5)
 
 
 def without_files(section: ExtractSection) -> ExtractSection:
@@ -102,11 +121,14 @@ def planned(path: Path, scene: Path) -> tuple[Resolved, list[Node]]:
     """The trainings of a recipe, on a drawn scene and with random weights."""
     run = load_run(path)
     weightless = [without_files(section) for section in run.extract]
-    # a model to start from is looked for in the cache, and this one is empty
-    begun = tuple(section.model_copy(update={"init": None}) for section in run.train)
+    options = {}
+    if run.manifest.dataset == "cross":
+        write_manifest(build(scene), scene / "scene.parquet")
+        files = {"train": "scene.parquet", "test": "scene.parquet"}
+        options = {**run.manifest.options, **files}
+    dataset = "cross" if options else "synthetic"
     changes = {
-        "train": begun,
-        "manifest": ManifestSection(dataset="synthetic", root=scene),
+        "manifest": ManifestSection(dataset=dataset, root=scene, options=options),
         "extract": tuple(weightless),
         "cache": scene.parent / "cache",
         "out": scene.parent / "out",
