@@ -71,7 +71,7 @@ soak: $(VENV)/.installed weights
 # What a machine with a GPU has to show, in about ten minutes: the tests that need one, then ratios,
 # which are recorded for this device; GPU.md gets the tables, with its name in each.
 DEVICE ?= cuda
-GPU_BENCHES := network windows train ssmtl msmg autoencoder
+GPU_BENCHES := network windows train scoring ssmtl msmg autoencoder
 gpu: $(VENV)/.installed weights
 	@$(BIN)/python -c "import torch, sys; sys.exit(not torch.cuda.is_available())" \
 	  || { echo "there is no GPU that torch can use: vadpipe doctor says what there is"; exit 1; }

@@ -35,6 +35,7 @@ from .base import (
 )
 from .checkpoint import Checkpoint, discard_checkpoint
 from .fitting import Fit, first_losses, loss_jumps
+from .labelled import labelled
 from .precision import Precision, bfloat16, check_bfloat16
 from .randomness import private_random
 from .schedule import Schedule, ScheduleName
@@ -49,6 +50,7 @@ from .segments import (
     with_crops,
 )
 from .state import load_network, network_arrays
+from .together import ROWS_TOGETHER, ScoresTogether, filled
 
 Terms = dict[str, Tensor]
 OptimizerName = Literal["adam", "adagrad"]
@@ -145,7 +147,20 @@ ConfigT = TypeVar("ConfigT", bound=MILConfig)
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
-class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
+@dataclass(frozen=True)
+class _Prepared:
+    """A video as the network takes it.
+
+    Attributes:
+        track: the frames of its rows.
+        features: role -> (n, C, D).
+    """
+
+    track: Track
+    features: dict[str, Tensor]
+
+
+class MILDetector(Detector[ConfigT], ScoresTogether, Generic[ConfigT, NetworkT]):
     """A network trained on normal and abnormal videos with one label each.
 
     A subclass defines the network, the loss of a batch, and the scores of a video.
@@ -192,9 +207,21 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
 
     @abstractmethod
     def score_rows(
-        self, network: NetworkT, features: Mapping[str, Tensor]
+        self, network: NetworkT, features: Mapping[str, Tensor], lengths: Sequence[int]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Score one video, role -> (n, C, D): columns (n,) and maps (n, rows, columns) by name."""
+        """Score videos whose rows lie one after the other.
+
+        Args:
+            network:
+                In evaluation mode.
+            features:
+                Role -> (n, C, D), rows of all videos.
+            lengths:
+                Rows of each video.
+
+        Returns:
+            Columns (n,) and maps (n, rows, columns) by name.
+        """
 
     def prepare_rows(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Convert features (..., C, D) to what the network takes, (..., C, width)."""
@@ -354,29 +381,59 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
             DetectorError: the detector is not fitted, or the features of the video do not fit the
                 model, are not finite or have no rows.
         """
+        return self.score_together([bag])[0]
+
+    def score_together(self, bags: Sequence[Bag]) -> list[Scores]:
+        """Score videos of any length; see `ScoresTogether`.
+
+        Raises:
+            DetectorError: as for `score`, of any of them.
+        """
         if self.network is None or self.layout is None:
             raise DetectorError(f"{self.name} is not fitted")
-        tracks = self._tracks(bag, self.layout)
+        device = next(self.network.parameters()).device
+        videos = [self._prepared(bag, self.layout, device) for bag in bags]
+        rows = [len(video.track) for video in videos]
+        fast = self.config.score_precision == "bf16"
+        lowered = bfloat16(self.network, device) if fast else nullcontext()
+        with torch.inference_mode(), lowered:
+            network = self.network.eval()
+            batches = filled(videos, rows, ROWS_TOGETHER)
+            return [scores for batch in batches for scores in self._scored(network, batch)]
+
+    def _prepared(self, bag: Bag, layout: FeatureLayout, device: torch.device) -> _Prepared:
+        tracks = self._tracks(bag, layout)
         times = same_times(bag, tracks)
         if not len(times):
             raise DetectorError(f"{bag.video_id}: there are no rows to score")
-        device = next(self.network.parameters()).device
         features = {}
         for role, track in tracks.items():
             rows = self.prepare_rows(with_crops(track.rows()))
             if not np.isfinite(rows).all():
                 raise DetectorError(f"{bag.video_id}: {role} is not finite")
             features[role] = torch.from_numpy(np.ascontiguousarray(rows)).to(device)
-        fast = self.config.score_precision == "bf16"
-        lowered = bfloat16(self.network, device) if fast else nullcontext()
-        with torch.inference_mode(), lowered:
-            columns, maps = self.score_rows(self.network.eval(), features)
-        return Scores(
-            times.frame_start,
-            times.frame_stop,
-            {name: values.double().cpu().numpy() for name, values in columns.items()},
-            {name: values.float().cpu().numpy() for name, values in maps.items()},
-        )
+        return _Prepared(times, features)
+
+    def _scored(self, network: NetworkT, videos: Sequence[_Prepared]) -> list[Scores]:
+        lengths = [len(video.track) for video in videos]
+        features = videos[0].features
+        if len(videos) > 1:
+            features = {
+                role: torch.cat([video.features[role] for video in videos]) for role in features
+            }
+        columns, maps = self.score_rows(network, features, lengths)
+        stops = np.cumsum(lengths)
+        scored = {name: values.double().cpu().numpy() for name, values in columns.items()}
+        drawn = {name: values.float().cpu().numpy() for name, values in maps.items()}
+        return [
+            Scores(
+                video.track.frame_start,
+                video.track.frame_stop,
+                {name: values[stop - length : stop] for name, values in scored.items()},
+                {name: values[stop - length : stop] for name, values in drawn.items()},
+            )
+            for video, length, stop in zip(videos, lengths, stops, strict=True)
+        ]
 
     def _tracks(self, bag: Bag, layout: FeatureLayout) -> dict[str, Track]:
         found = {name: t for role in self.needs for name, t in bag.role(role).items()}
@@ -429,28 +486,6 @@ class MILDetector(Detector[ConfigT], Generic[ConfigT, NetworkT]):
         except (KeyError, RuntimeError, ValueError) as error:
             raise DetectorError(f"these are not weights of {self.name}: {error}") from error
         self.network, self.layout = network.eval(), layout
-
-
-def labelled(source: BagSource) -> tuple[list[str], list[int]]:
-    """Collect ids and labels of all bags.
-
-    Raises:
-        DetectorError: a bag has no label, or all have the same; the message names them.
-    """
-    # One pass only, because each bag opens files.
-    pairs = [(bag.video_id, bag.label) for bag in source]
-    ids = [video_id for video_id, _ in pairs]
-    unknown = [video_id for video_id, label in pairs if label is None]
-    if unknown:
-        raise DetectorError(f"{len(unknown)} videos have no label: {', '.join(unknown[:20])}")
-    known = [int(label) for _, label in pairs if label is not None]
-    if len(set(known)) < 2:
-        kind = {0: "normal", 1: "abnormal"}.get(known[0]) if known else "missing"
-        raise DetectorError(
-            f"all {len(ids)} training videos are {kind}: training needs both classes "
-            f"({', '.join(ids[:20])})"
-        )
-    return ids, known
 
 
 def count_parameters(network: nn.Module) -> int:

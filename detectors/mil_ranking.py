@@ -8,7 +8,7 @@ eq. 6 and 7, Sect. 4; see docs/papers/mil_ranking.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -126,7 +126,7 @@ class MILRanking(MILDetector[MILRankingConfig, RankingNetwork]):
         return {"total": torch.stack(list(terms.values())).sum(), **terms}
 
     def score_rows(
-        self, network: RankingNetwork, features: Mapping[str, Tensor]
+        self, network: RankingNetwork, features: Mapping[str, Tensor], lengths: Sequence[int]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Score every snippet, (n, C, D) -> (n,)."""
+        """Score every snippet by itself, (n, C, D) -> (n,)."""
         return {"score": network(features["snippet"][None])[0]}, {}

@@ -6,7 +6,8 @@ reference code; see docs/papers/ssrl.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -188,17 +189,44 @@ def magnitude_losses(network: RTFMNetwork, bags: Bags, config: RTFMConfig) -> Te
 SNIPPET_COLUMNS = ("score", "magnitude")
 
 
-def score_snippets(network: RTFMNetwork, x: Tensor) -> dict[str, Tensor]:
-    """Compute score and magnitude of every snippet of a video, (n, C, D) -> name -> (n,).
+def score_snippets(network: RTFMNetwork, x: Tensor, lengths: Sequence[int]) -> dict[str, Tensor]:
+    """Compute score and magnitude of every snippet, (n, C, D) -> name -> (n,).
 
-    Crops of a long video go through the network one by one, to bound memory.
+    Videos of one length go through the network together; padding would be seen by convolutions over
+    time. Crops of a long video go through it one by one, to bound memory.
+
+    Args:
+        network:
+            In evaluation mode.
+        x:
+            Features of one or several videos, one after the other.
+        lengths:
+            Snippets of each video.
     """
-    crops = x.shape[1]
-    together = crops if crops * len(x) <= ROWS_AT_ONCE else 1
-    parts = [network(x[None, :, c : c + together]) for c in range(0, crops, together)]
+    videos = torch.split(x, list(lengths))
+    places = defaultdict(list)
+    for place, length in enumerate(lengths):
+        places[length].append(place)
+    found: dict[str, list[Tensor]] = {name: [x] * len(videos) for name in SNIPPET_COLUMNS}
+    for alike in places.values():
+        one = len(alike) == 1
+        columns = _score_alike(
+            network, videos[alike[0]][None] if one else torch.stack([videos[i] for i in alike])
+        )
+        for name, values in columns.items():
+            for place, column in zip(alike, values, strict=True):
+                found[name][place] = column
+    return {name: torch.cat(columns) for name, columns in found.items()}
+
+
+def _score_alike(network: RTFMNetwork, videos: Tensor) -> dict[str, Tensor]:
+    """Videos of one length, (M, n, C, D) -> name -> (M, n)."""
+    count, length, crops, _ = videos.shape
+    together = crops if count * crops * length <= ROWS_AT_ONCE else 1
+    parts = [network(videos[:, :, c : c + together]) for c in range(0, crops, together)]
     return {
-        "score": torch.stack([part.scores[0] for part in parts]).mean(dim=0),
-        "magnitude": torch.stack([part.magnitudes[0] for part in parts]).mean(dim=0),
+        "score": torch.stack([part.scores for part in parts]).mean(dim=0),
+        "magnitude": torch.stack([part.magnitudes for part in parts]).mean(dim=0),
     }
 
 
@@ -235,7 +263,7 @@ class RTFM(MILDetector[RTFMConfig, RTFMNetwork]):
         return SNIPPET_COLUMNS
 
     def score_rows(
-        self, network: RTFMNetwork, features: Mapping[str, Tensor]
+        self, network: RTFMNetwork, features: Mapping[str, Tensor], lengths: Sequence[int]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """See `score_snippets`."""
-        return score_snippets(network, features["snippet"]), {}
+        return score_snippets(network, features["snippet"], lengths), {}

@@ -391,9 +391,9 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
         return tuple(f"attention/{scale}" for scale in scales if scale != FULL_FRAME)
 
     def score_rows(
-        self, network: SSRLNetwork, features: Mapping[str, Tensor]
+        self, network: SSRLNetwork, features: Mapping[str, Tensor], lengths: Sequence[int]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Score a video; for each scale, map the column sums of the attention over the frame.
+        """Score videos; for each scale, map the column sums of the attention over the frame.
 
         Map "attention/2x3" is (n, 2, 3); each row sums to the number of patches (Sect. 4.5).
         """
@@ -422,7 +422,7 @@ class SSRL(MILDetector[SSRLConfig, SSRLNetwork]):
             if columns[0] is not None:
                 joined = torch.cat([c for c in columns if c is not None])
                 maps[f"attention/{scale}"] = joined.view(-1, *grid_of(scale))
-        return score_snippets(network, x), maps
+        return score_snippets(network, x, lengths), maps
 
 
 def _role(scale: str) -> str:

@@ -18,7 +18,7 @@ from ..detectors.base import Detector
 from ..extractors.footage.video import ProbeRow
 from ..extractors.weights.slots import WeightsChoice
 from .engine.extractor_spec import ExtractorSpec, stores_of
-from .engine.overlap import overlapped
+from .engine.overlap import overlapped_groups
 from .engine.planning import ready_and_not
 from .engine.progress import progress_bar, tell
 from .engine.settings import Engine
@@ -258,10 +258,10 @@ class _Scoring:
         missing = [r for r in records if not steps.is_current(r, rows[r.video_id])]
         ready, others = ready_and_not(missing, rows, stores, engine)
         if ready:
-            ends = overlapped(
-                ready,
+            ends = overlapped_groups(
+                steps.groups(ready),
                 lambda record: steps.read(record, rows[record.video_id], stores),
-                lambda _, opened: steps.compute(opened),
+                steps.compute,
                 lambda record, computed: steps.write(record, rows[record.video_id], computed),
                 alone=lambda computed: large(computed.scores),
             )
@@ -280,7 +280,7 @@ class _Scoring:
         problem: Exception | None = None
         try:
             # Features have no name here: they are not in memory while scores are written.
-            computed = self._steps.compute(self._steps.read(record, row, stores))
+            (computed,) = self._steps.compute([self._steps.read(record, row, stores)])
             self._steps.write(record, row, computed)
         except Exception as error:  # one bad video never stops a run
             problem = error

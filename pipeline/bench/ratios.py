@@ -124,7 +124,9 @@ def _nearest(values: Values) -> dict[str, float]:
 
 def _scoring(values: Values) -> dict[str, float]:
     rows = values["detectors"].items()
-    return {f"{name}: to one after the other": row["ratio"] for name, row in rows}
+    found = {f"{name}: to one after the other": row["ratio"] for name, row in rows}
+    short = values["short"].items()
+    return found | {f"{name}: short videos together": row["together"] for name, row in short}
 
 
 RATIOS: dict[str, Callable[[Values], dict[str, float]]] = {

@@ -1,10 +1,10 @@
-"""Scoring from the cache: reading ahead and writing behind, against one step after the other."""
+"""Scoring from the cache: overlapped, and several short videos together, against step by step."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from ...detectors.mil import MILDetector
 from ...detectors.mil_ranking import MILRanking, MILRankingConfig
 from ...detectors.rtfm import RTFM, RTFMConfig
 from ...detectors.segments import FeatureLayout
+from ...detectors.together import ROWS_TOGETHER, filled
 from ...extractors.base import ArraySpec, Rows
 from ...extractors.clips import Span
 from ...extractors.footage.video import ProbeRow
 from ..bags import StoreBags
-from ..engine.overlap import overlapped
+from ..engine.overlap import overlapped_groups
 from ..scores.folder import ScoreFolder
 from ..scores.outputs import checked_scores
 from ..scores.read_ahead import read_ahead
@@ -33,6 +34,8 @@ CLIP, RATE = 16, 25.0  # frames of a row, frames a second
 PROVENANCE = {"vadpipe": "0", "torch": "0", "ffmpeg": "0", "device": "cpu"}
 IN_TURN, OVERLAPPED, READING = "one after the other", "overlapped", "reading alone"
 COMPUTING, WRITING = "computing alone", "writing alone"
+TOGETHER = "computing, videos together"
+SHORT = 8  # rows of a short video, which has one crop
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,21 @@ def bench_scoring(
         Values for machines, and lines for people.
     """
     problem = problem or ScoringProblem()
+    values: dict[str, Any] = {"hardware": hardware(device)}
+    lines = heading(device, "video hours a minute, best / median")
+    short = replace(problem, rows=min(SHORT, problem.rows), crops=1)
+    for key, each in {"detectors": problem, "short": short}.items():
+        values[key], more = _bench(each, repeats, device)
+        lines += more
+    return values, lines
+
+
+def _bench(problem: ScoringProblem, repeats: int, device: str) -> tuple[dict[str, Any], list[str]]:
     hours = problem.videos * problem.rows * CLIP / RATE / 3600
-    values: dict[str, Any] = {"hardware": hardware(device), "detectors": {}}
-    what = f"{problem.videos} videos of {problem.rows} x {problem.crops} x {problem.width} float16"
-    lines = heading(device, f"{what}, video hours a minute, best / median")
+    values: dict[str, Any] = {}
+    lines = [
+        f"{problem.videos} videos of {problem.rows} x {problem.crops} x {problem.width} float16"
+    ]
     with tempfile.TemporaryDirectory(prefix="vadpipe-bench-") as folder:
         bags = _write(Path(folder), problem)
         detectors: list[MILDetector[Any, Any]] = [
@@ -93,16 +107,18 @@ def bench_scoring(
                 name: rates[IN_TURN].best / rates[name].best
                 for name in (READING, COMPUTING, WRITING)
             }
-            values["detectors"][detector.name] = {
+            together = rates[TOGETHER].best / rates[COMPUTING].best
+            values[detector.name] = {
                 "rates": as_values(rates),
                 "ratio": ratio,
+                "together": together,
                 "shares": shares,
             }
             lines += [f"{detector.name}: {name:22}{rate}" for name, rate in rates.items()]
             lines.append(
                 f"{detector.name}: overlapped {ratio:.2f} x one after the other, of which reading "
                 f"is {100 * shares[READING]:.0f} %, computing {100 * shares[COMPUTING]:.0f} %, "
-                f"writing {100 * shares[WRITING]:.0f} %"
+                f"writing {100 * shares[WRITING]:.0f} %; together {together:.2f} x by itself"
             )
     return values, lines
 
@@ -155,11 +171,33 @@ class _Ways:
         every = range(len(self._bags))
         return {
             IN_TURN: self._in_turn,
-            OVERLAPPED: lambda: list(overlapped(every, self._read, self._compute, self._write)),
+            OVERLAPPED: self._overlapped,
             READING: lambda: [self._read(i) for i in every],
             COMPUTING: lambda: [self._compute(i, bag) for i, bag in enumerate(self._read_bags)],
+            TOGETHER: lambda: [
+                self._compute_together([self._read_bags[i] for i in group])
+                for group in self._groups()
+            ],
             WRITING: self._write_all,
         }
+
+    def _overlapped(self) -> None:
+        ends = overlapped_groups(self._groups(), self._read, self._compute_together, self._write)
+        for _, error in ends:
+            if error is not None:
+                raise error
+
+    def _groups(self) -> list[list[int]]:
+        """Videos that fill a batch."""
+        rows = [len(bag.tracks["snippet"]) for bag in self._read_bags]
+        return list(filled(range(len(rows)), rows, ROWS_TOGETHER))
+
+    def _compute_together(self, bags: Sequence[Bag]) -> list[Scores]:
+        found = self._detector.score_together(bags)
+        return [
+            checked_scores(self._detector, scores, bag.n_frames)
+            for scores, bag in zip(found, bags, strict=True)
+        ]
 
     def _in_turn(self) -> None:
         for i in range(len(self._bags)):

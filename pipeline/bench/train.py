@@ -286,7 +286,7 @@ def _forward_flops(
             role: torch.empty(rows, count, layout.width) for role, count in layout.positions.items()
         }
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            detector.score_rows(network, features)
+            detector.score_rows(network, features, [len(features["snippet"])])
     return float(counter.get_total_flops())
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from traceback import clear_frames
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 Read = TypeVar("Read")
@@ -81,6 +82,88 @@ def overlapped(
     finally:
         for pool in (reader, writer):
             pool.shutdown(cancel_futures=True)
+
+
+def overlapped_groups(
+    groups: Iterable[Sequence[T]],
+    read: Callable[[T], Read],
+    compute: Callable[[list[Read]], list[Result]],
+    write: Callable[[T, Result], None],
+    *,
+    ahead: int = AHEAD,
+    alone: Callable[[Result], bool] = lambda result: False,
+) -> Generator[tuple[T, Exception | None], None, None]:
+    """`overlapped` for items of which several are computed together; an error costs one item only.
+
+    Args:
+        groups:
+            Items that are computed together.
+        read:
+            As for `overlapped`.
+        compute:
+            Of a group, without items that could not be read. Where it fails, it is called for each
+            item by itself.
+        write:
+            As for `overlapped`.
+        ahead:
+            Groups to read ahead.
+        alone:
+            As for `overlapped`; the next group waits.
+
+    Yields:
+        As `overlapped` does, item by item.
+    """
+
+    def read_all(group: _Group[T]) -> list[Read | _Failed]:
+        return [_attempt(read, item) for item in group.items]
+
+    def compute_all(group: _Group[T], reads: list[Read | _Failed]) -> list[Result | _Failed]:
+        sound = [each for each in reads if not isinstance(each, _Failed)]
+        computed = _computed(compute, sound)
+        results = iter(computed)
+        return [each if isinstance(each, _Failed) else next(results) for each in reads]
+
+    def write_all(group: _Group[T], results: list[Result | _Failed]) -> None:
+        for place, (item, result) in enumerate(zip(group.items, results, strict=True)):
+            failed = result if isinstance(result, _Failed) else _attempt(write, item, result)
+            if isinstance(failed, _Failed):
+                group.errors[place] = failed.error
+
+    def large(results: list[Result | _Failed]) -> bool:
+        return any(not isinstance(each, _Failed) and alone(each) for each in results)
+
+    waiting = (_Group(items) for items in groups)
+    ends = overlapped(waiting, read_all, compute_all, write_all, ahead=ahead, alone=large)
+    with closing(ends):
+        for group, error in ends:
+            for place, item in enumerate(group.items):
+                yield item, error or group.errors.get(place)
+
+
+class _Group(Generic[T]):
+    """Items that are computed together, and what went wrong with some, by their place."""
+
+    def __init__(self, items: Sequence[T]) -> None:
+        self.items = items
+        self.errors: dict[int, Exception] = {}
+
+
+def _computed(
+    compute: Callable[[list[Read]], list[Result]], reads: list[Read]
+) -> list[Result | _Failed]:
+    if len(reads) > 1:
+        together = _attempt(compute, reads)
+        if not isinstance(together, _Failed):
+            return [*together]
+    alone = [_attempt(compute, [each]) for each in reads]
+    return [each if isinstance(each, _Failed) else each[0] for each in alone]
+
+
+def _attempt(step: Callable[..., Result], *args: Any) -> Result | _Failed:
+    try:
+        return step(*args)
+    except Exception as error:  # of one item alone
+        return _Failed(_light(error))
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...data_manifests.record import VideoRecord
 from ...detectors.base import Bag, Detector, Scores
+from ...detectors.together import ROWS_TOGETHER, ScoresTogether, filled
 from ...extractors.footage.video import ProbeRow
 from ..bags import StoreBags
 from ..store.errors import StoreError
@@ -21,6 +22,9 @@ from .maps import covered_by_grids
 from .outputs import checked_scores
 from .read_ahead import read_ahead
 from .video_tables import described
+
+FRAMES_TOGETHER = 16 * ROWS_TOGETHER  # of videos that are read and scored together
+FEWEST = FRAMES_TOGETHER // 32  # that a video counts for: 32 of them at the most
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,25 @@ class Computed:
     part: PartFacts
 
 
+def groups_of(
+    detector: Detector[Any], records: Sequence[VideoRecord], rows: Mapping[str, ProbeRow]
+) -> Iterator[list[VideoRecord]]:
+    """Videos that are read and scored together, in order.
+
+    Args:
+        detector:
+            Which scores several at once, or one by one.
+        records:
+            The videos.
+        rows:
+            Their files; how many frames these have decides, as nothing is opened yet.
+    """
+    if not isinstance(detector, ScoresTogether):
+        return iter([record] for record in records)
+    frames = [max(FEWEST, rows[record.video_id].n_frames) for record in records]
+    return filled(records, frames, FRAMES_TOGETHER)
+
+
 class ScoringSteps:
     """The three steps of scoring a video; each may run in another thread.
 
@@ -89,7 +112,7 @@ class ScoringSteps:
         folder: ScoreFolder,
         keep_maps: bool,
     ) -> None:
-        self._detector = detector
+        self._detector, self._rows = detector, rows
         self._key, self._weights = card["key"], card.get("weights_sha256")
         self._imported = imported
         contents = {row.content_id for row in rows.values()}
@@ -98,6 +121,10 @@ class ScoringSteps:
         self._covered = covered_by_grids(card["features"].values())
         self._folder, self._keep_maps = folder, keep_maps
         self._stamps: dict[str, str] = {}
+
+    def groups(self, records: Sequence[VideoRecord]) -> Iterator[list[VideoRecord]]:
+        """Videos that are read and scored together, see `groups_of`."""
+        return groups_of(self._detector, records, self._rows)
 
     def is_current(self, record: VideoRecord, row: ProbeRow) -> bool:
         """Tell whether the scores of a video are there already."""
@@ -137,15 +164,22 @@ class ScoringSteps:
         facts |= noted(boxes_a_frame(bag))
         return Opened(read_ahead(self._detector, bag), PartFacts(stamp, facts))
 
-    def compute(self, opened: Opened) -> Computed:
-        """Score a video.
+    def compute(self, videos: Sequence[Opened]) -> list[Computed]:
+        """Score videos, together where the detector gains by it.
 
         Raises:
-            DetectorError: the detector cannot score it.
+            DetectorError: the detector cannot score one of them.
             OutputError: what it returned is not what it declares.
         """
-        scores = self._detector.score(opened.bag)
-        return Computed(checked_scores(self._detector, scores, opened.bag.n_frames), opened.part)
+        detector, bags = self._detector, [opened.bag for opened in videos]
+        if isinstance(detector, ScoresTogether):
+            found = detector.score_together(bags)
+        else:
+            found = [detector.score(bag) for bag in bags]
+        return [
+            Computed(checked_scores(detector, scores, opened.bag.n_frames), opened.part)
+            for opened, scores in zip(videos, found, strict=True)
+        ]
 
     def write(self, record: VideoRecord, row: ProbeRow, computed: Computed) -> None:
         """Write the part of a video, its maps and its regions.

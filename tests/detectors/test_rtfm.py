@@ -46,9 +46,9 @@ def test_the_choice_varies_only_while_training() -> None:
 
 def test_crops_of_a_long_video_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = network(), torch.randn(50, 4, 16)
-    together = score_snippets(model, x)
+    together = score_snippets(model, x, [len(x)])
     monkeypatch.setattr(rtfm, "ROWS_AT_ONCE", 100)
-    apart = score_snippets(model, x)
+    apart = score_snippets(model, x, [len(x)])
     for name, values in together.items():
         assert torch.allclose(values, apart[name], atol=1e-6)
 

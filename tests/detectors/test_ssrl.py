@@ -295,7 +295,10 @@ class Staged(SSRL):
             frames = [torch.from_numpy(b.tracks["snippet"].rows())[:, None] for b in self.test]
             with torch.inference_mode():
                 network.eval()
-                scored = [score_snippets(network, frame)["score"].numpy() for frame in frames]
+                scored = [
+                    score_snippets(network, frame, [len(frame)])["score"].numpy()
+                    for frame in frames
+                ]
             self.first = np.concatenate(scored)
         super().end_stage(network, stages, at, bank)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 
 import pytest
 
-from vadpipe.pipeline.engine.overlap import overlapped
+from vadpipe.pipeline.engine.overlap import overlapped, overlapped_groups
 
 WAIT = 10.0  # seconds, for what happens at once
 
@@ -151,3 +153,79 @@ def test_results_are_gone_where_they_could_not_be_written() -> None:
     ends = list(overlapped(range(2), lambda i: i, compute, write))
     assert [type(error) for _, error in ends] == [OSError] * 2
     assert [ref() for ref in made] == [None] * 2
+
+
+# ---------------------------------------------------------------------------------------- groups
+
+
+def test_items_of_a_group_are_computed_together() -> None:
+    together: list[list[int]] = []
+    written: dict[int, int] = {}
+
+    def compute(reads: list[int]) -> list[int]:
+        together.append(reads)
+        return [10 * each for each in reads]
+
+    groups = [[0, 1, 2], [3], [4, 5]]
+    ends = list(overlapped_groups(groups, lambda i: i + 1, compute, written.__setitem__))
+    assert ends == [(i, None) for i in range(6)]
+    assert together == [[1, 2, 3], [4], [5, 6]]
+    assert written == {i: 10 * (i + 1) for i in range(6)}
+
+
+def test_an_error_costs_one_item_of_a_group() -> None:
+    """Wherever it is raised; the others of its group are computed one by one."""
+    written: dict[int, int] = {}
+
+    def failing(at: int) -> Callable[..., Any]:
+        def step(item: int, *_: Any) -> int:
+            if item == at:
+                raise ValueError(f"item {item}")
+            return item
+
+        return step
+
+    def compute(reads: list[int]) -> list[int]:
+        if 3 in reads:
+            raise KeyError("item 3")
+        return reads
+
+    def write(item: int, result: int) -> None:
+        failing(5)(item)
+        written[item] = result
+
+    groups = [[0, 1, 2], [3, 4, 5], [6]]
+    ends = dict(overlapped_groups(groups, failing(1), compute, write))
+    assert list(ends) == list(range(7)) and written.keys() == {0, 2, 4, 6}
+    assert {i: str(error) for i, error in ends.items() if error} == {
+        1: "item 1",
+        3: "'item 3'",
+        5: "item 5",
+    }
+
+
+def test_a_group_of_which_nothing_can_be_read() -> None:
+    def read(item: int) -> int:
+        raise OSError(f"item {item}")
+
+    ends = list(overlapped_groups([[0, 1]], read, lambda reads: [*reads], lambda *_: None))
+    assert [(item, str(error)) for item, error in ends] == [(0, "item 0"), (1, "item 1")]
+
+
+def test_a_large_result_of_a_group_is_written_before_the_next_is_computed() -> None:
+    events: list[str] = []
+
+    def compute(reads: list[int]) -> list[int]:
+        events.append(f"compute {reads}")
+        return reads
+
+    list(
+        overlapped_groups(
+            [[0, 1], [2]],
+            lambda i: i,
+            compute,
+            lambda i, _: events.append(f"write {i}"),
+            alone=lambda result: result == 1,
+        )
+    )
+    assert events == ["compute [0, 1]", "write 0", "write 1", "compute [2]", "write 2"]
