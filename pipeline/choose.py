@@ -16,12 +16,14 @@ from sklearn.metrics import roc_auc_score
 from ..data_manifests.record import Manifest
 from ..detectors.base import Bag, Detector, DetectorError
 from ..detectors.object_maps import ObjectMapConfig, gaussian, read_objects
-from .bags import StoreBags, usable_videos
+from .bags import StoreBags, UsableVideos, usable_videos
 from .choosing.fast_copies import MARK
 from .choosing.one_window import Windows, by_window, event_frames, mixed
 from .choosing.thinned import HeldBags, thinned
 from .models import make_detector
 from .scores.frames import expand_to_frames
+from .store.errors import StoreError
+from .store.keys import differing_fields
 from .store.probe_table import Probed
 
 PARTS = 20  # parts of the training clips at most that are left out in turn
@@ -106,7 +108,8 @@ def rank_settings(
             Feature set of the objects of the training clips, where several fit: of every frame,
             with the lowest of the thresholds.
         copy_features:
-            That of the copies; without a value the same.
+            That of the copies, where it is another one; without a value both were made with the
+            same settings.
         settings:
             Of the detector, where they differ from the defaults.
         grid:
@@ -125,14 +128,17 @@ def rank_settings(
     Raises:
         DetectorError: the detector scores no boxes or filters its map, there are fewer than two
             training clips, or a clip has no copies.
-        StoreError: features are missing or ambiguous.
+        StoreError: features are missing or ambiguous, or the copies' were made in another way and
+            not named.
         pydantic.ValidationError: a setting has a wrong value.
     """
     cells = _cells(settings or {}, grid or {})
     made = [_detector(detector_name, cell) for cell in cells]
-    source = _source(made[0], manifest, probed, cache, features)
-    fast = _source(made[0], copies, copies_probed, cache, copy_features or features)
-    clips = _paired(source, fast)
+    clips_found = _found(made[0], manifest, probed, cache, features)
+    copies_found = _found(made[0], copies, copies_probed, cache, copy_features or features)
+    if copy_features is None:
+        _check_alike(clips_found, copies_found)
+    clips = _paired(_bags(clips_found), _bags(copies_found))
     found: list[Ranked] = []
     total = len(cells) * len(thresholds) * len(strides)
     for least, every in itertools.product(thresholds, strides):
@@ -179,18 +185,38 @@ def _detector(name: str, settings: Mapping[str, Any]) -> Detector[ObjectMapConfi
     return detector
 
 
-def _source(
+def _found(
     detector: Detector[Any],
     manifest: Manifest,
     probed: Probed,
     cache: Path,
     features: str | None,
-) -> StoreBags:
-    """The bags of training clips, or of all copies."""
+) -> UsableVideos:
+    """The features of training clips, or of all copies."""
     records = manifest.select(split="train").records or manifest.records
     named = None if features is None else dict.fromkeys(detector.needs, features)
-    found = usable_videos(detector, list(records), probed, cache, named, 0.0)
+    return usable_videos(detector, list(records), probed, cache, named, 0.0)
+
+
+def _bags(found: UsableVideos) -> StoreBags:
     return StoreBags(found.records, found.rows, found.stores, labels=False)
+
+
+def _check_alike(clips: UsableVideos, copies: UsableVideos) -> None:
+    """Refuse copies whose features were made in another way, unless they were named.
+
+    Raises:
+        StoreError: they were; the message lists the settings.
+    """
+    for role, store in clips.stores.items():
+        other = copies.stores[role]
+        if differing := differing_fields(store.recipe, other.recipe):
+            raise StoreError(
+                f"the copies were extracted in another way than the clips ({store.name}, then "
+                f"{other.name}):",
+                *(f"  {line}" for line in differing),
+                "extract them with the same settings, or name their set with --copy-features",
+            )
 
 
 def _paired(source: StoreBags, fast: StoreBags) -> list[_Clip]:

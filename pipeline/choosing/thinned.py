@@ -42,8 +42,8 @@ def thinned(bag: Bag, least: float, every: int) -> Bag:
     scores, frames = bag.tracks[SCORES], bag.tracks[COUNTS]
     if len(frames) > 1 and every % (stride := int(np.diff(frames.frame_start).min())):
         raise DetectorError(
-            f"video {bag.video_id!r} has objects in every {stride}th frame, which a stride of "
-            f"{every} does not fit: extract them with --set stride=1"
+            f"video {bag.video_id!r} has rows {stride} frames apart, which a stride of {every} "
+            "does not fit: extract objects with --set stride=1"
         )
     boxes = (scores.rows() >= least) & (scores.frame_start % every == 0)
     rows = frames.frame_start % every == 0

@@ -75,7 +75,9 @@ def copies(
     help="Feature set of objects, by name or first letters; needed if several would fit.",
 )
 @click.option(
-    "--copy-features", metavar="STORE", help="That of the copies; without it the same set."
+    "--copy-features",
+    metavar="STORE",
+    help="That of the copies, if it was made with other settings, as from a boxes file.",
 )
 @click.option(
     "--grid",

@@ -31,6 +31,7 @@ from vadpipe.pipeline.choosing.one_window import event_frames
 from vadpipe.pipeline.choosing.thinned import HeldBags, thinned
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.models import make_detector
+from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.feature_store import FeatureStore
 from vadpipe.pipeline.store.probe_table import Probed
 
@@ -184,6 +185,20 @@ def test_what_cannot_be_ranked_is_refused(made: Made) -> None:
     one = made.copies.model_copy(update={"records": made.copies.records[:1]})
     with pytest.raises(DetectorError, match="2 training clips have no fast copies"):
         made.rank(copies=one)
+
+
+def test_copies_that_were_extracted_otherwise_have_to_be_named(made: Made) -> None:
+    cache = made.folder / "other"
+    slower = resolve_extractor("objects", {**MOTION, "flow_span": "next"}, cache=cache)
+    own = resolve_extractor("objects", MOTION, cache=cache)
+    extract_features(made.manifest, made.probed, [own], cache)
+    (store,) = extract_features(made.copies, made.copies_probed, [slower], cache).stores
+    listed = (made.manifest, made.probed, made.copies, made.copies_probed, cache)
+    with pytest.raises(StoreError, match="in another way than the clips") as refused:
+        rank_settings("attribute_density", *listed, settings=SPEED)
+    assert "config.flow_span: None != 'next'" in str(refused.value)
+    named = rank_settings("attribute_density", *listed, settings=SPEED, copy_features=store.name)
+    assert len(named) == 1
 
 
 def test_the_commands_make_copies_and_rank(made: Made, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_all_boxes_of_every_frame_are_the_bag_itself() -> None:
 def test_a_stride_that_rows_do_not_fit_is_refused() -> None:
     every_second = thinned(scored(3), 0.0, 2)
     assert len(thinned(every_second, 0.0, 4).tracks["frame/size"]) == 3
-    with pytest.raises(DetectorError, match="every 2th frame, which a stride of 3"):
+    with pytest.raises(DetectorError, match="rows 2 frames apart, which a stride of 3"):
         thinned(every_second, 0.0, 3)
 
 
