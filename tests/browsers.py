@@ -51,6 +51,15 @@ class Opened:
         self.tab.wait_for_selector("html[data-ready=true]", state="attached")
         return self.tab
 
+    def another(self, place: str = "") -> Any:
+        """Open the page in a second tab of the same profile."""
+        tab = self._context.new_page()
+        tab.on("console", lambda message: self.said.append(message.text))
+        tab.on("pageerror", lambda error: self.said.append(str(error)))
+        tab.goto(f"{self.index.as_uri()}{place}")
+        tab.wait_for_selector("html[data-ready=true]", state="attached")
+        return tab
+
     def close(self) -> None:
         """Close the page and forget its profile."""
         self._context.close()

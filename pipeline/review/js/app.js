@@ -21,6 +21,10 @@ vadpipe.App = class {
     this.state.update();
     this.header();
     this.state.verdicts.changed = () => this.judged();
+    this.state.verdicts.merged = () => {
+      this.judged();
+      this.detail.reread();
+    };
     addEventListener("hashchange", () => {
       if (location.hash !== this.routed) this.route();
     });
@@ -110,7 +114,7 @@ vadpipe.App = class {
     if (!file) return;
     try {
       const { taken, left } = this.state.verdicts.read(await file.text());
-      const others = left ? ` ${left.toLocaleString("en")} left out: not about a video of this page, or its file is another one now.` : "";
+      const others = left ? ` ${left.toLocaleString("en")} left out: not about a video of this page, its file is another one now, or judged later here.` : "";
       this.problem(`${vadpipe.count(taken, "verdict")} read.${others}`);
     } catch (error) {
       this.problem(`${vadpipe.plain(file.name)} was not read: ${vadpipe.plain(error.message)}.`);
@@ -124,6 +128,8 @@ vadpipe.App = class {
     find("number").value = Number.isFinite(state.high) ? String(Number(state.high.toPrecision(6))) : "";
     find("reset").hidden = !state.moved;
     find("counted").textContent = vadpipe.count(state.count, "event");
+    find("slider").setAttribute("aria-valuetext", `${vadpipe.number(state.high)}, ${vadpipe.count(state.count, "event")}`);
+    find("moves").textContent = state.cameras > 1 ? `all ${state.cameras} cameras` : "";
     const some = state.moved && !state.page.chunks.all ? " The score folder is too large to move the threshold of all videos here: videos that are not open show what it has." : "";
     const own = !state.moved && state.videos.some((video) => video.levels) ? " Some videos have the threshold of their scene." : "";
     find("level").title = `Threshold ${vadpipe.number(state.high)}.${own}${some}`;

@@ -69,9 +69,17 @@ vadpipe.Detail = class {
     }
   }
 
+  // Another tab has judged: show it, but leave what is being typed.
+  reread() {
+    if (!this.video || this.judge.contains(document.activeElement)) return;
+    this.verdict();
+    this.chart.draw();
+  }
+
   // Something else has changed: the threshold, or a verdict.
   refresh() {
     if (!this.video) return;
+    this.legends();
     if (this.entry && !this.entry.check) {
       this.entry = this.state.entryAt(this.video, this.entry.at) || this.entry;
       if (!this.entry.moment && this.state.moved && !this.state.eventAt(this.video, this.entry.at)) this.entry = { ...this.entry, moment: true };
@@ -173,7 +181,9 @@ vadpipe.Detail = class {
   legends() {
     const { el } = vadpipe, parts = this.video.curve ? this.video.curve.parts : [];
     const item = (kind, text) => el("span.item", {}, el(`i.${kind}`), el("span", { text }));
-    const items = [item("score", "score"), item("event", "event"), item("high", "threshold, drag it")];
+    const { cameras } = this.state, own = this.video.scene && this.video.levels && !this.state.moved;
+    const whose = own ? ` of camera ${this.video.place}` : "", moves = cameras > 1 ? `: it moves all ${cameras} cameras` : "";
+    const items = [item("score", "score"), item("event", "event"), item("high", `threshold${whose}, drag it${moves}`)];
     if (this.video.truth) items.push(item("truth", "labelled anomaly"));
     this.legend.replaceChildren(...items, ...parts.map((part, i) => {
       const box = el("input", { type: "checkbox", onchange: (event) => {

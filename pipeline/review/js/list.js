@@ -13,7 +13,11 @@ vadpipe.List = class {
     this.spare = [];
     this.length = 0;
     this.chosen = -1;
+    this.active = -1; // where the arrow keys are
     this.space = vadpipe.el("div.space", { role: "listbox", "aria-label": label, tabindex: "0" });
+    this.space.addEventListener("keydown", (event) => this.key(event));
+    this.space.addEventListener("focus", () => this.point(this.active < 0 ? Math.max(this.chosen, 0) : this.active));
+    this.space.addEventListener("blur", () => this.mark(-1));
     box.replaceChildren(this.space);
     box.addEventListener("scroll", () => this.draw(), { passive: true });
     new ResizeObserver(() => this.draw()).observe(box);
@@ -23,9 +27,38 @@ vadpipe.List = class {
     });
   }
 
+  // Arrows, Page Up and Down, Home and End go through the list, Enter opens.
+  key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const page = Math.max(Math.floor(this.box.clientHeight / this.height) - 1, 1), last = this.length - 1;
+    const to = {
+      ArrowDown: this.active + 1, ArrowUp: this.active - 1, PageDown: this.active + page, PageUp: this.active - page, Home: 0, End: last,
+    }[event.key];
+    if (event.key === "Enter" && this.active >= 0) this.open(this.active);
+    else if (to !== undefined) this.point(Math.min(Math.max(to, 0), last));
+    else return;
+    event.preventDefault();
+  }
+
+  // Go to a row, without opening it.
+  point(index) {
+    this.active = this.length ? index : -1;
+    if (this.active < 0) return;
+    this.reveal(index);
+    this.mark(index);
+  }
+
+  mark(index) {
+    for (const [i, row] of this.rows) row.classList.toggle("active", i === index);
+    const row = this.rows.get(index < 0 ? this.chosen : index);
+    if (row) this.space.setAttribute("aria-activedescendant", row.id);
+    else this.space.removeAttribute("aria-activedescendant");
+  }
+
   show(length, chosen) {
     this.length = length;
     this.chosen = chosen;
+    this.active = Math.min(this.active, length - 1);
     this.space.style.height = `${length * this.height}px`;
     for (const row of this.rows.values()) this.free(row);
     this.rows.clear();
@@ -34,7 +67,10 @@ vadpipe.List = class {
 
   choose(index) {
     this.chosen = index;
-    if (index >= 0) this.reveal(index);
+    if (index >= 0) {
+      this.active = index;
+      this.reveal(index);
+    }
     for (const [i, row] of this.rows) row.setAttribute("aria-selected", i === index);
     const row = this.rows.get(index);
     if (row) this.space.setAttribute("aria-activedescendant", row.id);
@@ -70,6 +106,7 @@ vadpipe.List = class {
       row.style.transform = `translateY(${i * this.height}px)`;
       row.setAttribute("role", "option");
       row.setAttribute("aria-selected", i === this.chosen);
+      row.classList.toggle("active", i === this.active && document.activeElement === this.space);
       row.setAttribute("aria-posinset", i + 1);
       row.setAttribute("aria-setsize", this.length);
       this.fill(row, i);

@@ -44,6 +44,7 @@ vadpipe.help = () => {
   const keys = [
     ["j k", "next and previous event"], ["space", "play or pause"], ["a r u", "accept, reject, unsure"],
     ["n", "write a note"], ["o", "next overlay: picture, boxes, map"], ["v e", "list of videos, of events"],
+    ["↑ ↓ Enter", "through a list, when it has the focus; open"],
     ["/", "filter"], ["+ - ← →", "zoom and move the curve, when it has the focus"], ["Esc", "back"],
   ];
   const close = el("button.close", { type: "button", text: "Close", onclick: () => box.close() });

@@ -6,11 +6,11 @@ vadpipe.Player = class {
   constructor(on) {
     const { el } = vadpipe;
     this.on = on;
-    this.film = el("video", { muted: true, playsinline: true, loop: true, preload: "metadata", controls: true });
+    this.film = el("video", { "aria-label": "Preview or video", muted: true, playsinline: true, loop: true, preload: "metadata", controls: true });
     this.film.muted = true;
     this.picture = el("img", { alt: "" });
     this.boxes = vadpipe.svg("svg", { class: "boxes", "aria-hidden": "true" });
-    this.still = el("button.still", { type: "button", title: "Enlarge", onclick: () => this.enlarge() }, this.picture, this.boxes);
+    this.still = el("button.still", { type: "button", title: "Enlarge", "aria-label": "Enlarge the picture", onclick: () => this.enlarge() }, this.picture, this.boxes);
     this.missing = el("p.missing");
     this.screen = el("div.screen", {}, this.film, this.still, this.missing);
     this.choices = el("div.choices", { role: "group", "aria-label": "What is shown" });

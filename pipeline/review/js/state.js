@@ -9,6 +9,7 @@ vadpipe.State = class {
     this.media = page.media.map((stored, index) => ({ ...stored, index, video: this.videos[stored.video] }));
     for (const each of this.media) (each.check ? each.video.checkMedia : each.video.media).push(each);
     const { high, low } = page.threshold;
+    this.cameras = new Set(this.videos.filter((video) => video.scene).map((video) => video.place)).size;
     this.base = { high: high === null ? Infinity : high, low };
     this.high = this.base.high;
     this.entries = [];

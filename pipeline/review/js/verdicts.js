@@ -1,6 +1,7 @@
 // Verdicts: kept in the browser, written to a file on request. A verdict belongs to the peak of a
 // moment, which stays where it is when the threshold moves, and to a video by its id and its content.
-// One place keeps those of all pages of a model; a page shows those of its own videos.
+// One place keeps those of all pages of a model; a page shows those of its own videos. Several tabs may
+// be open: of two verdicts about one moment the later one counts, also where it was taken back.
 "use strict";
 
 vadpipe.Verdicts = class {
@@ -9,8 +10,13 @@ vadpipe.Verdicts = class {
     this.place = `vadpipe-review:${page.id}`;
     this.contents = new Map(page.videos.map((video) => [video.id, video.content]));
     this.kept = new Map();
+    this.gone = new Map(); // taken back: what another tab still has is older
     this.problem = "";
     this.changed = () => {};
+    this.merged = () => {};
+    addEventListener("storage", (event) => {
+      if (event.key === this.place || event.key === null) this.merge();
+    });
     try {
       this.take(this.stored());
     } catch (error) {
@@ -36,6 +42,31 @@ vadpipe.Verdicts = class {
     return this.kept.get(vadpipe.Verdicts.key(video, at)) || null;
   }
 
+  // When a verdict was given; a time that is none, or in the future of a wrong clock, wins nothing.
+  static time(each) {
+    return Math.min(Date.parse(each?.when) || 0, Date.now());
+  }
+
+  static empty(each) {
+    return !each.verdict && !each.note && each.corrected_start === null && each.corrected_stop === null;
+  }
+
+  keep(key, each) {
+    const empty = vadpipe.Verdicts.empty(each);
+    (empty ? this.kept : this.gone).delete(key);
+    (empty ? this.gone : this.kept).set(key, each);
+  }
+
+  // Another tab has written: take what is later, and show it.
+  merge() {
+    try {
+      this.take(this.stored());
+    } catch {
+      return; // what cannot be read changes nothing
+    }
+    this.merged();
+  }
+
   // Change what is known of a moment; without verdict, note and borders it is forgotten.
   put(entry, change) {
     const key = vadpipe.Verdicts.key(entry.video.id, entry.at);
@@ -47,17 +78,16 @@ vadpipe.Verdicts = class {
       ...known, ...change,
       event_id: entry.id, moment: entry.moment, peak_frame: entry.at, peak_score: entry.peak,
       frame_start: entry.start, frame_stop: entry.stop, fps,
-      when: new Date().toISOString(),
+      when: new Date(Math.max(Date.now(), vadpipe.Verdicts.time(known) + 1)).toISOString(),
     };
-    const empty = !next.verdict && !next.note && next.corrected_start === null && next.corrected_stop === null;
-    if (empty) this.kept.delete(key);
-    else this.kept.set(key, next);
+    this.keep(key, next);
     this.save();
   }
 
   save() {
     try {
-      localStorage.setItem(this.place, JSON.stringify([...this.others(), ...this.kept.values()]));
+      const others = this.others();
+      localStorage.setItem(this.place, JSON.stringify([...others, ...this.kept.values(), ...this.gone.values()]));
       this.problem = "";
     } catch (error) {
       this.problem = `This browser has no room for the verdicts (${error.name}). Export them now.`;
@@ -65,10 +95,11 @@ vadpipe.Verdicts = class {
     this.changed();
   }
 
-  // What other pages of the model have kept in the meantime.
+  // What other pages of the model have kept in the meantime; what other tabs of this one have is taken.
   others() {
     try {
       const list = this.stored();
+      this.take(list);
       return Array.isArray(list) ? list.filter((each) => each && !this.fits(each)) : [];
     } catch (error) {
       if (error instanceof SyntaxError) return []; // no page has written this
@@ -76,8 +107,8 @@ vadpipe.Verdicts = class {
     }
   }
 
-  // Add what a list says; entries that are no verdicts, or about other videos, are left out. Returns
-  // how many were taken.
+  // Add what a list says; entries that are no verdicts, about other videos, or older than what is known
+  // are left out. Returns how many were taken.
   take(list) {
     const whole = (n) => Number.isSafeInteger(n) && n >= 0;
     const border = (n) => (whole(n) ? n : null);
@@ -85,7 +116,9 @@ vadpipe.Verdicts = class {
     for (const each of Array.isArray(list) ? list : []) {
       if (!each || typeof each.video_id !== "string" || ![each.peak_frame, each.frame_start, each.frame_stop].every(whole)) continue;
       if (!this.fits(each)) continue;
-      this.kept.set(vadpipe.Verdicts.key(each.video_id, each.peak_frame), {
+      const key = vadpipe.Verdicts.key(each.video_id, each.peak_frame), known = this.kept.get(key) || this.gone.get(key);
+      if (known && vadpipe.Verdicts.time(known) > vadpipe.Verdicts.time(each)) continue;
+      this.keep(key, {
         video_id: each.video_id, content_id: each.content_id ?? null,
         event_id: typeof each.event_id === "string" ? each.event_id : null,
         moment: each.moment === true,

@@ -581,3 +581,116 @@ def test_checks_of_the_camera_stand_apart(opened, tmp_path: Path):
     assert page.said == []
     bare = opened(write_review(main.path, tmp_path / "bare")).go()
     assert bare.locator("#kind option").all_inner_texts() == ["Events", "All moments"]
+
+
+def test_two_tabs_keep_each_others_verdicts(opened, tmp_path: Path):
+    """Of two verdicts about one moment the later one counts, also where it was taken back."""
+    folder = ScoreFolder(tmp_path / "scores")
+    for name in ("cam1", "cam2", "cam3"):
+        folder.add(name, spiky(10, 3))
+    page = opened(write_review(folder.write(), tmp_path / "page"))
+    one = page.go("#event/0/71/cam1")
+    two = page.another("#event/1/71/cam2")
+    kept = (
+        "() => Object.fromEntries([...vadpipe.app.state.verdicts.kept.values()]"
+        ".map((v) => [v.video_id, v.verdict]))"
+    )
+    stored = (
+        "() => JSON.parse(localStorage.getItem(vadpipe.app.state.verdicts.place))"
+        ".filter((v) => v.verdict).map((v) => [v.video_id, v.verdict]).sort()"
+    )
+    one.keyboard.press("r")
+    two.wait_for_function("() => document.getElementById('judged').textContent === '1 judged'")
+    two.keyboard.press("a")
+    one.wait_for_function("() => document.getElementById('judged').textContent === '2 judged'")
+    assert one.evaluate(kept) == two.evaluate(kept) == {"cam1": "reject", "cam2": "accept"}
+    # A tab that has heard of nothing (its event comes later) overwrites nothing either.
+    one.evaluate(
+        """() => {
+          const {verdicts} = vadpipe.app.state;
+          const list = verdicts.stored().filter((v) => v.video_id !== "cam2");
+          const later = (s) => new Date(Date.now() - s * 1000).toISOString();
+          const other = {...list[0], video_id: "cam3", verdict: "unsure", when: later(1)};
+          const old = {...list[0], verdict: "accept", when: later(3600)};
+          const fast = {...list[0], video_id: "cam2", verdict: "unsure", when: "no time"};
+          localStorage.setItem(verdicts.place, JSON.stringify([old, other, fast]));
+          verdicts.save();
+        }"""
+    )
+    expected = [["cam1", "reject"], ["cam2", "accept"], ["cam3", "unsure"]]
+    assert one.evaluate(stored) == expected
+    # Taken back in one tab, it does not come back from the other.
+    one.keyboard.press("r")
+    two.wait_for_function("() => !vadpipe.app.state.verdicts.kept.has('71@cam1')")
+    two.keyboard.press("u")
+    assert two.evaluate(stored) == [["cam2", "unsure"], ["cam3", "unsure"]]
+    one.wait_for_function("() => vadpipe.app.state.verdicts.of('cam2', 71).verdict === 'unsure'")
+    # The open event of the other tab shows what was said of it, but not over what is typed.
+    two.evaluate("() => vadpipe.app.go('event/0/71/cam1')")
+    one.keyboard.press("a")
+    two.wait_for_selector(".verdict.accept[aria-pressed=true]")
+    two.fill("textarea", "a long")
+    one.fill("textarea", "note")
+    one.keyboard.press("Escape")
+    two.wait_for_function("() => vadpipe.app.state.verdicts.of('cam1', 71).note === 'note'")
+    assert two.input_value("textarea") == "a long"
+    assert page.said == []
+
+
+def test_lists_are_used_by_the_keyboard_and_say_so(opened, site: Path):
+    page = opened(site)
+    tab = page.go()
+    tab.focus("#list .space")
+    named = "document.activeElement.getAttribute('aria-activedescendant')"
+    active = f"() => document.getElementById({named})"
+    place = f"{active}.getAttribute('aria-posinset')"
+    assert tab.evaluate(place) == "1"
+    tab.keyboard.press("ArrowDown")
+    tab.keyboard.press("ArrowDown")
+    tab.keyboard.press("ArrowUp")
+    assert tab.evaluate(place) == "2" and tab.evaluate("() => location.hash") == ""
+    tab.keyboard.press("Enter")
+    second = tab.evaluate("() => vadpipe.app.state.entries[1].at")
+    assert tab.evaluate("() => vadpipe.app.detail.entry.at") == second
+    assert tab.evaluate(f"{active}.getAttribute('aria-selected')") == "true"
+    tab.keyboard.press("End")
+    count = tab.evaluate("() => vadpipe.app.state.entries.length")
+    assert tab.evaluate(place) == str(count)
+    tab.keyboard.press("ArrowDown")
+    assert tab.evaluate(place) == str(count)
+    tab.keyboard.press("Home")
+    assert tab.evaluate(place) == "1"
+    tab.click("#tab-videos")
+    tab.focus("#video-list .space")
+    tab.keyboard.press("ArrowDown")
+    tab.keyboard.press("Enter")
+    assert tab.evaluate("() => location.hash").startswith("#video/")
+    assert tab.get_attribute("#slider", "aria-valuetext") == (
+        f"{HIGH:g}, {tab.inner_text('#counted')}"
+    )
+    fields = "button, input, select, textarea, video, canvas"
+    unnamed = """(fields) => [...document.querySelectorAll(fields)]
+      .filter((e) => !e.closest('[hidden]') && !(e.ariaLabel || e.textContent.trim() || e.title
+        || e.labels?.length || e.placeholder)).map((e) => e.outerHTML)"""
+    assert tab.evaluate(unnamed, fields) == []
+    assert page.said == []
+
+
+def test_the_threshold_says_which_cameras_it_moves(opened, tmp_path: Path):
+    folder = ScoreFolder(tmp_path / "scores")
+    folder.add("cam1", spiky(10, 3))
+    folder.add("cam2", spiky(10, 3))
+    path = folder.write(
+        threshold={"high": HIGH, "low": LOW, "scenes": {"gate": {"high": 4.0, "low": 3.0}}}
+    )
+    table = pq.read_table(path / "videos.parquet")
+    own = pa.array(["gate", "yard"], pa.string())
+    pq.write_table(table.append_column("scene", own), path / "videos.parquet")
+    tab = opened(write_review(path, tmp_path / "page")).go("#video/0/cam1")
+    assert tab.inner_text("#moves") == "all 2 cameras"
+    drag = "threshold of camera gate, drag it: it moves all 2 cameras"
+    assert drag in tab.inner_text(".legend")
+    tab.evaluate("() => vadpipe.app.high(1.5)")
+    tab.wait_for_function("() => vadpipe.app.state.high === 1.5")
+    tab.wait_for_function("() => !document.querySelector('.legend').innerText.includes('gate')")
+    assert "threshold, drag it: it moves all 2 cameras" in tab.inner_text(".legend")
