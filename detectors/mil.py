@@ -393,7 +393,8 @@ class MILDetector(Detector[ConfigT], ScoresTogether, Generic[ConfigT, NetworkT])
             raise DetectorError(f"{self.name} is not fitted")
         device = next(self.network.parameters()).device
         videos = [self._prepared(bag, self.layout, device) for bag in bags]
-        rows = [len(video.track) for video in videos]
+        crops = self.layout.positions.get("snippet", 1)
+        rows = [crops * len(video.track) for video in videos]
         fast = self.config.score_precision == "bf16"
         lowered = bfloat16(self.network, device) if fast else nullcontext()
         with torch.inference_mode(), lowered:

@@ -8,7 +8,9 @@ from typing import TypeVar
 
 from .base import Bag, Scores
 
-ROWS_TOGETHER = 256  # of several videos; a longer video fills a batch by itself
+# Rows times crops of several videos. A longer video fills a batch by itself, and to lay out copies
+# of it beside others took a tenth longer.
+ROWS_TOGETHER = 512
 
 T = TypeVar("T")
 

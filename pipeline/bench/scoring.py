@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -189,7 +190,7 @@ class _Ways:
 
     def _groups(self) -> list[list[int]]:
         """Videos that fill a batch."""
-        rows = [len(bag.tracks["snippet"]) for bag in self._read_bags]
+        rows = [math.prod(bag.tracks["snippet"].array.shape[:2]) for bag in self._read_bags]
         return list(filled(range(len(rows)), rows, ROWS_TOGETHER))
 
     def _compute_together(self, bags: Sequence[Bag]) -> list[Scores]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...data_manifests.record import VideoRecord
 from ...detectors.base import Bag, Detector, Scores
-from ...detectors.together import ROWS_TOGETHER, ScoresTogether, filled
+from ...detectors.together import ScoresTogether, filled
 from ...extractors.footage.video import ProbeRow
 from ..bags import StoreBags
 from ..store.errors import StoreError
@@ -23,7 +23,7 @@ from .outputs import checked_scores
 from .read_ahead import read_ahead
 from .video_tables import described
 
-FRAMES_TOGETHER = 16 * ROWS_TOGETHER  # of videos that are read and scored together
+FRAMES_TOGETHER = 4096  # of videos that are read and scored together: 256 rows of 16 frames
 FEWEST = FRAMES_TOGETHER // 32  # that a video counts for: 32 of them at the most
 
 
