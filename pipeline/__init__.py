@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ..data_manifests.table import read_manifest, write_manifest
     from .choose import rank_settings
     from .choosing.fast_copies import write_fast_copies
+    from .compare import compare_scores
     from .drift import find_drift
     from .engine.extractor_spec import resolve_extractor
     from .engine.settings import Engine, ProbeOptions
@@ -47,6 +48,7 @@ EXPORTED = {
     "apply_feedback": ".feedback",
     "build_manifest": ".run.manifests",
     "check_labels": ".labels",
+    "compare_scores": ".compare",
     "evaluate_runs": ".evaluate",
     "evaluate_scores": ".evaluate",
     "export_events": ".exports.stage",
@@ -83,6 +85,7 @@ __all__ = [
     "apply_feedback",
     "build_manifest",
     "check_labels",
+    "compare_scores",
     "evaluate_runs",
     "evaluate_scores",
     "export_events",

@@ -46,6 +46,7 @@ STAGES = {
     "pipeline/score",
     "pipeline/fuse",
     "pipeline/evaluate",
+    "pipeline/compare",
     "pipeline/labels",
     "pipeline/report",
     "pipeline/review",
@@ -102,6 +103,7 @@ ARROWS: dict[str, set[str]] = {
     "pipeline/choose": OTHER_ROOMS | SHARED | {"pipeline/choosing"},
     "pipeline/drift": OTHER_ROOMS | SHARED | {"pipeline/score"},
     "pipeline/evaluate": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
+    "pipeline/compare": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
     "pipeline/labels": OTHER_ROOMS | SHARED,
     "pipeline/report": OTHER_ROOMS | SHARED | {"pipeline/metrics"},
     # Both pages decode, draw and name in the same way.

@@ -275,6 +275,15 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
 
 
+def test_every_page_stands_in_the_navigation_of_the_site() -> None:
+    _, _, nav = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")
+    listed = re.findall(r"[\w/]+\.md", nav)
+    pages = {page.relative_to(REPOSITORY / "docs").as_posix() for page in PAGES[2:]}
+    assert not pages - set(listed), "add it to `nav` in mkdocs.yml"
+    assert set(listed) - pages == {"index.md", "contributing.md", "changelog.md"}
+    assert len(listed) == len(set(listed))
+
+
 def test_the_page_of_training_lists_every_detector() -> None:
     table = (REPOSITORY / "docs" / "train.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| \[`(\w+)`\]\(detectors/\1\.md\)", table, re.MULTILINE)

@@ -142,8 +142,9 @@ def test_a_page_opens_from_the_disk_and_its_search_finds(site: Path) -> None:
         opened = Opened(browser, site / "cache.html")
         opened.tab.goto(opened.index.as_uri())
         opened.tab.fill("input.md-search__input", "hysteresis")
-        first = opened.tab.wait_for_selector(".md-search-result__item")
-        assert "hysteresis" in first.inner_text().lower()
+        opened.tab.wait_for_selector(".md-search-result__item a", timeout=300_000)
+        results = opened.tab.query_selector(".md-search-result__list")
+        assert "hysteresis" in results.text_content().lower()
         assert not opened.said
         assert all(path.is_relative_to(site) for path in opened.asked)
         opened.close()

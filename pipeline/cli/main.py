@@ -20,6 +20,7 @@ COMMANDS = {
     "bench": "run:bench",
     "cache": "cache:cache",
     "choose": "choose:choose",
+    "compare": "comparing:compare",
     "demo": "run:demo",
     "doctor": "doctor:doctor",
     "draw": "manifest:draw",

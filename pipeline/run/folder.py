@@ -22,6 +22,7 @@ from ...data_manifests.atomic import write_text
 from ...data_manifests.stored import read_json
 from ..engine.settings import cpu_count
 from ..scores.folder import ScoreFolder
+from ..scores.of_run import ENVIRONMENT, SCORES
 from ..store.errors import StoreError
 from ..store.failures import Failure, write_failures
 from ..store.names import checked_name
@@ -68,12 +69,12 @@ class RunFolder:
 
     def scores(self, name: str) -> ScoreFolder:
         """The score folder of a training or fusion."""
-        return ScoreFolder(self.path / "scores" / name)
+        return ScoreFolder(self.path / SCORES / name)
 
     def write_recipe(self, recipe: Mapping[str, Any]) -> None:
         """Keep the run as it was resolved, and what it ran on."""
         write_text(self.path / "recipe.json", _json(recipe))
-        write_text(self.path / "environment.json", _json(environment()))
+        write_text(self.path / ENVIRONMENT, _json(environment()))
 
     def done(self, node: str) -> Done | None:
         """What became of a node; None where it has not ended, or the file cannot be read."""
