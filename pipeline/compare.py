@@ -11,7 +11,7 @@ from ..data_manifests.errors import VadpipeError
 from .metrics.results import FrameMetrics
 from .scores.columns import SCORE
 from .scores.folder import ScoreFolder, ScoreFolderError
-from .scores.of_run import commit_of, folders_of
+from .scores.of_run import commit_of, folders_of, short_names
 from .scores.same_footage import NAMED, check_same_footage
 from .store.keys import folder_name
 
@@ -140,14 +140,7 @@ def _named(scores: Sequence[Path]) -> dict[str, ScoreFolder]:
     """All folders by short names, or by their paths where short names come twice."""
     if not scores:
         raise CompareError("there is no score folder to compare")
-    every = [(name, folder) for path in scores for name, folder in folders_of(path).items()]
-    names = [name for name, _ in every]
-    folders = {
-        name if names.count(name) == 1 else str(folder.path): folder for name, folder in every
-    }
-    if len(folders) < len(every):
-        raise CompareError("a score folder is named twice: name each once")
-    return folders
+    return short_names([each for path in scores for each in folders_of(path).items()])
 
 
 def _metrics_of(folder: ScoreFolder, column: str) -> FrameMetrics | None:

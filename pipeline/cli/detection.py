@@ -274,7 +274,7 @@ def evaluate(
 
 
 @click.command()
-@click.argument("scores", type=FOLDER)
+@click.argument("scores", nargs=-1, type=FOLDER)
 @click.argument(
     "manifest_path",
     metavar="[MANIFEST]",
@@ -327,7 +327,7 @@ def evaluate(
 @set_option
 @cache_option
 def report(
-    scores: Path,
+    scores: tuple[Path, ...],
     manifest_path: Path | None,
     out: Path | None,
     heatmaps: bool,
@@ -342,18 +342,21 @@ def report(
     """Write the page: curves, events with thumbnails and heat-maps, ROC, settings.
 
     SCORES is a score folder. With MANIFEST, its labels are drawn. --set changes the style of the
-    heat-maps. --folder writes a page to work on: see docs/review_page.md.
+    heat-maps. --folder writes a page to work on: see docs/review_page.md. It takes several SCORES
+    of the same footage: the page is about the first, and draws the others beside it.
 
     \b
     Example:
         vadpipe report out ped2.parquet
         vadpipe report out --heatmaps --set upsample=bilinear --set scale=frame
         vadpipe report out ped2.parquet --folder out-review
+        vadpipe report out-knn out-rtfm ped2.parquet --folder both
     """
     from ..report.heatmaps import HeatmapStyle
     from ..report.stage import write_report
     from ..run.key_value import parse_settings
 
+    folders, manifest_path = _folders_of(scores, manifest_path)
     listed = None if manifest_path is None else open_target(manifest_path, None)
     style = HeatmapStyle.model_validate(parse_settings(settings))
     if folder is not None:
@@ -363,10 +366,11 @@ def report(
         from ..review.stage import write_review
 
         page = write_review(
-            scores,
+            folders[0],
             folder,
             manifest=listed,
             column=column,
+            beside=folders[1:],
             limits=Limits(pictures=pictures, clips=clips),
             style=style,
             cache=cache,
@@ -376,7 +380,22 @@ def report(
         return
     if scene_checks is not None:
         raise click.UsageError("--scene-checks goes with --folder, the review page")
+    if len(folders) > 1:
+        raise click.UsageError(
+            "several SCORES are shown by the review page: name a --folder for it"
+        )
     page = write_report(
-        scores, out, manifest=listed, column=column, style=style, heatmap_files=heatmaps
+        folders[0], out, manifest=listed, column=column, style=style, heatmap_files=heatmaps
     )
     put(str(page))
+
+
+def _folders_of(scores: tuple[Path, ...], last: Path | None) -> tuple[list[Path], Path | None]:
+    """The score folders and the manifest: what is named last may be either."""
+    from ..scores.folder import ScoreFolder
+
+    if last is None:
+        raise click.UsageError("Missing argument 'SCORES'.")
+    if not scores or ScoreFolder(last).run_file.is_file():
+        return [*scores, last], None
+    return list(scores), last

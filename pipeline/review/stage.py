@@ -41,12 +41,13 @@ from .data import VideoCurve, counts_of, event_values, link_to, video_values
 from .pictures import Limits, draw_media
 from .scene_checks import COLUMN, SceneChecks, scene_checks_of
 from .similar import similar_events
+from .systems import System, open_systems
 from .verdicts import page_id
 
 INDEX = "index.html"
 SCRIPTS = (
-    *("core.js", "curves.js", "verdicts.js", "list.js", "state.js", "chart.js", "player.js"),
-    *("detail.js", "overview.js", "app.js"),
+    *("core.js", "curves.js", "verdicts.js", "list.js", "state.js", "chart.js", "systems.js"),
+    *("player.js", "detail.js", "overview.js", "app.js"),
 )
 CURVE_BYTES = 1 << 20  # of one file of curves, about
 FIRST_EVENTS, MORE_EVENTS = 2_000, 25_000  # in the first file, and in each other one
@@ -79,6 +80,7 @@ def write_review(
     *,
     manifest: Manifest | None = None,
     column: str = SCORE,
+    beside: Sequence[Path] = (),
     limits: Limits | None = None,
     style: HeatmapStyle | None = None,
     cache: Path | None = None,
@@ -97,6 +99,9 @@ def write_review(
             Where labelled anomalies and scenes come from.
         column:
             The score column to show.
+        beside:
+            Score folders of other systems on the same footage: their curves are drawn with that of
+            this one, each score as its quantile among the held-out scores of its own model.
         limits:
             How many moments get pictures and clips.
         style:
@@ -116,6 +121,8 @@ def write_review(
     Raises:
         ReviewError: the folder holds other files.
         ScoreFolderError: the score folder is incomplete or damaged, or contradicts itself.
+        OtherFootageError: what stands beside it is about other footage.
+        SystemsError: one of several systems has no held-out rows.
         MetricsError: its metrics are not what evaluate writes.
         CannotWrite: the disk is full or read-only.
     """
@@ -134,7 +141,8 @@ def write_review(
     out = folder.review if out is None else out
     _check_free(out)
     metrics = _metrics_of(folder, column)
-    about = column, manifest, metrics, events, checks
+    systems = open_systems(folder, column, beside)
+    about = column, manifest, metrics, events, checks, systems
     page = _renew(out, lambda aside: _write_curves(folder, rows, out, aside, *about))
     ranked = sorted([*events, *moments], key=lambda e: -e["peak_score"])
     drawing = out / "media", limits, style or HeatmapStyle(), probe
@@ -163,6 +171,7 @@ def write_review(
         "checks": None if checks is None else checks.values(numbers),
         "checks_column": COLUMN,
         "media": media,
+        "systems": [system.values() for system in systems],
         "similar": similar_events(folder, run, rows, numbers, ranked, cache, limits.similar),
     }
     write_chunk(out, "page", values)
@@ -255,6 +264,7 @@ def _write_curves(
     metrics: FrameMetrics | None,
     events: Sequence[Mapping[str, Any]],
     checks: SceneChecks | None,
+    systems: Sequence[System],
 ) -> _Page:
     """Write the curves of all videos, some to a file below `aside`; returns what `out` shows."""
     config, counts, own = config_of(folder), counts_of(events), own_levels_of(folder, column)
@@ -281,8 +291,9 @@ def _write_curves(
         page.sparks.append(curve.spark())
         page.low, page.high = min(page.low, curve.lowest), max(page.high, curve.highest)
         page.runs += len(curve.values)
-        waiting.append(_stored(curve))
-        size += 16 * len(curve.values)
+        others = [system.curve(video_id) for system in systems]
+        waiting.append(_stored(curve) | ({"systems": [s for s, _ in others]} if others else {}))
+        size += 16 * (len(curve.values) + sum(runs for _, runs in others))
         if size >= CURVE_BYTES or number == len(rows) - 1:
             first = number + 1 - len(waiting)
             write_chunk(aside, f"scores-{page.chunks}", {"first": first, "curves": waiting})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,19 @@ def folders_of(path: Path) -> dict[str, ScoreFolder]:
             "vadpipe score, fuse or run has written"
         )
     return scored
+
+
+def short_names(folders: Sequence[tuple[str, ScoreFolder]]) -> dict[str, ScoreFolder]:
+    """Folders by their names, or by their paths where a name comes twice.
+
+    Raises:
+        ScoreFolderError: a folder is given twice.
+    """
+    names = [name for name, _ in folders]
+    found = {name if names.count(name) == 1 else str(each.path): each for name, each in folders}
+    if len({each.path.resolve() for _, each in folders}) < len(folders):
+        raise ScoreFolderError("a score folder is named twice: name each once")
+    return found
 
 
 def commit_of(folder: ScoreFolder) -> str | None:

@@ -106,7 +106,7 @@ def test_a_run_folder_stands_for_its_scores_and_notes_a_commit(tmp_path: Path) -
     assert [system.name for system in done.systems] == ["s2", "s10"]
     assert {system.commit for system in done.systems} == {f"{state['commit']} (changed)"}
     assert any(line.endswith("| 0123456789ab (changed) |") for line in comparison_lines(done))
-    with pytest.raises(CompareError, match="named twice"):
+    with pytest.raises(ScoreFolderError, match="named twice"):
         compare_scores([run, run / "scores" / "s2"])
     for git in (None, {}, {"commit": 3}, "x"):
         (run / "environment.json").write_text(json.dumps({"git": git}))

@@ -2,7 +2,7 @@
 "use strict";
 
 vadpipe.Chart = class {
-  // on.seek(frame), on.high(value), on.pick(event), on.hover(frame or null)
+  // on.seek(frame), on.high(value), on.pick(event), on.drawn(video, view)
   constructor(on) {
     this.on = on;
     this.canvas = vadpipe.el("canvas", { role: "img", tabindex: "0" });
@@ -98,6 +98,7 @@ vadpipe.Chart = class {
 
   draw() {
     if (!this.video || !this.box.clientWidth) return;
+    this.on.drawn?.(this.video, this.view);
     this.measure();
     const { pen, width, height, video } = this, bottom = height - 18;
     pen.clearRect(0, 0, width, height);
@@ -140,28 +141,16 @@ vadpipe.Chart = class {
     pen.stroke();
   }
 
-  // The lowest and the highest score of each column of pixels: no peak is lost.
   curve(bottom) {
-    const { pen, width, video } = this, { curve } = video, end = vadpipe.curves.total(curve);
-    const at = (frame) => vadpipe.curves.runAt(curve, Math.min(Math.max(frame - curve.first, 0), end - 1));
+    const { pen, width, video } = this;
     const path = new Path2D(), shade = new Path2D();
     shade.moveTo(0, bottom);
-    let i = at(this.view[0]);
-    for (let x = 0; x < width; x++) {
-      const last = at(this.frameAt(x + 1));
-      let low = curve.values[i], high = low;
-      for (let k = i; k <= last; k++) {
-        const value = curve.values[k];
-        if (value < low) low = value;
-        if (value > high) high = value;
-      }
+    vadpipe.curves.columns(video.curve, (x) => this.frameAt(x), width, (x, low, high, down) => {
       // On the way down the highest comes first: a step is a step, without a spike.
-      const down = curve.values[i] > curve.values[last];
       path[x ? "lineTo" : "moveTo"](x, this.y(down ? high : low));
       path.lineTo(x, this.y(down ? low : high));
       shade.lineTo(x, this.y(high));
-      i = last;
-    }
+    });
     shade.lineTo(width, bottom);
     pen.fillStyle = this.colour("shade");
     pen.fill(shade);

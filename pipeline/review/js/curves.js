@@ -8,8 +8,8 @@ vadpipe.entry = (id, video, start, stop, at, peak, mean, explain, moment, check 
 });
 
 vadpipe.curves = (() => {
-  // A curve as it is stored -> starts of the runs of equal frames (with the end), and their scores.
-  function decode(stored) {
+  // Runs of equal frames as they are stored -> their starts (with the end), and their scores.
+  function decodeRuns(stored) {
     const lengths = vadpipe.unpack(stored.lengths.data, stored.lengths.kind);
     const values = vadpipe.unpack(stored.values.data, stored.values.kind);
     const starts = new Float64Array(lengths.length + 1);
@@ -19,12 +19,18 @@ vadpipe.curves = (() => {
       if (values[i] > top) top = values[i];
       if (values[i] < bottom) bottom = values[i];
     }
+    return { first: stored.first, starts, values, top, bottom };
+  }
+
+  // A curve: runs, other columns of the same folder, and the same video in the eyes of other systems.
+  function decode(stored) {
     const parts = stored.parts.map((part) => ({
       name: part.name,
       frames: vadpipe.unpack(part.frames, "f8"),
       values: vadpipe.unpack(part.values, "f4"),
     }));
-    return { first: stored.first, starts, values, top, bottom, parts };
+    const systems = (stored.systems || []).map((each) => ({ ...decodeRuns(each), events: each.events }));
+    return { ...decodeRuns(stored), parts, systems };
   }
 
   // The run that holds a frame (counted from the first frame of the curve).
@@ -44,6 +50,23 @@ vadpipe.curves = (() => {
   function scoreAt(curve, frame) {
     const inside = Math.min(Math.max(frame - curve.first, 0), total(curve) - 1);
     return curve.values[runAt(curve, inside)];
+  }
+
+  // The lowest and the highest score of each column of pixels, and whether it falls: no peak is lost.
+  function columns(curve, frameAt, width, each) {
+    const end = total(curve), at = (frame) => runAt(curve, Math.min(Math.max(frame - curve.first, 0), end - 1));
+    let i = at(frameAt(0));
+    for (let x = 0; x < width; x++) {
+      const last = at(frameAt(x + 1));
+      let low = curve.values[i], high = low;
+      for (let k = i; k <= last; k++) {
+        const value = curve.values[k];
+        if (value < low) low = value;
+        if (value > high) high = value;
+      }
+      each(x, low, high, curve.values[i] > curve.values[last]);
+      i = last;
+    }
   }
 
   // Borders in pairs: join neighbours with at most `gap` frames between them, in place.
@@ -119,5 +142,5 @@ vadpipe.curves = (() => {
     return found;
   }
 
-  return { decode, findBorders, findEvents, scoreAt, runAt, total };
+  return { decode, columns, findBorders, findEvents, scoreAt, runAt, total };
 })();

@@ -8,9 +8,11 @@ vadpipe.Detail = class {
     this.state = state;
     this.on = on;
     this.player = new vadpipe.Player({ frame: (frame) => this.chart.setFrame(frame), shown: () => this.here() });
+    this.systems = new vadpipe.Systems(state.page.systems || []);
     this.chart = new vadpipe.Chart({
       seek: (frame) => this.seek(frame),
       high: on.high,
+      drawn: (video, view) => this.systems.draw(video, view),
       pick: (event, frame) => {
         on.pick(event);
         this.seek(frame);
@@ -30,7 +32,7 @@ vadpipe.Detail = class {
         el("button.back", { type: "button", text: "Back", onclick: on.back }),
         el("div", {}, this.title, this.under, this.why)),
       el("div.seen", {}, this.player.box, this.judge),
-      this.legend, this.chart.box, this.events, this.checks, this.more, this.numbers);
+      this.legend, this.chart.box, this.systems.box, this.events, this.checks, this.more, this.numbers);
   }
 
   seek(frame) {
