@@ -279,7 +279,8 @@ def test_every_page_stands_in_the_navigation_of_the_site() -> None:
     _, _, nav = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")
     listed = re.findall(r"[\w/]+\.md", nav)
     pages = {page.relative_to(REPOSITORY / "docs").as_posix() for page in PAGES[2:]}
-    assert not pages - set(listed), "add it to `nav` in mkdocs.yml"
+    missing = sorted(pages - set(listed))
+    assert not missing, f"add {missing} to `nav` in mkdocs.yml"
     assert set(listed) - pages == {"index.md", "contributing.md", "changelog.md"}
     assert len(listed) == len(set(listed))
 
