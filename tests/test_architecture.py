@@ -302,7 +302,8 @@ OWNED = {
     "pipeline/scores/held_out": ("calibration.parquet",),
     "pipeline/scores/stored_threshold": ("threshold.json",),
     "pipeline/models": ("config.json", "weights.safetensors", "log.parquet"),
-    "pipeline/run/folder": ("recipe.json", "environment.json", "results.csv", "failed.parquet"),
+    "pipeline/run/folder": ("recipe.json", "results.csv", "failed.parquet"),
+    "pipeline/scores/of_run": ("environment.json",),
 }
 
 

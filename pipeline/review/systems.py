@@ -6,6 +6,7 @@ scores do (see `QuantileMap`), so curves of several systems are drawn over one a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +125,7 @@ def open_systems(folder: ScoreFolder, column: str, beside: Sequence[Path]) -> li
     if not beside:
         return []
     every = [folder, *(ScoreFolder(path) for path in beside)]
-    named = short_names([(each.path.resolve().name, each) for each in every])
+    named = short_names([(Path(os.path.realpath(each.path)).name, each) for each in every])
     check_same_footage(named)
     return [
         System.of(name, each, column if each is folder else SCORE) for name, each in named.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def folders_of(path: Path) -> dict[str, ScoreFolder]:
         ScoreFolderError: it is neither, or nothing was scored in the run.
     """
     if ScoreFolder(path).run_file.is_file():
-        return {path.resolve().name: ScoreFolder(path)}
+        return {Path(os.path.realpath(path)).name: ScoreFolder(path)}
     inside = path / SCORES
     found = [each for each in inside.iterdir() if each.is_dir()] if inside.is_dir() else []
     folders = [ScoreFolder(each) for each in sorted(found, key=lambda each: natural_key(each.name))]
@@ -46,7 +47,7 @@ def short_names(folders: Sequence[tuple[str, ScoreFolder]]) -> dict[str, ScoreFo
     """
     names = [name for name, _ in folders]
     found = {name if names.count(name) == 1 else str(each.path): each for name, each in folders}
-    if len({each.path.resolve() for _, each in folders}) < len(folders):
+    if len({os.path.realpath(each.path) for _, each in folders}) < len(folders):
         raise ScoreFolderError("a score folder is named twice: name each once")
     return found
 
@@ -58,7 +59,7 @@ def commit_of(folder: ScoreFolder) -> str | None:
         The commit, with " (changed)" where files differed from it; None where the score folder is
         not one of a run, or the run notes none.
     """
-    run = folder.path.resolve().parent
+    run = Path(os.path.realpath(folder.path)).parent
     if run.name != SCORES:
         return None
     try:
