@@ -128,14 +128,8 @@ def write_review(
     """
     folder, limits = ScoreFolder(score_folder), limits or Limits()
     rows, run, failures = folder.videos(), folder.run(), folder.failures()
-    events, levels = events_of(folder, column), levels_of(folder, column)
     numbers = {row["video_id"]: number for number, row in enumerate(rows)}
-    if strange := [event for event in events if event["video_id"] not in numbers]:
-        raise ScoreFolderError(
-            f"the table of events names {strange[0]['video_id']!r}, the table of videos does not: "
-            "run score again"
-        )
-    events.sort(key=lambda e: (-e["peak_score"], e["video_id"], e["frame_start"]))
+    events, levels = _events(folder, column, numbers), levels_of(folder, column)
     moments = top_moments(folder, column, events, most=limits.moments)
     checks = None if scene_checks is None else scene_checks_of(scene_checks, rows)
     out = folder.review if out is None else out
@@ -210,6 +204,21 @@ def _about_boxes(run: Mapping[str, Any]) -> list[str]:
     """Why scores that come from boxes deserve little trust, as sentences."""
     boxes = BoxCounts.of_run(run)
     return [] if boxes is None or not boxes.warning else [f"Boxes: {boxes.warning}."]
+
+
+def _events(folder: ScoreFolder, column: str, numbers: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The events of a column, highest peak first.
+
+    Raises:
+        ScoreFolderError: one is of a video that the table of videos does not name.
+    """
+    events = events_of(folder, column)
+    if strange := [event for event in events if event["video_id"] not in numbers]:
+        raise ScoreFolderError(
+            f"the table of events names {strange[0]['video_id']!r}, the table of videos does not: "
+            "run score again"
+        )
+    return sorted(events, key=lambda e: (-e["peak_score"], e["video_id"], e["frame_start"]))
 
 
 def _check_free(out: Path) -> None:
