@@ -145,9 +145,10 @@ class MSMGConfig(Config):
             raise ValueError(f"weights {self.weights}: a weight is 0 or more")
         self._check_encoder()
         if not self.tasks and not self.own_weight and self.decoder != "finetuned":
+            own = "" if self._estimator is None else ", own_weight for its own objective"
             raise ValueError(
-                "all weights are 0: give a task a weight, or set decoder = finetuned, which trains "
-                "the encoder by frame prediction"
+                f"all weights are 0: give a task a weight{own}, or set decoder = finetuned, which "
+                "trains the encoder by frame prediction"
             )
         if self.stride > self.length:
             raise ValueError(

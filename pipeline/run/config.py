@@ -125,6 +125,11 @@ class TrainSection(Settings):
         """The name."""
         return self.name or self.detector
 
+    @field_validator("shots", mode="before")
+    @classmethod
+    def _one_number(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int) else value
+
     @model_validator(mode="after")
     def _cells(self) -> TrainSection:
         if empty := [key for key, values in self.grid.items() if not values]:
@@ -311,6 +316,16 @@ class RunConfig(Settings):
             twice = sorted({label for label in labels if labels.count(label) > 1})
             if twice:
                 raise ValueError(f"several sections {kind} are called {', '.join(twice)}: set name")
+        return self
+
+    @model_validator(mode="after")
+    def _learns_from_others(self) -> RunConfig:
+        for section in self.train:
+            if section.split == self.score.split != "train":
+                raise ValueError(
+                    f"train {section.label}: split {section.split!r} is scored, and its numbers "
+                    "would say nothing: learn from another split, or score another"
+                )
         return self
 
     @model_validator(mode="after")

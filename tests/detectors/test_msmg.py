@@ -307,7 +307,11 @@ def test_input_that_does_not_fit_is_named(fitted: MSMG) -> None:
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"weights": (0, 0, 0)}, "all weights are 0"),
+        ({"weights": (0, 0, 0)}, "all weights are 0: give a task a weight, or set decoder"),
+        ({"weights": (0, 0, 0), "decoder": "frozen"}, "all weights are 0"),
+        ({"weights": (0, 0, 0), "encoder": "unet"}, "a weight, own_weight for its own objective"),
+        ({"weights": (0, 1, 0), "reading": "feature"}, "there are: task"),
+        ({"weights": (float("nan"), 1, 1)}, "finite number"),
         ({"weights": (-1, 1, 1)}, "0 or more"),
         ({"stride": 7}, "no score"),
         ({"start": "kinetics"}, "no pretrained weights"),

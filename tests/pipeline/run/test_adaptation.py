@@ -133,7 +133,18 @@ def test_what_leads_nowhere_is_refused(
         nodes(root, *train, cache=root / "empty")
 
 
-@pytest.mark.parametrize("shots", [[], [0], [1, 1]])
+def test_one_number_of_shots_needs_no_list(root: Path) -> None:
+    assert recipe(root, SOURCE, {**ADAPTED, "shots": 2}).train[1].shots == (2,)
+
+
+def test_videos_that_are_scored_are_not_learnt_from(root: Path) -> None:
+    with pytest.raises(ValidationError, match="adapted: split 'test' is scored"):
+        recipe(root, SOURCE, {**ADAPTED, "split": "test"})
+    other = recipe(root, SOURCE, {**ADAPTED, "split": "test"}, score={"split": "validation"})
+    assert other.score.split == "validation"
+
+
+@pytest.mark.parametrize("shots", [[], [0], [1, 1], 0])
 def test_shots_are_different_numbers_above_zero(root: Path, shots: list[int]) -> None:
     with pytest.raises(ValidationError, match="shots"):
         recipe(root, SOURCE, {**ADAPTED, "shots": shots})

@@ -135,6 +135,7 @@ def overrides(path: Path, root: Path) -> list[str]:
         for key, value in smaller_features(section, root).items():
             found[f"extract.{name}.{key}"] = value
     for section in recipe["train"]:
+        assert section["detector"] in DETECTORS, f"say how {section['detector']} is made small"
         settings = dict(DETECTORS[section["detector"]])
         if section["detector"] == "msmg":
             settings |= ENCODERS[section.get("set", {}).get("encoder", "cnn3d")]
