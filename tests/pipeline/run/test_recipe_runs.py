@@ -30,6 +30,12 @@ DETECTORS: Mapping[str, Mapping[str, Any]] = {
     "motion_energy": {},
     "background": {},
     "flow_peak": {"cells": [4, 4]},
+    "speed_peak": {},
+    "knn": {},
+    "attribute_density": {"block": 8},
+    "mil_ranking": NETWORK,
+    "rtfm": {**NETWORK, "width": 8},
+    "ssrl": {**NETWORK, "width": 8},
     "msmg": {
         **NETWORK,
         **{"decoder_steps": 1, "validation_pairs": 2, "validate_every": 1, "stride": 8},
@@ -37,6 +43,8 @@ DETECTORS: Mapping[str, Mapping[str, Any]] = {
     "ssmtl": {**NETWORK, "architecture": "shallow+narrow", "validation": 0, "block": 8},
     "pseudo_anomaly": {**NETWORK, "width": 3, "length": 8, "scored_frame": 4, "stride": 8},
 }
+# These learn from abnormal training videos too, the others from normal ones only.
+WEAK = {"mil_ranking", "rtfm", "ssrl"}
 # Encoder -> the same; I3D is replaced by the light one.
 ENCODERS: Mapping[str, Mapping[str, Any]] = {
     "cnn3d": {"architecture": "shallow+narrow"},
@@ -47,6 +55,8 @@ ENCODERS: Mapping[str, Mapping[str, Any]] = {
     "multipath_gru": {"encoder_width": 3},
 }
 SMALL = {"size": [16, 16]}
+CLIPS = {"clip_length": 8, "stride": 8}
+GRIDS = {"frame_size": [64, 96], "patch_sizes": [[32, 32], [21, 19], [16, 13]]}  # 2x3, 3x5, 4x7
 BOXES = {"detector": "boxes", "crop_context": 20, "stride": 10, "crop_size": 16}
 TEACHER = {"teacher": "efficientnet_lite0", "teacher_size": 32}
 LENGTHS = {"train.length.grid.weights": [[1, 0, 0], [1, 1, 1]], "train.length.grid.length": [8, 16]}
@@ -54,6 +64,11 @@ TASKS = {"train.tasks.grid.weights": [[0, 1, 0], [1, 0, 1]]}
 WEIGHTS = {"train.msmg.grid.weights": [[1.0, 0.1, 0.1], [1.0, 1.0, 1.0]]}
 ONE_SEED = {"train.msmg.seeds": [0]}
 SHOTS = {"train.adapted.shots": [1, 2]}
+SCALES = {"train.all.seeds": [0], "train.table_3.grid.scales": [[], ["2x3", "4x7"]]}
+KNN = {
+    **{f"train.{name}.grid.k": [1] for name in ("whole", "patches")},
+    **{"train.bank.seeds": [0], "train.bank.grid.bank_size": [6]},
+}
 OBJECTIVES = {
     f"train.{name}.grid.weights": [[0, 0, 0], [1, 1, 1]]
     for name in ("unet", "memae", "mnad", "multipath_gru")
@@ -73,6 +88,8 @@ SHORTER: Mapping[str, Mapping[str, Any]] = {
         "train.gain.grid.motion_gain": [1],
     },
     **dict.fromkeys(("msmg_shots_ped2", "msmg_shots_avenue"), SHOTS),
+    **dict.fromkeys(("ssrl_ucf_crime", "ssrl_shanghaitech"), SCALES),
+    "knn_ped2": KNN,
     "ssmtl_proxy": {
         "train.ssmtl.grid.t": [1, 2],
         "train.ssmtl.grid.distillation_weight": [0.1, 1.0],
@@ -88,7 +105,10 @@ SHORTER: Mapping[str, Mapping[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two drawn scenes, their manifests without masks, and a cache that all recipes share."""
+    """Two drawn scenes, their manifests without masks, and a cache that all recipes share.
+
+    In the third manifest an abnormal video of the first scene is one to train on.
+    """
     path = tmp_path_factory.mktemp("runs")
     for seed, name in enumerate(("a", "b")):
         scene = write_scene(path / name, seed=seed, size=(48, 64), n_train=2, n_test=2, frames=60)
@@ -96,6 +116,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         records = [r.model_copy(update={"masks": None, "tracks": None}) for r in made.records]
         made = made.model_copy(update={"records": tuple(records)})
         write_manifest(made, path / f"{name}.parquet")
+        if name == "a":
+            last = {"split": "train", "label": 1, "anomalies": None}
+            weak = (*records[:-1], records[-1].model_copy(update=last))
+            write_manifest(made.model_copy(update={"records": weak}), path / "weak.parquet")
     return path
 
 
@@ -114,16 +138,26 @@ def smaller_features(section: Mapping[str, Any], root: Path) -> dict[str, Any]:
     if kind == "perturb":  # without the weights of a published in-painter
         return {"extractor": "perturb:patch_mix", "set": SMALL, "weights": "none"}
     if kind == "inception_i3d":
-        return {"extractor": "null", "set": {"clip_length": 8, "stride": 8}}
+        return {"extractor": "null", "set": CLIPS}
+    if kind == "i3d_r50":  # as wide as the patches beside it
+        network = {"set": {**CLIPS, "resize": GRIDS["frame_size"]}, "weights": "random:0"}
+        return {"extractor": "inception_i3d", **network}
+    if kind == "patch_cubes":
+        return {"extractor": kind, "set": {**GRIDS, **CLIPS}, "weights": "random:0"}
     assert kind == "objects", f"say how {kind} is made small"
     weights = {"detector": str(root / "a" / "boxes.csv"), "teacher": "random:0"}
+    if "flow" in section["set"]:  # an attribute or a baseline looks at tracks, at no crop
+        boxes = {"detector": "boxes", "stride": 2, "flow": section["set"]["flow"]}
+        return {"extractor": kind, "set": boxes, "weights": str(root / "a" / "boxes.csv")}
     return {"set": {**BOXES, **TEACHER}, "weights": weights}
 
 
 def overrides(path: Path, root: Path) -> list[str]:
     """The `--set` values of a recipe."""
     recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-    found: dict[str, Any] = {"manifest": {"file": str(root / "a.parquet")}}
+    weak = {section["detector"] for section in recipe["train"]} <= WEAK
+    listed = root / ("weak.parquet" if weak else "a.parquet")
+    found: dict[str, Any] = {"manifest": {"file": str(listed)}}
     if recipe["manifest"]["dataset"] == "cross":
         files = {"train": "a.parquet", "test": "b.parquet"}
         options = {**recipe["manifest"]["options"], **files}
