@@ -213,7 +213,10 @@ def _train(task: NodeTask) -> Done:
     if not trained.draws and len(cell.section.seeds or ()) > 1:
         line += " (nothing is drawn at random: one model stands for all seeds)"
     facts = {"model": trained.folder.name, "summary": trained.summary}
-    lines = (str(trained.folder), line, *trained.warnings)
+    # A section with a value of its own for its threshold asks for no quantile.
+    own = cell.section.events is not None and cell.section.events.rule == "value"
+    said = [each for each in trained.warnings if not (own and each.startswith("threshold: "))]
+    lines = (str(trained.folder), line, *said)
     return Done(task.node.key, lines, trained.missing, facts)
 
 
@@ -252,7 +255,8 @@ def _score(task: NodeTask) -> Done:
     )
     seconds = time.monotonic() - begin
     # Those of a quantile are said by the training, which asks for the default one.
-    doubts = () if done.rule.startswith("quantile") else done.warnings
+    own = node.events is not None and node.events.rule == "value"
+    doubts = () if own or done.rule.startswith("quantile") else done.warnings
     lines = (
         f"{len(done.videos)} videos scored, {done.events} events",
         f"threshold {done.threshold:.6g} ({done.rule})",

@@ -22,6 +22,7 @@ from vadpipe.pipeline import extract
 from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.run import review_features
 from vadpipe.pipeline.run.config import load_run
+from vadpipe.pipeline.run.execute import Ended
 from vadpipe.pipeline.run.review import ArchiveError, ReviewAsked, Reviewed, review_footage
 from vadpipe.pipeline.run.review_checks import OVER, camera_checks
 from vadpipe.pipeline.run.review_features import Choice, choose
@@ -41,7 +42,12 @@ class Newcomer:
         self.said: list[str] = []
         self.nodes: list[str] = []
         self.fetched: list[str] = []
+        self.lines: dict[str, Sequence[str]] = {}
         self.passes: list[list[str]] = []  # the extractors of each pass of frames of some file
+
+    def _ended(self, end: Ended) -> None:
+        self.nodes.append(f"{end.node.name}: {end.state}")
+        self.lines[end.node.name] = () if end.done is None else end.done.lines
 
     def _fetch(self, cards: Sequence[Weights]) -> None:
         self.fetched += [card.name for card in cards]
@@ -58,7 +64,7 @@ class Newcomer:
             asked,
             fetch=self._fetch,
             say=self.said.append,
-            ended=lambda end: self.nodes.append(f"{end.node.name}: {end.state}"),
+            ended=self._ended,
         )
 
     def page(self) -> Any:
@@ -129,6 +135,9 @@ def test_from_a_folder_to_the_page_and_again_with_new_files(
     checks = ScoreFolder(newcomer.out / "scores" / "scene_checks")
     assert {row["video_id"] for row in checks.videos()} == scored
     assert checks.run()["threshold"]["rule"] == f"value {OVER:g}"
+    doubts = {name: "threshold: " in "\n".join(said) for name, said in newcomer.lines.items()}
+    assert doubts["train-review"] and not doubts["train-scene_checks"]
+    assert not doubts["score-scene_checks"], "a value rests on no quantile"
     assert newcomer.page()["checks"] is not None
     assert newcomer.passes == [["objects", "scene_checks"]], "one pass of frames for both"
     # The recipe that is kept repeats it: nothing is left to do but what failed.
