@@ -13,7 +13,14 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from torch import Tensor
 
 from .base import ArraySpec, Config, Precision, Rows, Runtime, one_row_each
@@ -23,7 +30,7 @@ from .errors import ExtractorError
 from .footage.resizing import Resize
 from .network_extractor import NetworksExtractor
 from .networks import raft
-from .optical_flow import Method, SpanName, flow_of, grey_frames, scaled
+from .optical_flow import Method, SpanName, flow_of, grey_frames, scaled, usual_scale
 from .weights.cards import ResolvedWeights
 from .weights.slots import NETWORK, Slots
 
@@ -37,7 +44,8 @@ class FlowConfig(Config):
             before it. "around" is the flow from the frame before to the frame after, halved.
         size: (height, width) that frames are resized to, without regard to their aspect; flow is
             in pixels of this size.
-        scale: OpenCV's methods compute flow on frames of this many times the size.
+        scale: OpenCV's methods compute flow on frames of this many times the size. None: see
+            `usual_scale`; the recipe states the number.
         stride: frames from one row to the next.
         dtype: type of the stored flow.
     """
@@ -45,14 +53,29 @@ class FlowConfig(Config):
     method: Literal[Method, raft.Variant] = "dis"
     span: SpanName = "next"
     size: tuple[PositiveInt, PositiveInt] = (256, 256)
-    scale: PositiveFloat = 1.0
+    scale: PositiveFloat | None = Field(default=None, validate_default=True)
     stride: PositiveInt = 1
     dtype: Literal["float16", "float32"] = "float16"
+
+    @field_validator("scale")
+    @classmethod
+    def _settled(cls, value: float | None, info: ValidationInfo) -> float | None:
+        # A method or a size that was refused is missing here, and is reported for itself.
+        if value is not None or not {"method", "size"} <= set(info.data):
+            return value
+        network = info.data["method"] in get_args(raft.Variant)
+        return 1.0 if network else usual_scale(info.data["size"])
+
+    @property
+    def factor(self) -> float:
+        """The scale, settled."""
+        assert self.scale is not None  # by `_settled`
+        return self.scale
 
     @model_validator(mode="after")
     def _size_fits_the_method(self) -> Self:
         if self.method in get_args(raft.Variant):
-            if self.scale != 1:
+            if self.factor != 1:
                 raise ValueError(f"{self.method} computes at the size itself: leave scale at 1")
             if min(self.size) < raft.SMALLEST or any(side % raft.MULTIPLE for side in self.size):
                 raise ValueError(
@@ -61,7 +84,7 @@ class FlowConfig(Config):
                 )
             return self
         try:
-            scaled(self.size, self.scale)
+            scaled(self.size, self.factor)
         except ExtractorError as error:
             raise ValueError(str(error)) from error
         return self
@@ -112,7 +135,7 @@ class Flow(NetworksExtractor[FlowConfig]):
     def resize_first(self, height: int, width: int) -> Resize:
         """The size that flow is computed at."""
         config = self.config
-        return Resize(*(config.size if self.weights else scaled(config.size, config.scale)))
+        return Resize(*(config.size if self.weights else scaled(config.size, config.factor)))
 
     def build_network(self, slot: str) -> raft.Raft:
         """Build RAFT."""
@@ -151,7 +174,7 @@ class Flow(NetworksExtractor[FlowConfig]):
         config = self.config
         assert config.method != "raft" and config.method != "raft_small"
         method: Method = config.method
-        at = scaled(config.size, config.scale)
+        at = scaled(config.size, config.factor)
         grey = [grey_frames(pair.frames, at) for pair in pairs]
         run = map if self._pool is None else self._pool.map
         return np.stack(list(run(lambda two: flow_of(two[0], two[1], method, config.size), grey)))

@@ -8,6 +8,7 @@ pairs at once instead.
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -20,6 +21,7 @@ from .errors import ExtractorError
 
 Method = Literal["dis", "tvl1", "farneback"]
 SpanName = Literal["next", "around"]
+USUAL_PIXELS = 256 * 256  # of a frame that flow is computed on
 SMALLEST = 16  # pixels of height and width; DIS takes no smaller frames
 
 
@@ -68,6 +70,16 @@ def scaled(size: Size, scale: float) -> Size:
             "enlarge size or scale"
         )
     return height, width
+
+
+def usual_scale(size: Size) -> float:
+    """How many times a size flow is computed at, where the user does not say.
+
+    The largest whole number with which a frame has no more than 256 x 256 pixels, and 1 for larger
+    sizes. OpenCV's DIS compares patches of 8 x 8 pixels on frames of half the size that it is
+    given: at 64 x 64, a walking person is smaller than that.
+    """
+    return float(max(1, math.isqrt(USUAL_PIXELS // (size[0] * size[1]))))
 
 
 def grey_frames(frames: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:

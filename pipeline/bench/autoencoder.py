@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -39,10 +39,11 @@ from .convolutions import (
     run_training,
     shares_of_convolutions,
 )
-from .race import Contestant, as_values, hardware, heading, race
+from .race import Contestant, Rate, as_values, hardware, heading, race
 
 SIDES = {"cpu": 64, "cuda": 256}  # the published side takes minutes a turn on a CPU
 STRIDES = (4, 1)  # between the windows that score; 1 is the published one
+TARGET = 25.0  # frames a second that a camera delivers
 PARTS: dict[Part, tuple[str, ArraySpec]] = {
     "spatial": ("frames", ArraySpec("frames", "uint8", ("frame", "y", "x", "c"), (), "pixels")),
     "temporal": ("flow", ArraySpec("flow", "float16", ("frame", "y", "x", "c"), (), "flow")),
@@ -102,10 +103,36 @@ def bench_autoencoder(
         "rates": as_values(rates),
         "share_of_convolutions": shares,
         "frames_per_second": frames,
+        "target_frames_per_second": TARGET,
+        "bf16_to_fp32": _bf16_to_fp32(rates),
     }
     what = f"windows of 16 x {side} x {side}, width {problem.width}; batches of {problem.batch}"
     lines = heading(device, what, f"windows/s, best / median of {repeats}, all in turn")
-    return values, lines + lines_of_rates(rates, shares, frames)
+    return values, lines + _lines(rates, lines_of_rates(rates, shares, frames), frames)
+
+
+def _bf16_to_fp32(rates: Mapping[str, Rate]) -> dict[str, float]:
+    """Contestant of bf16 -> its best rate as a multiple of that of the same one in fp32."""
+    return {
+        name: rate.best / rates[other].best
+        for name, rate in rates.items()
+        if " bf16: " in name and (other := name.replace(" bf16: ", " fp32: ")) in rates
+    }
+
+
+def _lines(
+    rates: Mapping[str, Rate], lines: Sequence[str], frames: Mapping[str, float]
+) -> list[str]:
+    """Add to the line of each contestant the target, and how much faster bf16 is."""
+    ratios, found = _bf16_to_fp32(rates), []
+    for name, line in zip(rates, lines, strict=True):
+        more = ""
+        if "scoring" in name:
+            more += f", {frames[name] / TARGET:.2f} of the target of {TARGET:.0f}"
+        if name in ratios:
+            more += f", {ratios[name]:.2f} times fp32"
+        found.append(line + more)
+    return found
 
 
 def _precisions(device: str) -> list[Precision]:

@@ -8,6 +8,7 @@ import torch
 
 from vadpipe.detectors import autoencoder
 from vadpipe.detectors.autoencoder import Autoencoder, Discriminator, folded
+from vadpipe.detectors.reconstruction import scaled_flow, scaled_frames
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 16, 32, 48), (2, 1, 8, 16, 16)])
@@ -69,3 +70,22 @@ def test_folding_keeps_the_values_and_leaves_the_network_as_it_is() -> None:
         found = folded(network)(windows)
         assert torch.allclose(found, before, atol=1e-5) and torch.equal(network(windows), before)
     assert not any(isinstance(part, torch.nn.BatchNorm3d) for part in folded(network).modules())
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_training_keeps_colours_innermost() -> None:
+    """As windows are stored, without a copy: convolutions of a CPU take less time so."""
+    network = Autoencoder(3, 6).train()
+    seen: list[bool] = []
+
+    def look(layer: torch.nn.Module, given: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
+        layout = torch.channels_last_3d
+        seen.extend(each.is_contiguous(memory_format=layout) for each in (*given, out))
+
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv3d | torch.nn.ConvTranspose3d):
+            layer.register_forward_hook(look)
+    frames = torch.randint(0, 256, (2, 8, 32, 32, 3), dtype=torch.uint8)
+    network(scaled_frames(frames, 3))
+    network(scaled_flow(torch.randn(2, 8, 32, 32, 2), 3, 1.0))
+    assert len(seen) == 2 * 8 * 2 and all(seen)

@@ -12,6 +12,7 @@ from scipy.special import logit
 from tests.bags import Bags
 from tests.clips_of_frames import frame_bag, moving_square, squares
 from vadpipe.detectors.base import Bag, DetectorError, FitOptions
+from vadpipe.detectors.checkpoint import Checkpoint, discard_checkpoint
 from vadpipe.detectors.indicators import SMALLEST_SHARE
 from vadpipe.detectors.pseudo_anomaly import UNTOLD, PseudoAnomaly
 from vadpipe.detectors.pseudo_settings import PseudoAnomalyConfig
@@ -145,6 +146,37 @@ def test_a_killed_fit_goes_on_where_it_stopped(
     for name, values in detector.state_dict().items():
         assert np.array_equal(values, expected[name]), name
     assert not list(tmp_path.iterdir())
+
+
+def test_a_training_of_one_epoch_is_the_first_epoch_of_a_longer_one(tmp_path: Path) -> None:
+    """So the first and the last epoch are two trainings, `epochs` 1 and 60, of one method."""
+    reached: list[Mapping[str, Any]] = []
+
+    def kill(row: Mapping[str, Any]) -> None:
+        reached.append(row)
+        if len(reached) == 3:  # what is saved is the state after the second step
+            raise Stopped
+
+    settings = {"batch_size": 13, "steps": None}  # 26 windows: two batches an epoch
+    for eta in ((1, 0, 0), (0, 1, 0)):
+        short = made(**settings, eta=eta, epochs=1)
+        log = short.fit(squares(2), device="cpu", seed=0)
+        reached.clear()
+        options = FitOptions(folder=tmp_path, checkpoint_seconds=0.0, on_step=kill)
+        longer = made(**settings, eta=eta, epochs=3)
+        with pytest.raises(Stopped):
+            longer.fit(squares(2), device="cpu", seed=0, options=options)
+        assert [row["steps"] for row in reached] == [6, 6, 6]
+        for ours, theirs in zip(log.rows, reached[:2], strict=True):
+            assert ours["total"] == theirs["total"]
+        for name in ("validation/normal_error", "validation/pseudo_error"):
+            assert log.rows[1][name] == reached[1][name]
+        saved = Checkpoint.load(tmp_path)
+        assert saved is not None and saved.step == 2
+        state = short.state_dict()
+        for name, values in saved.module.items():
+            assert np.array_equal(state[f"network.{name}"], values.numpy()), name
+        discard_checkpoint(tmp_path)
 
 
 def test_every_epoch_is_measured_on_clips_and_on_their_pseudo_anomalies() -> None:

@@ -29,7 +29,10 @@ def test_shares_and_frames_follow_from_the_rates() -> None:
         assert values["share_of_convolutions"][name] == pytest.approx(share)
         assert values["frames_per_second"][name] == pytest.approx(scoring * 5 / 2)
     line = next(line for line in lines if line.startswith("temporal fp32: scoring, stride 4 "))
-    assert line.endswith(f"{100 * share:.0f} % of the convolutions, {scoring * 5 / 2:.1f} frames/s")
+    reached = scoring * 5 / 2
+    assert values["target_frames_per_second"] == 25
+    assert f"{100 * share:.0f} % of the convolutions, {reached:.1f} frames/s, " in line
+    assert f"frames/s, {reached / 25:.2f} of the target of 25" in line
 
 
 def test_each_precision_of_the_device_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +51,11 @@ def test_each_precision_of_the_device_takes_part(monkeypatch: pytest.MonkeyPatch
     assert values["share_of_convolutions"]["temporal bf16: training"] == 18 / 17
     assert values["frames_per_second"]["temporal bf16: scoring, stride 4"] == 19 * 5 / 2
     assert sum(line.startswith("temporal bf16: ") for line in lines) == len(whats)
+    ratios = values["bf16_to_fp32"]
+    assert list(ratios) == [name for name in values["rates"] if "bf16" in name]
+    assert ratios["temporal bf16: training"] == 18 / 13
+    (line,) = [line for line in lines if line.startswith("temporal bf16: scoring, stride 1 ")]
+    assert line.endswith(" of the target of 25, 1.33 times fp32"), "20 to 15"
 
 
 def test_convolutions_are_trained_as_a_fit_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
