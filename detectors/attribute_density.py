@@ -228,7 +228,8 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
         self._seed = seed
         scored: dict[int, Scores] = {}
         with threadpool_limits(THREADS):
-            parts, _ = self._measured(source, FitOptions())
+            parts, frames = self._measured(source, FitOptions())
+            every = frames == int(source.video_rows("frame/objects").counts.sum())
             for scene, measured in parts.items():
                 normal = joined(measured)
                 fold = _folds(normal.owner, normal.row, HELD_OUT)
@@ -236,11 +237,13 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
                 for one in np.unique(fold).tolist():
                     if _frames(rest := normal.take(fold != one)).max(initial=0) > 0:
                         ways[one] = self._learned(scene, rest)
-                for number in (int(part.owner[0]) for part in measured if len(part)):
+                for part in measured:
+                    number = int(part.owner[0]) if len(part) else -1
                     of_it = normal.owner == number
                     spans = normal.row[of_it], fold[of_it]
-                    if ways.keys() >= set(spans[1].tolist()):
-                        scored[number] = self._left_out(source[number], ways, *spans)
+                    if len(part) and ways.keys() >= set(spans[1].tolist()):
+                        known = part if every else None
+                        scored[number] = self._left_out(source[number], ways, *spans, known)
         if not scored:
             raise DetectorError(
                 "the training footage is too short to leave parts of it out: train on more footage"
@@ -261,10 +264,14 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
         ways: Mapping[int, Mapping[Name, Learned]],
         rows: NDArray[np.int64],
         fold: NDArray[np.int64],
+        known: Measures | None,
     ) -> Scores:
-        """Score a video, the objects of each part of it by what was learned without that part."""
+        """Score a video, the objects of each part of it by what was learned without that part.
+
+        `known` is what is measured of all its objects, where no frame was left out for training.
+        """
         objects = read_objects(bag)
-        measures = self._measures_of(bag, objects)
+        measures = self._measures_of(bag, objects) if known is None else known
         nearest = np.minimum(np.searchsorted(rows, objects.row), len(rows) - 1)
         table = np.zeros((len(self.config.attributes), len(objects)))
         for one in np.unique(fold).tolist():
@@ -404,10 +411,11 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
             return Limit(0.0, 0.0, 1.0)
         values = np.zeros(len(normal))
         if attribute.learns:
+            read = normal.only(attribute.reads)  # classes are most of what is measured
             for one in np.unique(fold):
                 out = fold == one
-                others = attribute.fit(normal.take(~out))
-                values[out] = attribute.values(others, normal.take(out))
+                others = attribute.fit(read.take(~out))
+                values[out] = attribute.values(others, read.take(out))
         else:
             values = attribute.values(state, normal)
         maxima = np.full(int(frames.max()) + 1, -np.inf)

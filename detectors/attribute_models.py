@@ -58,12 +58,14 @@ class Attribute(ABC):
 
     Class attributes:
         name: of the attribute.
+        reads: what it needs of the measures, beside where objects stand and their sides.
         learns: whether values depend on what was learned.
         smallest: of the scale that values are divided by.
         from_median: evidence begins at the median of training frames, not at their limit.
     """
 
     name: ClassVar[Name]
+    reads: ClassVar[frozenset[str]] = frozenset()
     learns: ClassVar[bool] = True
     smallest: ClassVar[float] = 1e-6
     from_median: ClassVar[bool] = False
@@ -97,6 +99,7 @@ class Speed(Attribute):
     """Median speed of the box; one-sided, since slow objects are normal."""
 
     name: ClassVar[Name] = "speed"
+    reads: ClassVar[frozenset[str]] = frozenset({"speed"})
     learns: ClassVar[bool] = False  # the unit has to be the same in all parts of the footage
     smallest: ClassVar[float] = 1e-3
     from_median: ClassVar[bool] = True
@@ -128,6 +131,7 @@ class Stay(Attribute):
     """Seconds for which it has been where it is."""
 
     name: ClassVar[Name] = "stay"
+    reads: ClassVar[frozenset[str]] = frozenset({"stay"})
     learns: ClassVar[bool] = False
     smallest: ClassVar[float] = 0.5
 
@@ -148,6 +152,7 @@ class ClassNovelty(Attribute):
     """A class that normal footage does not have, or not as surely."""
 
     name: ClassVar[Name] = "class"
+    reads: ClassVar[frozenset[str]] = frozenset({"classes"})
 
     def fit(self, normal: Measures) -> State:
         """Keep the highest value of each class."""
@@ -283,6 +288,7 @@ class Direction(Mixture):
     """Where an object moves to, next to what moves at nearby places; standing ones have none."""
 
     name: ClassVar[Name] = "direction"
+    reads: ClassVar[frozenset[str]] = frozenset({"speed", "heading"})
     smallest: ClassVar[float] = 1.0
 
     def points(self, measures: Measures) -> Floats:
@@ -372,6 +378,7 @@ class Deep(Vector):
     """The appearance, as a classifier sees it."""
 
     name: ClassVar[Name] = "deep"
+    reads: ClassVar[frozenset[str]] = frozenset({"deep"})
     word: ClassVar[str] = "appearance"
     smallest: ClassVar[float] = 0.01
 
@@ -380,6 +387,7 @@ class Pose(Vector):
     """The pose."""
 
     name: ClassVar[Name] = "pose"
+    reads: ClassVar[frozenset[str]] = frozenset({"pose"})
     word: ClassVar[str] = "pose"
     smallest: ClassVar[float] = 0.01
 
@@ -388,6 +396,7 @@ class Reid(Vector):
     """Who it is, as a network that tells persons apart sees it."""
 
     name: ClassVar[Name] = "reid"
+    reads: ClassVar[frozenset[str]] = frozenset({"reid"})
     word: ClassVar[str] = "looks"
     smallest: ClassVar[float] = 0.01
 

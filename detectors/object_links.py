@@ -39,8 +39,8 @@ def stays(objects: Objects, fps: float) -> Floats:
         before = linked(boxes, last)  # number of what each box goes on with, or -1
         begun, start = boxes.copy(), np.full(len(boxes), now)
         known = np.flatnonzero(before >= 0)
-        own = overlaps(boxes[known], first[before[known]])
-        known = known[np.diagonal(own) >= STAY_OVERLAP]
+        own = np.diagonal(overlaps(boxes[known], first[before[known]]))
+        known = known[own >= STAY_OVERLAP]
         begun[known], start[known] = first[before[known]], since[before[known]]
         seconds[here] = now - start
         lost = np.ones(len(last), bool)  # what is remembered and not here
@@ -56,10 +56,9 @@ def linked(boxes: Floats, last: Floats) -> NDArray[np.int64]:
     found = np.full(len(boxes), -1, np.int64)
     taken = np.zeros(len(last), bool)
     overlap = overlaps(boxes, last)
-    for at in np.argsort(-overlap, axis=None, kind="stable").tolist():
-        mine, other = divmod(at, overlap.shape[1])
-        if overlap[mine, other] < LINK_OVERLAP:
-            break
+    mines, others = np.nonzero(overlap >= LINK_OVERLAP)  # few of all pairs
+    order = np.argsort(-overlap[mines, others], kind="stable")
+    for mine, other in zip(mines[order].tolist(), others[order].tolist(), strict=True):
         if found[mine] < 0 and not taken[other]:
             found[mine], taken[other] = other, True
     return found
@@ -69,8 +68,9 @@ def overlaps(a: Floats, b: Floats) -> Floats:
     """Intersection over union of all pairs: (n, 4), (m, 4) -> (n, m)."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    both = np.prod(np.maximum(high - low, 0.0), axis=2)
-    areas = [np.prod(x[:, 2:] - x[:, :2], axis=1) for x in (a, b)]
+    sides = np.maximum(high - low, 0.0)
+    both = sides[..., 0] * sides[..., 1]
+    areas = [(x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1]) for x in (a, b)]
     whole = areas[0][:, None] + areas[1] - both
     return np.asarray(both / np.maximum(whole, np.finfo(np.float64).tiny))
 

@@ -69,7 +69,9 @@ class SpeedPeak(Unlearned[SpeedPeakConfig]):
 
 
 def _regions(boxes: Track, speed: NDArray[np.float64]) -> pa.Table:
-    """A row for each object: its frame, its box, its speed."""
+    """A row for each object with pixels: its frame, its box, its speed."""
     corners = boxes.rows().astype(np.float32).reshape(-1, 4).T
     named = dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True))
-    return pa.table({"frame": boxes.frame_start, **named, "score": speed})
+    kept = (named["x0"] < named["x1"]) & (named["y0"] < named["y1"])
+    table = pa.table({"frame": boxes.frame_start, **named, "score": speed})
+    return table.filter(pa.array(kept))

@@ -308,7 +308,7 @@ class Objects(Extractor[ObjectsConfig]):
             for clip in clips:
                 found.append(self._objects(clip))
                 parts.append(side.submit(self._inside, clip, found[-1]))
-            inside = [part.result() for part in parts]
+            inside, own = zip(*(part.result() for part in parts), strict=True)
         counts = np.array([len(each) for each in found], np.int32)
         sizes = np.array([clip.frames.shape[1:3] for clip in clips], np.int32)
         start = np.repeat(np.array([clip.frame_start for clip in clips], np.int64), counts)
@@ -324,8 +324,7 @@ class Objects(Extractor[ObjectsConfig]):
         for name in inside[0]:
             arrays[name] = np.concatenate([part[name] for part in inside])
         if self._teacher is not None:
-            pairs = zip(clips, found, strict=True)
-            lessons = [self._teacher.look(self._crops(c, each, 0)[:, 0]) for c, each in pairs]
+            lessons = [self._teacher.look(each) for each in own]  # a frame at a time: the same bits
             arrays["teacher"] = np.concatenate([lesson.logits for lesson in lessons])
             if self.config.appearance:
                 arrays["appearance"] = np.concatenate([lesson.features for lesson in lessons])
@@ -342,16 +341,27 @@ class Objects(Extractor[ObjectsConfig]):
         }
         return rows if self.config.masks is None else {**rows, "run": self._runs(clips, found)}
 
-    def _inside(self, clip: Clip, found: Detections) -> dict[str, NDArray[Any]]:
-        """What is computed from the pixels of each box, without a network."""
+    def _inside(
+        self, clip: Clip, found: Detections
+    ) -> tuple[dict[str, NDArray[Any]], NDArray[np.uint8]]:
+        """What is computed from the pixels of each box without a network, and the own crops.
+
+        The crops (n, side, side, 3) of the objects in their own frame are what the teacher looks
+        at; without a teacher there may be none.
+        """
         arrays: dict[str, NDArray[Any]] = {}
         config = self.config
+        side = config.crop_size
+        own = np.empty((0, side, side, 3), np.uint8)
         if config.crop_context is not None:
             arrays["crops"] = self._crops(clip, found, config.crop_context)
+            own = np.ascontiguousarray(arrays["crops"][:, config.crop_context])
+        elif self._teacher is not None:
+            own = self._crops(clip, found, 0)[:, 0]
         if config.flow is not None:
             how = (config.flow, config.flow_scale, config.flow_span)
             arrays["flow"] = box_flow(clip, self.reach, found.boxes, *how)
-        return arrays
+        return arrays, own
 
     def _runs(self, clips: Sequence[Clip], found: Sequence[Detections]) -> Rows:
         runs = []

@@ -105,11 +105,19 @@ class Yolox(PictureDetector):
 
     def _picture(self, place: OnDevice, picture: NDArray[np.uint8]) -> Detections:
         square, factor, _ = fitted(picture, self._side, FILL, centred=False)
-        values = square[..., ::-1].transpose(2, 0, 1)[None].astype(np.float32)  # RGB to BGR
+        values = _planes(square)
         cells = place.turn(lambda: self._session.run(None, {self._input: values})[0][0])
         found = decode(cells, self._side)
         found, scores = sure_enough(found, self._least)
         return detections_of(found[:, :4] / factor, scores, found[:, 4], found[:, 5:])
+
+
+def _planes(square: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """RGB (H, W, 3) to BGR (1, 3, H, W); channel by channel takes a third of the time."""
+    values = np.empty((1, 3, *square.shape[:2]), np.float32)
+    for channel in range(3):
+        values[0, channel] = square[..., 2 - channel]
+    return values
 
 
 def open_session(content: bytes, runtime: Runtime) -> Any:

@@ -126,7 +126,8 @@ def bench(
     decode   frames/s out of a video
     network  clips/s of every network and precision, against plain code and matmul
     extract  end to end: waiting of the device, patch cubes, memory
-    objects  end to end: boxes, crops and flow, against the object detector alone (YOLOX-nano)
+    objects  end to end: boxes, tiles, crops, flow and a teacher, strides 1 and 3, against the
+             networks alone (YOLOX-nano)
     engine   what a span costs besides its task (--count spans)
     index    an index of many shards (--count)
     train    the weakly supervised detectors at paper size, against a plain form of the

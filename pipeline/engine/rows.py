@@ -1,4 +1,4 @@
-"""What an extractor promises and returns: checked, cast for storage, joined to a span's rows."""
+"""What an extractor promises and returns: checked, cast for storage, gathered for a span."""
 
 from __future__ import annotations
 
@@ -157,22 +157,60 @@ def _check_array(what: str, spec: ArraySpec, values: Any) -> None:
             raise ExtractorError(f"{what}: {spec.name!r} has values that {whole} cannot hold")
 
 
-def joined(pieces: Sequence[Rows], specs: Sequence[ArraySpec]) -> Rows:
-    """The rows of one axis, batch after batch; none where there was no clip."""
-    nothing = np.empty(0, np.int64)
-    arrays: dict[str, NDArray[Any]] = {
-        spec.name: np.concatenate(
-            [np.empty((0, *spec.shape), spec.dtype), *(p.arrays[spec.name] for p in pieces)]
+class GatheredRows:
+    """The rows of one axis, batch after batch, in arrays that grow where they are.
+
+    Arrays of all batches that are joined at the end take their memory twice, and the first use of
+    memory takes longer than a copy into it.
+
+    Args:
+        specs:
+            Of the arrays of the axis.
+    """
+
+    def __init__(self, specs: Sequence[ArraySpec]) -> None:
+        self._arrays = {spec.name: _GrowingArray(spec.dtype, spec.shape) for spec in specs}
+        self._start, self._stop = _GrowingArray("int64", ()), _GrowingArray("int64", ())
+        ragged = any(spec.ragged for spec in specs)
+        self._clip_start = _GrowingArray("int64", ()) if ragged else None
+
+    def add(self, rows: Rows) -> None:
+        """Add the rows of the next batch, as `checked_rows` returns them."""
+        self._start.add(rows.frame_start)
+        self._stop.add(rows.frame_stop)
+        if self._clip_start is not None and rows.clip_start is not None:
+            self._clip_start.add(rows.clip_start)
+        for name, array in self._arrays.items():
+            array.add(rows.arrays[name])
+
+    def rows(self) -> Rows:
+        """All rows; none where there was no batch. Nothing can be added afterwards."""
+        return Rows(
+            self._start.whole(),
+            self._stop.whole(),
+            {name: array.whole() for name, array in self._arrays.items()},
+            None if self._clip_start is None else self._clip_start.whole(),
         )
-        for spec in specs
-    }
-    clip_start = None
-    if any(spec.ragged for spec in specs):
-        own = (p.clip_start for p in pieces)
-        clip_start = np.concatenate([nothing, *(c for c in own if c is not None)])
-    return Rows(
-        np.concatenate([nothing, *(p.frame_start for p in pieces)]),
-        np.concatenate([nothing, *(p.frame_stop for p in pieces)]),
-        arrays,
-        clip_start,
-    )
+
+
+class _GrowingArray:
+    """An array that rows are added to; `ndarray.resize` moves large ones without a copy."""
+
+    def __init__(self, dtype: str, shape: tuple[int, ...]) -> None:
+        self._array = np.empty((0, *shape), dtype)
+        self._length = 0
+
+    def add(self, values: NDArray[Any]) -> None:
+        stop = self._length + len(values)
+        if stop > len(self._array):
+            # A quarter more than there was: otherwise small ones are copied at every batch.
+            self._resize(max(stop, 5 * len(self._array) // 4))
+        self._array[self._length : stop] = values
+        self._length = stop
+
+    def whole(self) -> NDArray[Any]:
+        self._resize(self._length)
+        return self._array
+
+    def _resize(self, length: int) -> None:
+        self._array.resize((length, *self._array.shape[1:]), refcheck=False)  # nobody else has it

@@ -11,7 +11,7 @@ from ...extractors.clips import Clip, ClipAssembler, Span
 from ...extractors.footage.limits import CorruptPolicy
 from ...extractors.footage.video import Frame, ProbeRow
 from .extractor_spec import ExtractorSpec
-from .rows import checked_rows, joined
+from .rows import GatheredRows, checked_rows
 
 CALL_BYTES = 512 << 20  # of decoded clips that an extractor is given at once
 
@@ -62,7 +62,11 @@ class SpanWork:
         self._clips: list[Clip] = []
         self._size = 1
         self._batch_ahead: tuple[Sequence[Clip], Future[dict[str, Rows]]] | None = None
-        self._pieces: dict[str, list[Rows]] = {spec.axis: [] for spec in extractor.arrays}
+        axes = dict.fromkeys(spec.axis for spec in extractor.arrays)
+        self._gathered = {
+            axis: GatheredRows([spec for spec in extractor.arrays if spec.axis == axis])
+            for axis in axes
+        }
 
     def push(self, frame: Frame) -> None:
         """Take the next frame."""
@@ -108,13 +112,10 @@ class SpanWork:
         clips, batch = self._batch_ahead
         self._batch_ahead = None
         for axis, rows in checked_rows(self.extractor, clips, batch.result()).items():
-            self._pieces[axis].append(rows)
+            self._gathered[axis].add(rows)
 
     def rows(self) -> dict[str, Rows]:
         """All rows of the span by axis; there may be none."""
         self._flush()
         self._take_batch()
-        return {
-            axis: joined(pieces, [spec for spec in self.extractor.arrays if spec.axis == axis])
-            for axis, pieces in self._pieces.items()
-        }
+        return {axis: gathered.rows() for axis, gathered in self._gathered.items()}

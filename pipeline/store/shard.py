@@ -36,6 +36,7 @@ FORMAT = 3
 MOST_PACKED = 1100  # gzip packs at most 1032 bytes into one
 ALIGNMENT = 64  # bytes: of data sets within the file, so that mapped values lie well
 ASKED_ABOVE = 64 << 20  # bytes of a shard for which memory is asked
+BLOCK_BYTES = 4 << 20  # that are read at once for a checksum
 UNREADABLE = (OSError, StoreError)
 """What reading a broken shard raises (see `opened_shard`)."""
 
@@ -380,8 +381,8 @@ def _describe(dataset: h5py.Dataset, spec: ArraySpec) -> None:
         dataset.attrs[name] = value
 
 
-def checksum_of(datasets: Mapping[str, NDArray[Any]]) -> str:
-    """sha256 over names, dtypes, shapes and values of the data sets.
+def checksum_of(datasets: Mapping[str, NDArray[Any] | h5py.Dataset]) -> str:
+    """sha256 over names, dtypes, shapes and values of the data sets, in memory or in a file.
 
     The names of a shard with one axis count without it, so that the same rows have the same
     checksum in both formats: keys of models that were trained on imported features hold it.
@@ -394,8 +395,29 @@ def checksum_of(datasets: Mapping[str, NDArray[Any]]) -> str:
     digest = hashlib.sha256()
     for name, values in sorted(plain.items()):
         digest.update(f"{name} {values.dtype.str} {values.shape};".encode())
-        digest.update(np.ascontiguousarray(values).data)
+        for block in _blocks_of(values):
+            digest.update(block.data)
     return digest.hexdigest()
+
+
+def _blocks_of(values: NDArray[Any] | h5py.Dataset) -> Iterator[NDArray[Any]]:
+    """The rows of a data set in order. Those of a file are read into the same memory again and
+    again: the first use of memory takes longer than reading and hashing."""
+    if isinstance(values, np.ndarray):
+        yield np.ascontiguousarray(values)
+        return
+    count = _rows_a_block(values)
+    memory = np.empty((min(count, len(values)), *values.shape[1:]), values.dtype)
+    for first in range(0, len(values), count):
+        part = memory[: min(count, len(values) - first)]
+        if part.size:
+            values.read_direct(part, np.s_[first : first + len(part)])
+        yield part
+
+
+def _rows_a_block(dataset: h5py.Dataset) -> int:
+    rows, size = len(dataset), int(dataset.nbytes)
+    return max(1, BLOCK_BYTES // max(1, size // max(1, rows)))
 
 
 def verify_shard(path: Path) -> ShardFacts:
@@ -413,10 +435,10 @@ def verify_shard(path: Path) -> ShardFacts:
         datasets = {}
         for name in names:
             plain = checked_dataset(file, name)
-            check_memory(
-                plain.nbytes, f"{path}: {name!r}", "verify it on a machine with more memory"
-            )
-            datasets[name] = plain[:]
+            rows = min(len(plain), _rows_a_block(plain))
+            block = plain.nbytes // max(1, len(plain)) * rows
+            check_memory(block, f"{path}: {name!r}", "verify it on a machine with more memory")
+            datasets[name] = plain
         if checksum_of(datasets) != facts.checksum:
             raise StoreError("arrays do not match the checksum")
         for axis in facts.axes:

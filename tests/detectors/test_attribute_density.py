@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +12,14 @@ from pydantic import ValidationError
 from threadpoolctl import threadpool_info
 
 from tests.bags import Bags
+from tests.edge_objects import CROWD, crowd, edges, first_frames, with_boxes
 from tests.plaza_objects import FRAMES, plaza_clip
-from tests.walkers import ODD, ODD_FROM, walkers
+from tests.walkers import ODD, ODD_FROM, SIZE, walkers
 from vadpipe.detectors import attribute_density
 from vadpipe.detectors.attribute_density import AttributeDensity, AttributeDensityConfig
 from vadpipe.detectors.base import Bag, DetectorError, Scores, Track
+from vadpipe.detectors.object_measures import Measures
+from vadpipe.pipeline.scores.regions import checked_regions
 
 ALL = tuple(ODD)
 WORDS = {
@@ -257,6 +261,29 @@ def test_frames_without_objects_score_nothing(whole: AttributeDensity) -> None:
     assert scores.regions is not None and scores.regions.num_rows == 0
 
 
+def test_boxes_at_the_edges_and_crowds(whole: AttributeDensity) -> None:
+    """Each counts for its frame; one without pixels is no region, as nothing could be drawn."""
+    bag = walkers(99)
+    there, nothing = edges(*SIZE)
+    odd = whole.score(with_boxes(bag, 20, [*there, *nothing]))
+    usual = whole.score(bag)
+    assert all(np.isfinite(values).all() for values in odd.columns.values())
+    assert odd.columns["place"][20] > usual.columns["place"].max(), "nobody walked there"
+    assert checked_regions(odd.regions)["frame"].to_pylist().count(20) == 5 + len(there)
+    full = whole.score(with_boxes(bag, 20, crowd(*SIZE)))
+    assert checked_regions(full.regions)["frame"].to_pylist().count(20) == 5 + CROWD
+    assert full.columns["score"].argmax() == 20 and full.maps["objects"].shape == (60, 6, 10)
+
+
+@pytest.mark.parametrize("frames", [1, 3, 6])
+def test_short_videos(frames: int, whole: AttributeDensity) -> None:
+    scores = whole.score(first_frames(walkers(99), frames))
+    every = whole.score(walkers(99))
+    for name, values in scores.columns.items():
+        assert np.array_equal(values, every.columns[name][:frames]), name
+    assert checked_regions(scores.regions).num_rows == 5 * frames
+
+
 def test_missing_arrays_say_what_to_extract() -> None:
     for role, message in (
         ("object/classes", r"detector=yolox, or leave class out"),
@@ -337,6 +364,45 @@ def test_held_out_scores_are_those_of_a_fit_without_the_video() -> None:
         assert found_of_it.columns.keys() == set(detector.columns)
         for name, values in expected.columns.items():
             assert np.array_equal(found_of_it.columns[name], values), name
+
+
+@pytest.mark.parametrize(("most", "times"), [(5000, 1), (100, 2)])
+def test_videos_are_measured_once_where_training_used_all_of_their_frames(
+    most: int, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 240 frames 100 are a thinned training, whose scores need the other frames too."""
+    measured: list[str] = []
+    measure = attribute_density.measure
+
+    def counted(bag: Bag, *others: Any) -> Any:
+        measured.append(bag.video_id)
+        return measure(bag, *others)
+
+    monkeypatch.setattr(attribute_density, "measure", counted)
+    config = AttributeDensityConfig(attributes=["place", "stay"], max_frames=most, smooth=0.0)
+    scores = AttributeDensity(config).held_out_scores(Bags(TRAINING), seed=0)
+    assert all(measured.count(bag.video_id) == times for bag in TRAINING)
+    assert [len(each.columns["score"]) for each in scores] == [60] * len(TRAINING)
+
+
+def test_limits_copy_only_what_an_attribute_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The 80 classes of each object are most of what is measured, and only one attribute's."""
+    seen: dict[str, set[str]] = {}
+    take = Measures.take
+
+    def watched(self: Measures, chosen: Any) -> Measures:
+        caller = sys._getframe(1)
+        if caller.f_code.co_name == "_limit":
+            name = caller.f_locals["attribute"].name
+            seen.setdefault(name, set()).update(k for k, v in vars(self).items() if v is not None)
+        return take(self, chosen)
+
+    monkeypatch.setattr(Measures, "take", watched)
+    fitted()
+    always = {"owner", "row", "foot", "sides"}
+    assert seen["place"] == seen["size"] == always
+    assert seen["direction"] == always | {"speed", "heading"}
+    assert seen["deep"] == always | {"deep"} and seen["reid"] == always | {"reid"}
 
 
 def test_a_single_video_is_left_out_in_fifths_and_empty_ones_score_nothing() -> None:

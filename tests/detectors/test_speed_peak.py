@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 
 from tests.bags import Bags
+from tests.edge_objects import CROWD, crowd, edges, first_frames, with_boxes
 from vadpipe.detectors.base import Bag, DetectorError, Track
 from vadpipe.detectors.speed_peak import SpeedPeak, SpeedPeakConfig
+from vadpipe.pipeline.scores.regions import checked_regions
 
 RNG = np.random.default_rng(0)
 COUNTS = [2, 0, 3, 1]  # objects of the frames 0, 3, 6 and 9
+
+
+def boxes_of(rng: np.random.Generator, count: int) -> np.ndarray:
+    corners = rng.uniform(0, 40, (count, 2))
+    return np.concatenate([corners, corners + rng.uniform(1, 20, (count, 2))], 1).astype(np.float32)
 
 
 def video(counts: list[int], seed: int = 0) -> Bag:
@@ -19,7 +26,7 @@ def video(counts: list[int], seed: int = 0) -> Bag:
     of = np.repeat(frames, counts)
     arrays = {
         "object/flow": (rng.random((len(of), 4)).astype(np.float32), of),
-        "object/boxes": (rng.random((len(of), 4)).astype(np.float32), of),
+        "object/boxes": (boxes_of(rng, len(of)), of),
         "frame/objects": (np.array(counts, np.int32), frames),
     }
     tracks = {role: Track(x, start, start + 1) for role, (x, start) in arrays.items()}
@@ -71,6 +78,30 @@ def test_a_video_without_objects_has_no_speed() -> None:
     scores = SpeedPeak(SpeedPeakConfig()).score(video([0, 0]))
     assert scores.columns["score"].tolist() == [0, 0]
     assert scores.regions is not None and scores.regions.num_rows == 0
+
+
+def test_boxes_at_the_edges_and_crowds() -> None:
+    """Each counts for its frame; one without pixels is no region, as nothing could be drawn."""
+    bag = video(COUNTS)
+    there, nothing = edges(48, 64)
+    detector = SpeedPeak(SpeedPeakConfig(fill=False))
+    scores = detector.score(with_boxes(bag, 6, [*there, *nothing]))
+    first = bag.tracks["object/flow"].rows()[0, 0]
+    usual = detector.score(bag).columns["score"]
+    assert scores.columns["score"][2] == max(usual[2], first)
+    assert checked_regions(scores.regions)["frame"].to_pylist().count(6) == COUNTS[2] + len(there)
+    full = detector.score(with_boxes(bag, 6, crowd(48, 64))).regions
+    assert checked_regions(full)["frame"].to_pylist().count(6) == COUNTS[2] + CROWD
+
+
+@pytest.mark.parametrize("frames", [1, 4, 6])
+def test_short_videos(frames: int) -> None:
+    """Of a video with a stride of 3; the boxes of the last row stay to its end."""
+    bag = video(COUNTS)
+    scores = SpeedPeak(SpeedPeakConfig()).score(first_frames(bag, frames))
+    whole = SpeedPeak(SpeedPeakConfig()).score(bag).columns["score"]
+    assert np.array_equal(scores.columns["score"], whole[: -(-frames // 3)])
+    assert max(checked_regions(scores.regions)["frame"].to_pylist()) < frames
 
 
 def test_what_cannot_be_scored_is_an_error() -> None:

@@ -13,12 +13,14 @@ import torch
 from pydantic import ValidationError
 
 from tests.bags import Bags
-from tests.moving_objects import SIDE, bars, moving
+from tests.edge_objects import CROWD, crowd, edges, first_frames, with_boxes
+from tests.moving_objects import SIDE, SIZE, bars, moving
 from vadpipe.detectors import ssmtl
 from vadpipe.detectors.base import Bag, DetectorError, FitLog, FitOptions, Track
 from vadpipe.detectors.ssmtl import BATCHES, SSMTL, SSMTLConfig
 from vadpipe.detectors.ssmtl_network import TASKS, SSMTLNetwork
 from vadpipe.detectors.ssmtl_scores import even_blocks
+from vadpipe.pipeline.scores.regions import checked_regions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -150,6 +152,20 @@ def test_frames_without_objects_have_0(whole: tuple[SSMTL, FitLog]) -> None:
     assert nothing.regions is not None
     assert nothing.regions.num_rows == 0
     assert not nothing.columns["score"].any()
+
+
+def test_boxes_at_the_edges_and_crowds(whole: tuple[SSMTL, FitLog]) -> None:
+    """Each counts for its frame; one without pixels is no region, as nothing could be drawn."""
+    bag = moving(9, frames=6)
+    there, nothing = edges(*SIZE)
+    odd = whole[0].score(with_boxes(bag, 2, [*there, *nothing]))
+    assert all(np.isfinite(values).all() for values in odd.columns.values())
+    assert checked_regions(odd.regions)["frame"].to_pylist().count(2) == 1 + len(there)
+    full = whole[0].score(with_boxes(bag, 2, crowd(*SIZE)))
+    assert checked_regions(full.regions)["frame"].to_pylist().count(2) == 1 + CROWD
+    # All of them are the first object, at other places.
+    first = whole[0].score(first_frames(bag, 1)).columns["arrow"][0]
+    assert full.columns["arrow"][2] >= first - 1e-6
 
 
 # -- what is learned ---------------------------------------------------------------------------

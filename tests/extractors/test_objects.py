@@ -13,9 +13,12 @@ from pydantic import ValidationError
 
 from tests.random_weights import random_weights
 from vadpipe.data_manifests.record import Manifest
+from vadpipe.extractors import objects
 from vadpipe.extractors.base import Runtime
 from vadpipe.extractors.clips import Clip
+from vadpipe.extractors.detection.crops import cut_crops
 from vadpipe.extractors.detection.runs import decode_masks
+from vadpipe.extractors.detection.teacher import Lesson
 from vadpipe.extractors.detection.vectors import VectorNetwork
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.objects import MOTION_VERSION, Objects, ObjectsConfig
@@ -202,6 +205,47 @@ def test_a_video_of_three_frames(tmp_path: Path) -> None:
     assert all(np.array_equal(first[t], first[3]) for t in range(3))
     assert all(np.array_equal(last[t], last[3]) for t in range(4, 7))
     assert np.array_equal(first[5], last[3]) and np.array_equal(first[6], last[3])
+
+
+@pytest.mark.parametrize("context", [None, 0, 3])
+def test_the_teacher_sees_the_object_in_its_own_frame(
+    context: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With crops kept, and without: then they are cut for the teacher alone."""
+    seen: list[np.ndarray] = []
+
+    class Watching:
+        def __init__(self, *_: Any) -> None: ...
+
+        def load(self, runtime: Runtime) -> None: ...
+
+        def look(self, crops: np.ndarray) -> Lesson:
+            seen.append(crops)
+            return Lesson(np.zeros((len(crops), 1000)), np.zeros((len(crops), 1280)))
+
+    monkeypatch.setattr(objects, "CropTeacher", Watching)
+    path = tmp_path / "b.csv"
+    path.write_text(BOXES + "v,0,2,2,12,12,1,\nv,0,20,5,50,30,1,\nv,2,4,6,12,12,1,\n")
+    spec = resolve_extractor(
+        "objects",
+        {"detector": "boxes", "crop_context": context, "teacher": "efficientnet_lite0"},
+        weights={"detector": str(path), "teacher": "random:0"},
+        cache=tmp_path / "cache",
+    )
+    made = spec.make()
+    assert isinstance(made, Objects)
+    made.load(Runtime())
+    clips = clips_of(made, [0, 1, 2], 3)
+    rows = made.extract(clips)["object"]
+    wanted = [
+        cut_crops(clip.frames[made.reach][None], rows.arrays["boxes"][own], 64)[:, 0]
+        for clip, own in zip(clips, ([0, 1], [], [2]), strict=True)
+    ]
+    assert [len(each) for each in seen] == [2, 0, 1]
+    for crops, right in zip(seen, wanted, strict=True):
+        assert np.array_equal(crops, right) and crops.shape[1:] == (64, 64, 3)
+    assert rows.arrays["teacher"].shape == (3, 1000)
+    assert ("crops" in rows.arrays) == (context is not None)
 
 
 def test_slots_follow_the_settings() -> None:

@@ -26,4 +26,5 @@ def test_shares_follow_from_the_rates(monkeypatch: Any) -> None:
     # Time and gaps share one run of three convolutions; the middle and the teachers have their own.
     shapes = [tuple(x.shape[1:3]) for _, x in replayed[0]]
     assert shapes == [(c, t) for t in (7, 6, 1) for c in (3, 16, 32)]
-    assert "map" in lines[-1]
+    assert "asked 40 %" in lines[-2] and "target 23" in lines[-2]
+    assert "map" in lines[-1] and "paper: under 1 ms" in lines[-1]

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vadpipe.extractors.base import ArraySpec, Rows, one_row_each
 from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.errors import ExtractorError
 from vadpipe.extractors.null import NullConfig, NullFeatures
-from vadpipe.pipeline.engine.rows import check_promises, checked_rows, joined
+from vadpipe.pipeline.engine.rows import GatheredRows, check_promises, checked_rows
 
 MEAN = ArraySpec("mean", "float16", ("snippet", "feature"), (2,), role="snippet")
 BOX = ArraySpec("box", "float32", ("object", "side"), (4,), role="object", ragged=True)
@@ -50,22 +53,45 @@ def test_rows_are_cast_for_storage() -> None:
     assert rows["object"].arrays["box"].shape == (2, 4) and len(rows["object"]) == 2
 
 
+def gathered(pieces: Sequence[Rows], specs: Sequence[ArraySpec]) -> Rows:
+    rows = GatheredRows(specs)
+    for piece in pieces:
+        rows.add(piece)
+    return rows.rows()
+
+
+@given(st.lists(st.integers(0, 40), max_size=12))
+def test_gathered_batches_are_what_joining_them_is(counts: list[int]) -> None:
+    """Also where arrays have grown, with room to spare, and moved."""
+    rng, at, pieces = np.random.default_rng(0), 0, []
+    for count in counts:
+        times = np.arange(at, at + count)
+        boxes = rng.uniform(size=(count, 4)).astype(np.float32)
+        pieces.append(Rows(times, times + 1, {"box": boxes, "kind": times}, clip_start=times))
+        at += count
+    whole = gathered(pieces, [BOX, KIND])
+    boxes = np.concatenate([np.empty((0, 4), np.float32), *(p.arrays["box"] for p in pieces)])
+    assert np.array_equal(whole.arrays["box"], boxes) and whole.arrays["box"].flags.c_contiguous
+    for values in (whole.frame_start, whole.frame_stop - 1, whole.clip_start, whole.arrays["kind"]):
+        assert values is not None and np.array_equal(values, np.arange(at))
+
+
 def test_batches_are_joined_in_order() -> None:
     pieces = [
         checked_rows(BOTH, clips(*s), found(*s, counts=c))["object"]
         for s, c in (((0, 8), (2, 1)), ((16,), (0,)), ((24,), (3,)))
     ]
-    whole = joined(pieces, [BOX, KIND])
+    whole = gathered(pieces, [BOX, KIND])
     assert whole.frame_start.tolist() == [0, 0, 8, 24, 24, 24]
     assert whole.clip_start is not None and whole.clip_start.tolist() == [0, 0, 8, 24, 24, 24]
     assert whole.arrays["kind"].tolist() == [0, 1, 2, 0, 1, 2]
 
 
 def test_no_batch_is_no_row_of_the_promised_shape() -> None:
-    nothing = joined([], [BOX, KIND])
+    nothing = gathered([], [BOX, KIND])
     assert nothing.arrays["box"].shape == (0, 4) and nothing.arrays["kind"].dtype == np.int64
     assert nothing.clip_start is not None and len(nothing.clip_start) == 0
-    assert joined([], [MEAN]).clip_start is None
+    assert gathered([], [MEAN]).clip_start is None
 
 
 def changed(axis: str, **values: Any) -> dict[str, Rows]:

@@ -24,7 +24,7 @@ from vadpipe.pipeline.store.care import drop_shards, problems_of
 from vadpipe.pipeline.store.errors import StoreError
 from vadpipe.pipeline.store.feature_store import FeatureStore
 from vadpipe.pipeline.store.holdings import ending_of
-from vadpipe.pipeline.store.shard import CURE, opened_shard, row_of, verify_shard
+from vadpipe.pipeline.store.shard import CURE, checksum_of, opened_shard, row_of, verify_shard
 from vadpipe.pipeline.store.video_rows import StoreRows
 
 RECORD = VideoRecord(video_id="v", path="v.mp4", split="train")
@@ -160,3 +160,29 @@ def test_a_shard_that_does_not_fit_into_memory_is_one_error(
     monkeypatch.setattr(memory, "available_bytes", lambda: 10)
     with pytest.raises(OutOfMemory, match=r"a shard needs .* make spans or files shorter"):
         shard.file_image(values, {}, ())
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 8, 9, 30])
+def test_a_checksum_is_the_same_in_memory_and_in_blocks_of_a_file(
+    tmp_path: Path, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight rows a block here; an array of other rows, and one without values, come along."""
+    monkeypatch.setattr(shard, "BLOCK_BYTES", 8 * 5 * 3)
+    rng = np.random.default_rng(rows)
+    arrays = {
+        "object/crops": rng.integers(0, 256, (rows, 5, 3), dtype=np.uint8),
+        "object/frame_start": np.arange(rows),
+        "object/none": np.zeros((rows, 0), np.float16),
+        "frame/size": rng.uniform(size=(11, 2)),
+    }
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name, values in arrays.items():
+            file[name] = values
+    whole = checksum_of(arrays)
+    with h5py.File(path) as file:
+        assert checksum_of({name: file[name] for name in arrays}) == whole
+    if rows:
+        with h5py.File(path, "r+") as file:
+            file["object/crops"][rows - 1, 4, 2] ^= 1
+            assert checksum_of({name: file[name] for name in arrays}) != whole
