@@ -7,7 +7,7 @@ docs/extractors/objects.md for arrays and edge cases.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Literal, Self
 
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 DETECTOR, TEACHER = "detector", "teacher"  # slots of weights
 MOTION_VERSION = 2  # of the extractor where `motion` takes part: 1 saw nothing at a video's ends
+SIDE = 2  # threads for crops and flow: where frames are found together, nothing else is left to do
 USUAL_OBJECTS, USUAL_RUNS = 10.0, 60.0  # a frame, and an object, for estimates
 
 
@@ -304,9 +305,9 @@ class Objects(Extractor[ObjectsConfig]):
     def extract(self, clips: Sequence[Clip]) -> dict[str, Rows]:
         """Find the objects of each frame, in the order of their scores."""
         found, parts = [], []
-        with ThreadPoolExecutor(1) as side:  # crops and flow while the next frame is looked at
-            for clip in clips:
-                found.append(self._objects(clip))
+        with ThreadPoolExecutor(SIDE) as side:  # crops and flow while the next frame is looked at
+            for clip, each in zip(clips, self._found(clips), strict=True):
+                found.append(self._chosen(clip, each))
                 parts.append(side.submit(self._inside, clip, found[-1]))
             inside, own = zip(*(part.result() for part in parts), strict=True)
         counts = np.array([len(each) for each in found], np.int32)
@@ -397,12 +398,12 @@ class Objects(Extractor[ObjectsConfig]):
         for detector in self._detectors:
             detector.check_videos(paths)
 
-    def find(self, clip: Clip) -> Detections:
-        """What the object detectors find in the middle frame of a clip, before boxes are chosen."""
-        return joined([detector.detect(clip, self.reach) for detector in self._detectors])
+    def _found(self, clips: Sequence[Clip]) -> Iterator[Detections]:
+        """What the object detectors find in the middle frame of each clip, before any is chosen."""
+        every = [detector.detect_each(clips, self.reach) for detector in self._detectors]
+        return (joined(parts) for parts in zip(*every, strict=True))
 
-    def _objects(self, clip: Clip) -> Detections:
-        found = self.find(clip)
+    def _chosen(self, clip: Clip, found: Detections) -> Detections:
         kept, left_out = self._selection.apply(found, *clip.frames.shape[1:3])
         if left_out:
             log.warning(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -158,3 +158,10 @@ class ObjectDetector(ABC):
         Returns:
             Boxes in any order; they may overlap, and may reach beyond the frame.
         """
+
+    def detect_each(self, clips: Sequence[Clip], at: int) -> Iterator[Detections]:
+        """Find the objects of several clips, in their order: what `detect` finds in each.
+
+        A detector may look at several frames at once.
+        """
+        return (self.detect(clip, at) for clip in clips)

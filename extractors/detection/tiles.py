@@ -71,6 +71,34 @@ def cut_by_edges(
     )
 
 
+@dataclass(frozen=True)
+class Views:
+    """What is looked at of a frame.
+
+    Attributes:
+        pictures: the frame (H, W, 3), and its tiles.
+        tiles: of the enlarged frame.
+        size: height and width of the enlarged frame.
+    """
+
+    pictures: list[NDArray[np.uint8]]
+    tiles: list[Tile]
+    size: tuple[int, int]
+
+    def together(self, found: Sequence[Detections]) -> Detections:
+        """The objects of all views in pixels of the frame, without those that an edge cuts."""
+        whole, *parts = found
+        height, width = self.size
+        rows, columns = self.pictures[0].shape[:2]
+        factor = np.array([columns / width, rows / height] * 2, np.float32)
+        for tile, each in zip(self.tiles, parts, strict=True):
+            inside = ~cut_by_edges(each.boxes, tile, height, width)
+            kept = each.take(np.flatnonzero(inside))
+            offset = np.array([tile.left, tile.top] * 2, np.float32)
+            whole = joined([whole, replace(kept, boxes=(kept.boxes + offset) * factor)])
+        return whole
+
+
 class PictureDetector(ObjectDetector):
     """A detector that looks at single pictures of any size: the frame, and tiles of it.
 
@@ -94,23 +122,20 @@ class PictureDetector(ObjectDetector):
 
     def detect(self, clip: Clip, at: int) -> Detections:
         """Find objects in the frame and its tiles; what an inner edge cuts is dropped."""
-        frame = clip.frames[at]
+        views = self.views(clip.frames[at])
+        return views.together(self.pictures(views.pictures))
+
+    def views(self, frame: NDArray[np.uint8]) -> Views:
+        """What is looked at of a frame."""
         if self._scale is None:
-            return self.pictures([frame])[0]
+            return Views([frame], [], (1, 1))
         large = enlarged(frame, self._scale)
         height, width = large.shape[:2]
         tiles = tiles_of(height, width, self.side)
         if len(tiles) == 1:  # the whole frame, once more
             tiles = []
         parts = [large[t.top : t.bottom, t.left : t.right] for t in tiles]
-        whole, *found = self.pictures([frame, *parts])
-        factor = np.array([frame.shape[1] / width, frame.shape[0] / height] * 2, np.float32)
-        for tile, each in zip(tiles, found, strict=True):
-            inside = ~cut_by_edges(each.boxes, tile, height, width)
-            kept = each.take(np.flatnonzero(inside))
-            offset = np.array([tile.left, tile.top] * 2, np.float32)
-            whole = joined([whole, replace(kept, boxes=(kept.boxes + offset) * factor)])
-        return whole
+        return Views([frame, *parts], tiles, (height, width))
 
 
 def enlarged(frame: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:

@@ -212,12 +212,14 @@ def _alone(spec: ExtractorSpec, probed: Probed, engine: Engine) -> tuple[float, 
     frames = sum(row.n_frames for row in probed.rows.values())
     every = max(1, frames // ALONE)
     clips = [clip for row in probed.rows.values() for clip in _clips(row, extractor, every)]
-    busiest = max(clips, key=lambda clip: len(extractor.find(clip)))
-    extractor.extract([busiest])  # libraries are loaded, caches filled, batch sizes tried out
+    size = extractor.batch_size if device == "cpu" else extractor.gpu_batch_size
+    batches = [clips[at : at + size] for at in range(0, len(clips), size)]
+    for batch in batches[-2:]:  # libraries are loaded, caches filled, batch sizes tried out
+        extractor.extract(batch)
     lane = lane_of(device)
     before, begin = lane.usage().busy, time.perf_counter()
-    for clip in clips:
-        extractor.extract([clip])
+    for batch in batches:
+        extractor.extract(batch)
     seconds, busy = time.perf_counter() - begin, lane.usage().busy - before
     return len(clips) / seconds, len(clips) / busy if busy else None
 

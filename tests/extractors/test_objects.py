@@ -248,6 +248,21 @@ def test_the_teacher_sees_the_object_in_its_own_frame(
     assert ("crops" in rows.arrays) == (context is not None)
 
 
+def test_frames_that_are_found_together_keep_their_own_boxes_and_crops(tmp_path: Path) -> None:
+    """A batch says what its clips say one by one, also where two detectors are joined."""
+    text = "v,0,2,2,12,12,1,\nv,2,20,5,50,30,0.5,\nv,2,4,6,12,12,1,\nv,3,1,1,9,9,1,\n"
+    settings = {"with_motion": True, "motion_reach": 2, "motion_samples": 3, "flow": "dis"}
+    extractor = with_boxes(tmp_path / "b.csv", text, crop_context=1, **settings)
+    clips = clips_of(extractor, [0, 1, 2, 3], 4)
+    whole = extractor.extract(clips)
+    single = [extractor.extract([clip]) for clip in clips]
+    for axis, rows in whole.items():
+        for name, values in rows.arrays.items():
+            parts = [each[axis].arrays[name] for each in single]
+            assert np.array_equal(values, np.concatenate(parts)), name
+    assert whole["frame"].arrays["objects"].min() >= 0 and len(whole["object"]) >= 4
+
+
 def test_slots_follow_the_settings() -> None:
     def slots(**settings: Any) -> list[str]:
         found = Objects.networks_for(ObjectsConfig.model_validate(settings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from vadpipe.extractors.base import Runtime
+from vadpipe.extractors.clips import Clip
 from vadpipe.extractors.detection import yolox
 from vadpipe.extractors.detection.yolox import Yolox
 from vadpipe.extractors.errors import ExtractorError
@@ -75,6 +77,56 @@ def test_a_picture_is_bgr_in_the_corner_and_boxes_come_back(
     assert np.allclose(found.boxes, [[12, 6, 28, 14]], atol=1e-5)  # half of the input's pixels
     assert np.allclose(found.scores, 0.4) and np.allclose(found.objectness, 0.8)
     assert np.allclose(found.classes[0, :2], [0.5, 0])
+
+
+class Together(Session):
+    """Finds as many objects as the shade of the picture; two pictures have to be there at once."""
+
+    def __init__(self, together: int) -> None:
+        super().__init__()
+        self.met = threading.Barrier(together, timeout=60)
+
+    def run(self, _: None, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+        self.met.wait()
+        cells = np.zeros_like(self.cells)
+        cells[0, : int(given["images"][0, 0, 0, 0]), 4:6] = 1
+        return [cells]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 6])
+def test_pictures_of_several_frames_go_through_at_once_and_come_back_in_order(
+    threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = min(threads, yolox.MOST_TOGETHER)
+    session, asked = Together(at_once), list[Runtime]()
+
+    def opened(content: bytes, runtime: Runtime) -> Session:
+        asked.append(runtime)
+        return session
+
+    (tmp_path / "own.onnx").write_bytes(ONNX)
+    monkeypatch.setattr(yolox, "open_session", opened)
+    weights = resolve(CARDS, str(tmp_path / "own.onnx"), cache=tmp_path / "cache")
+    detector = Yolox(weights, 0.3, None)
+    detector.load(Runtime(threads=threads))
+    assert [each.threads for each in asked] == [threads - at_once + 1], "runs share the others"
+    shades = [3, 0, 7, 1] * 2
+    clips = [
+        Clip(np.full((1, 64, 64, 3), shade, np.uint8), np.arange(1), np.zeros(1), i, i + 1)
+        for i, shade in enumerate(shades)
+    ]
+    assert [len(found) for found in detector.detect_each(clips, 0)] == shades
+
+
+def test_on_a_gpu_pictures_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Runtime] = []
+    monkeypatch.setattr(
+        yolox, "open_session", lambda _, runtime: asked.append(runtime) or Session()
+    )
+    (tmp_path / "own.onnx").write_bytes(ONNX)
+    detector = Yolox(resolve(CARDS, str(tmp_path / "own.onnx"), cache=tmp_path / "c"), 0.3, None)
+    detector.load(Runtime("cuda:0", threads=8))
+    assert detector._pool is None and asked[0].threads == 8
 
 
 def test_scores_that_are_no_numbers_are_no_empty_street(
