@@ -123,7 +123,7 @@ ROWS = {
     "pseudo_anomaly_ped2": {
         *("frame_difference", "background", "flow_peak", "frames", "frames_telea"),
         *("frames_lntra-spatial=patch", "frames_lntra-spatial=skip_frames", "frames_patch_mix"),
-        *("flow-p_t=0.0", "flow-p_t=0.5", "semantic", "all"),
+        *("flow-p_t=0.0", "flow-p_t=0.5", "semantic", "all", "all_paper"),
     },
     "pseudo_anomaly_shares": TRIVIAL
     | {
