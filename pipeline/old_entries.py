@@ -32,7 +32,8 @@ class Entry:
         size: bytes on disk.
         changed: when it was written last, in seconds of `time.time`. A feature set counts as
             written when a model was trained on it.
-        needed_by: names of the models of this cache that were trained on it.
+        needed_by: names of the models of this cache that were trained on it, or may have been:
+            of a model whose card is damaged nothing is known.
     """
 
     kind: Kind
@@ -41,6 +42,11 @@ class Entry:
     size: int
     changed: float
     needed_by: tuple[str, ...] = ()
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether it is a feature set that was imported, by its name."""
+        return self.kind == "features" and self.name.startswith("imported-")
 
     def days(self, now: float) -> float:
         """Age in days, at least 0: clocks of file servers may be ahead."""
@@ -79,14 +85,16 @@ def list_entries(cache: Path) -> list[Entry]:
     """
     users: dict[str, list[tuple[str, float]]] = {}
     found = []
+    folders = set_folders(cache)
     for folder in ModelFolder.in_cache(cache):
         size, changed = _measure(folder.path)
         found.append(Entry("model", folder.path.name, folder.path, size, changed))
-        for name in _sets_of(folder):
+        needed = _sets_of(folder)
+        for name in folders if needed is None else needed:
             users.setdefault(name, []).append((folder.path.name, changed))
     for path in _folders(cache / "models" / "unfinished"):
         found.append(Entry("unfinished", path.name, path, *_measure(path)))
-    for name, path in set_folders(cache).items():
+    for name, path in folders.items():
         size, changed = _measure(path)
         by = users.get(name, [])
         changed = max([changed, *(used for _, used in by)])
@@ -95,7 +103,12 @@ def list_entries(cache: Path) -> list[Entry]:
 
 
 def old_entries(
-    entries: Collection[Entry], *, older_than: float, keep_models: bool, now: float | None = None
+    entries: Collection[Entry],
+    *,
+    older_than: float,
+    keep_models: bool,
+    imported: bool = False,
+    now: float | None = None,
 ) -> list[Entry]:
     """Those that nothing has been written to for a time, and that no model which stays needs.
 
@@ -106,6 +119,8 @@ def old_entries(
             Days.
         keep_models:
             No model is old, so all that models were trained on stays too.
+        imported:
+            Take imported feature sets too: no command can make them again from footage.
         now:
             In seconds of `time.time`; None is the clock.
     """
@@ -113,6 +128,8 @@ def old_entries(
     old = [entry for entry in entries if entry.days(now) >= older_than]
     if keep_models:
         old = [entry for entry in old if entry.kind != "model"]
+    if not imported:
+        old = [entry for entry in old if not entry.is_imported]
     going = {entry.name for entry in old if entry.kind == "model"}
     return [entry for entry in old if going.issuperset(entry.needed_by)]
 
@@ -121,7 +138,7 @@ def delete_entries(cache: Path, old: Collection[Entry]) -> Deleted:
     """Delete entries, models first: what is killed halfway leaves no model without features.
 
     A feature set that a run writes to, and a model that is being trained, stay; so does a set
-    that a model was trained on since it was listed.
+    that a model was trained on since it was listed, and every set while a card is damaged.
 
     Args:
         cache:
@@ -150,13 +167,16 @@ def delete_entries(cache: Path, old: Collection[Entry]) -> Deleted:
 def _delete_set(cache: Path, entry: Entry) -> None:
     """Raises StoreError where the set is in use, or where a model has come to need it."""
     for folder in ModelFolder.in_cache(cache):
-        if entry.name in _sets_of(folder):
+        needed = _sets_of(folder)
+        if needed is None:
+            raise StoreError(f"{folder.path.name} is damaged, and may have been trained on it")
+        if entry.name in needed:
             raise StoreError(f"{folder.path.name} was trained on it")
     delete_set(cache, entry.name)
 
 
-def _sets_of(folder: ModelFolder) -> set[str]:
-    """Names of the feature sets that a model was trained on; none where its card is damaged."""
+def _sets_of(folder: ModelFolder) -> set[str] | None:
+    """Names of the feature sets that a model was trained on; None: its damaged card cannot say."""
     try:
         card = folder.card()
         return {
@@ -165,7 +185,7 @@ def _sets_of(folder: ModelFolder) -> set[str]:
             for recipe in card.get(part, {}).values()
         }
     except (VadpipeError, KeyError, TypeError, AttributeError, ValueError):
-        return set()
+        return None
 
 
 def _folders(root: Path) -> Iterator[Path]:

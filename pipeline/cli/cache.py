@@ -215,17 +215,29 @@ def cache_rm(name: str, yes: bool, cache: Path) -> None:
     help="Delete what nothing was written to for this many days.",
 )
 @click.option("--keep-models", is_flag=True, help="Delete no model, nor what it was trained on.")
+@click.option(
+    "--imported",
+    is_flag=True,
+    help="Delete imported feature sets too: only `vadpipe import` can make them again.",
+)
 @click.option("--dry-run", is_flag=True, help="Only list what would be deleted.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 @json_option
 @cache_option
 def cache_gc(
-    older_than: float, keep_models: bool, dry_run: bool, yes: bool, as_json: bool, cache: Path
+    older_than: float,
+    keep_models: bool,
+    imported: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    cache: Path,
 ) -> None:
     """Delete feature sets, models and unfinished trainings that are old.
 
     A feature set stays while a model that stays was trained on it, and counts as written when a
-    model was trained on it. What a run is using stays. Exit code 1 if something could not go.
+    model was trained on it. Imported sets stay without --imported. What a run is using stays.
+    Exit code 1 if something could not go.
 
     \b
     Example:
@@ -234,7 +246,9 @@ def cache_gc(
     from ..old_entries import Deleted, delete_entries, list_entries, old_entries
     from ..tables.cache import deleted_lines, old_lines
 
-    old = old_entries(list_entries(cache), older_than=older_than, keep_models=keep_models)
+    old = old_entries(
+        list_entries(cache), older_than=older_than, keep_models=keep_models, imported=imported
+    )
     asking = bool(old) and not (dry_run or yes)
     if asking and as_json:
         raise click.UsageError("--json prints nothing else: say --yes or --dry-run")

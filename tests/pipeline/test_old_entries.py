@@ -161,6 +161,29 @@ def test_a_set_that_a_model_was_trained_on_meanwhile_stays(cache: Path) -> None:
     assert done.left == {SPARE: "knn-9 was trained on it"} and not done.done
 
 
+def test_a_damaged_card_keeps_all_feature_sets(cache: Path) -> None:
+    old = list_entries(cache)
+    (cache / "models" / "knn-1" / "config.json").write_text("{")
+    aged(cache / "models" / "knn-1", 30)
+    found = old_entries(list_entries(cache), older_than=0, keep_models=True)
+    assert names(found) == ["knn-2"]
+    done = delete_entries(cache, [entry for entry in old if entry.name == SPARE])
+    assert "knn-1 is damaged" in done.left[SPARE] and not done.done
+    found = old_entries(list_entries(cache), older_than=0, keep_models=False)
+    assert sorted(names(delete_entries(cache, found).done)) == sorted(names(old))
+
+
+def test_imported_sets_stay_unless_they_are_asked_for(cache: Path) -> None:
+    (cache / "features" / "imported-0123").mkdir()
+    aged(cache / "features" / "imported-0123", 300)
+    entries = list_entries(cache)
+    assert "imported-0123" not in names(old_entries(entries, older_than=20, keep_models=True))
+    found = old_entries(entries, older_than=20, keep_models=True, imported=True)
+    assert sorted(names(found)) == sorted([SPARE, "imported-0123"])
+    assert "imported-0123" in gc(cache, "--older-than", "20", "--imported", "--dry-run")
+    assert "imported-0123" not in gc(cache, "--older-than", "20", "--dry-run")
+
+
 def test_links_are_removed_and_not_followed(cache: Path, tmp_path: Path) -> None:
     kept = tmp_path / "elsewhere"
     kept.mkdir()
