@@ -114,7 +114,7 @@ def render_video(
     row = _row_of(folder, video)
     if not row["path"]:
         raise FilmError(f"{row['video_id']!r} was scored from imported features: it has no footage")
-    path = Path(video) if Path(video).exists() else Path(row["path"])
+    path = Path(row["path"])
     if os.path.realpath(out) == os.path.realpath(path):
         raise FilmError(f"{out} is the footage itself: name another file")
     notes = folder.notes(row["video_id"])

@@ -89,7 +89,7 @@ def drift(
             for failure in done.failures:
                 tell(f"{failure.video_id}: {failure.message}", style="yellow")
             raise click.exceptions.Exit(MOVED)
-        finish(list(done.failures), ScoreFolder(kept).failures_file)
+        finish(list(done.failures), None if out is None else ScoreFolder(out).failures_file)
     if found.unknown:
         raise click.exceptions.Exit(UNKNOWN)
 

@@ -318,17 +318,23 @@ def say(lines: list[str], as_json: bool) -> None:
         put(line)
 
 
-def finish(failures: list[Failure], path: Path) -> None:
-    """List failures on stderr, write them, and end with code 3 if there are any."""
+def finish(failures: list[Failure], path: Path | None) -> None:
+    """List failures on stderr, write them, and end with code 3 if there are any.
+
+    Without a file all of them are listed; else the 20 reasons of most failures are.
+    """
     from ..engine.progress import tell
     from ..store.failures import by_reason, some_ids, write_failures
 
-    if failures or path.is_file():  # an earlier run may have left some
+    if path is not None and (failures or path.is_file()):  # an earlier run may have left some
         write_failures(path, failures)
     if not failures:
         return
-    tell(f"{len(failures)} failed; all are in {path}", style="yellow")
-    for ids, failure in by_reason(failures)[:20]:
+    listed = by_reason(failures)[:20]
+    if path is None:
+        listed = [([each.video_id], each) for each in failures]
+    tell(f"{len(failures)} failed" + (f"; all are in {path}" if path else ":"), style="yellow")
+    for ids, failure in listed:
         said = f"{some_ids(ids)}: {failure.stage}: {failure.error}: {failure.message}"
         tell(f"  {one_line(said)}")
     raise click.exceptions.Exit(PARTLY)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -14,13 +15,15 @@ from tests.page_folders import FPS, ScoreFolder
 from vadpipe.data_manifests.record import Manifest, VideoRecord
 from vadpipe.detectors.base import Scores
 from vadpipe.pipeline import drift as drift_module
+from vadpipe.pipeline.cli import drift as drift_cli
 from vadpipe.pipeline.cli.main import cli
-from vadpipe.pipeline.drift import DriftError, compared, find_drift
+from vadpipe.pipeline.drift import Drifted, DriftError, compared, find_drift
 from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.review.pictures import Limits
 from vadpipe.pipeline.scores.camera_drift import drift_of
 from vadpipe.pipeline.scores.folder import ScoreFolder as Opened
 from vadpipe.pipeline.scores.held_out import HeldOut
+from vadpipe.pipeline.store.failures import Failure
 from vadpipe.pipeline.store.probe_table import Probed
 
 STEP = 16  # frames of a row, see `ScoreFolder.add`
@@ -50,7 +53,6 @@ def folder(out: Path, shifts: dict[str, float], scene: bool = True, rates: bool 
     opened = Opened(out)
     if scene:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         table = pq.read_table(out / "videos.parquet")
         own = pa.array([name.partition("-")[0] for name in shifts], pa.string())
@@ -113,6 +115,28 @@ def test_the_exit_code_says_what_was_found(
     refused = run(str(out))
     assert isinstance(refused.exception, DriftError)
     assert "holds scores of another model" in str(refused.exception)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_failures_are_in_a_file_that_stays_or_are_all_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    failures = tuple(Failure(f"v{n}", "decode", "E", f"broken {n % 2}") for n in range(30))
+    found = drift_of(folder(tmp_path / "s", {"gate-2": 0.0, "yard-2": 0.0}))
+    monkeypatch.setattr(ModelFolder, "find", classmethod(lambda *_: ModelFolder(tmp_path)))
+    monkeypatch.setattr(drift_cli, "open_target", lambda *_: None)
+    monkeypatch.setattr(drift_cli, "_scored", lambda *_: Drifted(found, failures))
+    (tmp_path / "footage").mkdir()
+    out = tmp_path / "out"
+    out.mkdir()
+    done = run(str(tmp_path / "footage"), *(["-o", str(out)] if kept else []))
+    assert done.exit_code == 3
+    if kept:
+        assert f"30 failed; all are in {out}" in done.output
+        assert len(pq.read_table(Opened(out).failures_file)) == 30
+    else:
+        assert "30 failed:" in done.output and "parquet" not in done.output
+        assert all(f"  {f.video_id}: decode: E: {f.message}\n" in done.output for f in failures)
 
 
 def test_footage_that_is_labelled_abnormal_is_left_out(

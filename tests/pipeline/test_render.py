@@ -135,6 +135,19 @@ def test_an_image_folder_becomes_a_film_with_its_map(tmp_path: Path) -> None:
     assert int(picture.max()) - int(picture.min()) < 30
 
 
+def test_an_id_that_is_also_a_path_is_an_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = grey_film(tmp_path / "yard.mp4", [i / FPS for i in range(16)])
+    folder = scored(tmp_path, film, spiky(2, 0)).write()
+    (tmp_path / "here").mkdir()
+    grey_film(tmp_path / "here" / "cam1", [0.0, 0.1])
+    monkeypatch.chdir(tmp_path / "here")
+    assert render_video(folder, "cam1", tmp_path / "film.mp4").frames == 16
+    monkeypatch.chdir(tmp_path)
+    assert render_video(folder, "yard.mp4", tmp_path / "film.mp4").frames == 16, "its path"
+
+
 def test_what_cannot_be_rendered_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,9 +28,10 @@ vadpipe.Systems = class {
       el("span.soft.expert", { text: vadpipe.plain(system.detector) }));
   }
 
-  // Normal scores above a quantile are 1 in 10 ** height.
+  // Normal scores above a quantile are 1 in 10 ** height. Finite for 1 too: no number is nearer to
+  // 1 than half of EPSILON.
   height(quantile) {
-    return -Math.log10(1 - quantile);
+    return -Math.log10(Math.max(1 - quantile, Number.EPSILON / 2));
   }
 
   // The quantile of each system at a frame of the file.

@@ -140,6 +140,8 @@ def test_the_page_shows_the_numbers_and_switches_systems(two: list[Path], tmp_pa
             for path, each in zip(two, systems, strict=True):
                 assert each["quantile"] == expected(path, "cam1")[frame]
         assert not opened.said
+        heights = tab.evaluate("[0, 0.9, 1].map(vadpipe.Systems.prototype.height)")
+        assert heights[:2] == pytest.approx([0, 1]) and heights[2] < 16, "the lines of a plot end"
         # A picture with colours of both; without the second, its colour is gone.
         pixels = """() => { const c = document.querySelector(".plot canvas");
           const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data; const seen = {};
@@ -156,6 +158,7 @@ def test_the_page_shows_the_numbers_and_switches_systems(two: list[Path], tmp_pa
 
 
 def test_packed_quantiles_keep_every_bit() -> None:
-    values = QuantileMap([1.0, 2.0, 4.0])([0.5, 3.0, 5.0, 1e9])
+    values = QuantileMap([1.0, 2.0, 4.0])([0.5, 3.0, 5.0, 1e9, 1e16, 1.7e308])
+    assert (values < 1).all()
     assert json.loads(json.dumps(packed_floats(values)))["kind"] == "f8"
     np.testing.assert_array_equal(unpacked(dict(packed_floats(values))), values)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vadpipe.pipeline.scores.held_out import HeldOutError
 from vadpipe.pipeline.scores.quantiles import QuantileMap
 
 some = st.lists(st.integers(-50, 50), min_size=1, max_size=20)
+anything = st.floats(allow_nan=False, allow_infinity=False)
 
 
 def test_ranks_ties_and_places_between() -> None:
@@ -26,6 +27,25 @@ def test_above_the_largest_the_last_half_step_is_filled() -> None:
     )
     assert QuantileMap([2.0, 4.0, 4.0])(6.0) == 1 - 0.125 / 2, "spread 4 - 2: the median is 4"
     assert QuantileMap([4.0])(6.0) == 1 - 0.25 / 3, "one score: spread 1"
+
+
+def test_a_spread_of_rounding_stays_below_1() -> None:
+    to_quantile = QuantileMap([0.1 + 0.2] * 99 + [0.3])
+    assert to_quantile(5.0) == np.nextafter(1.0, 0.0)
+
+
+@given(
+    held_out=st.lists(anything, min_size=1, max_size=20),
+    scores=st.lists(anything | st.just(np.inf), min_size=1, max_size=20),
+)
+@example(held_out=[-1.7e308, 1.7e308], scores=[1.79e308])
+@example(held_out=[-1.7e308] * 3, scores=[1.79e308, np.inf])
+@example(held_out=[0.0, 5e-324], scores=[1e-300, 1.0])
+@settings(max_examples=300, deadline=None)
+def test_any_finite_scores_map_inside_0_and_1(held_out: list[float], scores: list[float]) -> None:
+    quantiles = QuantileMap(held_out)(np.sort(scores))
+    assert (quantiles > 0).all() and (quantiles < 1).all()
+    assert (np.diff(quantiles) >= 0).all()
 
 
 def test_held_out_scores_are_uniform() -> None:
