@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from ..data_manifests.record import Manifest
 from .engine.settings import Engine
 from .models import ModelFolder
 from .score import score_footage
-from .scores.camera_drift import Drift, drift_of
+from .scores.camera_drift import Drift, Spans, abnormal_of, drift_of
 from .scores.folder import ScoreFolder
 from .store.failures import Failure
 from .store.probe_table import Probed
@@ -83,10 +84,14 @@ def find_drift(
         [failure for failure in probed.failures if failure.video_id in ids],
     )
     done = score_footage(model, listed, files, out, cache, engine=engine, command=command)
-    return Drifted(compared(ScoreFolder(out)), tuple(done.failures))
+    # The folder may hold videos that were scored earlier and are labelled abnormal.
+    found = compared(ScoreFolder(out), abnormal=abnormal_of(manifest))
+    return Drifted(found, tuple(done.failures))
 
 
-def compared(folder: ScoreFolder, model: Path | None = None) -> Drift:
+def compared(
+    folder: ScoreFolder, model: Path | None = None, *, abnormal: Mapping[str, Spans] | None = None
+) -> Drift:
     """Compare the scores of a folder with those that its model was calibrated on.
 
     Args:
@@ -94,6 +99,8 @@ def compared(folder: ScoreFolder, model: Path | None = None) -> Drift:
             Of normal footage.
         model:
             Model folder that the scores have to be of; None takes any.
+        abnormal:
+            Frames that are left out, see `abnormal_of`; None leaves out none.
 
     Raises:
         DriftError: the scores are of another model, or there is nothing to compare with.
@@ -102,7 +109,7 @@ def compared(folder: ScoreFolder, model: Path | None = None) -> Drift:
     scored_with = (folder.run().get("model") or {}).get("key")
     if model is not None and scored_with != ModelFolder(model).card().get("key"):
         raise DriftError(f"{folder.path} holds scores of another model than {model}")
-    found = drift_of(folder)
+    found = drift_of(folder, abnormal)
     if found is None:
         raise DriftError(
             f"{folder.path} does not keep the rows of held-out videos with their frame rates: "

@@ -114,6 +114,27 @@ def _named(key: str) -> Callable[[Values], dict[str, float]]:
     return lambda values: {f"{name}: {key}": float(x) for name, x in values[key].items()}
 
 
+def _decode(values: Values) -> dict[str, float]:
+    found, pixels = _named("of_decoder_alone")(values), values["pixels"]
+    for what in ("copies", "reading"):
+        (first, slowest), *others = ((name, row["median"]) for name, row in pixels[what].items())
+        found |= {f"{what}, {name}: to {first}": slowest / ms for name, ms in others}
+    for name, row in pixels["resizing"].items():
+        before, _, place = name.partition(" by the ")
+        if place == "decoder":
+            reader = pixels["resizing"][f"{before} by the reader"]
+            found[f"{name}: to the reader"] = reader["median"] / row["median"]
+    return found
+
+
+def _autoencoder(values: Values) -> dict[str, float]:
+    return {
+        name: ratio
+        for key in ("share_of_convolutions", "bf16_to_fp32")
+        for name, ratio in _named(key)(values).items()
+    }
+
+
 def _ssmtl(values: Values) -> dict[str, float]:
     return {key: values[key] for key in ("share_of_convolutions", "network_share_of_convolutions")}
 
@@ -130,8 +151,8 @@ def _scoring(values: Values) -> dict[str, float]:
 
 
 RATIOS: dict[str, Callable[[Values], dict[str, float]]] = {
-    "autoencoder": _named("share_of_convolutions"),
-    "decode": _named("of_decoder_alone"),
+    "autoencoder": _autoencoder,
+    "decode": _decode,
     "engine": _engine,
     "extract": _extract,
     "msmg": _named("share_of_convolutions"),
@@ -167,11 +188,13 @@ class Comparison:
         lines: for people, one a ratio.
         worse: ratios that are too far below the recorded ones.
         missing: recorded ratios that the run has not measured.
+        unrecorded: measured ratios that nothing is recorded of: they are not guarded.
     """
 
     lines: tuple[str, ...]
     worse: tuple[str, ...]
     missing: tuple[str, ...]
+    unrecorded: tuple[str, ...] = ()
 
 
 def recorded_ratios(
@@ -239,11 +262,13 @@ def check_ratios(
         lines.append(f"{name:52} {now:8.2f}, recorded {before:8.2f}{'  WORSE' if low else ''}")
     missing = [name for name in recorded.ratios if name not in measured]
     lines += [f"{name:52} not measured, though recorded" for name in missing]
+    unrecorded = [name for name in measured if name not in recorded.ratios]
+    lines += [f"{name:52} {measured[name]:8.2f}, not recorded" for name in unrecorded]
     lines.append(
         f"{len(worse)} of {len(recorded.ratios)} ratios are worse than recorded by more than "
         f"{100 * tolerance:.0f} % ({recorded.date}, {recorded.processor}, torch {recorded.torch})"
     )
-    return Comparison(tuple(lines), tuple(worse), tuple(missing))
+    return Comparison(tuple(lines), tuple(worse), tuple(missing), tuple(unrecorded))
 
 
 def record_ratios(path: Path, what: str, values: Values, options: Mapping[str, str | int]) -> str:

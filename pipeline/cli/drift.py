@@ -12,6 +12,7 @@ import click
 
 from .options import (
     ANY,
+    FILE,
     OUT,
     cache_option,
     echo,
@@ -40,6 +41,12 @@ MOVED, UNKNOWN = 4, 5  # exit codes
     metavar="DIR",
     help="Score folder to keep. Without it the scores are forgotten; features stay in the cache.",
 )
+@click.option(
+    "--labels",
+    type=FILE,
+    metavar="MANIFEST",
+    help="Of a score folder: leave out the frames that this manifest labels abnormal.",
+)
 @click.option("--split", metavar="NAME", help="Of a manifest. Without it test, where it has one.")
 @engine_options
 @probe_options
@@ -49,6 +56,7 @@ def drift(
     model: str,
     footage: Path,
     out: Path | None,
+    labels: Path | None,
     split: str | None,
     engine: Engine,
     probing: ProbeOptions,
@@ -59,7 +67,8 @@ def drift(
 
     MODEL is a model folder, or the first letters of its name in the cache. FOOTAGE is normal
     footage that training did not see (a manifest, a folder, a video), or a score folder of MODEL.
-    What is labelled abnormal is left out.
+    Videos that the manifest labels abnormal are left out. A score folder has no labels: all of it
+    counts, but for the abnormal frames of --labels.
 
     Ends with code 4 if the scores of a camera have moved, with 3 if videos failed, and with 5 if
     it cannot be told of a camera.
@@ -69,9 +78,11 @@ def drift(
         vadpipe drift MODEL /archive/this-week
         vadpipe drift MODEL out --json
     """
+    from ...data_manifests.table import read_manifest
     from ..drift import Drifted, compared
     from ..engine.progress import tell
     from ..models import ModelFolder
+    from ..scores.camera_drift import abnormal_of
     from ..scores.folder import ScoreFolder
 
     path = ModelFolder.find(cache, model).path
@@ -80,8 +91,11 @@ def drift(
         if ScoreFolder(footage).run_file.is_file():
             if out is not None:
                 raise click.UsageError("--out goes with footage: this is a score folder already")
-            done = Drifted(compared(ScoreFolder(footage), path), ())
+            abnormal = abnormal_of(None if labels is None else read_manifest(labels))
+            done = Drifted(compared(ScoreFolder(footage), path, abnormal=abnormal), ())
         else:
+            if labels is not None:
+                raise click.UsageError("--labels goes with a score folder: footage has a manifest")
             done = _scored(path, open_target(footage, split), kept, cache, engine, probing)
         found = done.drift
         echo([*found.lines(), *found.advice()], found.to_json(), as_json)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from ...data_manifests.record import Manifest
 from ..metrics.results import FrameMetrics
 from ..scores.box_counts import BoxCounts
-from ..scores.camera_drift import drift_lines
+from ..scores.camera_drift import drift_caveat, drift_lines
 from ..scores.columns import SCORE, warnings_of
 from ..scores.folder import ScoreFolder
 from ..scores.limit import Limit
@@ -21,7 +22,11 @@ from ..scores.summary import new_scene_lines
 
 
 def about_run(
-    run: Mapping[str, Any], folder: ScoreFolder, limit: Limit | None, column: str
+    run: Mapping[str, Any],
+    folder: ScoreFolder,
+    limit: Limit | None,
+    column: str,
+    manifest: Manifest | None = None,
 ) -> dict[str, Any]:
     """What the page says of the run and its model."""
     return {
@@ -35,7 +40,8 @@ def about_run(
         "column": column,
         "boxes": BoxCounts.of_run(run),
         "warnings": [*warnings_of(folder, column), *_old_value(run), *new_scene_lines(run)],
-        "drift": drift_lines(folder) if column == SCORE else [],
+        "drift": drift_lines(folder, manifest) if column == SCORE else [],
+        "drift_caveat": drift_caveat(manifest),
         **_about_trust(run, limit, column),
     }
 

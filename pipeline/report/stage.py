@@ -161,7 +161,7 @@ def write_report(
         _environment()
         .from_string(_template())
         .render(
-            **about_run(run, folder, limit, column),
+            **about_run(run, folder, limit, column, manifest),
             **about_metrics(metrics, extra or {}),
             videos=videos[:max_rows],
             n_videos=len(videos),

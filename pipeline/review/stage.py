@@ -31,7 +31,7 @@ from ..report.curves import Times
 from ..report.heatmaps import HeatmapStyle
 from ..report.stage import LOWER, truth_of
 from ..scores.box_counts import BoxCounts
-from ..scores.camera_drift import drift_lines
+from ..scores.camera_drift import drift_caveat, drift_lines
 from ..scores.columns import SCORE, config_of, events_of, levels_of, own_levels_of, warnings_of
 from ..scores.folder import ScoreFolder, ScoreFolderError
 from ..scores.moments import top_moments
@@ -150,7 +150,9 @@ def write_review(
         "threshold": _about_threshold(folder, column, levels),
         "scale": {"low": page.low, "high": page.high} if rows else {"low": 0.0, "high": 1.0},
         "lower": LOWER,
-        "notes": _about_scores(folder, run, column) + notes + (checks.notes if checks else []),
+        "notes": _about_scores(folder, run, column, manifest)
+        + notes
+        + (checks.notes if checks else []),
         "metrics": _about_metrics(metrics),
         "failures": {
             "total": len({failure["video_id"] for failure in failures}),
@@ -190,13 +192,16 @@ def _drawn_checks(
     return [{**each, "check": True} for each in drawn]
 
 
-def _about_scores(folder: ScoreFolder, run: Mapping[str, Any], column: str) -> list[str]:
+def _about_scores(
+    folder: ScoreFolder, run: Mapping[str, Any], column: str, manifest: Manifest | None
+) -> list[str]:
     """Why scores and events deserve little trust, as sentences."""
+    drift = drift_lines(folder, manifest) if column == SCORE else []
     return [
         *(f"Threshold: {each}." for each in warnings_of(folder, column)),
         *(f"Cameras: {each}." for each in (*new_scene_lines(run), *own_threshold_lines(run))),
         *_about_boxes(run),
-        *(f"Drift: {each}." for each in (drift_lines(folder) if column == SCORE else [])),
+        *(f"Drift: {each}." for each in [*drift, *([drift_caveat(manifest)] if drift else [])]),
     ]
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ...data_manifests.record import Manifest
 from .columns import SCORE, levels_of, own_levels_of
 from .drift import LEVEL, CameraDrift, FrameScores, compare_camera, judged
 from .folder import ScoreFolder
 from .frames import expand_to_runs
 from .held_out import HeldOut
 from .rules import in_time
+
+Spans = Sequence[tuple[int, int]]
+ALL_FRAMES = ((0, int(np.iinfo(np.int64).max)),)
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class Drift:
         }
 
 
-def drift_of(folder: ScoreFolder) -> Drift | None:
+def drift_of(folder: ScoreFolder, abnormal: Mapping[str, Spans] | None = None) -> Drift | None:
     """Compare the scores of a folder with the held-out rows of its model, camera by camera.
 
     Scores that were smoothed are compared with held-out rows that were smoothed in the same way.
@@ -87,6 +94,8 @@ def drift_of(folder: ScoreFolder) -> Drift | None:
     Args:
         folder:
             Of normal footage: what is unusual in it moves the highest scores too.
+        abnormal:
+            Frames that are left out, see `abnormal_of`; None leaves out none.
 
     Returns:
         None where the model keeps no held-out rows, or not the frame rates of their videos.
@@ -108,7 +117,9 @@ def drift_of(folder: ScoreFolder) -> Drift | None:
         part = folder.scores(video_id)
         windows = part["frame_start"].to_numpy(), part["frame_stop"].to_numpy()
         runs = expand_to_runs(*windows, part[SCORE].to_numpy())
-        now.setdefault(camera, []).append(FrameScores(runs[1], runs[2], row["fps"]))
+        lengths, values = _without(*runs, (abnormal or {}).get(video_id, ()))
+        if len(lengths):
+            now.setdefault(camera, []).append(FrameScores(lengths, values, row["fps"]))
         levels = own.get(video_id, common)
         high[camera] = None if levels is None else levels[0]
     before = {camera: _held(held_out, videos) for camera, videos in cameras.items()}
@@ -126,11 +137,51 @@ def drift_of(folder: ScoreFolder) -> Drift | None:
     return Drift(tuple(judged(found)), *names)
 
 
-def drift_lines(folder: ScoreFolder) -> list[str]:
-    """One sentence for each camera with enough footage to tell; raises what `drift_of` raises."""
-    found = drift_of(folder)
+def abnormal_of(manifest: Manifest | None) -> dict[str, Spans]:
+    """video_id -> half-open ranges of frames that the labels call abnormal.
+
+    All frames of a video where only the video is labelled.
+    """
+    records = () if manifest is None else manifest.records
+    spans = {
+        record.video_id: record.anomalies or (ALL_FRAMES if record.label == 1 else ())
+        for record in records
+    }
+    return {video_id: found for video_id, found in spans.items() if found}
+
+
+def drift_lines(folder: ScoreFolder, manifest: Manifest | None = None) -> list[str]:
+    """One sentence for each camera with enough footage to tell; raises what `drift_of` raises.
+
+    What the manifest labels abnormal is left out.
+    """
+    found = drift_of(folder, abnormal_of(manifest))
     told = [] if found is None else [c for c in found.cameras if c.state != "cannot tell"]
     return [_sentence(camera) for camera in told]
+
+
+def drift_caveat(manifest: Manifest | None = None) -> str:
+    """What the lines of a page do not say: which of its footage they are about."""
+    left_out = ", but for frames that are labelled abnormal" if abnormal_of(manifest) else ""
+    return (
+        f"All scored footage counts, with its events{left_out}: vadpipe drift compares normal "
+        "footage, and says what to do"
+    )
+
+
+def _without(
+    first: int, lengths: NDArray[np.int64], values: NDArray[np.float64], spans: Spans
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Runs of equal frames, from frame `first` on, without the frames of some ranges."""
+    if not spans:
+        return lengths, values
+    starts = first + np.cumsum(lengths) - lengths
+    stop = first + int(lengths.sum())
+    borders = np.clip(np.asarray(spans, np.int64).ravel(), first, stop)
+    cuts = np.unique(np.concatenate([starts, [stop], borders]))
+    at, sizes = cuts[:-1], np.diff(cuts)
+    kept = ~np.any([(at >= a) & (at < b) for a, b in spans], axis=0)
+    return sizes[kept], values[np.searchsorted(starts, at[kept], side="right") - 1]
 
 
 def _held(held_out: HeldOut, videos: Sequence[str]) -> list[FrameScores]:

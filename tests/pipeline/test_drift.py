@@ -10,9 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.page_folders import FPS, ScoreFolder
 from vadpipe.data_manifests.record import Manifest, VideoRecord
+from vadpipe.data_manifests.table import write_manifest
 from vadpipe.detectors.base import Scores
 from vadpipe.pipeline import drift as drift_module
 from vadpipe.pipeline.cli import drift as drift_cli
@@ -20,7 +23,7 @@ from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.drift import Drifted, DriftError, compared, find_drift
 from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.review.pictures import Limits
-from vadpipe.pipeline.scores.camera_drift import drift_of
+from vadpipe.pipeline.scores.camera_drift import _without, drift_of
 from vadpipe.pipeline.scores.folder import ScoreFolder as Opened
 from vadpipe.pipeline.scores.held_out import HeldOut
 from vadpipe.pipeline.store.failures import Failure
@@ -174,6 +177,45 @@ def test_footage_that_is_labelled_abnormal_is_left_out(
         find_drift(tmp_path, listed, Probed({}), tmp_path / "out3", tmp_path)
 
 
+@given(
+    first=st.integers(0, 20),
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=8),
+    spans=st.lists(st.tuples(st.integers(0, 90), st.integers(1, 40)), max_size=4),
+)
+@settings(max_examples=100, deadline=None)
+def test_runs_without_some_frames_are_those_of_the_other_frames(
+    first: int, lengths: list[int], spans: list[tuple[int, int]]
+) -> None:
+    values = np.arange(len(lengths), dtype=float)
+    frames = np.repeat(values, lengths)
+    keep = np.ones(len(frames), bool)
+    for a, n in spans:
+        keep[max(a - first, 0) : max(a + n - first, 0)] = False
+    ranges = [(a, a + n) for a, n in spans]
+    found = _without(first, np.array(lengths), values, ranges)
+    np.testing.assert_array_equal(np.repeat(found[1], found[0]), frames[keep])
+
+
+def test_labelled_frames_of_a_score_folder_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = folder(tmp_path / "s", {"gate-2": 2.0, "yard-2": 0.0})
+    records = (
+        VideoRecord(video_id="gate-2", path="c", split="test", anomalies=((0, ROWS * STEP),)),
+        VideoRecord(video_id="yard-2", path="a", split="test", label=0, anomalies=()),
+    )
+    write_manifest(Manifest(dataset="yard", root="/", records=records), tmp_path / "m.parquet")
+    monkeypatch.setattr(ModelFolder, "find", classmethod(lambda *_: ModelFolder(tmp_path)))
+    monkeypatch.setattr(ModelFolder, "card", lambda self: {"key": "k"})
+    words = str(opened.path), "--labels", str(tmp_path / "m.parquet")
+    assert run(words[0]).exit_code == 4
+    done = run(*words)
+    assert done.exit_code == 5, "nothing else is there of the gate"
+    assert "camera gate: cannot tell" in done.output and "yard: no difference" in done.output
+    (tmp_path / "footage").mkdir()
+    assert run(str(tmp_path / "footage"), *words[1:]).exit_code == 2
+
+
 def test_a_folder_without_held_out_rows_says_so(tmp_path: Path) -> None:
     opened = folder(tmp_path / "s", {"gate-2": 0.0}, rates=False)
     assert drift_of(opened) is None
@@ -193,7 +235,14 @@ def test_pages_say_it_for_cameras_with_enough_footage(tmp_path: Path) -> None:
     out = write_review(opened.path, limits=Limits(pictures=0, clips=0))
     _, values = values_of((out.parent / "data" / "page.js").read_text(encoding="utf-8"))
     drift = [note for note in values["notes"] if note.startswith("Drift: ")]
-    assert [note[:20] for note in drift] == ["Drift: camera gate: ", "Drift: camera yard: "]
+    assert [note[:20] for note in drift[:-1]] == ["Drift: camera gate: ", "Drift: camera yard: "]
+    caveat = "All scored footage counts, with its events: vadpipe drift compares normal footage"
+    assert caveat in page and drift[-1].startswith(f"Drift: {caveat}")
+    records = (VideoRecord(video_id="yard-2", path="y", split="test", label=1),)
+    listed = Manifest(dataset="yard", root="/", records=records)
+    page = write_report(opened.path, manifest=listed, max_videos=0, max_events=0).read_text("utf-8")
+    assert "camera gate: no difference" in page and "camera yard" not in page
+    assert "its events, but for frames that are labelled abnormal: " in page
     short = folder(tmp_path / "short", {"gate-2": 0.0}, rates=False)
     page = write_report(short.path, max_videos=0, max_events=0).read_text(encoding="utf-8")
     assert "Scores now and at training" not in page

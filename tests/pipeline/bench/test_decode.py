@@ -9,6 +9,7 @@ import pytest
 from tests.footage import write_coding
 from vadpipe.pipeline.bench import decode as bench_decode
 from vadpipe.pipeline.bench import pixels
+from vadpipe.pipeline.bench.ratios import RATIOS
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +34,8 @@ def test_shares_are_of_the_decoder_alone(tmp_path: Path) -> None:
     path = write_coding("mpeg4-avi", tmp_path, 40)
     values, lines = bench_decode.bench_decode(path, repeats=1)
     best = max(r["median"] for n, r in values["rates"].items() if n.startswith("alone"))
+    kinds = [name.partition(",")[0] for name in RATIOS["decode"](values)]
+    assert {"copies", "reading", "256x455", "480x840"} < set(kinds)
     for name, share in values["of_decoder_alone"].items():
         assert share == pytest.approx(values["rates"][name]["median"] / best)
     assert "mpeg4" in lines[1] and values["video"]["n_frames"] == 40

@@ -67,6 +67,48 @@ def test_a_ratio_that_is_gone_is_said() -> None:
     assert check_ratios(before, "shards", shards(2.0)).missing == ("gone",)
 
 
+def test_a_ratio_that_is_not_recorded_is_said() -> None:
+    done = check_ratios(recorded(), "shards", shards(2.0))
+    assert done.unrecorded == (SEALED,) and not done.worse and not done.missing
+    assert done.lines[0] == f"{SEALED:52}     2.00, not recorded"
+    assert check_ratios(BEFORE, "shards", shards(2.0)).unrecorded == ()
+
+
+def test_decoding_is_guarded_by_copies_sparse_reading_and_resizing_too() -> None:
+    def times(**medians: float) -> dict[str, Any]:
+        return {name.replace("_", " "): {"median": ms} for name, ms in medians.items()}
+
+    values = {
+        "of_decoder_alone": {"alone, 1 threads": 1.0},
+        "pixels": {
+            "copies": times(three_copies=6.0, one_copy=2.0),
+            "reading": times(every_frame=8.0, every_16th=2.0),
+            "resizing": times(
+                **{"8x8, resized by the reader": 3.0, "8x8, resized by the decoder": 2.0}
+            ),
+        },
+    }
+    measured = RATIOS["decode"](values)
+    assert measured == {
+        "alone, 1 threads: of_decoder_alone": 1.0,
+        "copies, one copy: to three copies": 3.0,
+        "reading, every 16th: to every frame": 4.0,
+        "8x8, resized by the decoder: to the reader": 1.5,
+    }
+    before = recorded(**measured)
+    for what, name in (("copies", "one copy"), ("reading", "every 16th")):
+        slower = json.loads(json.dumps(values))
+        slower["pixels"][what][name]["median"] *= 1.5
+        (worse,) = check_ratios(before, "decode", slower).worse
+        assert worse.startswith(f"{what}, {name}: ")
+
+
+def test_bf16_of_the_autoencoder_is_guarded() -> None:
+    values = {"share_of_convolutions": {"a bf16: t": 0.5}, "bf16_to_fp32": {"a bf16: t": 2.0}}
+    measured = RATIOS["autoencoder"](values)
+    assert measured == {"a bf16: t: share_of_convolutions": 0.5, "a bf16: t: bf16_to_fp32": 2.0}
+
+
 def test_what_is_recorded_is_found_again(tmp_path: Path) -> None:
     path = tmp_path / "ratios.json"
     said = record_ratios(path, "shards", shards(2.0), {"count": 4})
