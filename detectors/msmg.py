@@ -51,7 +51,8 @@ class MSMG(Detector[MSMGConfig]):
     """Continuity judgment, discontinuity localisation and missing frame estimation."""
 
     name: ClassVar[str] = "msmg"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+    loads: ClassVar[tuple[int, ...]] = (1,)
     Config: ClassVar[type[Config]] = MSMGConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
     train_options: ClassVar[frozenset[str]] = TRAIN_OPTIONS | {"init"}

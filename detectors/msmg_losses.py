@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+LARGEST_EXPONENT = 60.0  # of what is only watched: fp32 holds e to the power of 88
+
 
 @dataclass(frozen=True)
 class Estimation:
@@ -23,7 +25,7 @@ class Estimation:
         contrastive: () mean of the logarithm of eq. 6, without its sign.
         p_plus: () mean cosine of a clip and its missing frame (eq. 4).
         p_minus: () mean cosine of a clip and another clip of its video (eq. 4).
-        q_plus: () mean of eq. 5, exp(cosine / tau).
+        q_plus: () mean of eq. 5, exp(cosine / tau); an exponent above 60 counts as 60.
     """
 
     loss: Tensor
@@ -106,7 +108,7 @@ def estimation(
         contrastive.mean(),
         p_plus.mean(),
         p_minus.mean(),
-        positive.exp().mean(),
+        positive.clamp(max=LARGEST_EXPONENT).exp().mean(),
     )
 
 

@@ -47,24 +47,13 @@ class Samples:
 
     Args:
         proxies:
-            Draws the clips.
-        tasks:
-            Whether a task is trained.
-        estimator:
-            Whose objective is trained; None if none is.
-
-    Raises:
-        DetectorError: no video is as long as a window.
+            Draws the clips; None if no task is trained.
+        windows:
+            Draws the windows; None without that objective.
     """
 
-    def __init__(
-        self, proxies: ProxySamples, *, tasks: bool, estimator: FrameEstimator | None
-    ) -> None:
-        self._proxies = proxies if tasks else None
-        self._windows: WindowSource | None = None
-        if estimator is not None:
-            clips = proxies.windows
-            self._windows = WindowSource(clips.memory, estimator.length, seed=clips.seed)
+    def __init__(self, proxies: ProxySamples | None, windows: WindowSource | None) -> None:
+        self._proxies, self._windows = proxies, windows
 
     def draw(self, count: int, turn: int) -> Batch:
         """Draw `count` pairs of clips and as many windows; the same turn draws the same."""
@@ -73,7 +62,7 @@ class Samples:
         return Batch(proxies, None if own is None else own.read(own.draw(count, turn)))
 
     def validation(self, pairs: int, count: int) -> Iterator[Batch]:
-        """Draw the same pairs and windows each time, `count` at a time; no training draws them."""
+        """Draw the same pairs and windows each time, `count` at a time, by numbers of their own."""
         for turn, first in enumerate(range(0, pairs, count)):
             yield self.draw(min(count, pairs - first), VALIDATION + turn)
 

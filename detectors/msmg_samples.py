@@ -21,7 +21,8 @@ from .windows import Group, Picks, WindowSource
 NegativesBy = Literal["scene", "video", "none"]
 
 VALIDATION = 1 << 40  # number of the first draw that no training reaches
-_PLACES = 17  # stream of random numbers; `WindowSource` has its own from 0 on
+# Streams of random numbers; `WindowSource` has its own from 0 on.
+_PLACES, _CLIP_PLACES = 17, 18
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,19 @@ class Proxies:
     place: Tensor
     same: Tensor
     scene: Tensor
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Clips that lack a frame, and that frame, as pixels are stored.
+
+    Attributes:
+        broken: (B, T - 1, H, W, 3), clips without one of their inner frames (V_d).
+        missing: (B, 1, H, W, 3), the frames that they lack (I_m).
+    """
+
+    broken: Tensor
+    missing: Tensor
 
 
 def negatives_for(
@@ -70,6 +84,34 @@ def without(clips: Tensor, missing: Tensor) -> Tensor:
     kept = torch.arange(clips.shape[1] - 1, device=clips.device)[None]
     kept = kept + (kept >= missing[:, None]).long()
     return clips[torch.arange(len(clips), device=clips.device)[:, None], kept]
+
+
+class ClipSamples:
+    """Draws clips that lack a frame, uniform over all clips of all videos.
+
+    Args:
+        memory:
+            Pictures, (H, W, 3) a row.
+        length:
+            T, frames of a clip.
+        seed:
+            Decides what is drawn.
+
+    Raises:
+        DetectorError: no video has that many frames.
+    """
+
+    def __init__(self, memory: RowMemory, length: int, *, seed: int = 0) -> None:
+        self._windows = WindowSource(memory, length, seed=seed)
+        self._length, self._seed = length, seed
+
+    def draw(self, count: int, turn: int) -> Broken:
+        """Draw `count` clips; the same turn draws the same."""
+        clips = self._windows.read(self._windows.draw(count, turn))
+        random = np.random.default_rng([self._seed, _CLIP_PLACES, turn])
+        at = torch.from_numpy(random.integers(1, self._length - 1, size=count)).to(clips.device)
+        missing = clips[torch.arange(count, device=clips.device), at][:, None]
+        return Broken(without(clips, at), missing)
 
 
 class ProxySamples:
@@ -107,17 +149,13 @@ class ProxySamples:
     ) -> None:
         self.windows = WindowSource(memory, length, seed=seed)
         self.length = length
-        self.prefetch = memory.prefetch
         self._equal_length, self._seed = equal_length, seed
         self._most = None if gap is None else length + gap
-        self.usable = int((memory.rows.counts >= 2 * length).sum())
-        if not self.usable:
+        if not (memory.rows.counts >= 2 * length).any():
             raise DetectorError(
                 f"a clip of {length} frames and another one beside it take {2 * length} frames of "
                 f"one video: the longest has {int(memory.rows.counts.max())}; set a smaller length"
             )
-        self.pairs = int((memory.rows.counts // (2 * length)).sum())
-        """Pairs of clips without a frame in common: what an epoch sees."""
         videos = np.flatnonzero(memory.rows.counts >= 2 * length)
         self.negatives = negatives_for(
             negatives, self.windows.groups("scene")[videos].tolist(), videos.tolist()
@@ -144,6 +182,17 @@ class ProxySamples:
             torch.from_numpy(self.windows.groups("scene")[broken.video]).to(device),
         )
 
+    def without_negatives(self, count: int) -> float:
+        """Share of the batches of `count` pairs that are of one scene (or video): expected.
+
+        1 if all batches are, because there are no negatives.
+        """
+        if self.negatives == "none":
+            return 1.0
+        weights = self.windows.with_partner(self.length)
+        sizes = np.bincount(self.windows.groups(self.negatives), weights=weights)
+        return float(((sizes / sizes.sum()) ** count).sum())
+
     def _same(self, picks: Picks) -> NDArray[np.bool_]:
         if self.negatives == "none":
             return np.ones((len(picks), len(picks)), bool)
@@ -151,6 +200,9 @@ class ProxySamples:
         return self.windows.same(picks, picks, by=by)
 
     def validation(self, pairs: int, count: int) -> Iterator[Proxies]:
-        """Draw the same pairs each time, `count` at a time; no training draws them."""
+        """Draw the same pairs each time, `count` at a time, by numbers that no step has.
+
+        They are of the same videos, so a pair may coincide with one that a step draws.
+        """
         for turn, first in enumerate(range(0, pairs, count)):
             yield self.draw(min(count, pairs - first), VALIDATION + turn)

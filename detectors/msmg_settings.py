@@ -175,6 +175,11 @@ class MSMGConfig(Config):
                 raise ValueError(
                     f"norms = frozen keeps statistics of pretrained weights, and {name} has none"
                 )
+        elif self.norms == "frozen" and self.start == "scratch":
+            raise ValueError(
+                "norms = frozen keeps statistics of pretrained weights, and start = scratch has "
+                "none: set start = kinetics, or norms = trained"
+            )
         estimates = self._estimator is not None
         if self.own_weight and not estimates:
             raise ValueError(f"{name} has no objective of its own: set own_weight = 0")

@@ -18,6 +18,7 @@ from ..extractors.weights.load import load_tensors
 from .base import BagSource, DetectorError, FitOptions, Row, State
 from .checkpoint import Checkpoint
 from .fitting import Fit
+from .msmg_footage import Footage
 from .msmg_losses import (
     continuity_loss,
     estimation,
@@ -33,8 +34,8 @@ from .msmg_network import (
     network_input,
     with_motion,
 )
-from .msmg_own import OWN, Batch, Samples, own_estimator, own_terms
-from .msmg_samples import Proxies, ProxySamples
+from .msmg_own import OWN, Batch, own_estimator, own_terms
+from .msmg_samples import Broken, Proxies
 from .msmg_settings import MSMGConfig
 from .pretrained import load_state
 from .row_memory import row_memories
@@ -71,7 +72,7 @@ class Trained:
 
     Attributes:
         networks: "network", and with a decoder "decoder"; "encoder" is its own encoder.
-        samples: facts of what was drawn: "videos", "pairs", "negatives".
+        samples: facts of what was drawn: "videos", and with a task "pairs" and "negatives".
         rows: the log.
         warnings: sentences.
     """
@@ -296,25 +297,20 @@ class Training:
         colours_innermost(networks)
         resumed = Checkpoint.load(self._options.folder)
         with row_memories(source, [ROLE], device=self._device, options=self._options) as (memory,):
-            samples = ProxySamples(
-                *(memory, config.length),
-                equal_length=config.equal_length,
-                negatives=config.negatives,
-                gap=config.gap,
-                seed=self._seed,
-            )
-            facts: Row = {
-                **{"videos": samples.usable, "pairs": samples.pairs},
-                "negatives": samples.negatives,
-            }
-            done = Trained(networks, facts, [] if resumed is None else list(resumed.rows))
+            network = networks["network"]
+            assert isinstance(network, MSMGNetwork)
+            estimator = own_estimator(network) if config.own_weight else None
+            footage = Footage(memory, config, estimator, self._seed)
+            rows = [] if resumed is None else list(resumed.rows)
+            done = Trained(networks, footage.facts, rows)
             for stage in ("tasks", "decoder"):
-                self._stage(stage, done, samples, resumed)
-            done.warnings = self._warnings(done, len(source) - samples.usable)
+                self._stage(stage, done, footage, resumed)
+            said = monitored(last_measured(done.rows), config)
+            done.warnings = (*footage.warnings, *said)
         return done
 
     def _stage(
-        self, name: str, done: Trained, samples: ProxySamples, resumed: Checkpoint | None
+        self, name: str, done: Trained, footage: Footage, resumed: Checkpoint | None
     ) -> None:
         """Run a stage, or what is left of it."""
         config, number = self._config, ("tasks", "decoder").index(name)
@@ -323,20 +319,18 @@ class Training:
         if not wanted or (resumed is not None and number < resumed.stage):
             return
         own = resumed if resumed is not None and number == resumed.stage else None
-        fit = self._tasks(done, samples) if name == "tasks" else self._decoder(done, samples, own)
+        fit = self._tasks(done, footage) if name == "tasks" else self._decoder(done, footage, own)
         done.rows = fit.run(seed=self._seed, options=self._options, resumed=own)
 
-    def _steps(self, samples: ProxySamples) -> int:
+    def _steps(self, footage: Footage) -> int:
         config = self._config
-        return config.steps or math.ceil(config.epochs * samples.pairs / config.batch_size)
+        return config.steps or math.ceil(config.epochs * footage.epoch / config.batch_size)
 
-    def _tasks(self, done: Trained, samples: ProxySamples) -> Fit[Batch, dict[str, Tensor]]:
+    def _tasks(self, done: Trained, footage: Footage) -> Fit[Batch, dict[str, Tensor]]:
         config = self._config
         network = done.networks["network"].train()
         assert isinstance(network, MSMGNetwork)
-        steps = self._steps(samples)
-        estimator = own_estimator(network) if config.own_weight else None
-        drawn = Samples(samples, tasks=bool(config.tasks), estimator=estimator)
+        steps, drawn = self._steps(footage), footage.samples
 
         def measure(_: int) -> dict[str, float]:
             batches = drawn.validation(config.validation_pairs, config.batch_size)
@@ -351,7 +345,7 @@ class Training:
             batch=lambda draw: drawn.draw(config.batch_size, draw),
             forward=lambda batch: joint_answers(network, batch, config.side),
             losses=lambda found: losses(found, config),
-            prefetch=samples.prefetch,
+            prefetch=footage.prefetch,
             schedule=Schedule(name="cosine"),
             precision=config.precision,
             validation=Validation(
@@ -362,10 +356,12 @@ class Training:
         )
 
     def _decoder(
-        self, done: Trained, samples: ProxySamples, resumed: Checkpoint | None
-    ) -> Fit[Proxies, dict[str, Tensor]]:
+        self, done: Trained, footage: Footage, resumed: Checkpoint | None
+    ) -> Fit[Broken, dict[str, Tensor]]:
         """The fit of the decoder, and of its encoder if that is finetuned."""
         config, networks = self._config, done.networks
+        clips = footage.clips
+        assert clips is not None
         finetuned = config.decoder == "finetuned"
         encoder, decoder = predicting_encoder(networks), networks["decoder"]
         if "encoder" in networks and resumed is None:
@@ -378,24 +374,24 @@ class Training:
         if finetuned:
             learning.append(encoder.train())
 
-        def forward(batch: Proxies) -> dict[str, Tensor]:
-            clips = with_motion(network_input(batch.broken, config.side), config.motion_gain)
+        def forward(batch: Broken) -> dict[str, Tensor]:
+            seen = with_motion(network_input(batch.broken, config.side), config.motion_gain)
             target = network_input(batch.missing, config.side)[:, :, 0]
             with torch.set_grad_enabled(finetuned and torch.is_grad_enabled()):
-                maps = encoder(clips)
+                maps = encoder(seen)
             size = (target.shape[2], target.shape[3])
             return {"predicted": decoder(maps, size), "target": target}
 
         return Fit(
             stage=1,
             name="decoder",
-            steps=config.decoder_steps or self._steps(samples),
+            steps=config.decoder_steps or self._steps(footage),
             module=networks,
             optimizer=self._optimizer(learning),
-            batch=lambda draw: samples.draw(config.batch_size, draw),
+            batch=lambda draw: clips.draw(config.batch_size, draw),
             forward=forward,
             losses=prediction_losses,
-            prefetch=samples.prefetch,
+            prefetch=footage.prefetch,
             schedule=Schedule(name="cosine"),
             precision=config.precision,
             rows=done.rows,
@@ -407,21 +403,6 @@ class Training:
         return torch.optim.AdamW(
             learning, lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
-
-    def _warnings(self, done: Trained, short: int) -> tuple[str, ...]:
-        config, found = self._config, []
-        if short:
-            found.append(
-                f"{short} of the training videos are shorter than {2 * config.length} "
-                "frames, two clips, and train nothing"
-            )
-        wanted = "estimation" in config.tasks and config.negatives != "none" and config.omega < 1
-        if wanted and done.samples["negatives"] == "none":
-            found.append(
-                "all clips are of one video: estimation has no negatives of other scenes or "
-                "videos, and learns by its triplet only"
-            )
-        return (*found, *monitored(last_measured(done.rows), config))
 
 
 def prediction_losses(found: NetworkInput) -> dict[str, Tensor]:

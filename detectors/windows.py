@@ -5,10 +5,9 @@ What is drawn depends on the seed and the number of the draw only, so a resumed 
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,6 @@ from .base import DetectorError
 from .row_memory import RowMemory
 
 Group = Literal["scene", "video"]
-Number = TypeVar("Number", int, NDArray[np.int64])
 
 # One stream of random numbers for each kind of draw: pairs do not repeat what `draw` has drawn.
 _DRAW, _PAIRS, _NEGATIVES, _ROWS = range(4)
@@ -111,7 +109,11 @@ class WindowSource:
     def pairs(
         self, count: int, turn: int, *, least: int | None = None, most: int | None = None
     ) -> tuple[Picks, Picks]:
-        """Draw two windows of one video, uniform over all ordered pairs of all videos.
+        """Draw two windows of one video, so that each video has its share of the windows.
+
+        One is uniform over all windows that have a partner, the other over its partners. Which of
+        the two comes first is random: a place in a video does not tell them apart. Uniform over
+        pairs would weigh a video by the square of its length.
 
         Args:
             count:
@@ -129,9 +131,7 @@ class WindowSource:
         least = self.reach if least is None else least
         if least < 1 or (most is not None and most < least):
             raise DetectorError(f"no pair of windows is {least} to {most} rows apart")
-        largest = self._places - 1 if most is None else np.minimum(self._places - 1, most)
-        distances = np.maximum(largest - least + 1, 0)
-        ends = np.cumsum(_pairs_within(distances, self._places - least))
+        ends = np.cumsum(self.with_partner(least))
         if not ends[-1]:
             longest = int(self._counts.max())
             raise DetectorError(
@@ -141,17 +141,26 @@ class WindowSource:
             )
         random = self._random(_PAIRS, turn)
         drawn = _place(ends, random.integers(ends[-1], size=count))
-        turned = random.integers(2, size=count)
-        starts = np.empty((2, count), np.int64)
-        for i, (video, pair) in enumerate(zip(drawn.video, drawn.start.tolist(), strict=True)):
-            room = int(self._places[video]) - least  # pairs at the smallest distance
-            more = bisect_right(
-                range(1, int(distances[video]) + 1), pair, key=lambda n: _pairs_within(n, room)
-            )
-            first = pair - _pairs_within(more, room)
-            order = turned[i], 1 - turned[i]
-            starts[order, i] = first, first + least + more
-        return Picks(drawn.video, starts[0]), Picks(drawn.video, starts[1])
+        last = self._places[drawn.video] - 1
+        # In a short video the windows in the middle have no partner: they are skipped.
+        before = np.minimum(last + 1 - least, least)
+        skipped = np.maximum(2 * least - (last + 1), 0)
+        one = drawn.start + np.where(drawn.start >= before, skipped, 0)
+        farthest = last if most is None else np.minimum(last, most)
+        below = np.maximum(np.minimum(one, farthest) - least + 1, 0)  # partners before this one
+        above = np.maximum(np.minimum(last - one, farthest) - least + 1, 0)
+        partner = random.integers(below + above)
+        other = np.where(partner < below, one - least - partner, one + least + partner - below)
+        turned = random.integers(2, size=count) == 1
+        return (
+            Picks(drawn.video, np.where(turned, other, one)),
+            Picks(drawn.video, np.where(turned, one, other)),
+        )
+
+    def with_partner(self, least: int) -> NDArray[np.int64]:
+        """(V,) windows of each video that have another one `least` or more rows apart."""
+        found: NDArray[np.int64] = np.minimum(self._places, 2 * np.maximum(self._places - least, 0))
+        return found
 
     def negatives(self, picks: Picks, turn: int, *, by: Group = "scene") -> Picks:
         """Draw a window of another scene (or video) for each pick, uniform over all of them.
@@ -263,8 +272,3 @@ def _place(ends: NDArray[np.int64], drawn: NDArray[np.int64]) -> Picks:
     video = np.searchsorted(ends, drawn, side="right")
     before = np.where(video > 0, ends[video - 1], 0)
     return Picks(video.astype(np.int64), drawn - before)
-
-
-def _pairs_within(distances: Number, room: Number) -> Number:
-    """Pairs at the `distances` smallest distances; each has one pair less than the one before."""
-    return distances * room - distances * (distances - 1) // 2

@@ -87,6 +87,46 @@ def test_scores_of_a_window_by_hand(fitted: MSMG) -> None:
     assert scores.columns["paper"].tolist() == [0] * 6  # one window: nothing to scale by
 
 
+def test_salience_is_grad_cam_of_the_worst_clip(fitted: MSMG) -> None:
+    """In plain loops: how the error moves with each value of the last maps, by autograd.
+
+    The weight of a channel is the slope by its average over the picture, the mean of all times.
+    """
+    assert fitted.trained is not None
+    network = fitted.trained["network"].eval()
+    assert isinstance(network, MSMGNetwork)
+    nowhere = torch.zeros(1, dtype=torch.int64)
+    seen = []
+    for first in (0, 7, 13):
+        bag = of(squares()[2], first, first + 6)
+        video = torch.from_numpy(bag.tracks["pixels"].rows()).float().permute(3, 0, 1, 2)[None]
+        video = video / 255
+        worst, salience = -1.0, np.zeros((2, 2))
+        for m in range(1, 5):
+            clip = torch.cat([video[:, :, :m], video[:, :, m + 1 :]], 2)
+            with torch.no_grad():
+                maps = network.encoder(clip)
+                target = network.frames(video[:, :, m : m + 1], nowhere)
+            maps.requires_grad_()
+            z = network.head("estimation", network.pooled(maps, nowhere))
+            error = 1 - torch.cosine_similarity(z, target)[0]
+            (slope,) = torch.autograd.grad(error, maps)
+            if error.item() <= worst:
+                continue
+            worst, salience = error.item(), np.zeros((2, 2))
+            channels, times, height, width = maps.shape[1:]
+            assert (height, width) == (2, 2)  # so cells are the positions of the maps
+            for c in range(channels):
+                weight = float(slope[0, c].sum()) / times
+                for y in range(height):
+                    for x in range(width):
+                        salience[y, x] += weight * float(maps[0, c, :, y, x].detach().mean())
+        seen.append(np.maximum(salience, 0))
+        found = fitted.score(bag).maps["salience"]
+        assert found == pytest.approx(np.stack([seen[-1]] * 6), rel=1e-3, abs=1e-6)
+    assert max(each.max() for each in seen) > 1e-4  # not only zeros are compared
+
+
 def test_the_paper_s_score_is_the_min_max_of_a_video(fitted: MSMG) -> None:
     bag = squares()[1]
     scores = fitted.score(bag)
@@ -223,6 +263,7 @@ def test_static_footage_is_at_chance_and_the_log_says_so() -> None:
     detector = made(validation_pairs=32, steps=3)
     log = detector.fit(videos, device="cpu", seed=0)
     assert abs(float(log.summary["validation/localisation_accuracy"]) - 1 / 4) < 0.2
+    # both clips are the same pictures: the equal logits count as right once, and as wrong once
     assert log.summary["validation/continuity_accuracy"] == pytest.approx(0.5)
     said = " ".join(log.warnings)
     assert "localisation is at chance" in said and "chance is 25.0%" in said
@@ -316,6 +357,8 @@ def test_input_that_does_not_fit_is_named(fitted: MSMG) -> None:
         ({"stride": 7}, "no score"),
         ({"start": "kinetics"}, "no pretrained weights"),
         ({"norms": "frozen"}, "cnn3d has none"),
+        ({"norms": "frozen", "encoder": "inception_i3d"}, "start = scratch has none: set start"),
+        ({"norms": "frozen", "encoder": "i3d_r50"}, "start = scratch has none: set start"),
         ({"reading": "rgb"}, "there are: feature, task"),
         ({"length": 3}, "greater than or equal to 4"),
     ],

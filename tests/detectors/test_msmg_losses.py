@@ -125,6 +125,17 @@ def test_large_similarities_do_not_overflow() -> None:
     assert math.isfinite(float(estimation(d, -d, c, NONE, gamma=0.2, omega=0, tau=1e-3).loss))
 
 
+@pytest.mark.parametrize("tau", [1e-3, 0.011, 0.1])
+def test_all_numbers_of_l3_are_finite_at_small_temperatures(tau: float) -> None:
+    d, c, m = (each.float() for each in embeddings())
+    for whole in (d, -d, c):  # the nearest, the farthest, and any other clip
+        found = estimation(d, whole, m, NONE, gamma=0.2, omega=0.5, tau=tau)
+        values = {name: float(value) for name, value in vars(found).items()}
+        assert all(math.isfinite(value) for value in values.values()), values
+    nearest = float(estimation(d, d, m, NONE, gamma=0.2, omega=0.5, tau=tau).q_plus)
+    assert nearest == pytest.approx(math.exp(min(1 / tau, 60)), rel=1e-4)
+
+
 def test_gradients_are_those_of_differences() -> None:
     values = [each[:3].requires_grad_() for each in embeddings(2)]
 

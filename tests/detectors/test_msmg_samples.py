@@ -10,7 +10,7 @@ import torch
 
 from tests.bags import ArrayRows
 from vadpipe.detectors.base import DetectorError
-from vadpipe.detectors.msmg_samples import ProxySamples, without
+from vadpipe.detectors.msmg_samples import ClipSamples, ProxySamples, without
 from vadpipe.detectors.row_memory import RowMemory
 
 T = 6
@@ -117,10 +117,46 @@ def test_what_negatives_differ_in(
 
 def test_videos_shorter_than_two_clips_train_nothing() -> None:
     ours = samples([2 * T - 1, 2 * T, 0])
-    assert (ours.usable, ours.pairs) == (1, 1)
     assert set(ours.draw(20, 0).broken[:, 0, 0, 0, 0].tolist()) == {1}
     with pytest.raises(DetectorError, match="take 12 frames of one video: the longest has 11"):
         samples([2 * T - 1, 3])
+
+
+def test_clips_that_lack_a_frame_come_from_every_video_that_has_one() -> None:
+    ours = ClipSamples(RowMemory(rows([T - 1, T, T + 2])), T)
+    drawn = ours.draw(300, 4)
+    seen = set()
+    for clip, missing in zip(drawn.broken[:, :, 0, 0], drawn.missing[:, :, 0, 0], strict=True):
+        lacking = int(missing[0, 1])
+        kept = clip[:, 1].tolist()
+        assert sorted([*kept, lacking]) == list(range(kept[0], kept[0] + T))
+        assert kept[0] < lacking < kept[-1]
+        assert set(clip[:, 0].tolist()) == {int(missing[0, 0])}
+        seen.add((int(clip[0, 0]), kept[0], lacking - kept[0]))
+    begins = [(1, 0), (2, 0), (2, 1), (2, 2)]
+    assert seen == {(v, s, m) for v, s in begins for m in range(1, T - 1)}
+    again = ClipSamples(RowMemory(rows([T - 1, T, T + 2])), T).draw(300, 4)
+    assert torch.equal(drawn.broken, again.broken) and torch.equal(drawn.missing, again.missing)
+    assert not torch.equal(drawn.broken, ours.draw(300, 5).broken)
+
+
+@pytest.mark.parametrize(
+    ("counts", "scenes", "negatives"),
+    [
+        ([20, 20, 60], ["a", "b", "b"], "scene"),
+        ([20, 20, 60], ["a", "a", "a"], "scene"),
+        ([20, 60], None, "video"),
+    ],
+)
+def test_the_share_of_batches_without_negatives_is_that_of_many_draws(
+    counts: list[int], scenes: list[str | None] | None, negatives: Any
+) -> None:
+    ours = samples(counts, scenes, negatives=negatives)
+    without_any = np.mean([bool(ours.draw(3, turn).same.all()) for turn in range(600)])
+    expected = ours.without_negatives(3)
+    assert 0.1 < expected < 0.9
+    assert without_any == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 600) ** 0.5)
+    assert samples([20]).without_negatives(3) == 1
 
 
 def test_leaving_out_a_frame() -> None:

@@ -53,6 +53,15 @@ def uniform(drawn: list[Any], possible: list[Any]) -> bool:
     return bool(chisquare([counts[each] for each in possible]).pvalue > 1e-8)
 
 
+def as_likely_as(drawn: list[Any], possible: list[Any], chances: list[float]) -> bool:
+    """All of them are drawn, nothing else, and chi-square does not contradict these chances."""
+    counts = Counter(drawn)
+    assert set(counts) == set(possible)
+    found = [counts[each] for each in possible]
+    expected = np.array(chances) * len(drawn)
+    return bool(chisquare(found, expected).pvalue > 1e-8)
+
+
 @settings(max_examples=40, deadline=None)
 @given(lengths=LENGTHS, length=st.integers(1, 4), step=st.integers(1, 3), seed=st.integers(0, 99))
 def test_draws_are_uniform_over_all_windows(
@@ -79,7 +88,7 @@ def test_draws_are_uniform_over_all_windows(
     more=st.none() | st.integers(0, 3),
     seed=st.integers(0, 99),
 )
-def test_pairs_are_uniform_and_as_far_apart_as_asked(
+def test_pairs_have_the_chances_that_are_stated_and_are_as_far_apart_as_asked(
     lengths: list[int], length: int, least: int | None, more: int | None, seed: int
 ) -> None:
     low = length if least is None else least
@@ -96,10 +105,32 @@ def test_pairs_are_uniform_and_as_far_apart_as_asked(
         with pytest.raises(DetectorError, match=f"begin {low} rows apart: that takes"):
             windows.pairs(1, 0, least=least, most=most)
         return
-    first, second = windows.pairs(40 * len(possible), 0, least=least, most=most)
+    partners = Counter((v, a) for v, a, _ in possible)
+    each = Counter(v for v, _ in partners)
+    assert windows.with_partner(low).tolist() == [each[v] for v in range(len(lengths))]
+    # one window is uniform, the other uniform among its partners, and either comes first
+    chances = [
+        (1 / partners[v, a] + 1 / partners[v, b]) / (2 * len(partners)) for v, a, b in possible
+    ]
+    assert sum(chances) == pytest.approx(1)
+    count = int(40 / min(chances))
+    first, second = windows.pairs(count, 0, least=least, most=most)
     np.testing.assert_array_equal(first.video, second.video)
     drawn = zip(first.video.tolist(), first.start.tolist(), second.start.tolist(), strict=True)
-    assert uniform(list(drawn), possible)
+    assert as_likely_as(list(drawn), possible, chances)
+
+
+def test_a_long_video_has_its_share_of_the_pairs() -> None:
+    """Not the square of it: uniform over pairs, the long one would have nine in ten."""
+    lengths = [30] * 20 + [400]
+    windows = source(lengths, 3, seed=1)
+    places = [n - 2 for n in lengths]
+    share = places[-1] / sum(places)
+    first, _ = windows.pairs(20_000, 0)
+    counts = np.bincount(first.video, minlength=21)
+    expected = np.array(places) / sum(places) * 20_000
+    assert chisquare(counts, expected).pvalue > 1e-3
+    assert share < 0.42 and counts[-1] < 0.45 * 20_000
 
 
 @settings(max_examples=40, deadline=None)
