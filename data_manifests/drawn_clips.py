@@ -37,7 +37,7 @@ def new_folder(root: Path) -> Iterator[Path]:
         ManifestError: the folder is not empty.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise ManifestError(f"{root} is not empty: a drawn data set needs a folder of its own")
+        raise ManifestError(f"{root} is not empty: name a new or an empty folder")
     root.parent.mkdir(parents=True, exist_ok=True)
     unfinished = root.with_name(f".{root.name}-{uuid.uuid4().hex}")
     try:

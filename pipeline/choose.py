@@ -13,13 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from ..data_manifests.record import Manifest
+from ..data_manifests.record import Manifest, VideoRecord
 from ..detectors.base import Bag, Detector, DetectorError
 from ..detectors.object_maps import ObjectMapConfig, gaussian, read_objects
 from .bags import StoreBags, UsableVideos, usable_videos
-from .choosing.fast_copies import MARK
+from .choosing.candidates import check_candidates, check_strides, check_thresholds
+from .choosing.copy_sources import CopySource, check_copy, read_sources
+from .choosing.fast_copies import MARK, training_clips
 from .choosing.one_window import Windows, by_window, event_frames, mixed
 from .choosing.thinned import HeldBags, thinned
+from .engine.progress import tell
 from .models import make_detector
 from .scores.frames import expand_to_frames
 from .store.errors import StoreError
@@ -28,6 +31,7 @@ from .store.probe_table import Probed
 
 PARTS = 20  # parts of the training clips at most that are left out in turn
 SMOOTH = "smooth"  # the setting that needs no other fit
+CHANCE = 50.0  # percent: the AUC of scores that say nothing
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,9 @@ class Ranked:
 
 @dataclass(frozen=True)
 class _Clip:
-    """A training clip and its copies, as bags."""
+    """A training clip and its copies, as bags; the frames [start, stop) of the file that it is."""
 
+    frames: tuple[int, int]
     normal: Bag
     fast: tuple[Bag, ...]
 
@@ -127,34 +132,53 @@ def rank_settings(
 
     Raises:
         DetectorError: the detector scores no boxes or filters its map, there are fewer than two
-            training clips, or a clip has no copies.
-        StoreError: features are missing or ambiguous, or the copies' were made in another way and
-            not named.
+            training clips, a clip has no copies, there are no candidates, a stride leaves too few
+            rows, or scores are not finite.
+        ManifestError: there are no training clips, or the copies are not of these clips.
+        StoreError: features are missing or ambiguous, the copies' were made in another way and not
+            named, or a threshold is below that of the feature set.
         pydantic.ValidationError: a setting has a wrong value.
     """
+    check_candidates(settings or {}, grid or {}, thresholds, strides, windows)
     cells = _cells(settings or {}, grid or {})
     made = [_detector(detector_name, cell) for cell in cells]
-    clips_found = _found(made[0], manifest, probed, cache, features)
-    copies_found = _found(made[0], copies, copies_probed, cache, copy_features or features)
+    trained, sources = training_clips(manifest), read_sources(copies)
+    clips_found = _found(made[0], trained, probed, cache, features)
+    copies_found = _found(made[0], copies.records, copies_probed, cache, copy_features or features)
     if copy_features is None:
         _check_alike(clips_found, copies_found)
-    clips = _paired(_bags(clips_found), _bags(copies_found))
+    check_thresholds(thresholds, [*clips_found.stores.values(), *copies_found.stores.values()])
+    clips = _paired(clips_found, _bags(copies_found), sources)
+    step = math.lcm(*strides)
+    for clip in clips:
+        for copy in clip.fast:
+            check_strides(copy.video_id, clip.frames, copy.n_frames, strides)
     found: list[Ranked] = []
     total = len(cells) * len(thresholds) * len(strides)
     for least, every in itertools.product(thresholds, strides):
         thin = [
-            _Clip(thinned(c.normal, least, every), tuple(thinned(f, least, every) for f in c.fast))
+            _Clip(
+                c.frames,
+                thinned(c.normal, least, every),
+                tuple(thinned(f, least, every) for f in c.fast),
+            )
             for c in clips
         ]
         for own, alike in _fits(made, cells):
             pairs = _left_out(detector_name, own, thin, windows, seed)
             for cell, detector in alike:
-                auc = _auc(pairs, detector.config.smooth, math.lcm(*strides))
+                auc = _auc(pairs, detector.config.smooth, step)
                 named = {key: cell[key] for key in grid or {}}
                 found.append(Ranked(least, every, named, 100 * auc))
                 if on_cell is not None:
                     on_cell(len(found), total)
     default = type(made[0].config)()
+    if (best := max(each.auc for each in found)) <= CHANCE:
+        tell(
+            f"the best AUC is {best:.2f}, and {CHANCE:.0f} is chance: this order says nothing; "
+            "look whether boxes are found, and whether the attributes see speed",
+            style="yellow",
+        )
     return sorted(found, key=lambda each: _order(each, default))
 
 
@@ -174,8 +198,8 @@ def _detector(name: str, settings: Mapping[str, Any]) -> Detector[ObjectMapConfi
     detector = make_detector(name, settings)
     if not (detector.regions and isinstance(detector.config, ObjectMapConfig)):
         raise DetectorError(
-            f"{name} does not score boxes, and choose exchanges boxes: take a detector that does, "
-            "as attribute_density"
+            "choose ranks detectors whose frames have the score of their highest box, smoothed "
+            f"over time; {name} is not one of them: take attribute_density"
         )
     if detector.config.mean_filter != 1:
         raise DetectorError(
@@ -187,13 +211,12 @@ def _detector(name: str, settings: Mapping[str, Any]) -> Detector[ObjectMapConfi
 
 def _found(
     detector: Detector[Any],
-    manifest: Manifest,
+    records: Sequence[VideoRecord],
     probed: Probed,
     cache: Path,
     features: str | None,
 ) -> UsableVideos:
-    """The features of training clips, or of all copies."""
-    records = manifest.select(split="train").records or manifest.records
+    """The features of training clips, or of copies."""
     named = None if features is None else dict.fromkeys(detector.needs, features)
     return usable_videos(detector, list(records), probed, cache, named, 0.0)
 
@@ -219,16 +242,20 @@ def _check_alike(clips: UsableVideos, copies: UsableVideos) -> None:
             )
 
 
-def _paired(source: StoreBags, fast: StoreBags) -> list[_Clip]:
+def _paired(found: UsableVideos, fast: StoreBags, sources: Mapping[str, CopySource]) -> list[_Clip]:
     """Each clip with its copies.
 
     Raises:
         DetectorError: there are fewer than two clips, or one has no copies.
+        ManifestError: a copy is not of its clip.
     """
     copies: dict[str, list[Bag]] = {}
     for bag in fast:
         copies.setdefault(bag.video_id.rpartition(MARK)[0], []).append(bag)
-    clips = [_Clip(bag, tuple(copies.get(bag.video_id, ()))) for bag in source]
+    clips = [
+        _Clip(record.frame_range(bag.n_frames), bag, tuple(copies.get(bag.video_id, ())))
+        for record, bag in zip(found.records, _bags(found), strict=True)
+    ]
     if lacking := [clip.normal.video_id for clip in clips if not clip.fast]:
         raise DetectorError(
             f"{len(lacking)} training clips have no fast copies: {', '.join(lacking[:10])}; make "
@@ -236,6 +263,10 @@ def _paired(source: StoreBags, fast: StoreBags) -> list[_Clip]:
         )
     if len(clips) < 2:
         raise DetectorError("one training clip cannot be left out: choose needs two or more")
+    for clip in clips:
+        content = found.rows[clip.normal.video_id].content_id
+        for copy in clip.fast:
+            check_copy(copy, sources, content, clip.normal, clip.frames)
     return clips
 
 
@@ -252,9 +283,18 @@ def _fits(
 
 @dataclass(frozen=True)
 class _Pair:
-    """A clip and one of its copies, scored by a fit without the clip."""
+    """A clip and one of its copies, scored by a fit without the clip.
 
-    n_frames: int
+    Attributes:
+        name: id of the copy.
+        frames: the frames [start, stop) of the file that are the clip.
+        fast_frames: of the copy.
+        clip: scores of the clip.
+        fast: scores of the copy.
+    """
+
+    name: str
+    frames: tuple[int, int]
     fast_frames: int
     clip: Windows
     fast: Windows
@@ -276,21 +316,30 @@ def _left_out(
             normal = by_window(detector.score(clip.normal), size, grid)
             for copy in clip.fast:
                 fast = by_window(detector.score(copy), size, grid)
-                pairs.append(_Pair(clip.normal.n_frames, copy.n_frames, normal, fast))
+                pairs.append(_Pair(copy.video_id, clip.frames, copy.n_frames, normal, fast))
     return pairs
 
 
 def _auc(pairs: Sequence[_Pair], smooth: float, step: int) -> float:
-    """Micro AUC of the frames of all clips in which one window plays fast."""
+    """Micro AUC of the frames of all clips in which one window plays fast.
+
+    Raises:
+        DetectorError: scores are not finite.
+    """
     scores: list[NDArray[np.float64]] = []
     labels: list[NDArray[np.bool_]] = []
     for pair in pairs:
-        start, stop = event_frames(pair.n_frames, pair.fast_frames, step)
-        frames = np.arange(pair.n_frames)
+        start, stop = event_frames(pair.frames, pair.fast_frames, step)
+        frames = np.arange(*pair.frames)
         label = (frames >= start) & (frames < stop)
         for rows in mixed(pair.clip, pair.fast, start):
+            if not np.isfinite(rows).all():
+                raise DetectorError(
+                    f"scores of {pair.name} or its clip are not finite, so nothing can be ranked: "
+                    "their features hold values that are not numbers; extract them again"
+                )
             smoothed = gaussian(rows, pair.clip.frame_start, smooth)
             times = pair.clip.frame_start, pair.clip.frame_stop
-            scores.append(expand_to_frames(*times, smoothed, 0, pair.n_frames))
+            scores.append(expand_to_frames(*times, smoothed, *pair.frames))
             labels.append(label)
     return float(roc_auc_score(np.concatenate(labels), np.concatenate(scores)))

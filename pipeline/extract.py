@@ -83,7 +83,7 @@ def extract_features(
         manifest:
             The videos.
         probed:
-            Their files (see `probe`).
+            Their files (see `probe`); those of other videos are left alone.
         specs:
             One or more extractors; each span is decoded once for all that read footage, and read
             once for all that read the same pixel source. Those that read a source come after it.
@@ -109,6 +109,12 @@ def extract_features(
     cache = cache.absolute()  # workers may have another working directory
     place = cache if store_root is None else store_root.absolute()
     engine = engine or Engine()
+    listed = {record.video_id for record in manifest.records}
+    probed = replace(
+        probed,
+        rows={v: row for v, row in probed.rows.items() if v in listed},
+        failures=[failure for failure in probed.failures if failure.video_id in listed],
+    )
     check_videos(specs, probed.rows.values())
     run = _Chain(manifest, cache, place, engine, max_bytes, when_done or (lambda content: None))
     groups = _by_source(specs)

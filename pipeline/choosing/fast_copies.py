@@ -8,13 +8,15 @@ from pathlib import Path
 from PIL import Image
 
 from ...data_manifests.drawn_clips import new_folder
-from ...data_manifests.record import Manifest, ManifestError, VideoRecord
+from ...data_manifests.record import ID_LENGTH, Manifest, ManifestError, VideoRecord
 from ...data_manifests.table import write_manifest
 from ...extractors.footage.guarded import guarded_frames
 from ...extractors.footage.video import ProbeRow, in_order
 from ..store.probe_table import Probed
+from .copy_sources import CopySource, write_sources
 
 FILE = "manifest.parquet"  # of the copies, in their folder
+FRAME_BYTES = 1024  # of a PNG beside its pixels
 MARK = ".x"  # between the id of a clip and the speed of its copy
 
 
@@ -23,8 +25,43 @@ def copy_id(video_id: str, speed: int) -> str:
     return f"{video_id}{MARK}{speed}"
 
 
+def training_clips(manifest: Manifest) -> tuple[VideoRecord, ...]:
+    """The records of split "train".
+
+    Raises:
+        ManifestError: there are none.
+    """
+    records = manifest.select(split="train").records
+    if not records:
+        raise ManifestError(
+            f"no training clips: {manifest.dataset} has {len(manifest.records)} videos, none of "
+            "split train, and choose looks at no others; make a manifest with training videos, as "
+            "vadpipe manifest footage --normal DIR"
+        )
+    return records
+
+
+def bytes_of_copies(manifest: Manifest, probed: Probed, speeds: Sequence[int]) -> int:
+    """Most bytes that the copies take: their pixels, as if PNG made them no smaller.
+
+    Raises:
+        ManifestError: as `write_fast_copies`.
+    """
+    total = 0
+    for record in _readable(manifest, probed, speeds):
+        row = probed.rows[record.video_id]
+        frames = sum(len(range(*_frames(record, row), speed)) for speed in set(speeds))
+        total += frames * (row.height * (3 * row.width + 1) + FRAME_BYTES)
+    return total
+
+
 def write_fast_copies(
-    manifest: Manifest, probed: Probed, folder: Path, speeds: Sequence[int] = (2, 3)
+    manifest: Manifest,
+    probed: Probed,
+    folder: Path,
+    speeds: Sequence[int] = (2, 3),
+    *,
+    max_bytes: int | None = None,
 ) -> Manifest:
     """Write copies of the training clips with every 2nd, 3rd, ... frame only.
 
@@ -40,40 +77,76 @@ def write_fast_copies(
             An empty or new folder; it appears whole or not at all.
         speeds:
             2 takes every second frame.
+        max_bytes:
+            Refuse to write more than this (see `bytes_of_copies`); copies are pixels, so there is
+            no default.
 
     Returns:
-        The manifest of the copies, split "validation", all abnormal; it is in the folder too.
+        The manifest of the copies, split "validation", all abnormal; it is in the folder too, with
+        a list of what they were made of.
 
     Raises:
         ManifestError: there are no training clips, one cannot be read or is shorter than two frames
-            of a copy, a speed is less than 2, or the folder is not empty.
+            of a copy, its id is too long for a copy, a speed is less than 2, the copies may take
+            more than `max_bytes` or it was not given, or the folder is not empty.
         DecodeError: a clip cannot be read any more.
     """
-    records = manifest.select(split="train").records
-    if not records or not speeds or min(speeds) < 2:
+    records = _readable(manifest, probed, speeds)
+    most = bytes_of_copies(manifest, probed, speeds)
+    if max_bytes is None:
         raise ManifestError(
-            f"fast copies need training clips and speeds of 2 or more; got {len(records)} training "
-            f"clips and the speeds {list(speeds)}"
+            f"fast copies are pixels: at most about {most:,} bytes. To confirm, say --max-bytes "
+            f"{most}"
+        )
+    if most > max_bytes:
+        raise ManifestError(
+            f"the copies may take about {most:,} bytes, more than --max-bytes {max_bytes:,}"
+        )
+    with new_folder(folder) as unfinished:
+        copies: list[VideoRecord] = []
+        sources: dict[str, CopySource] = {}
+        for record in records:
+            row = probed.rows[record.video_id]
+            copies += _copied(record, row, unfinished, speeds)
+            for speed in set(speeds):
+                source = CopySource(
+                    content_id=row.content_id, frames=_frames(record, row), speed=speed
+                )
+                sources[copy_id(record.video_id, speed)] = source
+        made = Manifest(dataset=f"{manifest.dataset}-fast", root=str(folder), records=tuple(copies))
+        write_sources(sources, unfinished)
+        write_manifest(made, unfinished / FILE)
+    return made
+
+
+def _frames(record: VideoRecord, row: ProbeRow) -> tuple[int, int]:
+    return record.frame_range(row.n_frames)
+
+
+def _readable(manifest: Manifest, probed: Probed, speeds: Sequence[int]) -> tuple[VideoRecord, ...]:
+    """The training clips, all of which can be copied."""
+    records = training_clips(manifest)
+    if not speeds or min(speeds) < 2:
+        raise ManifestError(f"fast copies need speeds of 2 or more; got {list(speeds)}")
+    longest = max((record.video_id for record in records), key=len)
+    if (over := len(copy_id(longest, max(speeds))) - ID_LENGTH) > 0:
+        raise ManifestError(
+            f"the id of the copy of {longest} would be longer than {ID_LENGTH} characters: "
+            f"shorten the id of the clip by {over}"
         )
     if lost := [r.video_id for r in records if r.video_id not in probed.rows]:
         raise ManifestError(
             f"{len(lost)} training clips cannot be read: {', '.join(lost[:10])}; run vadpipe "
             "probe, then mend them or take them out of the manifest"
         )
-    with new_folder(folder) as unfinished:
-        copies: list[VideoRecord] = []
-        for record in records:
-            copies += _copied(record, probed.rows[record.video_id], unfinished, speeds)
-        made = Manifest(dataset=f"{manifest.dataset}-fast", root=str(folder), records=tuple(copies))
-        write_manifest(made, unfinished / FILE)
-    return made
+    return records
 
 
 def _copied(
     record: VideoRecord, row: ProbeRow, folder: Path, speeds: Sequence[int]
 ) -> list[VideoRecord]:
     """Write the copies of one clip."""
-    first, stop = record.frame_range(row.n_frames)
+    first, stop = _frames(record, row)
     copies = []
     for speed in sorted(set(speeds)):
         frames = len(range(first, stop, speed))

@@ -65,18 +65,21 @@ def by_window(scores: Scores, size: tuple[int, int], grid: tuple[int, int]) -> W
     return Windows(scores.frame_start, scores.frame_stop, highest)
 
 
-def event_frames(n_frames: int, fast_frames: int, step: int) -> tuple[int, int]:
+def event_frames(frames: tuple[int, int], fast_frames: int, step: int) -> tuple[int, int]:
     """The frames [start, stop) of the fast stretch: in the middle, starting at a multiple of step.
 
+    It starts at the last multiple that is not after that of a stretch right in the middle; with a
+    large step this may lie before the clip (`candidates.check_strides` refuses it).
+
     Args:
-        n_frames:
-            Of the clip.
+        frames:
+            The frames [start, stop) of the file that are the clip.
         fast_frames:
             Of its copy, all of which are in the stretch.
         step:
             A common multiple of all strides that are compared, so that labels are the same.
     """
-    start = (n_frames - fast_frames) // 2 // step * step
+    start = (frames[0] + (frames[1] - frames[0] - fast_frames) // 2) // step * step
     return start, start + fast_frames
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...detectors.base import Bag, DetectorError, Track, VideoRows
+from ...detectors.base import ArrayLike, Bag, DetectorError, Track, VideoRows
 
 OBJECT, FRAME, COUNTS, SCORES = "object/", "frame/", "frame/objects", "object/scores"
 
@@ -30,7 +31,8 @@ def thinned(bag: Bag, least: float, every: int) -> Bag:
             Frames from one row to the next.
 
     Returns:
-        Its tracks in memory; what is neither of frames nor of objects is left out.
+        Its tracks; one is read when rows of it are asked for first, and then stays in memory. What
+        is neither of frames nor of objects is left out.
 
     Raises:
         DetectorError: the bag has no objects.
@@ -60,7 +62,33 @@ def thinned(bag: Bag, least: float, every: int) -> Bag:
 
 def _kept(track: Track, chosen: NDArray[np.bool_]) -> Track:
     start, stop = track.frame_start[chosen], track.frame_stop[chosen]
-    return Track(track.rows()[chosen], start, stop, track.grid)
+    return Track(_Chosen(track.array, chosen), start, stop, track.grid)
+
+
+class _Chosen:
+    """Some rows of an array (see `detectors.base.ArrayLike`).
+
+    Crops of objects are most of a feature set, and few detectors look at them: nothing is read
+    before it is asked for.
+    """
+
+    def __init__(self, array: ArrayLike, chosen: NDArray[np.bool_]) -> None:
+        self._array, self._chosen = array, chosen
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (int(self._chosen.sum()), *self._array.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._array.dtype
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        return self._held[rows]
+
+    @cached_property
+    def _held(self) -> NDArray[Any]:
+        return np.asarray(self._array[slice(0, len(self._chosen))])[self._chosen]
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,23 @@ def choose() -> None:
     metavar="N",
     help="Take every Nth frame; may be repeated.",
 )
+@click.option(
+    "--max-bytes",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Refuse to run if the copies may take more than N bytes; must be given.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what the copies cost; write nothing.")
 @probe_options
 @cache_option
 def copies(
-    manifest_path: Path, folder: Path, speeds: tuple[int, ...], probing: ProbeOptions, cache: Path
+    manifest_path: Path,
+    folder: Path,
+    speeds: tuple[int, ...],
+    max_bytes: int | None,
+    dry_run: bool,
+    probing: ProbeOptions,
+    cache: Path,
 ) -> None:
     """Write copies of the training clips that play faster; prints their manifest.
 
@@ -53,15 +66,20 @@ def copies(
 
     \b
     Example:
-        vadpipe choose copies ped2.parquet fast --image-fps 10
+        vadpipe choose copies ped2.parquet fast --image-fps 10 --max-bytes 1000000000
     """
     from ...data_manifests.table import read_manifest
-    from ..choosing.fast_copies import FILE, write_fast_copies
+    from ..choosing.fast_copies import FILE, bytes_of_copies, training_clips, write_fast_copies
     from ..tables.probe import probe_to_use
 
     listed = read_manifest(manifest_path)
+    clips = training_clips(listed)
     probed = probe_to_use(listed.select(split="train"), cache, probing)
-    write_fast_copies(listed, probed, folder, speeds)
+    if dry_run:
+        most = bytes_of_copies(listed, probed, speeds)
+        put(f"{len(clips) * len(set(speeds))} copies, at most about {most:,} bytes")
+        return
+    write_fast_copies(listed, probed, folder, speeds, max_bytes=max_bytes)
     put(str(folder / FILE))
 
 
@@ -139,14 +157,19 @@ def rank(
     """
     from ...data_manifests.table import read_manifest
     from ..choose import rank_settings
+    from ..choosing.fast_copies import training_clips
     from ..engine.progress import tell
     from ..run.key_value import parse_settings
     from ..tables.probe import probe_to_use
 
-    grid = parse_settings(pairs)
+    grid = parse_settings(pairs, option="--grid")
+    keys = [pair.partition("=")[0].strip() for pair in pairs]
+    if twice := [key for key in grid if keys.count(key) > 1]:
+        raise click.UsageError(f"--grid {twice[0]} is there twice: write all values in one list")
     if wrong := [key for key, values in grid.items() if not isinstance(values, list)]:
         raise click.UsageError(f"--grid {wrong[0]}: write a list, as {wrong[0]}=[1, 2]")
     listed, faster = read_manifest(manifest_path), read_manifest(copies_path)
+    training_clips(listed)  # before anything is probed
     found = rank_settings(
         detector,
         listed,

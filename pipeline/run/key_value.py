@@ -16,10 +16,16 @@ class ConfigError(VadpipeError, ValueError):
     """A setting that cannot be read."""
 
 
-def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
+def parse_settings(pairs: Iterable[str], option: str = "--set") -> dict[str, Any]:
     """`key=value` strings to a dict: values are TOML (`3`, `true`, `[1, 2]`), else plain strings.
 
     A list may hold words without quotes, as a shell takes quotes away: `[speed,class]`.
+
+    Args:
+        pairs:
+            As they were typed.
+        option:
+            What a message calls them.
 
     Raises:
         ConfigError: there is no "=".
@@ -28,7 +34,7 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {pair!r}: write key=value")
+            raise ConfigError(f"{option} {pair!r}: write key=value")
         value = _value(text.strip())
         settings[key.strip()] = None if value == "none" else value
     return settings

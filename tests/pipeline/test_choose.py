@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from tests.synthetic import SIZE, write_tiny_scene
 from tests.walkers import walkers
-from vadpipe.data_manifests.record import Manifest
+from vadpipe.data_manifests.record import Manifest, ManifestError
 from vadpipe.data_manifests.table import write_manifest
 from vadpipe.detectors.base import Bag, DetectorError, Track
 from vadpipe.pipeline import (
@@ -69,7 +69,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     manifest = build_manifest("synthetic", write_tiny_scene(folder / "scene", n_train=3, n_test=1))
     manifest = manifest.select(split="train")
     probed = probe_files(manifest, folder / "cache")
-    copies = write_fast_copies(manifest, probed, folder / "fast", [2])
+    copies = write_fast_copies(manifest, probed, folder / "fast", [2], max_bytes=1 << 40)
     copies_probed = probe_files(copies, folder / "cache")
     motion = resolve_extractor("objects", MOTION, cache=folder / "cache")
     for listed, files in ((manifest, probed), (copies, copies_probed)):
@@ -95,7 +95,7 @@ def by_hand(made: Made, least: float, every: int, smooth: float, step: int) -> f
         detector = make_detector("attribute_density", {**SPEED, "fill": False})
         detector.fit(HeldBags(tuple(clips)).subset(others), device="cpu", seed=0)
         own, quick = (detector.score(bag).regions.to_pylist() for bag in (clip, copy))
-        start, stop = event_frames(clip.n_frames, copy.n_frames, step)
+        start, stop = event_frames((0, clip.n_frames), copy.n_frames, step)
         for place in range(4):
             rows = []
             for frame in range(0, clip.n_frames, every):
@@ -140,7 +140,7 @@ def played_fast(bag: Bag) -> Bag:
 
 
 def test_fast_windows_are_found_by_their_speed_alone() -> None:
-    clips = [_Clip(bag, (played_fast(bag),)) for bag in map(walkers, range(4))]
+    clips = [_Clip((0, bag.n_frames), bag, (played_fast(bag),)) for bag in map(walkers, range(4))]
 
     def auc(attribute: str) -> float:
         settings = {"attributes": [attribute], "motion": "velocity"}
@@ -178,7 +178,7 @@ def test_thinned_features_are_those_of_an_extraction(made: Made) -> None:
 
 
 def test_what_cannot_be_ranked_is_refused(made: Made) -> None:
-    with pytest.raises(DetectorError, match="does not score boxes"):
+    with pytest.raises(DetectorError, match="knn is not one of them"):
         made.rank(detector="knn", settings={})
     with pytest.raises(DetectorError, match="leave it at 1"):
         made.rank(settings={**SPEED, "mean_filter": 3})
@@ -211,7 +211,12 @@ def test_the_commands_make_copies_and_rank(made: Made, tmp_path: Path) -> None:
         assert done.exit_code == 0, done.output
         return done.stdout
 
-    copies = call("copies", str(listed), str(tmp_path / "fast"), "--speed", "2").strip()
+    where = ["copies", str(listed), str(tmp_path / "fast"), "--speed", "2"]
+    assert call(*where, "--dry-run").startswith("3 copies, at most about ")
+    asked = CliRunner().invoke(cli, ["choose", *where, *cache])
+    assert asked.exit_code == 1 and "To confirm, say --max-bytes" in str(asked.exception)
+    assert not (tmp_path / "fast").exists()
+    copies = call(*where, "--max-bytes", "9999999").strip()
     grid = ["--grid", "smooth=[0, 4]", "--set", "attributes=[speed]"]
     lines = call("rank", "attribute_density", str(listed), copies, *grid).splitlines()
     ranked = json.loads(call("rank", "attribute_density", str(listed), copies, *grid, "--json"))
@@ -222,3 +227,99 @@ def test_the_commands_make_copies_and_rank(made: Made, tmp_path: Path) -> None:
     wrong = ["rank", "attribute_density", str(listed), copies, "--grid", "smooth=4", *cache]
     done = CliRunner().invoke(cli, ["choose", *wrong])
     assert done.exit_code == 2 and "write a list" in done.output
+    for words, said in (
+        (["--grid", "smooth=[2]", "--grid", "smooth=[4]"], "is there twice"),
+        (["--grid", "smooth=[2]", "--set", "smooth=4"], "has a fixed value too"),
+        (["--grid", "smooth"], "--grid 'smooth': write key=value"),
+        (["--grid", "smooth=[]"], "no list of values for smooth"),
+    ):
+        done = CliRunner().invoke(cli, ["choose", *wrong[:4], *words, *cache])
+        assert done.exit_code in (1, 2) and said in f"{done.output} {done.exception}"
+    write_manifest(made.copies, listed)
+    for words in (["rank", "attribute_density", str(listed), copies], where):
+        done = CliRunner().invoke(cli, ["choose", *words, *cache])
+        assert done.exit_code == 1 and "none of split train" in str(done.exception)
+
+
+def with_features(made: Made, manifest: Manifest, folder: Path) -> Made:
+    """The same for other clips; objects of the copies are extracted."""
+    probed = probe_files(manifest, made.cache)
+    copies = write_fast_copies(manifest, probed, folder, [2], max_bytes=1 << 40)
+    copies_probed = probe_files(copies, made.cache)
+    motion = resolve_extractor("objects", MOTION, cache=made.cache)
+    extract_features(copies, copies_probed, [motion], made.cache)
+    return replace(
+        made, manifest=manifest, probed=probed, copies=copies, copies_probed=copies_probed
+    )
+
+
+@pytest.mark.parametrize("part", [(0.0, 0.5), (0.5, 1.0)])
+def test_frames_outside_of_the_part_of_a_clip_do_not_count(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: tuple[float, float]
+) -> None:
+    records = tuple(r.model_copy(update={"part": part}) for r in made.manifest.records)
+    halves = made.manifest.model_copy(update={"records": records})
+    half = with_features(made, halves, tmp_path / "fast")
+    seen: list[Any] = []
+
+    def noted(labels: Any, scores: Any) -> float:
+        seen.append((labels, scores))
+        return 0.7
+
+    monkeypatch.setattr("vadpipe.pipeline.choose.roc_auc_score", noted)
+    half.rank()
+    ((labels, _),) = seen
+    per_clip = labels.reshape(-1, 20)  # 40 frames a file, 3 clips, 4 windows
+    assert len(per_clip) == 12
+    wanted = [False] * 5 + [True] * 10 + [False] * 5
+    assert all(row.tolist() == wanted for row in per_clip)
+
+
+def test_clips_of_other_splits_are_never_ranked(made: Made) -> None:
+    records = tuple(r.model_copy(update={"split": "test"}) for r in made.manifest.records)
+    tested = replace(made, manifest=made.manifest.model_copy(update={"records": records}))
+    with pytest.raises(ManifestError, match=r"no training clips: .* none of split train"):
+        tested.rank()
+
+
+def test_copies_of_other_clips_are_refused(made: Made) -> None:
+    a, b = made.manifest.records[:2]
+    turned_rows = {
+        **made.probed.rows,
+        a.video_id: made.probed.rows[b.video_id],
+        b.video_id: made.probed.rows[a.video_id],
+    }
+    other = replace(made, probed=Probed(turned_rows))
+    with pytest.raises(ManifestError, match="it was made of another file"):
+        other.rank()
+
+
+def test_a_threshold_below_that_of_the_feature_set_is_refused(made: Made) -> None:
+    cache = made.folder / "sure"
+    sure = resolve_extractor("objects", {**MOTION, "score": 0.5}, cache=cache)
+    for listed, files in ((made.manifest, made.probed), (made.copies, made.copies_probed)):
+        extract_features(listed, files, [sure], cache)
+    both = (made.manifest, made.probed, made.copies, made.copies_probed, cache)
+    with pytest.raises(StoreError, match=r"no boxes below 0.5, so a threshold of 0.2 .*score=0.2"):
+        rank_settings("attribute_density", *both, settings=SPEED, thresholds=[0.6, 0.2])
+    found = rank_settings("attribute_density", *both, settings=SPEED, thresholds=[0.0, 0.5])
+    assert len(found) == 2
+
+
+def test_scores_that_are_no_numbers_are_no_result() -> None:
+    clips = [_Clip((0, bag.n_frames), bag, (played_fast(bag),)) for bag in map(walkers, range(4))]
+    pairs = _left_out("attribute_density", {**SPEED, "motion": "velocity"}, clips, (1, 2), 0)
+    pairs[1].fast.highest[3, 0] = np.nan
+    with pytest.raises(DetectorError, match="are not finite"):
+        _auc(pairs, 2.0, 1)
+
+
+def test_a_ranking_at_chance_is_called_that(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("vadpipe.pipeline.choose.tell", lambda text, **_: said.append(text))
+    monkeypatch.setattr("vadpipe.pipeline.choose.roc_auc_score", lambda *_: 0.501)
+    made.rank()
+    assert not said
+    monkeypatch.setattr("vadpipe.pipeline.choose.roc_auc_score", lambda *_: 0.5)
+    made.rank()
+    assert len(said) == 1 and "the best AUC is 50.00, and 50 is chance" in said[0]

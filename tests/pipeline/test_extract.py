@@ -26,7 +26,7 @@ from vadpipe.pipeline.engine.settings import Engine
 from vadpipe.pipeline.extract import barred_by_quarantine, engine_for, extract_features, plans_of
 from vadpipe.pipeline.probe import probe_files
 from vadpipe.pipeline.registry import EXTRACTORS
-from vadpipe.pipeline.store.failures import Failure
+from vadpipe.pipeline.store.failures import Failure, describe_failure
 from vadpipe.pipeline.store.probe_table import duplicates
 
 NULL = resolve_extractor("null")
@@ -100,6 +100,15 @@ def test_max_bytes_refuses_before_anything_is_written(scene: Manifest, tmp_path:
     with pytest.raises(ExtractorError, match="--max-bytes 10"):
         extract_features(scene, probed, [NULL], tmp_path, max_bytes=10)
     assert not list(tmp_path.rglob("*.h5"))
+
+
+def test_files_of_other_videos_are_left_alone(scene: Manifest, tmp_path: Path) -> None:
+    probed = probe_files(scene, tmp_path)
+    one = scene.model_copy(update={"records": scene.records[:1]})
+    other = describe_failure("unlisted", "probe", ValueError("no video"))
+    done = extract_features(one, replace(probed, failures=[other]), [NULL], tmp_path)
+    assert list(done.rows) == [scene.records[0].video_id]
+    assert not done.failures
 
 
 def test_several_extractors_decode_each_span_once(

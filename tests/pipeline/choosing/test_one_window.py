@@ -41,9 +41,10 @@ def test_a_detector_without_boxes_is_refused() -> None:
 
 
 def test_the_stretch_is_in_the_middle_and_fits() -> None:
-    assert event_frames(120, 60, 6) == (30, 90)
-    assert event_frames(120, 40, 6) == (36, 76)
-    assert event_frames(11, 6, 6) == (0, 6)
+    assert event_frames((0, 120), 60, 6) == (30, 90)
+    assert event_frames((0, 120), 40, 6) == (36, 76)
+    assert event_frames((20, 40), 10, 1) == (25, 35)  # a clip that is the second half of a file
+    assert event_frames((20, 40), 10, 4) == (24, 34)
 
 
 def test_one_window_is_exchanged_and_the_others_are_not() -> None:
@@ -65,7 +66,7 @@ def test_what_plays_as_the_clip_does_changes_nothing(
 ) -> None:
     highest = np.random.default_rng(seed).random((rows, 6))
     fast = rows // share
-    start, stop = event_frames(rows * stride, fast * stride, stride)
+    start, stop = event_frames((0, rows * stride), fast * stride, stride)
     assert start >= 0 and stop <= rows * stride
     first = start // stride
     same = windows(highest[first : first + fast], stride)

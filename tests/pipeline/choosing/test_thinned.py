@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,29 @@ def test_all_boxes_of_every_frame_are_the_bag_itself() -> None:
     thin = thinned(bag, 0.0, 1)
     for role, track in thin.tracks.items():
         np.testing.assert_array_equal(track.rows(), bag.tracks[role].rows())
+
+
+def test_what_nobody_looks_at_is_not_read() -> None:
+    bag = scored(2)
+    crops = bag.tracks["object/crops"]
+    read: list[slice] = []
+
+    class Watched:
+        shape, dtype = crops.array.shape, crops.array.dtype
+
+        def __getitem__(self, rows: slice) -> np.ndarray:
+            read.append(rows)
+            return crops.array[rows]
+
+    watched = Track(Watched(), crops.frame_start, crops.frame_stop)
+    thin = thinned(replace(bag, tracks={**bag.tracks, "object/crops": watched}), 0.5, 3)
+    assert not read
+    part, kept = thin.tracks["object/crops"], thinned(bag, 0.5, 3).tracks["object/crops"]
+    assert part.array.shape == kept.rows().shape and part.array.dtype == kept.rows().dtype
+    assert not read
+    np.testing.assert_array_equal(part.rows(1, 3), kept.rows()[1:3])
+    part.rows()
+    assert len(read) == 1
 
 
 def test_a_stride_that_rows_do_not_fit_is_refused() -> None:
