@@ -1,4 +1,4 @@
-"""Text of unknown origin as a terminal may show it."""
+"""Text of unknown origin as a terminal may show it, and counted nouns."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def shortened(text: str) -> str:
 def plain(text: str) -> str:
     """The text with all that a terminal would obey written out (`\\x1b`); lines and tabs stay."""
     return _NOT_SHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 video`, `2 videos`, `1,000 videos`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def one_line(text: str) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from ..data_manifests.errors import VadpipeError
+from ..data_manifests.plain_text import counted
 from ..data_manifests.record import ID_LENGTH, Manifest, VideoRecord
 from ..data_manifests.settings import in_words
 from .models import ModelFolder
@@ -77,8 +78,8 @@ class Feedback:
         said = ", ".join(f"{n} {name}" for name, n in sorted(self.verdicts.items())) or "none"
         lines = [
             f"verdicts: {said}",
-            f"{len(self.added)} parts of {videos} {'video' if videos == 1 else 'videos'}, "
-            f"{self.seconds:.1f} s, are normal training footage now",
+            f"{counted(len(self.added), 'part')} of {counted(videos, 'video')}, "
+            f"{self.seconds:.1f} s: normal training footage now",
         ]
         lines += [
             f"not trained on: {each.video_id}, frames {each.span[0]} to {each.span[1] - 1}: "
@@ -88,8 +89,9 @@ class Feedback:
         if self.tested:
             some = ", ".join(self.tested[:5]) + (", ..." if len(self.tested) > 5 else "")
             lines.append(
-                f"{len(self.tested)} videos outside of the split train are trained on in part now "
-                f"({some}): metrics of the new model on them are not those of unseen footage"
+                f"trained on in part, outside of the split train: "
+                f"{counted(len(self.tested), 'video')} ({some}): metrics of the new model there "
+                "are not those of unseen footage"
             )
         return lines
 

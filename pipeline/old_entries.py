@@ -30,8 +30,8 @@ class Entry:
         name: of its folder.
         path: its folder.
         size: bytes on disk.
-        changed: when it was written last, in seconds of `time.time`. A feature set counts as
-            written when a model was trained on it.
+        changed: when it was written last, in seconds of `time.time`; a model, when it was trained
+            or scored with. A feature set counts as written when a model of it was.
         needed_by: names of the models of this cache that were trained on it, or may have been:
             of a model whose card is damaged nothing is known.
     """

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..data_manifests.atomic import write_atomically
 from ..data_manifests.choices import choices
-from ..data_manifests.plain_text import one_line
+from ..data_manifests.plain_text import counted, one_line
 from ..extractors.footage.errors import SeekMismatch
 from ..extractors.footage.guarded import guarded_frames, guarded_probe
 from ..extractors.footage.video import ProbeRow, in_order
@@ -64,8 +64,8 @@ class Rendered:
     def lines(self) -> list[str]:
         """What was written, in words."""
         return [
-            f"{self.path}: {self.frames:,} frames, {self.seconds:.1f} s, {self.events} events as "
-            f"chapters, {self.codec}; overlay: {self.overlay}",
+            f"{self.path}: {self.frames:,} frames, {self.seconds:.1f} s, "
+            f"{counted(self.events, 'event')} as chapters, {self.codec}; overlay: {self.overlay}",
             "the sound of the footage, if it has any, is left out",
         ]
 

@@ -172,6 +172,7 @@ def score_footage(
         if problem is not None:
             tell(problem)
         detector, card = ModelFolder(model).load()
+        ModelFolder(model).mark_used()
         config = _config_of(model, events)
         stack.enter_context(limited_threads(engine.runtime().threads))  # torch is imported by now
         check_model(folder, card["key"], replace=replace_model)

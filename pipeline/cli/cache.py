@@ -48,9 +48,9 @@ def cache_verify(names: tuple[str, ...], drop: bool, as_json: bool, cache: Path)
     Exit code 1 on any problem. NAMES are full names of feature sets; without any, all are read.
     With --drop, what is broken counts as missing afterwards: extract or import makes it again.
     """
+    from ...data_manifests.plain_text import counted
     from ..store.care import drop_shards, problems_of
     from ..store.feature_sets import CURE, chosen_stores, unreadable_sets
-    from ..tables.cache import counted
 
     found: list[dict[str, str]] = []
     dropped = 0

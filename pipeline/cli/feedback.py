@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from .options import (
     ANY,
@@ -68,6 +69,7 @@ def feedback(
     from ..engine.progress import tell
     from ..feedback import FeedbackError, apply_feedback, fit_again
     from ..models import ModelFolder
+    from ..run.review_kept import learnt_command
     from ..scores.folder import ScoreFolder
     from ..tables.probe import probe_to_use
 
@@ -90,5 +92,8 @@ def feedback(
     tell(f"{'trained' if trained.fresh else 'this model is there already'}: {facts}")
     for warning in trained.warnings:
         tell(warning)
-    tell("score with it: vadpipe score MODEL TARGET -o NEW_FOLDER")
+    source = click.get_current_context().get_parameter_source("cache")
+    own_cache = cache if source is ParameterSource.COMMANDLINE else None
+    command = learnt_command(scores, trained.folder, out, own_cache)
+    tell(f"score with it: {command or 'vadpipe score MODEL TARGET -o NEW_FOLDER'}")
     finish(list(trained.missing), cache / "failures" / f"{out.stem}-train.parquet")

@@ -43,7 +43,17 @@ if TYPE_CHECKING:
     help="Folder, file or manifest of footage that is known to be normal. Without it the first "
     "part of each camera's footage trains.",
 )
-@click.option("--model", metavar="MODEL", help="A model that is there already: nothing is trained.")
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="A model that is there already: nothing is trained. The review in DIR goes on with it.",
+)
+@click.option(
+    "--learnt",
+    type=ANY,
+    metavar="MANIFEST",
+    help="What `vadpipe feedback` wrote, with its --model: the next feedback builds on it.",
+)
 @click.option(
     "--features",
     type=click.Choice(["auto", "objects", "motion", "patches"]),
@@ -74,6 +84,7 @@ def review(
     out: Path,
     normal: Path | None,
     model: str | None,
+    learnt: Path | None,
     features: Any,
     scene_from: str | None,
     scene_checks: bool,
@@ -98,13 +109,20 @@ def review(
     """
     from ..run.listing import ended_lines
     from ..run.review import ReviewAsked, review_footage
+    from ..run.review_kept import CHOSEN
 
     if model is not None and (normal is not None or features != "auto"):
         raise click.UsageError("--model is trained already: leave out --normal and --features")
+    if learnt is not None and (model is None or retrain or not (out / CHOSEN).is_file()):
+        raise click.UsageError(
+            "--learnt is for the review that is in DIR, with the --model of the feedback and "
+            "without --retrain"
+        )
     asked = ReviewAsked(
         *(target, out, cache, normal, model, features, scene_from, retrain, events, engine),
         probing,
         scene_checks,
+        learnt,
     )
     done = review_footage(
         asked,

@@ -103,6 +103,7 @@ def score(
         vadpipe score MODEL /archive -o out --smooth gaussian:0.5s
         vadpipe score MODEL /archive -o out --prune
     """
+    from ...data_manifests.plain_text import counted
     from ...extractors.weights.slots import parse_choice
     from ..evaluate import evaluate_if_labelled
     from ..models import ModelFolder
@@ -135,7 +136,8 @@ def score(
         command=" ".join(sys.argv),
     )
     measured, failures = evaluate_if_labelled(out, listed)
-    put(f"{len(done.videos)} videos scored ({done.fresh} new), {done.events} events")
+    scored = counted(len(done.videos), "video")
+    put(f"{scored} scored ({done.fresh:,} new), {counted(done.events, 'event')}")
     if done.rule:
         put(f"threshold {done.threshold:.6g} ({done.rule})")
     if done.kept:

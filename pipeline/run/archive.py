@@ -14,7 +14,7 @@ from typing import Any
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.footage import records_of
 from ...data_manifests.natural_order import path_key
-from ...data_manifests.record import Manifest, ManifestError, VideoRecord
+from ...data_manifests.record import Manifest, VideoRecord
 from ...data_manifests.scenes import FOLDER, SceneRule
 from ...data_manifests.settings import Settings
 from ...extractors.footage.video import ProbeRow
@@ -152,7 +152,7 @@ def with_normal(target: Manifest, normal: Manifest) -> Manifest:
     for record in target.records:
         if record.path is not None:
             place = target.resolve(record.path)
-            for part in _left_of(record.part, quiet.get(place, ())):
+            for part in left_of(record.part, quiet.get(place, ())):
                 update = {"split": "test", "part": part}
                 if part != record.part:
                     update["label"] = None  # of the whole: it does not say in which part
@@ -282,7 +282,7 @@ def _meet(one: Part, other: Part) -> bool:
     return one[0] < other[1] and other[0] < one[1]
 
 
-def _left_of(part: Part, without: Collection[Part]) -> list[Part]:
+def left_of(part: Part, without: Collection[Part]) -> list[Part]:
     """What is left of a part of a file without others."""
     left = [part]
     for other in without:
@@ -313,39 +313,6 @@ def without(manifest: Manifest, videos: Collection[str]) -> Manifest:
     """A manifest without some of its videos, by their ids."""
     left = tuple(record for record in manifest.records if record.video_id not in videos)
     return manifest.model_copy(update={"records": left})
-
-
-def with_new(before: Manifest, now: Manifest, trained: Collection[str] = ()) -> Manifest:
-    """The videos of an earlier run that are still listed, with those that are new for scoring.
-
-    Training videos stay as they were, so that the model does; new ones of a normal folder are not
-    used. A path that was part of training and of scoring stays both.
-
-    Args:
-        before:
-            Of the earlier run, with splits.
-        now:
-            What is listed now.
-        trained:
-            Paths of videos that the model was trained on, some of which may be in neither.
-
-    Raises:
-        ManifestError: the listing has another root: ids would not be the same.
-    """
-    if before.root != now.root:
-        raise ManifestError(
-            f"the footage was listed below {before.root} before, and below {now.root} now: take "
-            "another folder for the page"
-        )
-    paths = {record.path for record in now.records}
-    known = {*trained, *(record.path for record in before.records)}
-    kept = [r for r in before.records if r.split == "train" or r.path in paths]
-    new = [
-        r.model_copy(update={"split": "test"})
-        for r in now.records
-        if r.path not in known and r.split != "train"
-    ]
-    return now.model_copy(update={"records": (*kept, *new)})
 
 
 def cameras_of(manifest: Manifest, rows: Mapping[str, ProbeRow]) -> list[Camera]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data_manifests.errors import VadpipeError
+from ...data_manifests.plain_text import counted
 from ...data_manifests.record import ManifestError
 from ..engine.extractor_spec import ExtractorSpec
 from ..engine.planning import plan_videos
@@ -258,7 +259,7 @@ def _score(task: NodeTask) -> Done:
     own = node.events is not None and node.events.rule == "value"
     doubts = () if own or done.rule.startswith("quantile") else done.warnings
     lines = (
-        f"{len(done.videos)} videos scored, {done.events} events",
+        f"{counted(len(done.videos), 'video')} scored, {counted(done.events, 'event')}",
         f"threshold {done.threshold:.6g} ({done.rule})",
         *(f"threshold: {warning}" for warning in doubts),
         *new_scene_lines({"new_scenes": done.new_scenes}),

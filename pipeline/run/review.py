@@ -7,18 +7,14 @@ was chosen, so that a later run adds new files and keeps the model).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from ...data_manifests.atomic import write_text
+from ...data_manifests.plain_text import counted
 from ...data_manifests.record import Manifest
-from ...data_manifests.settings import Settings, in_words
-from ...data_manifests.stored import DamagedFile, read_json
 from ...data_manifests.table import read_manifest, write_manifest
 from ...extractors.weights.cards import Weights
 from ..engine.settings import Engine, ProbeOptions
@@ -34,27 +30,26 @@ from .archive import (
     SHARE,
     UNNAMED,
     ArchiveError,
-    CameraName,
     cameras_of,
     named_cameras,
     scored_whole,
     split_by_camera,
     with_folders,
-    with_new,
     with_normal,
     without,
 )
+from .archive_again import trained_parts, with_learnt, with_new, with_other_content
 from .config import RunConfig, load_run
 from .execute import Ended
 from .graph import plan
 from .resolved import resolve_run
 from .review_checks import CHECKS, CameraChecks, camera_checks
 from .review_features import Choice, Kind, choose, weights_of
+from .review_kept import NAME, Chosen, chosen_before, first_choice, keep
 from .run import Run, run_nodes
 from .toml_text import toml_text
 
-NAME = "review"  # of the scores
-RECIPE, FOOTAGE, CHOSEN = "review.toml", "footage.parquet", "review.json"
+RECIPE, FOOTAGE = "review.toml", "footage.parquet"
 NAMED = 5  # files in a message
 Say = Callable[[str], None]
 Fetch = Callable[[Sequence[Weights]], None]
@@ -70,7 +65,8 @@ class ReviewAsked:
         cache: root of the cache.
         normal: folder, file or manifest of footage that is known to be normal; None takes the
             first part of each camera's footage.
-        model: a model that is there already; nothing is trained.
+        model: a model that is there already; nothing is trained. A review that is there goes on
+            with it.
         features: what the detector looks at.
         scene_from: see `footage.build`; None takes the first folder, where videos lie in some.
         retrain: forget an earlier choice, and train again.
@@ -78,6 +74,7 @@ class ReviewAsked:
         engine: where and how.
         probing: how files are opened.
         scene_checks: check the camera too (`tampering`).
+        learnt: manifest of the feedback that the model comes from.
     """
 
     target: Path
@@ -92,34 +89,7 @@ class ReviewAsked:
     engine: Engine = field(default_factory=Engine)
     probing: ProbeOptions = field(default_factory=ProbeOptions)
     scene_checks: bool = True
-
-
-class Chosen(Settings):
-    """What a review has chosen; kept for the next run.
-
-    Attributes:
-        target: as it was given, absolute.
-        normal: the same; None where the first part of each camera trains.
-        scene_from: how cameras are told apart.
-        features: what the detector looks at; None where a model was given.
-        why: the reason, in words.
-        stride: frames from one look to the next, for objects.
-        cameras: what they are called.
-        trained: paths of the videos that train, below the root; no later run scores them.
-        model: name of the trained model in the cache, or the model that was given.
-        scene_model: name of the model that checks the camera; None before it was trained.
-    """
-
-    target: str
-    normal: str | None = None
-    scene_from: str | None = None
-    features: Kind | None = None
-    why: str = ""
-    stride: int = 1
-    cameras: tuple[CameraName, ...] = ()
-    trained: tuple[str, ...] = ()
-    model: str | None = None
-    scene_model: str | None = None
+    learnt: Path | None = None
 
 
 @dataclass
@@ -160,7 +130,11 @@ def review_footage(
         WeightsError: weights are missing.
         CannotWrite: the disk is full or read-only.
     """
-    before = _before(asked)
+    before = chosen_before(asked)
+    if before is not None and before.normal is not None:
+        asked = replace(asked, normal=Path(before.normal))
+    if before is not None:
+        asked = replace(asked, scene_from=before.scene_from)
     listed = _listed(asked)
     asked.out.mkdir(parents=True, exist_ok=True)
     probed = probe_to_use(listed, asked.cache, asked.probing)
@@ -168,28 +142,31 @@ def review_footage(
     if not probed.rows:
         raise ArchiveError(f"no video in {asked.target} can be read: see the reasons above")
     manifest, cameras = named_cameras(listed, probed.rows, before.cameras if before else ())
-    chosen = _chosen(asked, before).model_copy(update={"cameras": cameras})
+    chosen = (before or first_choice(asked)).model_copy(update={"cameras": cameras})
     if before is not None and (asked.out / FOOTAGE).is_file():
-        manifest = with_new(read_manifest(asked.out / FOOTAGE), manifest, before.trained)
+        chosen, manifest = _again(asked, chosen, manifest, probed, say)
     elif asked.model is None and not _has(manifest, "train"):
         manifest = split_by_camera(manifest, probed.rows)
     elif not _has(manifest, "test"):
         manifest = scored_whole(manifest, keep_training=asked.model is None)
     probed = probe_to_use(manifest, asked.cache, asked.probing)
     train = [record for record in manifest.records if record.split == "train"]
-    gone = [record.video_id for record in train if record.video_id not in probed.rows]
-    kept_model = asked.model is None and chosen.model is not None
-    if kept_model:  # nothing trains: videos that are gone are no failures, and stay noted
+    if chosen.model is not None:  # nothing trains: videos that are gone are no failures
+        gone = [record.video_id for record in train if record.video_id not in probed.rows]
         manifest = without(manifest, gone)
     elif train:
-        chosen = chosen.model_copy(update={"trained": tuple(r.path for r in train if r.path)})
+        known = {
+            "trained": tuple(r.path for r in train if r.path),
+            "parts": trained_parts(manifest, probed.rows),
+        }
+        chosen = chosen.model_copy(update=known)
     _say_cameras(asked, manifest, probed, say)
     checks = camera_checks(
         *(manifest, probed, chosen.scene_model, asked.cache), wanted=asked.scene_checks
     )
     if checks.said:
         say(checks.said)
-    if asked.model is None and chosen.features is None:
+    if chosen.model is None and chosen.features is None:
         picked = choose(
             *(manifest, probed, asked.cache, asked.engine, asked.features),
             beside=checks.spec(asked.cache),
@@ -199,11 +176,14 @@ def review_footage(
         chosen = chosen.model_copy(update=vars(picked))
     elif chosen.features is not None:
         fetch(weights_of(chosen.features))
-    say(f"features: {chosen.why}" if chosen.features else f"model: {asked.model}")
+    if chosen.features is not None:
+        say(f"features: {chosen.why}")
+    if asked.model is not None or chosen.features is None:
+        say(f"model: {chosen.model}")
     write_manifest(manifest, asked.out / FOOTAGE)
     recipe = asked.out / RECIPE
-    write_text(recipe, recipe_of(asked, chosen, kept_model, checks))
-    _keep(asked, chosen)
+    write_text(recipe, recipe_of(asked, chosen, checks))
+    keep(asked.out, chosen)
     say(f"recipe: {recipe} (vadpipe run repeats it)")
     return _run(asked, chosen, load_run(recipe), recipe, say, ended)
 
@@ -221,11 +201,11 @@ def _run(
     run = run_nodes(resolved, plan(resolved), tell=ended)
     # Checks of the camera that fail cost no page.
     failed = any(end.node.subject != CHECKS for end in run.errors)
-    name = chosen.model if asked.model is not None else _trained(run, NAME) or chosen.model
+    name = _trained(run, NAME) or chosen.model
     model = None
     if name is not None and not failed:
         own = {"model": name, "scene_model": _trained(run, CHECKS) or chosen.scene_model}
-        _keep(asked, chosen.model_copy(update=own))
+        keep(asked.out, chosen.model_copy(update=own))
         model = ModelFolder.find(config.cache_root, name).path
     page = resolved.folder.scores(NAME).review / INDEX
     if failed and chosen.features not in (None, "patches"):
@@ -242,6 +222,31 @@ def _run(
             say("  and this command again.")
         say("New files: this command again; the model is kept.")
     return Reviewed(run, page, recipe, model)
+
+
+def _again(
+    asked: ReviewAsked, chosen: Chosen, listed: Manifest, probed: Probed, say: Say
+) -> tuple[Chosen, Manifest]:
+    """The videos of an earlier run and new ones; with what a feedback has learnt, if one has."""
+    earlier = read_manifest(asked.out / FOOTAGE)
+    # Before the first model nothing has trained, whatever the files were.
+    parts = () if chosen.model is None else chosen.parts
+    if asked.learnt is not None:
+        earlier, added = with_learnt(earlier, read_manifest(asked.learnt))
+        own = earlier.model_copy(update={"records": added})
+        rows = probe_to_use(own, asked.cache, asked.probing).rows
+        parts = (*parts, *trained_parts(own, rows, scored=True))
+        say(f"learnt: {counted(len(added), 'rejected event')} of {asked.learnt}")
+        known = {"parts": parts, "learnt": str(asked.learnt.absolute())}
+        chosen = chosen.model_copy(update=known)
+    other = with_other_content(listed, probed.rows, parts)
+    if other:
+        some = ", ".join(other[:NAMED]) + (", ..." if len(other) > NAMED else "")
+        say(
+            f"{counted(len(other), 'file')} with another content than when it trained: scored, all "
+            f"of it ({some})"
+        )
+    return chosen, with_new(earlier, listed, chosen.trained, parts=parts, other=other)
 
 
 def _trained(run: Run, name: str) -> str | None:
@@ -276,7 +281,7 @@ def _has(manifest: Manifest, split: str) -> bool:
 
 def _say_files(listed: Manifest, probed: Probed, say: Say) -> None:
     length = in_time(sum(row.duration for row in probed.rows.values()) / 86_400)
-    say(f"footage: {len(probed.rows)} videos, {length}, below {listed.root}")
+    say(f"footage: {counted(len(probed.rows), 'video')}, {length}, below {listed.root}")
     for failure in probed.failures[:NAMED]:
         say(f"cannot be used: {failure.video_id}: {failure.message}")
     if len(probed.failures) > NAMED:
@@ -291,8 +296,8 @@ def _say_cameras(asked: ReviewAsked, manifest: Manifest, probed: Probed, say: Sa
     for camera in cameras:
         name = "one camera" if camera.name == UNNAMED and len(cameras) == 1 else camera.name
         say(
-            f"camera {name}: {camera.videos} videos, {in_time(camera.training / 24)} train, "
-            f"{in_time(camera.scored / 24)} are scored"
+            f"camera {name}: {counted(camera.videos, 'video')}, "
+            f"{in_time(camera.training / 24)} train, {in_time(camera.scored / 24)} are scored"
         )
     if asked.model is None and asked.normal is None:
         say(
@@ -306,18 +311,14 @@ def _say_cameras(asked: ReviewAsked, manifest: Manifest, probed: Probed, say: Sa
 # ------------------------------------------------------------------------------- recipe
 
 
-def recipe_of(
-    asked: ReviewAsked, chosen: Chosen, kept_model: bool, checks: CameraChecks | None = None
-) -> str:
+def recipe_of(asked: ReviewAsked, chosen: Chosen, checks: CameraChecks | None = None) -> str:
     """The run file of a review.
 
     Args:
         asked:
             What for.
         chosen:
-            What was chosen.
-        kept_model:
-            Score with the model that is there, without its training videos.
+            What was chosen; with a model, nothing is trained.
         checks:
             Of the camera.
     """
@@ -329,12 +330,11 @@ def recipe_of(
         "manifest": {"file": FOOTAGE},
     }
     choice = None if chosen.features is None else Choice(chosen.features, "", chosen.stride)
-    if choice is None or kept_model:
-        model = asked.model or chosen.model
-        assert model is not None
-        found = ModelFolder.find(asked.cache, model).path
+    if chosen.model is not None:
+        found = ModelFolder.find(asked.cache, chosen.model).path
         values["model"] = [{"name": NAME, "model": str(found.absolute())}]
     else:
+        assert choice is not None  # chosen where there is no model
         values["extract"] = [{"name": "features", **choice.extract()}]
         values["train"] = [{"name": NAME, **choice.train()}]
     events = asked.events.model_dump(mode="json", exclude_unset=True, exclude_none=True)
@@ -353,55 +353,3 @@ def recipe_of(
         "vadpipe run review.toml repeats it; vadpipe review adds new files.",
     ]
     return toml_text(values, notes)
-
-
-# ------------------------------------------------------------------------------- what is kept
-
-
-def _before(asked: ReviewAsked) -> Chosen | None:
-    """What an earlier run in the folder has chosen.
-
-    Raises:
-        ArchiveError: it is of other footage, or its file is damaged.
-    """
-    path = asked.out / CHOSEN
-    if asked.retrain or not path.is_file():
-        return None
-    try:
-        before = Chosen.model_validate(read_json(path))
-    except (DamagedFile, OSError, ValidationError) as error:
-        why = in_words(error) if isinstance(error, ValidationError) else error
-        raise ArchiveError(
-            f"{path} is damaged ({why}): give --retrain, or another folder"
-        ) from None
-    now = _chosen(asked, None)
-    same = ("target", "normal", "scene_from")
-    if wrong := [name for name in same if getattr(before, name) != getattr(now, name)]:
-        said = ", ".join(f"{n.replace('_', ' ')} {getattr(before, n) or 'none'}" for n in wrong)
-        raise ArchiveError(
-            f"{asked.out} is the review of other footage ({said}): take another folder, or give "
-            "--retrain to begin again"
-        )
-    made_with = before.features or f"the model {before.model}"
-    same_model = before.features is not None if asked.model is None else before.model == asked.model
-    if asked.features not in ("auto", before.features) or not same_model:
-        raise ArchiveError(
-            f"{asked.out} was made with {made_with}: give --retrain to begin again, or take "
-            "another folder"
-        )
-    return before
-
-
-def _chosen(asked: ReviewAsked, before: Chosen | None) -> Chosen:
-    if before is not None:
-        return before
-    return Chosen(
-        target=str(asked.target.absolute()),
-        normal=None if asked.normal is None else str(asked.normal.absolute()),
-        scene_from=asked.scene_from,
-        model=asked.model,
-    )
-
-
-def _keep(asked: ReviewAsked, chosen: Chosen) -> None:
-    write_text(asked.out / CHOSEN, json.dumps(chosen.model_dump(mode="json"), indent=1))

@@ -9,15 +9,11 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from ...data_manifests.plain_text import counted
 from ..old_entries import Deleted, Entry, list_entries
 from ..store.feature_sets import list_stores, unreadable_sets
 
 WORDS = {"features": "feature set", "model": "model", "unfinished": "unfinished training"}
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 video`, `2 videos`, `1,000 videos`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def in_days(days: float) -> str:

@@ -15,6 +15,7 @@ from pydantic_core import to_jsonable_python
 
 from ...data_manifests.choices import choices
 from ...data_manifests.errors import VadpipeError
+from ...data_manifests.plain_text import counted
 from ...extractors.base import Extractor
 from ...extractors.weights.cards import ArchiveSource, ResolvedWeights, UrlSource, Weights
 from ...extractors.weights.slots import Slots
@@ -23,7 +24,7 @@ from ..old_entries import DAY
 from ..registry import DATASETS, DETECTORS, EXTRACTORS, OWN, PluginError, Registry
 from ..scores.events import Calibration, EventConfig
 from ..store.keys import folder_name
-from .cache import counted, in_days
+from .cache import in_days
 from .settings import options_of, settings_of, toml
 
 KINDS: Mapping[str, Registry[Any]] = {

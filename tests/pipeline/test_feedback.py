@@ -110,7 +110,7 @@ def test_rejected_footage_is_known_to_the_next_model(site: Site, tmp_path: Path)
     assert done.seconds == pytest.approx(16 / 25)
     assert done.tested == (name,)
     told = "\n".join(done.lines())
-    assert "1 accept, 2 reject, 1 unsure" in told and "1 parts of 1 video, 0.6 s" in told
+    assert "1 accept, 2 reject, 1 unsure" in told and "1 part of 1 video, 0.6 s" in told
     assert "not those of unseen footage" in told
     probed = probe_files(done.manifest.select(split="train"), site.cache)
     trained = fit_again(site.model, done, probed, site.cache, "cpu")
@@ -134,7 +134,7 @@ def test_the_command_writes_a_manifest_and_a_model(site: Site, tmp_path: Path) -
     assert done.exit_code == 0, done.output
     printed, folder = done.stdout.split()
     assert len(read_manifest(Path(printed)).records) == len(site.manifest.records) + 1
-    assert Path(folder).parent == site.cache / "models" and "parts of 1 video" in done.stderr
+    assert Path(folder).parent == site.cache / "models" and "1 part of 1 video" in done.stderr
     only = CliRunner().invoke(cli, [*words, "--cache", str(tmp_path / "empty"), "--no-train"])
     assert only.exit_code == 0 and only.stdout.split() == [printed]
     again = ["feedback", str(file), str(site.out), printed, "-o", str(tmp_path / "n.csv")]

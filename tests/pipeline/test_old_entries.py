@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vadpipe.pipeline.cli.cache import cache as command
+from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.old_entries import (
     DAY,
     Entry,
@@ -219,6 +220,15 @@ def test_the_command_asks(cache: Path) -> None:
     said = gc(cache, "--older-than", "20", typed="y\n")
     assert f"deleted feature set {SET}" in said and "deleted model knn-1" in said
     assert len(list_entries(cache)) == 1
+
+
+def test_a_model_that_scored_is_as_young_as_its_last_use(cache: Path) -> None:
+    model = ModelFolder.named(cache, "knn-1")
+    model.mark_used()
+    ages = {entry.name: entry.days(time.time()) for entry in list_entries(cache)}
+    assert ages["knn-1"] < 1 and ages[SET] < 1 and ages[SPARE] > 49
+    assert time.time() - model.written() > 29 * DAY, "it was trained when it was"
+    ModelFolder(cache / "gone").mark_used()  # a folder that cannot be marked stops nothing
 
 
 def test_the_command_lists_only(cache: Path) -> None:

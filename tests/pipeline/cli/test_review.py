@@ -59,6 +59,23 @@ def test_a_model_that_is_given_needs_no_normal_footage(
     assert call(tmp_path, "--no-scene-checks").exit_code == 0 and not asked[1].scene_checks
 
 
+def test_what_was_learnt_needs_a_review_and_its_model(
+    tmp_path: Path, asked: list[ReviewAsked]
+) -> None:
+    learnt = tmp_path / "learnt.parquet"
+    learnt.touch()
+    words = ["--learnt", str(learnt)]
+    assert call(tmp_path, *words, "--model", "knn").exit_code == 2, "there is no review yet"
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "review.json").write_text("{}")
+    for more in ([], ["--model", "knn", "--retrain"]):
+        done = call(tmp_path, *words, *more)
+        assert done.exit_code == 2 and "--learnt is for the review" in done.output
+    assert not asked
+    assert call(tmp_path, *words, "--model", "knn").exit_code == 0
+    assert (asked[0].learnt, asked[0].model) == (learnt, "knn")
+
+
 def test_without_a_terminal_and_yes_nothing_is_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

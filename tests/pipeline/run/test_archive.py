@@ -19,9 +19,14 @@ from vadpipe.pipeline.run.archive import (
     named_cameras,
     split_by_camera,
     with_folders,
-    with_new,
     with_normal,
     without,
+)
+from vadpipe.pipeline.run.archive_again import (
+    trained_parts,
+    with_learnt,
+    with_new,
+    with_other_content,
 )
 
 
@@ -245,6 +250,60 @@ def test_a_later_run_keeps_training_and_scores_what_is_new() -> None:
     moved = listed(a=None).model_copy(update={"root": "/other"})
     with pytest.raises(ManifestError, match="take another folder"):
         with_new(first, moved)
+
+
+def test_a_name_with_other_content_is_scored_and_nothing_else_moves() -> None:
+    rows = {"a": row(10, "1"), "b": row(30, "2"), "c": row(5, "3")}
+    now = listed(a=None, b=None, c=None)
+    first = split_by_camera(now, rows)
+    assert splits(first) == {
+        "a": ("train", WHOLE),
+        "b.train": ("train", (0.0, pytest.approx(12.5 / 30, abs=1e-6))),
+        "b.test": ("test", (pytest.approx(12.5 / 30, abs=1e-6), 1.0)),
+        "c": ("test", WHOLE),
+    }
+    parts = trained_parts(first, probed_again(first, rows))
+    paths = [part.path for part in parts]
+    assert [(p.path, p.content_id) for p in parts] == [("a.mp4", "1"), ("b.mp4", "2")]
+    assert with_other_content(now, rows, parts) == ()
+    assert with_new(first, now, paths, parts=parts).records == first.records
+    # What cannot be read is not said to be new.
+    assert with_other_content(now, {"c": rows["c"]}, parts) == ()
+    # One name is used again, the other file has grown: both are scored, all of them.
+    grown = rows | {"a": row(10, "other"), "b": row(40, "longer")}
+    other = with_other_content(now, grown, parts)
+    assert other == ("a.mp4", "b.mp4")
+    later = with_new(first, now, paths, parts=parts, other=other)
+    assert splits(later) == {"c": ("test", WHOLE), "a": ("test", WHOLE), "b.test": ("test", WHOLE)}
+    again = with_new(later, now, paths, parts=parts, other=other)
+    assert splits(again) == splits(later)
+    # The old files are back: what trained is not scored.
+    back = with_new(later, now, paths, parts=parts)
+    assert splits(back) == {k: v for k, v in splits(first).items() if k in ("b.test", "c")}
+
+
+def test_what_a_feedback_has_learnt_trains_and_is_still_scored(tmp_path: Path) -> None:
+    touch(tmp_path, "all/a.mp4", "all/b.mp4")
+    root = {"root": str(tmp_path / "all")}
+    review = labelled(a={"split": "train", "label": 0}, b={"split": "test"})
+    review = review.model_copy(update=root)
+    event = {"path": "all/b.mp4", "split": "train", "label": 0, "part": (0.25, 0.5)}
+    moved = labelled(a={"path": "all/a.mp4", "split": "train"}, b={"path": "all/b.mp4"}, e=event)
+    learnt = moved.model_copy(update={"root": str(tmp_path)})
+    both, added = with_learnt(review, learnt)
+    assert [(r.video_id, r.path, r.part) for r in added] == [("e", "b.mp4", (0.25, 0.5))]
+    assert both.records == (*review.records, *added)
+    assert with_learnt(both, learnt) == (both, ())
+    rows = {"e": row(10, "b")}
+    parts = trained_parts(both.model_copy(update={"records": added}), rows, scored=True)
+    now = labelled(a={}, b={}).model_copy(update=root)
+    assert splits(with_new(both, now, ["a.mp4"], parts=parts)) == splits(both)
+    other = with_other_content(now, {"b": row(10, "new")}, parts)
+    changed = with_new(both, now, ["a.mp4"], parts=parts, other=other)
+    assert splits(changed) == {"a": ("train", WHOLE), "b": ("test", WHOLE)}
+    elsewhere = listed(x=None).model_copy(update={"root": str(tmp_path)})
+    with pytest.raises(ArchiveError, match="no video of this review"):
+        with_learnt(review, elsewhere)
 
 
 def test_new_files_of_a_normal_folder_are_not_used(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from tests.pipeline.review.test_data import values_of
@@ -19,13 +21,16 @@ from vadpipe.detectors.base import DetectorError
 from vadpipe.detectors.tampering import Tampering
 from vadpipe.extractors.weights.cards import Weights, WeightsError
 from vadpipe.pipeline import extract
+from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.engine.settings import Engine
+from vadpipe.pipeline.review.verdicts import page_id
 from vadpipe.pipeline.run import review_features
 from vadpipe.pipeline.run.config import load_run
 from vadpipe.pipeline.run.execute import Ended
 from vadpipe.pipeline.run.review import ArchiveError, ReviewAsked, Reviewed, review_footage
 from vadpipe.pipeline.run.review_checks import OVER, camera_checks
 from vadpipe.pipeline.run.review_features import Choice, choose
+from vadpipe.pipeline.run.review_kept import kept_in
 from vadpipe.pipeline.run.run import run
 from vadpipe.pipeline.scores.events import EventConfig
 from vadpipe.pipeline.scores.folder import ScoreFolder
@@ -174,6 +179,16 @@ def test_from_a_folder_to_the_page_and_again_with_new_files(
         parts = (newcomer.scores().path / "scores").iterdir()
         assert {p.name: p.stat().st_mtime_ns for p in parts} == scores
         shutil.copy(clips[0], gone)
+    # The recorder uses the name again: that is new footage.
+    shutil.copy(clips[5], gone)
+    reused = newcomer.review()
+    assert reused.model == done.model and not reused.run.errors
+    path = chosen["trained"][0]
+    assert f"1 file with another content than when it trained: scored, all of it ({path})" in (
+        newcomer.text()
+    )
+    scored = {row["path"]: row["n_frames"] for row in newcomer.scores().videos()}
+    assert scored[str(gone)] == 100
     with pytest.raises(ArchiveError, match="review of other footage"):
         newcomer.review(target=newcomer.root / "gate")
     with pytest.raises(ArchiveError, match="was made with motion: give --retrain"):
@@ -203,8 +218,54 @@ def test_known_normal_footage_trains_and_a_given_model_trains_nothing(
     assert not load_run(given.recipe).report.scene_checks and other.page()["checks"] is None
     assert "extract-features" not in "".join(other.nodes) and "score-review: ran" in other.nodes
     assert {r.split for r in read_manifest(other.out / "footage.parquet").records} == {"test"}
-    with pytest.raises(ArchiveError, match="was made with the model"):
-        other.review(model="knn", features="auto")
+    with pytest.raises(DetectorError, match="no model 'gone'"):
+        other.review(model="gone", features="auto")
+    assert other.review(features="auto").model == done.model, "a model that was given is kept too"
+
+
+def test_a_feedback_goes_back_into_the_review(newcomer: Newcomer, tmp_path: Path) -> None:
+    first = newcomer.review()
+    chosen = kept_in(newcomer.out)
+    folder = newcomer.scores()
+    video = next(row for row in folder.videos() if row["n_frames"] >= 50)
+    judged = {
+        "video_id": video["video_id"], "content_id": video["content_id"], "verdict": "reject",
+        "frame_start": 20, "frame_stop": 40, "peak_frame": 30, "note": "",
+    }  # fmt: skip
+    page = page_id(folder.run(), "score")
+    values = {"format": "vadpipe verdicts", "version": 1, "column": "score", "page": page}
+    file, learnt = tmp_path / "verdicts.json", tmp_path / "learnt.parquet"
+    file.write_text(json.dumps({**values, "verdicts": [judged]}))
+    words = ["feedback", str(file), str(folder.path), str(newcomer.out / "footage.parquet")]
+    words += ["-o", str(learnt), "--cache", str(newcomer.cache)]
+    told = CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert told.exit_code in (0, 3), told.output
+    model = Path(told.stdout.split()[1])
+    assert model != first.model
+    said = ["vadpipe", "review", str(newcomer.root), "--model", model.name, "--learnt", str(learnt)]
+    command = shlex.join([*said, "-o", str(newcomer.out), "--cache", str(newcomer.cache)])
+    assert f"score with it: {command}" in told.stderr
+    before = {row["video_id"] for row in folder.videos()}
+    done = newcomer.review(model=model.name, learnt=learnt, features="auto")
+    assert not done.run.errors and done.model == model
+    assert not any(node.startswith("train-") for node in newcomer.nodes)
+    assert "learnt: 1 rejected event" in newcomer.text()
+    assert {row["video_id"] for row in newcomer.scores().videos()} == before
+    assert newcomer.scores().run()["model"]["folder"].endswith(model.name)
+    assert newcomer.page()["checks"] is not None
+    now = kept_in(newcomer.out)
+    assert (now.model, now.learnt) == (model.name, str(learnt))
+    for name in ("features", "why", "trained", "cameras"):
+        assert getattr(now, name) == getattr(chosen, name)
+    assert now.scene_model == chosen.scene_model is not None
+    records = read_manifest(newcomer.out / "footage.parquet").records
+    assert any("-rejected-" in r.video_id and r.split == "train" for r in records)
+    # The plain command goes on with it.
+    later = newcomer.review()
+    assert later.model == model and kept_in(newcomer.out) == now
+    shutil.rmtree(model)
+    with pytest.raises(ArchiveError, match=r"model of this review is gone .*--retrain"):
+        newcomer.review()
 
 
 def test_a_folder_without_footage_that_can_be_read_says_so(tmp_path: Path) -> None:
