@@ -286,8 +286,16 @@ def _say_files(listed: Manifest, probed: Probed, say: Say) -> None:
         say(f"cannot be used: {failure.video_id}: {failure.message}")
     if len(probed.failures) > NAMED:
         say(f"  and {len(probed.failures) - NAMED} more")
-    for ids in list(duplicates(probed).values())[:NAMED]:
+    cut = [(name, row) for name, row in probed.rows.items() if "truncated" in row.flags]
+    for name, row in cut[:NAMED]:
+        say(f"cut off, what is there is used: {name} ({in_time(row.duration / 86_400)})")
+    if len(cut) > NAMED:
+        say(f"  and {len(cut) - NAMED} more")
+    copies = list(duplicates(probed).values())
+    for ids in copies[:NAMED]:
         say(f"the same content: {', '.join(ids)}")
+    if copies:
+        say("copies are scored under each of their names, also where one of them trains")
 
 
 def _say_cameras(asked: ReviewAsked, manifest: Manifest, probed: Probed, say: Say) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -22,12 +23,20 @@ from vadpipe.detectors.tampering import Tampering
 from vadpipe.extractors.weights.cards import Weights, WeightsError
 from vadpipe.pipeline import extract
 from vadpipe.pipeline.cli.main import cli
-from vadpipe.pipeline.engine.settings import Engine
+from vadpipe.pipeline.engine.settings import Engine, ProbeOptions
+from vadpipe.pipeline.registry import DATASETS
 from vadpipe.pipeline.review.verdicts import page_id
 from vadpipe.pipeline.run import review_features
+from vadpipe.pipeline.run.archive import with_folders
 from vadpipe.pipeline.run.config import load_run
 from vadpipe.pipeline.run.execute import Ended
-from vadpipe.pipeline.run.review import ArchiveError, ReviewAsked, Reviewed, review_footage
+from vadpipe.pipeline.run.review import (
+    ArchiveError,
+    ReviewAsked,
+    Reviewed,
+    _say_files,
+    review_footage,
+)
 from vadpipe.pipeline.run.review_checks import OVER, camera_checks
 from vadpipe.pipeline.run.review_features import Choice, choose
 from vadpipe.pipeline.run.review_kept import kept_in
@@ -35,6 +44,7 @@ from vadpipe.pipeline.run.run import run
 from vadpipe.pipeline.scores.events import EventConfig
 from vadpipe.pipeline.scores.folder import ScoreFolder
 from vadpipe.pipeline.store.probe_table import Probed
+from vadpipe.pipeline.tables.probe import probe_to_use
 
 ENGINE = Engine(threads=1, streams=1)
 
@@ -113,6 +123,24 @@ def newcomer(tmp_path: Path, clips: list[Path], monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(extract, "_run", noted)
     return someone
+
+
+def test_files_that_are_cut_off_and_copies_are_named(tmp_path: Path, clips: list[Path]) -> None:
+    whole = tmp_path / "whole.avi"
+    with av.open(str(clips[0])) as source, av.open(str(whole), "w") as copy:
+        stream = copy.add_stream("mpeg4", rate=25, width=96, height=64, pix_fmt="yuv420p")
+        for frame in source.decode(video=0):
+            copy.mux(stream.encode(frame))
+        copy.mux(stream.encode())
+    content = whole.read_bytes()
+    shutil.copy(whole, tmp_path / "again.avi")
+    (tmp_path / "cut.avi").write_bytes(content[: len(content) // 2])
+    said: list[str] = []
+    listed = with_folders(DATASETS["footage"](tmp_path))
+    _say_files(listed, probe_to_use(listed, tmp_path / "cache", ProbeOptions()), said.append)
+    named = [line for line in said if line.startswith("cut off, what is there is used: ")]
+    assert len(named) == 1 and "cut.avi (" in named[0], said
+    assert any(line.startswith("copies are scored under each of their names") for line in said)
 
 
 def test_from_a_folder_to_the_page_and_again_with_new_files(
