@@ -31,8 +31,8 @@ def compare(scores: tuple[Path, ...], out: tuple[Path, ...], column: str, as_jso
     """Put the metrics of several systems on the same footage into one table.
 
     SCORES are score folders, or run folders, which stand for all that they have scored. Metrics are
-    those that evaluate has measured. Other footage, labels or alignment is an error that says what
-    differs.
+    those that evaluate has measured. Other footage, numbers of frames or of abnormal ones, or
+    alignment is an error that says what differs.
 
     \b
     Example:
