@@ -174,9 +174,11 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
     ) -> FitLog:
         """Learn normal objects of each scene, and the limits of their attributes.
 
+        Of a scene that has objects in fewer than two frames nothing is learned, with a warning.
+
         Raises:
-            DetectorError: there are no training videos, a scene has objects in fewer than two
-                frames, or an array is missing.
+            DetectorError: there are no training videos, no scene has objects in two frames, or an
+                array is missing.
         """
         if not len(source):
             raise DetectorError("there are no training videos")
@@ -184,14 +186,17 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
         self._scenes, self._sizes = {}, {}
         with threadpool_limits(THREADS):
             parts, frames = self._measured(source, options or FitOptions())
-            for scene, measured in parts.items():
-                self._scenes[scene] = self._learned(scene, joined(measured))
+            normal = {scene: joined(measured) for scene, measured in parts.items()}
+            enough = [scene for scene, part in normal.items() if _frames(part).max(initial=0) > 0]
+            for scene in enough or normal:
+                self._scenes[scene] = self._learned(scene, normal[scene])
         objects = sum(len(part) for measured in parts.values() for part in measured)
         summary: Row = {"videos": len(source), "frames": frames, "objects": objects}
         for scene, learned in self._scenes.items():
             for name, one in learned.items():
                 summary[f"limit of {name}, scene {scene}"] = one.limit.limit
-        return FitLog(summary=summary)
+        few = [scene for scene in normal if scene not in self._scenes]
+        return FitLog(summary=summary, warnings=tuple(map(_too_few, few)))
 
     def score(self, bag: Bag) -> Scores:
         """Score the objects of a video, and its frames by them.
@@ -386,11 +391,7 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
     def _learned(self, scene: str, normal: Measures) -> dict[Name, Learned]:
         frames = _frames(normal)
         if frames.max(initial=0) < 1:
-            where = "" if scene == ANYWHERE else f" of scene {scene!r}"
-            raise DetectorError(
-                f"the training videos{where} have objects in fewer than two frames: train on more "
-                "footage, or extract objects with another detector or a lower score"
-            )
+            raise DetectorError(_too_few(scene))
         fold = _folds(normal.owner, normal.row, FOLDS)
         found: dict[Name, Learned] = {}
         for name, attribute in self._attributes().items():
@@ -446,6 +447,16 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
                     reasons.append(attribute.words(value, limit, one.state, measures, i))
             found[i] = "; ".join(reasons) or None
         return found
+
+
+def _too_few(scene: str) -> str:
+    """Why nothing can be learned of a scene, and what to do."""
+    where = "" if scene == ANYWHERE else f" of scene {scene!r}"
+    return (
+        f"the training videos{where} have objects in fewer than two frames, so none of its videos "
+        "can be scored: train on more footage, or extract objects with another detector or a "
+        "lower score"
+    )
 
 
 def _frames(normal: Measures) -> NDArray[np.int64]:

@@ -27,8 +27,8 @@ def learned_of(known: Mapping[str, T], bag: Bag, *, per_scene: bool) -> T:
     scene = scene_of(bag, per_scene=per_scene)
     if scene not in known:
         raise DetectorError(
-            f"video {bag.video_id!r} is of scene {scene!r}, which has no training video; there "
-            f"are: {choices(known, scene)}; train on normal footage of it, or set "
+            f"video {bag.video_id!r} is of scene {scene!r}, which has no training video that could "
+            f"be used; there are: {choices(known, scene)}; train on normal footage of it, or set "
             "per_scene=false"
         )
     return known[scene]

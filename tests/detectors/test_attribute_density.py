@@ -440,3 +440,33 @@ def test_searches_use_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attribute_density, "measure", spying)
     fitted(attributes=["place"])
     assert seen and set(seen) == {1}
+
+
+def test_a_scene_without_objects_takes_no_other_scene_with_it() -> None:
+    bag = replace(TRAINING[0], scene="hall")
+    none = {
+        k: Track(t.rows(0, 0), t.frame_start[:0], t.frame_stop[:0])
+        for k, t in bag.tracks.items()
+        if k.startswith("object/")
+    }
+    empty = replace(bag, video_id="empty", tracks={**bag.tracks, **none})
+    door = [replace(each, scene="door") for each in TRAINING]
+    settings = {"attributes": ["speed"], "motion": "velocity", "smooth": 0.0}
+    detector = AttributeDensity(AttributeDensityConfig(**settings))
+    log = detector.fit(Bags([*door, empty]), device="cpu", seed=0)
+    (warning,) = log.warnings
+    assert "of scene 'hall' have objects in fewer than two frames" in warning
+    alone = fitted(door, attributes=["speed"])
+    odd = replace(walkers(99, {"speed": 6.0}), scene="door")
+    np.testing.assert_array_equal(
+        detector.score(odd).columns["score"], alone.score(odd).columns["score"]
+    )
+    with pytest.raises(DetectorError, match=r"'hall', which has no training video that could be"):
+        detector.score(bag)
+    held_out = detector.held_out_scores(Bags([*door, empty]), seed=0)
+    assert len(held_out) == len(door) + 1
+    again = AttributeDensity(AttributeDensityConfig(**settings))
+    again.load_state_dict(detector.state_dict())
+    np.testing.assert_array_equal(
+        again.score(odd).columns["score"], detector.score(odd).columns["score"]
+    )
