@@ -453,9 +453,8 @@ def _too_few(scene: str) -> str:
     """Why nothing can be learned of a scene, and what to do."""
     where = "" if scene == ANYWHERE else f" of scene {scene!r}"
     return (
-        f"the training videos{where} have objects in fewer than two frames, so none of its videos "
-        "can be scored: train on more footage, or extract objects with another detector or a "
-        "lower score"
+        f"the training videos{where} have objects in fewer than two frames, so none can be scored: "
+        "train on more footage, or extract objects with another detector or a lower score"
     )
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -138,11 +136,6 @@ class ModelFolder:
     def written(self) -> float:
         """When the model was trained, in seconds of `time.time`; 0 if its card went meanwhile."""
         return self._card.stat().st_mtime if self._card.is_file() else 0.0
-
-    def mark_used(self) -> None:
-        """Let the folder count as used now, for `cache gc`; a read-only one stays as it is."""
-        with suppress(OSError):
-            os.utime(self.path)
 
     def is_finished(self) -> bool:
         """Whether there is a model."""

@@ -40,6 +40,7 @@ from .store.feature_store import FeatureStore
 from .store.holdings import whole_videos
 from .store.imported import imported_stores
 from .store.keys import key_of
+from .store.locks import mark_used
 from .store.probe_table import Probed
 
 
@@ -171,8 +172,7 @@ def score_footage(
     with folder.locked() as problem, ExitStack() as stack:
         if problem is not None:
             tell(problem)
-        detector, card = ModelFolder(model).load()
-        ModelFolder(model).mark_used()
+        detector, card = _loaded(model)
         config = _config_of(model, events)
         stack.enter_context(limited_threads(engine.runtime().threads))  # torch is imported by now
         check_model(folder, card["key"], replace=replace_model)
@@ -207,6 +207,13 @@ def score_footage(
         about = about_model(model, described, card["calibration"], thresholds, config, name)
         folder.write_run(_about_run(manifest, done, device, extracted.devices, command) | about)
         return done
+
+
+def _loaded(model: Path) -> tuple[Detector[Any], dict[str, Any]]:
+    """The detector of a model folder and its card; the folder counts as used now."""
+    loaded = ModelFolder(model).load()
+    mark_used(model)
+    return loaded
 
 
 def _config_of(model: Path, events: EventConfig | None) -> EventConfig:

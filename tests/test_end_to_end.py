@@ -86,7 +86,7 @@ def test_score_takes_a_file_it_has_never_seen(run: Run, tmp_path: Path) -> None:
     strange = tmp_path / "<script>alert(1)<script>.mp4"
     strange.write_bytes(next((tmp_path / "scene" / "test").glob("*.mp4")).read_bytes())
     text = run("score", "knn", str(strange), "-o", "out")
-    assert "1 videos scored (1 new)" in text
+    assert "1 video scored (1 new)" in text
     assert "<script>alert" not in Path("out/report.html").read_text()
     scores = pq.read_table("out/scores.parquet")
     assert scores["frame_start"].to_pylist() == [0, 8, 16, 24]

@@ -309,7 +309,8 @@ def echo(lines: list[str], values: dict[str, Any], as_json: bool) -> None:
     """Print lines, or the same facts as JSON."""
     import json
 
-    put(json.dumps(values, indent=1) if as_json else "\n".join(lines))
+    if lines or as_json:  # of nothing there is no line, not an empty one
+        put(json.dumps(values, indent=1) if as_json else "\n".join(lines))
 
 
 def say(lines: list[str], as_json: bool) -> None:

@@ -26,6 +26,7 @@ from .threshold import rule_options
 if TYPE_CHECKING:
     from ...data_manifests.record import Manifest
     from ..engine.settings import Engine, ProbeOptions
+    from ..score import Scored
     from ..scores.events import EventConfig
     from ..scores.smoothing import Smoothing
 
@@ -103,7 +104,6 @@ def score(
         vadpipe score MODEL /archive -o out --smooth gaussian:0.5s
         vadpipe score MODEL /archive -o out --prune
     """
-    from ...data_manifests.plain_text import counted
     from ...extractors.weights.slots import parse_choice
     from ..evaluate import evaluate_if_labelled
     from ..models import ModelFolder
@@ -136,8 +136,7 @@ def score(
         command=" ".join(sys.argv),
     )
     measured, failures = evaluate_if_labelled(out, listed)
-    scored = counted(len(done.videos), "video")
-    put(f"{scored} scored ({done.fresh:,} new), {counted(done.events, 'event')}")
+    put(_counts(done))
     if done.rule:
         put(f"threshold {done.threshold:.6g} ({done.rule})")
     if done.kept:
@@ -149,6 +148,14 @@ def score(
         put(line)
     put(str(write_report(out, manifest=listed)))
     finish([*done.failures, *failures], ScoreFolder(out).failures_file)
+
+
+def _counts(done: Scored) -> str:
+    """How many videos were scored, and how many events there are."""
+    from ...data_manifests.plain_text import counted
+
+    scored = counted(len(done.videos), "video")
+    return f"{scored} scored ({done.fresh:,} new), {counted(done.events, 'event')}"
 
 
 def _open_to_score(target: Path, split: str | None, out: Path) -> Manifest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,7 +145,7 @@ def _with_model(before: Chosen, model: str, cache: Path) -> Chosen:
 def name_of(folder: ModelFolder, cache: Path) -> str:
     """What a model is found by: its name in the cache, or its folder elsewhere."""
     own = ModelFolder.named(cache, folder.path.name).path
-    same = own.resolve() == folder.path.resolve()
+    same = os.path.realpath(own) == os.path.realpath(folder.path)
     return folder.path.name if same else str(folder.path.absolute())
 
 

@@ -12,7 +12,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
@@ -59,6 +59,12 @@ def training(model: Path) -> Iterator[None]:
     busy = f"another run trains {model.name} now: run the same command again when it has ended"
     with _locked(model, fcntl.LOCK_EX, busy):
         yield
+
+
+def mark_used(root: Path) -> None:
+    """Let a folder count as used now, for `cache gc`; one that cannot be marked stays as it is."""
+    with suppress(OSError):
+        os.utime(root)
 
 
 def lock_file(path: Path) -> FileIO:

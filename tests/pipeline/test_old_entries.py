@@ -23,7 +23,7 @@ from vadpipe.pipeline.old_entries import (
     old_entries,
 )
 from vadpipe.pipeline.store.keys import folder_name
-from vadpipe.pipeline.store.locks import training, writing
+from vadpipe.pipeline.store.locks import mark_used, training, writing
 
 ARRAYS = [{"name": "pixels", "dtype": "uint8", "dims": ["row", "height"], "shape": [8]}]
 RECIPE = {"extractor": "frames", "arrays": ARRAYS, "config": {"size": [8, 8]}}
@@ -224,11 +224,11 @@ def test_the_command_asks(cache: Path) -> None:
 
 def test_a_model_that_scored_is_as_young_as_its_last_use(cache: Path) -> None:
     model = ModelFolder.named(cache, "knn-1")
-    model.mark_used()
+    mark_used(model.path)
     ages = {entry.name: entry.days(time.time()) for entry in list_entries(cache)}
     assert ages["knn-1"] < 1 and ages[SET] < 1 and ages[SPARE] > 49
     assert time.time() - model.written() > 29 * DAY, "it was trained when it was"
-    ModelFolder(cache / "gone").mark_used()  # a folder that cannot be marked stops nothing
+    mark_used(cache / "gone")  # a folder that cannot be marked stops nothing
 
 
 def test_the_command_lists_only(cache: Path) -> None:
