@@ -83,23 +83,35 @@ def list_entries(cache: Path) -> list[Entry]:
         cache:
             Root of the cache. Nothing is read but names, sizes, times and the cards of models.
     """
-    users: dict[str, list[tuple[str, float]]] = {}
     found = []
     folders = set_folders(cache)
     for folder in ModelFolder.in_cache(cache):
-        size, changed = _measure(folder.path)
-        found.append(Entry("model", folder.path.name, folder.path, size, changed))
-        needed = _sets_of(folder)
-        for name in folders if needed is None else needed:
-            users.setdefault(name, []).append((folder.path.name, changed))
+        found.append(Entry("model", folder.path.name, folder.path, *_measure(folder.path)))
+    users = users_of_sets(cache)
     for path in _folders(cache / "models" / "unfinished"):
         found.append(Entry("unfinished", path.name, path, *_measure(path)))
     for name, path in folders.items():
         size, changed = _measure(path)
-        by = users.get(name, [])
-        changed = max([changed, *(used for _, used in by)])
-        found.append(Entry("features", name, path, size, changed, tuple(m for m, _ in by)))
+        by = users.get(name, {})
+        changed = max([changed, *by.values()])
+        found.append(Entry("features", name, path, size, changed, tuple(by)))
     return sorted(found, key=lambda entry: (entry.changed, entry.kind, entry.name))
+
+
+def users_of_sets(cache: Path) -> dict[str, dict[str, float]]:
+    """Feature set -> the models that need it, or may, and when each was written or used last.
+
+    Args:
+        cache:
+            Root of the cache. Of feature sets only the names are read.
+    """
+    users: dict[str, dict[str, float]] = {}
+    folders = set_folders(cache)
+    for folder in ModelFolder.in_cache(cache):
+        needed, used = _sets_of(folder), _measure(folder.path)[1]
+        for name in folders if needed is None else needed:
+            users.setdefault(name, {})[folder.path.name] = used
+    return users
 
 
 def old_entries(

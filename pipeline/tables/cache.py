@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from ...data_manifests.plain_text import counted
-from ..old_entries import Deleted, Entry, list_entries
+from ..old_entries import DAY, Deleted, Entry, users_of_sets
 from ..store.feature_sets import list_stores, unreadable_sets
 
 WORDS = {"features": "feature set", "model": "model", "unfinished": "unfinished training"}
@@ -24,24 +24,35 @@ def in_days(days: float) -> str:
 def feature_sets(cache: Path) -> list[dict[str, Any]]:
     """The feature sets of a cache: videos, shards, bytes, days, models; broken ones say why."""
     now = time.time()
-    entries = {entry.name: entry for entry in list_entries(cache) if entry.kind == "features"}
+    users = users_of_sets(cache)
     rows: list[dict[str, Any]] = [
         {"name": name, "broken": f"cannot be opened: {error}"}
         for name, error in unreadable_sets(cache).items()
     ]
     for store in list_stores(cache):
-        table = store.index()
+        table, by = store.index(), users.get(store.name, {})
+        # Each run adds a part to the index, so that no shard need be looked at.
+        changed = max([0.0, *by.values(), *map(_written, (store.root / "index").glob("*.parquet"))])
         rows.append(
             {
                 "name": store.name,
                 "videos": pc.count_distinct(table["content_id"]).as_py(),
                 "shards": table.num_rows,
                 "bytes": pc.sum(table["size"]).as_py() or 0,
+                "needed_by": list(by),
             }
         )
-        if (entry := entries.get(store.name)) is not None:  # else deleted while this looked
-            rows[-1] |= {"days": round(entry.days(now), 2), "needed_by": list(entry.needed_by)}
+        if changed:  # else it has no index
+            rows[-1]["days"] = round(max(0.0, now - changed) / DAY, 2)
     return rows
+
+
+def _written(path: Path) -> float:
+    """When a file was written; 0 where it is gone by now."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def feature_sets_lines(rows: list[dict[str, Any]]) -> list[str]:
@@ -55,9 +66,9 @@ def _cells(row: dict[str, Any]) -> list[str]:
     counts = [counted(row[noun + "s"], noun) for noun in ("video", "shard")]
     cells = [row["name"], *counts, counted(row["bytes"], "byte")]
     if "days" in row:
-        users = len(row["needed_by"])
         cells.append(f"written {in_days(row['days'])}")
-        cells += [f"{counted(users, 'model')}"] if users else []
+    if users := len(row["needed_by"]):
+        cells.append(counted(users, "model"))
     return cells
 
 
