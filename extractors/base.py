@@ -32,6 +32,7 @@ class Runtime:
         threads: threads of a network on a CPU; None keeps torch's own number.
         batch_size: clips that go through the network at once; None finds the fastest number.
         compile: True optimises the network with torch.compile first.
+        cuda_graphs: True replays recorded CUDA graphs; without effect on a CPU.
         tuning: file of the batch sizes that were found; None takes that of the default cache.
     """
 
@@ -39,6 +40,7 @@ class Runtime:
     threads: int | None = None
     batch_size: int | None = None
     compile: bool = False
+    cuda_graphs: bool = False
     tuning: Path | None = None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +22,7 @@ from ..networks.fused import fuse
 from ..networks.fused import is_available as can_fuse
 from ..weights.cards import ResolvedWeights
 from ..weights.load import load_tensors
+from .graphs import CudaRecorder, Graphs, Record
 from .lane import lane_of
 from .micro_batch import (
     MOST_ITEMS,
@@ -34,6 +34,8 @@ from .micro_batch import (
     seconds_of,
     shared_sizes,
 )
+from .normalise import Normalise
+from .pinned import ring_of
 from .pixels import tensor_of
 from .present import check_device
 from .resize import Interpolation, Size, resize_frames
@@ -189,16 +191,12 @@ class OnDevice:
     def stage(self, clips: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
         """Bring clips to the device: (T, H, W, 3) uint8 each, which must not be written there.
 
-        On CUDA through pinned memory, while the network still works on other batches.
+        On CUDA through buffers of pinned memory, while the network works on other batches.
         """
         videos = [tensor_of(clip) for clip in clips]
         if self.device == "cpu":
             return videos
-        copies = _copies(self.device)
-        with torch.cuda.stream(copies):
-            there = [v.pin_memory().to(self.device, non_blocking=True) for v in videos]
-        copies.synchronize()
-        return there
+        return ring_of(self.device).send(videos)
 
     def turn(self, work: Callable[[], R]) -> R:
         """Run work in the lane of the device, without gradients."""
@@ -246,14 +244,20 @@ class VideoNetwork(OnDevice):
         self.precision = precision
         self._name = type(network).__name__
         self._run: Callable[[Tensor], Tensor] = network
-        self._mean = torch.tensor(mean, device=runtime.device)
-        self._std = torch.tensor(std, device=runtime.device)
+        self._normalised = Normalise(mean, std, DTYPES[precision], runtime.device)
         self._whole = runtime.batch_size is not None
         self._most = MOST_ITEMS  # of a whole batch, unless memory has run out
         self._sizes = sizes or shared_sizes(runtime.tuning)
         if runtime.compile:
             keep_compiled_code_private()
             self._run = torch.compile(network, dynamic=False)
+        self.graphs: Graphs | None = None
+        if runtime.cuda_graphs and runtime.device != "cpu":
+            self.use_graphs(CudaRecorder(runtime.device))
+
+    def use_graphs(self, record: Record) -> None:
+        """Record the network, with the normalisation before it, for each shape that comes back."""
+        self.graphs = Graphs(self._from_pixels, self.precision, record)
 
     def __call__(self, videos: Tensor) -> Tensor:
         """(B, T, H, W, 3) uint8 -> (B, D) float32 on the device."""
@@ -278,6 +282,8 @@ class VideoNetwork(OnDevice):
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+                if self.graphs is not None and self.graphs.give_up():
+                    continue  # with the memory that they had
                 size = self._shrink(what, min(size, len(rest)))
         return torch.cat(rows)
 
@@ -286,7 +292,8 @@ class VideoNetwork(OnDevice):
         if self._compiled and not self._whole and count < size:
             # A new shape would be compiled again, so the batch is filled up.
             videos = torch.cat([videos, videos[-1:].expand(size - count, *videos.shape[1:])])
-        return self._run(self.normalise(videos))[:count]
+        run = self.graphs or self._from_pixels
+        return run(videos)[:count]
 
     def _size(self, item: Tensor, what: str) -> int:
         if self._whole:
@@ -316,12 +323,10 @@ class VideoNetwork(OnDevice):
 
     def normalise(self, videos: Tensor) -> Tensor:
         """(B, T, H, W, 3) uint8 -> (B, 3, T, H, W) normalised, channels last in memory."""
-        rows = videos.to(self.device).flatten(-2)  # whole rows: three numbers are a short loop
-        width = videos.shape[-2]
-        values = rows - self._mean.repeat(width)
-        found = torch.empty_like(values, dtype=DTYPES[self.precision])
-        torch.div(values, self._std.repeat(width), out=found)
-        return found.view(videos.shape).permute(0, 4, 1, 2, 3)
+        return self._normalised(videos)
+
+    def _from_pixels(self, videos: Tensor) -> Tensor:
+        return self._run(self.normalise(videos))
 
 
 def keep_compiled_code_private() -> None:
@@ -354,11 +359,6 @@ def _compile_more_shapes() -> None:
 
     if config.recompile_limit < COMPILED_SHAPES:
         config.recompile_limit = COMPILED_SHAPES
-
-
-@cache
-def _copies(device: str) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def resized(videos: Sequence[Tensor], size: Size, kind: Interpolation = "bilinear") -> Tensor:

@@ -11,19 +11,19 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from ...extractors.base import Runtime
+from ...extractors.base import Precision, Runtime
+from ...extractors.device.graphs import RUNS_BEFORE
 from ...extractors.device.inference import VideoNetwork, available_precisions, load_video_network
 from ...extractors.device.micro_batch import MicroBatches
 from ...extractors.networks import clip_vit as vifi_clip
 from ...extractors.networks import i3d_r50, inception_i3d
-from ...extractors.networks.inception_i3d import InceptionI3d, Mixed
 from ...extractors.weights.cards import ResolvedWeights, Weights
+from .plain_networks import plain_form
 from .race import Contestant, Rate, as_values, hardware, heading, matmul, race
 
 CLIP = (16, 224, 224)
-PLAIN = "plain inception_i3d fp32"
+WARM_UPS = RUNS_BEFORE + 1  # with graphs: the last of them records
 ItemShape = tuple[int, int, int]  # frames, height, width
 
 
@@ -36,6 +36,25 @@ class _Subject:
     weights: ResolvedWeights
     item: ItemShape
     flops: float
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A contestant, and what its rate is compared with.
+
+    Attributes:
+        subject: the network.
+        precision: whose matmul is the limit.
+        batch: items a run.
+        run: computes a batch.
+        note: for people.
+    """
+
+    subject: _Subject
+    precision: Precision
+    batch: int
+    run: Callable[[], object]
+    note: str = ""
 
 
 def subjects(names: Sequence[str] | None = None) -> list[_Subject]:
@@ -60,9 +79,9 @@ def bench_network(
 ) -> tuple[dict[str, Any], list[str]]:
     """Items a second of the networks in every precision that the device has.
 
-    The plain loop is Inception-I3D as public PyTorch implementations write it: fp32, NCDHW, batch
-    norm by itself, zero-padded max pools, one clip at a time. Ours run in batches of the size that
-    was tried out beforehand.
+    The plain forms are the networks as public PyTorch code writes them: fp32, colours outermost,
+    batch norms by themselves, one item at a time (`plain_networks.py`). Ours run in batches of the
+    size that was tried out beforehand; on CUDA also as recorded graphs.
 
     Args:
         repeats:
@@ -76,29 +95,18 @@ def bench_network(
         Values for machines, and lines for people.
     """
     precisions = available_precisions(device)
-    contestants, items = [], {}
+    entries: dict[str, _Entry] = {}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that random weights mean nothing
         sizes = MicroBatches(Path(folder) / "tuning.json")
-        chosen = subjects(names)
-        for subject in chosen:
+        for subject in subjects(names):
+            entries[_plain_name(subject)] = _plain(subject, device)
             for precision in precisions:
-                network = load_video_network(
-                    subject.build, subject.weights, precision, Runtime(device), sizes
-                )
-                batch = network.batch_size(subject.item)
-                name = f"{subject.name} {precision}"
-                items[name] = (subject, batch)
-                videos = torch.randint(
-                    0, 256, (batch, *subject.item, 3), dtype=torch.uint8, device=device
-                )
-                run = _closure(network, videos)
-                contestants.append(Contestant(name, "items/s", batch, run))
-        if any(subject.name == "inception_i3d" for subject in chosen):
-            contestants.append(_plain_loop(device))
-        contestants += [matmul(precision, device) for precision in precisions]
-        rates = race(contestants, repeats, device)
-    rows = {name: _row(name, rates, *about) for name, about in items.items()}
+                entries |= _ours(subject, precision, device, sizes)
+    contestants = [Contestant(n, "items/s", each.batch, each.run) for n, each in entries.items()]
+    contestants += [matmul(precision, device) for precision in precisions]
+    rates = race(contestants, repeats, device)
+    rows = {name: _row(name, rates, entry) for name, entry in entries.items()}
     values = {
         "hardware": hardware(device),
         "repeats": repeats,
@@ -106,50 +114,92 @@ def bench_network(
         "networks": rows,
     }
     lines = heading(device, f"best / median of {repeats}, all in turn")
-    for name, rate in rates.items():
-        line = f"{name:26}{rate}"
-        if name in rows:
-            row = rows[name]
-            line += f"   batch {row['batch']}, {row['gflop']:.1f} GFLOP"
-            line += f", {100 * row['of_matmul']:.0f} % of matmul"
-            if row["to_plain"] is not None:
-                line += f", {row['to_plain']:.2f} x plain"
-        lines.append(line)
-    return values, lines
+    return values, lines + [_line(name, rate, rows.get(name)) for name, rate in rates.items()]
 
 
-def _row(name: str, rates: dict[str, Rate], subject: _Subject, batch: int) -> dict[str, Any]:
-    precision = name.rpartition(" ")[2]
-    gflop = subject.flops / 1e9
+def _line(name: str, rate: Rate, row: dict[str, Any] | None) -> str:
+    line = f"{name:26}{rate}"
+    if row is None:
+        return f"{line}   the limit"
+    line += f"   batch {row['batch']}, {row['gflop']:.1f} GFLOP"
+    line += f", {100 * row['of_matmul']:.0f} % of matmul"
+    if row["to_plain"] is None:
+        return f"{line}, the plain form"
+    return f"{line}, {row['to_plain']:.2f} x plain{row['note']}"
+
+
+def _row(name: str, rates: dict[str, Rate], entry: _Entry) -> dict[str, Any]:
+    gflop = entry.subject.flops / 1e9
     rate = rates[name].median
-    plain = rates.get(PLAIN) if subject.name == "inception_i3d" else None
+    plain = _plain_name(entry.subject)
     return {
-        "batch": batch,
-        "item": list(subject.item),
+        "batch": entry.batch,
+        "item": list(entry.subject.item),
         "gflop": gflop,
-        "of_matmul": rate * gflop / rates[f"matmul {precision}"].median,
-        "to_plain": None if plain is None else rate / plain.median,
+        "of_matmul": rate * gflop / rates[f"matmul {entry.precision}"].median,
+        "to_plain": None if name == plain else rate / rates[plain].median,
+        "note": entry.note,
     }
+
+
+def _ours(
+    subject: _Subject, precision: Precision, device: str, sizes: MicroBatches
+) -> dict[str, _Entry]:
+    network = _loaded(subject, precision, Runtime(device), sizes)
+    batch = network.batch_size(subject.item)
+    videos = _pixels(batch, subject, device)
+    name = f"{subject.name} {precision}"
+    found = {name: _Entry(subject, precision, batch, _closure(network, videos))}
+    if device != "cpu":
+        replayed = _loaded(subject, precision, Runtime(device, cuda_graphs=True), sizes)
+        found[f"{name} graph"] = _graph_entry(subject, precision, replayed, videos)
+    return found
+
+
+def _graph_entry(
+    subject: _Subject, precision: Precision, network: VideoNetwork, videos: torch.Tensor
+) -> _Entry:
+    """Run until the network is recorded, so that every turn is a replay; or say why none is."""
+    run = _closure(network, videos)
+    for _ in range(WARM_UPS):
+        run()
+    graphs = network.graphs
+    used = graphs is not None and bool(graphs.shapes)
+    note = "" if used else f", NOT REPLAYED: {graphs.why_not if graphs else 'no graphs here'}"
+    return _Entry(subject, precision, len(videos), run, note)
+
+
+def _loaded(
+    subject: _Subject, precision: Precision, runtime: Runtime, sizes: MicroBatches
+) -> VideoNetwork:
+    return load_video_network(subject.build, subject.weights, precision, runtime, sizes)
+
+
+def _pixels(batch: int, subject: _Subject, device: str) -> torch.Tensor:
+    shape = (batch, *subject.item, 3)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
 
 
 def _closure(network: VideoNetwork, videos: torch.Tensor) -> Callable[[], object]:
     return lambda: network(videos)
 
 
-def _plain_loop(device: str) -> Contestant:
-    plain = InceptionI3d().eval().to(device)
-    for module in plain.modules():  # torch's pool, padded
-        if isinstance(module, Mixed):
-            module.pool = _padded_max_pool
-    video = torch.randint(0, 256, (*CLIP, 3), dtype=torch.uint8, device=device)
+def _plain_name(subject: _Subject) -> str:
+    return f"plain {subject.name} fp32"
+
+
+def _plain(subject: _Subject, device: str) -> _Entry:
+    network = plain_form(subject.build().eval().to(device))
+    video = _pixels(1, subject, device)
+    (mean, std) = (torch.tensor(x, device=device) for x in _statistics(subject))
 
     def loop() -> None:  # with TF32, the default of torch
         with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
-            x = (video.permute(3, 0, 1, 2)[None].float() - 127.5) / 127.5
-            plain(x.contiguous())
+            x = (video.float() - mean) / std
+            network(x.permute(0, 4, 1, 2, 3).contiguous())
 
-    return Contestant(PLAIN, "items/s", 1, loop)
+    return _Entry(subject, "fp32", 1, loop)
 
 
-def _padded_max_pool(x: torch.Tensor) -> torch.Tensor:
-    return functional.max_pool3d(functional.pad(x, (1,) * 6), 3, 1)
+def _statistics(subject: _Subject) -> tuple[Sequence[float], Sequence[float]]:
+    return subject.weights.card.mean, subject.weights.card.std

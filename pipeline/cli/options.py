@@ -223,6 +223,11 @@ ENGINE_OPTIONS = (
         help="Let torch.compile rewrite the networks; pays for long runs only.",
     ),
     click.option(
+        "--cuda-graphs",
+        is_flag=True,
+        help="On GPUs: record networks as CUDA graphs and replay them, once checked.",
+    ),
+    click.option(
         "--span-frames",
         type=click.IntRange(1),
         metavar="N",

@@ -57,6 +57,7 @@ class Engine(Settings):
         streams: spans in flight for each process; None: 2 on a CPU, on a GPU one for each core.
         batch_size: clips that go through a network at once; None tries out what is fastest.
         compile: let torch.compile rewrite networks.
+        cuda_graphs: on GPUs, record networks as CUDA graphs and replay them.
         span_frames: frames a span.
         limits: what a file may cost.
         retry_quarantined: open files again that have ended a process.
@@ -73,6 +74,7 @@ class Engine(Settings):
     streams: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=None, ge=1)
     compile: bool = False
+    cuda_graphs: bool = False
     span_frames: int = Field(default=SPAN_FRAMES, ge=1)
     limits: DecodeLimits = DecodeLimits()
     retry_quarantined: bool = False
@@ -84,6 +86,12 @@ class Engine(Settings):
         if not re.fullmatch(r"cpu|cuda|cuda:\d+(, *cuda:\d+)*", self.device):
             raise ValueError(
                 f"device {self.device!r} is unknown: take cpu, cuda, cuda:N or several"
+            )
+        if self.cuda_graphs and (self.compile or not self.on_gpu):
+            raise ValueError(
+                "--cuda-graphs is for GPUs: name one with --device"
+                if not self.on_gpu
+                else "--cuda-graphs and --compile are two ways to one end: choose one"
             )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key belong together")
@@ -149,7 +157,7 @@ class Engine(Settings):
             threads = threads or max(1, cpu_count() // max(1, processes))
             if self.on_gpu and not processes:
                 device = self.devices()[0]
-        return Runtime(device, threads, self.batch_size, self.compile)
+        return Runtime(device, threads, self.batch_size, self.compile, self.cuda_graphs)
 
 
 def cpu_count() -> int:

@@ -108,6 +108,8 @@ def test_what_is_set_is_taken(machine: Any) -> None:
     machine(gpus=0)
     engine = Engine(threads=5, streams=7, batch_size=9, compile=True, workers=2)
     assert engine.runtime() == Runtime("cpu", 5, 9, True)
+    far = Engine(device="cuda", scheduler="tls://far:1", cuda_graphs=True)
+    assert far.runtime() == Runtime("cuda:0", None, cuda_graphs=True)
     assert engine.streams_each() == 7
     assert engine.limits == DecodeLimits() and not engine.retry_quarantined
 
@@ -119,6 +121,8 @@ def test_what_is_set_is_taken(machine: Any) -> None:
         ({"tls_cert": "cert.pem"}, "--tls-cert and --tls-key belong together"),
         ({"tls_key": "key.pem"}, "--tls-cert and --tls-key belong together"),
         ({"insecure_loopback": True}, "about an existing --scheduler"),
+        ({"cuda_graphs": True}, "--cuda-graphs is for GPUs: name one"),
+        ({"cuda_graphs": True, "device": "cuda", "compile": True}, "two ways to one end"),
         ({"worker": 2}, "worker"),
         ({"limits": {"hour": 2}}, "hour"),
         ({"workers": -1}, "workers"),
