@@ -17,6 +17,10 @@ def cuda_count() -> int:
 def check_device(name: str) -> str:
     """Return the name of a device of this machine, unchanged.
 
+    From then on fp32 means fp32 on CUDA in this process: TF32 is off, for convolutions, where torch
+    has it on, and for products, where it has it off. So a result does not depend on what ran
+    before, and the same network is not quicker as convolutions.
+
     Args:
         name:
             "cpu", "cuda" (the first one) or "cuda:N".
@@ -33,4 +37,13 @@ def check_device(name: str) -> str:
         found = f"there is no device {name!r} ({count} CUDA devices found)"
         there = f", or cuda:0 to cuda:{count - 1}" if count > 1 else ", or cuda:0" if count else ""
         raise ExtractorError(f"{found}: take cpu{there}")
+    switch_tf32_off()
     return name
+
+
+def switch_tf32_off() -> None:
+    """Let CUDA multiply fp32 in fp32, in this process."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False

@@ -19,11 +19,13 @@ from pydantic import BaseModel, FiniteFloat
 from ...data_manifests.atomic import write_atomically
 from ...data_manifests.choices import choices
 from ...data_manifests.errors import VadpipeError
+from ...data_manifests.plain_text import counted
 from ...data_manifests.stored import read_json
 from .race import hardware
 
 RECORDED = Path(__file__).with_name("ratios.json")
 TOLERANCE = 0.2  # what may be lost: machines of one kind differ by less, busy ones by more
+FAR = 1.5  # so many times a recorded ratio is no noise: the record guards too little, or is wrong
 
 Values = Mapping[str, Any]
 
@@ -90,7 +92,7 @@ def _extract(values: Values) -> dict[str, float]:
 
 def _startup(values: Values) -> dict[str, float]:
     rows = values["commands"].items()
-    return {f"empty python to {name}": 1 / row["median_ratio"] for name, row in rows}
+    return {f"import click to {name}": 1 / row["to_click"] for name, row in rows if row["to_click"]}
 
 
 def _shards(values: Values) -> dict[str, float]:
@@ -187,6 +189,7 @@ class Comparison:
     Attributes:
         lines: for people, one a ratio.
         worse: ratios that are too far below the recorded ones.
+        far: ratios so far above the recorded ones that these guard nothing.
         missing: recorded ratios that the run has not measured.
         unrecorded: measured ratios that nothing is recorded of: they are not guarded.
     """
@@ -195,10 +198,15 @@ class Comparison:
     worse: tuple[str, ...]
     missing: tuple[str, ...]
     unrecorded: tuple[str, ...] = ()
+    far: tuple[str, ...] = ()
 
 
 def recorded_ratios(
-    path: Path, what: str, device: str, options: Mapping[str, str | int]
+    path: Path,
+    what: str,
+    device: str,
+    options: Mapping[str, str | int],
+    defaults: Mapping[str, str | int] | None = None,
 ) -> Recorded:
     """Find what is recorded for a machine of this kind; to be called before a bench runs.
 
@@ -211,25 +219,37 @@ def recorded_ratios(
             Where it will run.
         options:
             What it will be told.
+        defaults:
+            What it takes where it is told nothing.
 
     Raises:
         RatioError: the bench has no ratios, none are recorded for such a machine or for other
             options, or the file cannot be read.
     """
     must_have_ratios(what)
+    defaults = defaults or {}
     machine = machine_of(hardware(device))
-    found = _read(path).machines.get(machine, {}).get(what)
+    found = all_recorded(path, device).get(what)
     if found is None:
         raise RatioError(
             f"{path} has no ratios of {what} on a machine like this ({machine}): record them "
             "with --record"
         )
-    if found.options != dict(options):
+    if {**defaults, **found.options} != {**defaults, **options}:
         raise RatioError(
             f"the ratios of {what} were recorded with {_options(found.options)}, not with "
             f"{_options(options)}: give the same, or record them again"
         )
     return found
+
+
+def all_recorded(path: Path, device: str) -> dict[str, Recorded]:
+    """Bench -> what is recorded for a machine of this kind.
+
+    Raises:
+        RatioError: the file cannot be read.
+    """
+    return _read(path).machines.get(machine_of(hardware(device)), {})
 
 
 def _options(options: Mapping[str, str | int]) -> str:
@@ -252,14 +272,17 @@ def check_ratios(
             Share of a recorded ratio that may be lost.
     """
     measured = _ratios(what, values)
-    lines, worse = [], []
+    lines, worse, far = [], [], []
     for name, before in recorded.ratios.items():
         now = measured.get(name)
         if now is None:
             continue
         low = now < before * (1 - tolerance)
+        high = now > before * FAR
         worse += [name] if low else []
-        lines.append(f"{name:52} {now:8.2f}, recorded {before:8.2f}{'  WORSE' if low else ''}")
+        far += [name] if high else []
+        mark = "  WORSE" if low else "  FAR ABOVE" if high else ""
+        lines.append(f"{name:52} {now:8.2f}, recorded {before:8.2f}{mark}")
     missing = [name for name in recorded.ratios if name not in measured]
     lines += [f"{name:52} not measured, though recorded" for name in missing]
     unrecorded = [name for name in measured if name not in recorded.ratios]
@@ -268,7 +291,12 @@ def check_ratios(
         f"{len(worse)} of {len(recorded.ratios)} ratios are worse than recorded by more than "
         f"{100 * tolerance:.0f} % ({recorded.date}, {recorded.processor}, torch {recorded.torch})"
     )
-    return Comparison(tuple(lines), tuple(worse), tuple(missing), tuple(unrecorded))
+    if far:
+        lines.append(
+            f"{counted(len(far), 'ratio')} far above the recorded: record {what} again (--record), "
+            "or it could lose as much unseen"
+        )
+    return Comparison(tuple(lines), tuple(worse), tuple(missing), tuple(unrecorded), tuple(far))
 
 
 def record_ratios(path: Path, what: str, values: Values, options: Mapping[str, str | int]) -> str:
@@ -293,8 +321,7 @@ def record_ratios(path: Path, what: str, values: Values, options: Mapping[str, s
     )
     text = json.dumps(kept.model_dump(), indent=1, sort_keys=True) + "\n"
     write_atomically(path, lambda part: part.write_text(text, "utf-8"))
-    count = f"{len(measured)} ratio{'' if len(measured) == 1 else 's'}"
-    return f"{count} of {what} on {machine}: {path}"
+    return f"{counted(len(measured), 'ratio')} of {what} on {machine}: {path}"
 
 
 def must_have_ratios(what: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from .benches import BENCHES, Asked, Measured
+from .benches import BENCHES, Asked, check_all, check_one, options_of
 from .options import (
     ANY,
     FILE,
@@ -69,7 +68,7 @@ def run(
 
 
 @click.command()
-@click.argument("what", type=click.Choice(list(BENCHES)))
+@click.argument("what", type=click.Choice(list(BENCHES)), required=False)
 @click.option(
     "--repeats",
     type=click.IntRange(1),
@@ -108,7 +107,7 @@ def run(
 )
 @json_option
 def bench(
-    what: str,
+    what: str | None,
     repeats: int | None,
     count: int | None,
     device: str,
@@ -146,53 +145,42 @@ def bench(
     startup  CPU time of `vadpipe --help` and `--version`, against `python -c pass`
 
     Ratios to the limit of the machine and to plain contestants can be recorded and compared, times
-    cannot.
+    cannot. --check without WHAT runs all benches that are recorded for a machine of this kind.
 
     \b
     Example:
         vadpipe bench network --repeats 5
-        vadpipe bench train --check
+        vadpipe bench nearest --check
+        vadpipe bench --check
     """
     from ...extractors.device.present import check_device
-    from ..bench.ratios import (
-        RECORDED,
-        check_ratios,
-        must_have_ratios,
-        record_ratios,
-        recorded_ratios,
-    )
+    from ..bench.ratios import RECORDED, must_have_ratios, record_ratios
     from ..engine.progress import tell
 
     if check and record:
         raise click.UsageError("--check and --record: a run is compared or recorded, not both")
     if ratios is not None and not (check or record):
         raise click.UsageError("--ratios names a file for --check or --record: give one of them")
+    if what is None and (not check or count is not None or footage is not None):
+        raise click.UsageError("name what is measured; only `vadpipe bench --check` takes all")
     check_device(device)
     path = ratios or RECORDED
-    options: dict[str, str | int] = {} if count is None else {"count": count}
-    if footage is not None:
-        options["footage"] = footage.name
-    if check or record:
-        must_have_ratios(what)
-    before = recorded_ratios(path, what, device, options) if check else None
-    values, lines = _run_bench(what, repeats, count, device, footage)
-    worse: Sequence[str] = ()
-    if before is not None:
-        found = check_ratios(before, what, values)
-        worse = (*found.worse, *found.missing)
-        values = {**values, "worse": list(worse)}
-        lines = [*lines, *found.lines]
-    echo(lines, values, as_json)
-    if record:
-        tell(record_ratios(path, what, values, options))
+    asked = Asked(repeats, count, device, footage)
+    if what is None:
+        worse = check_all(path, asked, as_json)
+    elif check:
+        values, lines, worse = check_one(what, path, asked)
+        echo(lines, values, as_json)
+    else:
+        if record:
+            must_have_ratios(what)
+        values, lines = BENCHES[what](asked)
+        echo(lines, values, as_json)
+        if record:
+            tell(record_ratios(path, what, values, options_of(what, asked)))
+        return
     if worse:
         raise click.exceptions.Exit(1)
-
-
-def _run_bench(
-    what: str, repeats: int | None, count: int | None, device: str, footage: Path | None
-) -> Measured:
-    return BENCHES[what](Asked(repeats, count, device, footage))
 
 
 @click.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -36,3 +38,20 @@ def test_devices_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     names = ["cpu", "cuda", "cuda:0", "cuda:1"]
     assert [check_device(name) for name in names] == names
+
+
+def test_fp32_is_fp32_on_cuda_whatever_ran_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    parts: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn]
+    before = [part.allow_tf32 for part in parts]
+    try:
+        for part in parts:
+            part.allow_tf32 = True
+        check_device("cpu")
+        assert [part.allow_tf32 for part in parts] == [True, True]
+        check_device("cuda:0")
+        assert [part.allow_tf32 for part in parts] == [False, False]
+    finally:
+        for part, was in zip(parts, before, strict=True):
+            part.allow_tf32 = was

@@ -22,6 +22,7 @@ from vadpipe.pipeline.bench.ratios import (
     record_ratios,
     recorded_ratios,
 )
+from vadpipe.pipeline.cli.benches import BENCHES, Asked, options_of
 from vadpipe.pipeline.cli.run import bench
 
 
@@ -53,6 +54,14 @@ def test_a_ratio_that_falls_by_more_than_the_tolerance_is_worse() -> None:
     assert slower.worse == (SEALED,)
     assert any(line.endswith("WORSE") for line in slower.lines)
     assert check_ratios(BEFORE, "shards", shards(2.55), tolerance=0.3).worse == ()
+
+
+def test_a_ratio_far_above_the_recorded_one_is_said_because_it_guards_nothing() -> None:
+    quicker = check_ratios(BEFORE, "shards", shards(1.3))  # 3.08
+    assert quicker.far == (SEALED,) and not quicker.worse
+    assert any(line.endswith("FAR ABOVE") for line in quicker.lines)
+    assert "1 ratio far above the recorded: record shards again (--record)" in quicker.lines[-1]
+    assert check_ratios(BEFORE, "shards", shards(1.4)).far == ()  # 2.86
 
 
 def test_times_that_all_change_alike_change_nothing() -> None:
@@ -118,6 +127,10 @@ def test_what_is_recorded_is_found_again(tmp_path: Path) -> None:
     assert found.options == {"count": 4}
     with pytest.raises(RatioError, match="recorded with --count 4, not with no option"):
         recorded_ratios(path, "shards", "cpu", NONE)
+    default: dict[str, str | int] = {"count": 4}
+    assert recorded_ratios(path, "shards", "cpu", NONE, default).ratios == {SEALED: 2.0}
+    record_ratios(path, "shards", shards(2.0), NONE)  # a record of an earlier version
+    assert recorded_ratios(path, "shards", "cpu", {"count": 4}, default).options == {}
 
 
 def test_machines_have_entries_of_their_own(tmp_path: Path) -> None:
@@ -172,7 +185,7 @@ def test_the_shipped_file_holds_ratios_of_known_benches() -> None:
 
 
 def run(path: Path, now: float, *options: str, monkeypatch: pytest.MonkeyPatch) -> Result:
-    monkeypatch.setattr("vadpipe.pipeline.cli.run._run_bench", lambda *_: (shards(now), ["a line"]))
+    monkeypatch.setitem(BENCHES, "shards", lambda _: (shards(now), ["a line"]))
     return CliRunner().invoke(bench, ["shards", *options, "--ratios", str(path)])
 
 
@@ -193,3 +206,80 @@ def test_options_that_say_nothing_are_refused(
     assert run(path, 2.0, monkeypatch=monkeypatch).exit_code == 2
     assert run(path, 2.0, "--check", "--record", monkeypatch=monkeypatch).exit_code == 2
     assert not path.exists()
+
+
+def nearest(now: float) -> dict[str, Any]:
+    return {"hardware": machine(), "ratio": now, "share_of_matmul": 0.5}
+
+
+def check_all(path: Path, *options: str) -> Result:
+    return CliRunner().invoke(bench, ["--check", "--ratios", str(path), *options])
+
+
+def test_a_check_without_a_name_runs_all_that_is_recorded_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, asked = tmp_path / "ratios.json", []
+    now = {"shards": shards(2.0), "nearest": nearest(2.0)}
+
+    def measure(what: str) -> Any:
+        return lambda told: (asked.append((what, told.count)) or now[what], [f"{what} ran"])
+
+    for what in now:
+        monkeypatch.setitem(BENCHES, what, measure(what))
+        record_ratios(path, what, now[what], {"count": 7} if what == "nearest" else NONE)
+    record_ratios(path, "windows", {"hardware": machine(), "to_version_0_1": {}}, {"footage": "f"})
+    elsewhere = {**shards(1.0), "hardware": {**machine(), "gpu": "NVIDIA H200"}}
+    record_ratios(
+        path,
+        "decode",
+        {
+            **elsewhere,
+            "of_decoder_alone": {},
+            "pixels": {
+                "copies": {"a": {"median": 1}},
+                "reading": {"a": {"median": 1}},
+                "resizing": {},
+            },
+        },
+        NONE,
+    )
+    done = check_all(path)
+    assert done.exit_code == 0, done.output
+    assert asked == [("nearest", 7), ("shards", None)]
+    assert "no ratio is worse than recorded" in done.output
+    assert "left out: it was recorded with --footage f" in done.output
+    now["nearest"] = nearest(1.0)
+    done = check_all(path, "--json")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["worse"] == ["nearest: to scikit-learn"]
+
+
+def test_a_check_of_all_needs_records_of_such_a_machine(tmp_path: Path) -> None:
+    path = tmp_path / "ratios.json"
+    elsewhere = {**shards(1.0), "hardware": {**machine(), "gpu": "NVIDIA H200"}}
+    record_ratios(path, "shards", elsewhere, NONE)
+    done = check_all(path)
+    assert isinstance(done.exception, RatioError)
+    assert "has no ratios of a machine like this" in str(done.exception)
+
+
+@pytest.mark.parametrize("options", [[], ["--record"], ["--check", "--count", "3"]])
+def test_without_a_name_only_a_check_of_all_makes_sense(options: list[str]) -> None:
+    done = CliRunner().invoke(bench, options)
+    assert done.exit_code == 2
+    assert "name what is measured" in done.output
+
+
+def test_footage_of_another_size_is_other_footage(tmp_path: Path) -> None:
+    one, other = tmp_path / "a" / "clip.mp4", tmp_path / "b" / "clip.mp4"
+    for file, size in ((one, 10), (other, 2000)):
+        file.parent.mkdir()
+        file.write_bytes(bytes(size))
+    asked = [Asked(None, None, "cpu", file) for file in (one, other, one.parent)]
+    assert [options_of("decode", each)["footage"] for each in asked] == [
+        "clip.mp4 (10 bytes)",
+        "clip.mp4 (2,000 bytes)",
+        "a (10 bytes)",
+    ]
+    assert options_of("shards", Asked(None, None, "cpu", None)) == {"count": 100}
