@@ -27,6 +27,7 @@ from . import quarantine
 from .cluster import check_script, check_workers, open_client, share_of
 from .execute import TaskQueue, run_tasks
 from .extractor_spec import ExtractorSpec
+from .frames_read import FramesRead, following
 from .journal import SHOWN, Journal, journal
 from .planning import Estimate, VideoPlan, jobs_of, plan_videos
 from .progress import progress_bar, tell
@@ -165,11 +166,12 @@ class Coordinator:
                 journal(self._cache, _command(), totals, failed) as kept,
                 open_client(self._engine) as client,
                 progress_bar("extract", cost.frames) as advance,
+                following(self._run, advance) as progress,
             ):
                 if self._engine.scheduler is not None:
                     check_workers(client, {self._cache, self._store_root})
                 try:
-                    self._collect(client, kept, advance)
+                    self._collect(client, kept, progress)
                 except (KeyboardInterrupt, GeneratorExit):
                     kept.update(now=True, state="stopped", running=())  # waiting may be cut short
                     raise
@@ -210,7 +212,7 @@ class Coordinator:
         self._at_work[plan.row.content_id] = _Video(plan.row, len(plan.groups()), plan.error)
         yield from self._jobs_of(plan)
 
-    def _collect(self, client: Client, kept: Journal, advance: Callable[[float], None]) -> None:
+    def _collect(self, client: Client, kept: Journal, progress: FramesRead) -> None:
         resources = share_of(self._engine)
         tasks = run_tasks(
             client, run_job, self._queue, resources=resources, group=lambda job: job.row.content_id
@@ -224,9 +226,9 @@ class Coordinator:
                     self._note_error(job, video, outcome.error)
                 elif outcome.value is not None:
                     self._note(video, outcome.value, kept)
-                advance(job.frames)
+                progress.ended(job.name, job.frames)
                 video.left -= 1
-                ended = video.left == 0 and self._end(video, kept)
+                ended = video.left == 0 and self._end(video, kept, progress)
                 running = islice(self._at_work.values(), SHOWN)
                 kept.update(
                     videos_done=kept.state.videos_done + ended,
@@ -255,12 +257,12 @@ class Coordinator:
         if quarantine.belongs_there(error):
             quarantine.add(self._cache, video.row.content_id, video.row.path, error)
 
-    def _end(self, video: _Video, kept: Journal) -> bool:
+    def _end(self, video: _Video, kept: Journal, progress: FramesRead) -> bool:
         """After the last task of a video; False if the video has to be decoded again."""
         content = video.row.content_id
         del self._at_work[content]
         if video.seek_failed and video.error is None:
-            self._do_again(video.row, kept)
+            self._do_again(video.row, kept, progress)
             return False
         error = video.error or self._refuse_empty(video)
         if error is not None:
@@ -277,7 +279,7 @@ class Coordinator:
         self._when_done(content)
         return True
 
-    def _do_again(self, row: ProbeRow, kept: Journal) -> None:
+    def _do_again(self, row: ProbeRow, kept: Journal, progress: FramesRead) -> None:
         """Decode a whole video again, in order.
 
         Spans that were read before the mismatch may have wrong frame numbers too, so their shards
@@ -290,6 +292,7 @@ class Coordinator:
         for plan in plan_videos(again, stores, self._engine.span_frames):
             for job in self._begin(plan):
                 self._queue.add(job)
+                progress.again(job.frames)
                 kept.update(
                     spans=kept.state.spans + len(job.spans),
                     frames=kept.state.frames + job.frames,

@@ -31,6 +31,7 @@ from ..store.feature_store import FeatureStore
 from ..store.shard import UNREADABLE, ShardRow, VideoFacts, row_of
 from .clip_memory import check_clips, out_of_memory
 from .extractor_spec import ExtractorSpec
+from .frames_read import Teller
 from .run_end import has_ended
 from .small_frames import picture_of, small_frames
 from .span_work import SpanWork
@@ -78,6 +79,11 @@ class SpanJob:
             raise ValueError("the extractors of a task read the same pixels")
         if (sources[0] is None) != (self.source_root is None):
             raise ValueError("a task reads footage, or a source whose root is given")
+
+    @property
+    def name(self) -> tuple[str, int]:
+        """What the task is called in its run: the video, and where its first span begins."""
+        return self.row.content_id, self.spans[0].frame_start
 
     @property
     def frames(self) -> int:
@@ -160,6 +166,7 @@ class _Run:
         self._damaged_before: Counter[int] = Counter()  # the same, as shards on disk state it
         self._write_seconds = 0.0
         self._starts = [span.frame_start for span in job.spans]
+        self._teller = Teller(job.run, job.name, self._starts[0], job.frames)
         self._rules = [
             spec.clip_rule() for spec, todo in zip(job.specs, job.missing, strict=True) if todo
         ]
@@ -257,6 +264,7 @@ class _Run:
         for frame in self._reader:
             if has_ended(self._job.run):
                 raise Stopped("the run was ended")
+            self._teller.read(frame.index)
             at = frame.index + 1
             self._push(frame)
             if not self._active and not self._waiting:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,10 @@ from vadpipe.data_manifests.record import Manifest
 from vadpipe.extractors.base import TUNING
 from vadpipe.extractors.device import inference
 from vadpipe.extractors.device.micro_batch import shared_sizes
-from vadpipe.extractors.footage.errors import DecodeError
+from vadpipe.extractors.footage.errors import DecodeError, SeekMismatch
 from vadpipe.extractors.weights.cards import ResolvedWeights, Weights
 from vadpipe.extractors.weights.slots import NETWORK
-from vadpipe.pipeline.engine import coordinator, span_task
+from vadpipe.pipeline.engine import coordinator, frames_read, span_task
 from vadpipe.pipeline.engine.coordinator import shared_weights
 from vadpipe.pipeline.engine.extractor_spec import resolve_extractor, stores_of
 from vadpipe.pipeline.engine.settings import Engine
@@ -210,3 +212,45 @@ def test_folders_may_be_named_from_here(
     monkeypatch.setattr(span_task._Run, "__init__", watching)
     extract_features(manifest, probe_files(manifest, tmp_path), [NULL], Path("cache"))
     assert set(seen) == {str(tmp_path / "cache")}
+
+
+def test_progress_moves_within_a_span_and_ends_at_the_total(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One span is ten minutes of footage: a bar that counts spans looks hung."""
+    steps: list[float] = []
+
+    @contextmanager
+    def noted(title: str, total: float) -> Iterator[Any]:
+        yield steps.append
+        assert sum(steps) == total == 192
+
+    monkeypatch.setattr(coordinator, "progress_bar", noted)
+    monkeypatch.setattr(frames_read, "EVERY_SECONDS", 0.0)
+    probed = probe_files(manifest, tmp_path)
+    extract_features(manifest, probed, [NULL], tmp_path, engine=Engine(span_frames=96, streams=1))
+    assert len(steps) > 100 and min(steps) > 0
+
+
+def test_progress_goes_back_where_a_video_is_decoded_again(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[float] = []
+
+    @contextmanager
+    def noted(title: str, total: float) -> Iterator[Any]:
+        yield steps.append
+
+    real = coordinator.run_job
+
+    def mismatched(job: Any) -> Any:
+        if job.row.path.endswith("a.mp4") and not job.row.sequential_only:
+            raise SeekMismatch("frames of other times")
+        return real(job)
+
+    monkeypatch.setattr(coordinator, "progress_bar", noted)
+    monkeypatch.setattr(coordinator, "run_job", mismatched)
+    probed = probe_files(manifest, tmp_path)
+    done = extract_features(manifest, probed, [NULL], tmp_path, engine=Engine(span_frames=48))
+    assert not done.failures
+    assert sum(steps) == 192 and -96 in steps
