@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -53,6 +54,7 @@ SCHEMA = pa.schema(
         pa.field("tracks", pa.string()),
     ]
 )
+SUFFIXES = (".parquet", ".csv")
 OPTIONAL = ("category",)  # columns that older files do not have
 NORMAL = "normal"  # how CSV writes an empty list of anomalies
 
@@ -86,7 +88,11 @@ def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
         ManifestError: there is no such file, a column is unknown or missing, or a row is bad; the
             message names row (1 = the first video) and column.
     """
+    if path.suffix.lower() not in SUFFIXES and path.exists():
+        raise ManifestError(_no_manifest(path))
     read = {".parquet": _read_parquet, ".csv": _read_csv}[_suffix(path)]
+    if path.is_dir():
+        raise ManifestError(_no_manifest(path))
     if not path.is_file():
         raise ManifestError(f"manifest {path} does not exist: write one with `vadpipe manifest`")
     dataset, stored_root, rows = read(path)
@@ -102,8 +108,18 @@ def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
         raise ManifestError(f"{path}: {_reason(error)}") from error
 
 
+def _no_manifest(path: Path) -> str:
+    """What to do with footage where a manifest is needed."""
+    kind = "a folder" if path.is_dir() else "a file of another kind"
+    name = shlex.quote(f"{path.absolute().name or 'footage'}.parquet")
+    return (
+        f"{path} is {kind}, not a manifest. If it is footage, list it first: "
+        f"`vadpipe manifest footage {shlex.quote(str(path))} -o {name}`, then name {name} here"
+    )
+
+
 def _suffix(path: Path) -> str:
-    if path.suffix.lower() not in (".parquet", ".csv"):
+    if path.suffix.lower() not in SUFFIXES:
         raise ManifestError(f"a manifest is a .parquet or a .csv file, not {path.name!r}")
     return path.suffix.lower()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -298,3 +299,17 @@ def test_what_is_no_manifest_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "m.parquet").write_bytes(b"PAR1 no such thing")
     with pytest.raises(ManifestError, match="cannot be read as Parquet"):
         read_manifest(tmp_path / "m.parquet")
+
+
+@pytest.mark.parametrize("name", ["the archive", "clip.mp4", "odd.csv"])
+def test_footage_in_place_of_a_manifest_is_answered_with_the_command_that_lists_it(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"") if name == "clip.mp4" else path.mkdir()
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(path)
+    said = str(caught.value)
+    assert ("is a folder, not a manifest" in said) == path.is_dir()
+    words = shlex.split(said.partition("`")[2].partition("`")[0])
+    assert words == ["vadpipe", "manifest", "footage", str(path), "-o", f"{name}.parquet"]
