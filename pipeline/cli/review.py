@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 @click.option(
     "--model",
     metavar="MODEL",
-    help="A model that is there already: nothing is trained. The review in DIR goes on with it.",
+    help="A model that is there already: nothing is trained but the checks of the camera, if "
+    "--normal names footage for them. The review in DIR goes on with it.",
 )
 @click.option(
     "--learnt",
@@ -69,9 +70,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--scene-checks/--no-scene-checks",
-    default=True,
+    default=None,
     help="Check the camera too: covered, moved, blurred, dark, a still picture, something left "
-    "behind. On by default.",
+    "behind. On by default; a later run keeps to what was said.",
 )
 @click.option("--retrain", is_flag=True, help="Forget what an earlier run in DIR has chosen.")
 @click.option("--yes", is_flag=True, help="Download missing weights without asking.")
@@ -87,7 +88,7 @@ def review(
     learnt: Path | None,
     features: Any,
     scene_from: str | None,
-    scene_checks: bool,
+    scene_checks: bool | None,
     retrain: bool,
     yes: bool,
     events: EventConfig,
@@ -111,8 +112,8 @@ def review(
     from ..run.review import ReviewAsked, review_footage
     from ..run.review_kept import CHOSEN
 
-    if model is not None and (normal is not None or features != "auto"):
-        raise click.UsageError("--model is trained already: leave out --normal and --features")
+    if model is not None and features != "auto":
+        raise click.UsageError("--model is trained already: leave out --features")
     if learnt is not None and (model is None or retrain or not (out / CHOSEN).is_file()):
         raise click.UsageError(
             "--learnt is for the review that is in DIR, with the --model of the feedback and "

@@ -85,6 +85,7 @@ def write_review(
     style: HeatmapStyle | None = None,
     cache: Path | None = None,
     scene_checks: Path | None = None,
+    about: Sequence[str] = (),
     probe: Callable[..., ProbeRow] = guarded_probe,
 ) -> Path:
     """Write the review page of a score folder.
@@ -112,6 +113,8 @@ def write_review(
         scene_checks:
             Score folder of `tampering`: its events are shown apart from the others, with their
             reason. None shows none.
+        about:
+            What else the page says of the footage, before its own notes.
         probe:
             Opens a file, as in `write_report`.
 
@@ -136,8 +139,8 @@ def write_review(
     _check_free(out)
     metrics = _metrics_of(folder, column)
     systems = open_systems(folder, column, beside)
-    about = column, manifest, metrics, events, checks, systems
-    page = _renew(out, lambda aside: _write_curves(folder, rows, out, aside, *about))
+    shown = column, manifest, metrics, events, checks, systems
+    page = _renew(out, lambda aside: _write_curves(folder, rows, out, aside, *shown))
     ranked = sorted([*events, *moments], key=lambda e: -e["peak_score"])
     drawing = out / "media", limits, style or HeatmapStyle(), probe
     media, notes = draw_media(folder, rows, numbers, ranked, *drawing)
@@ -150,8 +153,7 @@ def write_review(
         "threshold": _about_threshold(folder, column, levels),
         "scale": {"low": page.low, "high": page.high} if rows else {"low": 0.0, "high": 1.0},
         "lower": LOWER,
-        "notes": _about_scores(folder, run, column, manifest)
-        + notes
+        "notes": [*about, *_about_scores(folder, run, column, manifest), *notes]
         + (checks.notes if checks else []),
         "metrics": _about_metrics(metrics),
         "failures": {

@@ -18,8 +18,10 @@ from ...data_manifests.record import Manifest, VideoRecord
 from ...data_manifests.scenes import FOLDER, SceneRule
 from ...data_manifests.settings import Settings
 from ...extractors.footage.video import ProbeRow
+from ..scores.rules import in_time
 
 SHARE = 0.5  # of each camera's footage that trains where nothing is known to be normal
+LITTLE_HOURS = 0.25  # of a camera that train: so little shows hardly any of what is normal
 MOST_HOURS = 4.0  # of each camera that trains; more makes training slow, not better
 UNNAMED = "-"  # stands for the camera of footage without a scene
 Part = tuple[float, float]
@@ -328,3 +330,23 @@ def cameras_of(manifest: Manifest, rows: Mapping[str, ProbeRow]) -> list[Camera]
             share = record.part[1] - record.part[0]
             own[record.split != "train"] += share * row.duration / 3600
     return [Camera(n, own[0], own[1], len(paths[n])) for n, own in hours.items()]
+
+
+def little_footage(cameras: Sequence[Camera]) -> str:
+    """What a result is worth where little footage has trained, in a sentence; "" where enough has.
+
+    Cameras of which nothing trains are not counted: that is said elsewhere.
+    """
+    poor = [camera for camera in cameras if 0 < camera.training < LITTLE_HOURS]
+    if not poor:
+        return ""
+    most = 5
+    each = ", ".join(f"{camera.name} {in_time(camera.training / 24)}" for camera in poor[:most])
+    if len(cameras) == 1:
+        each = in_time(poor[0].training / 24)
+    rest = f", and {len(poor) - most} cameras more" if len(poor) > most else ""
+    return (
+        f"Little footage trains: {each}{rest}. That shows hardly any of what is normal "
+        "there, so the events are what is rarest in these files, and most of them will be "
+        "ordinary. Give an hour of normal footage of each camera, better a day."
+    )

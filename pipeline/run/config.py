@@ -252,11 +252,13 @@ class ReportSection(Settings):
         folder: write the review page too, `review` in the score folder.
         scene_checks: name of a training or model of `tampering`, whose events the review pages show
             beside the others.
+        notes: what the review pages say about the footage, a sentence each.
     """
 
     scores: tuple[str, ...] | None = None
     folder: bool = False
     scene_checks: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class RunConfig(Settings):

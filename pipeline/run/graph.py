@@ -414,7 +414,10 @@ class _Planner:
             needs = [self._scores_of(subject)]
             needs += [n for n in (f"evaluate-{subject}",) if n in self.nodes]
             self._section = self.nodes[needs[0]].section
-            more: dict[str, Any] = {"folder": True} if self._resolved.config.report.folder else {}
+            report = self._resolved.config.report
+            more: dict[str, Any] = {"folder": True} if report.folder else {}
+            if report.notes:
+                more["notes"] = list(report.notes)
             after, checks = self._checks_beside(subject, scored)
             if after:  # the page is another one when they are
                 more["checks"] = self.nodes[after[0]].key

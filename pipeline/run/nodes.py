@@ -427,8 +427,15 @@ def _report(task: NodeTask) -> Done:
     scores, listed = resolved.folder.scores(node.subject).path, resolved.scored()
     pages = [write_report(scores, manifest=listed)]
     if resolved.config.report.folder:
-        cache, checks = resolved.config.cache_root, _checks_beside(task)
-        pages.append(write_review(scores, manifest=listed, cache=cache, scene_checks=checks))
+        pages.append(
+            write_review(
+                scores,
+                manifest=listed,
+                cache=resolved.config.cache_root,
+                scene_checks=_checks_beside(task),
+                about=resolved.config.report.notes,
+            )
+        )
     return Done(node.key, tuple(map(str, pages)), (), {"page": str(pages[0])})
 
 

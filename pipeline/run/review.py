@@ -7,7 +7,7 @@ was chosen, so that a later run adds new files and keeps the model).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from ..registry import DATASETS
 from ..review.stage import INDEX
 from ..scores.events import EventConfig
 from ..scores.rules import in_time
-from ..store.probe_table import Probed, duplicates
+from ..store.probe_table import Probed
 from ..tables.probe import probe_to_use
 from .archive import (
     MOST_HOURS,
@@ -31,6 +31,7 @@ from .archive import (
     UNNAMED,
     ArchiveError,
     cameras_of,
+    little_footage,
     named_cameras,
     scored_whole,
     split_by_camera,
@@ -38,7 +39,8 @@ from .archive import (
     with_normal,
     without,
 )
-from .archive_again import trained_parts, with_learnt, with_new, with_other_content
+from .archive_again import TrainedPart, trained_parts, with_learnt, with_new, with_other_content
+from .archive_copies import copies_lines, without_copies
 from .config import RunConfig, load_run
 from .execute import Ended
 from .graph import plan
@@ -73,7 +75,7 @@ class ReviewAsked:
         events: how scores become events.
         engine: where and how.
         probing: how files are opened.
-        scene_checks: check the camera too (`tampering`).
+        scene_checks: check the camera too (`tampering`); None as an earlier run, else yes.
         learnt: manifest of the feedback that the model comes from.
     """
 
@@ -88,7 +90,7 @@ class ReviewAsked:
     events: EventConfig = field(default_factory=EventConfig)
     engine: Engine = field(default_factory=Engine)
     probing: ProbeOptions = field(default_factory=ProbeOptions)
-    scene_checks: bool = True
+    scene_checks: bool | None = None
     learnt: Path | None = None
 
 
@@ -138,11 +140,13 @@ def review_footage(
     listed = _listed(asked)
     asked.out.mkdir(parents=True, exist_ok=True)
     probed = probe_to_use(listed, asked.cache, asked.probing)
-    _say_files(listed, probed, say)
+    listed, copies = without_copies(listed, probed.rows, *_known_before(asked, before))
+    _say_files(listed, probed, copies, say)
     if not probed.rows:
         raise ArchiveError(f"no video in {asked.target} can be read: see the reasons above")
     manifest, cameras = named_cameras(listed, probed.rows, before.cameras if before else ())
-    chosen = (before or first_choice(asked)).model_copy(update={"cameras": cameras})
+    found = {"cameras": cameras, "copies": copies}
+    chosen = (before or first_choice(asked)).model_copy(update=found)
     if before is not None and (asked.out / FOOTAGE).is_file():
         chosen, manifest = _again(asked, chosen, manifest, probed, say)
     elif asked.model is None and not _has(manifest, "train"):
@@ -160,32 +164,44 @@ def review_footage(
             "parts": trained_parts(manifest, probed.rows),
         }
         chosen = chosen.model_copy(update=known)
-    _say_cameras(asked, manifest, probed, say)
+    little = _say_cameras(asked, chosen, manifest, probed, say)
     checks = camera_checks(
-        *(manifest, probed, chosen.scene_model, asked.cache), wanted=asked.scene_checks
+        *(manifest, probed, chosen.scene_model, asked.cache), wanted=chosen.scene_checks
     )
     if checks.said:
         say(checks.said)
-    if chosen.model is None and chosen.features is None:
-        picked = choose(
-            *(manifest, probed, asked.cache, asked.engine, asked.features),
-            beside=checks.spec(asked.cache),
-            fetch=fetch,
-            say=say,
-        )
-        chosen = chosen.model_copy(update=vars(picked))
-    elif chosen.features is not None:
-        fetch(weights_of(chosen.features))
+    chosen = _with_features(asked, chosen, manifest, probed, fetch, say)
     if chosen.features is not None:
         say(f"features: {chosen.why}")
     if asked.model is not None or chosen.features is None:
         say(f"model: {chosen.model}")
     write_manifest(manifest, asked.out / FOOTAGE)
     recipe = asked.out / RECIPE
-    write_text(recipe, recipe_of(asked, chosen, checks))
+    notes = [*little, *(f"{line[:1].upper()}{line[1:]}." for line in copies_lines(copies, NAMED))]
+    write_text(recipe, recipe_of(asked, chosen, checks, notes))
     keep(asked.out, chosen)
     say(f"recipe: {recipe} (vadpipe run repeats it)")
     return _run(asked, chosen, load_run(recipe), recipe, say, ended)
+
+
+def _with_features(
+    asked: ReviewAsked,
+    chosen: Chosen,
+    manifest: Manifest,
+    probed: Probed,
+    fetch: Fetch,
+    say: Say,
+) -> Chosen:
+    """Choose what the detector looks at, where that is open; its weights are there then."""
+    if chosen.features is not None:
+        fetch(weights_of(chosen.features))
+        return chosen
+    if chosen.model is not None:
+        return chosen
+    picked = choose(
+        *(manifest, probed, asked.cache, asked.engine, asked.features), fetch=fetch, say=say
+    )
+    return chosen.model_copy(update=vars(picked))
 
 
 def _run(
@@ -279,7 +295,18 @@ def _has(manifest: Manifest, split: str) -> bool:
     return any(record.split == split for record in manifest.records)
 
 
-def _say_files(listed: Manifest, probed: Probed, say: Say) -> None:
+def _known_before(
+    asked: ReviewAsked, before: Chosen | None
+) -> tuple[set[str], tuple[TrainedPart, ...]]:
+    """Paths of an earlier run, and what has trained then."""
+    if before is None or not (asked.out / FOOTAGE).is_file():
+        return set(), ()
+    records = read_manifest(asked.out / FOOTAGE).records
+    known = {*before.trained, *(record.path for record in records if record.path is not None)}
+    return known, () if before.model is None else before.parts
+
+
+def _say_files(listed: Manifest, probed: Probed, copies: Mapping[str, str], say: Say) -> None:
     length = in_time(sum(row.duration for row in probed.rows.values()) / 86_400)
     say(f"footage: {counted(len(probed.rows), 'video')}, {length}, below {listed.root}")
     for failure in probed.failures[:NAMED]:
@@ -291,15 +318,14 @@ def _say_files(listed: Manifest, probed: Probed, say: Say) -> None:
         say(f"cut off, what is there is used: {name} ({in_time(row.duration / 86_400)})")
     if len(cut) > NAMED:
         say(f"  and {len(cut) - NAMED} more")
-    copies = list(duplicates(probed).values())
-    for ids in copies[:NAMED]:
-        say(f"the same content: {', '.join(ids)}")
-    if copies:
-        say("copies are scored under each of their names, also where one of them trains")
+    for line in copies_lines(copies, NAMED):
+        say(line)
 
 
-def _say_cameras(asked: ReviewAsked, manifest: Manifest, probed: Probed, say: Say) -> None:
-    """What trains and what is scored, with the risk of it."""
+def _say_cameras(
+    asked: ReviewAsked, chosen: Chosen, manifest: Manifest, probed: Probed, say: Say
+) -> list[str]:
+    """Say what trains and what is scored, with the risk of it; returns what the page says too."""
     cameras = cameras_of(manifest, probed.rows)
     for camera in cameras:
         name = "one camera" if camera.name == UNNAMED and len(cameras) == 1 else camera.name
@@ -314,12 +340,23 @@ def _say_cameras(asked: ReviewAsked, manifest: Manifest, probed: Probed, say: Sa
             "unusual in it will be missed later; name footage that is known to be normal with "
             "--normal"
         )
+    if chosen.features is None and chosen.model is not None:  # it was given: of its own footage
+        return []
+    little = little_footage(cameras)
+    if little:
+        say(little)
+    return [little] if little else []
 
 
 # ------------------------------------------------------------------------------- recipe
 
 
-def recipe_of(asked: ReviewAsked, chosen: Chosen, checks: CameraChecks | None = None) -> str:
+def recipe_of(
+    asked: ReviewAsked,
+    chosen: Chosen,
+    checks: CameraChecks | None = None,
+    about: Sequence[str] = (),
+) -> str:
     """The run file of a review.
 
     Args:
@@ -329,6 +366,8 @@ def recipe_of(asked: ReviewAsked, chosen: Chosen, checks: CameraChecks | None = 
             What was chosen; with a model, nothing is trained.
         checks:
             Of the camera.
+        about:
+            What the page says of the footage.
     """
     values: dict[str, Any] = {
         "out": ".",
@@ -351,7 +390,7 @@ def recipe_of(asked: ReviewAsked, chosen: Chosen, checks: CameraChecks | None = 
         values[kind] = [*values.get(kind, []), *sections]
     values["score"] = {"split": "test", **({"events": events} if events else {})}
     beside = {"scores": [NAME], "scene_checks": CHECKS} if added else {}
-    values["report"] = {"folder": True, **beside}
+    values["report"] = {"folder": True, **beside, **({"notes": [*about]} if about else {})}
     engine = asked.engine.model_dump(mode="json", exclude_defaults=True)
     if engine:
         values["engine"] = engine

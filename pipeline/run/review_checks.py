@@ -15,7 +15,6 @@ from typing import Any
 
 from ...data_manifests.errors import VadpipeError
 from ...data_manifests.record import Manifest
-from ..engine.extractor_spec import ExtractorSpec, resolve_extractor
 from ..models import ModelFolder
 from ..scores.unseen import Unseen
 from ..store.probe_table import Probed
@@ -42,11 +41,6 @@ class CameraChecks:
     def settings(self) -> dict[str, Any] | None:
         """Of the extractor; None where nothing trains."""
         return next((each["set"] for each in self.sections.get("extract", [])), None)
-
-    def spec(self, cache: Path) -> list[ExtractorSpec]:
-        """The extractor of the checks that train, if they do."""
-        settings = self.settings
-        return [] if settings is None else [resolve_extractor(CHECKS, settings, cache=cache)]
 
 
 def camera_checks(
@@ -79,7 +73,8 @@ def camera_checks(
     train = [r for r in manifest.records if r.split == "train" and r.video_id in probed.rows]
     if not train:
         return CameraChecks(
-            said="checks of the camera are left out: they need normal footage to train on"
+            said="checks of the camera are left out: they need normal footage of these cameras to "
+            "train on; name some with --normal"
         )
     contents = {r.video_id: probed.rows[r.video_id].content_id for r in train}
     unseen = Unseen.of(train, contents, HOLDOUT, 0)

@@ -8,23 +8,21 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-import numpy as np
-
+from ...data_manifests.plain_text import counted
 from ...data_manifests.record import Manifest, VideoRecord
 from ...extractors.footage.video import ProbeRow
 from ...extractors.weights.cards import Weights
-from ..engine.extractor_spec import ExtractorSpec, resolve_extractor
+from ..engine.progress import progress_bar
 from ..engine.settings import Engine
-from ..extract import extract_features
 from ..registry import cards_in_use
-from ..scores.box_counts import ROLE
-from ..store.feature_store import FeatureStore
 from ..store.probe_table import Probed
-from .archive import UNNAMED
+from .archive import UNNAMED, cameras_of
+from .object_looks import FRAMES, shares_with_objects, spread
 
 Kind = Literal["objects", "motion", "patches"]
 LOOKS = 5.0  # looks for objects a second
-LEAST_SHARE = 0.05  # of the frames that were looked at have an object
+LEAST_SHARE = 0.05  # of the frames of a camera that were looked at have an object
+LEAST_FOOTAGE = 0.9  # of what trains is of such cameras: one of a few seconds decides for no other
 CARDS: Mapping[Kind, tuple[str, ...]] = {
     "objects": ("yolov3_tiny.coco",),
     "motion": (),
@@ -81,7 +79,6 @@ def choose(
     engine: Engine,
     asked: Kind | Literal["auto"],
     *,
-    beside: Sequence[ExtractorSpec] = (),
     fetch: Callable[[Sequence[Weights]], None],
     say: Callable[[str], None],
 ) -> Choice:
@@ -98,8 +95,6 @@ def choose(
             Where and how.
         asked:
             The kind, or "auto".
-        beside:
-            Extractors whose features will be needed too: taken from the same pass of frames.
         fetch:
             Called with the cards of weights that are needed.
         say:
@@ -115,14 +110,22 @@ def choose(
         return Choice(asked, f"{asked}, as asked for", stride)
     fetch(weights_of("objects"))
     samples = _samples(manifest, probed.rows)
-    say(f"looking for objects in normal footage: {', '.join(r.video_id for r in samples.values())}")
-    shares = _shares(samples, probed, cache, engine, stride, manifest, beside)
+    say(
+        f"looking for objects in about {FRAMES} frames of normal footage of "
+        f"{counted(len(samples), 'camera')}"
+    )
+    with progress_bar("look for objects", FRAMES * len(samples)) as advance:
+        shares = shares_with_objects(samples, probed.rows, cache, engine, advance)
     poor = {camera: share for camera, share in shares.items() if share < LEAST_SHARE}
-    if shares and not poor:
-        found = f"{100 * min(shares.values()):.0f} % of the frames or more"
-        return Choice("objects", f"objects of yolov3_tiny, which finds some in {found}", stride)
-    fetch(weights_of("patches"))
+    rich = [share for camera, share in shares.items() if camera not in poor]
     named = ", ".join(f"{camera} {100 * share:.0f} %" for camera, share in poor.items())
+    lengths = {c.name: c.training for c in cameras_of(manifest, probed.rows)}
+    known = sum(length for name, length in lengths.items() if name in shares and name not in poor)
+    if rich and known >= LEAST_FOOTAGE * sum(lengths.values()):
+        why = f"objects of yolov3_tiny, which finds some in {100 * min(rich):.0f} % of the frames"
+        less = f"; hardly any of little footage: {named}" if poor else ""
+        return Choice("objects", f"{why} or more{less}", stride)
+    fetch(weights_of("patches"))
     return Choice(
         "patches",
         "patches of frames, as too few frames of normal footage show an object that yolov3_tiny "
@@ -131,47 +134,10 @@ def choose(
     )
 
 
-def _samples(manifest: Manifest, rows: Mapping[str, ProbeRow]) -> dict[str, VideoRecord]:
-    """Camera -> its shortest training video: a look, not a measurement."""
-    found: dict[str, VideoRecord] = {}
+def _samples(manifest: Manifest, rows: Mapping[str, ProbeRow]) -> dict[str, list[VideoRecord]]:
+    """Camera -> some of its training videos."""
+    found: dict[str, list[VideoRecord]] = {}
     for record in manifest.records:
-        if record.split != "train" or record.video_id not in rows:
-            continue
-        best = found.get(record.scene or UNNAMED)
-        length = rows[record.video_id].duration
-        if best is None or length < rows[best.video_id].duration:
-            found[record.scene or UNNAMED] = record
-    return found
-
-
-def _shares(
-    samples: Mapping[str, VideoRecord],
-    probed: Probed,
-    cache: Path,
-    engine: Engine,
-    stride: int,
-    manifest: Manifest,
-    beside: Sequence[ExtractorSpec],
-) -> dict[str, float]:
-    """Camera -> share of the frames that were looked at which have an object.
-
-    The features are those of the recipe, so they are used again if objects are chosen.
-    """
-    spec = resolve_extractor("objects", objects_settings("objects", stride), cache=cache)
-    rows = {r.video_id: probed.rows[r.video_id] for r in samples.values()}
-    chosen = manifest.model_copy(update={"records": tuple(samples.values())})
-    done = extract_features(chosen, Probed(rows), [spec, *beside], cache, engine=engine)
-    found = {}
-    for camera, record in samples.items():
-        row = done.rows.get(record.video_id)
-        if row is None:
-            found[camera] = 0.0  # it could not be read: nothing was seen
-            continue
-        found[camera] = float(np.mean(_objects(done.stores[0], row.content_id) > 0))
-    return found
-
-
-def _objects(store: FeatureStore, content: str) -> np.ndarray:
-    """Number of objects of each frame that was looked at."""
-    (name,) = (spec["name"] for spec in store.array_specs() if spec["role"] == ROLE)
-    return np.asarray(store.read(content).arrays[name][:])
+        if record.split == "train" and record.video_id in rows:
+            found.setdefault(record.scene or UNNAMED, []).append(record)
+    return {camera: spread(records) for camera, records in found.items()}

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ...data_manifests.atomic import write_text
 from ...data_manifests.errors import VadpipeError
@@ -43,6 +43,8 @@ class Chosen(Settings):
         model: name of the trained model in the cache, or the model that was given.
         learnt: the manifest of the last feedback, absolute; None where there was none.
         scene_model: name of the model that checks the camera; None before it was trained.
+        scene_checks: whether the camera is checked.
+        copies: path of a file that is left out -> path of the same content, at the last run.
     """
 
     target: str
@@ -57,6 +59,8 @@ class Chosen(Settings):
     model: str | None = None
     learnt: str | None = None
     scene_model: str | None = None
+    scene_checks: bool = True
+    copies: dict[str, str] = Field(default_factory=dict)
 
 
 def keep(out: Path, chosen: Chosen) -> None:
@@ -87,6 +91,7 @@ def first_choice(asked: ReviewAsked) -> Chosen:
         normal=None if asked.normal is None else str(asked.normal.absolute()),
         scene_from=asked.scene_from,
         model=asked.model,
+        scene_checks=asked.scene_checks is not False,
     )
 
 
@@ -115,6 +120,8 @@ def chosen_before(asked: ReviewAsked) -> Chosen | None:
             f"{asked.out} was made with {made_with}: give --retrain to begin again, or take "
             "another folder"
         )
+    if asked.scene_checks is not None:
+        before = before.model_copy(update={"scene_checks": asked.scene_checks})
     if asked.model is not None:
         return _with_model(before, asked.model, asked.cache)
     if before.model is not None:
@@ -186,6 +193,5 @@ def learnt_command(scores: Path, model: Path, manifest: Path, cache: Path | None
         return None
     words = ["vadpipe", "review", chosen.target, "--model", model.name]
     words += ["--learnt", str(manifest.absolute())]
-    words += [] if chosen.scene_model else ["--no-scene-checks"]
     words += ["-o", str(out)]
     return shlex.join(words + ([] if cache is None else ["--cache", str(cache.absolute())]))

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError
 
+from ...data_manifests.plain_text import counted
 from ...detectors.base import Bag
 
 ROLE = "frame/objects"  # an array with the number of objects of each frame
@@ -64,8 +65,9 @@ def far_from(training: float, counts: Mapping[str, float]) -> dict[str, float]:
 def far_warning(far: Mapping[str, float]) -> str:
     """Why these videos deserve no trust, and what to do."""
     named = ", ".join(f"{video} {count:.1f}" for video, count in list(far.items())[:MOST_NAMED])
+    videos = counted(len(far), "video")
     return (
-        f"boxes a frame are far from training in {len(far)} videos ({named}): look at them, and "
+        f"boxes a frame are far from training in {videos} ({named}): look at them, and "
         "choose the threshold on training footage"
     )
 

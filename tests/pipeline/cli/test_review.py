@@ -52,11 +52,13 @@ def test_options_become_what_is_asked_for(tmp_path: Path, asked: list[ReviewAske
 def test_a_model_that_is_given_needs_no_normal_footage(
     tmp_path: Path, asked: list[ReviewAsked]
 ) -> None:
-    done = call(tmp_path, "--model", "knn", "--normal", str(tmp_path))
-    assert done.exit_code == 2 and "leave out --normal" in done.output and not asked
+    done = call(tmp_path, "--model", "knn", "--features", "motion")
+    assert done.exit_code == 2 and "leave out --features" in done.output and not asked
     assert call(tmp_path, "--model", "knn").exit_code == 0 and asked[0].model == "knn"
-    assert asked[0].scene_checks
-    assert call(tmp_path, "--no-scene-checks").exit_code == 0 and not asked[1].scene_checks
+    assert asked[0].scene_checks is None
+    words = ["--model", "knn", "--normal", str(tmp_path), "--no-scene-checks"]
+    assert call(tmp_path, *words).exit_code == 0
+    assert asked[1].scene_checks is False and asked[1].normal == tmp_path
 
 
 def test_what_was_learnt_needs_a_review_and_its_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from vadpipe.pipeline.run.archive import (
     MOST_HOURS,
     SHARE,
     ArchiveError,
+    Camera,
     cameras_of,
+    little_footage,
     named_cameras,
     split_by_camera,
     with_folders,
@@ -83,6 +86,17 @@ def test_copies_count_once_and_are_left_for_scoring() -> None:
     rows = {"a": row(10, "same"), "b": row(10, "same"), "c": row(10, "other")}
     found = splits(split_by_camera(listed(a=None, b=None, c=None), rows))
     assert found == {"a": ("train", WHOLE), "b": ("test", WHOLE), "c": ("test", WHOLE)}
+
+
+def test_little_footage_of_a_camera_is_said_with_what_it_is_worth() -> None:
+    poor, rich = Camera("gate", 0.004, 0.1, 1), Camera("yard", 3.0, 3.0, 2)
+    assert little_footage([rich]) == "" == little_footage([Camera("new", 0.0, 5.0, 1)])
+    alone = little_footage([poor])
+    assert alone.startswith("Little footage trains: 14 s. That")
+    assert "most of them will be ordinary" in alone and "hour of normal footage" in alone
+    assert little_footage([rich, poor]).startswith("Little footage trains: gate 14 s. That")
+    many = little_footage([replace(poor, name=f"c{i}") for i in range(8)])
+    assert "c4 14 s, and 3 cameras more." in many
 
 
 def test_no_more_than_some_hours_of_a_camera_train() -> None:

