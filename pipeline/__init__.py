@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .evaluate import evaluate_runs, evaluate_scores
     from .exports.stage import export_events
     from .extract import extract_features
-    from .feedback import apply_feedback, fit_again
+    from .feedback import apply_feedback, fit_again, keep_rule
     from .fuse import fuse_scores
     from .import_features import import_features
     from .import_tracks import import_tracks
@@ -59,6 +59,7 @@ EXPORTED = {
     "fuse_scores": ".fuse",
     "import_features": ".import_features",
     "import_tracks": ".import_tracks",
+    "keep_rule": ".feedback",
     "load_run": ".run.config",
     "probe_files": ".probe",
     "rank_settings": ".choose",
@@ -96,6 +97,7 @@ __all__ = [
     "fuse_scores",
     "import_features",
     "import_tracks",
+    "keep_rule",
     "load_run",
     "probe_files",
     "rank_settings",

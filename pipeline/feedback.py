@@ -23,10 +23,12 @@ from ..data_manifests.plain_text import counted
 from ..data_manifests.record import ID_LENGTH, Manifest, VideoRecord
 from ..data_manifests.settings import in_words
 from .models import ModelFolder
-from .review.verdicts import Verdict, page_id, read_verdicts
+from .review.verdicts import FEEDBACK_ON, Verdict, judged_before, page_id, read_verdicts
+from .scores.events import EventError
 from .scores.folder import ScoreFolder
 from .store.feature_store import FeatureStore
 from .store.probe_table import Probed
+from .threshold import fit_threshold
 from .train import Trained, train_detector
 
 REJECTED = "rejected"  # in the ids of the new records
@@ -345,7 +347,47 @@ def fit_again(model: Path, done: Feedback, probed: Probed, cache: Path, device: 
         # Left out, a rejected event scores as high as before: its rows would lift the threshold
         # above the events that were accepted.
         trained_only=[*card.get("trained_only", ()), *(record.video_id for record in done.added)],
+        about={FEEDBACK_ON: [*judged_before(card.get("trained_on")), card["key"]]},
     )
+
+
+def keep_rule(model: Path, trained: Path, command: str = "") -> list[str]:
+    """Fit the rule of a model's threshold again, for the model that was trained after it.
+
+    Args:
+        model:
+            Model folder, perhaps with a rule that `vadpipe threshold` has kept.
+        trained:
+            The folder of the new model; a rule that it has is left as it is.
+        command:
+            Noted with the threshold.
+
+    Returns:
+        What became of the rule, for people; [] where there is none to keep.
+
+    Raises:
+        StoredThresholdError: the kept threshold of one of both is damaged.
+        CannotWrite: the disk is full or read-only.
+    """
+    before = ModelFolder(model).threshold()
+    if before is None or ModelFolder(trained).threshold() is not None:
+        return []
+    rule = before.rule
+    if rule.rule == "value":  # of the scores of the old model: it says nothing of the new ones
+        return [
+            f"the threshold was {rule.rule_in_words()} of the old scores: choose it again, as "
+            f"vadpipe threshold {trained.name} --value V"
+        ]
+    try:
+        done = fit_threshold(trained, rule, command=command)
+    except EventError as error:
+        number = f"--{rule.rule} {getattr(rule, rule.rule):g}"
+        return [
+            f"the rule {rule.rule_in_words()} was not kept ({error}): choose it again with "
+            f"vadpipe threshold {trained.name} {number}"
+        ]
+    chosen = done.chosen
+    return [f"rule kept: {rule.rule_in_words()}, threshold {chosen.high:.6g}", *chosen.warnings]
 
 
 def _joined(spans: Sequence[Span]) -> list[Span]:

@@ -88,6 +88,7 @@ def train_detector(
     init: str | None = None,
     max_missing: float = MOST_MISSING,
     trained_only: Collection[str] = (),
+    about: Mapping[str, Any] | None = None,
 ) -> Trained:
     """Train on the manifest's train split, unless the cache has a model of the same recipe.
 
@@ -137,6 +138,8 @@ def train_detector(
         trained_only:
             Ids of training videos that the threshold does not look at: footage that was chosen
             because its scores were high.
+        about:
+            What else the card says in `trained_on`; no part of what decides the model.
 
     Raises:
         ExtractorError: the device does not exist.
@@ -168,8 +171,7 @@ def train_detector(
         **_provenance(detector),
     }
     bags = _bags_of(detector, records, rows, stores, twins)
-    random = detector.draws(bags.fit)
-    own = ModelFolder.of_recipe(cache, recipe)
+    random, own = detector.draws(bags.fit), ModelFolder.of_recipe(cache, recipe)
     folder = own if force else _finished(cache, recipe, imported, random) or own
     files = digest_of_files(rows[r.video_id] for r in records)
     card = folder.card() if folder.is_finished() and not force else None
@@ -181,7 +183,7 @@ def train_detector(
         log, calibration, held_out = _fit_in(
             *(folder, again, detector, bags, unseen, rows, device, seed, memory, tensorboard)
         )
-        more = {"device": device, **noted_mean(bags.scored), **unseen.about}
+        more = {"device": device, **noted_mean(bags.scored), **unseen.about, **(about or {})}
         facts = {"dataset": manifest.dataset, "videos": len(records), "files": files, **more}
         folder.save(detector, _card(detector, recipe, facts, calibration, log), log, held_out)
         shutil.rmtree(folder.unfinished, ignore_errors=True)

@@ -109,7 +109,9 @@ ARROWS: dict[str, set[str]] = {
     # Both pages decode, draw and name in the same way.
     "pipeline/review": OTHER_ROOMS | SHARED | {"pipeline/metrics", "pipeline/report"},
     # What a page has saved, and the training that learns from it.
-    "pipeline/feedback": OTHER_ROOMS | SHARED | {"pipeline/review", "pipeline/train"},
+    "pipeline/feedback": OTHER_ROOMS
+    | SHARED
+    | {"pipeline/review", "pipeline/threshold", "pipeline/train"},
     "pipeline/doctor": OTHER_ROOMS | SHARED,
     "pipeline/exports": OTHER_ROOMS | SHARED,
     # which content is meant

@@ -124,6 +124,7 @@ def train(
     from ..engine.progress import tell
     from ..run.key_value import parse_settings
     from ..tables.probe import probe_to_use
+    from ..tables.training import training_line
     from ..train import train_detector
 
     listed = read_manifest(manifest_path)
@@ -148,7 +149,7 @@ def train(
             max_missing=max_missing,
         )
         put(str(done.folder))
-        facts = ", ".join(f"{k} {v}" for k, v in done.summary.items())
+        facts = training_line(done.summary, done.folder.name)
         tell(f"{'trained' if done.fresh else 'this model is there already'}: {facts}")
         for warning in done.warnings:
             tell(warning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,11 +68,12 @@ def feedback(
     """
     from ...data_manifests.table import read_manifest, write_manifest
     from ..engine.progress import tell
-    from ..feedback import FeedbackError, apply_feedback, fit_again
+    from ..feedback import FeedbackError, apply_feedback, fit_again, keep_rule
     from ..models import ModelFolder
     from ..run.review_kept import learnt_command
     from ..scores.folder import ScoreFolder
     from ..tables.probe import probe_to_use
+    from ..tables.training import training_line
 
     done = apply_feedback(verdicts, scores, read_manifest(manifest_path))
     for line in done.lines():
@@ -88,10 +90,12 @@ def feedback(
     probed = probe_to_use(done.manifest.select(split="train"), cache, probing)
     trained = fit_again(folder.path, done, probed, cache, device)
     put(str(trained.folder))
-    facts = ", ".join(f"{k} {v}" for k, v in trained.summary.items())
+    facts = training_line(trained.summary, trained.folder.name)
     tell(f"{'trained' if trained.fresh else 'this model is there already'}: {facts}")
     for warning in trained.warnings:
         tell(warning)
+    for line in keep_rule(folder.path, trained.folder, " ".join(sys.argv)):
+        tell(f"threshold: {line}")
     source = click.get_current_context().get_parameter_source("cache")
     own_cache = cache if source is ParameterSource.COMMANDLINE else None
     command = learnt_command(scores, trained.folder, out, own_cache)

@@ -42,7 +42,7 @@ from .pictures import Limits, draw_media
 from .scene_checks import COLUMN, SceneChecks, scene_checks_of
 from .similar import similar_events
 from .systems import System, open_systems
-from .verdicts import page_id
+from .verdicts import first_judged, page_id
 
 INDEX = "index.html"
 SCRIPTS = (
@@ -354,6 +354,8 @@ def _about_run(folder: ScoreFolder, run: Mapping[str, Any], column: str) -> dict
     model = run.get("model") or {}
     return {
         "id": page_id(run, column),
+        "key": str(model.get("key") or ""),
+        "first": str(first_judged(run) or ""),
         "dataset": str(run.get("dataset") or "Footage"),
         "detector": str(model.get("detector") or ""),
         "model": str(model.get("folder") or ""),

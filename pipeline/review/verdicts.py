@@ -18,6 +18,7 @@ from ..scores.checked import MOST_FRAMES
 
 FORMAT, VERSION = "vadpipe verdicts", 1
 MOST = 1_000_000  # verdicts of a file
+FEEDBACK_ON = "feedback_on"  # what the card of a model says of the models before it
 
 Frame = Field(ge=0, lt=MOST_FRAMES)
 
@@ -88,7 +89,9 @@ class Verdicts:
 def page_id(run: Mapping[str, Any], column: str) -> str:
     """By which verdicts know their page: the model and the score column, wherever the page lies.
 
-    Which file a verdict is about stands in the verdict, so footage that is added loses none.
+    Which file a verdict is about stands in the verdict, so footage that is added loses none. A
+    model that learnt from verdicts has the page of the model that was judged first, so that they
+    are carried over.
 
     Args:
         run:
@@ -96,8 +99,20 @@ def page_id(run: Mapping[str, Any], column: str) -> str:
         column:
             The score column that the page shows.
     """
-    about = [(run.get("model") or {}).get("key"), column]
+    about = [first_judged(run), column]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+
+def first_judged(run: Mapping[str, Any]) -> Any:
+    """Key of the model whose events were judged first: that of the run, or one it learnt after."""
+    model = run.get("model") or {}
+    return next(iter(judged_before(model.get("trained_on"))), model.get("key"))
+
+
+def judged_before(trained_on: Any) -> list[str]:
+    """Keys of the models on whose pages a model learnt from verdicts, the first one first."""
+    known = trained_on.get(FEEDBACK_ON) if isinstance(trained_on, Mapping) else None
+    return [each for each in known if isinstance(each, str)] if isinstance(known, list) else []
 
 
 def read_verdicts(path: Path) -> Verdicts:

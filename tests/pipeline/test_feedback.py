@@ -28,6 +28,7 @@ from vadpipe.pipeline.feedback import (
     FeedbackError,
     apply_feedback,
     fit_again,
+    keep_rule,
     part_of,
     record_id,
     whole_rows,
@@ -38,6 +39,7 @@ from vadpipe.pipeline.review.verdicts import VerdictError, page_id, read_verdict
 from vadpipe.pipeline.score import score_footage
 from vadpipe.pipeline.scores.events import EventConfig
 from vadpipe.pipeline.scores.folder import ScoreFolder
+from vadpipe.pipeline.threshold import fit_threshold
 from vadpipe.pipeline.train import train_detector
 
 NULL = resolve_extractor("null", {"clip_length": 4, "stride": 4})
@@ -124,6 +126,68 @@ def test_rejected_footage_is_known_to_the_next_model(site: Site, tmp_path: Path)
     assert (after["score"].to_numpy()[inside] == 0).all()  # they are in the bank now
     assert (before["score"].to_numpy()[inside] > 0).all()
     assert (after["score"].to_numpy() <= before["score"].to_numpy() + 1e-12).all()
+
+
+def test_verdicts_go_on_with_the_model_that_learnt_from_them(site: Site, tmp_path: Path) -> None:
+    """Twice: each model after the first has the page of the first, and accepted events shield."""
+    name, out, model, manifest = site.video.video_id, site.out, site.model, site.manifest
+    first = page_id(ScoreFolder(out).run(), "score")
+    said = [verdict(name, 30, 34, "accept")]
+    for step, (a, b) in enumerate([(8, 16), (20, 24)]):
+        said.append(verdict(name, a, b))
+        file = write(tmp_path / f"v{step}.json", *said, out=out)
+        done = apply_feedback(file, out, manifest)
+        assert [r.video_id for r in done.added] == [f"{name}-rejected-{a}-{b}"]
+        manifest = done.manifest
+        probed = probe_files(manifest.select(split="train"), site.cache)
+        before = ModelFolder(model).card()
+        model = fit_again(model, done, probed, site.cache, "cpu").folder
+        card = ModelFolder(model).card()
+        assert card["trained_on"]["feedback_on"][-1] == before["key"]
+        assert len(card["trained_on"]["feedback_on"]) == step + 1
+        out = tmp_path / f"out{step}"
+        assert page_id(site.score(model, out).run(), "score") == first
+        # The file of the page before is read with the new scores; what was accepted stays.
+        again = apply_feedback(write(file, *said, verdict(name, 31, 38), out=out), out, manifest)
+        reasons = [each.reason for each in again.left_out]
+        assert "it meets an event that was accepted" in reasons and not again.added
+
+
+def kept(model: Path, **rule: float) -> ModelFolder:
+    folder = ModelFolder(model)
+    fit_threshold(model, EventConfig(**rule, min_seconds=0, release_quantile=0.1))
+    return folder
+
+
+def test_the_rule_of_a_threshold_is_fitted_again(site: Site, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for copy in (old, new):
+        shutil.copytree(site.model, copy)
+    assert keep_rule(old, new) == [] and ModelFolder(new).threshold() is None
+    before = kept(old, quantile=0.3).threshold()
+    assert before is not None
+    line, *_ = keep_rule(old, new, "vadpipe feedback")
+    now = ModelFolder(new).threshold()
+    assert now is not None and now.rule == before.rule and now.command == "vadpipe feedback"
+    assert line == f"rule kept: quantile 0.3, threshold {now.high:.6g}"
+    # A rule that the new model has is the choice of a user.
+    kept(old, quantile=0.7)
+    assert keep_rule(old, new) == [] and ModelFolder(new).threshold() == now
+
+
+@pytest.mark.parametrize("rule", [{"value": 3.0}, {"budget": 5.0}])
+def test_a_rule_that_cannot_be_kept_is_named_with_its_command(
+    site: Site, tmp_path: Path, rule: dict
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for copy in (old, new):
+        shutil.copytree(site.model, copy)
+    kept(old, **rule)
+    (new / "calibration.parquet").unlink()  # as a model of version 0.1: it knows no days
+    (line,) = keep_rule(old, new)
+    ((name, number),) = rule.items()
+    assert f"vadpipe threshold new --{name} {'V' if name == 'value' else f'{number:g}'}" in line
+    assert ModelFolder(new).threshold() is None
 
 
 def test_the_command_writes_a_manifest_and_a_model(site: Site, tmp_path: Path) -> None:

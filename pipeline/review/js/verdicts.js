@@ -2,6 +2,8 @@
 // moment, which stays where it is when the threshold moves, and to a video by its id and its content.
 // One place keeps those of all pages of a model; a page shows those of its own videos. Several tabs may
 // be open: of two verdicts about one moment the later one counts, also where it was taken back.
+// A model that learnt from verdicts shares the place of the model before it. Its peaks may lie elsewhere, so a
+// verdict about another model holds for an event whose peak lies within the event that was judged.
 "use strict";
 
 vadpipe.Verdicts = class {
@@ -10,6 +12,7 @@ vadpipe.Verdicts = class {
     this.place = `vadpipe-review:${page.id}`;
     this.contents = new Map(page.videos.map((video) => [video.id, video.content]));
     this.kept = new Map();
+    this.before = null; // video -> verdicts about other models, made when it is asked for
     this.gone = new Map(); // taken back: what another tab still has is older
     this.problem = "";
     this.changed = () => {};
@@ -39,7 +42,23 @@ vadpipe.Verdicts = class {
   }
 
   of(video, at) {
-    return this.kept.get(vadpipe.Verdicts.key(video, at)) || null;
+    return this.kept.get(vadpipe.Verdicts.key(video, at)) || this.carried(video, at);
+  }
+
+  // The latest verdict about another model whose event holds this peak.
+  carried(video, at) {
+    if (this.before === null) {
+      this.before = new Map();
+      for (const each of this.kept.values()) {
+        if (each.by === this.page.key) continue;
+        const list = this.before.get(each.video_id) || [];
+        list.push(each);
+        this.before.set(each.video_id, list);
+      }
+      const time = vadpipe.Verdicts.time;
+      for (const list of this.before.values()) list.sort((a, b) => time(b) - time(a));
+    }
+    return (this.before.get(video) || []).find((each) => each.frame_start <= at && at < each.frame_stop) || null;
   }
 
   // When a verdict was given; a time that is none, or in the future of a wrong clock, wins nothing.
@@ -55,6 +74,7 @@ vadpipe.Verdicts = class {
     const empty = vadpipe.Verdicts.empty(each);
     (empty ? this.kept : this.gone).delete(key);
     (empty ? this.gone : this.kept).set(key, each);
+    this.before = null;
   }
 
   // Another tab has written: take what is later, and show it.
@@ -71,15 +91,16 @@ vadpipe.Verdicts = class {
   put(entry, change) {
     const key = vadpipe.Verdicts.key(entry.video.id, entry.at);
     const { id, content, fps } = entry.video;
-    const known = this.kept.get(key) || {
-      video_id: id, content_id: content, verdict: null, note: "", corrected_start: null, corrected_stop: null,
-    };
+    const none = { verdict: null, note: "", corrected_start: null, corrected_stop: null };
+    const known = this.of(id, entry.at) || { video_id: id, content_id: content, ...none };
     const next = {
       ...known, ...change,
       event_id: entry.id, moment: entry.moment, peak_frame: entry.at, peak_score: entry.peak,
-      frame_start: entry.start, frame_stop: entry.stop, fps,
+      frame_start: entry.start, frame_stop: entry.stop, fps, by: this.page.key,
       when: new Date(Math.max(Date.now(), vadpipe.Verdicts.time(known) + 1)).toISOString(),
     };
+    const old = vadpipe.Verdicts.key(id, known.peak_frame ?? entry.at);
+    if (old !== key) this.keep(old, { ...known, ...none, when: next.when }); // what it said holds for this peak now
     this.keep(key, next);
     this.save();
   }
@@ -126,6 +147,7 @@ vadpipe.Verdicts = class {
         note: typeof each.note === "string" ? each.note : "",
         frame_start: each.frame_start, frame_stop: each.frame_stop, peak_frame: each.peak_frame,
         peak_score: Number(each.peak_score), fps: Number(each.fps),
+        by: typeof each.by === "string" ? each.by : this.page.first,
         corrected_start: border(each.corrected_start), corrected_stop: border(each.corrected_stop),
         when: typeof each.when === "string" ? each.when : "",
       });

@@ -394,6 +394,46 @@ def test_verdicts_stay_when_videos_come_and_files_change(opened, tmp_path: Path)
     assert page.said == []
 
 
+def test_verdicts_about_an_earlier_model_hold_where_its_event_was(opened, tmp_path: Path):
+    """The peak of the next model lies elsewhere: what is said of it there replaces the old."""
+
+    def written(name: str, at: int, **model: Any) -> tuple[Path, Any]:
+        folder = ScoreFolder(tmp_path / name)
+        folder.add("cam1", spiky(10, at))
+        folder.add("cam2", spiky(10, 3))
+        return write_review(folder.write(model=model), tmp_path / "page"), folder.events["cam1"][0]
+
+    kept = (
+        "() => [...vadpipe.app.state.verdicts.kept.values()]"
+        ".map((v) => [v.video_id, v.peak_frame, v.verdict, v.note, v.by])"
+    )
+    index, event = written("one", 3, key="k")
+    page = opened(index)
+    tab = page.go(f"#event/0/{event.peak_frame}/cam1")
+    tab.keyboard.press("a")
+    tab.evaluate("() => vadpipe.app.state.verdicts.put(vadpipe.app.detail.entry, {note: 'mind'})")
+    old = ["cam1", event.peak_frame, "accept", "mind", "k"]
+    assert tab.evaluate(kept) == [old]
+    file = json.loads(tab.evaluate("() => vadpipe.app.state.verdicts.json(1)"))
+    # Its event is wider, so that the next peak lies in it.
+    tab.evaluate(
+        "() => { const {verdicts} = vadpipe.app.state, [v] = verdicts.stored();"
+        " localStorage.setItem(verdicts.place, JSON.stringify([{...v, frame_stop: 160}])); }"
+    )
+    index, later = written("two", 6, key="l", trained_on={"feedback_on": ["k"]})
+    assert later.peak_frame != event.peak_frame
+    tab = page.go(f"#event/0/{later.peak_frame}/cam1")
+    assert tab.evaluate(kept) == [old]
+    tab.wait_for_selector(".verdict.accept[aria-pressed=true]")
+    assert tab.input_value("#event textarea, .noted textarea") == "mind"
+    assert file["page"] == tab.evaluate("() => vadpipe.app.state.page.id")
+    tab.keyboard.press("r")
+    assert tab.evaluate(kept) == [["cam1", later.peak_frame, "reject", "mind", "l"]]
+    index, _ = written("three", 6, key="l")  # of no earlier model: another page
+    assert page.go().evaluate(kept) == []
+    assert page.said == []
+
+
 def test_without_previews_the_video_follows_and_borders_are_frames(opened, tmp_path: Path):
     film = write_video(tmp_path / "yard.mp4", frames=160)
     folder = ScoreFolder(tmp_path / "scores")
