@@ -203,7 +203,7 @@ def score_footage(
         )
         folder.write_held_out(held_out)
         folder.write_failures(done.failures)
-        described = ModelFolder(model).describe()
+        described = {**ModelFolder(model).describe(), "words": detector.words}
         about = about_model(model, described, card["calibration"], thresholds, config, name)
         folder.write_run(_about_run(manifest, done, device, extracted.devices, command) | about)
         return done

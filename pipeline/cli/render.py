@@ -31,6 +31,9 @@ from .options import FOLDER, OUT_FILE, put, set_option
     help="Over the picture. auto: the boxes of the detector, else its first map.",
 )
 @click.option("--map", "map_name", metavar="NAME", help="The map, where there are several.")
+@click.option(
+    "--numbers", is_flag=True, help="Scores, and why in numbers, in place of words for a guard."
+)
 @set_option
 def render(
     scores: Path,
@@ -39,6 +42,7 @@ def render(
     column: str,
     overlay: Any,
     map_name: str | None,
+    numbers: bool,
     settings: tuple[str, ...],
 ) -> None:
     """Write a film of a scored video: picture, score curve with a cursor, events as chapters.
@@ -56,7 +60,6 @@ def render(
     from ..run.key_value import parse_settings
 
     style = HeatmapStyle.model_validate(parse_settings(settings))
-    done = render_video(
-        scores, video, out, column=column, overlay=overlay, map_name=map_name, style=style
-    )
+    shown = {"overlay": overlay, "map_name": map_name, "style": style, "numbers": numbers}
+    done = render_video(scores, video, out, column=column, **shown)
     put("\n".join(done.lines()))
