@@ -45,5 +45,5 @@ def imported_lines(done: Imported, *, dry_run: bool) -> list[str]:
 def written_shards(written: int, failed: int, complete: int) -> str:
     """What a run has written; one whose videos all failed had something to do."""
     if written or (failed and not complete):
-        return f"{written} shards written"
+        return f"{counted(written, 'shard')} written"
     return "nothing to do"
