@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...data_manifests.plain_text import counted
 from ..engine.planning import Estimate
 from ..extract import Extracted
 from ..import_features import Imported
