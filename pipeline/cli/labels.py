@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,7 @@ from .options import (
     json_option,
     probe_options,
 )
+from .outcome import outcome
 
 if TYPE_CHECKING:
     from ..engine.settings import ProbeOptions
@@ -96,17 +97,18 @@ def labels_tracks(manifest_path: Path, out: Path, split: str | None, as_json: bo
         vadpipe labels tracks ped2.parquet -o ped2-tracks.csv
     """
     from ...data_manifests.mask_tracks import tracks_of_masks
+    from ...data_manifests.plain_text import counted
     from ...data_manifests.table import read_manifest
     from ...data_manifests.tracks import write_tracks
 
     listed = read_manifest(manifest_path).select(split=split)
     written = write_tracks(out, tracks_of_masks(listed))
-    values = {
-        "file": str(out),
+    counts = {
         "videos": len(written.tracks),
         "regions": sum(map(len, written.tracks.values())),
         "tracks": sum(own.n_tracks for own in written.tracks.values()),
-        "sha256": written.sha256,
     }
-    line = "{file}: {regions} regions in {tracks} tracks of {videos} videos, sha256 {sha256}"
-    echo([line.format(**values)], values, as_json)
+    regions, tracks = counted(counts["regions"], "region"), counted(counts["tracks"], "track")
+    line = f"{out}: {regions} in {tracks} of {counted(counts['videos'], 'video')}"
+    facts: dict[str, Any] = {**counts, "file": str(out), "sha256": written.sha256}
+    echo([f"{line}, sha256 {written.sha256}"], outcome([out], counts, **facts), as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -311,11 +312,22 @@ def aligned(text: str) -> str:
 
 
 def echo(lines: list[str], values: dict[str, Any], as_json: bool) -> None:
-    """Print lines, or the same facts as JSON."""
+    """Print lines, or the same facts as JSON; a number that is not finite is null there."""
     import json
 
-    if lines or as_json:  # of nothing there is no line, not an empty one
-        put(json.dumps(values, indent=1) if as_json else "\n".join(lines))
+    if as_json:
+        put(json.dumps(_finite(values), indent=1, allow_nan=False))
+    elif lines:  # of nothing there is no line, not an empty one
+        put("\n".join(lines))
+
+
+def _finite(value: Any) -> Any:
+    """A JSON value without infinities and NaN, which JSON does not know."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def say(lines: list[str], as_json: bool) -> None:

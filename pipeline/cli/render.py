@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from .options import FOLDER, OUT_FILE, put, set_option
+from .options import FOLDER, OUT_FILE, echo, json_option, set_option
+from .outcome import outcome
 
 
 @click.command()
@@ -35,6 +36,7 @@ from .options import FOLDER, OUT_FILE, put, set_option
     "--numbers", is_flag=True, help="Scores, and why in numbers, in place of words for a guard."
 )
 @set_option
+@json_option
 def render(
     scores: Path,
     video: str,
@@ -44,6 +46,7 @@ def render(
     map_name: str | None,
     numbers: bool,
     settings: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Write a film of a scored video: picture, score curve with a cursor, events as chapters.
 
@@ -62,4 +65,11 @@ def render(
     style = HeatmapStyle.model_validate(parse_settings(settings))
     shown = {"overlay": overlay, "map_name": map_name, "style": style, "numbers": numbers}
     done = render_video(scores, video, out, column=column, **shown)
-    put("\n".join(done.lines()))
+    facts: dict[str, Any] = {
+        "video_id": done.video_id,
+        "seconds": done.seconds,
+        "codec": done.codec,
+    }
+    counts = {"frames": done.frames, "events": done.events}
+    values = outcome([done.path], counts, **facts, overlay=done.overlay)
+    echo(done.lines(), values, as_json)
