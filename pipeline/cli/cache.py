@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...data_manifests.plain_text import one_line
-from .names import feature_set_names
+from .names import barred_paths, feature_set_names
 from .options import ANY, cache_option, echo, json_option, probe_options, put, say
 from .outcome import outcome
 
@@ -122,6 +122,7 @@ def cache_repair(as_json: bool, cache: Path) -> None:
 @cache.command("quarantine")
 @click.option(
     "--release",
+    shell_complete=barred_paths,
     multiple=True,
     metavar="PATH",
     help="Allow this file again, `all` for every file; may be repeated.",

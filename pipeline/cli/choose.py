@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .names import detector_names, feature_set_names
 from .options import (
     ANY,
     OUT,
@@ -90,16 +91,18 @@ def copies(
 
 
 @choose.command()
-@click.argument("detector")
+@click.argument("detector", shell_complete=detector_names)
 @click.argument("manifest_path", metavar="MANIFEST", type=ANY)
 @click.argument("copies_path", metavar="COPIES", type=ANY)
 @click.option(
     "--features",
+    shell_complete=feature_set_names,
     metavar="STORE",
     help="Feature set of objects, by name or first letters; needed if several would fit.",
 )
 @click.option(
     "--copy-features",
+    shell_complete=feature_set_names,
     metavar="STORE",
     help="That of the copies, if it was made with other settings, as from a boxes file.",
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..store.most_missing import MOST_MISSING
-from .names import detector_names
+from .names import column_names, detector_names, map_names, model_names, split_names
 from .options import (
     ANY,
     FOLDER,
@@ -76,6 +76,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--init",
+    shell_complete=model_names,
     metavar="MODEL",
     help="Start from the weights of this model of the same detector: its folder, or the beginning "
     "of its name in the cache. For detectors with networks that say so.",
@@ -189,7 +190,13 @@ def told_of(done: Trained) -> dict[str, Any]:
     type=FOLDER,
 )
 @click.argument("manifest_path", metavar="MANIFEST", type=ANY)
-@click.option("--split", default="test", metavar="NAME", help="Split of the manifest.")
+@click.option(
+    "--split",
+    shell_complete=split_names,
+    default="test",
+    metavar="NAME",
+    help="Split of the manifest.",
+)
 @click.option(
     "--align",
     type=click.Choice(["auto", "exact", "pad16"]),
@@ -206,6 +213,7 @@ def told_of(done: Trained) -> dict[str, Any]:
 )
 @click.option(
     "--column",
+    shell_complete=column_names,
     default="score",
     metavar="NAME",
     help="Score column to measure; see docs/score.md.",
@@ -221,6 +229,7 @@ def told_of(done: Trained) -> dict[str, Any]:
 @click.option(
     "--map",
     "map_name",
+    shell_complete=map_names,
     metavar="NAME",
     help="Make the boxes for RBDC and TBDC from this score map. Without it boxes of the detector, "
     "or its first map.",
@@ -316,6 +325,7 @@ def evaluate(
 )
 @click.option(
     "--column",
+    shell_complete=column_names,
     default="score",
     metavar="NAME",
     help="Score column to show; see docs/score.md.",

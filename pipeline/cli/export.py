@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ...data_manifests.plain_text import counted
+from .names import column_names
 from .options import FOLDER, OUT, echo, json_option
 from .outcome import outcome
 
@@ -31,7 +32,13 @@ NAMES = ("csv", "cvat", "elan", "fiftyone", "json", "label_studio", "webvtt")
     metavar="DIR",
     help="Folder; each format has a subfolder of its own.",
 )
-@click.option("--column", default="score", metavar="NAME", help="Score column with the events.")
+@click.option(
+    "--column",
+    shell_complete=column_names,
+    default="score",
+    metavar="NAME",
+    help="Score column with the events.",
+)
 @click.option(
     "--media",
     metavar="URL",

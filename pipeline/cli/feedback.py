@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from .detection import told_of
+from .names import model_names
 from .options import (
     ANY,
     FOLDER,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--model",
+    shell_complete=model_names,
     metavar="MODEL",
     help="Model to fit again: its folder, or the beginning of its name in the cache. Without it "
     "the one that made SCORES.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .names import extractor_names
+from .names import extractor_names, feature_set_names, split_names
 from .options import (
     ANY,
     cache_option,
@@ -94,11 +94,17 @@ def probe(
 @click.option(
     "--from",
     "source",
+    shell_complete=feature_set_names,
     metavar="NAME",
     help="Read pixels from this feature set of the cache instead of footage: its name or first "
     "letters. It must keep every frame (extractor frames).",
 )
-@click.option("--split", metavar="NAME", help="Videos of this split of the manifest only.")
+@click.option(
+    "--split",
+    shell_complete=split_names,
+    metavar="NAME",
+    help="Videos of this split of the manifest only.",
+)
 @corrupt_option
 @click.option(
     "--max-bytes",

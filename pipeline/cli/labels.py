@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .names import feature_set_names, split_names
 from .options import (
     ANY,
     FOLDER,
@@ -31,11 +32,14 @@ def labels() -> None:
 @click.argument("manifest_path", metavar="MANIFEST", type=ANY)
 @click.option(
     "--features",
+    shell_complete=feature_set_names,
     metavar="STORE",
     help="Also compare with this feature set of the cache, by name or first letters.",
 )
 @click.option("--scores", type=FOLDER, help="Also compare with this score folder.")
-@click.option("--split", metavar="NAME", help="Compare videos of this split only.")
+@click.option(
+    "--split", shell_complete=split_names, metavar="NAME", help="Compare videos of this split only."
+)
 @click.option(
     "--subset", is_flag=True, help="Videos are missing on purpose: do not compare totals."
 )
@@ -84,7 +88,9 @@ def labels_check(
 @click.option(
     "-o", "--out", type=OUT_FILE, required=True, metavar="FILE", help="Track file to write: .csv."
 )
-@click.option("--split", metavar="NAME", help="Videos of this split only.")
+@click.option(
+    "--split", shell_complete=split_names, metavar="NAME", help="Videos of this split only."
+)
 @json_option
 def labels_tracks(manifest_path: Path, out: Path, split: str | None, as_json: bool) -> None:
     """Derive tracks of the anomalies from the pixel masks of MANIFEST, for RBDC and TBDC.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .names import dataset_names
+from .names import dataset_names, drawn_names
 from .options import ANY, OUT, OUT_FILE, PARTLY, echo, json_option, seed_option, set_option
 from .outcome import outcome
 
@@ -135,17 +135,14 @@ def manifest(
     from ..run.key_value import parse_settings
     from ..run.manifests import build_footage, build_manifest
 
-    options = parse_settings(settings)
-    if split is not None:
-        options["split"] = split
-    if train_fraction is not None:
-        options["train_fraction"] = train_fraction
-    if label is not None:
-        options["label"] = int(label == "abnormal")
-    if exclude:
-        options["exclude"] = exclude
-    if scene_from is not None:
-        options["scene_from"] = scene_from
+    own = {
+        "split": split,
+        "train_fraction": train_fraction,
+        "label": None if label is None else int(label == "abnormal"),
+        "exclude": exclude or None,
+        "scene_from": scene_from,
+    }
+    options = parse_settings(settings) | {k: v for k, v in own.items() if v is not None}
     if dataset == "footage":
         made = build_footage(roots, normal, test, options)
     else:
@@ -174,7 +171,7 @@ def _values(made: Manifest, out: Path) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("dataset")
+@click.argument("dataset", shell_complete=drawn_names)
 @click.argument("root", type=OUT)
 @seed_option
 @set_option

@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
+from .names import column_names, map_names, scored_videos
 from .options import FOLDER, OUT_FILE, echo, json_option, set_option
 from .outcome import outcome
 
 
 @click.command()
 @click.argument("scores", type=FOLDER)
-@click.argument("video")
+@click.argument("video", shell_complete=scored_videos)
 @click.option(
     "-o",
     "--out",
@@ -23,7 +24,11 @@ from .outcome import outcome
     help="The film: .mp4 (H.264 where this machine has an encoder for it), or .webm (VP9).",
 )
 @click.option(
-    "--column", default="score", metavar="NAME", help="Score column to show; see docs/score.md."
+    "--column",
+    shell_complete=column_names,
+    default="score",
+    metavar="NAME",
+    help="Score column to show; see docs/score.md.",
 )
 @click.option(
     "--overlay",
@@ -31,7 +36,13 @@ from .outcome import outcome
     default="auto",
     help="Over the picture. auto: the boxes of the detector, else its first map.",
 )
-@click.option("--map", "map_name", metavar="NAME", help="The map, where there are several.")
+@click.option(
+    "--map",
+    "map_name",
+    shell_complete=map_names,
+    metavar="NAME",
+    help="The map, where there are several.",
+)
 @click.option(
     "--numbers", is_flag=True, help="Scores, and why in numbers, in place of words for a guard."
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .names import model_names
 from .options import (
     ANY,
     OUT,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--model",
+    shell_complete=model_names,
     metavar="MODEL",
     help="A model that is there already: nothing is trained but the checks of the camera, if "
     "--normal names footage for them. The review in DIR goes on with it.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .names import model_names
+from .names import model_names, split_names
 from .options import (
     ANY,
     FOLDER,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--out", type=OUT, required=True, metavar="DIR", help="Score folder to write.")
 @click.option(
     "--split",
+    shell_complete=split_names,
     metavar="NAME",
     help="Split of the manifest to score. Without it test if the manifest has that, else all.",
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .names import feature_set_names
+from .names import drawn_arrays, feature_set_names, listed_videos
 from .options import ANY, OUT_FILE, cache_option, echo, json_option, probe_options
 from .outcome import outcome
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("features", shell_complete=feature_set_names)
-@click.argument("video")
+@click.argument("video", shell_complete=listed_videos)
 @click.option(
     "--manifest",
     "manifest_path",
@@ -32,7 +32,11 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="The sheet, .png or .jpg. Default: FEATURES-VIDEO.png here.",
 )
-@click.option("--array", help="What to draw, if the set has several arrays that can be drawn.")
+@click.option(
+    "--array",
+    shell_complete=drawn_arrays,
+    help="What to draw, if the set has several arrays that can be drawn.",
+)
 @click.option(
     "--frame",
     "frames",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tests.commands import commands
 from tests.synthetic import write_footage
 from vadpipe.data_manifests import read_manifest, write_manifest
 from vadpipe.data_manifests.record import Manifest, VideoRecord
@@ -32,18 +32,6 @@ from vadpipe.pipeline.store.failures import Failure
 Call = Callable[..., dict[str, Any]]
 WITHOUT: dict[str, str] = {}  # command -> why it has no --json
 SHAPE = {"made", "counts", "warnings", "failures"}
-
-
-def commands(group: click.Command = cli, name: str = "") -> Iterator[tuple[str, click.Command]]:
-    """Every command that can be called, by its words."""
-    if not isinstance(group, click.Group):
-        yield name.strip(), group
-        return
-    context = click.Context(group)
-    for word in group.list_commands(context):
-        command = group.get_command(context, word)
-        assert command is not None
-        yield from commands(command, f"{name} {word}")
 
 
 def test_every_command_takes_it() -> None:
