@@ -14,10 +14,9 @@ from typing import Any
 
 from ..data_manifests.atomic import remove_anything
 from ..data_manifests.errors import VadpipeError
-from ..data_manifests.plain_text import counted
 from ..data_manifests.stored import DamagedFile
 from ..extractors.base import TUNING
-from ..extractors.device.micro_batch import read_sizes
+from ..extractors.device.tuning import read_tuning
 from .engine import quarantine
 from .engine.journal import read_run
 from .engine.sources import source_recipes
@@ -54,14 +53,15 @@ def repair_cache(cache: Path) -> Repaired:
     runs = sorted((cache / "runs").glob("*.json"))
     _delete(made, probe_parts(cache), read_probes, "its files are probed again")
     _delete(made, runs, read_run, "status no longer shows that run")
-    _delete(made, [cache / TUNING], read_sizes, "batch sizes are measured again")
+    _delete(
+        made, [cache / TUNING], read_tuning, "what was tried out on a machine is tried out again"
+    )
     _restore_recipes(made, cache)
     for store in list_stores(cache):
         if damaged := [path.name for path, _ in store.shard_index.damaged()]:
             shards = store.rebuild_index()
             made.done.append(
-                f"{store.name}: the index was made again, {counted(shards, 'shard')} "
-                f"({', '.join(damaged)})"
+                f"{store.name}: the index was made again, {shards} shards ({', '.join(damaged)})"
             )
     for path in quarantine.barred(cache).damaged.values():
         made.left.append(

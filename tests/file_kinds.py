@@ -25,7 +25,7 @@ from vadpipe.data_manifests.table import read_manifest, write_manifest
 from vadpipe.detectors.base import FitLog, Scores
 from vadpipe.extractors.base import Rows
 from vadpipe.extractors.clips import Span
-from vadpipe.extractors.device.micro_batch import MicroBatches
+from vadpipe.extractors.device.tuning import Tuning
 from vadpipe.extractors.footage.errors import DecoderHang
 from vadpipe.extractors.weights.read import read_arrays
 from vadpipe.pipeline.engine import quarantine
@@ -290,7 +290,7 @@ def _tuning(folder: Path) -> Path:
 
 
 def _read_tuning(folder: Path) -> None:
-    MicroBatches(folder / "tuning.json")._read()
+    Tuning(folder / "tuning.json").find("cpu net")
     repair_cache(folder)
 
 

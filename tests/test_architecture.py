@@ -70,7 +70,7 @@ ARROWS: dict[str, set[str]] = {
     NETWORKS: {"extractors/errors", f"{WEIGHTS}/cards"},
     "extractors/base": EXTRACTOR_PARTS,
     # What makes a network ready replaces its layers.
-    "extractors/device": EXTRACTOR_PARTS | {f"{NETWORKS}/fused"},
+    "extractors/device": EXTRACTOR_PARTS | {f"{NETWORKS}/fused", f"{NETWORKS}/folding"},
     "extractors/optical_flow": EXTRACTOR_PARTS | {"extractors/device"},
     # The motion of objects is the flow inside their boxes.
     "extractors/detection": EXTRACTOR_PARTS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import pooch
@@ -18,14 +18,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..base import Precision, PrecisionRequest, Runtime
 from ..errors import ExtractorError
+from ..networks.folding import Form
 from ..networks.fused import fuse
 from ..networks.fused import is_available as can_fuse
 from ..weights.cards import ResolvedWeights
 from ..weights.load import load_tensors
+from .first_layer import FirstLayers
 from .graphs import CudaRecorder, Graphs, Record
 from .lane import lane_of
 from .micro_batch import (
-    MOST_ITEMS,
     MicroBatches,
     even_parts,
     half,
@@ -39,6 +40,7 @@ from .pinned import ring_of
 from .pixels import tensor_of
 from .present import check_device
 from .resize import Interpolation, Size, resize_frames
+from .tuning import MOST_ITEMS
 
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
@@ -248,6 +250,7 @@ class VideoNetwork(OnDevice):
         self._whole = runtime.batch_size is not None
         self._most = MOST_ITEMS  # of a whole batch, unless memory has run out
         self._sizes = sizes or shared_sizes(runtime.tuning)
+        self._first = FirstLayers(network, self._sizes.tuning)
         if runtime.compile:
             keep_compiled_code_private()
             self._run = torch.compile(network, dynamic=False)
@@ -299,10 +302,14 @@ class VideoNetwork(OnDevice):
         if self._whole:
             return self._most
 
-        def measure(count: int) -> float:  # not compiled: every size would take minutes
+        def run(count: int) -> Callable[[], Tensor]:  # not compiled: every size would take minutes
             batch = torch.zeros((count, *item.shape), dtype=torch.uint8, device=item.device)
-            return seconds_of(lambda: self.network(self.normalise(batch)), self.device)
+            return lambda: cast(Tensor, self.network(self.normalise(batch)))
 
+        def measure(count: int) -> float:
+            return seconds_of(run(count), self.device)
+
+        self._first.choose(what, lambda: run(1)())
         return self._sizes.size(what, self.device, most_items(item, self.device), measure)
 
     def _shrink(self, what: str, size: int) -> int:
@@ -320,6 +327,11 @@ class VideoNetwork(OnDevice):
         """How many items (T, H, W, 3) of this shape go through at once."""
         item = torch.zeros((*shape, 3), dtype=torch.uint8, device=self.device)
         return self.turn(lambda: self._size(item, self._what(item)))
+
+    def first_layers(self, shape: tuple[int, int, int]) -> dict[str, Form]:
+        """How first layers take items (T, H, W, 3) of this shape, by the name of the layer."""
+        self.batch_size(shape)
+        return self._first.forms()
 
     def normalise(self, videos: Tensor) -> Tensor:
         """(B, T, H, W, 3) uint8 -> (B, 3, T, H, W) normalised, channels last in memory."""

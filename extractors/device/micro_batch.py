@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ...data_manifests.atomic import CannotWrite, write_text
-from ...data_manifests.stored import DamagedFile, leave_out, read_json
 from ..base import TUNING
 from ..errors import ExtractorError
 from ..weights.kept import weights_dir
+from .tuning import MOST_ITEMS, Tuning, processor
 
 BETTER = 1.03  # a larger batch has to be this much faster: smaller ones need less memory
 MISSES = 2  # the search ends after this many larger sizes that are no better
 LONG_SECONDS = 1.0  # and after a batch that takes so long: what a larger one saves is less than 3 %
-MOST_ITEMS = 1024
 QUICK_SECONDS = 0.3
 # Pixels (frames x height x width) of the largest batch that is tried.
 MOST_PIXELS = {"cpu": 12 * 16 * 224 * 224, "cuda": 512 * 16 * 224 * 224}
@@ -41,12 +34,13 @@ class MicroBatches:
     Args:
         path:
             The file.
+
+    Attributes:
+        tuning: what the file keeps.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._sizes: dict[str, int] = {}
-        self._lock = threading.RLock()
+        self.tuning = Tuning(path)
 
     def size(self, what: str, device: str, items: int, measure: Callable[[int], float]) -> int:
         """The batch size for something; measured if it is not known yet.
@@ -65,17 +59,15 @@ class MicroBatches:
             ExtractorError: not even one item fits.
         """
         key = f"{processor(device)} {what}"
-        with self._lock:
-            if key not in self._sizes:
-                self._sizes = self._read() | self._sizes  # sizes that were shrunk stay
-            if key not in self._sizes:
-                size, enough = fastest(measure, items)
-                if not size:
-                    half(1, what, device)
-                self._sizes[key] = size
-                if enough:
-                    self._write(key)
-            return self._sizes[key]
+        with self.tuning.lock:
+            found = self.tuning.find(key)
+            if isinstance(found, int):
+                return found
+            size, enough = fastest(measure, items)
+            if not size:
+                half(1, what, device)
+            self.tuning.note(key, size, keep=enough)
+            return size
 
     def shrink(self, what: str, device: str, size: int) -> int:
         """Note that `size` items need too much memory; returns half of it.
@@ -84,37 +76,8 @@ class MicroBatches:
             ExtractorError: not even one item fits.
         """
         less = half(size, what, device)
-        with self._lock:
-            self._sizes[f"{processor(device)} {what}"] = less
+        self.tuning.note(f"{processor(device)} {what}", less, keep=False)
         return less
-
-    def _write(self, key: str) -> None:
-        known = self._read() | {key: self._sizes[key]}
-        # If the file cannot be written, the next process measures again; the run goes on.
-        with contextlib.suppress(OSError, CannotWrite):
-            write_text(self._path, json.dumps(known, indent=1, sort_keys=True))
-
-    def _read(self) -> dict[str, int]:
-        try:
-            return read_sizes(self._path)
-        except FileNotFoundError:
-            return {}
-        except (OSError, DamagedFile) as error:
-            leave_out(self._path, error, "measured again; vadpipe cache repair deletes it")
-            return {}
-
-
-def read_sizes(path: Path) -> dict[str, int]:
-    """The batch sizes that were found on processors.
-
-    Raises:
-        DamagedFile: it holds something else.
-        OSError: there is no such file, or it may not be read.
-    """
-    stored = read_json(path)
-    if not all(type(size) is int and size > 0 for size in stored.values()):
-        raise DamagedFile(f"{path} is damaged (a batch size is no number above 0)")
-    return {what: min(size, MOST_ITEMS) for what, size in stored.items()}
 
 
 def half(size: int, what: str, device: str) -> int:
@@ -193,21 +156,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in CPU_WORDS)
     )
-
-
-@cache
-def processor(device: str) -> str:
-    """The name of the GPU, or of the CPU with its number of cores."""
-    if device != "cpu":
-        return torch.cuda.get_device_name(torch.device(device))
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    return f"{name} x{os.cpu_count()}"
 
 
 _shared: dict[Path, MicroBatches] = {}

@@ -8,7 +8,6 @@ As passes of their own they read and write a whole map each. torch offers this b
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from functools import cache
 from math import prod
 from typing import Any, cast
@@ -17,11 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .folding import FORMS, Folding, Form, Sides, block_of, padded
+
 # Weights are kept in oneDNN's own order for maps of so few positions at most: on larger ones the
 # time to reorder them is a small part, and so many weights would be kept twice.
 FEW_POSITIONS = 4096
 ORDERS = 2  # shapes of inputs for which a layer keeps its weights: full batches, and the last one
-PAIRED_CHANNELS = 4  # first layers with so few channels at most take pixels in pairs
+FIRST_CHANNELS = 4  # layers of so few channels at most can take blocks of pixels
 
 
 @cache
@@ -69,7 +70,7 @@ def rectified(
     norm: nn.Module,
     x: Tensor,
     plus: Tensor | None = None,
-    padding: Sequence[int] | None = None,
+    padding: Sides | None = None,
 ) -> Tensor:
     """relu(norm(conv(x)) + plus), in one pass where the convolution is fused and the norm folded.
 
@@ -83,7 +84,7 @@ def rectified(
         plus:
             Of the shape of the result, or None.
         padding:
-            Zeros on both sides of each axis; None takes those of the convolution.
+            Zeros before and after each axis; None takes those of the convolution.
     """
     if isinstance(conv, FusedConv):
         if isinstance(norm, nn.Identity):
@@ -93,18 +94,29 @@ def rectified(
         y = conv(x)
     else:
         apply = functional.conv3d if x.dim() == 5 else functional.conv2d
-        how = (conv.stride, list(padding), conv.dilation, conv.groups)
+        x, even = _even(x, padding)
+        how = (conv.stride, even, conv.dilation, conv.groups)
         y = apply(x, conv.weight, conv.bias, *how)
     y = norm(y)
     return functional.relu(y if plus is None else y.add_(plus), inplace=True)
 
 
+def _even(x: Tensor, padding: Sides) -> tuple[Tensor, list[int]]:
+    """An input, and the zeros that both sides of an axis get: it is padded if they differ."""
+    if all(before == after for before, after in padding):
+        return x, [before for before, _ in padding]
+    return padded(x, padding), [0] * len(padding)
+
+
 class FusedConv(nn.Module):
     """A convolution of two or three axes whose sum and ReLU cost no pass of their own.
 
-    In bf16 a first layer takes neighbouring pixels of a row as one, with the channels of both: the
-    processor multiplies channels in pairs, so three of them cost as much as four. The sums are the
-    same, with some zeros more.
+    A first layer can take its pixels in several forms (`folding.py`). The sums are the same, with
+    some zeros more; which is the fastest depends on the processor.
+
+    Attributes:
+        forms: the forms that this layer has; "plain" alone unless it is a first layer.
+        form: the one that it uses, to be set to another one of them.
 
     Args:
         conv: the convolution, in evaluation mode; its weights are shared.
@@ -117,25 +129,18 @@ class FusedConv(nn.Module):
         self.padding = cast(tuple[int, ...], conv.padding)
         self.bias = None if conv.bias is None else conv.bias.detach()
         weight = conv.weight.detach()
-        self.pairs = (
-            weight.dtype == torch.bfloat16
-            and conv.in_channels <= PAIRED_CHANNELS
-            and conv.in_channels % 2 == 1
-            and conv.groups == 1
-            and conv.stride[-1] == 2
-            and conv.dilation[-1] == 1
-        )
         layout = torch.channels_last_3d if weight.dim() == 5 else torch.channels_last
-        if self.pairs:
-            weight = _of_pairs(weight)
         self.weight = weight.contiguous(memory_format=layout)
+        self._foldings = _foldings(conv, self.weight)
+        self.forms: tuple[Form, ...] = ("plain", *self._foldings)
+        self.form: Form = likely_form(conv, self.forms)
         self._ordered: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
 
     def forward(
         self,
         x: Tensor,
         plus: Tensor | None = None,
-        padding: Sequence[int] | None = None,
+        padding: Sides | None = None,
         *,
         relu: bool = False,
     ) -> Tensor:
@@ -144,12 +149,16 @@ class FusedConv(nn.Module):
         (B, C, ...) -> (B, C', ...) in the precision of the weights, channels last in memory.
         """
         x = x.to(self.weight.dtype)
-        padding = list(self.padding if padding is None else padding)
-        stride = list(self.stride)
-        if self.pairs:
-            x, padding, stride = self._paired(x, padding), [0] * len(padding), [*stride[:-1], 1]
-        how = (padding, stride, list(self.dilation), self.groups)
-        weight = self._weight(x, how)
+        sides = [(p, p) for p in self.padding] if padding is None else padding
+        folding = self._foldings.get(self.form)
+        if folding is None:
+            x, even = _even(x, sides)
+            weight, stride = self.weight, list(self.stride)
+        else:
+            x, weight = folding(x, sides)
+            even, stride = [0] * len(sides), folding.stride
+        how = (even, stride, list(self.dilation), self.groups)
+        weight = self._weight(weight, x, how)
         if plus is None:
             after = "relu" if relu else "none"
             y = torch.ops.mkldnn._convolution_pointwise(x, weight, self.bias, *how, after, [], "")
@@ -160,33 +169,47 @@ class FusedConv(nn.Module):
             y = fused(x, plus, weight, self.bias, *how, *then)
         return cast(Tensor, y)
 
-    def _weight(self, x: Tensor, how: tuple[Any, ...]) -> Tensor:
+    def _weight(self, weight: Tensor, x: Tensor, how: tuple[Any, ...]) -> Tensor:
         shape = tuple(x.shape)
         if shape[0] * prod(shape[2:]) > FEW_POSITIONS:
-            return self.weight
-        if (found := self._ordered.get(shape)) is None:
+            return weight
+        key = (id(weight), *shape)  # a layer has few weights, and keeps them
+        if (found := self._ordered.get(key)) is None:
             if len(self._ordered) >= ORDERS:
                 self._ordered.popitem(last=False)
-            found = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *how, list(shape))
-            self._ordered[shape] = found
-        self._ordered.move_to_end(shape)
+            found = torch.ops.mkldnn._reorder_convolution_weight(weight, *how, list(shape))
+            self._ordered[key] = found
+        self._ordered.move_to_end(key)
         return found
 
-    def _paired(self, x: Tensor, padding: Sequence[int]) -> Tensor:
-        """(B, C, ..., W) -> (B, 2 C, ..., W / 2), padded."""
-        width = x.shape[-1]
-        out = (width + 2 * padding[-1] - self.kernel_size[-1]) // 2 + 1
-        last = 2 * (out - 1 + self.weight.shape[-1]) - width - padding[-1]
-        around = [padding[-1], last, *(p for p in reversed(padding[:-1]) for _ in range(2))]
-        x = functional.pad(x, around).movedim(1, -1)
-        return x.reshape(*x.shape[:-2], x.shape[-2] // 2, -1).movedim(-1, 1)
+
+def _foldings(conv: nn.Conv2d | nn.Conv3d, weight: Tensor) -> dict[Form, Folding]:
+    """The forms of a layer besides "plain"; none unless it is a first one with strides."""
+    if conv.in_channels > FIRST_CHANNELS or conv.groups > 1 or max(conv.dilation) > 1:
+        return {}
+    blocks: dict[tuple[int, ...], Form] = {block_of("plain", conv.stride): "plain"}
+    for form in FORMS:  # two forms with the same blocks are one
+        blocks.setdefault(block_of(form, conv.stride), form)
+    return {
+        form: Folding(weight, conv.stride, block)
+        for block, form in blocks.items()
+        if form != "plain"
+    }
 
 
-def _of_pairs(weight: Tensor) -> Tensor:
-    """(O, C, ..., K) -> (O, 2 C, ..., ceil(K / 2)): kernels over pairs of pixels."""
-    weight = functional.pad(weight, [0, weight.shape[-1] % 2])
-    weight = weight.reshape(*weight.shape[:-1], -1, 2).movedim(-1, 1)  # (O, 2, C, ..., K / 2)
-    return weight.flatten(1, 2)
+def likely_form(conv: nn.Conv2d | nn.Conv3d, forms: tuple[Form, ...]) -> Form:
+    """The form of a layer that was not tried out: the same one in every process of a machine."""
+    if conv.weight.dtype != torch.bfloat16:
+        return "plain"
+    if "folded" in forms and has_tiles():
+        return "folded"
+    return "pairs" if "pairs" in forms and conv.in_channels % 2 == 1 else "plain"
+
+
+def has_tiles() -> bool:
+    """Whether the processor multiplies bf16 in tiles (AMX)."""
+    # private in torch, so a version may lack it
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 
 class FusedLinear(nn.Module):

@@ -112,14 +112,10 @@ class Unit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, out, T/stride, H/stride, W/stride), rounded up."""
         conv = self.conv3d
-        pads = [
+        padding = [
             same_padding(size, kernel, stride)
             for size, kernel, stride in zip(x.shape[2:], conv.kernel_size, conv.stride, strict=True)
         ]
-        padding = [before for before, _ in pads]
-        if any(before != after for before, after in pads):  # only the first layer, on even sizes
-            x = functional.pad(x, [side for pair in reversed(pads) for side in pair])
-            padding = [0, 0, 0]
         return rectified(conv, self.bn, x, padding=padding)
 
 

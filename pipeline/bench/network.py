@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ...extractors.device.inference import VideoNetwork, available_precisions, l
 from ...extractors.device.micro_batch import MicroBatches
 from ...extractors.networks import clip_vit as vifi_clip
 from ...extractors.networks import i3d_r50, inception_i3d
+from ...extractors.networks.folding import Form
 from ...extractors.weights.cards import ResolvedWeights, Weights
 from .plain_networks import plain_form
 from .race import Contestant, Rate, as_values, hardware, heading, matmul, race
@@ -48,6 +49,7 @@ class _Entry:
         batch: items a run.
         run: computes a batch.
         note: for people.
+        first_layers: how the first layer takes pixels, by its name; empty where it has one way.
     """
 
     subject: _Subject
@@ -55,6 +57,7 @@ class _Entry:
     batch: int
     run: Callable[[], object]
     note: str = ""
+    first_layers: Mapping[str, Form] = field(default_factory=dict)
 
 
 def subjects(names: Sequence[str] | None = None) -> list[_Subject]:
@@ -92,7 +95,8 @@ def bench_network(
             Networks; None takes all.
 
     Returns:
-        Values for machines, and lines for people.
+        Values for machines, and lines for people; both say which form of the first layer was
+        the fastest here.
     """
     precisions = available_precisions(device)
     entries: dict[str, _Entry] = {}
@@ -125,6 +129,8 @@ def _line(name: str, rate: Rate, row: dict[str, Any] | None) -> str:
     line += f", {100 * row['of_matmul']:.0f} % of matmul"
     if row["to_plain"] is None:
         return f"{line}, the plain form"
+    if forms := sorted(set(row["first_layers"].values())):
+        line += f", first layer {' and '.join(forms)}"
     return f"{line}, {row['to_plain']:.2f} x plain{row['note']}"
 
 
@@ -139,6 +145,7 @@ def _row(name: str, rates: dict[str, Rate], entry: _Entry) -> dict[str, Any]:
         "of_matmul": rate * gflop / rates[f"matmul {entry.precision}"].median,
         "to_plain": None if name == plain else rate / rates[plain].median,
         "note": entry.note,
+        "first_layers": dict(entry.first_layers),
     }
 
 
@@ -149,7 +156,8 @@ def _ours(
     batch = network.batch_size(subject.item)
     videos = _pixels(batch, subject, device)
     name = f"{subject.name} {precision}"
-    found = {name: _Entry(subject, precision, batch, _closure(network, videos))}
+    run, forms = _closure(network, videos), network.first_layers(subject.item)
+    found = {name: _Entry(subject, precision, batch, run, first_layers=forms)}
     if device != "cpu":
         replayed = _loaded(subject, precision, Runtime(device, cuda_graphs=True), sizes)
         found[f"{name} graph"] = _graph_entry(subject, precision, replayed, videos)

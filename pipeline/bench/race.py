@@ -12,7 +12,7 @@ import torch
 
 from ...extractors.base import Precision
 from ...extractors.device.inference import DTYPES
-from ...extractors.device.micro_batch import processor
+from ...extractors.device.tuning import processor
 from ..engine.settings import cpu_count
 
 MATMUL = {"cpu": 2048, "cuda": 8192}  # side of the square matrices

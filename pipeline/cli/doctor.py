@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from ...data_manifests.plain_text import counted
 from .options import cache_option, echo, json_option
 
 
@@ -34,7 +33,10 @@ def doctor(cache: Path, as_json: bool) -> None:
     ]
     problems = sum(each.state == "problem" for each in found)
     warnings = sum(each.state == "warning" for each in found)
-    lines.append(f"{counted(problems, 'problem')}, {counted(warnings, 'warning')}")
+    lines.append(
+        f"{problems} problem{'' if problems == 1 else 's'}, "
+        f"{warnings} warning{'' if warnings == 1 else 's'}"
+    )
     echo(lines, {"findings": [asdict(each) for each in found]}, as_json)
     if problems:
         raise click.exceptions.Exit(1)

@@ -7,14 +7,12 @@ from typing import Any
 
 import click
 
-from .names import column_names, map_names, scored_videos
-from .options import FOLDER, OUT_FILE, echo, json_option, set_option
-from .outcome import outcome
+from .options import FOLDER, OUT_FILE, put, set_option
 
 
 @click.command()
 @click.argument("scores", type=FOLDER)
-@click.argument("video", shell_complete=scored_videos)
+@click.argument("video")
 @click.option(
     "-o",
     "--out",
@@ -24,11 +22,7 @@ from .outcome import outcome
     help="The film: .mp4 (H.264 where this machine has an encoder for it), or .webm (VP9).",
 )
 @click.option(
-    "--column",
-    shell_complete=column_names,
-    default="score",
-    metavar="NAME",
-    help="Score column to show; see docs/score.md.",
+    "--column", default="score", metavar="NAME", help="Score column to show; see docs/score.md."
 )
 @click.option(
     "--overlay",
@@ -36,18 +30,8 @@ from .outcome import outcome
     default="auto",
     help="Over the picture. auto: the boxes of the detector, else its first map.",
 )
-@click.option(
-    "--map",
-    "map_name",
-    shell_complete=map_names,
-    metavar="NAME",
-    help="The map, where there are several.",
-)
-@click.option(
-    "--numbers", is_flag=True, help="Scores, and why in numbers, in place of words for a guard."
-)
+@click.option("--map", "map_name", metavar="NAME", help="The map, where there are several.")
 @set_option
-@json_option
 def render(
     scores: Path,
     video: str,
@@ -55,9 +39,7 @@ def render(
     column: str,
     overlay: Any,
     map_name: str | None,
-    numbers: bool,
     settings: tuple[str, ...],
-    as_json: bool,
 ) -> None:
     """Write a film of a scored video: picture, score curve with a cursor, events as chapters.
 
@@ -74,13 +56,7 @@ def render(
     from ..run.key_value import parse_settings
 
     style = HeatmapStyle.model_validate(parse_settings(settings))
-    shown = {"overlay": overlay, "map_name": map_name, "style": style, "numbers": numbers}
-    done = render_video(scores, video, out, column=column, **shown)
-    facts: dict[str, Any] = {
-        "video_id": done.video_id,
-        "seconds": done.seconds,
-        "codec": done.codec,
-    }
-    counts = {"frames": done.frames, "events": done.events}
-    values = outcome([done.path], counts, **facts, overlay=done.overlay)
-    echo(done.lines(), values, as_json)
+    done = render_video(
+        scores, video, out, column=column, overlay=overlay, map_name=map_name, style=style
+    )
+    put("\n".join(done.lines()))

@@ -26,7 +26,8 @@ from vadpipe.extractors.device.inference import (
     prepare,
     resolve_precision,
 )
-from vadpipe.extractors.device.micro_batch import MicroBatches, processor
+from vadpipe.extractors.device.micro_batch import MicroBatches
+from vadpipe.extractors.device.tuning import processor
 from vadpipe.extractors.errors import ExtractorError
 
 SOAK = os.environ.get("VADPIPE_SOAK") == "1"
@@ -332,7 +333,8 @@ def test_compiled_networks_see_one_shape_only(
     (tmp_path / "tuning.json").write_text("{}")
     plain = mean_network(conv, tmp_path, batch_size=4)
     compiled = mean_network(conv, tmp_path, compile=True)
-    compiled._sizes._sizes[f"{processor('cpu')} {compiled._what(clips(1)[0])}"] = 4
+    key = f"{processor('cpu')} {compiled._what(clips(1)[0])}"
+    compiled._sizes.tuning.note(key, 4, keep=False)
     for count in (4, 3, 9):
         videos = clips(count)
         expected = torch.cat([plain(videos[i : i + 4]) for i in range(0, count, 4)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -121,20 +120,6 @@ def test_what_was_shrunk_stays_so_when_another_shape_comes(tmp_path: Path) -> No
     assert sizes.shrink("one", "cpu", 8) == 4
     assert sizes.size("other", "cpu", 8, lambda n: 0.001) == 8
     assert sizes.size("one", "cpu", 8, lambda n: 0.001) == 4
-
-
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": "b"}', "\x00"])
-def test_a_damaged_file_is_measured_again(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "tuning.json"
-    path.write_text(text)
-    assert MicroBatches(path).size("net", "cpu", 2, lambda n: 0.001) == 2
-    assert list(json.loads(path.read_text()).values()) == [2]
-
-
-def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    sizes = MicroBatches(tmp_path / "file" / "tuning.json")
-    assert sizes.size("net", "cpu", 2, lambda n: 0.001) == 2
 
 
 def test_large_items_are_not_tried_in_large_batches() -> None:

@@ -41,6 +41,9 @@ def test_ratios_are_those_of_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
             assert row["to_plain"] is None
         else:
             assert row["to_plain"] == pytest.approx(rate / plain)
+            (form,) = row["first_layers"].values() or ["none"]
+            (line,) = (each for each in lines if each.startswith(name))
+            assert form == "none" or f"first layer {form}" in line
     assert len(lines) == 2 + len(rates)
     for line in lines[2:]:
         limited = "the limit" in line or "% of matmul" in line
