@@ -28,9 +28,9 @@ def plain(text: str) -> str:
     return _NOT_SHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 video`, `2 videos`, `1,000 videos`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 video`, `2 videos`, `1,000 videos`; `plural` is for nouns that take more than an s."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def one_line(text: str) -> str:

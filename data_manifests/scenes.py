@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .plain_text import counted
 from .record import Manifest, ManifestError
 
 FOLDER = "folder"
@@ -91,14 +92,10 @@ def scene_lines(manifest: Manifest) -> list[str]:
     without = videos.pop(None, {})
     if not videos:
         return []
-    listed = ", ".join(f"{scene} ({_count(len(of))})" for scene, of in videos.items())
-    lines = [f"{len(videos)} scene{'' if len(videos) == 1 else 's'}: {listed}"]
+    listed = ", ".join(f"{scene} ({counted(len(of), 'video')})" for scene, of in videos.items())
+    lines = [f"{counted(len(videos), 'scene')}: {listed}"]
     if without:
         more = f" and {len(without) - NAMED} more" if len(without) > NAMED else ""
         named = ", ".join(list(without)[:NAMED])
-        lines.append(f"no scene is named by {_count(len(without))}: {named}{more}")
+        lines.append(f"no scene is named by {counted(len(without), 'video')}: {named}{more}")
     return lines
-
-
-def _count(videos: int) -> str:
-    return f"{videos} video{'' if videos == 1 else 's'}"

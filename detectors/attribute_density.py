@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from threadpoolctl import threadpool_limits
 
-from ..extractors.networks.coco import COCO
 from .attribute_models import ATTRIBUTES, Attribute, Density, Name, checked_learned
 from .base import (
     Bag,
@@ -34,6 +33,7 @@ from .base import (
 from .object_links import fill_between
 from .object_maps import ObjectMapConfig, Objects, read_objects, score_frames
 from .object_measures import Floats, Measures, MotionSource, joined, measure
+from .object_reasons import Judged, object_regions
 from .scenes import ANYWHERE, learned_of, scene_of
 from .state import stored_array
 
@@ -138,6 +138,7 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
 
     name: ClassVar[str] = "attribute_density"
     version: ClassVar[int] = 2
+    words: ClassVar[str] = "something is unusual for this place"
     Config: ClassVar[type[Config]] = AttributeDensityConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
     regions: ClassVar[bool] = True
@@ -215,8 +216,11 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
             values = self._values(learned, measures)
         table = _evidence(learned, values)
         total = self._total(table)
-        explained = self._explained(learned, measures, values, table)
-        regions = _regions(objects, total, measures, explained)
+        judged = [
+            Judged(attribute, learned[name].state, learned[name].limit.limit, values[name], found)
+            for (name, attribute), found in zip(self._attributes().items(), table, strict=True)
+        ]
+        regions = object_regions(objects, total, measures, judged)
         if self.config.fill:
             regions = fill_between(regions, objects.frame_start, bag.n_frames)
         return self._scored(objects, table, regions)
@@ -425,29 +429,6 @@ class AttributeDensity(Detector[AttributeDensityConfig]):
         scale = max(limit - middle, attribute.smallest)
         return Limit(limit, middle if attribute.from_median else limit, scale)
 
-    def _explained(
-        self,
-        learned: Mapping[Name, Learned],
-        measures: Measures,
-        values: Mapping[Name, Floats],
-        evidence: Floats,
-    ) -> list[str | None]:
-        """The reasons of each object, most evidence first; None where there is none."""
-        attributes = list(self._attributes().items())
-        order = np.argsort(-evidence, axis=0, kind="stable")
-        found: list[str | None] = [None] * len(measures)
-        for i in np.flatnonzero(evidence.max(0, initial=0.0) > 0).tolist():
-            reasons = []
-            for at in order[:, i].tolist():
-                name, attribute = attributes[at]
-                one, value = learned[name], float(values[name][i])
-                # Below the limit, evidence that starts at the median says nothing to people.
-                if value > one.limit.limit and evidence[at, i] > 0:
-                    limit = one.limit.limit
-                    reasons.append(attribute.words(value, limit, one.state, measures, i))
-            found[i] = "; ".join(reasons) or None
-        return found
-
 
 def _too_few(scene: str) -> str:
     """Why nothing can be learned of a scene, and what to do."""
@@ -475,26 +456,3 @@ def _folds(owner: NDArray[np.int64], row: NDArray[np.int64], most: int) -> NDArr
 def _evidence(learned: Mapping[Name, Learned], values: Mapping[Name, Floats]) -> Floats:
     """Evidence of each attribute: (attributes, n)."""
     return np.stack([learned[name].limit.evidence(found) for name, found in values.items()])
-
-
-def _regions(
-    objects: Objects, scores: Floats, measures: Measures, explained: list[str | None]
-) -> pa.Table:
-    """One row for each object, with its class and the reasons."""
-    corners = objects.boxes.astype(np.float32)
-    kept = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
-    labels: list[str | None] = [None] * len(objects)
-    if measures.classes is not None and len(objects):
-        best = measures.classes.argmax(1)
-        seen = measures.classes.max(1) > 0
-        labels = [COCO[b] if s else None for b, s in zip(best.tolist(), seen, strict=True)]
-    table = pa.table(
-        {
-            "frame": objects.frame_start[objects.row],
-            **dict(zip(("x0", "y0", "x1", "y1"), corners.T, strict=True)),
-            "score": scores,
-            "label": pa.array(labels, pa.string()),
-            "explain": pa.array(explained, pa.string()),
-        }
-    )
-    return table.filter(pa.array(kept))

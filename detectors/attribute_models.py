@@ -70,6 +70,11 @@ class Attribute(ABC):
     smallest: ClassVar[float] = 1e-6
     from_median: ClassVar[bool] = False
 
+    @property
+    def is_ratio(self) -> bool:
+        """Whether twice the limit is twice as unusual: not of densities, which have no zero."""
+        return True
+
     def __init__(self, density: Density) -> None:
         self.density = density
 
@@ -169,14 +174,25 @@ class ClassNovelty(Attribute):
 
     def words(self, value: float, limit: float, state: State, measures: Measures, i: int) -> str:
         """As `bicycle 0.90, training never above 0.60`."""
-        one = measures.take(np.array([i]))
-        best = int(self._excess(state, one)[0].argmax())
-        seen = float(_part(one.classes)[0, best])
+        best = self._newest(state, measures, i)
+        seen = float(_part(measures.classes)[i, best])
         return f"{COCO[best]} {seen:.2f}, training never above {state['ceiling'][best]:.2f}"
+
+    def kind_of(self, state: State, measures: Measures, i: int) -> str:
+        """The class of object i that is most above its training maximum."""
+        return COCO[self._newest(state, measures, i)]
+
+    def _newest(self, state: State, measures: Measures, i: int) -> int:
+        return int(self._excess(state, measures.take(np.array([i])))[0].argmax())
 
 
 class Mixture(Attribute):
     """Base of attributes that may also be a mixture of Gaussians."""
+
+    @property
+    def is_ratio(self) -> bool:
+        """Only distances."""
+        return self.density.kind == "knn"
 
     @abstractmethod
     def points(self, measures: Measures) -> Floats:

@@ -77,6 +77,7 @@ class Background(Detector[BackgroundConfig]):
 
     name: ClassVar[str] = "background"
     version: ClassVar[int] = 1
+    words: ClassVar[str] = "the picture differs from the usual background of this camera"
     Config: ClassVar[type[Config]] = BackgroundConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
     train_options: ClassVar[frozenset[str]] = frozenset({"holdout"})  # where a scene has one video

@@ -19,6 +19,7 @@ from ..data_manifests.errors import VadpipeError
 from ..data_manifests.settings import Settings
 from ..extractors.weights.cards import ResolvedWeights
 from ..extractors.weights.slots import Slots, misfit
+from .plain_words import USUAL
 from .samples import Sample
 
 
@@ -239,7 +240,7 @@ class Scores:
             across videos.
         maps: name -> (n, rows, columns) float32 over the frame, optional.
         regions: boxes with frame, x0, y0, x1, y1 (pixels of the video), score, and optionally
-            track_id, label, explain; optional.
+            track_id, label, explain (why, in numbers), words (why, for everyone); optional.
 
     Raises:
         DetectorError: "score" is missing, the lengths differ, or a column is not finite numbers.
@@ -337,6 +338,7 @@ class Detector(ABC, Generic[ConfigT]):
             first; empty if everything is trained from scratch. If slots or weights depend on the
             config, these are all of them, and `networks_for` returns those of a config.
         train_options: which options of a training it makes use of; `train` refuses the others.
+        words: what a high score means, in words of a guard, where no box says more.
 
     Attributes:
         weights: slot -> pretrained weights, what `take_weights` got. A model that was loaded has
@@ -352,6 +354,7 @@ class Detector(ABC, Generic[ConfigT]):
     reads_whole: ClassVar[bool] = False
     networks: ClassVar[Slots] = {}
     train_options: ClassVar[frozenset[str]] = TRAIN_OPTIONS
+    words: ClassVar[str] = USUAL
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config
@@ -481,11 +484,8 @@ class Detector(ABC, Generic[ConfigT]):
     def held_out_scores(self, source: BagSource, *, seed: int) -> list[Scores] | None:
         """Score the training videos, each as if it had not been used in training.
 
-        This is for detectors that can leave one video out cheaply. The default returns None, and
-        `train` holds back some normal videos instead.
-
-        A video that is the only one of its scene, or the only one at all, is not left out whole:
-        its camera would be new. Parts of it are left out in turn.
+        The default returns None: `train` then holds back some normal videos. Of a video that is the
+        only one of its scene, parts are left out in turn: its camera would be new.
 
         Args:
             source:

@@ -36,6 +36,7 @@ class FlowPeak(Unlearned[FlowPeakConfig]):
 
     name: ClassVar[str] = "flow_peak"
     version: ClassVar[int] = 1
+    words: ClassVar[str] = "something moves faster than the rest"
     Config: ClassVar[type[Config]] = FlowPeakConfig
 
     @property

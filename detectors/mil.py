@@ -168,6 +168,7 @@ class MILDetector(Detector[ConfigT], ScoresTogether, Generic[ConfigT, NetworkT])
 
     supervision: ClassVar[Supervision] = Supervision.WEAK
     reads_whole: ClassVar[bool] = True
+    words: ClassVar[str] = "it looks like what was labelled unusual in training"
     jump_advice: ClassVar[str] = "lower the learning rate, or warm it up"
     resampling: Resampling = "rtfm"
 

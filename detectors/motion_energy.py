@@ -25,6 +25,7 @@ class MotionEnergy(Unlearned[MotionEnergyConfig]):
 
     name: ClassVar[str] = "motion_energy"
     version: ClassVar[int] = 1
+    words: ClassVar[str] = "a lot moves in the picture"
     Config: ClassVar[type[Config]] = MotionEnergyConfig
 
     @property

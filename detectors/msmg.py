@@ -52,6 +52,7 @@ class MSMG(Detector[MSMGConfig]):
 
     name: ClassVar[str] = "msmg"
     version: ClassVar[int] = 2
+    words: ClassVar[str] = "something moves or looks in an unusual way"
     loads: ClassVar[tuple[int, ...]] = (1,)
     Config: ClassVar[type[Config]] = MSMGConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY

@@ -58,6 +58,7 @@ class PseudoAnomaly(Detector[PseudoAnomalyConfig]):
 
     name: ClassVar[str] = "pseudo_anomaly"
     version: ClassVar[int] = 2
+    words: ClassVar[str] = "something moves or looks in an unusual way"
     Config: ClassVar[type[Config]] = PseudoAnomalyConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
     train_options: ClassVar[frozenset[str]] = TRAIN_OPTIONS | {"init"}

@@ -30,6 +30,7 @@ class SpeedPeak(Unlearned[SpeedPeakConfig]):
 
     name: ClassVar[str] = "speed_peak"
     version: ClassVar[int] = 2
+    words: ClassVar[str] = "something moves fast"
     Config: ClassVar[type[Config]] = SpeedPeakConfig
     regions: ClassVar[bool] = True
 

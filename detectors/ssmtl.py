@@ -207,6 +207,7 @@ class SSMTL(Detector[SSMTLConfig]):
 
     name: ClassVar[str] = "ssmtl"
     version: ClassVar[int] = 1
+    words: ClassVar[str] = "something moves or looks in an unusual way"
     Config: ClassVar[type[Config]] = SSMTLConfig
     supervision: ClassVar[Supervision] = Supervision.NORMAL_ONLY
 

@@ -15,6 +15,7 @@ from .base import Bag, DetectorError, Scores
 from .cells import cell_means
 from .object_links import fill_between
 from .object_maps import ObjectMapConfig, Objects, gaussian, read_objects, score_frames
+from .plain_words import named
 from .ssmtl_network import SSMTLNetwork, Task
 from .ssmtl_tracks import PictureLayout, classes_of, pictures_of
 
@@ -22,6 +23,7 @@ Floats = NDArray[np.float64]
 
 AT_ONCE = 32  # objects or frames that go through the network together
 CELLS = (16, 16)  # of the map of the error
+ODD = "moves or looks in an unusual way"  # the tasks have no limits: none of them is the reason
 WORDS: dict[Task, str] = {
     "arrow": "backward {:.2f}",
     "irregularity": "irregular {:.2f}",
@@ -183,6 +185,7 @@ def _regions(bag: Bag, objects: Objects, scores: Floats, terms: Mapping[Task, Fl
             "score": scores,
             "label": pa.array(labels, pa.string()),
             "explain": pa.array(reasons, pa.string()),
+            "words": pa.array([f"{named(label)} {ODD}" for label in labels], pa.string()),
         }
     )
     kept = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data_manifests.errors import VadpipeError
-from .metrics.results import FrameMetrics
+from .metrics.results import FrameMetrics, VideoMetrics
 from .scores.columns import SCORE
 from .scores.folder import ScoreFolder, ScoreFolderError
 from .scores.of_run import commit_of, folders_of, short_names
@@ -21,6 +21,7 @@ METRICS = {
     "macro_auc_padded": ("macro_auc_padded",),
     "macro_auc_valid": ("macro_auc_valid",),
     "average_precision": ("average_precision",),
+    "latency_aware_ap": ("latency_aware_ap",),
     "rbdc": ("regions", "rbdc"),
     "tbdc": ("regions", "tbdc"),
     "event_precision": ("events", "precision"),
@@ -81,6 +82,9 @@ class Comparison:
         n_frames: frames that these have.
         n_abnormal: those labelled abnormal.
         alignment: how scores were put on frames; "" where no metrics say it.
+        labels_sha256: of the labels that all were measured against; None where no metrics say it.
+        without_labels: systems measured by an earlier version, which noted no digest of the labels:
+            theirs are compared by numbers of frames alone.
     """
 
     systems: tuple[System, ...]
@@ -89,13 +93,16 @@ class Comparison:
     n_frames: int
     n_abnormal: int
     alignment: str
+    labels_sha256: str | None
+    without_labels: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values with the keys column, footage and systems."""
-        names = ("n_videos", "n_frames", "n_abnormal", "alignment")
+        """Plain JSON values with the keys column, footage, without_labels and systems."""
+        names = ("n_videos", "n_frames", "n_abnormal", "alignment", "labels_sha256")
         return {
             "column": self.column,
             "footage": {name: getattr(self, name) for name in names},
+            "without_labels": list(self.without_labels),
             "systems": [asdict(system) for system in self.systems],
         }
 
@@ -133,6 +140,8 @@ def compare_scores(scores: Sequence[Path], *, column: str = SCORE) -> Comparison
         first.n_frames,
         first.n_abnormal,
         first.alignment.used if first.alignment is not None else "",
+        next((each.labels_sha256 for each in known.values() if each.labels_sha256), None),
+        tuple(name for name, each in known.items() if each.labels_sha256 is None),
     )
 
 
@@ -154,6 +163,7 @@ def _check_same_frames(found: Mapping[str, FrameMetrics]) -> None:
     Raises:
         CompareError: something differs.
     """
+    _check_same_labels(found)
     (first, one), *others = found.items()
     for name, other in others:
         again = "run vadpipe evaluate for both with the same manifest and options"
@@ -176,6 +186,27 @@ def _check_same_frames(found: Mapping[str, FrameMetrics]) -> None:
         tracks = {each.regions.tracks_sha256 for each in found.values() if each.regions is not None}
         if len(tracks) > 1:
             raise CompareError(f"RBDC and TBDC of the folders are of other tracks: {again}")
+
+
+def _check_same_labels(found: Mapping[str, FrameMetrics]) -> None:
+    """Compare the labels of each video, frame by frame, where both were measured with a digest.
+
+    Raises:
+        CompareError: those of a video differ, and the numbers of its frames do not say it.
+    """
+    known: dict[str, tuple[str, VideoMetrics]] = {}
+    for name, metrics in found.items():
+        for video in metrics.videos:
+            if video.labels_sha256 is None:
+                continue
+            first, one = known.setdefault(video.video_id, (name, video))
+            counts = (one.n_frames, one.n_abnormal) == (video.n_frames, video.n_abnormal)
+            if counts and one.labels_sha256 != video.labels_sha256:
+                raise CompareError(
+                    f"{video.video_id} was measured against other labels in {name} than in "
+                    f"{first}: as many frames are abnormal, but not the same. Run vadpipe evaluate "
+                    "for both with the same manifest"
+                )
 
 
 def _videos(metrics: FrameMetrics) -> dict[str, tuple[int, int]]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data_manifests.counts import OFFICIAL, Counts, count, differences
+from ..data_manifests.plain_text import counted
 from ..data_manifests.record import Manifest, ManifestError, VideoRecord
 from ..extractors.footage.video import ProbeRow
 from .scores.folder import ScoreFolder, ScoreFolderError
@@ -156,7 +157,9 @@ class LabelCheck:
             lines += [f"{video_id}\t-\tnot in the manifest" for video_id in source.unlisted]
             found = Counter(video.verdict for video in source.videos)
             kinds = [f"{found[v]} {meaning}" for v, meaning in MEANING.items() if found[v]]
-            lines.append(f"{source.name}: {len(source.videos)} videos: {', '.join(kinds)}")
+            lines.append(
+                f"{source.name}: {counted(len(source.videos), 'video')}: {', '.join(kinds)}"
+            )
         return lines
 
     def to_json(self) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from .scores.columns import SCORE, events_of, levels_of, own_levels_of
 from .scores.folder import ScoreFolder
 from .scores.frames import expand_to_runs
 from .scores.part import whole_id_of
-from .scores.regions import reason_between
+from .scores.plain_words import general_words
+from .scores.regions import Why, why_between
 
 LONGEST, NARROWEST = 1280, 480  # pixels: longest side of a picture, and its least width
 LOOKS = 16  # frames that the scale of a map is asked for
@@ -79,6 +80,7 @@ def render_video(
     overlay: Overlay = "auto",
     map_name: str | None = None,
     style: HeatmapStyle | None = None,
+    numbers: bool = False,
     probe: Callable[..., ProbeRow] = guarded_probe,
 ) -> Rendered:
     """Write a film of a scored video: the picture, and below it its score with a moving cursor.
@@ -100,6 +102,8 @@ def render_video(
             The map, where there are several; None takes the first.
         style:
             How a map is drawn.
+        numbers:
+            Say scores, and why in the numbers of the detector, in place of words for a guard.
         probe:
             Opens a file, as in `write_report`.
 
@@ -120,7 +124,8 @@ def render_video(
     notes = folder.notes(row["video_id"])
     source = scored_footage(path, row["content_id"], whole_id_of(notes), probe)
     drawn = _Overlay.of(folder, row, overlay, map_name, style or HeatmapStyle(), column)
-    scene = _Scene.of(folder, row, column, _size(source))
+    drawn = replace(drawn, numbers=numbers)
+    scene = _Scene.of(folder, row, column, _size(source), numbers)
     try:
         film = _write(source, row, out, codec, scene, drawn)
     except SeekMismatch:
@@ -177,7 +182,12 @@ class _Scene:
 
     @classmethod
     def of(
-        cls, folder: ScoreFolder, row: Mapping[str, Any], column: str, size: tuple[int, int]
+        cls,
+        folder: ScoreFolder,
+        row: Mapping[str, Any],
+        column: str,
+        size: tuple[int, int],
+        numbers: bool,
     ) -> _Scene:
         video_id = row["video_id"]
         part, table = folder.scores(video_id, column), folder.regions(video_id)
@@ -186,13 +196,16 @@ class _Scene:
         levels = own_levels_of(folder, column).get(video_id, levels_of(folder, column))
         events = [event for event in events_of(folder, column) if event["video_id"] == video_id]
         events.sort(key=lambda event: event["frame_start"])
+        general = general_words(folder.run())
         for number, event in enumerate(events, start=1):
-            said = f"event {number} of {len(events)}, peak {event['peak_score']:.4g}"
             span = event["frame_start"], event["frame_stop"]
-            why = None if table is None else reason_between(table, *span)
-            event["said"] = one_line(f"{said}: {why}" if why else said)
+            why = Why() if table is None else why_between(table, *span)
+            said, reason = f"event {number} of {len(events)}", why.words or general
+            if numbers:
+                said, reason = f"{said}, peak {event['peak_score']:.4g}", why.explain or ""
+            event["said"] = one_line(f"{said}: {reason}" if reason else said)
         high = None if levels is None else levels[0]
-        panel = Panel(size[1], first, lengths, values, high, events, video_id)
+        panel = Panel(size[1], first, lengths, values, high, events, video_id, numbers=numbers)
         return cls(panel, size, events)
 
 
@@ -294,6 +307,7 @@ class _Overlay:
         maps: where maps are read; None draws none.
         scale: a map with the ends of its colours.
         style: of the map.
+        numbers: write the score beside each box.
     """
 
     name: str
@@ -303,6 +317,7 @@ class _Overlay:
     high: float = np.inf
     maps: Any = None
     scale: Heatmap | None = None
+    numbers: bool = False
 
     @classmethod
     def of(
@@ -372,7 +387,10 @@ class _Overlay:
             )
             colour = HIGH_BOX if box["score"] > self.high else BOX
             pen.rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=colour, width=2)
-            said = f"{one_line(box['label'] or '')} {box['score']:.3g}".strip()
+            score = f" {box['score']:.3g}" if self.numbers else ""
+            said = f"{one_line(box['label'] or '')}{score}".strip()
+            if not said:
+                continue
             top = y0 - TEXT - 4 if y0 > TEXT + 4 else y0 + 2
             pen.rectangle(
                 (x0, top, x0 + pen.textlength(said, font=font) + 3, top + TEXT + 3), colour

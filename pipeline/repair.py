@@ -14,6 +14,7 @@ from typing import Any
 
 from ..data_manifests.atomic import remove_anything
 from ..data_manifests.errors import VadpipeError
+from ..data_manifests.plain_text import counted
 from ..data_manifests.stored import DamagedFile
 from ..extractors.base import TUNING
 from ..extractors.device.tuning import read_tuning
@@ -61,7 +62,8 @@ def repair_cache(cache: Path) -> Repaired:
         if damaged := [path.name for path, _ in store.shard_index.damaged()]:
             shards = store.rebuild_index()
             made.done.append(
-                f"{store.name}: the index was made again, {shards} shards ({', '.join(damaged)})"
+                f"{store.name}: the index was made again, {counted(shards, 'shard')} "
+                f"({', '.join(damaged)})"
             )
     for path in quarantine.barred(cache).damaged.values():
         made.left.append(

@@ -25,7 +25,7 @@ from .engine.settings import Engine
 from .engine.threads import limited_threads
 from .extract import Extracted, check_videos, extract_features
 from .models import ModelFolder, device_used, source_specs, specs_of_model
-from .scores.box_counts import RUN, BoxCounts, count_in
+from .scores.box_counts import RUN, BoxCounts, count_in, usual_in
 from .scores.events import EventConfig, EventThresholds
 from .scores.folder import ScoreFolder, ScoreFolderError
 from .scores.kept import KeptParts, check_model, kept_parts, prune_parts, without_taken
@@ -203,7 +203,7 @@ def score_footage(
         )
         folder.write_held_out(held_out)
         folder.write_failures(done.failures)
-        described = ModelFolder(model).describe()
+        described = {**ModelFolder(model).describe(), "words": detector.words}
         about = about_model(model, described, card["calibration"], thresholds, config, name)
         folder.write_run(_about_run(manifest, done, device, extracted.devices, command) | about)
         return done
@@ -472,7 +472,10 @@ def _write_tables(
     done.new_scenes = summary.new_scenes
     done.failures += summary.failures
     done.kept = [video_id for video_id in summary.videos if video_id in kept.unlisted]
-    done.boxes = BoxCounts.of(count_in(card["trained_on"]), summary.boxes)
+    scenes = {row["video_id"]: row.get("scene") for row in kept.rows}
+    scenes |= {record.video_id: record.scene for record in records}
+    usual = usual_in(card["trained_on"], scenes)
+    done.boxes = BoxCounts.of(count_in(card["trained_on"]), summary.boxes, usual)
 
 
 def _about_run(

@@ -342,7 +342,7 @@ def test_feature_sets_are_verified_by_name(run: Run) -> None:
     with pytest.raises(StoreError, match="no feature set 'null'; see vadpipe cache ls"):
         run("cache", "verify", "null")
     assert run("cache", "rebuild", names[0]).strip() == f"{names[0]}\t3 shards"
-    assert "1 shards written: 4 videos" in run(
+    assert "1 shard written: 4 videos" in run(
         "extract", "m.parquet", "-e", "null", "--set", "stride=4"
     )
     assert "all shards are whole" in run("cache", "verify")

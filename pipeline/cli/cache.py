@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...data_manifests.plain_text import one_line
-from .names import feature_set_names
+from .names import barred_paths, feature_set_names
 from .options import ANY, cache_option, echo, json_option, probe_options, put, say
+from .outcome import outcome
 
 if TYPE_CHECKING:
     from ..engine.settings import ProbeOptions
@@ -79,21 +80,29 @@ def cache_verify(names: tuple[str, ...], drop: bool, as_json: bool, cache: Path)
 
 @cache.command("rebuild")
 @click.argument("names", nargs=-1, shell_complete=feature_set_names)
+@json_option
 @cache_option
-def cache_rebuild(names: tuple[str, ...], cache: Path) -> None:
+def cache_rebuild(names: tuple[str, ...], as_json: bool, cache: Path) -> None:
     """Write the index again, from the shards.
 
     NAMES are full names of feature sets; without any, all are rebuilt.
     """
+    from ...data_manifests.plain_text import counted
     from ..store.feature_sets import chosen_stores
 
+    made, rebuilt = [], {}
     for store in chosen_stores(cache, names):
-        put(f"{store.name}\t{store.rebuild_index()} shards")
+        made.append(store.root)
+        rebuilt[store.name] = store.rebuild_index()
+        say([f"{store.name}\t{counted(rebuilt[store.name], 'shard')}"], as_json)
+    counts = {"feature_sets": len(rebuilt), "shards": sum(rebuilt.values())}
+    echo([], outcome(made, counts, shards=rebuilt), as_json)
 
 
 @cache.command("repair")
+@json_option
 @cache_option
-def cache_repair(cache: Path) -> None:
+def cache_repair(as_json: bool, cache: Path) -> None:
     """Delete or make again what is damaged among the derived files; exit code 1 if some is left.
 
     The index is made from the shards, the recipe of a set from a model that was trained on it.
@@ -103,8 +112,9 @@ def cache_repair(cache: Path) -> None:
     from ..repair import repair_cache
 
     made = repair_cache(cache)
-    for line in [*made.done, *made.left] or ["no derived file is damaged"]:
-        put(line)
+    counts = {"repaired": len(made.done), "left": len(made.left)}
+    values = outcome((), counts, warnings=made.left, repaired=made.done)
+    echo([*made.done, *made.left] or ["no derived file is damaged"], values, as_json)
     if made.left:
         raise click.exceptions.Exit(1)
 
@@ -112,6 +122,7 @@ def cache_repair(cache: Path) -> None:
 @cache.command("quarantine")
 @click.option(
     "--release",
+    shell_complete=barred_paths,
     multiple=True,
     metavar="PATH",
     help="Allow this file again, `all` for every file; may be repeated.",
@@ -193,8 +204,9 @@ def cache_compare(
 @cache.command("rm")
 @click.argument("name", shell_complete=feature_set_names)
 @click.option("--yes", is_flag=True, help="Delete without asking.")
+@json_option
 @cache_option
-def cache_rm(name: str, yes: bool, cache: Path) -> None:
+def cache_rm(name: str, yes: bool, as_json: bool, cache: Path) -> None:
     """Delete the feature set NAME; the name has to be the full one.
 
     Sets that cannot be opened are deleted too. While a run writes to a set, it stays.
@@ -202,8 +214,11 @@ def cache_rm(name: str, yes: bool, cache: Path) -> None:
     from ..store.feature_sets import delete_set, set_folders
 
     if name in set_folders(cache) and not yes:
+        if as_json:
+            raise click.UsageError("--json prints nothing else: say --yes")
         click.confirm(f"delete {set_folders(cache)[name]}?", abort=True)
-    put(f"deleted {delete_set(cache, name)}")
+    deleted = str(delete_set(cache, name))
+    echo([f"deleted {deleted}"], outcome((), {"deleted": 1}, deleted=[deleted]), as_json)
 
 
 @cache.command("gc")
@@ -259,11 +274,14 @@ def cache_gc(
     done = Deleted([], {}) if dry_run else delete_entries(cache, old)
     if as_json or not dry_run:
         now = time.time()
-        facts = {
-            "old": [entry.to_json(now) for entry in old],
-            "deleted": [entry.name for entry in done.done],
-            "left": done.left,
-        }
+        facts = outcome(
+            (),
+            {"old": len(old), "deleted": len(done.done), "left": len(done.left)},
+            warnings=[f"{name}: {reason}" for name, reason in done.left.items()],
+            old=[entry.to_json(now) for entry in old],
+            deleted=[entry.name for entry in done.done],
+            left=done.left,
+        )
         echo(deleted_lines(done), facts, as_json)
     if done.left:
         raise click.exceptions.Exit(1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .names import detector_names, feature_set_names
 from .options import (
     ANY,
     OUT,
@@ -14,10 +15,10 @@ from .options import (
     echo,
     json_option,
     probe_options,
-    put,
     seed_option,
     set_option,
 )
+from .outcome import outcome
 
 if TYPE_CHECKING:
     from ..engine.settings import ProbeOptions
@@ -48,6 +49,7 @@ def choose() -> None:
 )
 @click.option("--dry-run", is_flag=True, help="Print what the copies cost; write nothing.")
 @probe_options
+@json_option
 @cache_option
 def copies(
     manifest_path: Path,
@@ -56,6 +58,7 @@ def copies(
     max_bytes: int | None,
     dry_run: bool,
     probing: ProbeOptions,
+    as_json: bool,
     cache: Path,
 ) -> None:
     """Write copies of the training clips that play faster; prints their manifest.
@@ -68,6 +71,7 @@ def copies(
     Example:
         vadpipe choose copies ped2.parquet fast --image-fps 10 --max-bytes 1000000000
     """
+    from ...data_manifests.plain_text import counted
     from ...data_manifests.table import read_manifest
     from ..choosing.fast_copies import FILE, bytes_of_copies, training_clips, write_fast_copies
     from ..tables.probe import probe_to_use
@@ -75,25 +79,30 @@ def copies(
     listed = read_manifest(manifest_path)
     clips = training_clips(listed)
     probed = probe_to_use(listed.select(split="train"), cache, probing)
+    counts = {"copies": len(clips) * len(set(speeds))}
     if dry_run:
         most = bytes_of_copies(listed, probed, speeds)
-        put(f"{len(clips) * len(set(speeds))} copies, at most about {most:,} bytes")
+        line = f"{counted(counts['copies'], 'copy', 'copies')}, at most about {most:,} bytes"
+        echo([line], outcome((), counts, most_bytes=most, dry_run=True), as_json)
         return
     write_fast_copies(listed, probed, folder, speeds, max_bytes=max_bytes)
-    put(str(folder / FILE))
+    made = folder / FILE
+    echo([str(made)], outcome([made], counts, dry_run=False), as_json)
 
 
 @choose.command()
-@click.argument("detector")
+@click.argument("detector", shell_complete=detector_names)
 @click.argument("manifest_path", metavar="MANIFEST", type=ANY)
 @click.argument("copies_path", metavar="COPIES", type=ANY)
 @click.option(
     "--features",
+    shell_complete=feature_set_names,
     metavar="STORE",
     help="Feature set of objects, by name or first letters; needed if several would fit.",
 )
 @click.option(
     "--copy-features",
+    shell_complete=feature_set_names,
     metavar="STORE",
     help="That of the copies, if it was made with other settings, as from a boxes file.",
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .names import column_names
 from .options import FOLDER, OUT, echo, json_option
 
 
@@ -21,6 +22,7 @@ from .options import FOLDER, OUT, echo, json_option
 )
 @click.option(
     "--column",
+    shell_complete=column_names,
     default="score",
     metavar="NAME",
     help="Score column whose metrics are compared; score@video and the like name other "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..store.most_missing import MOST_MISSING
-from .names import detector_names
+from .names import column_names, detector_names, map_names, model_names, split_names
 from .options import (
     ANY,
     FOLDER,
@@ -20,16 +20,18 @@ from .options import (
     json_option,
     open_target,
     probe_options,
-    put,
+    say,
     seed_option,
     set_option,
     smooth_option,
     weights_option,
 )
+from .outcome import outcome
 
 if TYPE_CHECKING:
     from ..engine.settings import ProbeOptions
     from ..scores.smoothing import Smoothing
+    from ..train import Trained
 
 
 @click.command()
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--init",
+    shell_complete=model_names,
     metavar="MODEL",
     help="Start from the weights of this model of the same detector: its folder, or the beginning "
     "of its name in the cache. For detectors with networks that say so.",
@@ -88,6 +91,7 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Train again even if the model exists.")
 @probe_options
+@json_option
 @cache_option
 def train(
     detector: str,
@@ -106,6 +110,7 @@ def train(
     max_missing: float,
     force: bool,
     probing: ProbeOptions,
+    as_json: bool,
     cache: Path,
 ) -> None:
     """Train a detector from the cache; prints the model folder.
@@ -124,12 +129,12 @@ def train(
     from ..engine.progress import tell
     from ..run.key_value import parse_settings
     from ..tables.probe import probe_to_use
-    from ..tables.training import training_line
     from ..train import train_detector
 
     listed = read_manifest(manifest_path)
     chosen = {} if config is None else read_toml(config)
     probed = probe_to_use(listed.select(split="train"), cache, probing)
+    models: list[dict[str, Any]] = []
     for drawn in range(seed, seed + seeds):
         done = train_detector(
             detector,
@@ -148,15 +153,33 @@ def train(
             init=init,
             max_missing=max_missing,
         )
-        put(str(done.folder))
-        facts = training_line(done.summary, done.folder.name)
-        tell(f"{'trained' if done.fresh else 'this model is there already'}: {facts}")
-        for warning in done.warnings:
-            tell(warning)
+        say([str(done.folder)], as_json)
+        models.append(told_of(done) | {"seed": drawn})
         if seeds > 1 and not done.draws:
             tell(f"{detector} draws nothing at random here: one model stands for all seeds")
             break
+    made = [each["model"] for each in models]
+    counts = {"models": len(models), "trained": sum(each["trained"] for each in models)}
+    values = outcome(made, counts, failures=done.missing, models=models)
+    echo([], values, as_json)
     finish(list(done.missing), cache / "failures" / f"{manifest_path.stem}-train.parquet")
+
+
+def told_of(done: Trained) -> dict[str, Any]:
+    """Say on stderr what a training did, and return it as JSON values."""
+    from ..engine.progress import tell
+    from ..tables.training import training_line
+
+    facts = training_line(done.summary, done.folder.name)
+    tell(f"{'trained' if done.fresh else 'this model is there already'}: {facts}")
+    for warning in done.warnings:
+        tell(warning)
+    return {
+        "model": str(done.folder),
+        "trained": done.fresh,
+        "summary": done.summary,
+        "warnings": list(done.warnings),
+    }
 
 
 @click.command()
@@ -167,7 +190,13 @@ def train(
     type=FOLDER,
 )
 @click.argument("manifest_path", metavar="MANIFEST", type=ANY)
-@click.option("--split", default="test", metavar="NAME", help="Split of the manifest.")
+@click.option(
+    "--split",
+    shell_complete=split_names,
+    default="test",
+    metavar="NAME",
+    help="Split of the manifest.",
+)
 @click.option(
     "--align",
     type=click.Choice(["auto", "exact", "pad16"]),
@@ -184,6 +213,7 @@ def train(
 )
 @click.option(
     "--column",
+    shell_complete=column_names,
     default="score",
     metavar="NAME",
     help="Score column to measure; see docs/score.md.",
@@ -199,6 +229,7 @@ def train(
 @click.option(
     "--map",
     "map_name",
+    shell_complete=map_names,
     metavar="NAME",
     help="Make the boxes for RBDC and TBDC from this score map. Without it boxes of the detector, "
     "or its first map.",
@@ -294,6 +325,7 @@ def evaluate(
 )
 @click.option(
     "--column",
+    shell_complete=column_names,
     default="score",
     metavar="NAME",
     help="Score column to show; see docs/score.md.",
@@ -326,6 +358,7 @@ def evaluate(
     help="With --folder: score folder of tampering, whose events are shown beside the others.",
 )
 @set_option
+@json_option
 @cache_option
 def report(
     scores: tuple[Path, ...],
@@ -338,6 +371,7 @@ def report(
     clips: int,
     scene_checks: Path | None,
     settings: tuple[str, ...],
+    as_json: bool,
     cache: Path,
 ) -> None:
     """Write the page: curves, events with thumbnails and heat-maps, ROC, settings.
@@ -377,7 +411,7 @@ def report(
             cache=cache,
             scene_checks=scene_checks,
         )
-        put(str(page))
+        echo([str(page)], outcome([page], {"score_folders": len(folders)}), as_json)
         return
     if scene_checks is not None:
         raise click.UsageError("--scene-checks goes with --folder, the review page")
@@ -388,7 +422,7 @@ def report(
     page = write_report(
         folders[0], out, manifest=listed, column=column, style=style, heatmap_files=heatmaps
     )
-    put(str(page))
+    echo([str(page)], outcome([page], {"score_folders": 1}), as_json)
 
 
 def _folders_of(scores: tuple[Path, ...], last: Path | None) -> tuple[list[Path], Path | None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ...data_manifests.plain_text import counted
 from .options import cache_option, echo, json_option
 
 
@@ -33,10 +34,7 @@ def doctor(cache: Path, as_json: bool) -> None:
     ]
     problems = sum(each.state == "problem" for each in found)
     warnings = sum(each.state == "warning" for each in found)
-    lines.append(
-        f"{problems} problem{'' if problems == 1 else 's'}, "
-        f"{warnings} warning{'' if warnings == 1 else 's'}"
-    )
+    lines.append(f"{counted(problems, 'problem')}, {counted(warnings, 'warning')}")
     echo(lines, {"findings": [asdict(each) for each in found]}, as_json)
     if problems:
         raise click.exceptions.Exit(1)

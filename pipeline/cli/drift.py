@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .names import model_names, split_names
 from .options import (
     ANY,
     FILE,
     OUT,
+    PARTLY,
     cache_option,
     echo,
     engine_options,
-    finish,
     json_option,
+    list_failures,
     open_target,
     probe_options,
 )
@@ -32,7 +34,7 @@ MOVED, UNKNOWN = 4, 5  # exit codes
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.argument("footage", type=ANY)
 @click.option(
     "-o",
@@ -47,7 +49,12 @@ MOVED, UNKNOWN = 4, 5  # exit codes
     metavar="MANIFEST",
     help="Of a score folder: leave out the frames that this manifest labels abnormal.",
 )
-@click.option("--split", metavar="NAME", help="Of a manifest. Without it test, where it has one.")
+@click.option(
+    "--split",
+    shell_complete=split_names,
+    metavar="NAME",
+    help="Of a manifest. Without it test, where it has one.",
+)
 @engine_options
 @probe_options
 @cache_option
@@ -80,7 +87,6 @@ def drift(
     """
     from ...data_manifests.table import read_manifest
     from ..drift import Drifted, compared
-    from ..engine.progress import tell
     from ..models import ModelFolder
     from ..scores.camera_drift import abnormal_of
     from ..scores.folder import ScoreFolder
@@ -98,12 +104,14 @@ def drift(
                 raise click.UsageError("--labels goes with a score folder: footage has a manifest")
             done = _scored(path, open_target(footage, split), kept, cache, engine, probing)
         found = done.drift
-        echo([*found.lines(), *found.advice()], found.to_json(), as_json)
-        if found.moved:
-            for failure in done.failures:
-                tell(f"{failure.video_id}: {failure.message}", style="yellow")
-            raise click.exceptions.Exit(MOVED)
-        finish(list(done.failures), None if out is None else ScoreFolder(out).failures_file)
+        failures = {"failures": [dict(vars(failure)) for failure in done.failures]}
+        echo([*found.lines(), *found.advice()], found.to_json() | failures, as_json)
+        file = None if out is None else ScoreFolder(out).failures_file
+        list_failures(list(done.failures), file)
+    if found.moved:
+        raise click.exceptions.Exit(MOVED)
+    if done.failures:
+        raise click.exceptions.Exit(PARTLY)
     if found.unknown:
         raise click.exceptions.Exit(UNKNOWN)
 

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import click
 
+from ...data_manifests.plain_text import counted
+from .names import column_names
 from .options import FOLDER, OUT, echo, json_option
+from .outcome import outcome
 
 NAMES = ("csv", "cvat", "elan", "fiftyone", "json", "label_studio", "webvtt")
 
@@ -29,7 +32,13 @@ NAMES = ("csv", "cvat", "elan", "fiftyone", "json", "label_studio", "webvtt")
     metavar="DIR",
     help="Folder; each format has a subfolder of its own.",
 )
-@click.option("--column", default="score", metavar="NAME", help="Score column with the events.")
+@click.option(
+    "--column",
+    shell_complete=column_names,
+    default="score",
+    metavar="NAME",
+    help="Score column with the events.",
+)
 @click.option(
     "--media",
     metavar="URL",
@@ -65,14 +74,8 @@ def export(
     from ..exports.stage import export_events
 
     done = export_events(scores, out, formats or NAMES, column=column, media=media)
-    lines = [
-        f"{done.events} event{'' if done.events == 1 else 's'} of {done.videos} "
-        f"video{'' if done.videos == 1 else 's'}, {len(done.files)} "
-        f"file{'' if len(done.files) == 1 else 's'}: {out}"
-    ]
-    values = {
-        "videos": done.videos,
-        "events": done.events,
-        "files": [str(path) for path in done.files],
-    }
-    echo(lines, values, as_json)
+    events, videos = counted(done.events, "event"), counted(done.videos, "video")
+    line = f"{events} of {videos}, {counted(len(done.files), 'file')}: {out}"
+    counts = {"videos": done.videos, "events": done.events}
+    files = [str(path) for path in done.files]
+    echo([line], outcome(files, counts) | counts | {"files": files}, as_json)

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from .detection import told_of
+from .names import model_names
 from .options import (
     ANY,
     FOLDER,
     OUT_FILE,
     cache_option,
     device_option,
+    echo,
     finish,
+    json_option,
     probe_options,
-    put,
+    say,
 )
+from .outcome import outcome
 
 if TYPE_CHECKING:
     from ..engine.settings import ProbeOptions
+    from ..feedback import Feedback
+    from ..train import Trained
 
 
 @click.command()
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--model",
+    shell_complete=model_names,
     metavar="MODEL",
     help="Model to fit again: its folder, or the beginning of its name in the cache. Without it "
     "the one that made SCORES.",
@@ -45,6 +53,7 @@ if TYPE_CHECKING:
 @click.option("--no-train", is_flag=True, help="Write the manifest only.")
 @device_option
 @probe_options
+@json_option
 @cache_option
 def feedback(
     verdicts: Path,
@@ -55,6 +64,7 @@ def feedback(
     no_train: bool,
     device: str,
     probing: ProbeOptions,
+    as_json: bool,
     cache: Path,
 ) -> None:
     """Train again with rejected events as normal footage; prints manifest and model.
@@ -73,15 +83,16 @@ def feedback(
     from ..run.review_kept import learnt_command
     from ..scores.folder import ScoreFolder
     from ..tables.probe import probe_to_use
-    from ..tables.training import training_line
 
     done = apply_feedback(verdicts, scores, read_manifest(manifest_path))
     for line in done.lines():
         tell(line)
     if not done.added:
         raise FeedbackError("no rejected event can be trained on: nothing was written")
-    put(str(write_manifest(done.manifest, out)))
+    written = write_manifest(done.manifest, out)
+    say([str(written)], as_json)
     if no_train:
+        echo([], _values(done, written, None, None), as_json)
         return
     named = model or (ScoreFolder(scores).run().get("model") or {}).get("folder")
     if not isinstance(named, str):
@@ -89,15 +100,36 @@ def feedback(
     folder = ModelFolder.find(cache, named)
     probed = probe_to_use(done.manifest.select(split="train"), cache, probing)
     trained = fit_again(folder.path, done, probed, cache, device)
-    put(str(trained.folder))
-    facts = training_line(trained.summary, trained.folder.name)
-    tell(f"{'trained' if trained.fresh else 'this model is there already'}: {facts}")
-    for warning in trained.warnings:
-        tell(warning)
+    say([str(trained.folder)], as_json)
+    told_of(trained)
     for line in keep_rule(folder.path, trained.folder, " ".join(sys.argv)):
         tell(f"threshold: {line}")
     source = click.get_current_context().get_parameter_source("cache")
     own_cache = cache if source is ParameterSource.COMMANDLINE else None
     command = learnt_command(scores, trained.folder, out, own_cache)
     tell(f"score with it: {command or 'vadpipe score MODEL TARGET -o NEW_FOLDER'}")
+    echo([], _values(done, written, trained, command), as_json)
     finish(list(trained.missing), cache / "failures" / f"{out.stem}-train.parquet")
+
+
+def _values(
+    done: Feedback, written: Path, trained: Trained | None, command: str | None
+) -> dict[str, Any]:
+    """What was done, as JSON values."""
+    from dataclasses import asdict
+
+    made = [written] if trained is None else [written, trained.folder]
+    return outcome(
+        made,
+        {"parts": len(done.added), "left_out": len(done.left_out), "tested": len(done.tested)},
+        failures=() if trained is None else trained.missing,
+        warnings=() if trained is None else trained.warnings,
+        verdicts=dict(done.verdicts),
+        seconds=done.seconds,
+        left_out=[asdict(each) for each in done.left_out],
+        tested=list(done.tested),
+        manifest=str(written),
+        model=None if trained is None else str(trained.folder),
+        trained=trained is not None and trained.fresh,
+        next=command,
+    )

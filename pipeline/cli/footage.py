@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .names import extractor_names
+from .names import extractor_names, feature_set_names, split_names
 from .options import (
     ANY,
     cache_option,
@@ -19,17 +19,20 @@ from .options import (
     limit_option,
     of_split,
     probe_options,
-    put,
     retry_option,
     set_option,
     weights_option,
 )
+from .outcome import outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..engine.extractor_spec import ExtractorSpec
     from ..engine.settings import Engine, ProbeOptions
+    from ..extract import Extracted
+    from ..import_features import Imported
+    from ..store.failures import Failure
     from ..store.probe_table import Probed
 
 
@@ -91,11 +94,17 @@ def probe(
 @click.option(
     "--from",
     "source",
+    shell_complete=feature_set_names,
     metavar="NAME",
     help="Read pixels from this feature set of the cache instead of footage: its name or first "
     "letters. It must keep every frame (extractor frames).",
 )
-@click.option("--split", metavar="NAME", help="Videos of this split of the manifest only.")
+@click.option(
+    "--split",
+    shell_complete=split_names,
+    metavar="NAME",
+    help="Videos of this split of the manifest only.",
+)
 @corrupt_option
 @click.option(
     "--max-bytes",
@@ -108,6 +117,7 @@ def probe(
 )
 @engine_options
 @probe_options
+@json_option
 @cache_option
 def extract(
     manifest_path: Path,
@@ -122,6 +132,7 @@ def extract(
     dry_run: bool,
     engine: Engine,
     probing: ProbeOptions,
+    as_json: bool,
     cache: Path,
 ) -> None:
     """Turn footage into features, once; what is in the cache already is not done again.
@@ -169,22 +180,42 @@ def extract(
         used = shortened(spec.weights)
         tell(f"{store.name}: precision {spec.precision}, weights {used}")
     if dry_run:
-        for line in _dry_run(probed, specs, cache, engine):
-            put(line)
+        echo(*_dry_run(probed, specs, cache, engine), as_json)
         return
     done = extract_features(listed, probed, specs, cache, engine=engine, max_bytes=max_bytes)
     found = [*object_lines(done.stores, done.rows, listed), *shape_lines(done.stores, done.rows)]
-    put("\n".join([*extracted_lines(done), *found]))
+    failures = [*probed.failures, *done.failures]
+    values = _extracted_values(done, failures, found)
+    echo([*extracted_lines(done), *found], values, as_json)
     if done.waited is not None:
         tell(f"{done.seconds:.1f} s; devices waited {100 * done.waited:.1f} % of it")
-    failures = [*probed.failures, *done.failures]
     finish(failures, cache / "failures" / f"{manifest_path.stem}-extract.parquet")
+
+
+def _extracted_values(
+    done: Extracted, failures: Sequence[Failure], notes: Sequence[str]
+) -> dict[str, Any]:
+    """What was extracted, as JSON values."""
+    counts = {"videos": len(done.rows), "shards": done.written}
+    return outcome(
+        [store.root for store in done.stores],
+        counts,
+        failures=failures,
+        notes=list(notes),
+        damaged=done.damaged,
+        seconds=done.seconds,
+        waited=done.waited,
+        dry_run=False,
+    )
 
 
 def _dry_run(
     probed: Probed, specs: Sequence[ExtractorSpec], cache: Path, engine: Engine
-) -> list[str]:
-    """What an extraction would do; nothing is written."""
+) -> tuple[list[str], dict[str, Any]]:
+    """What an extraction would do, in lines and as JSON values; nothing is written."""
+    from dataclasses import asdict
+
+    from ...data_manifests.plain_text import counted
     from ..engine.extractor_spec import stores_of
     from ..engine.planning import estimate
     from ..extract import barred_by_quarantine, engine_for, plans_of, upstream_of
@@ -194,11 +225,15 @@ def _dry_run(
     upstream = upstream_of(specs, probed, [cache])
     engine = engine_for(specs, engine)
     plans = plans_of(probed, barred, stores_of(specs, cache), engine, upstream)
-    lines = [estimate_line(estimate([plan for plan in plans if any(plan.missing)], specs))]
+    cost = estimate([plan for plan in plans if any(plan.missing)], specs)
+    lines = [estimate_line(cost)]
     lacking = [plan.error for plan in plans if plan.error is not None]
     if lacking:
-        lines.append(f"the source of {len(lacking)} videos lacks frames: {lacking[0]}")
-    return lines
+        videos = counted(len(lacking), "video")
+        lines.append(f"the source of {videos} lacks frames: {lacking[0]}")
+    counts = {"videos": cost.videos, "lacking": len(lacking)}
+    facts = {"cost": asdict(cost), "dry_run": True}
+    return lines, outcome((), counts, failures=probed.failures, warnings=lines[1:], **facts)
 
 
 @click.command("import")
@@ -252,6 +287,7 @@ def _dry_run(
 )
 @click.option("--dry-run", is_flag=True, help="Read names and headers only; write nothing.")
 @probe_options
+@json_option
 @cache_option
 def import_command(
     manifest_path: Path,
@@ -267,6 +303,7 @@ def import_command(
     frame_size: str | None,
     dry_run: bool,
     probing: ProbeOptions,
+    as_json: bool,
     cache: Path,
 ) -> None:
     """Import features that others have extracted: npy, npz and text files, or folders of them.
@@ -284,7 +321,7 @@ def import_command(
     from ..import_features import import_features
     from ..import_tracks import import_tracks, parse_size
     from ..importing.layouts import parse_grid
-    from ..tables.features import imported_lines
+    from ..tables.features import found_lines, imported_lines
     from ..tables.probe import probe_to_use
 
     if mot and (layout or grid or row_axis or snippet_frames != 16):
@@ -304,15 +341,23 @@ def import_command(
         axis = None if row_axis is None else int(row_axis)
         facts |= {"layout": layout, "snippet_frames": snippet_frames}
         done = import_features(*given, grid=cells, row_axis=axis, **facts)
-    for line, videos in done.layouts.items():
-        tell(f"{line}: {videos} videos")
-    failed = {failure.video_id for failure in done.failures}
-    if lacking := len([video_id for video_id in done.missing if video_id not in failed]):
-        tell(f"no file for {lacking} videos of the manifest")
-    if failed:
-        tell(f"{len(failed)} videos or files could not be used")
-    put("\n".join(imported_lines(done, dry_run=dry_run)))
+    for line in found_lines(done):
+        tell(line)
+    echo(imported_lines(done, dry_run=dry_run), _imported_values(done, dry_run=dry_run), as_json)
     finish(done.failures, cache / "failures" / f"{manifest_path.stem}-import.parquet")
+
+
+def _imported_values(done: Imported, *, dry_run: bool) -> dict[str, Any]:
+    """What was imported, as JSON values."""
+    return outcome(
+        [] if dry_run else [store.root for store in done.stores],
+        {"videos": len(done.videos), "shards": done.written, "bytes": done.bytes},
+        failures=done.failures,
+        layouts=done.layouts,
+        missing=done.missing,
+        unmatched=done.unmatched,
+        dry_run=dry_run,
+    )
 
 
 @click.command()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from .names import feature_set_names, split_names
 from .options import (
     ANY,
     FOLDER,
@@ -16,6 +17,7 @@ from .options import (
     json_option,
     probe_options,
 )
+from .outcome import outcome
 
 if TYPE_CHECKING:
     from ..engine.settings import ProbeOptions
@@ -30,11 +32,14 @@ def labels() -> None:
 @click.argument("manifest_path", metavar="MANIFEST", type=ANY)
 @click.option(
     "--features",
+    shell_complete=feature_set_names,
     metavar="STORE",
     help="Also compare with this feature set of the cache, by name or first letters.",
 )
 @click.option("--scores", type=FOLDER, help="Also compare with this score folder.")
-@click.option("--split", metavar="NAME", help="Compare videos of this split only.")
+@click.option(
+    "--split", shell_complete=split_names, metavar="NAME", help="Compare videos of this split only."
+)
 @click.option(
     "--subset", is_flag=True, help="Videos are missing on purpose: do not compare totals."
 )
@@ -83,7 +88,9 @@ def labels_check(
 @click.option(
     "-o", "--out", type=OUT_FILE, required=True, metavar="FILE", help="Track file to write: .csv."
 )
-@click.option("--split", metavar="NAME", help="Videos of this split only.")
+@click.option(
+    "--split", shell_complete=split_names, metavar="NAME", help="Videos of this split only."
+)
 @json_option
 def labels_tracks(manifest_path: Path, out: Path, split: str | None, as_json: bool) -> None:
     """Derive tracks of the anomalies from the pixel masks of MANIFEST, for RBDC and TBDC.
@@ -96,17 +103,18 @@ def labels_tracks(manifest_path: Path, out: Path, split: str | None, as_json: bo
         vadpipe labels tracks ped2.parquet -o ped2-tracks.csv
     """
     from ...data_manifests.mask_tracks import tracks_of_masks
+    from ...data_manifests.plain_text import counted
     from ...data_manifests.table import read_manifest
     from ...data_manifests.tracks import write_tracks
 
     listed = read_manifest(manifest_path).select(split=split)
     written = write_tracks(out, tracks_of_masks(listed))
-    values = {
-        "file": str(out),
+    counts = {
         "videos": len(written.tracks),
         "regions": sum(map(len, written.tracks.values())),
         "tracks": sum(own.n_tracks for own in written.tracks.values()),
-        "sha256": written.sha256,
     }
-    line = "{file}: {regions} regions in {tracks} tracks of {videos} videos, sha256 {sha256}"
-    echo([line.format(**values)], values, as_json)
+    regions, tracks = counted(counts["regions"], "region"), counted(counts["tracks"], "track")
+    line = f"{out}: {regions} in {tracks} of {counted(counts['videos'], 'video')}"
+    facts: dict[str, Any] = {**counts, "file": str(out), "sha256": written.sha256}
+    echo([f"{line}, sha256 {written.sha256}"], outcome([out], counts, **facts), as_json)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .names import dataset_names
-from .options import ANY, OUT, OUT_FILE, PARTLY, put, seed_option, set_option
+from .names import dataset_names, drawn_names
+from .options import ANY, OUT, OUT_FILE, PARTLY, echo, json_option, seed_option, set_option
+from .outcome import outcome
+
+if TYPE_CHECKING:
+    from ...data_manifests.record import Manifest
 
 
 @click.command()
@@ -72,6 +78,7 @@ from .options import ANY, OUT, OUT_FILE, PARTLY, put, seed_option, set_option
     "one group what it finds in the path below ROOT. Data set footage only.",
 )
 @set_option
+@json_option
 def manifest(
     dataset: str,
     roots: tuple[Path, ...],
@@ -85,6 +92,7 @@ def manifest(
     exclude: tuple[str, ...],
     scene_from: str | None,
     settings: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """List the videos of a data set, or of a folder of footage, with splits and labels.
 
@@ -103,8 +111,8 @@ def manifest(
     if how:
         from ..tables.listing import how_lines
 
-        for line in how_lines(dataset):
-            put(line)
+        lines = how_lines(dataset)
+        echo(lines, outcome((), {}, dataset=dataset, how=lines), as_json)
         return
     folders = [*roots, *normal, *test]
     if not folders or out is None:
@@ -120,41 +128,55 @@ def manifest(
             "--split, --label and --train-fraction are for the folders of ROOT: --normal and "
             "--test say both themselves"
         )
+    from ...data_manifests.plain_text import counted
     from ...data_manifests.scenes import scene_lines
     from ...data_manifests.table import write_manifest
     from ..engine.progress import tell
     from ..run.key_value import parse_settings
     from ..run.manifests import build_footage, build_manifest
 
-    options = parse_settings(settings)
-    if split is not None:
-        options["split"] = split
-    if train_fraction is not None:
-        options["train_fraction"] = train_fraction
-    if label is not None:
-        options["label"] = int(label == "abnormal")
-    if exclude:
-        options["exclude"] = exclude
-    if scene_from is not None:
-        options["scene_from"] = scene_from
+    own = {
+        "split": split,
+        "train_fraction": train_fraction,
+        "label": None if label is None else int(label == "abnormal"),
+        "exclude": exclude or None,
+        "scene_from": scene_from,
+    }
+    options = parse_settings(settings) | {k: v for k, v in own.items() if v is not None}
     if dataset == "footage":
         made = build_footage(roots, normal, test, options)
     else:
         made = build_manifest(dataset, roots[0], options)
     write_manifest(made, out)
-    put("\n".join([f"{out}: {len(made.records)} records of {dataset}", *scene_lines(made)]))
+    line = f"{out}: {counted(len(made.records), 'record')} of {dataset}"
+    echo([line, *scene_lines(made)], _values(made, out), as_json)
     for path, reason in made.unread:
         tell(f"{Path(made.root) / path}: {reason}")
     if made.unread:
         raise click.exceptions.Exit(PARTLY)
 
 
+def _values(made: Manifest, out: Path) -> dict[str, Any]:
+    """What was listed, as JSON values."""
+    from ..store.failures import Failure
+
+    scenes = Counter(record.scene for record in made.records if record.scene is not None)
+    unread = [
+        Failure("*", "list", "Unread", f"{Path(made.root) / path}: {reason}")
+        for path, reason in made.unread
+    ]
+    counts = {"records": len(made.records), "scenes": len(scenes)}
+    facts = {"dataset": made.dataset, "records_of_scene": dict(scenes)}
+    return outcome([out], counts, failures=unread, **facts)
+
+
 @click.command()
-@click.argument("dataset")
+@click.argument("dataset", shell_complete=drawn_names)
 @click.argument("root", type=OUT)
 @seed_option
 @set_option
-def draw(dataset: str, root: Path, seed: int, settings: tuple[str, ...]) -> None:
+@json_option
+def draw(dataset: str, root: Path, seed: int, settings: tuple[str, ...], as_json: bool) -> None:
     """Draw a data set with known anomalies from a seed, into a new folder.
 
     DATASET is plaza, a benchmark, or synthetic, the small scene of the demo. ROOT is an empty or
@@ -166,8 +188,10 @@ def draw(dataset: str, root: Path, seed: int, settings: tuple[str, ...]) -> None
         vadpipe draw plaza /data/plaza
         vadpipe draw plaza /data/plaza7 --seed 7 --set n_test=54
     """
+    from ...data_manifests.plain_text import counted
     from ..run.key_value import parse_settings
     from ..run.manifests import draw_dataset
 
     made = draw_dataset(dataset, root, {"seed": seed, **parse_settings(settings)})
-    put(f"{root}: {len(made.records)} videos of {dataset}")
+    values = outcome([root], {"videos": len(made.records)}, dataset=dataset)
+    echo([f"{root}: {counted(len(made.records), 'video')} of {dataset}"], values, as_json)

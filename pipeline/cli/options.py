@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -13,6 +14,7 @@ import click
 
 from ...data_manifests.plain_text import one_line, plain
 from .. import registry
+from .names import card_names
 
 if TYPE_CHECKING:
     from ...data_manifests.record import Manifest
@@ -266,6 +268,7 @@ def limits_of(pairs: tuple[str, ...]) -> DecodeLimits:
 weights_option = click.option(
     "--weights",
     multiple=True,
+    shell_complete=card_names,
     metavar="[SLOT=]SPEC",
     help="Name of a weights card (`vadpipe weights ls`), a file, CARD=FILE, or random:SEED. SLOT= "
     "says for which network if there are several; may be repeated. Without it the default card.",
@@ -311,11 +314,22 @@ def aligned(text: str) -> str:
 
 
 def echo(lines: list[str], values: dict[str, Any], as_json: bool) -> None:
-    """Print lines, or the same facts as JSON."""
+    """Print lines, or the same facts as JSON; a number that is not finite is null there."""
     import json
 
-    if lines or as_json:  # of nothing there is no line, not an empty one
-        put(json.dumps(values, indent=1) if as_json else "\n".join(lines))
+    if as_json:
+        put(json.dumps(_finite(values), indent=1, allow_nan=False))
+    elif lines:  # of nothing there is no line, not an empty one
+        put("\n".join(lines))
+
+
+def _finite(value: Any) -> Any:
+    """A JSON value without infinities and NaN, which JSON does not know."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def say(lines: list[str], as_json: bool) -> None:
@@ -325,7 +339,14 @@ def say(lines: list[str], as_json: bool) -> None:
 
 
 def finish(failures: list[Failure], path: Path | None) -> None:
-    """List failures on stderr, write them, and end with code 3 if there are any.
+    """List failures on stderr, write them, and end with code 3 if there are any."""
+    list_failures(failures, path)
+    if failures:
+        raise click.exceptions.Exit(PARTLY)
+
+
+def list_failures(failures: list[Failure], path: Path | None) -> None:
+    """List failures on stderr, and write them; those of an earlier run are replaced.
 
     Without a file all of them are listed; else the 20 reasons of most failures are.
     """
@@ -343,7 +364,6 @@ def finish(failures: list[Failure], path: Path | None) -> None:
     for ids, failure in listed:
         said = f"{some_ids(ids)}: {failure.stage}: {failure.error}: {failure.message}"
         tell(f"  {one_line(said)}")
-    raise click.exceptions.Exit(PARTLY)
 
 
 def open_target(target: Path, split: str | None) -> Manifest:

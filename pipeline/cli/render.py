@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
-from .options import FOLDER, OUT_FILE, put, set_option
+from .names import column_names, map_names, scored_videos
+from .options import FOLDER, OUT_FILE, echo, json_option, set_option
+from .outcome import outcome
 
 
 @click.command()
 @click.argument("scores", type=FOLDER)
-@click.argument("video")
+@click.argument("video", shell_complete=scored_videos)
 @click.option(
     "-o",
     "--out",
@@ -22,7 +24,11 @@ from .options import FOLDER, OUT_FILE, put, set_option
     help="The film: .mp4 (H.264 where this machine has an encoder for it), or .webm (VP9).",
 )
 @click.option(
-    "--column", default="score", metavar="NAME", help="Score column to show; see docs/score.md."
+    "--column",
+    shell_complete=column_names,
+    default="score",
+    metavar="NAME",
+    help="Score column to show; see docs/score.md.",
 )
 @click.option(
     "--overlay",
@@ -30,8 +36,18 @@ from .options import FOLDER, OUT_FILE, put, set_option
     default="auto",
     help="Over the picture. auto: the boxes of the detector, else its first map.",
 )
-@click.option("--map", "map_name", metavar="NAME", help="The map, where there are several.")
+@click.option(
+    "--map",
+    "map_name",
+    shell_complete=map_names,
+    metavar="NAME",
+    help="The map, where there are several.",
+)
+@click.option(
+    "--numbers", is_flag=True, help="Scores, and why in numbers, in place of words for a guard."
+)
 @set_option
+@json_option
 def render(
     scores: Path,
     video: str,
@@ -39,7 +55,9 @@ def render(
     column: str,
     overlay: Any,
     map_name: str | None,
+    numbers: bool,
     settings: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Write a film of a scored video: picture, score curve with a cursor, events as chapters.
 
@@ -56,7 +74,13 @@ def render(
     from ..run.key_value import parse_settings
 
     style = HeatmapStyle.model_validate(parse_settings(settings))
-    done = render_video(
-        scores, video, out, column=column, overlay=overlay, map_name=map_name, style=style
-    )
-    put("\n".join(done.lines()))
+    shown = {"overlay": overlay, "map_name": map_name, "style": style, "numbers": numbers}
+    done = render_video(scores, video, out, column=column, **shown)
+    facts: dict[str, Any] = {
+        "video_id": done.video_id,
+        "seconds": done.seconds,
+        "codec": done.codec,
+    }
+    counts = {"frames": done.frames, "events": done.events}
+    values = outcome([done.path], counts, **facts, overlay=done.overlay)
+    echo(done.lines(), values, as_json)

@@ -9,20 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .names import model_names
 from .options import (
     ANY,
     OUT,
     cache_option,
+    echo,
     engine_options,
     finish,
+    json_option,
     probe_options,
-    put,
 )
+from .outcome import Said, outcome, voice
 from .threshold import rule_options
 
 if TYPE_CHECKING:
     from ...extractors.weights.cards import Weights
     from ..engine.settings import Engine, ProbeOptions
+    from ..run.review import Reviewed
     from ..scores.events import EventConfig
 
 
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--model",
+    shell_complete=model_names,
     metavar="MODEL",
     help="A model that is there already: nothing is trained but the checks of the camera, if "
     "--normal names footage for them. The review in DIR goes on with it.",
@@ -79,6 +84,7 @@ if TYPE_CHECKING:
 @rule_options
 @engine_options
 @probe_options
+@json_option
 @cache_option
 def review(
     target: Path,
@@ -94,6 +100,7 @@ def review(
     events: EventConfig,
     engine: Engine,
     probing: ProbeOptions,
+    as_json: bool,
     cache: Path,
 ) -> None:
     """Look at footage of your own: from a folder to the page in one command.
@@ -125,18 +132,35 @@ def review(
         scene_checks,
         learnt,
     )
+    say = voice(as_json)
     done = review_footage(
         asked,
-        fetch=lambda cards: _fetch(cards, cache, yes=yes),
-        say=put,
-        ended=lambda end: put("\n".join(ended_lines(end))),
+        fetch=lambda cards: _fetch(cards, cache, yes=yes, say=say),
+        say=say,
+        ended=lambda end: say("\n".join(ended_lines(end))),
     )
+    if as_json:  # without, everything is said already
+        echo([], _values(done), as_json)
     if done.run.errors:
         raise click.exceptions.Exit(1)
     finish(done.run.failures, done.run.folder.failures_file)
 
 
-def _fetch(cards: Sequence[Weights], cache: Path, *, yes: bool) -> None:
+def _values(done: Reviewed) -> dict[str, Any]:
+    """What a review did, as JSON values; a page that was not written is none."""
+    page, run = done.page if done.page.is_file() else None, done.run
+    return outcome(
+        [path for path in (page, done.recipe) if path is not None],
+        run.counts(),
+        failures=run.failures,
+        page=None if page is None else str(page),
+        recipe=str(done.recipe),
+        model=None if done.model is None else str(done.model),
+        **run.to_json(),
+    )
+
+
+def _fetch(cards: Sequence[Weights], cache: Path, *, yes: bool, say: Said) -> None:
     """Download weights that are missing, if the user agrees.
 
     Raises:
@@ -150,7 +174,7 @@ def _fetch(cards: Sequence[Weights], cache: Path, *, yes: bool) -> None:
         card for card, row in zip(cards, ls(cards, cache), strict=True) if row.state != "present"
     ]
     for card in missing:
-        put(f"weights {card.name} are not on this machine: {card.origin}; licence: {card.licence}")
+        say(f"weights {card.name} are not on this machine: {card.origin}; licence: {card.licence}")
     if not missing:
         return
     names = ", ".join(card.name for card in missing)
@@ -163,4 +187,4 @@ def _fetch(cards: Sequence[Weights], cache: Path, *, yes: bool) -> None:
             "which needs none"
         )
     for card in missing:
-        put(str(fetch(card, cache)))
+        say(str(fetch(card, cache)))

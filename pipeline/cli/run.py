@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,11 +18,13 @@ from .options import (
     echo,
     finish,
     json_option,
-    put,
-    say,
     seed_option,
     set_option,
 )
+from .outcome import outcome, voice
+
+if TYPE_CHECKING:
+    from ..run.run import Run
 
 
 @click.command()
@@ -60,8 +64,9 @@ def run(
     if dry_run:
         echo(graph_lines(resolved, nodes), graph_values(resolved, nodes), as_json)
         return
-    done = run_nodes(resolved, nodes, tell=lambda end: say(ended_lines(end), as_json))
-    echo(done.lines(), done.to_json(), as_json)
+    said = voice(as_json)
+    done = run_nodes(resolved, nodes, tell=lambda end: said("\n".join(ended_lines(end))))
+    echo(done.lines(), _values(done), as_json)
     if done.errors:
         raise click.exceptions.Exit(1)
     finish(done.failures, resolved.folder.failures_file)
@@ -195,9 +200,16 @@ def bench(
 @seed_option
 @device_option
 @cache_option
-def demo(out: Path, seed: int, device: str, cache: Path) -> None:
+@json_option
+def demo(out: Path, seed: int, device: str, cache: Path, as_json: bool) -> None:
     """Draw a small surveillance scene, then run everything on it; prints AUC and the report."""
-    from ..run.demo import run_demo
+    from ..run.demo import RECIPE, demo_lines, run_demo
 
-    for line in run_demo(out, cache, seed=seed, device=device):
-        put(line)
+    done = run_demo(out, cache, seed=seed, device=device, say=voice(as_json))
+    echo(demo_lines(done, out), _values(done, [out / RECIPE]), as_json)
+
+
+def _values(done: Run, made: Sequence[Path] = ()) -> dict[str, Any]:
+    """What a run did, as JSON values."""
+    files = [*made, done.folder.results_file]
+    return outcome(files, done.counts(), failures=done.failures, **done.to_json())

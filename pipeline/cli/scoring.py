@@ -8,27 +8,33 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .names import model_names
+from .names import model_names, split_names
 from .options import (
     ANY,
     FOLDER,
     OUT,
     cache_option,
+    echo,
     engine_options,
     finish,
+    json_option,
     open_target,
     probe_options,
-    put,
+    say,
     smooth_option,
 )
+from .outcome import outcome
 from .threshold import rule_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ...data_manifests.record import Manifest
     from ..engine.settings import Engine, ProbeOptions
     from ..score import Scored
     from ..scores.events import EventConfig
     from ..scores.smoothing import Smoothing
+    from ..store.failures import Failure
 
 
 @click.command()
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--out", type=OUT, required=True, metavar="DIR", help="Score folder to write.")
 @click.option(
     "--split",
+    shell_complete=split_names,
     metavar="NAME",
     help="Split of the manifest to score. Without it test if the manifest has that, else all.",
 )
@@ -71,6 +78,7 @@ if TYPE_CHECKING:
 @click.option("--yes", is_flag=True, help="With --prune: also if they are more than half.")
 @engine_options
 @probe_options
+@json_option
 @cache_option
 def score(
     model: str,
@@ -87,6 +95,7 @@ def score(
     yes: bool,
     engine: Engine,
     probing: ProbeOptions,
+    as_json: bool,
     cache: Path,
 ) -> None:
     """Score a video, a folder or a manifest; what is missing is extracted first.
@@ -110,7 +119,6 @@ def score(
     from ..report.stage import write_report
     from ..score import score_footage
     from ..scores.folder import ScoreFolder
-    from ..scores.summary import new_scene_lines
     from ..tables.metrics import metrics_lines
     from ..tables.probe import probe_to_use
 
@@ -136,26 +144,53 @@ def score(
         command=" ".join(sys.argv),
     )
     measured, failures = evaluate_if_labelled(out, listed)
-    put(_counts(done))
-    if done.rule:
-        put(f"threshold {done.threshold:.6g} ({done.rule})")
-    if done.kept:
-        put(f"{len(done.kept)} of them are not listed now; --prune deletes their results")
-    said = [f"threshold: {warning}" for warning in done.warnings]
-    said += new_scene_lines({"new_scenes": done.new_scenes})
-    said += done.boxes.lines() if done.boxes is not None else []
-    for line in said + (metrics_lines(measured) if measured is not None else []):
-        put(line)
-    put(str(write_report(out, manifest=listed)))
-    finish([*done.failures, *failures], ScoreFolder(out).failures_file)
+    failures = [*done.failures, *failures]
+    lines = _lines(done) + (metrics_lines(measured) if measured is not None else [])
+    say(lines, as_json)
+    page = write_report(out, manifest=listed)
+    metrics = None if measured is None else measured.to_json()
+    echo([str(page)], _values(done, page, failures) | {"metrics": metrics}, as_json)
+    finish(failures, ScoreFolder(out).failures_file)
 
 
-def _counts(done: Scored) -> str:
-    """How many videos were scored, and how many events there are."""
+def _lines(done: Scored) -> list[str]:
+    """How many videos were scored and events found, the threshold, and what to mind."""
     from ...data_manifests.plain_text import counted
+    from ..scores.summary import new_scene_lines
 
     scored = counted(len(done.videos), "video")
-    return f"{scored} scored ({done.fresh:,} new), {counted(done.events, 'event')}"
+    lines = [f"{scored} scored ({done.fresh:,} new), {counted(done.events, 'event')}"]
+    if done.rule:
+        lines.append(f"threshold {done.threshold:.6g} ({done.rule})")
+    if done.kept:
+        lines.append(f"{len(done.kept)} of them are not listed now; --prune deletes their results")
+    lines += [f"threshold: {warning}" for warning in done.warnings]
+    lines += new_scene_lines({"new_scenes": done.new_scenes})
+    return lines + (done.boxes.lines() if done.boxes is not None else [])
+
+
+def _values(done: Scored, page: Path, failures: Sequence[Failure]) -> dict[str, Any]:
+    """The same as JSON values."""
+    counts = {
+        "videos": len(done.videos),
+        "new": done.fresh,
+        "events": done.events,
+        "kept": len(done.kept),
+        "pruned": len(done.pruned),
+        "shards": done.extracted,
+    }
+    return outcome(
+        [done.out, page],
+        counts,
+        failures=failures,
+        warnings=done.warnings,
+        threshold=done.threshold,
+        rule=done.rule,
+        kept=done.kept,
+        pruned=done.pruned,
+        new_scenes=done.new_scenes,
+        boxes=None if done.boxes is None else done.boxes.model_dump(mode="json"),
+    )
 
 
 def _open_to_score(target: Path, split: str | None, out: Path) -> Manifest:
@@ -196,6 +231,7 @@ def _open_to_score(target: Path, split: str | None, out: Path) -> Manifest:
     help="Score column of a score folder that is used instead of score. May be repeated.",
 )
 @rule_options
+@json_option
 def fuse(
     scores: tuple[Path, ...],
     out: Path,
@@ -203,6 +239,7 @@ def fuse(
     method: Any,
     columns: tuple[str, ...],
     events: EventConfig,
+    as_json: bool,
 ) -> None:
     """Combine score folders of the same footage into one.
 
@@ -214,6 +251,7 @@ def fuse(
         vadpipe fuse out-knn out-rtfm -o out-both --weight out-knn=2
         vadpipe fuse out-seed0 out-seed1 out-seed2 -o out-all --method max
     """
+    from ...data_manifests.plain_text import counted
     from ..fuse import fuse_scores
     from ..report.stage import write_report
     from ..scores.folder import ScoreFolder
@@ -227,12 +265,14 @@ def fuse(
         events=events,
         command=" ".join(sys.argv),
     )
-    put(f"{len(done.videos)} videos fused, {done.events} events")
+    lines = [f"{counted(len(done.videos), 'video')} fused, {counted(done.events, 'event')}"]
     if done.kept:
-        put(f"{len(done.kept)} of them were fused earlier: a part lacks them now")
-    for warning in done.warnings:
-        put(f"threshold: {warning}")
-    put(str(write_report(out)))
+        lines.append(f"{len(done.kept)} of them were fused earlier: a part lacks them now")
+    say(lines + [f"threshold: {warning}" for warning in done.warnings], as_json)
+    page = write_report(out)
+    counts = {"videos": len(done.videos), "events": done.events, "kept": len(done.kept)}
+    notes: dict[str, Any] = {"failures": done.failures, "warnings": done.warnings}
+    echo([str(page)], outcome([out, page], counts, **notes, kept=done.kept), as_json)
     finish(done.failures, ScoreFolder(out).failures_file)
 
 

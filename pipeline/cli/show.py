@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .names import feature_set_names
-from .options import ANY, OUT_FILE, cache_option, probe_options, put
+from .names import drawn_arrays, feature_set_names, listed_videos
+from .options import ANY, OUT_FILE, cache_option, echo, json_option, probe_options
+from .outcome import outcome
 
 if TYPE_CHECKING:
     from ..engine.settings import ProbeOptions
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("features", shell_complete=feature_set_names)
-@click.argument("video")
+@click.argument("video", shell_complete=listed_videos)
 @click.option(
     "--manifest",
     "manifest_path",
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="The sheet, .png or .jpg. Default: FEATURES-VIDEO.png here.",
 )
-@click.option("--array", help="What to draw, if the set has several arrays that can be drawn.")
+@click.option(
+    "--array",
+    shell_complete=drawn_arrays,
+    help="What to draw, if the set has several arrays that can be drawn.",
+)
 @click.option(
     "--frame",
     "frames",
@@ -44,6 +49,7 @@ if TYPE_CHECKING:
 @click.option("--width", type=click.IntRange(16, 2048), default=160, help="Of a tile, in pixels.")
 @click.option("--columns", type=click.IntRange(1, 50), default=6, help="Tiles side by side.")
 @probe_options
+@json_option
 @cache_option
 def show(
     features: str,
@@ -56,6 +62,7 @@ def show(
     width: int,
     columns: int,
     probing: ProbeOptions,
+    as_json: bool,
     cache: Path,
 ) -> None:
     """Draw a contact sheet of a feature set: frames, flow, masks, crops, boxes.
@@ -87,4 +94,10 @@ def show(
         video_id = listed.records[0].video_id
     layout = {"array": array, "frames": frames, "tiles": tiles, "width": width, "columns": columns}
     sheet, path = show_features(cache, features, listed, video_id, out, probing, **layout)
-    put("\n".join(sheet.lines(path)))
+    counts = {"drawn": len(sheet.frames), "rows": sheet.rows}
+    facts: dict[str, Any] = {
+        "array": sheet.array,
+        "frames": list(map(int, sheet.frames)),
+        "strongest": sheet.full,
+    }
+    echo(sheet.lines(path), outcome([path], counts, **facts), as_json)

@@ -9,7 +9,8 @@ import click
 
 from ..registry import cards_in_use
 from .names import card_names
-from .options import cache_option, echo, json_option, put
+from .options import cache_option, echo, json_option
+from .outcome import outcome
 
 if TYPE_CHECKING:
     from ...extractors.weights.kept import WeightsRow
@@ -75,8 +76,9 @@ def weights_ls(as_json: bool, cache: Path) -> None:
     metavar="HEX",
     help="Expected hash of the download; needed only if the card states none.",
 )
+@json_option
 @cache_option
-def weights_fetch(name: str, sha256: str | None, cache: Path) -> None:
+def weights_fetch(name: str, sha256: str | None, as_json: bool, cache: Path) -> None:
     """Download the weights of card NAME, check their hash, convert them to safetensors.
 
     Weights that the default cache has are copied to the one that is given.
@@ -89,7 +91,9 @@ def weights_fetch(name: str, sha256: str | None, cache: Path) -> None:
     from ..engine.progress import tell
 
     use = _use(name)
-    put(str(fetch(use.card, cache, sha256=sha256)))
+    path = fetch(use.card, cache, sha256=sha256)
+    facts: dict[str, Any] = {"name": name, "networks": use.users(), "licence": use.card.licence}
+    echo([str(path)], outcome([path], {"weights": 1}, **facts), as_json)
     tell(f"{name} is for {use.users()}")
 
 

@@ -18,6 +18,7 @@ import psutil
 from pydantic import TypeAdapter
 
 from ...data_manifests.atomic import CannotWrite, write_text
+from ...data_manifests.plain_text import counted
 from ...data_manifests.stored import DamagedFile, leave_out, read_json
 from ...extractors.device.lane import Usage
 from ..store.failures import Failure
@@ -116,8 +117,9 @@ class RunState:
         state = "lost (its process is gone; run it again)" if self.lost() else self.state
         lines = [
             f"{self.name}  {state}  {self.command}",
-            f"  {self.videos_done:,} of {self.videos:,} videos, {self.spans_done:,} of "
-            f"{self.spans:,} spans, {self.shards:,} shards written, {self.failed:,} videos failed",
+            f"  {self.videos_done:,} of {counted(self.videos, 'video')}, {self.spans_done:,} of "
+            f"{counted(self.spans, 'span')}, {counted(self.shards, 'shard')} written, "
+            f"{counted(self.failed, 'video')} failed",
             f"  {elapsed(self.seconds)}, {self.frames_per_second:,.0f} frames/s"
             + ("" if self.waited is None else f", devices waited {100 * self.waited:.0f} % of it")
             + ("" if self.seconds_left is None else f", about {elapsed(self.seconds_left)} left"),
@@ -247,8 +249,8 @@ def read_run(path: Path) -> RunState:
         }:
             raise ValueError("its names are not those of a run")
         state: RunState = TypeAdapter(RunState).validate_python(values)
-        counted = ("videos", "spans", "frames", "videos_done", "spans_done", "frames_done")
-        numbers = [getattr(state, name) for name in (*counted, "shards", "failed", "seconds")]
+        sums = ("videos", "spans", "frames", "videos_done", "spans_done", "frames_done")
+        numbers = [getattr(state, name) for name in (*sums, "shards", "failed", "seconds")]
         if not all(0 <= n < float(1 << 63) for n in numbers) or not 0 < state.pid < 1 << 31:
             raise ValueError("a number is none that a run counts")
         if any(set(failure) != _FAILURE for failure in state.failures):

@@ -10,7 +10,7 @@ from .videos import VideoEvents, inert
 
 COLUMNS = (
     *("video_id", "event_id", "path", "fps", "frame_start", "frame_stop", "start_s", "end_s"),
-    *("peak_frame", "peak_s", "peak_score", "mean_score", "explain"),
+    *("peak_frame", "peak_s", "peak_score", "mean_score", "explain", "words"),
 )
 _FORMULA = ("=", "+", "-", "@")  # a spreadsheet computes what begins so
 
@@ -31,6 +31,7 @@ def write_csv(videos: Sequence[VideoEvents], media: str | None) -> Iterator[tupl
                     *(video.fps, event.frame_start, event.frame_stop, event.start_s, event.end_s),
                     *(event.peak_frame, event.peak_s, event.peak_score, event.mean_score),
                     _cell(event.explain),
+                    _cell(event.words),
                 ]
             )
     yield "events.csv", out.getvalue()

@@ -25,6 +25,7 @@ def write_fiftyone(videos: Sequence[VideoEvents], media: str | None) -> Iterator
                     "mean_score": event.mean_score,
                     "peak_frame": event.peak_frame + 1,
                     "explain": event.explain,
+                    "words": event.words,
                 },
             }
             for event in video.events

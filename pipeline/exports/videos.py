@@ -15,6 +15,7 @@ from ..scores.columns import SCORE, events_of, threshold_of, warnings_of
 from ..scores.events import Event
 from ..scores.folder import ScoreFolder
 from ..scores.part import file_inside
+from ..scores.plain_words import add_reasons, general_words
 
 LABEL = "anomaly"  # of every event
 
@@ -31,17 +32,24 @@ class ScoredEvent(Event):
 
     Attributes:
         event_id: as in the score folder.
-        explain: why, in words of the detector; "" where it says nothing.
+        explain: why, with the numbers of the detector; "" where it says nothing.
+        words: why, in words of a guard.
     """
 
     event_id: str
     explain: str
+    words: str
 
     @property
     def caption(self) -> str:
-        """One line for people: the highest score, and why."""
+        """One line for researchers: the highest score, and why."""
         said = f"{LABEL}, score {self.peak_score:.3g}"
         return inert(f"{said}: {self.explain}" if self.explain else said)
+
+    @property
+    def sentence(self) -> str:
+        """One line for a guard: why, without numbers."""
+        return inert(self.words[:1].upper() + self.words[1:])
 
 
 @dataclass(frozen=True)
@@ -107,9 +115,11 @@ def read_videos(folder: ScoreFolder, column: str = SCORE) -> list[VideoEvents]:
         raise ExportError(
             f"column {column!r} has no events: {'; '.join(warnings_of(folder, column))}"
         )
+    rows, general = events_of(folder, column), general_words(folder.run())
+    add_reasons(folder, rows)
     found: dict[str, list[ScoredEvent]] = {}
-    for row in events_of(folder, column):
-        found.setdefault(row["video_id"], []).append(_event(row))
+    for row in rows:
+        found.setdefault(row["video_id"], []).append(_event(row, general))
     return [
         VideoEvents(
             video_id=video["video_id"],
@@ -124,6 +134,7 @@ def read_videos(folder: ScoreFolder, column: str = SCORE) -> list[VideoEvents]:
     ]
 
 
-def _event(row: Mapping[str, Any]) -> ScoredEvent:
+def _event(row: Mapping[str, Any], general: str) -> ScoredEvent:
     values = {each.name: row[each.name] for each in fields(Event)}
-    return ScoredEvent(**values, event_id=row["event_id"], explain=str(row.get("explain") or ""))
+    explain, words = str(row.get("explain") or ""), str(row.get("words") or general)
+    return ScoredEvent(**values, event_id=row["event_id"], explain=explain, words=words)

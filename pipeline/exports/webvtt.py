@@ -1,4 +1,6 @@
-"""WebVTT chapters (W3C): one file a video, which players show as marks on the time line."""
+"""WebVTT chapters (W3C): one file a video, which players show as marks on the time line.
+
+They are for people who look: why, in words and without numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ def write_webvtt(videos: Sequence[VideoEvents], media: str | None) -> Iterator[t
         for number, event in enumerate(video.events, start=1):
             start = round(1000 * event.start_s)
             end = max(round(1000 * event.end_s), start + 1)  # a cue ends after its start
-            caption = event.caption.translate(_ESCAPES)
+            caption = event.sentence.translate(_ESCAPES)
             cues.append(f"{number}\n{timestamp(start)} --> {timestamp(end)}\n{caption}")
         yield video.file(".vtt"), "\n\n".join(cues) + "\n"
 

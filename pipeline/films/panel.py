@@ -40,6 +40,8 @@ class Panel:
             Rows of `EVENT_SCHEMA`, in the order of time, each with `said`, its caption.
         name:
             Of the video.
+        numbers:
+            Write the score of the frame beside its time.
     """
 
     def __init__(
@@ -51,12 +53,15 @@ class Panel:
         high: float | None,
         events: Sequence[Mapping[str, Any]],
         name: str,
+        *,
+        numbers: bool = False,
     ) -> None:
         self.width, self.height = width, CURVE + CAPTION
         self._first, self._ends = first, np.cumsum(lengths)
         self._values, self._events = values, events
         self._font = ImageFont.load_default(TEXT)
         self._name = one_line(name)
+        self._numbers = numbers
         levels = [float(values.min()), float(values.max())]
         if high is not None and np.isfinite(high):
             levels.append(high)
@@ -91,7 +96,8 @@ class Panel:
         pen.line((x, 0, x, CURVE - 1), fill=CURSOR, width=2)
         event = self.event_at(frame)
         said = self._name if event is None else str(event["said"])
-        clock = f"{timecode(seconds)}   {self.score(frame):.4g}   "
+        score = f"{self.score(frame):.4g}   " if self._numbers else ""
+        clock = f"{timecode(seconds)}   {score}"
         pen.text((MARGIN, CURVE + 4), clock, fill=INK, font=self._font)
         start = MARGIN + round(pen.textlength(clock, font=self._font))
         said = self._fitting(pen, said, self.width - start - MARGIN)

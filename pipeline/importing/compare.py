@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from ...data_manifests.errors import VadpipeError
+from ...data_manifests.plain_text import counted
 from ...data_manifests.record import Manifest
 from ..bags import import_name
 from ..store.feature_sets import list_stores
@@ -270,7 +271,7 @@ def summarise(videos: Sequence[VideoDifference]) -> list[str]:
     """
     n = len(videos)
     if all(v.equal for v in videos):
-        return [f"equal bit by bit in {n} videos"]
+        return [f"equal bit by bit in {counted(n, 'video')}"]
     usable = [v for v in videos if v.best_mean is not None]
     said: list[str] = []
     widths = Counter((v.shape_a[-1], v.shape_b[-1]) for v in videos if v.best_mean is None)
@@ -301,7 +302,7 @@ def _network(videos: Sequence[VideoDifference]) -> str:
 def _shifts(videos: Sequence[VideoDifference]) -> list[str]:
     found = Counter(v.shift for v in videos)
     return [
-        f"shifted by {abs(s)} row{'s' if abs(s) > 1 else ''} in {k} of {len(videos)} videos: row i "
+        f"shifted by {counted(abs(s), 'row')} in {k} of {len(videos)} videos: row i "
         f"of A is row i {'+' if s > 0 else '-'} {abs(s)} of B"
         for s, k in found.most_common()
         if s
@@ -346,13 +347,16 @@ def _sizes(videos: Sequence[VideoDifference]) -> list[str]:
         )
     tails = Counter((v.shape_a[1:-1], v.shape_b[1:-1]) for v in videos)
     lines += [
-        f"A has {one or 'no'} crops or patches, B {two or 'none'}: means are compared ({k} videos)"
+        f"A has {one or 'no'} crops or patches, B {two or 'none'}: means are compared "
+        f"({counted(k, 'video')})"
         for (one, two), k in tails.items()
         if one != two
     ]
     types = Counter((v.dtype_a, v.dtype_b) for v in videos)
     lines += [
-        f"A is {one}, B is {two} ({k} videos)" for (one, two), k in types.items() if one != two
+        f"A is {one}, B is {two} ({counted(k, 'video')})"
+        for (one, two), k in types.items()
+        if one != two
     ]
     return lines
 

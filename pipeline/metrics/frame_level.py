@@ -17,6 +17,8 @@ from scipy import sparse
 
 from ..scores.frames import MetricsError
 from ..scores.limit import Limit
+from .label_digest import digest_of_labels, joined_digest
+from .latency import latency_aware_ap, onset_weights
 from .results import (
     Alignment,
     Bootstrap,
@@ -29,7 +31,7 @@ from .results import (
 )
 
 ROC_POINTS = 1000  # enough for a drawn curve, see `thin_curve`
-CURVE_NAMES = ("micro_auc", "average_precision", "pr_auc", "score_gap")
+CURVE_NAMES = ("micro_auc", "average_precision", "pr_auc", "latency_aware_ap", "score_gap")
 LEVEL = 0.95  # of the bootstrap intervals
 CELLS = 2_000_000  # numbers in memory at once while many rankings are measured
 
@@ -121,7 +123,8 @@ def frame_metrics(
         reason = f"all {len(label)} frames are {'abnormal' if label.all() else 'normal'}"
         undefined |= dict.fromkeys(CURVE_NAMES, reason)
     else:
-        curves = _measure_curves(label, score)
+        weight = onset_weights([video.label for video in videos])
+        curves = _measure_curves(label, score, weight)
 
     counts = VideoCounts(videos)
     of_abnormal, why = _abnormal_videos_auc(counts)
@@ -144,6 +147,7 @@ def frame_metrics(
         n_valid=len(valid),
         average_precision=curves.average_precision,
         pr_auc=curves.pr_auc,
+        latency_aware_ap=curves.latency_aware_ap,
         score_gap=curves.score_gap,
         abnormal_videos_auc=of_abnormal,
         categories=_measure_categories(videos, counts),
@@ -153,6 +157,7 @@ def frame_metrics(
         padding=padding,
         undefined=undefined,
         roc=curves.roc,
+        labels_sha256=joined_digest((row.video_id, row.labels_sha256 or "") for row in rows),
         videos=rows,
     )
 
@@ -194,11 +199,14 @@ class _Curves:
     micro_auc: float | None = None
     average_precision: float | None = None
     pr_auc: float | None = None
+    latency_aware_ap: float | None = None
     score_gap: float | None = None
     roc: RocCurve | None = None
 
 
-def _measure_curves(label: NDArray[np.bool_], score: NDArray[np.float64]) -> _Curves:
+def _measure_curves(
+    label: NDArray[np.bool_], score: NDArray[np.float64], weight: NDArray[np.float64]
+) -> _Curves:
     from sklearn.metrics import (  # here, as it takes seconds to import
         auc,
         average_precision_score,
@@ -214,6 +222,7 @@ def _measure_curves(label: NDArray[np.bool_], score: NDArray[np.float64]) -> _Cu
         micro_auc=micro,
         average_precision=float(average_precision_score(label, score)),
         pr_auc=float(auc(recall, precision)),
+        latency_aware_ap=latency_aware_ap(score, label, weight),
         score_gap=float(score[label].mean() - score[~label].mean()),
         roc=RocCurve(fpr=tuple(fpr.tolist()), tpr=tuple(tpr.tolist())),
     )
@@ -443,6 +452,7 @@ def _measure_video(video: LabelledScores, low: float, high: float) -> VideoMetri
         auc=_auc(label, score) if 0 < abnormal < len(label) else None,
         auc_padded=padded,
         category=video.category,
+        labels_sha256=digest_of_labels(label[video.real]),
     )
 
 

@@ -46,6 +46,7 @@ class VideoMetrics(_Measured):
         auc: None where all frames have one label.
         auc_padded: with a normal frame of the lowest and an abnormal one of the highest score.
         category: the data set's own class of anomaly.
+        labels_sha256: of its labels, see `digest_of_labels`; None in results of earlier versions.
     """
 
     video_id: str
@@ -55,6 +56,7 @@ class VideoMetrics(_Measured):
     auc: float | None
     auc_padded: float
     category: str | None = None
+    labels_sha256: str | None = None
 
 
 class CategoryMetrics(_Measured):
@@ -281,6 +283,8 @@ class FrameMetrics(_Measured):
         average_precision: sum of precision times steps of recall, over the frames of all videos.
         pr_auc: trapezoids under the precision-recall points, over the frames of all videos; not the
             same number as average_precision.
+        latency_aware_ap: average precision with a recall that counts the onset of an anomaly more
+            than its end, see `metrics/latency.py`; None also in results of earlier versions.
         score_gap: mean score of abnormal frames minus that of normal ones, in units of the score.
         abnormal_videos_auc: like micro_auc, over the videos that have abnormal frames.
         categories: in order of their names; () where the manifest has none.
@@ -294,6 +298,8 @@ class FrameMetrics(_Measured):
         regions: boxes against tracks; None where there are no tracks, or neither boxes nor maps.
         events: events against anomalies; None where there is no threshold, and where the scores
             that were measured are not those that the events are of.
+        labels_sha256: of the labels of all videos, see `joined_digest`; None in results of earlier
+            versions.
         videos: one row a video, in the given order.
     """
 
@@ -308,6 +314,7 @@ class FrameMetrics(_Measured):
     n_valid: int
     average_precision: float | None
     pr_auc: float | None
+    latency_aware_ap: float | None = None
     score_gap: float | None
     abnormal_videos_auc: float | None = None
     categories: tuple[CategoryMetrics, ...] = ()
@@ -320,6 +327,7 @@ class FrameMetrics(_Measured):
     sizes: tuple[SizeMetrics, ...] = ()
     regions: RegionMetrics | None = None
     events: EventMetrics | None = None
+    labels_sha256: str | None = None
     videos: tuple[VideoMetrics, ...]
 
     def to_json(self) -> dict[str, Any]:

@@ -88,6 +88,7 @@ def video_values(
     *,
     events: int,
     link: str | None,
+    unlinked: str,
     scene: str | None,
     truth: Times | None,
     auc: float | None,
@@ -105,6 +106,8 @@ def video_values(
             How many the score folder has.
         link:
             Where its file is, relative to the page; None where it cannot be linked.
+        unlinked:
+            Why it is not, see `why_unlinked`.
         scene:
             The camera or place; None where it is not known.
         truth:
@@ -119,6 +122,7 @@ def video_values(
         "content": video["content_id"],
         "path": video["path"] or "",
         "link": link,
+        "unlinked": unlinked,
         "scene": scene,
         "fps": video["fps"],
         "frames": video["n_frames"],
@@ -157,6 +161,30 @@ def link_to(path: str, page: Path) -> str | None:
     )
 
 
+def why_unlinked(path: str, kind: str | None, page: Path) -> str:
+    """Why a page does not link a video; "" where it does.
+
+    Args:
+        path:
+            Of the footage; "" where there is none.
+        kind:
+            Of the footage: "images" is a folder of pictures.
+        page:
+            Folder of the page.
+
+    Returns:
+        "none": features without footage. "images": a folder of pictures, which no browser plays.
+        "gone": it is not there. "apart": it lies in no folder with the page below the root.
+    """
+    if not path:
+        return "none"
+    if kind == "images" or Path(path).is_dir():
+        return "images"
+    if not Path(path).is_file():
+        return "gone"
+    return "" if link_to(path, page) else "apart"
+
+
 def event_values(
     rows: Sequence[Mapping[str, Any]], numbers: Mapping[str, int], *, moments: bool
 ) -> dict[str, Any]:
@@ -164,13 +192,17 @@ def event_values(
 
     Args:
         rows:
-            With the columns of `EVENT_SCHEMA`, and maybe `explain`.
+            With the columns of `EVENT_SCHEMA`, and maybe `explain` and `words`.
         numbers:
             video_id -> its number in the page.
         moments:
             They are no events.
     """
-    explained = ((k, str(row.get("explain") or "")) for k, row in enumerate(rows))
+
+    def texts(name: str) -> dict[str, str]:
+        found = ((k, str(row.get(name) or "")) for k, row in enumerate(rows))
+        return {str(k): text[:EXPLAINED] for k, text in found if text}
+
     return {
         "moments": moments,
         "id": [row["event_id"] for row in rows],
@@ -180,7 +212,8 @@ def event_values(
         "at": [row["peak_frame"] for row in rows],
         "peak": [row["peak_score"] for row in rows],
         "mean": [row["mean_score"] for row in rows],
-        "explain": {str(k): text[:EXPLAINED] for k, text in explained if text},
+        "explain": texts("explain"),
+        "words": texts("words"),
     }
 
 

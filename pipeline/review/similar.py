@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data_manifests.errors import VadpipeError
+from ...data_manifests.plain_text import counted
 from ..scores.folder import ScoreFolder
 from ..store.errors import StoreError
 from ..store.feature_store import FeatureStore
@@ -148,7 +149,7 @@ def _vectors(
     order = {id(event): k for k, event in enumerate(wanted)}
     ranked = sorted(range(len(known)), key=lambda k: order[id(known[k])])
     vectors = np.stack([found[k] for k in ranked])
-    reason = f"{store.name} lacks the features of {missing} videos" if missing else ""
+    reason = f"{store.name} lacks the features of {counted(missing, 'video')}" if missing else ""
     return vectors, [known[k] for k in ranked], reason
 
 

@@ -35,9 +35,10 @@ from ..scores.camera_drift import drift_caveat, drift_lines
 from ..scores.columns import SCORE, config_of, events_of, levels_of, own_levels_of, warnings_of
 from ..scores.folder import ScoreFolder, ScoreFolderError
 from ..scores.moments import top_moments
+from ..scores.plain_words import add_reasons, general_words
 from ..scores.summary import new_scene_lines, own_threshold_lines
 from .chunks import packed, packed_floats, write_chunk
-from .data import VideoCurve, counts_of, event_values, link_to, video_values
+from .data import VideoCurve, counts_of, event_values, link_to, video_values, why_unlinked
 from .pictures import Limits, draw_media
 from .scene_checks import COLUMN, SceneChecks, scene_checks_of
 from .similar import similar_events
@@ -142,6 +143,7 @@ def write_review(
     shown = column, manifest, metrics, events, checks, systems
     page = _renew(out, lambda aside: _write_curves(folder, rows, out, aside, *shown))
     ranked = sorted([*events, *moments], key=lambda e: -e["peak_score"])
+    add_reasons(folder, [*moments, *ranked[: limits.pictures]])
     drawing = out / "media", limits, style or HeatmapStyle(), probe
     media, notes = draw_media(folder, rows, numbers, ranked, *drawing)
     media = [{**each, "check": False} for each in media]
@@ -298,7 +300,8 @@ def _write_curves(
             curve,
             config,
             events=counts[video_id],
-            link=link_to(row["path"] or "", out) if row["kind"] != "images" else None,
+            link=link_to(row["path"] or "", out),
+            unlinked=why_unlinked(row["path"] or "", row["kind"], out),
             scene=scenes.get(video_id) if row.get("scene") is None else row["scene"],
             truth=truth.get(video_id),
             auc=aucs.get(video_id),
@@ -361,6 +364,7 @@ def _about_run(folder: ScoreFolder, run: Mapping[str, Any], column: str) -> dict
         "model": str(model.get("folder") or ""),
         "scores": str(folder.path.absolute()),
         "created": str(run.get("created") or ""),
+        "words": general_words(run),
         "smooth": folder.smoothing() if column == SCORE else None,
         "column": column,
     }

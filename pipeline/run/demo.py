@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
 from ...data_manifests.atomic import write_text
 from ...data_manifests.synthetic import write_scene
 from .config import load_run
+from .execute import Ended
 from .graph import plan
 from .listing import ended_lines
 from .resolved import resolve_run, specs_of
-from .run import run_nodes
+from .run import Run, run_nodes
 
 RECIPE = "demo.toml"
 
 
-def run_demo(out: Path, cache: Path, *, seed: int = 0, device: str = "cpu") -> Iterator[str]:
-    """Draw a scene, write a recipe beside it, run the recipe; yield the lines of each node.
+def run_demo(
+    out: Path, cache: Path, *, seed: int = 0, device: str = "cpu", say: Callable[[str], None]
+) -> Run:
+    """Draw a scene, write a recipe beside it, and run the recipe.
 
     `out/demo.toml` can be run again with `vadpipe run`, and copied. A scene that is there already
     is used again, so a second run does no work.
@@ -33,6 +36,8 @@ def run_demo(out: Path, cache: Path, *, seed: int = 0, device: str = "cpu") -> I
             Of the scene and of the detector.
         device:
             Where the network runs.
+        say:
+            Called with each line about a node, as it ends.
 
     Raises:
         WeightsError: the I3D weights were not fetched.
@@ -49,12 +54,19 @@ def run_demo(out: Path, cache: Path, *, seed: int = 0, device: str = "cpu") -> I
         specs_of(config)  # missing weights are an error before anything is drawn
         write_scene(out / footage, seed=seed)
     resolved = resolve_run(config)
-    lines: list[str] = []
-    done = run_nodes(resolved, plan(resolved), tell=lambda end: lines.extend(ended_lines(end)))
-    yield from lines
-    for failure in done.failures:
-        yield f"failed: {failure.video_id}: {failure.stage}: {failure.message}"
-    for ended in done.errors:
-        yield f"{ended.node.name}: {ended.error}"
-    yield from done.lines()
-    yield f"vadpipe run {recipe}"
+
+    def tell(ended: Ended) -> None:
+        for line in ended_lines(ended):
+            say(line)
+
+    return run_nodes(resolved, plan(resolved), tell=tell)
+
+
+def demo_lines(done: Run, out: Path) -> list[str]:
+    """What has failed, how the nodes have ended, and the command that repeats it."""
+    return [
+        *(f"failed: {each.video_id}: {each.stage}: {each.message}" for each in done.failures),
+        *(f"{ended.node.name}: {ended.error}" for ended in done.errors),
+        *done.lines(),
+        f"vadpipe run {out / RECIPE}",
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...data_manifests.plain_text import counted
 from ..engine.planning import estimate
 from ..extract import barred_by_quarantine, engine_for, plans_of
 from .execute import Ended
@@ -16,7 +17,8 @@ from .resolved import Resolved
 
 def graph_lines(resolved: Resolved, nodes: Sequence[Node]) -> list[str]:
     """A line for each node: whether it is done, what it needs, its key, its cost and its target."""
-    lines = [f"{len(resolved.probed.rows)} files, {len(resolved.probed.failures)} cannot be read"]
+    files = counted(len(resolved.probed.rows), "file")
+    lines = [f"{files}, {len(resolved.probed.failures)} cannot be read"]
     done = done_nodes(resolved, nodes)
     for node in nodes:
         needs = ", ".join(node.needs) or "-"
@@ -53,8 +55,9 @@ def _cost(resolved: Resolved, node: Node) -> str:
         plans = plans_of(files, barred, [resolved.store(node.subject)], engine)
         cost = estimate(plans, [spec])
         return (
-            f"{cost.videos} videos, {cost.hours:,.2f} hours, {cost.rows:,} clips, "
-            f"{cost.bytes:,} bytes, {cost.flops / 1e12:,.1f} TFLOP"
+            f"{counted(cost.videos, 'video')}, {cost.hours:,.2f} hours, "
+            f"{counted(cost.rows, 'clip')}, {counted(cost.bytes, 'byte')}, "
+            f"{cost.flops / 1e12:,.1f} TFLOP"
         )
     if node.training is not None and node.kind == "train":
         settings = ", ".join(f"{k}={v}" for k, v in node.training.settings.items())

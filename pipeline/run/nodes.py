@@ -323,7 +323,7 @@ def _fuse(task: NodeTask) -> Done:
         events=resolved.config.score.events,
         command="vadpipe run",
     )
-    line = f"{len(done.videos)} videos fused, {done.events} events"
+    line = f"{counted(len(done.videos), 'video')} fused, {counted(done.events, 'event')}"
     row = {
         "name": node.subject,
         "detector": f"fuse {node.method}",
@@ -361,6 +361,7 @@ def _evaluate(task: NodeTask) -> Done:
         "macro_auc_padded": m.macro_auc_padded,
         "macro_auc_valid": m.macro_auc_valid,
         "average_precision": m.average_precision,
+        "latency_aware_ap": m.latency_aware_ap,
         "score_gap": m.score_gap,
         **_of_events(m.events),
         "rbdc": None if m.regions is None else m.regions.rbdc,

@@ -14,6 +14,8 @@ from .graph import Node, plan
 from .listing import result_rows
 from .resolved import Resolved, resolve_run
 
+WORDS = {"done": "done before"}  # of the ways in which a node ends
+
 
 @dataclass
 class Run:
@@ -38,16 +40,13 @@ class Run:
 
     def lines(self) -> list[str]:
         """How many nodes ended in which way, and where the results are."""
-        counts = [
-            f"{sum(e.state == state for e in self.ended)} {words}"
-            for state, words in (
-                ("ran", "ran"),
-                ("done", "done before"),
-                ("failed", "failed"),
-                ("left out", "left out"),
-            )
-        ]
-        return [f"nodes: {', '.join(counts)}", str(self.folder.results_file)]
+        counts = ", ".join(f"{n} {WORDS.get(state, state)}" for state, n in self.counts().items())
+        return [f"nodes: {counts}", str(self.folder.results_file)]
+
+    def counts(self) -> dict[str, int]:
+        """How a node can end -> how many have ended so."""
+        states = ("ran", "done", "failed", "left out")
+        return {state: sum(ended.state == state for ended in self.ended) for state in states}
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: nodes and rows of results."""

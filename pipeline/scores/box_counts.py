@@ -18,6 +18,7 @@ from ...detectors.base import Bag
 
 ROLE = "frame/objects"  # an array with the number of objects of each frame
 NOTE = "boxes_a_frame"  # in the card of a model, and in the facts of a scored video
+SCENES = "boxes_a_frame_of_scenes"  # in the card of a model of several cameras
 RUN = "boxes"  # in run.json
 FAR = 3.0  # times as many boxes a frame as in training, or as few
 FEW = 0.5  # boxes a frame that are added to both before they are compared: 0.1 and 0.4 are alike
@@ -35,31 +36,72 @@ def noted(count: float | None) -> dict[str, float]:
     return {} if count is None else {NOTE: count}
 
 
-def noted_mean(bags: Iterable[Bag]) -> dict[str, float]:
-    """The mean over videos, as the card of a model has it; empty where features have no boxes."""
-    counts = []
+def noted_mean(bags: Iterable[Bag]) -> dict[str, Any]:
+    """The mean over videos, as the card of a model has it; empty where features have no boxes.
+
+    Of several cameras it has their means too: what is usual at one may be far from another.
+    """
+    known: list[tuple[str | None, float]] = []
     for bag in bags:
         if ROLE not in bag.tracks:
             return {}
-        counts.append(boxes_a_frame(bag))
-    known = [count for count in counts if count is not None]
-    return noted(float(np.mean(known)) if known else None)
+        if (count := boxes_a_frame(bag)) is not None:
+            known.append((bag.scene, count))
+    if not known:
+        return {}
+    scenes = {scene for scene, _ in known if scene is not None}
+    means = {
+        scene: float(np.mean([n for other, n in known if other == scene]))
+        for scene in sorted(scenes)
+    }
+    noted_scenes = {SCENES: means} if len(means) > 1 else {}
+    return {**noted(float(np.mean([count for _, count in known]))), **noted_scenes}
 
 
 def count_in(facts: Mapping[str, Any]) -> float | None:
     """The count that facts state; None where they state none, or no number that one can be."""
-    count = facts.get(NOTE)
-    if not isinstance(count, int | float) or isinstance(count, bool):
+    return _count(facts.get(NOTE))
+
+
+def usual_in(facts: Mapping[str, Any], scenes: Mapping[str, str | None]) -> dict[str, float]:
+    """What training had at the camera of each video, as far as facts state it.
+
+    Args:
+        facts:
+            Of the card of a model.
+        scenes:
+            Video -> its camera.
+    """
+    stated = facts.get(SCENES)
+    if not isinstance(stated, Mapping):
+        return {}
+    counts = {video: _count(stated.get(scene)) for video, scene in scenes.items()}
+    return {video: count for video, count in counts.items() if count is not None}
+
+
+def _count(value: Any) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    return float(count) if 0 <= count < math.inf else None
+    return float(value) if 0 <= value < math.inf else None
 
 
-def far_from(training: float, counts: Mapping[str, float]) -> dict[str, float]:
-    """The videos with three times as many boxes as in training, or as few, the farthest first."""
-    usual = training + FEW
-    far = {v: n for v, n in counts.items() if not usual / FAR <= n + FEW <= usual * FAR}
-    order = sorted(far, key=lambda video: -abs(math.log((far[video] + FEW) / usual)))
-    return {video: far[video] for video in order}
+def far_from(
+    training: float, counts: Mapping[str, float], usual: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """The videos with three times as many boxes as in training, or as few, the farthest first.
+
+    Args:
+        training:
+            Mean of all that trained.
+        counts:
+            Video -> boxes a frame.
+        usual:
+            Video -> what training had at its camera; others are compared with `training`.
+    """
+    known = usual or {}
+    ratio = {v: (n + FEW) / (known.get(v, training) + FEW) for v, n in counts.items()}
+    far = [video for video, times in ratio.items() if not 1 / FAR <= times <= FAR]
+    return {v: counts[v] for v in sorted(far, key=lambda video: -abs(math.log(ratio[video])))}
 
 
 def far_warning(far: Mapping[str, float]) -> str:
@@ -94,11 +136,25 @@ class BoxCounts(BaseModel):
     warning: str = ""
 
     @classmethod
-    def of(cls, training: float | None, counts: Mapping[str, float]) -> Self | None:
-        """Compare the counts of videos with training; None where there are no counts."""
+    def of(
+        cls,
+        training: float | None,
+        counts: Mapping[str, float],
+        usual: Mapping[str, float] | None = None,
+    ) -> Self | None:
+        """Compare the counts of videos with training; None where there are no counts.
+
+        Args:
+            training:
+                See `far_from`.
+            counts:
+                Video -> boxes a frame.
+            usual:
+                See `far_from`.
+        """
         if not counts:
             return None
-        far = {} if training is None else far_from(training, counts)
+        far = {} if training is None else far_from(training, counts, usual)
         values = list(counts.values())
         return cls(
             training=training,

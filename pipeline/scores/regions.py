@@ -7,6 +7,7 @@ of a track. Metrics over regions (RBDC, TBDC) and the page read it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,11 @@ REGION_SCHEMA = pa.schema(
         ("score", pa.float64()),  # higher = more anomalous, comparable across videos
         ("track_id", pa.int64()),  # boxes of one object; null where nothing was tracked
         ("label", pa.string()),  # what it is, for people; null where unknown
-        ("explain", pa.string()),  # why it is anomalous, for people; null where unknown
+        ("explain", pa.string()),  # why it is anomalous, with numbers; null where unknown
+        ("words", pa.string()),  # the same in words of a guard, without numbers; null where unknown
     ]
 )
-OPTIONAL = ("track_id", "label", "explain")
+OPTIONAL = ("track_id", "label", "explain", "words")
 _STAMP, _VIDEO = b"vadpipe", b"video_id"
 
 
@@ -181,20 +183,40 @@ def boxes_near(table: pa.Table, frame: int, start: int, stop: int) -> tuple[int,
     return nearest, boxes.take(np.argsort(-boxes["score"].to_numpy(), kind="stable"))
 
 
-def reason_between(table: pa.Table, start: int, stop: int) -> str | None:
-    """What the highest box with an explanation in the frames [start, stop) is, and why it is odd.
+@dataclass(frozen=True)
+class Why:
+    """Why an event is one, by its highest box that says so.
 
-    As `frame 41, box 60, 80 to 68, 100 (bicycle): speed 4.1 px/frame, training limit 2.0`; the
-    first of equal scores counts. None where no box is explained.
+    Attributes:
+        explain: as `frame 41, box 60, 80 to 68, 100 (bicycle): speed 4.1 px/frame, training limit
+            2.0`; None where no box is explained.
+        words: as `a person moves much faster than usual`; None where boxes have no such words, as
+            those of older versions.
+    """
+
+    explain: str | None = None
+    words: str | None = None
+
+
+def why_between(table: pa.Table, start: int, stop: int) -> Why:
+    """What the highest explained box in the frames [start, stop) says; the first of equal scores.
+
+    Args:
+        table:
+            Of `REGION_SCHEMA`, sorted by frame.
+        start:
+            First frame.
+        stop:
+            One past the last.
     """
     frames: NDArray[np.int64] = table["frame"].to_numpy()
     low, high = np.searchsorted(frames, [start, stop])
     inside = table.slice(int(low), int(high - low))
     inside = inside.filter(inside["explain"].is_valid())
     if not inside.num_rows:
-        return None
+        return Why()
     highest = int(np.argmax(inside["score"].to_numpy()))
     (box,) = inside.slice(highest, 1).to_pylist()
     corners = "box {x0:.0f}, {y0:.0f} to {x1:.0f}, {y1:.0f}".format(**box)
     label = f" ({box['label']})" if box["label"] else ""
-    return f"frame {box['frame']}, {corners}{label}: {box['explain']}"
+    return Why(f"frame {box['frame']}, {corners}{label}: {box['explain']}", box["words"])

@@ -17,7 +17,7 @@ from .events import Event, EventConfig, EventError, EventThresholds, events_tabl
 from .folder import ScoreFolder, ScoreFolderError
 from .frames import MetricsError
 from .part import count_of_part
-from .regions import RegionError, reason_between
+from .regions import RegionError, Why, why_between
 from .smoothing import RAW, Smoothing
 from .video_tables import ColumnsError
 
@@ -132,7 +132,7 @@ def write_summary(
         smoothing:
             What is done to the score of each part before.
         regions:
-            Whether the detector makes boxes: then the table of events has a column `explain`.
+            Whether the detector makes boxes: then the table of events has the columns of `Why`.
         trained_scenes:
             Those that the model was trained on; () if none is known.
         stage:
@@ -146,7 +146,7 @@ def write_summary(
     with folder.tables(detector, columns) as tables:
         for first in range(0, len(videos), ROW_GROUP):
             found: dict[str, list[Event]] = {}
-            reasons: list[str | None] = []
+            reasons: list[Why] = []
             rows: list[Mapping[str, Any]] = []
             for video_id, row_of in videos[first : first + ROW_GROUP]:
                 try:
@@ -170,7 +170,9 @@ def write_summary(
                     done.boxes[video_id] = count
             table = events_table(found)
             if regions:
-                table = table.append_column("explain", pa.array(reasons, pa.string()))
+                for name in ("explain", "words"):
+                    texts = [getattr(why, name) for why in reasons]
+                    table = table.append_column(name, pa.array(texts, pa.string()))
             tables.add(rows, table)
             done.videos += found
             done.events += sum(map(len, found.values()))
@@ -230,9 +232,9 @@ def _events(
     )
 
 
-def _reasons(folder: ScoreFolder, video_id: str, events: Sequence[Event]) -> list[str | None]:
-    """Why each event is one, by its boxes; None where they do not say."""
+def _reasons(folder: ScoreFolder, video_id: str, events: Sequence[Event]) -> list[Why]:
+    """Why each event is one, by its boxes."""
     table = folder.regions(video_id) if events else None
     if table is None:
-        return [None] * len(events)
-    return [reason_between(table, event.frame_start, event.frame_stop) for event in events]
+        return [Why()] * len(events)
+    return [why_between(table, event.frame_start, event.frame_stop) for event in events]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import chi2
 
+from ...data_manifests.plain_text import counted
 from .events import Calibration, EventConfig, EventError, EventThresholds
 from .held_out import HeldOut
 from .held_out_events import HeldOutEvents
@@ -78,7 +79,7 @@ def trust_in(
             What the rule gives.
     """
     unit = BY_ROWS if config.rule == "quantile" else BY_DAY
-    rows = f"{calibration.n_rows:,} held-out rows of {_videos(calibration.n_videos)}"
+    rows = f"{calibration.n_rows:,} held-out rows of {counted(calibration.n_videos, 'video')}"
     share = f"about {100 * (1 - calibration.place(thresholds.high.value)):.3g} % of them lie above"
     lines, warnings = [f"{rows}; {share}"], list[str]()
     if held_out is None:
@@ -112,7 +113,7 @@ def _scene_lines(config: EventConfig, held_out: HeldOut, thresholds: EventThresh
             continue
         events = HeldOutEvents(held_out.of_videos(videos), config, own.low.value)
         rate = _rate(events.count(own.high.value), events.days())
-        hours = f"{in_time(events.days())} of {_videos(len(videos))}"
+        hours = f"{in_time(events.days())} of {counted(len(videos), 'video')}"
         lines.append(f"scene {scene}: its own threshold {own.high.value:.6g}, {hours}: {rate}")
     if len(held_out.scenes) > 1 and common:
         lines.append(f"scenes with the common threshold: {', '.join(common)}")
@@ -130,15 +131,10 @@ def _others(folds: Sequence[Sequence[str]], i: int) -> list[str]:
 
 def _rate(count: int, days: float) -> str:
     least, most = poisson_interval(count, days)
-    events = f"{count} event{'' if count == 1 else 's'}"
     if not count:
         return f"no event, so at most {per_day(most)} a day (95 %)"
     ends = f"95 %: {per_day(least)} to {per_day(most)}"
-    return f"{events}, {per_day(count / days)} a day ({ends})"
-
-
-def _videos(count: int) -> str:
-    return f"{count} video{'' if count == 1 else 's'}"
+    return f"{counted(count, 'event')}, {per_day(count / days)} a day ({ends})"
 
 
 def _ways(folds: Sequence[Sequence[str]]) -> str:

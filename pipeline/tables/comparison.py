@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...data_manifests.atomic import write_text
-from ...data_manifests.plain_text import one_line
+from ...data_manifests.plain_text import counted, one_line
 from ..compare import METRICS, CompareError, Comparison, System
 
 # Metric -> its name in the head of a table, and whether it is a share.
@@ -19,6 +19,7 @@ _SHOWN = {
     "macro_auc_padded": ("macro AUC padded", True),
     "macro_auc_valid": ("macro AUC valid-only", True),
     "average_precision": ("AP", True),
+    "latency_aware_ap": ("latency-aware AP", True),
     "rbdc": ("RBDC", True),
     "tbdc": ("TBDC", True),
     "event_precision": ("event precision", True),
@@ -39,10 +40,10 @@ def comparison_lines(done: Comparison) -> list[str]:
     """
     names = [name for name in METRICS if any(s.metrics[name] is not None for s in done.systems)]
     aligned = f", alignment {done.alignment}" if done.alignment else ""
+    measured = f"{counted(done.n_videos, 'video')}, {counted(done.n_frames, 'frame')}"
     lines = [
-        f"{done.n_videos:,} videos, {done.n_frames:,} frames, {done.n_abnormal:,} of them abnormal"
-        f"{aligned}; score column {_cell(done.column)}. AUC, AP, RBDC, TBDC, precision, recall and "
-        "F1 in percent.",
+        f"{measured}, {done.n_abnormal:,} of them abnormal{aligned}; score column "
+        f"{_cell(done.column)}. AUC, AP, RBDC, TBDC, precision, recall and F1 in percent.",
         "",
         *_table(
             ["system", *(_SHOWN[name][0] for name in names)],
@@ -63,6 +64,13 @@ def comparison_lines(done: Comparison) -> list[str]:
             (_origin(system) for system in done.systems),
         ),
     ]
+    if done.without_labels:
+        named = ", ".join(map(_cell, done.without_labels))
+        lines += [
+            "",
+            f"Measured by an earlier version: {named}. It kept no digest of the labels, so these "
+            "are compared by numbers of frames alone; run vadpipe evaluate again.",
+        ]
     unmeasured = [_cell(system.name) for system in done.systems if not system.measured]
     return lines + (["", f"Not measured: {', '.join(unmeasured)}."] if unmeasured else [])
 

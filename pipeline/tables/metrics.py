@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...data_manifests.plain_text import counted
 from ..evaluate import Evaluated, EvaluatedRuns
 from ..metrics.results import Alignment, EventMetrics, FrameMetrics, RegionMetrics, SizeMetrics
 
@@ -13,8 +14,8 @@ def metrics_lines(done: Evaluated) -> list[str]:
     lines = [
         f"micro AUC {auc}   macro AUC padded {_percent(m.macro_auc_padded)}   "
         f"macro AUC valid-only {_percent(m.macro_auc_valid)} ({m.n_valid} of {m.n_videos} videos)",
-        f"AP {precision}   PR AUC {_percent(m.pr_auc)}   "
-        f"frames {m.n_frames} ({m.n_abnormal} abnormal)",
+        f"AP {precision}   PR AUC {_percent(m.pr_auc)}   latency-aware AP "
+        f"{_percent(m.latency_aware_ap)}   frames {m.n_frames} ({m.n_abnormal} abnormal)",
     ]
     if m.score_gap is not None:
         lines.append(
@@ -47,6 +48,8 @@ def metrics_lines(done: Evaluated) -> list[str]:
         )
     if m.alignment is not None:
         lines.append(_alignment_line(m, m.alignment))
+    if m.labels_sha256 is not None:
+        lines.append(f"labels: sha256 {m.labels_sha256}")
     if done.smooth is not None:
         lines.append(f"scores of {done.column} smoothed over time by {done.smooth}")
     if done.normalise == "video":
@@ -72,12 +75,13 @@ def detail_lines(done: Evaluated) -> list[str]:
         lines.append("abnormal videos of one category, with all normal videos:")
         lines += [
             f"  {c.category}\tmicro AUC {_percent(c.micro_auc)}\tAP {_percent(c.average_precision)}"
-            f"\t{c.n_videos} videos"
+            f"\t{counted(c.n_videos, 'video')}"
             for c in m.categories
         ]
         unnamed = sum(v.n_abnormal > 0 and v.category is None for v in m.videos)
         if unnamed:
-            lines.append(f"  {unnamed} abnormal videos have no category")
+            noun = counted(unnamed, "abnormal video")
+            lines.append(f"  {noun} {'has' if unnamed == 1 else 'have'} no category")
     if m.sizes:
         lines.append("abnormal frames by the share of the frame that is abnormal:")
         lines += [_size_line(size) for size in m.sizes]
@@ -97,7 +101,7 @@ def runs_lines(done: EvaluatedRuns) -> list[str]:
         aligned = run.metrics.alignment
         how = "" if aligned is None else f"\t{aligned.used}"
         how += "" if run.smooth is None else f"\t{run.smooth}"
-        how += f"\twithout {run.left_out} frames" if run.scored_only else ""
+        how += f"\twithout {counted(run.left_out, 'frame')}" if run.scored_only else ""
         lines.append(f"{name}\tmicro AUC {auc}\tAP {precision}{_boxes_and_sizes(run.metrics)}{how}")
     for name, label in (("micro_auc", "micro AUC"), ("average_precision", "AP")):
         if name in done.spread:
@@ -120,8 +124,11 @@ def _boxes_and_sizes(m: FrameMetrics) -> str:
 
 def _event_line(e: EventMetrics) -> str:
     """Right events, found anomalies, false alarms and delay."""
-    line = f"events: {e.n_right} of {e.n_events} right, {e.n_found} of {e.n_anomalies} anomalies "
-    line += f"found, {e.false_per_hour:.3g} false alarms an hour"
+    line = f"events: precision {_percent(e.precision)} ({e.n_right} of {e.n_events} right), recall "
+    line += (
+        f"{_percent(e.recall)} ({e.n_found} of {counted(e.n_anomalies, 'anomaly', 'anomalies')} "
+    )
+    line += f"found), {e.false_per_hour:.3g} false alarms an hour"
     if e.median_delay is not None:
         line += f", median delay {e.median_delay:.1f} s"
     if e.strict_f1 is not None:
@@ -131,8 +138,8 @@ def _event_line(e: EventMetrics) -> str:
 
 def _region_lines(r: RegionMetrics) -> list[str]:
     lines = [
-        f"RBDC {_percent(r.rbdc)}   TBDC {_percent(r.tbdc)}   {r.n_regions} regions in "
-        f"{r.n_tracks} tracks, {r.n_detections} {r.boxes}",
+        f"RBDC {_percent(r.rbdc)}   TBDC {_percent(r.tbdc)}   {counted(r.n_regions, 'region')} "
+        f"in {counted(r.n_tracks, 'track')}, {r.n_detections} {r.boxes}",
         f"tracks: {r.tracks}, sha256 {r.tracks_sha256}",
     ]
     if r.left_out:
@@ -145,7 +152,7 @@ def _size_line(s: SizeMetrics) -> str:
     return (
         f"  {s.name} ({100 * s.smallest:.3g} to {100 * s.largest:.3g} %)\tmicro AUC "
         f"{_percent(s.micro_auc)}\trecall {_percent(s.recall_at_fpr)} % with alarms on "
-        f"{100 * s.fpr:g} % of normal frames{recall}\t{s.n_frames} frames"
+        f"{100 * s.fpr:g} % of normal frames{recall}\t{counted(s.n_frames, 'frame')}"
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ...data_manifests.record import Manifest
+from ...data_manifests.record import Manifest, VideoRecord
 from ...extractors.footage.video import ProbeRow
 from ..scores.box_counts import ROLE, far_from, far_warning
 from ..store.feature_store import FeatureStore
@@ -33,14 +33,17 @@ def object_lines(
                 video: float(np.mean(store.read(row.content_id).arrays[names[0]][:]))
                 for video, row in rows.items()
             }
-            lines += _lines(store.name, counts, {r.video_id: r.split for r in manifest.records})
+            lines += _lines(store.name, counts, {r.video_id: r for r in manifest.records})
     return lines
 
 
-def _lines(name: str, counts: Mapping[str, float], splits: Mapping[str, str]) -> list[str]:
+def _lines(name: str, counts: Mapping[str, float], records: Mapping[str, VideoRecord]) -> list[str]:
     by_split: dict[str, list[float]] = {}
+    by_scene: dict[str | None, list[float]] = {}  # of what trains
     for video, count in counts.items():
-        by_split.setdefault(splits[video], []).append(count)
+        by_split.setdefault(records[video].split, []).append(count)
+        if records[video].split == "train":
+            by_scene.setdefault(records[video].scene, []).append(count)
     parts = [
         f"{split} {np.mean(values):.1f} ({min(values):.1f} to {max(values):.1f} by video)"
         for split, values in by_split.items()
@@ -49,5 +52,7 @@ def _lines(name: str, counts: Mapping[str, float], splits: Mapping[str, str]) ->
     training = by_split.get("train")
     if training is None:
         return lines
-    far = far_from(float(np.mean(training)), counts)
+    means = {scene: float(np.mean(values)) for scene, values in by_scene.items()}
+    usual = {v: means[records[v].scene] for v in counts if records[v].scene in means}
+    far = far_from(float(np.mean(training)), counts, usual)
     return [*lines, f"warning: {name}: {far_warning(far)}"] if far else lines

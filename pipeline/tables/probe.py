@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ...data_manifests.plain_text import counted
 from ...data_manifests.record import Manifest
 from ...extractors.footage.video import ProbeRow
 from ..engine.progress import tell
@@ -80,13 +81,15 @@ def report_lines(probed: Probed, *, list_all: bool = False) -> list[str]:
             )
     table += [(some_ids(ids), "-", "-", "-", "-", failure.error) for ids, failure in refused]
     lines = _aligned(table) if len(table) > 1 else []
-    lines += [f"{name}: {count} files, {MEANINGS[name]}" for name, count in flags.most_common()]
+    lines += [
+        f"{name}: {counted(count, 'file')}, {MEANINGS[name]}" for name, count in flags.most_common()
+    ]
     lines += [f"same content: {', '.join(ids)}" for ids in duplicates(probed).values()]
     rows = [row for _, row in files.values()]
     lines.append(
-        f"{len(rows) + len(refused)} videos: {sound} sound, {len(rows) - sound} with "
+        f"{counted(len(rows) + len(refused), 'video')}: {sound} sound, {len(rows) - sound} with "
         f"faults, {len(refused)} refused; {sum(r.duration for r in rows) / 3600:,.2f} "
-        f"hours, {sum(r.n_frames for r in rows):,} frames"
+        f"hours, {counted(sum(r.n_frames for r in rows), 'frame')}"
     )
     return lines
 
@@ -98,7 +101,7 @@ def unread_lines(probed: Probed) -> list[str]:
         found = [video_id for video_id, row in probed.rows.items() if flag in row.flags]
         if found:
             some = ", ".join(found[:10]) + (", ..." if len(found) > 10 else "")
-            lines.append(f"{flag}: {len(found)} videos, {MEANINGS[flag]} ({some})")
+            lines.append(f"{flag}: {counted(len(found), 'video')}, {MEANINGS[flag]} ({some})")
     return lines
 
 

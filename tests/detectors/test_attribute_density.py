@@ -33,6 +33,17 @@ WORDS = {
     "pose": "pose ",
     "reid": "looks ",
 }
+PLAIN = {
+    "speed": " faster than usual",
+    "direction": "in an unusual direction",
+    "place": "is far from any usual place",
+    "size": "unusual size for this place",
+    "class": "a bicycle",
+    "stay": " longer than usual",
+    "deep": "looks unusual",
+    "pose": "has an unusual posture",
+    "reid": "looks unlike anyone",
+}
 TRAINING = [walkers(seed) for seed in range(4)]
 
 
@@ -65,6 +76,8 @@ def test_each_attribute_matters(name: str, whole: AttributeDensity) -> None:
     assert best["frame"] >= ODD_FROM
     assert best["explain"].startswith(WORDS[name]), best["explain"]
     assert "training" in best["explain"]
+    assert PLAIN[name] in best["words"], best["words"]
+    assert not any(sign.isdigit() for sign in best["words"])
     assert best["label"] == ("bicycle" if name == "class" else "person")
     without = fitted(attributes=[other for other in ALL if other != name]).score(bag)
     assert found(scores) > 0.95
@@ -150,6 +163,7 @@ def test_mixtures_find_it_too(name: str) -> None:
     assert scores.regions is not None
     best = max(scores.regions.to_pylist(), key=lambda row: row["score"])
     assert best["explain"].startswith(f"{name}: -log density ")
+    assert "unusual" in best["words"] and " very " not in best["words"]  # a density is no ratio
 
 
 def test_sum_and_max_over_attributes_of_an_object() -> None:

@@ -78,6 +78,7 @@ def test_an_object_has_the_score_of_eq_6(whole: tuple[SSMTL, FitLog]) -> None:
         assert rows[i]["score"] == pytest.approx(sum(terms) / 4, abs=1e-5)
         assert rows[i]["label"] == "person"
         assert rows[i]["explain"].startswith(f"backward {terms[0]:.2f}; irregular {terms[1]:.2f}; ")
+        assert rows[i]["words"].endswith(" moves or looks in an unusual way")
     best = np.array([row["score"] for row in rows]).reshape(9, 2).max(1)
     assert scores.columns["score"] == pytest.approx(best, rel=1e-6)
     assert set(scores.columns) == {"score", *TASKS} == set(detector.columns)

@@ -148,6 +148,50 @@ def test_other_labels_are_refused(two: list[Path], labels: dict[str, Any], said:
         compare_scores(two)
 
 
+def test_labels_that_moved_and_kept_their_numbers_are_refused(two: list[Path]) -> None:
+    evaluate_scores(two[1], labelled({"a": ((16, 40),), "b": ((8, 32),)}), replicates=0)
+    with pytest.raises(
+        CompareError, match="b was measured against other labels in two than in one"
+    ):
+        compare_scores(two)
+
+
+def without_digest(folder: Path) -> None:
+    """Metrics as an earlier version wrote them."""
+    file = folder / "metrics.json"
+    values = json.loads(file.read_text())
+    for each in (values, *values["videos"]):
+        del each["labels_sha256"]
+    del values["latency_aware_ap"]
+    file.write_text(json.dumps(values))
+
+
+def test_measurements_without_a_digest_are_said_to_be_so(two: list[Path]) -> None:
+    digest = compare_scores(two).labels_sha256
+    assert digest is not None and len(digest) == 64 and not compare_scores(two).without_labels
+    assert not any("earlier version" in line for line in comparison_lines(compare_scores(two)))
+    without_digest(two[0])
+    done = compare_scores(two)
+    assert (done.without_labels, done.labels_sha256) == (("one",), digest)
+    assert comparison_lines(done)[-1].startswith("Measured by an earlier version: one. ")
+    assert done.to_json()["without_labels"] == ["one"]
+    assert done.systems[0].metrics["latency_aware_ap"] is None
+    assert any("| latency-aware AP |" in line for line in comparison_lines(done))
+    without_digest(two[1])
+    both = compare_scores(two)
+    assert both.labels_sha256 is None and both.without_labels == ("one", "two")
+
+
+def test_a_third_system_is_compared_with_all_that_have_a_digest(
+    two: list[Path], tmp_path: Path
+) -> None:
+    without_digest(two[0])
+    three = scored(tmp_path / "three", 3)
+    evaluate_scores(three, labelled({"a": ((20, 44),), "b": ((0, 24),)}), replicates=0)
+    with pytest.raises(CompareError, match="a was measured against other labels in three"):
+        compare_scores([*two, three])
+
+
 def test_another_alignment_is_refused(two: list[Path]) -> None:
     file = two[1] / "metrics.json"
     values = json.loads(file.read_text())

@@ -26,7 +26,7 @@ from vadpipe.pipeline.review.pictures import Limits
 from vadpipe.pipeline.scores.camera_drift import _without, drift_of
 from vadpipe.pipeline.scores.folder import ScoreFolder as Opened
 from vadpipe.pipeline.scores.held_out import HeldOut
-from vadpipe.pipeline.store.failures import Failure
+from vadpipe.pipeline.store.failures import Failure, write_failures
 from vadpipe.pipeline.store.probe_table import Probed
 
 STEP = 16  # frames of a row, see `ScoreFolder.add`
@@ -118,6 +118,26 @@ def test_the_exit_code_says_what_was_found(
     refused = run(str(out))
     assert isinstance(refused.exception, DriftError)
     assert "holds scores of another model" in str(refused.exception)
+
+
+def test_failures_of_an_earlier_run_are_replaced_when_scores_have_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = drift_of(folder(tmp_path / "s", {"gate-2": 2.0, "yard-2": 0.0}))
+    monkeypatch.setattr(ModelFolder, "find", classmethod(lambda *_: ModelFolder(tmp_path)))
+    monkeypatch.setattr(drift_cli, "open_target", lambda *_: None)
+    (tmp_path / "footage").mkdir()
+    out = Opened(tmp_path / "out")
+    out.path.mkdir()
+    write_failures(out.failures_file, [Failure("old", "decode", "E", "broken")])
+    for failures in ((Failure("new", "decode", "E", "broken"),), ()):
+        done = Drifted(found, failures)
+        monkeypatch.setattr(drift_cli, "_scored", lambda *_, done=done: done)
+        called = run(str(tmp_path / "footage"), "-o", str(out.path), "--json")
+        assert called.exit_code == 4
+        ids = [failure.video_id for failure in failures]
+        assert pq.read_table(out.failures_file)["video_id"].to_pylist() == ids
+        assert [f["video_id"] for f in json.loads(called.stdout)["failures"]] == ids
 
 
 @pytest.mark.parametrize("kept", [False, True])

@@ -333,7 +333,7 @@ def test_metrics_json_holds_everything_and_names_what_is_left_out(run: Run):
         f"score gap {done.metrics.score_gap:.4g}: mean score of abnormal frames",
         "micro AUC of abnormal videos only",
         "  Arson\tmicro AUC ",
-        "1 abnormal videos have no category",
+        "1 abnormal video has no category",
         "without frame labels: dark",
         "without scores: gone",
         "  c\t-\t0 of 45 frames abnormal",
@@ -364,7 +364,10 @@ def test_events_are_compared_with_anomalies(tmp_path: Path) -> None:
     assert events.median_delay == pytest.approx(10 / run.videos[0]["fps"])
     assert FrameMetrics.from_json(found.to_json()) == found
     done = evaluate_scores(run.write(), run.manifest, replicates=0)
-    assert any(line.startswith("events: 1 of 2 right, 1 of 2") for line in metrics_lines(done))
+    assert any(
+        line.startswith("events: precision 50.00 (1 of 2 right), recall 50.00 (1 of 2")
+        for line in metrics_lines(done)
+    )
     for options in ({"normalise": "video"}, {"smooth": None, "scored_only": True}):
         assert run.evaluate(**options).events is None
     (run.write() / "events.parquet").unlink()

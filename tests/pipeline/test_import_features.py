@@ -523,8 +523,8 @@ def test_files_that_cannot_be_used_are_not_missing(run: Any, folder: Path, tmp_p
     np.save(folder / "b.npy", features(3, WIDTH))
     result = CliRunner().invoke(cli, ["import", "m.csv", "files", "--name", "x"])
     assert result.exit_code == 3
-    assert "no file for 1 videos of the manifest" in result.output
-    assert "1 videos or files could not be used" in result.output
+    assert "no file for 1 video of the manifest" in result.output
+    assert "1 video or file could not be used" in result.output
 
 
 @pytest.mark.parametrize("order", [(1, 0), (1, 0, 2), (2, 1, 0)])

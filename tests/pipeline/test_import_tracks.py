@@ -172,7 +172,7 @@ def test_the_command(tmp_path: Path) -> None:
     command = ["import", str(tmp_path / "m.parquet"), str(tmp_path / "a.txt"), "--mot"]
     command += ["--name", "t", "--frame-size", "20x40", "--cache", str(tmp_path / "cache")]
     shown = CliRunner().invoke(cli, command, catch_exceptions=False)
-    assert shown.exit_code == 0 and "1 shards written" in shown.output
+    assert shown.exit_code == 0 and "1 shard written" in shown.output
     assert store_like(tmp_path / "cache", "imported").recipe["config"]["format"] == "mot"
     wrong = CliRunner().invoke(cli, [*command, "--grid", "2x3"])
     assert wrong.exit_code == 2 and "mean nothing with --mot" in wrong.output

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from tests.page_folders import FPS, ScoreFolder, spiky
+from vadpipe.detectors.plain_words import USUAL
 from vadpipe.extractors.footage.errors import DecodeError
 from vadpipe.extractors.footage.probe_file import probe_video
 from vadpipe.pipeline.cli.main import cli
@@ -66,10 +67,10 @@ def read(path: Path) -> tuple[list[float], list[np.ndarray], list[tuple[float, f
     return [t for t, _ in frames], [p for _, p in frames], chapters
 
 
-def boxes(path: Path, frame: int, score: float) -> None:
+def boxes(path: Path, frame: int, score: float, **why: list[str]) -> None:
     corner = {"x0": [24.0], "y0": [16.0], "x1": [72.0], "y1": [48.0]}
     table = {"frame": [frame], **corner, "score": [score], "label": ["bicycle"]}
-    write_regions(path, pa.table(table), "")
+    write_regions(path, pa.table({**table, **why}), "")
 
 
 @pytest.mark.parametrize("end", ["mp4", "webm"])
@@ -83,7 +84,7 @@ def test_a_film_has_all_frames_their_times_and_events_as_chapters(tmp_path: Path
     times, pictures, chapters = read(out)
     assert times == pytest.approx([i / FPS for i in range(FRAMES)], abs=1e-3)
     ends = [0.0, 24 / FPS, 48 / FPS, 64 / FPS]
-    assert [each[2] for each in chapters] == ["no event", "event 1 of 1, peak 5", "no event"]
+    assert [each[2] for each in chapters] == ["no event", f"event 1 of 1: {USUAL}", "no event"]
     assert [each[0] for each in chapters] == pytest.approx(ends[:-1], abs=2e-3)
     assert [each[1] for each in chapters] == pytest.approx(ends[1:], abs=2e-3)
     height = 320  # 96 x 64 becomes 480 x 320
@@ -97,6 +98,23 @@ def test_a_film_has_all_frames_their_times_and_events_as_chapters(tmp_path: Path
     for frame in (0, 31, 40):
         assert np.abs(pictures[frame][top].astype(int) - 100).max() < 40
     assert not [p.name for p in tmp_path.iterdir() if p.name.endswith(".tmp")]
+
+
+def test_a_film_says_why_in_words_or_in_numbers(tmp_path: Path) -> None:
+    film = grey_film(tmp_path / "yard.mp4", [i / FPS for i in range(FRAMES)])
+    folder = scored(tmp_path, film, spiky(8, 3))
+    why = {"explain": ["speed 4.1"], "words": ["a bicycle moves faster than usual"]}
+    boxes(folder.path / "regions" / "cam1.parquet", 32, 5.0, **why)
+    said, pictures = [], []
+    for numbers in (False, True):
+        out = tmp_path / f"{numbers}.mp4"
+        render_video(folder.write(), "cam1", out, numbers=numbers)
+        _, shown, chapters = read(out)
+        said.append(chapters[1][2])
+        pictures.append(shown[33].astype(int))
+    assert said[0] == "event 1 of 1: a bicycle moves faster than usual"
+    assert said[1] == "event 1 of 1, peak 5: frame 32, box 24, 16 to 72, 48 (bicycle): speed 4.1"
+    assert np.abs(pictures[0] - pictures[1]).max() > 50, "the score of the box and of the frame"
 
 
 def test_a_film_of_a_varying_rate_keeps_its_times(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 "use strict";
 
 // An event or moment. All are made here: objects of one shape are several times as fast.
-// `check` is the reason of a check of the camera; such an event is none of the detector.
-vadpipe.entry = (id, video, start, stop, at, peak, mean, explain, moment, check = "") => ({
-  id, video, start, stop, at, peak, mean, explain, moment, check,
+// `check` is the reason of a check of the camera; such an event is none of the detector. `explain`
+// says why in numbers, `why` in words.
+vadpipe.entry = (id, video, start, stop, at, peak, mean, explain, moment, check = "", why = "") => ({
+  id, video, start, stop, at, peak, mean, explain, moment, check, why,
 });
 
 vadpipe.curves = (() => {

@@ -21,6 +21,7 @@ vadpipe.Detail = class {
     this.title = el("h2");
     this.under = el("p.soft");
     this.why = el("p.why");
+    this.exact = el("p.why.expert");
     this.judge = el("section.judge", { "aria-label": "Verdict" });
     this.legend = el("div.legend");
     this.more = el("section.more");
@@ -30,7 +31,7 @@ vadpipe.Detail = class {
     this.box = el("article.detail", {},
       el("header", {},
         el("button.back", { type: "button", text: "Back", onclick: on.back }),
-        el("div", {}, this.title, this.under, this.why)),
+        el("div", {}, this.title, this.why, this.exact, this.under)),
       el("div.seen", {}, this.player.box, this.judge),
       this.legend, this.chart.box, this.systems.box, this.events, this.checks, this.more, this.numbers);
   }
@@ -95,7 +96,7 @@ vadpipe.Detail = class {
 
   head() {
     const { video, entry, state } = this;
-    this.why.textContent = "";
+    this.why.textContent = this.exact.textContent = "";
     if (!entry) {
       this.title.textContent = video.place;
       this.under.textContent = `${video.place === video.name ? "" : `${video.name} · `}${vadpipe.duration(video.seconds)} · ${vadpipe.count(video.shown, "event")}`;
@@ -107,7 +108,10 @@ vadpipe.Detail = class {
       vadpipe.el("span", { text: `${said.clock}, ${said.lasts}, ${said.place}` }));
     const kind = entry.check ? "Scene check, of the camera itself: no event of the detector" : !entry.moment ? "Event" : entry.peak > state.levels(video).high ? "Above the threshold, but too short for an event" : "Below the threshold";
     this.under.textContent = `${kind}${video.place === video.name ? "" : ` in ${video.name}`}`;
-    if (entry.explain) this.why.textContent = vadpipe.plain(entry.explain);
+    const { words, numbers } = state.reason(entry);
+    // What other checks say of the camera has no numbers.
+    this.why.textContent = entry.check ? numbers : words;
+    if (!entry.check) this.exact.textContent = numbers;
   }
 
   verdict() {

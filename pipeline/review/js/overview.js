@@ -23,7 +23,8 @@ vadpipe.overview = (state, open) => {
     return el("button.card", { type: "button", onclick: () => open(entry) },
       media?.picture ? el("img", { src: `media/${media.index}.jpg`, alt: "" }) : el("span.blank"),
       el("span", {}, el(`span.chip.level${said.level}`, { text: said.words })),
-      el("span", { text: `${said.clock}, ${said.lasts}, ${said.place}` }));
+      el("span", { text: `${said.clock}, ${said.lasts}, ${said.place}` }),
+      el("span.soft", { text: state.reason(entry).words }));
   };
   const first = state.entries.filter((entry) => !entry.check).slice(0, 6).map(card);
   const checks = state.checks.slice(0, 6).map(card);

@@ -1,6 +1,14 @@
 // What is seen of a moment: the video itself, its preview, or the picture of its peak with overlays.
 "use strict";
 
+// Why a page has pictures and clips of a video, and not the video itself.
+vadpipe.UNLINKED = {
+  images: "This footage is a folder of pictures, which a page cannot play: look at it there.",
+  none: "There is no footage: the features were imported.",
+  gone: "The video itself was not found when this page was written.",
+  apart: "The video itself does not lie in one folder with this page, so that a link to it would break when the page is moved.",
+};
+
 vadpipe.Player = class {
   // on.frame(frame): the frame that is shown; on.shown(): whether there is one may have changed.
   constructor(on) {
@@ -103,17 +111,17 @@ vadpipe.Player = class {
       type: "button", text: name, "aria-pressed": String(what === this.what && overlay === this.overlay),
       onclick: () => this.choose(what, overlay),
     })));
-    const said = [];
+    const said = [], exact = [];
     // Without a button there is no overlay that could say why.
     if (media?.boxes_note && (this.overlay === "boxes" || !media.boxes.length)) said.push(vadpipe.plain(media.boxes_note));
     if (media?.maps_note) said.push(vadpipe.plain(media.maps_note));
     if (this.overlay.startsWith("map")) {
       const map = media.maps[Number(this.overlay.slice(3))];
-      said.push(`Colours from ${vadpipe.number(map.low)} to ${vadpipe.number(map.high)}.`);
+      exact.push(`Colours from ${vadpipe.number(map.low)} to ${vadpipe.number(map.high)}.`);
     }
     if (this.failed.has(this.video)) said.push("This browser cannot play the video itself; its preview shows what happened.");
-    if (!this.video.link && this.entry && this.what !== "none") said.push("The video itself does not lie in one folder with this page.");
-    this.note.textContent = said.join(" ");
+    if (!this.video.link && this.entry && this.what !== "none") said.push(vadpipe.UNLINKED[this.video.unlinked]);
+    this.note.replaceChildren(said.join(" "), vadpipe.el("span.expert", { text: exact.length ? ` ${exact.join(" ")}` : "" }));
   }
 
   // The next overlay, with a key.

@@ -33,10 +33,10 @@ vadpipe.State = class {
 
   // Events or moments of a data file, column by column.
   add(columns) {
-    const { id, video, start, stop, at, peak, mean, explain, moments } = columns;
+    const { id, video, start, stop, at, peak, mean, explain, moments } = columns, why = columns.words || {};
     for (let i = 0; i < id.length; i++) {
       const own = this.videos[video[i]];
-      this.stored.push(vadpipe.entry(id[i], own, start[i], stop[i], at[i], peak[i], mean[i], explain[i] || "", moments));
+      this.stored.push(vadpipe.entry(id[i], own, start[i], stop[i], at[i], peak[i], mean[i], explain[i] || "", moments, "", why[i] || ""));
     }
   }
 
@@ -149,7 +149,7 @@ vadpipe.State = class {
 
   passes(entry) {
     const { text, verdict } = this.filter;
-    const words = `${entry.explain} ${entry.check}`.toLowerCase();
+    const words = `${entry.explain} ${entry.check} ${entry.why}`.toLowerCase();
     if (text && !entry.video.words.includes(text) && !words.includes(text)) return false;
     if (verdict === "any" || entry.check) return true;
     const said = this.verdicts.of(entry.video.id, entry.at)?.verdict || "none";
@@ -197,6 +197,15 @@ vadpipe.State = class {
     if (entry.moment && !(entry.peak > high)) return { level: 0, words: "a little unusual" };
     if (top !== null && entry.peak > Math.max(top, high)) return { level: 2, words: "very unusual" };
     return { level: 1, words: "unusual" };
+  }
+
+  // Why, for a guard and in numbers: an event that was found again while the threshold moved has
+  // the reason of the stored one with the same peak.
+  reason(entry) {
+    const same = (each) => each.video === entry.video && each.at === entry.at;
+    const known = entry.id || !this.moved ? entry : this.stored.find(same) || entry;
+    const words = vadpipe.plain(known.why || this.page.words || "");
+    return { words: entry.check ? "" : words.charAt(0).toUpperCase() + words.slice(1), numbers: vadpipe.plain(known.explain) };
   }
 
   // What a guard says on the phone.

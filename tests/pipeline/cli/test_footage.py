@@ -27,7 +27,7 @@ def test_a_limit_refuses_a_file_before_it_is_extracted(tmp_path: Path) -> None:
     refused = run.invoke(cli, [*call, "--limit", "bytes=10"])
     assert refused.exit_code == 3 and "OverLimit" in refused.output
     assert not list(cache.glob("features/*/shards/*"))
-    assert "1 shards written: 1 videos are complete" in run.invoke(cli, call).output
+    assert "1 shard written: 1 video is complete" in run.invoke(cli, call).output
 
 
 @pytest.mark.parametrize(
@@ -98,17 +98,17 @@ def test_extractors_read_a_feature_set_in_place_of_footage(tmp_path: Path) -> No
 
     code, text = extract("-e", "null", "--from", "frames")
     assert code == 1 and "needs one feature set 'frames', has none" in text
-    assert "1 shards written" in extract("-e", "null")[1]
+    assert "1 shard written" in extract("-e", "null")[1]
     code, text = extract("-e", "null", "--from", "null")
     assert code == 1 and "null keeps no pixels. Extractors that keep pixels: frames" in text
     pixels = ("-e", "frames", "--set", "size=[8, 8]")
-    assert "1 shards written" in extract(*pixels, "--max-bytes", "100000")[1]
+    assert "1 shard written" in extract(*pixels, "--max-bytes", "100000")[1]
     code, text = extract("-e", "null", "--from", "frames", "--dry-run")
-    assert code == 0 and "1 videos" in text and "1 shards" in text
+    assert code == 0 and "1 video," in text and "1 shard," in text
     code, text = extract("-e", "null", "--from", "frames", "--set", 'perturb={kind = "noise"}')
-    assert code == 0 and "1 shards written: 1 videos are complete" in text
+    assert code == 0 and "1 shard written: 1 video is complete" in text
     next(cache.glob("features/frames-*/shards/*/*/*.h5")).unlink()
     code, text = extract("-e", "null", "--from", "frames")
     assert code == 3 and "MissingSource" in text and "0 videos are complete" in text
     code, text = extract("-e", "null", "--from", "frames", "--dry-run")
-    assert code == 0 and "the source of 1 videos lacks frames: frames-" in text
+    assert code == 0 and "the source of 1 video lacks frames: frames-" in text

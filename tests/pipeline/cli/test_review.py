@@ -88,11 +88,11 @@ def test_without_a_terminal_and_yes_nothing_is_downloaded(
     monkeypatch.setenv("VADPIPE_CACHE", str(tmp_path / "cache"))
     cards = weights_of("objects")
     with pytest.raises(WeightsError, match=r"add --yes, fetch them with .*--features motion"):
-        review_cli._fetch(cards, tmp_path / "cache", yes=False)
+        review_cli._fetch(cards, tmp_path / "cache", yes=False, say=print)
     assert not got
-    review_cli._fetch(cards, tmp_path / "cache", yes=True)
+    review_cli._fetch(cards, tmp_path / "cache", yes=True, say=print)
     assert got == ["yolov3_tiny.coco"]
-    review_cli._fetch([], tmp_path / "cache", yes=False)
+    review_cli._fetch([], tmp_path / "cache", yes=False, say=print)
 
 
 @pytest.mark.parametrize("agreed", [True, False])
@@ -111,8 +111,8 @@ def test_at_a_terminal_it_asks(
         review_cli.click, "confirm", lambda text, **_: questions.append(text) or agreed
     )
     if agreed:
-        review_cli._fetch(weights_of("objects"), tmp_path / "cache", yes=False)
+        review_cli._fetch(weights_of("objects"), tmp_path / "cache", yes=False, say=print)
     else:
         with pytest.raises(WeightsError):
-            review_cli._fetch(weights_of("objects"), tmp_path / "cache", yes=False)
+            review_cli._fetch(weights_of("objects"), tmp_path / "cache", yes=False, say=print)
     assert questions == ["Download yolov3_tiny.coco?"] and len(got) == agreed

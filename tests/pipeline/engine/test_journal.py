@@ -328,7 +328,7 @@ def test_lines_for_people() -> None:
     )
     assert half.lines() == [
         "name  running  vadpipe extract m.parquet",
-        "  1 of 3 videos, 4 of 8 spans, 1,234 shards written, 1 videos failed",
+        "  1 of 3 videos, 4 of 8 spans, 1,234 shards written, 1 video failed",
         "  00:00:05, 100 frames/s, devices waited 4 % of it, about 00:00:05 left",
         "  running: a.mp4, b.mp4",
         "  failed: c: NoFrames: none",

@@ -33,7 +33,15 @@ from vadpipe.pipeline.scores.video_tables import VIDEO_SCHEMA
 DOCS = Path(__file__).parents[3] / "docs"
 
 
-def event(start: int, stop: int, *, fps: float = 25.0, name: str = "e", why: str = "") -> Any:
+def event(
+    start: int,
+    stop: int,
+    *,
+    fps: float = 25.0,
+    name: str = "e",
+    why: str = "",
+    words: str = "it is odd",
+) -> Any:
     return ScoredEvent(
         event_id=name,
         frame_start=start,
@@ -45,6 +53,7 @@ def event(start: int, stop: int, *, fps: float = 25.0, name: str = "e", why: str
         peak_score=1.5,
         mean_score=1.0,
         explain=why,
+        words=words,
     )
 
 
@@ -53,7 +62,11 @@ def video(*events: ScoredEvent, name: str = "door", **facts: Any) -> VideoEvents
     return VideoEvents(name, events=events, **{**values, **facts})
 
 
-TWO = (event(10, 35, name="e1", why="person: speed 4.1, limit 2.0"), event(150, 200, name="e2"))
+WORDS = "a person moves much faster than usual"
+TWO = (
+    event(10, 35, name="e1", why="person: speed 4.1, limit 2.0", words=WORDS),
+    event(150, 200, name="e2"),
+)
 VIDEOS = (video(*TWO), video(name="yard"))
 
 
@@ -96,8 +109,8 @@ def test_webvtt() -> None:
     assert list(files) == ["door.vtt", "yard.vtt"]
     assert read_webvtt(files["yard.vtt"]) == []
     first, second = read_webvtt(files["door.vtt"])
-    assert first == (400, 1400, "anomaly, score 1.5: person: speed 4.1, limit 2.0")
-    assert second[:2] == (6000, 8000)
+    assert first == (400, 1400, "A person moves much faster than usual")
+    assert second == (6000, 8000, "It is odd")
 
 
 def test_webvtt_of_long_footage_and_short_events() -> None:
@@ -362,4 +375,5 @@ def test_a_column_that_is_not_there_or_has_no_threshold_is_an_error(
 def test_captions_have_a_score_and_a_reason() -> None:
     assert event(1, 2, why="fast").caption == "anomaly, score 1.5: fast"
     assert event(1, 2).caption == "anomaly, score 1.5"
+    assert event(1, 2, why="fast", words="it moves\x1b").sentence == "It moves\\x1b"
     assert math.isclose(event(1, 2).end_s, 0.08)

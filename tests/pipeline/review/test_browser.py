@@ -217,6 +217,8 @@ def test_boxes_likeness_and_numbers(opened, tmp_path: Path, monkeypatch: pytest.
         folder.add(name, spiky(10, 3), **where)
         boxes = {"frame": [70, 71], "x0": [1.0, 10.0], "y0": [2.0, 20.0], "x1": [5.0, 40.0]}
         more = {"y1": [6.0, 50.0], "score": [1.0, 3.0], "label": ["", NASTY]}
+        more["explain"] = ["slow", "speed 4.1 px/frame"]
+        more["words"] = ["it stays", f"{NASTY} moves faster than usual"]
         write_regions(folder.path / "regions" / f"{name}.parquet", pa.table({**boxes, **more}), "")
     near = {"video": [0, 1], "at": [71, 71], "near": [[[1, 0.75]], [[0, 0.75]]], "reason": ""}
     monkeypatch.setattr(stage, "similar_events", lambda *_: near)
@@ -230,11 +232,42 @@ def test_boxes_likeness_and_numbers(opened, tmp_path: Path, monkeypatch: pytest.
     assert tab.locator(".boxes").get_attribute("viewBox") == "0 0 96 64"
     assert NASTY in tab.locator(".boxes title").text_content()
     assert not tab.is_visible(".numbers")
+    why, exact = tab.locator(".why").all()
+    assert why.inner_text() == f"{NASTY} moves faster than usual"
+    assert not exact.is_visible()
     tab.check("#expert")
+    assert exact.inner_text().endswith(": speed 4.1 px/frame")
     assert "likeness 0.75" in tab.inner_text(".more")
     assert "48 to 95, peak at 71" in tab.inner_text(".numbers")
     tab.click(".more .card")
     assert tab.evaluate("() => vadpipe.app.detail.video.id") == "cam2"
+    assert page.said == []
+
+
+def test_events_at_another_threshold_keep_their_words(opened, tmp_path: Path):
+    """Found again they have no id; without boxes it is said what a high score means."""
+    folder = ScoreFolder(tmp_path / "scores")
+    for name in ("cam1", "cam2"):
+        folder.add(name, spiky(10, 3), kind="images", path=str(tmp_path))
+    box = {"frame": [70], "x0": [1.0], "y0": [2.0], "x1": [5.0], "y1": [6.0], "score": [1.0]}
+    box |= {"explain": ["stay 9 s"], "words": ["a car stays longer than usual"]}
+    write_regions(folder.path / "regions" / "cam1.parquet", pa.table(box), "")
+    model = {"detector": "knn", "words": "something moves fast"}
+    page = opened(write_review(folder.write(model=model), tmp_path / "page"))
+    tab = page.go("#event/0/71/cam1")
+    tab.evaluate("() => vadpipe.app.high(2.5)")
+    tab.wait_for_function("() => vadpipe.app.state.listed === 2.5")
+    said = {}
+    for video in ("cam1", "cam2"):
+        tab.evaluate(
+            """(id) => { const {app} = vadpipe, video = app.state.byId.get(id);
+              app.detail.show(video, video.live[0]); }""",
+            video,
+        )
+        said[video] = tab.locator(".why").first.inner_text()
+    assert tab.evaluate("() => vadpipe.app.detail.entry.id") is None
+    assert said == {"cam1": "A car stays longer than usual", "cam2": "Something moves fast"}
+    assert tab.evaluate("() => vadpipe.app.state.videos.map((v) => v.unlinked)") == ["images"] * 2
     assert page.said == []
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.page_folders import NASTY
 from vadpipe.pipeline.review.chunks import packed, packed_floats, script_of
-from vadpipe.pipeline.review.data import SPARK, VideoCurve, event_values, link_to
+from vadpipe.pipeline.review.data import SPARK, VideoCurve, event_values, link_to, why_unlinked
 from vadpipe.pipeline.scores.frames import expand_to_frames
 
 
@@ -117,13 +117,19 @@ def test_links_are_relative_and_lead_to_the_file(tmp_path: Path):
     assert link_to("", page) is None and link_to(str(tmp_path / "gone.mp4"), page) is None
     assert link_to(str(tmp_path), page) is None  # a folder of pictures
     assert link_to("/proc/version", page) is None  # nothing but the root in common
+    why = {
+        "": (str(film), "video"), "none": ("", None), "images": (str(tmp_path), "images"),
+        "gone": (str(tmp_path / "gone.mp4"), "video"), "apart": ("/proc/version", "video"),
+    }  # fmt: skip
+    assert [why_unlinked(*each, page) for each in why.values()] == list(why)
 
 
 def test_events_stand_column_by_column():
     row = {
         "video_id": "b", "event_id": "b-e1", "frame_start": 1, "frame_stop": 9, "peak_frame": 4,
-        "peak_score": 2.5, "mean_score": 1.5, "explain": "x" * 1000,
+        "peak_score": 2.5, "mean_score": 1.5, "explain": "x" * 1000, "words": "it is odd",
     }  # fmt: skip
     values = event_values([row, {**row, "explain": None}], {"a": 0, "b": 1}, moments=False)
     assert values["video"] == [1, 1] and values["at"] == [4, 4] and values["peak"] == [2.5, 2.5]
+    assert values["words"] == {"0": "it is odd", "1": "it is odd"}
     assert list(values["explain"]) == ["0"] and len(values["explain"]["0"]) == 400

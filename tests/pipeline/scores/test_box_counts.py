@@ -24,11 +24,13 @@ from vadpipe.pipeline.scores.box_counts import (
     NOTE,
     ROLE,
     RUN,
+    SCENES,
     BoxCounts,
     boxes_a_frame,
     count_in,
     far_from,
     noted_mean,
+    usual_in,
 )
 from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError
 from vadpipe.pipeline.train import train_detector
@@ -36,10 +38,10 @@ from vadpipe.pipeline.train import train_detector
 HEAD = "video,frame,x0,y0,x1,y1\n"
 
 
-def bag(counts: list[int] | None) -> Bag:
+def bag(counts: list[int] | None, scene: str | None = None) -> Bag:
     at = np.arange(0 if counts is None else len(counts))
     tracks = {} if counts is None else {ROLE: Track(np.array(counts, np.int32), at, at + 1)}
-    return Bag("v", None, 9, 25.0, tracks)
+    return Bag("v", None, 9, 25.0, tracks, scene=scene)
 
 
 def test_the_mean_of_training_is_that_of_its_videos() -> None:
@@ -53,6 +55,21 @@ def test_three_times_as_many_or_as_few_are_far() -> None:
     counts = {"a": 2.0, "b": 7.0, "c": 7.1, "d": 0.3, "e": 0.4, "f": 90.0}
     assert list(far_from(2.0, counts)) == ["f", "d", "c"]
     assert far_from(0.1, {"a": 0.4}) == {}, "hardly any boxes in both"
+
+
+def test_a_camera_is_compared_with_its_own_training() -> None:
+    """A street has many boxes, a door few: neither is far from the mean of both."""
+    facts = noted_mean([bag([9], "street"), bag([7], "street"), bag([1], "door"), bag([1])])
+    assert facts == {NOTE: 4.5, SCENES: {"door": 1.0, "street": 8.0}}
+    assert noted_mean([bag([9], "street"), bag([1])]) == {NOTE: 5.0}, "one camera is all there is"
+    scenes = {"a": "street", "b": "door", "c": "new", "d": None}
+    usual = usual_in(facts, scenes)
+    assert usual == {"a": 8.0, "b": 1.0}
+    counts = {"a": 9.0, "b": 9.0, "c": 5.0, "d": 0.5}
+    assert list(far_from(4.5, counts, usual)) == ["b", "d"]
+    far = BoxCounts.of(4.5, {"a": 30.0}, usual)
+    assert far is not None and "(a 30.0)" in far.warning
+    assert usual_in({SCENES: {"street": "many"}}, scenes) == usual_in({SCENES: 3}, scenes) == {}
 
 
 @pytest.mark.parametrize("value", [True, "2", -1, float("nan"), float("inf"), None, [1]])

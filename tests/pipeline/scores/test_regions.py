@@ -13,11 +13,12 @@ import pytest
 from vadpipe.pipeline.scores.regions import (
     REGION_SCHEMA,
     RegionError,
+    Why,
     boxes_near,
     checked_regions,
     read_regions,
-    reason_between,
     regions_stamp,
+    why_between,
     write_regions,
 )
 
@@ -103,9 +104,12 @@ def test_boxes_of_the_nearest_frame(
 
 
 def test_the_reason_of_an_event_is_that_of_its_highest_explained_box() -> None:
-    table = checked_regions(boxes(label=["car", None, None], explain=["fast", None, "late"]))
-    assert reason_between(table, 0, 20) == "frame 9, box 0, 0 to 5, 5 (car): fast"
-    assert reason_between(table, 9, 10) == reason_between(table, 0, 20)
-    assert reason_between(table, 4, 9) is None and reason_between(table, 30, 40) is None
-    other = checked_regions(boxes(explain=["fast", "large", "late"]))
-    assert reason_between(other, 0, 20) == "frame 4, box 1, 1 to 6, 6: large"
+    words = ["a car moves fast", None, "it is late"]
+    explain = ["fast", None, "late"]
+    table = checked_regions(boxes(label=["car", None, None], explain=explain, words=words))
+    first = why_between(table, 0, 20)
+    assert first == Why("frame 9, box 0, 0 to 5, 5 (car): fast", "a car moves fast")
+    assert why_between(table, 9, 10) == first
+    assert why_between(table, 4, 9) == why_between(table, 30, 40) == Why()
+    other = checked_regions(boxes(explain=["fast", "large", "late"]))  # as older versions wrote it
+    assert why_between(other, 0, 20) == Why("frame 4, box 1, 1 to 6, 6: large", None)

@@ -35,7 +35,7 @@ def scored(path: Path) -> ScoreFolder:
     """Two videos with an event in frames 24 to 48; only one of them has a box there."""
     box = {"frame": [30], "x0": [1.0], "y0": [2.0], "x1": [3.0], "y1": [4.0], "score": [1.0]}
     odd = rows([0, 0, 0, 1, 1, 1, 0, 0])
-    explained = pa.table({**box, "explain": ["fast"]})
+    explained = pa.table({**box, "explain": ["fast"], "words": ["a car moves fast"]})
     silent = pa.table({**box, "frame": [60]})
     both = {"a": replace(odd, regions=explained), "b": replace(odd, regions=silent)}
     return write_score_folder(path, both, None)
@@ -46,6 +46,7 @@ def test_events_have_the_reason_of_their_box(tmp_path: Path) -> None:
     assert summary(folder, regions=True).events == 2
     first, second = folder.events()
     assert first["explain"] == "frame 30, box 1, 2 to 3, 4: fast" and second["explain"] is None
+    assert first["words"] == "a car moves fast" and second["words"] is None
     assert first["start_s"] == 24 / FPS
 
 

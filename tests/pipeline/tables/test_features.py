@@ -35,13 +35,13 @@ def test_damaged_frames_are_added_up_and_the_worst_come_first(tmp_path: Path) ->
     kept = store(tmp_path)
     damaged = {f"v{i:02d}": i for i in range(1, MOST_NAMED + 3)}
     lines = extracted_lines(Extracted([kept], {"a": ROW}, written=3, damaged=damaged))
-    assert lines[:2] == [str(kept.root), "3 shards written: 1 videos are complete"]
+    assert lines[:2] == [str(kept.root), "3 shards written: 1 video is complete"]
     assert lines[2].startswith("damaged frames: 78 in 12 videos (v12 12, v11 11, ")
     assert lines[2].count(", ") == MOST_NAMED - 1 and "v02" not in lines[2]
 
 
 def test_a_run_without_work_says_so(tmp_path: Path) -> None:
-    assert extracted_lines(Extracted([], {"a": ROW})) == ["nothing to do: 1 videos are complete"]
+    assert extracted_lines(Extracted([], {"a": ROW})) == ["nothing to do: 1 video is complete"]
     failed = [Failure("b", "extract", "Broken", "why")]
     assert extracted_lines(Extracted([], {}, failures=failed)) == [
         "0 shards written: 0 videos are complete"

@@ -44,6 +44,14 @@ def test_counts_by_split_and_a_warning(tmp_path: Path) -> None:
     )
     assert warning.startswith(f"warning: {name}: boxes a frame are far from training in 1 video")
     assert "(test_02 9.0)" in warning
+    street = {"train_02": "street", "test_02": "street"}
+    apart = [
+        r.model_copy(update={"scene": street.get(r.video_id, "door")}) for r in manifest.records
+    ]
+    cameras = manifest.model_copy(update={"records": tuple(apart)})
+    assert "(test_02 9.0)" not in "".join(object_lines(done.stores, done.rows, cameras)), (
+        "its camera had 3 boxes a frame: 9 and a half are not three times as many"
+    )
     only = {video: row for video, row in done.rows.items() if video != "test_02"}
     assert len(object_lines(done.stores, only, manifest)) == 1
     tests = {video: row for video, row in done.rows.items() if video.startswith("test")}

@@ -51,7 +51,7 @@ def test_lines_name_the_videos_with_faults_and_no_other() -> None:
         "(3 damaged frames at its start)",
         "bad    -       -        -       -      NotAVideo",
         f"truncated: 2 files, {MEANINGS['truncated']}",
-        f"corrupt_frames: 1 files, {MEANINGS['corrupt_frames']}",
+        f"corrupt_frames: 1 file, {MEANINGS['corrupt_frames']}",
         "same content: sound, copy",
         "5 videos: 2 sound, 2 with faults, 1 refused; 8.00 hours, 720,000 frames",
     ]  # fmt: skip
