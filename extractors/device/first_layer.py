@@ -14,8 +14,8 @@ from .micro_batch import is_out_of_memory
 from .tuning import Tuning, processor
 
 GAIN = 1.05  # another form has to be this much faster than the likely one
-ROUNDS = 3
-LONG_SECONDS = 1.0  # no further round is begun after so long
+ROUNDS = 10  # so that each form has a moment without other work on the machine
+LONG_SECONDS = 1.5  # no further round is begun after so long
 
 
 class FirstLayers:
@@ -112,7 +112,7 @@ def _calls(layers: Mapping[str, FusedConv], run: Callable[[], object]) -> dict[s
 
 
 def fastest_form(seconds: Callable[[Form], float], forms: Sequence[Form], likely: Form) -> Form:
-    """Try forms in turn, once to warm up and then up to three times; the best time counts.
+    """Try forms in turn, once to warm up and then up to ten times; the best time counts.
 
     Args:
         seconds:
