@@ -12,6 +12,7 @@ from pydantic import Field
 
 from ...data_manifests.settings import Settings
 from ...extractors.footage.video import ProbeRow
+from ..engine.progress import progress_bar
 from ..report.heatmaps import Heatmap, Heatmaps, HeatmapStyle, draw_heatmap, shrink
 from ..report.thumbnails import Pixels
 from ..scores.folder import ScoreFolder
@@ -95,10 +96,12 @@ def draw_media(
         by_video.setdefault(event["video_id"], []).append(wanted)
     facts = {row["video_id"]: row for row in rows}
     found: dict[int, dict[str, Any]] = {}
-    for video_id, own in by_video.items():
-        drawing = _Drawing(folder, facts[video_id], maps, out, limits)
-        for each, values in drawing.draw(own, probe):
-            found[each.number] = {"video": numbers[video_id], **values}
+    with progress_bar("pictures and clips", sum(map(len, by_video.values()))) as advance:
+        for video_id, own in by_video.items():
+            drawing = _Drawing(folder, facts[video_id], maps, out, limits)
+            for each, values in drawing.draw(own, probe):
+                found[each.number] = {"video": numbers[video_id], **values}
+            advance(len(own))
     notes = [f"Score maps are left out of the colours: {why}." for why in maps.damaged.values()]
     if len(ranked) > limits.pictures:
         notes.append(

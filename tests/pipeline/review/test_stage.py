@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from tests.pipeline.review.test_data import values_of
 from vadpipe.data_manifests.errors import VadpipeError
 from vadpipe.extractors.footage.probe_file import probe_video
 from vadpipe.pipeline.cli.main import cli
-from vadpipe.pipeline.review import stage
+from vadpipe.pipeline.review import pictures, stage
 from vadpipe.pipeline.review.pictures import Limits
 from vadpipe.pipeline.review.stage import SCRIPTS, ReviewError, write_review
 from vadpipe.pipeline.review.verdicts import page_id
@@ -247,3 +249,21 @@ def test_numbers_of_curves_are_those_of_the_parts(folder: ScoreFolder, tmp_path:
     kept = np.frombuffer(base64.b64decode(stored["values"]["data"]), "<f8")
     assert (kept == score).all()
     assert json.dumps(stored)  # plain values only
+
+
+def test_what_is_said_of_the_footage_comes_first_and_pictures_are_counted(
+    folder: ScoreFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    steps: list[float] = []
+
+    @contextmanager
+    def noted(title: str, total: float) -> Iterator[Any]:
+        yield steps.append
+        assert sum(steps) == total == 2
+
+    monkeypatch.setattr(pictures, "progress_bar", noted)
+    folder.add("cam1", spiky(10, 3))
+    folder.add("cam2", spiky(10, 6, 1.5))
+    page = write_review(folder.write(), tmp_path / "out", about=[NASTY, "Little footage."])
+    assert data(page)["notes"][:3] == [NASTY, "Little footage.", "Threshold: very few rows."]
+    assert steps == [1, 1], "a video at a time"
