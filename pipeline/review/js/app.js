@@ -8,7 +8,7 @@ vadpipe.App = class {
     this.find = find;
     this.tab = "events";
     this.detail = new vadpipe.Detail(this.state, {
-      high: (value) => this.high(value), pick: (entry) => this.open(entry), back: () => this.go(""),
+      high: (value) => this.drag(value), pick: (entry) => this.open(entry), back: () => this.go(""),
     });
     this.events = new vadpipe.List(find("list"), {
       height: 92, label: "events", make: () => this.eventRow(),
@@ -75,7 +75,8 @@ vadpipe.App = class {
     this.toValue = (at) => (at >= 1000 ? Infinity : scale.low + ((scale.high - scale.low) * at) / 1000);
     this.toPlace = (value) => (Number.isFinite(value) ? Math.round((1000 * (value - scale.low)) / (scale.high - scale.low || 1)) : 1000);
     slider.addEventListener("input", () => this.high(this.toValue(Number(slider.value))));
-    find("reset").addEventListener("click", () => this.high(state.base.high));
+    find("reset").addEventListener("click", () => this.high(state.rest));
+    this.choices();
     find("number").addEventListener("change", (event) => {
       const value = Number(event.target.value);
       if (event.target.value.trim() && Number.isFinite(value)) this.high(value);
@@ -102,10 +103,34 @@ vadpipe.App = class {
     find("help").addEventListener("click", () => vadpipe.help());
     const high = () => (Number.isFinite(state.high) ? state.high : null);
     find("save-csv").addEventListener("click", () => vadpipe.download("verdicts.csv", state.verdicts.csv(), "text/csv"));
-    find("save-json").addEventListener("click", () => vadpipe.download("verdicts.json", state.verdicts.json(high()), "application/json"));
+    const own = () => [...state.own].map(([camera, value]) => ({ camera, threshold: Number.isFinite(value) ? value : null }));
+    find("save-json").addEventListener("click", () => vadpipe.download("verdicts.json", state.verdicts.json(high(), own()), "application/json"));
     find("read").addEventListener("change", (event) => this.read(event.target));
     find("home").addEventListener("click", () => this.go(""));
     this.level();
+  }
+
+  // Which cameras the threshold moves: all, or one alone.
+  choices() {
+    const { find, state } = this, { el } = vadpipe, select = find("camera");
+    find("moves").hidden = state.cameras < 2;
+    if (state.cameras < 2) return;
+    const named = state.places.map((place, i) => el("option", { value: String(i), text: place }));
+    select.replaceChildren(el("option", { value: "", text: `all ${state.cameras} cameras` }), ...named);
+    select.addEventListener("change", () => this.choose(select.value === "" ? "" : state.places[Number(select.value)]));
+  }
+
+  choose(camera) {
+    this.state.camera = camera;
+    this.find("camera").value = camera ? String(this.state.places.indexOf(camera)) : "";
+    this.changed();
+  }
+
+  // The threshold in the curve is that of its camera: where one is chosen, it becomes this one.
+  drag(value) {
+    const { video } = this.detail;
+    if (this.state.camera && video.camera && video.camera !== this.state.camera) this.choose(video.camera);
+    this.high(value);
   }
 
   async read(input) {
@@ -124,15 +149,16 @@ vadpipe.App = class {
 
   level() {
     const { find, state } = this;
-    find("slider").value = String(this.toPlace(state.high));
-    find("number").value = Number.isFinite(state.high) ? String(Number(state.high.toPrecision(6))) : "";
-    find("reset").hidden = !state.moved;
+    const { level } = state;
+    find("slider").value = String(this.toPlace(level));
+    find("number").value = Number.isFinite(level) ? String(Number(level.toPrecision(6))) : "";
+    find("reset").hidden = state.atRest;
     find("counted").textContent = vadpipe.count(state.count, "event");
-    find("slider").setAttribute("aria-valuetext", `${vadpipe.number(state.high)}, ${vadpipe.count(state.count, "event")}`);
-    find("moves").textContent = state.cameras > 1 ? `all ${state.cameras} cameras` : "";
+    find("slider").setAttribute("aria-valuetext", `${vadpipe.number(level)}, ${vadpipe.count(state.count, "event")}`);
     const some = state.moved && !state.page.chunks.all ? " The score folder is too large to move the threshold of all videos here: videos that are not open show what it has." : "";
-    const own = !state.moved && state.videos.some((video) => video.levels) ? " Some videos have the threshold of their scene." : "";
-    find("level").title = `Threshold ${vadpipe.number(state.high)}.${own}${some}`;
+    const scenes = state.high === state.base.high && state.videos.some((video) => video.levels) ? " Some videos have the threshold of their scene." : "";
+    const own = state.own.size ? ` ${vadpipe.count(state.own.size, "camera")} with a threshold chosen here.` : "";
+    find("level").title = `Threshold ${vadpipe.number(level)}${state.camera ? ` of ${state.camera}` : ""}.${scenes}${own}${some}`;
   }
 
   high(value) {
@@ -151,8 +177,8 @@ vadpipe.App = class {
         this.detail.refresh();
         this.later = setTimeout(() => this.changed(), 150);
       } else {
-        this.state.setHigh(this.next);
-        this.changed(false);
+        this.state.set(this.next);
+        this.changed();
       }
     });
   }

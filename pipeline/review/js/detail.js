@@ -187,8 +187,10 @@ vadpipe.Detail = class {
   legends() {
     const { el } = vadpipe, parts = this.video.curve ? this.video.curve.parts : [];
     const item = (kind, text) => el("span.item", {}, el(`i.${kind}`), el("span", { text }));
-    const { cameras } = this.state, own = this.video.scene && this.video.levels && !this.state.moved;
-    const whose = own ? ` of camera ${this.video.place}` : "", moves = cameras > 1 ? `: it moves all ${cameras} cameras` : "";
+    const { state, video } = this, { cameras } = state, { camera } = video;
+    const other = camera && (state.own.has(camera) || (video.levels && !state.isMoved(video)));
+    const whose = other ? ` of camera ${camera}` : "", moved = state.camera && camera ? `camera ${camera} alone` : `all ${cameras} cameras`;
+    const moves = cameras > 1 ? `: it moves ${moved}` : "";
     const items = [item("score", "score"), item("event", "event"), item("high", `threshold${whose}, drag it${moves}`)];
     if (this.video.truth) items.push(item("truth", "labelled anomaly"));
     this.legend.replaceChildren(...items, ...parts.map((part, i) => {

@@ -9,7 +9,10 @@ vadpipe.State = class {
     this.media = page.media.map((stored, index) => ({ ...stored, index, video: this.videos[stored.video] }));
     for (const each of this.media) (each.check ? each.video.checkMedia : each.video.media).push(each);
     const { high, low } = page.threshold;
-    this.cameras = new Set(this.videos.filter((video) => video.scene).map((video) => video.place)).size;
+    this.places = [...new Set(this.videos.map((video) => video.camera).filter(Boolean))].sort();
+    this.cameras = this.places.length;
+    this.camera = ""; // the camera that the slider moves; "" is all
+    this.own = new Map(); // camera -> its own threshold
     this.base = { high: high === null ? Infinity : high, low };
     this.high = this.base.high;
     this.entries = [];
@@ -25,7 +28,7 @@ vadpipe.State = class {
   video(stored, index) {
     const name = vadpipe.plain(stored.id), place = stored.scene ? vadpipe.plain(stored.scene) : name;
     return {
-      ...stored, index, name, place, media: [], checkMedia: [], checks: [], curve: null, live: null, shown: stored.events,
+      ...stored, index, name, place, camera: stored.scene ? place : "", media: [], checkMedia: [], checks: [], curve: null, live: null, shown: stored.events,
       where: place === name ? name : `${place} · ${name}`,
       words: `${name} ${place}`.toLowerCase(), seconds: (stored.stop - stored.start) / stored.fps,
     };
@@ -53,24 +56,52 @@ vadpipe.State = class {
     for (const each of this.videos) each.checks.sort((a, b) => a.start - b.start);
   }
 
-  get low() {
-    return this.base.low === null ? this.high : Math.min(this.base.low, this.high);
-  }
-
+  // Whether the threshold of some camera is another one than in the score folder.
   get moved() {
-    return this.high !== this.base.high;
+    return this.high !== this.base.high || this.own.size > 0;
   }
 
-  // The levels of a video: those of its scene, where it has some, until the slider moves.
+  // Whether that of this video is.
+  isMoved(video) {
+    return this.high !== this.base.high || this.own.has(video.camera);
+  }
+
+  // The levels of a video: those that were chosen for its camera, else those of its scene, where it
+  // has some, until the slider moves all. Frames go on above the release level, which is never above
+  // the threshold.
   levels(video) {
-    if (!this.moved && video.levels) return { high: video.levels[0], low: video.levels[1] };
-    return { high: this.high, low: this.low };
+    const own = this.own.get(video.camera), scene = this.high === this.base.high ? video.levels : null;
+    if (own === undefined) return scene ? { high: scene[0], low: scene[1] } : this.released(this.high, this.base.low);
+    return this.released(own, scene ? scene[1] : this.base.low);
   }
 
-  // Frames go on above the release level, which is never above the threshold.
-  setHigh(high) {
-    this.high = high;
-    this.update();
+  released(high, low) {
+    return { high, low: low === null ? high : Math.min(low, high) };
+  }
+
+  // What the slider shows: the threshold of the chosen camera, or of all.
+  get level() {
+    return this.camera ? this.levels(this.videos.find((video) => video.camera === this.camera)).high : this.high;
+  }
+
+  // That of the score folder, or where all cameras were moved to.
+  get rest() {
+    if (!this.camera) return this.base.high;
+    const { levels } = this.videos.find((video) => video.camera === this.camera);
+    return levels && this.high === this.base.high ? levels[0] : this.high;
+  }
+
+  get atRest() {
+    return this.camera ? !this.own.has(this.camera) : !this.moved;
+  }
+
+  // Moves the chosen camera. Where none is chosen all move, those with a threshold of their own too.
+  set(high) {
+    if (!this.camera) {
+      this.high = high;
+      this.own.clear();
+    } else if (high === this.rest) this.own.delete(this.camera);
+    else this.own.set(this.camera, high);
   }
 
   setCurve(video, stored) {
@@ -86,20 +117,25 @@ vadpipe.State = class {
   // video whose curve is not loaded, those of the score folder that have a peak above it.
   events() {
     if (!this.moved) return this.stored.filter((entry) => !entry.moment);
-    const all = [], { low } = this;
-    for (const video of this.videos) if (video.curve) vadpipe.curves.findEvents(video.curve, this.high, low, video.lengths, video, all);
-    for (const entry of this.stored) if (!entry.moment && !entry.video.curve && entry.peak > this.high) all.push(entry);
+    const all = [];
+    for (const video of this.videos) {
+      const { high, low } = this.levels(video);
+      video.above = this.isMoved(video) ? (video.curve ? Infinity : high) : -Infinity; // which stored ones are events
+      if (video.above === Infinity) vadpipe.curves.findEvents(video.curve, high, low, video.lengths, video, all);
+    }
+    for (const entry of this.stored) if (!entry.moment && entry.peak > entry.video.above) all.push(entry);
     return all;
   }
 
   // How many events there are, and those of one video: what has to be seen while the threshold moves.
   // An archive has a hundred thousand, and their list follows when it rests.
   glance(high, open) {
-    this.high = high;
+    this.set(high);
     this.count = 0;
     for (const video of this.videos) {
       const levels = this.levels(video);
-      if (video.curve) video.shown = vadpipe.curves.findBorders(video.curve, levels.high, levels.low, video.lengths).length / 2;
+      if (!this.isMoved(video)) video.shown = video.events;
+      else if (video.curve) video.shown = vadpipe.curves.findBorders(video.curve, levels.high, levels.low, video.lengths).length / 2;
       this.count += video.shown;
     }
     if (open?.curve) open.live = this.liveEvents(open);
@@ -108,7 +144,7 @@ vadpipe.State = class {
   update() {
     const begin = performance.now();
     this.renew();
-    this.listed = this.high;
+    this.listed = this.level;
     this.heavy = performance.now() - begin > 30;
   }
 
@@ -123,7 +159,7 @@ vadpipe.State = class {
       event.video.live.push(event);
     }
     this.count = events.length;
-    if (!this.moved || !this.page.chunks.all) for (const video of this.videos) video.live.sort((a, b) => a.start - b.start);
+    if (!this.moved || this.own.size || !this.page.chunks.all) for (const video of this.videos) video.live.sort((a, b) => a.start - b.start);
     this.wide = this.filter.kind === "all" || (this.filter.kind === "events" && !events.length);
     const entries = this.filter.kind === "checks" ? [...this.checks] : events;
     if (this.wide) for (const entry of this.stored) if (!this.covered(entry)) entries.push({ ...entry, moment: true });

@@ -176,9 +176,9 @@ vadpipe.Verdicts = class {
     }));
   }
 
-  json(threshold) {
+  json(threshold, thresholds) {
     const { id, dataset, detector, model, column } = this.page;
-    const about = { format: "vadpipe verdicts", version: 1, page: id, dataset, detector, model, column, threshold };
+    const about = { format: "vadpipe verdicts", version: 1, page: id, dataset, detector, model, column, threshold, thresholds };
     return `${JSON.stringify({ ...about, verdicts: this.rows() }, null, 1)}\n`;
   }
 

@@ -749,6 +749,87 @@ def test_lists_are_used_by_the_keyboard_and_say_so(opened, site: Path):
     assert page.said == []
 
 
+CHOSEN = "() => document.getElementById('camera').selectedOptions[0].textContent"
+
+
+def two_cameras(tmp_path: Path, names: tuple[str, str], **threshold: Any) -> Path:
+    folder = ScoreFolder(tmp_path / "scores")
+    folder.add("cam1", SCORES["cam1"])
+    folder.add("cam2", SCORES["cam2"])
+    path = folder.write(threshold={"high": HIGH, "low": LOW, **threshold})
+    table = pq.read_table(path / "videos.parquet")
+    own = pa.array(names, pa.string())
+    pq.write_table(table.append_column("scene", own), path / "videos.parquet")
+    return write_review(path, tmp_path / "page")
+
+
+def test_one_camera_alone_has_a_threshold_of_its_own(opened, tmp_path: Path):
+    page = opened(two_cameras(tmp_path, ("gate", NASTY)))
+    tab = page.go("#video/0/cam1")
+    high = 1.3  # there cam2 has other events than at HIGH
+    assert python_events("cam2", high) != python_events("cam2")
+    options = "() => [...document.getElementById('camera').options].map((o) => o.textContent)"
+    assert tab.evaluate(options) == ["all 2 cameras", NASTY, "gate"]
+    levels = "() => vadpipe.app.state.videos.map((v) => vadpipe.app.state.levels(v).high)"
+    counted = "() => document.getElementById('counted').textContent"
+
+    def wait(one: float, other: float) -> None:
+        tab.wait_for_function(f"() => String(({levels})()) === '{one:g},{other:g}'")
+        both = len(python_events("cam1", one)) + len(python_events("cam2", other))
+        tab.wait_for_function(f"() => ({counted})() === '{both} event{'s'[: both != 1]}'")
+        shown = sorted((e["video"], e["start"], e["stop"]) for e in tab.evaluate(SHOWN))
+        found = [("cam1", e) for e in python_events("cam1", one)]
+        found += [("cam2", e) for e in python_events("cam2", other)]
+        assert shown == [(video, e.frame_start, e.frame_stop) for video, e in found]
+        assert tab.evaluate("() => vadpipe.app.state.entries.length") == both
+
+    wait(HIGH, HIGH)
+    tab.select_option("#camera", label=NASTY)
+    assert not tab.is_visible("#reset")
+    tab.evaluate("(high) => vadpipe.app.high(high)", high)
+    wait(HIGH, high)
+    assert tab.is_visible("#reset") and tab.input_value("#slider") == str(
+        tab.evaluate("(high) => vadpipe.app.toPlace(high)", high)
+    )
+    tab.click("summary:has-text('Verdicts')")
+    with tab.expect_download() as saved:
+        tab.click("#save-json")
+    values = json.loads(Path(saved.value.path()).read_text())
+    assert values["threshold"] == HIGH
+    assert values["thresholds"] == [{"camera": NASTY, "threshold": high}]
+    # The line in the curve of another camera is that camera's.
+    tab.evaluate("() => vadpipe.app.detail.chart.on.high(2.5)")
+    assert tab.evaluate(CHOSEN) == "gate"
+    wait(2.5, high)
+    assert "it moves camera gate alone" in tab.inner_text(".legend")
+    tab.click("#reset")
+    wait(HIGH, high)
+    tab.select_option("#camera", label="all 2 cameras")
+    assert tab.is_visible("#reset"), "a camera has still a threshold of its own"
+    tab.evaluate("() => vadpipe.app.high(1.6)")
+    wait(1.6, 1.6)
+    tab.click("#reset")
+    wait(HIGH, HIGH)
+    assert not tab.is_visible("#reset") and page.said == []
+
+
+def test_a_camera_goes_back_to_the_threshold_of_its_scene(opened, tmp_path: Path):
+    scenes = {"gate": {"high": 2.5, "low": 1.2}}
+    tab = opened(two_cameras(tmp_path, ("gate", "yard"), scenes=scenes)).go("#video/0/cam1")
+    levels = "() => vadpipe.app.state.levels(vadpipe.app.state.videos[0])"
+    assert tab.evaluate(levels) == {"high": 2.5, "low": 1.2}
+    tab.select_option("#camera", label="gate")
+    for high, low in ((1.1, 1.1), (3.5, 1.2), (2.5, 1.2)):
+        tab.evaluate("(high) => vadpipe.app.high(high)", high)
+        tab.wait_for_function("(high) => vadpipe.app.state.listed === high", arg=high)
+        assert tab.evaluate(levels) == {"high": high, "low": low}
+    assert tab.evaluate("() => vadpipe.app.state.moved") is False
+
+
+def test_one_camera_has_nothing_to_choose(opened, site: Path):
+    assert not opened(site).go("").is_visible("#camera")
+
+
 def test_the_threshold_says_which_cameras_it_moves(opened, tmp_path: Path):
     folder = ScoreFolder(tmp_path / "scores")
     folder.add("cam1", spiky(10, 3))
@@ -760,7 +841,7 @@ def test_the_threshold_says_which_cameras_it_moves(opened, tmp_path: Path):
     own = pa.array(["gate", "yard"], pa.string())
     pq.write_table(table.append_column("scene", own), path / "videos.parquet")
     tab = opened(write_review(path, tmp_path / "page")).go("#video/0/cam1")
-    assert tab.inner_text("#moves") == "all 2 cameras"
+    assert tab.evaluate(CHOSEN) == "all 2 cameras"
     drag = "threshold of camera gate, drag it: it moves all 2 cameras"
     assert drag in tab.inner_text(".legend")
     tab.evaluate("() => vadpipe.app.high(1.5)")
