@@ -23,6 +23,7 @@ from ..extractors.networks.frame_estimation import FrameEstimator
 from ..extractors.networks.video_encoder import VideoEncoder, clips_of
 from .base import Track
 from .cells import cell_means
+from .map_memory import items_at_once
 from .msmg_losses import feature_error
 from .msmg_network import MSMGNetwork, colours_innermost, network_input, with_motion
 from .msmg_own import OWN_ERROR, own_errors
@@ -32,6 +33,7 @@ from .msmg_training import predicting_encoder
 from .precision import bfloat16, widened
 
 PIXELS_AT_ONCE = 4 * 110 * 128 * 128  # of the clips of some windows, or of single frames
+VALUES_A_PIXEL = 16  # of the largest map of an encoder: cnn3d; the I3D ones have half as many
 SMALLEST_ERROR = 1e-8  # is added: a perfect estimate has 80 dB
 SALIENCE, RGB_ERROR = "salience", "rgb_error"
 
@@ -153,12 +155,19 @@ class Scorer:
 
     def _encoded_at(self, encoder: VideoEncoder, pixels: Tensor, index: Tensor) -> Tensor:
         """Maps of the clips that are cut from (F, H, W, 3) at (B, T)."""
-        if not self._shares:
-            return self._encoded(encoder, clips_of(pixels, index))
+        if not (self._shares and encoder.shares_frames):
+            size = self._clips_at_once(index.shape[1], pixels)
+            parts = [index[first : first + size] for first in range(0, len(index), size)]
+            return torch.cat([self._encoded(encoder, clips_of(pixels, part)) for part in parts])
         precise = self._config.precision == "fp32"
         with nullcontext() if precise else bfloat16(encoder, self._device):
             maps = encoder.gathered(pixels, index)
         return widened(maps)
+
+    def _clips_at_once(self, frames: int, pixels: Tensor) -> int:
+        """Clips of the pixels (F, H, W, 3) that an encoder takes together."""
+        values = frames * pixels.shape[1] * pixels.shape[2] * VALUES_A_PIXEL
+        return max(2, items_at_once(PIXELS_AT_ONCE, 4 * values, self._device))  # bf16 has some too
 
     def _embedded(self, track: Track, starts: Ints, scene: int) -> Tensor | None:
         """Embeddings of single frames, each computed once: (n, 128); None without task 3."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..extractors.networks.coco import COCO
 from .base import Bag, DetectorError, Scores
 from .cells import cell_means
+from .map_memory import items_at_once
 from .object_links import fill_between
 from .object_maps import ObjectMapConfig, Objects, gaussian, read_objects, score_frames
 from .plain_words import named
@@ -21,7 +22,7 @@ from .ssmtl_tracks import PictureLayout, classes_of, pictures_of
 
 Floats = NDArray[np.float64]
 
-AT_ONCE = 32  # objects or frames that go through the network together
+AT_ONCE = 32  # objects or frames that go through the network together, at most
 CELLS = (16, 16)  # of the map of the error
 ODD = "moves or looks in an unusual way"  # the tasks have no limits: none of them is the reason
 WORDS: dict[Task, str] = {
@@ -99,7 +100,7 @@ def object_terms(
     classes = classes_of(bag) if "distillation" in network.tasks else None
     middle = crops.array.shape[1] // 2
     found: dict[Task, list[Floats]] = {task: [] for task in network.tasks}
-    for first, stop in even_blocks(len(crops)):
+    for first, stop in even_blocks(len(crops), _at_once(network, crops.array.shape[2:4], t)):
         part = crops.rows(first, stop)[:, middle - t : middle + t + 1]
         frames = torch.from_numpy(np.ascontiguousarray(part)).to(device)
         said = None
@@ -110,13 +111,19 @@ def object_terms(
     return {task: np.concatenate([np.zeros(0), *parts]) for task, parts in found.items()}
 
 
-def even_blocks(count: int) -> Iterator[tuple[int, int]]:
-    """Divide into blocks of at most `AT_ONCE`, of even sizes: [first, stop) of each.
+def even_blocks(count: int, most: int = AT_ONCE) -> Iterator[tuple[int, int]]:
+    """Divide into blocks of at most `most`, of even sizes: [first, stop) of each.
 
     torch takes four times as long for a sequence alone as for each of two, so none is left over.
     """
-    edges = np.linspace(0, count, -(-count // AT_ONCE) + 1).round().astype(int).tolist()
+    edges = np.linspace(0, count, -(-count // most) + 1).round().astype(int).tolist()
     return pairwise(edges)
+
+
+def _at_once(network: SSMTLNetwork, picture: Sequence[int], t: int) -> int:
+    """Objects, or frames with their neighbours, of a block; two where one has too large maps."""
+    each = network.encoder.map_bytes(2 * t + 1, *picture)
+    return max(2, items_at_once(AT_ONCE, each, next(network.parameters()).device))
 
 
 def averaged(terms: Mapping[Task, Floats], weights: Mapping[Task, float]) -> Floats:
@@ -144,7 +151,8 @@ def score_frames_alone(
     pictures = pictures_of(bag, layout, t)
     found: dict[Task, list[Floats]] = {task: [] for task in network.tasks}
     errors = []
-    for first, stop in even_blocks(len(pictures)):
+    size = _at_once(network, pictures.array.shape[1:3], t)
+    for first, stop in even_blocks(len(pictures), size):
         begin, end = max(0, first - t), min(stop + t, len(pictures))
         block = torch.from_numpy(pictures.rows(begin, end)).to(device)
         middles = np.arange(first, stop)[:, None] + np.arange(-t, t + 1)

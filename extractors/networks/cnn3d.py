@@ -127,6 +127,7 @@ class Cnn3d(nn.Module):
 
     Attributes:
         channels: C of the output.
+        filters: of the first convolution, whose map is the largest.
         pools: each halves height and width.
     """
 
@@ -142,7 +143,14 @@ class Cnn3d(nn.Module):
                 channels = filters
         self.units = nn.Sequential(*units)
         self.channels = channels
+        self.filters = next(filters for filters in layers if isinstance(filters, int))
         self.pools = list(layers).count("P")
+
+    def map_bytes(self, frames: int, height: int, width: int) -> int:
+        """Count the bytes of the largest map of one sequence, that of the first convolution."""
+        first = self.units[0]
+        assert isinstance(first, Unit)
+        return frames * height * width * self.filters * first.conv.weight.element_size()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, T, H, W) -> (B, C, H / 2**pools, W / 2**pools); any T.

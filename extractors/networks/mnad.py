@@ -99,6 +99,7 @@ class Mnad(FrameEstimator):
     """
 
     multiple = 8
+    shares_frames = True
     distance_weight = 0.4  # 1 - lambda of Sect. 3.3, for Ped2 and Avenue (Sect. 4.1)
 
     def __init__(self, options: EncoderOptions, *, items: int = ITEMS) -> None:

@@ -127,6 +127,7 @@ class MultipathGru(FrameEstimator):
     """
 
     multiple = 2 ** (PATHS + 1)
+    shares_frames = True
 
     def __init__(self, options: EncoderOptions, *, tolerance: float = TOLERANCE) -> None:
         super().__init__()

@@ -138,6 +138,7 @@ class UnetPrediction(FrameEstimator):
     """
 
     multiple = 8
+    shares_frames = True
 
     def __init__(self, options: EncoderOptions) -> None:
         super().__init__()

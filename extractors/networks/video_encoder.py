@@ -52,6 +52,7 @@ class VideoEncoder(nn.Module, ABC):
     Class attributes:
         multiple: height and width of a clip are multiples of this.
         smallest: fewest pixels of height and width.
+        shares_frames: `gathered` computes what clips have in common once.
 
     Attributes:
         channels: C of the maps.
@@ -60,6 +61,7 @@ class VideoEncoder(nn.Module, ABC):
 
     multiple: int = 1
     smallest: int = 1
+    shares_frames: bool = False
     channels: int
     norms: NormRule = "trained"
 

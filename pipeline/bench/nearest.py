@@ -61,7 +61,10 @@ def bench_nearest(*, rows: int = 20_000, repeats: int = 3) -> tuple[dict[str, An
         "largest_difference": off,
     }
     what = f"{len(queries):,} queries, {rows:,} rows of {WIDTH}, {THREADS} thread, best / median"
-    lines = heading("cpu", what) + [f"{name:26}{rate}" for name, rate in rates.items()]
+    lines = heading("cpu", what) + [
+        f"{name:26}{rate}   {100 * rate.best / rates[PRODUCT].best:.0f} % of matmul"
+        for name, rate in rates.items()
+    ]
     lines.append(
         f"{ratio:.2f} x scikit-learn, {100 * share:.0f} % of matmul, largest difference of a "
         f"distance {off:.1e}"

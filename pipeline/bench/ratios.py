@@ -101,7 +101,7 @@ def _shards(values: Values) -> dict[str, float]:
     return {
         f"{name}: to before": before / rate["median"]
         for name, rate in rates.items()
-        if name != "format 2, before"
+        if name not in ("format 2, before", "bytes alone")
     }
 
 

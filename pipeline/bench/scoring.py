@@ -115,7 +115,11 @@ def _bench(problem: ScoringProblem, repeats: int, device: str) -> tuple[dict[str
                 "together": together,
                 "shares": shares,
             }
-            lines += [f"{detector.name}: {name:22}{rate}" for name, rate in rates.items()]
+            lines += [
+                f"{detector.name}: {name:22}{rate}   {rate.best / rates[IN_TURN].best:.2f} x "
+                "one after the other"
+                for name, rate in rates.items()
+            ]
             lines.append(
                 f"{detector.name}: overlapped {ratio:.2f} x one after the other, of which reading "
                 f"is {100 * shares[READING]:.0f} %, computing {100 * shares[COMPUTING]:.0f} %, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ...detectors.ssmtl import SSMTL, SSMTLConfig
 from ...detectors.ssmtl_network import SSMTLNetwork
 from ...extractors.networks.cnn3d import Architecture, count_flops, layers_of
 from .convolutions import recorded
-from .race import Contestant, as_values, hardware, heading, race
+from .race import Contestant, Rate, as_values, hardware, heading, matmul, race
 
 SIDE, EACH, BATCH = 64, 5, 32  # pixels of a crop; objects a frame (Sect. 6.2), and of a batch
 FRAME = (240, 360)  # of Ped2
@@ -68,6 +69,7 @@ def bench_ssmtl(
                 ),
                 Contestant(WHOLE, "objects/s", count, lambda: detector.score(bag)),
                 Contestant(MAP, "frames/s", frames, lambda: score_frames(objects, scores, config)),
+                matmul("fp32", device),
             ],
             repeats,
             device,
@@ -75,11 +77,13 @@ def bench_ssmtl(
     layers = layers_of(architecture)
     gflop = sum(count_flops(layers, t, SIDE) for t in (2 * config.t + 1, 2 * config.t, 1)) / 1e9
     best = {name: rate.best for name, rate in rates.items()}
+    of_matmul = {name: gflop * best[name] / best["matmul fp32"] for name in (ALONE, NETWORK, WHOLE)}
     values: dict[str, Any] = {
         "hardware": hardware(device),
         "architecture": architecture,
         "gflop_of_convolutions": gflop,
         "rates": as_values(rates),
+        "of_matmul": of_matmul,
         "share_of_convolutions": best[WHOLE] / best[ALONE],
         "network_share_of_convolutions": best[NETWORK] / best[ALONE],
         "frames_per_second": best[WHOLE] / EACH,
@@ -88,16 +92,29 @@ def bench_ssmtl(
     }
     what = f"{architecture}, {frames} frames with {EACH} objects of {SIDE} x {SIDE}, fp32"
     lines = heading(device, what, f"best / median of {repeats}, all in turn")
-    lines += [f"{name:24}{rate}" for name, rate in rates.items()]
-    lines += [
-        f"3-D convolutions: {gflop:.2f} GFLOP an object, {gflop * best[ALONE]:.1f} GFLOP/s",
+    return values, [*lines, *_rows(rates, of_matmul), *_summary(values, best[ALONE])]
+
+
+def _summary(values: Mapping[str, Any], alone: float) -> list[str]:
+    gflop = values["gflop_of_convolutions"]
+    return [
+        f"3-D convolutions: {gflop:.2f} GFLOP an object, {gflop * alone:.1f} GFLOP/s",
         f"scoring: {100 * values['share_of_convolutions']:.0f} % (asked {ASKED} %) of the rate of "
         f"the convolutions (network {100 * values['network_share_of_convolutions']:.0f} %), "
         f"{values['frames_per_second']:.1f} frames/s (target {FRAMES_PER_SECOND})",
         f"map: {values['map_milliseconds']:.2f} ms a frame (paper: under 1 ms), "
         f"{100 * values['map_share']:.1f} % of scoring",
     ]
-    return values, lines
+
+
+def _rows(rates: Mapping[str, Rate], of_matmul: Mapping[str, float]) -> list[str]:
+    more = {
+        name: f"   {100 * rates[name].best / rates[ALONE].best:.0f} % of the convolutions, "
+        f"{100 * share:.0f} % of matmul"
+        for name, share in of_matmul.items()
+    }
+    more |= {MAP: "   beside the network, see below", "matmul fp32": "   the limit"}
+    return [f"{name:24}{rate}{more[name]}" for name, rate in rates.items()]
 
 
 def drawn_objects(frames: int, side: int = SIDE) -> Bag:

@@ -27,6 +27,7 @@ from ..store.video_rows import StoreRows
 from .race import Contestant, as_values, hardware, heading, race
 
 OLD = "version 0.1"
+COPY = "copied in memory"  # as many bytes: the limit
 CHUNK_BYTES = 1 << 18  # of version 0.1
 
 
@@ -83,9 +84,12 @@ def bench_windows(
                 Contestant(name, "windows/s", problem.batch * problem.batches, _NewWay(w, problem))
                 for name, w in sources.items()
             ]
+            copied = problem.batch * problem.batches
+            contestants.append(Contestant(COPY, "windows/s", copied, _Copy(problem)))
             _check_equal(old, sources, problem)
             rates = race(contestants, repeats, device)
-    to_old = {name: rate.median / rates[OLD].median for name, rate in rates.items()}
+    to_old = {n: rate.median / rates[OLD].median for n, rate in rates.items() if n != COPY}
+    of_copying = {name: rates[name].median / rates[COPY].median for name in to_old}
     values = {
         "hardware": hardware(device),
         "videos": videos,
@@ -93,6 +97,7 @@ def bench_windows(
         "threads": THREADS,
         "rates": as_values(rates),
         "to_version_0_1": to_old,
+        "of_copying": of_copying,
     }
     height, width = problem.size
     lines = heading(
@@ -100,8 +105,24 @@ def bench_windows(
         f"windows of {problem.length} x {height} x {width} x 3 uint8 out of {videos} videos of "
         f"{problem.frames} frames; best / median",
     )
-    lines += [f"{name:26}{rate}{to_old[name]:9.1f} x" for name, rate in rates.items()]
-    return values, lines
+    lines += [
+        f"{name:26}{rates[name]}{ratio:9.1f} x, {100 * of_copying[name]:.0f} % of copying"
+        for name, ratio in to_old.items()
+    ]
+    return values, [*lines, f"{COPY:26}{rates[COPY]}   the limit"]
+
+
+class _Copy:
+    """The windows of a turn, from pixels in memory into the memory of a batch."""
+
+    def __init__(self, problem: WindowProblem) -> None:
+        shape = (problem.length, *problem.size, 3)
+        self._pixels = np.random.default_rng(0).integers(0, 256, (problem.batch, *shape), np.uint8)
+        self._batches = problem.batches
+
+    def __call__(self) -> None:
+        for _ in range(self._batches):
+            np.empty_like(self._pixels)[:] = self._pixels
 
 
 class _OldWay:

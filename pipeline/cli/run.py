@@ -159,6 +159,7 @@ def bench(
         vadpipe bench --check
     """
     from ...extractors.device.present import check_device
+    from ..bench.compared import compared_lines
     from ..bench.ratios import RECORDED, must_have_ratios, record_ratios
     from ..engine.progress import tell
 
@@ -180,7 +181,7 @@ def bench(
         if record:
             must_have_ratios(what)
         values, lines = BENCHES[what](asked)
-        echo(lines, values, as_json)
+        echo([*lines, *compared_lines(what)], values, as_json)
         if record:
             tell(record_ratios(path, what, values, options_of(what, asked)))
         return

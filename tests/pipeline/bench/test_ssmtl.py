@@ -19,7 +19,12 @@ def test_shares_follow_from_the_rates(monkeypatch: Any) -> None:
     monkeypatch.setattr(ssmtl, "recorded", lambda *a: replayed.append(recorded(*a)) or replayed[0])
     values, lines = bench_ssmtl(repeats=1, frames=2)
     rates = {name: rate["best"] for name, rate in values["rates"].items()}
-    assert rates.keys() == {ALONE, NETWORK, WHOLE, MAP}
+    assert rates.keys() == {ALONE, NETWORK, WHOLE, MAP, "matmul fp32"}
+    shares = values["of_matmul"]
+    for name in (ALONE, NETWORK, WHOLE):
+        gflop = values["gflop_of_convolutions"]
+        assert shares[name] == pytest.approx(gflop * rates[name] / rates["matmul fp32"])
+    assert sum("% of matmul" in line for line in lines) == 3
     assert values["share_of_convolutions"] == pytest.approx(rates[WHOLE] / rates[ALONE])
     assert values["frames_per_second"] == pytest.approx(rates[WHOLE] / EACH)
     assert values["map_share"] == pytest.approx(rates[WHOLE] / EACH / rates[MAP])
