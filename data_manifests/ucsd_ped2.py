@@ -26,6 +26,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -68,7 +69,7 @@ MAT = "ped2.mat"  # of the repackaged archives
 FOLDERS = (".", "UCSDped2", "UCSD_Anomaly_Dataset.v1p2/UCSDped2", "ped2", "ucsd_ped2")
 
 
-def build(root: Path, *, subset: bool = False) -> Manifest:
+def build(root: Path, *, subset: bool = False, weak: Sequence[int] = ()) -> Manifest:
     """Make the manifest of UCSD Ped2, in either packaging.
 
     Clips are named as in the official archive: `Train001` ... `Train016`, `Test001` ... `Test012`.
@@ -78,11 +79,14 @@ def build(root: Path, *, subset: bool = False) -> Manifest:
             The folder that holds `Train` and `Test` (or `training` and `testing`), or its parent.
         subset:
             Accept that clips are missing; those that exist are checked.
+        weak:
+            Numbers of test clips that train as abnormal videos with one label each: their split is
+            train, and neither frame labels nor masks are given. It is no protocol of the data set.
 
     Raises:
         ManifestError: the folders do not exist; a clip is missing, unknown, or has another number
-            of frames than the official one; the labels cannot be read, or intervals and masks
-            disagree.
+            of frames than the official one; a number of `weak` is of no test clip that is there;
+            the labels cannot be read, or intervals and masks disagree.
     """
     base, layout = _locate(root)
     records = [
@@ -99,7 +103,19 @@ def build(root: Path, *, subset: bool = False) -> Manifest:
     for i, record in enumerate(records):
         if record.split == "test":
             records[i] = _labelled(base, layout, record, intervals)
+    records = _weakly_labelled(records, weak)
     return Manifest(dataset="ucsd_ped2", root=str(base), records=tuple(records))
+
+
+def _weakly_labelled(records: Sequence[VideoRecord], weak: Sequence[int]) -> list[VideoRecord]:
+    """Turn some test clips into abnormal training videos; see `build`."""
+    if isinstance(weak, str) or not all(type(number) is int for number in weak):
+        raise ManifestError(f"weak has to be a list of clip numbers, as [1, 2, 3], not {weak!r}")
+    wanted = {f"Test{number:03d}" for number in weak}
+    if missing := sorted(wanted - {record.video_id for record in records}):
+        raise ManifestError(f"weak names {', '.join(missing)}: there is no such test clip")
+    hidden = {"split": "train", "label": 1, "anomalies": None, "masks": None}
+    return [r.model_copy(update=hidden) if r.video_id in wanted else r for r in records]
 
 
 def _intervals(base: Path, layout: _Layout) -> list[list[tuple[int, int]]]:

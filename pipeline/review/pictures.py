@@ -39,7 +39,7 @@ class Limits(Settings):
     clips: int = Field(default=100, ge=0, le=10_000)
     clip_seconds: float = Field(default=8.0, gt=0.0, le=60.0)
     moments: int = Field(default=50, ge=0, le=10_000)
-    similar: int = Field(default=1000, ge=0, le=10_000)
+    similar: int = Field(default=2000, ge=0, le=10_000)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Which events resemble each other, by the features of their peaks that the cache still has."""
+"""Which events resemble each other: by their objects, by features of the cache, or by pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,16 @@ from ..scores.folder import ScoreFolder
 from ..store.errors import StoreError
 from ..store.feature_store import FeatureStore
 from ..store.shard import UNREADABLE
+from .object_vectors import object_vectors
+from .picture_vectors import WORDS as PICTURES
+from .picture_vectors import picture_vectors
 
 NEAR = 8  # neighbours of an event
 LEAST_WIDTH = 16  # of a vector that says what is seen; boxes and speeds have fewer numbers
 MOST_VALUES = 1 << 26  # of one row, and of all vectors: 512 MiB in double precision
+BLOCK = 256  # rows of the matrix of likenesses that are in memory at once
 Found = dict[str, Any]
+Near = list[list[list[float]]]  # of each event: number and likeness of others
 
 
 def similar_events(
@@ -30,13 +35,15 @@ def similar_events(
     ranked: Sequence[Mapping[str, Any]],
     cache: Path | None,
     most: int,
+    pictures: Sequence[Path | None] = (),
 ) -> Found:
     """The nearest neighbours of the highest events and moments.
 
-    The vector of an event is the mean of the rows that cover its peak frame (of the nearest row,
-    where none does), over all positions and crops; the features are those of the first role of the
-    model that is in the cache. Vectors are compared by cosine after the mean of all is taken away:
-    what all footage of a camera has in common tells nothing.
+    They are compared by the first of these that two of them have. (1) The object of the peak, where
+    the score folder has boxes: see `object_vectors`. (2) Features: the vector of an event is the
+    mean of the rows that cover its peak frame (of the nearest row, where none does), over all
+    positions and crops; they are those of the first role of the model that is in the cache. (3)
+    Their pictures: see `picture_vectors`.
 
     Args:
         folder:
@@ -53,27 +60,50 @@ def similar_events(
             Root of the cache; None where it is not known.
         most:
             How many of them are compared.
+        pictures:
+            Of the first of them; None where there is none.
 
     Returns:
         `video` and `at` (peak frame) of each, `near`: for each the numbers of others with their
-        cosine, highest first, and `reason`: why there are none.
+        likeness, highest first; `by`: what is compared, in words, "" without any; `reason`: why an
+        event is not among them.
     """
     wanted = list(ranked[:most])
-    reason, vectors, known = "there is no cache to take their features from", None, wanted
-    if cache is not None and wanted:
-        contents = {row["video_id"]: row["content_id"] for row in rows}
-        vectors, known, reason = _vectors(_stores(run, cache), wanted, contents)
-    near = [] if vectors is None else neighbours(vectors, NEAR)
+    videos = {row["video_id"]: row for row in rows}
+    vectors, chosen, words = object_vectors(folder, videos, wanted)
+    near, known, by, reason = [], [wanted[k] for k in chosen], "", ""
+    if len(known) > 1 and words:
+        near = closest(vectors, NEAR)
+        by = ", ".join(words)
+        reason = "No box was found in it, or it is beyond the number of those that are compared."
+    elif wanted:
+        reason = "there is no cache to take their features from"
+        features = None
+        if cache is not None:
+            contents = {video: row["content_id"] for video, row in videos.items()}
+            features, known, reason = _vectors(_stores(run, cache), wanted, contents)
+        if features is not None:
+            near = neighbours(features, NEAR)
+            by = "what the detector sees (features in the cache)"
+        else:
+            places = [str(videos[e["video_id"]].get("scene") or e["video_id"]) for e in wanted]
+            shown = [*pictures, *[None] * len(wanted)][: len(wanted)]
+            vectors, chosen = picture_vectors(shown, places)
+            known = [wanted[k] for k in chosen]
+            if len(known) > 1 and vectors.any():  # else no camera has two
+                near, by = neighbours(vectors, NEAR), PICTURES
+                reason = "It has no picture to compare by."
     known = known if near else []
     return {
         "video": [numbers[event["video_id"]] for event in known],
         "at": [event["peak_frame"] for event in known],
         "near": near,
+        "by": by,
         "reason": reason,
     }
 
 
-def neighbours(vectors: NDArray[np.float64], most: int) -> list[list[list[float]]]:
+def neighbours(vectors: NDArray[np.float64], most: int) -> Near:
     """For each row the other rows with the highest cosine, after the mean of all is taken away.
 
     Only cosines above zero count: what points the other way is not alike.
@@ -90,12 +120,46 @@ def neighbours(vectors: NDArray[np.float64], most: int) -> list[list[list[float]
     centred = vectors - vectors.mean(axis=0)
     norms = np.linalg.norm(centred, axis=1, keepdims=True)
     unit = np.divide(centred, norms, out=np.zeros_like(centred), where=norms > 0)
-    found = []
-    for at in range(len(unit)):
-        cosine = unit @ unit[at]
-        cosine[at] = -np.inf
-        order = [k for k in np.argsort(-cosine, kind="stable")[:most] if cosine[k] > 0]
-        found.append([[int(k), round(float(cosine[k]), 4)] for k in order])
+    return _highest(len(unit), most, lambda some: unit[some] @ unit.T)
+
+
+def closest(vectors: NDArray[np.float64], most: int) -> Near:
+    """For each row the other rows at the least distance.
+
+    The likeness is 1 at no distance and 0 at the root mean square distance of all pairs; only what
+    is above zero counts.
+
+    Args:
+        vectors:
+            (n, D), not all equal.
+        most:
+            Neighbours of a row.
+
+    Returns:
+        For each row: [number, likeness] of others, highest first.
+    """
+    squares = (vectors**2).sum(axis=1)
+    n = len(vectors)
+    usual = 2 * (n * squares.sum() - (vectors.sum(axis=0) ** 2).sum()) / (n * (n - 1))
+
+    def likeness(some: slice) -> NDArray[np.float64]:
+        apart = squares[some, None] + squares - 2 * vectors[some] @ vectors.T
+        return np.asarray(1 - np.maximum(apart, 0.0) / usual)
+
+    return _highest(n, most, likeness)
+
+
+def _highest(n: int, most: int, likeness: Callable[[slice], NDArray[np.float64]]) -> Near:
+    """The `most` highest of each row of an (n, n) matrix that is made block by block."""
+    found: Near = []
+    for first in range(0, n, BLOCK):
+        some = slice(first, min(first + BLOCK, n))
+        values = likeness(some)
+        own = np.arange(some.start, some.stop)
+        values[own - first, own] = -np.inf
+        order = np.argsort(-values, axis=1, kind="stable")[:, :most]
+        for row, near in zip(values, order.tolist(), strict=True):
+            found.append([[k, round(float(row[k]), 4)] for k in near if row[k] > 0])
     return found
 
 

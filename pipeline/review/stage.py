@@ -147,6 +147,7 @@ def write_review(
     drawing = out / "media", limits, style or HeatmapStyle(), probe
     media, notes = draw_media(folder, rows, numbers, ranked, *drawing)
     media = [{**each, "check": False} for each in media]
+    pictures = [drawing[0] / f"{k}.jpg" if m["picture"] else None for k, m in enumerate(media)]
     if checks is not None:
         media += _drawn_checks(checks, numbers, *drawing, first=len(media))
     chunks = _write_events(out, events, numbers)
@@ -158,10 +159,7 @@ def write_review(
         "notes": [*about, *_about_scores(folder, run, column, manifest), *notes]
         + (checks.notes if checks else []),
         "metrics": _about_metrics(metrics),
-        "failures": {
-            "total": len({failure["video_id"] for failure in failures}),
-            "rows": failures[:MOST_FAILURES],
-        },
+        "failures": _about_failures(failures),
         "seconds": sum((row["frame_stop"] - row["frame_start"]) / row["fps"] for row in rows),
         "chunks": {"scores": page.chunks, "events": chunks, "all": page.runs <= MOST_RUNS},
         "videos": page.values,
@@ -172,7 +170,9 @@ def write_review(
         "checks_column": COLUMN,
         "media": media,
         "systems": [system.values() for system in systems],
-        "similar": similar_events(folder, run, rows, numbers, ranked, cache, limits.similar),
+        "similar": similar_events(
+            *(folder, run, rows, numbers, ranked, cache, limits.similar, pictures)
+        ),
     }
     write_chunk(out, "page", values)
     return _write_page(out, values["dataset"])
@@ -385,6 +385,12 @@ def _about_threshold(
 def _metrics_of(folder: ScoreFolder, column: str) -> FrameMetrics | None:
     extra = folder.metrics(column)
     return None if extra is None else FrameMetrics.from_json(extra)
+
+
+def _about_failures(failures: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """How many videos have failed, and the first reasons."""
+    videos = {failure["video_id"] for failure in failures}
+    return {"total": len(videos), "rows": failures[:MOST_FAILURES]}
 
 
 def _about_metrics(metrics: FrameMetrics | None) -> list[tuple[str, str]]:

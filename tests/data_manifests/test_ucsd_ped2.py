@@ -50,6 +50,20 @@ def test_the_whole_data_set_has_the_official_counts(whole: Path) -> None:
     assert test[0].masks == "Test/Test001_gt"
 
 
+def test_some_test_clips_train_as_weakly_labelled_videos(small: Path) -> None:
+    plain = {r.video_id: r for r in build(small, subset=True).records}
+    weak = {r.video_id: r for r in build(small, subset=True, weak=[6]).records}
+    hidden = weak["Test006"]
+    assert (hidden.split, hidden.label, hidden.anomalies, hidden.masks) == ("train", 1, None, None)
+    assert hidden.path == plain["Test006"].path
+    assert {k: v for k, v in weak.items() if v != plain[k]} == {"Test006": hidden}
+    with pytest.raises(ManifestError, match="weak names Test007: there is no such test clip"):
+        build(small, subset=True, weak=[6, 7])
+    for wrong in ("6", ["6"], [6.0], [True]):
+        with pytest.raises(ManifestError, match="weak has to be a list of clip numbers"):
+            build(small, subset=True, weak=wrong)  # type: ignore[arg-type]
+
+
 def test_the_root_may_be_the_parent(whole: Path, tmp_path: Path) -> None:
     assert build(whole.parent) == build(whole)
     archive = tmp_path / "UCSD_Anomaly_Dataset.v1p2/UCSDped2"

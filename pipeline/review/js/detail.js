@@ -244,6 +244,7 @@ vadpipe.Detail = class {
     const none = at >= 0 ? "Nothing else that is compared resembles it." : similar.reason || "This moment is beyond the number of those that are compared.";
     this.more.replaceChildren(
       el("h3", { text: "More like this" }),
+      cards.length && similar.by ? el("p.soft", { text: `Compared by ${similar.by}.` }) : "",
       cards.length ? el("div.cards", {}, ...cards.filter(Boolean)) : el("p.soft", { text: `None. ${vadpipe.plain(none)}` }));
   }
 

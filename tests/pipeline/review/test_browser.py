@@ -221,6 +221,7 @@ def test_boxes_likeness_and_numbers(opened, tmp_path: Path, monkeypatch: pytest.
         more["words"] = ["it stays", f"{NASTY} moves faster than usual"]
         write_regions(folder.path / "regions" / f"{name}.parquet", pa.table({**boxes, **more}), "")
     near = {"video": [0, 1], "at": [71, 71], "near": [[[1, 0.75]], [[0, 0.75]]], "reason": ""}
+    near["by"] = "what it is, where it is"
     monkeypatch.setattr(stage, "similar_events", lambda *_: near)
     page = opened(write_review(folder.write(), tmp_path / "page"))
     tab = page.go("#event/0/71/cam1")
@@ -236,6 +237,7 @@ def test_boxes_likeness_and_numbers(opened, tmp_path: Path, monkeypatch: pytest.
     assert why.inner_text() == f"{NASTY} moves faster than usual"
     assert not exact.is_visible()
     tab.check("#expert")
+    assert "Compared by what it is, where it is." in tab.inner_text(".more")
     assert exact.inner_text().endswith(": speed 4.1 px/frame")
     assert "likeness 0.75" in tab.inner_text(".more")
     assert "48 to 95, peak at 71" in tab.inner_text(".numbers")

@@ -89,6 +89,12 @@ SHORTER: Mapping[str, Mapping[str, Any]] = {
     },
     **dict.fromkeys(("msmg_shots_ped2", "msmg_shots_avenue"), SHOTS),
     **dict.fromkeys(("ssrl_ucf_crime", "ssrl_shanghaitech"), SCALES),
+    "ssrl_ped2": {
+        **{"train.rtfm.seeds": [0], "train.ssrl.seeds": [0], "extract.frame.weights": "random:0"},
+        # as wide as the patches beside it
+        "extract.frame.extractor": "inception_i3d",
+        "extract.frame.set": {**CLIPS, "resize": GRIDS["frame_size"]},
+    },
     "knn_ped2": KNN,
     "ssmtl_proxy": {
         "train.ssmtl.grid.t": [1, 2],

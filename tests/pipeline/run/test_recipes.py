@@ -94,6 +94,11 @@ ROWS = {
     "rtfm_shanghaitech": {*(f"rtfm-s{seed}" for seed in range(3)), "paper", "snippets", "ranking"},
     "ssrl_shanghaitech": SSRL_ROWS,
     "ssrl_ucf_crime": SSRL_ROWS,
+    # Training has abnormal videos here too.
+    "ssrl_ped2": {
+        *(f"rtfm-s{seed}" for seed in range(3)),
+        *(f"ssrl-branch_gain={gain}-s{seed}" for gain in (0.1, 1.0) for seed in range(3)),
+    },
     "msmg_avenue": TABLE_3,
     "msmg_shanghaitech": TABLE_3,
     "msmg_lengths_shanghaitech": LENGTHS,
