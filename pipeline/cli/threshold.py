@@ -13,6 +13,8 @@ from .names import model_names
 from .options import OUT_FILE, Command, cache_option, echo, json_option
 
 if TYPE_CHECKING:
+    from pydantic import ValidationError
+
     from ..scores.events import EventConfig
 
 _RULES = (
@@ -53,6 +55,8 @@ def rule_options(command: Command) -> Command:
 
     @wraps(command)
     def with_events(**values: Any) -> Any:
+        from pydantic import ValidationError
+
         from ..scores.events import RULES, EventConfig
 
         own = {name: values.pop(name) for name in (*RULES, "release_quantile")}
@@ -62,11 +66,27 @@ def rule_options(command: Command) -> Command:
         if "quantile" in given and "release_quantile" not in given:
             release = EventConfig.model_fields["release_quantile"].default
             given["release_quantile"] = min(release, given["quantile"])
-        return command(events=EventConfig(**given), **values)
+        try:
+            events = EventConfig(**given)
+        except ValidationError as error:
+            raise click.UsageError(_of_options(error)) from None
+        return command(events=events, **values)
 
     for option in reversed(_RULES):
         option(with_events)
     return cast(Command, with_events)
+
+
+def _of_options(error: ValidationError) -> str:
+    """What is wrong with the values of options, by the names of the options."""
+    lines = []
+    for each in error.errors(include_url=False):
+        text = each["msg"].removeprefix("Value error, ")
+        if each["loc"]:
+            option = f"--{'.'.join(map(str, each['loc'])).replace('_', '-')}"
+            text = f"{option}: {text[:1].lower()}{text[1:]}, not {each['input']!r}"
+        lines.append(text)
+    return "; ".join(lines)
 
 
 @click.command()

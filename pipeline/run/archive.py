@@ -318,17 +318,17 @@ def without(manifest: Manifest, videos: Collection[str]) -> Manifest:
 
 
 def cameras_of(manifest: Manifest, rows: Mapping[str, ProbeRow]) -> list[Camera]:
-    """How much of each camera trains and is scored, as far as files can be read."""
+    """How much of each camera trains and is scored, of the files that can be read."""
     hours: dict[str, list[float]] = {}
     paths: dict[str, set[str]] = {}
     for record in manifest.records:
-        row = rows.get(record.video_id)
+        if (row := rows.get(record.video_id)) is None:
+            continue
         name = record.scene or UNNAMED
         own = hours.setdefault(name, [0.0, 0.0])
         paths.setdefault(name, set()).add(record.path or record.video_id)
-        if row is not None:
-            share = record.part[1] - record.part[0]
-            own[record.split != "train"] += share * row.duration / 3600
+        share = record.part[1] - record.part[0]
+        own[record.split != "train"] += share * row.duration / 3600
     return [Camera(n, own[0], own[1], len(paths[n])) for n, own in hours.items()]
 
 

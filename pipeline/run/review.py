@@ -7,31 +7,26 @@ was chosen, so that a later run adds new files and keeps the model).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from ...data_manifests.atomic import write_text
 from ...data_manifests.plain_text import counted
 from ...data_manifests.record import Manifest
-from ...data_manifests.table import read_manifest, write_manifest
+from ...data_manifests.table import read_manifest
 from ...extractors.weights.cards import Weights
 from ..engine.settings import Engine, ProbeOptions
+from ..feedback import keep_rule
 from ..models import ModelFolder
 from ..registry import DATASETS
 from ..review.stage import INDEX
 from ..scores.events import EventConfig
-from ..scores.rules import in_time
 from ..store.probe_table import Probed
 from ..tables.probe import probe_to_use
 from .archive import (
-    MOST_HOURS,
-    SHARE,
     UNNAMED,
     ArchiveError,
-    cameras_of,
-    little_footage,
     named_cameras,
     scored_whole,
     split_by_camera,
@@ -44,16 +39,25 @@ from .archive_copies import copies_lines, without_copies
 from .config import RunConfig, load_run
 from .execute import Ended
 from .graph import plan
+from .new_cameras import (
+    PER_SCENE,
+    again_line,
+    cure_of,
+    known_cameras,
+    needs_each,
+    new_in,
+    trained_again,
+    unknown_lines,
+    without_cameras,
+)
 from .resolved import resolve_run
-from .review_checks import CHECKS, CameraChecks, camera_checks
-from .review_features import Choice, Kind, choose, weights_of
+from .review_checks import CHECKS, camera_checks
+from .review_features import Kind, choose, weights_of
 from .review_kept import NAME, Chosen, chosen_before, first_choice, keep
+from .review_recipe import FOOTAGE, write_recipe
+from .review_said import NAMED, Say, say_cameras, say_files
 from .run import Run, run_nodes
-from .toml_text import toml_text
 
-RECIPE, FOOTAGE = "review.toml", "footage.parquet"
-NAMED = 5  # files in a message
-Say = Callable[[str], None]
 Fetch = Callable[[Sequence[Weights]], None]
 
 
@@ -138,21 +142,21 @@ def review_footage(
     if before is not None:
         asked = replace(asked, scene_from=before.scene_from)
     listed = _listed(asked)
-    asked.out.mkdir(parents=True, exist_ok=True)
+    _make_folder(asked.out)
     probed = probe_to_use(listed, asked.cache, asked.probing)
     listed, copies = without_copies(listed, probed.rows, *_known_before(asked, before))
-    _say_files(listed, probed, copies, say)
+    say_files(listed, probed, copies, say)
     if not probed.rows:
         raise ArchiveError(f"no video in {asked.target} can be read: see the reasons above")
     manifest, cameras = named_cameras(listed, probed.rows, before.cameras if before else ())
     found = {"cameras": cameras, "copies": copies}
     chosen = (before or first_choice(asked)).model_copy(update=found)
-    if before is not None and (asked.out / FOOTAGE).is_file():
-        chosen, manifest = _again(asked, chosen, manifest, probed, say)
-    elif asked.model is None and not _has(manifest, "train"):
-        manifest = split_by_camera(manifest, probed.rows)
-    elif not _has(manifest, "test"):
-        manifest = scored_whole(manifest, keep_training=asked.model is None)
+    chosen, manifest = _split(asked, before, chosen, manifest, probed, say)
+    probed = probe_to_use(manifest, asked.cache, asked.probing)
+    old = chosen
+    chosen, manifest = _with_new_cameras(asked, chosen, manifest, probed, say)
+    if chosen.model is None and old.model is not None:
+        asked = replace(asked, events=_kept_rule(asked, old.model))
     probed = probe_to_use(manifest, asked.cache, asked.probing)
     train = [record for record in manifest.records if record.split == "train"]
     if chosen.model is not None:  # nothing trains: videos that are gone are no failures
@@ -164,7 +168,7 @@ def review_footage(
             "parts": trained_parts(manifest, probed.rows),
         }
         chosen = chosen.model_copy(update=known)
-    little = _say_cameras(asked, chosen, manifest, probed, say)
+    little = say_cameras(chosen, manifest, probed, say)
     checks = camera_checks(
         *(manifest, probed, chosen.scene_model, asked.cache), wanted=chosen.scene_checks
     )
@@ -175,13 +179,113 @@ def review_footage(
         say(f"features: {chosen.why}")
     if asked.model is not None or chosen.features is None:
         say(f"model: {chosen.model}")
-    write_manifest(manifest, asked.out / FOOTAGE)
-    recipe = asked.out / RECIPE
-    notes = [*little, *(f"{line[:1].upper()}{line[1:]}." for line in copies_lines(copies, NAMED))]
-    write_text(recipe, recipe_of(asked, chosen, checks, notes))
-    keep(asked.out, chosen)
+    manifest, unknown = _without_unknown(asked, chosen, manifest, probed, say)
+    copied = [f"{line[:1].upper()}{line[1:]}." for line in copies_lines(copies, NAMED)]
+    about = [*little, *unknown, *copied]
+    recipe = write_recipe(asked, chosen, manifest, checks, about)
+    # A training that adds cameras may fail: until it has ended, the model is the old one.
+    keep(asked.out, chosen.model_copy(update={"model": old.model, "scene_model": old.scene_model}))
     say(f"recipe: {recipe} (vadpipe run repeats it)")
-    return _run(asked, chosen, load_run(recipe), recipe, say, ended)
+    done = _run(asked, chosen, load_run(recipe), recipe, bool(little), say, ended)
+    if done.model is not None and chosen.model is None and old.model is not None:
+        for line in keep_rule(ModelFolder.find(asked.cache, old.model).path, done.model):
+            say(f"threshold: {line}")
+    return done
+
+
+def _split(
+    asked: ReviewAsked,
+    before: Chosen | None,
+    chosen: Chosen,
+    manifest: Manifest,
+    probed: Probed,
+    say: Say,
+) -> tuple[Chosen, Manifest]:
+    """What trains and what is scored: as an earlier run has it, else the first part of each."""
+    if before is not None and (asked.out / FOOTAGE).is_file():
+        return _again(asked, chosen, manifest, probed, say)
+    if asked.model is None and not _has(manifest, "train"):
+        return chosen, split_by_camera(manifest, probed.rows)
+    if not _has(manifest, "test"):
+        return chosen, scored_whole(manifest, keep_training=asked.model is None)
+    return chosen, manifest
+
+
+def _with_new_cameras(
+    asked: ReviewAsked, chosen: Chosen, manifest: Manifest, probed: Probed, say: Say
+) -> tuple[Chosen, Manifest]:
+    """Let cameras that the model does not know train with what has trained, where that can be."""
+    if chosen.model is None or asked.model is not None:
+        return chosen, manifest
+    card = ModelFolder.find(asked.cache, chosen.model).card()
+    new = new_in(manifest, probed.rows, known_cameras(card, manifest))
+    grown = trained_again(manifest, probed.rows, chosen, card, new) if new else None
+    if grown is None:
+        return chosen, manifest
+    say(again_line(new))
+    return chosen.model_copy(update={"model": None, "scene_model": None}), grown
+
+
+def _kept_rule(asked: ReviewAsked, model: str) -> EventConfig:
+    """How scores become events: as asked for, else by the rule that is kept with a model."""
+    kept = ModelFolder.find(asked.cache, model).threshold()
+    if kept is None or kept.rule.rule == "value":  # a value is of the scores of that model
+        return asked.events
+    return asked.events.with_rule_of(kept.rule)
+
+
+def _without_unknown(
+    asked: ReviewAsked, chosen: Chosen, manifest: Manifest, probed: Probed, say: Say
+) -> tuple[Manifest, list[str]]:
+    """Leave out cameras that cannot be scored; returns what is said of them on the page too.
+
+    Raises:
+        ArchiveError: no other camera is there.
+    """
+    if chosen.model is None:
+        trained = {r.scene or UNNAMED for r in manifest.records if r.split == "train"}
+        known, each = frozenset(trained), chosen.features in PER_SCENE
+    else:
+        card = ModelFolder.find(asked.cache, chosen.model).card()
+        known, each = known_cameras(card, manifest), needs_each(card)
+        if not each and known == {UNNAMED}:  # the model tells no cameras apart
+            return manifest, []
+    if not (unknown := new_in(manifest, probed.rows, known)):
+        return manifest, []
+    lines = unknown_lines(*(manifest, probed.rows, unknown), left_out=each, cure=cure_of(chosen))
+    for line in lines:
+        say(line)
+    return without_cameras(manifest, probed.rows, unknown) if each else manifest, lines
+
+
+def _next_of_failure(chosen: Chosen, little: bool) -> str:
+    """What to do where no page was made."""
+    if little and chosen.model is None:
+        return (
+            "next: see the error above. It takes more normal footage: put more videos into the "
+            "folder, or name some with --normal, an hour of each camera or better a day; then give "
+            "--retrain"
+        )
+    if chosen.features in (None, "patches"):
+        return "next: see the error above"
+    return "next: see the error above; --features patches --retrain looks at frames, not objects"
+
+
+def _make_folder(out: Path) -> None:
+    """Make the folder of a review.
+
+    Raises:
+        ArchiveError: that is not possible there.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ArchiveError(f"{out} is a file, or lies below one: name a folder with -o") from None
+    except OSError as error:
+        raise ArchiveError(
+            f"the folder {out} cannot be made ({error.strerror}): name one where you may write, "
+            "with -o"
+        ) from None
 
 
 def _with_features(
@@ -209,6 +313,7 @@ def _run(
     chosen: Chosen,
     config: RunConfig,
     recipe: Path,
+    little: bool,
     say: Say,
     ended: Callable[[Ended], None],
 ) -> Reviewed:
@@ -224,8 +329,8 @@ def _run(
         keep(asked.out, chosen.model_copy(update=own))
         model = ModelFolder.find(config.cache_root, name).path
     page = resolved.folder.scores(NAME).review / INDEX
-    if failed and chosen.features not in (None, "patches"):
-        say("next: see the error above; --features patches --retrain looks at frames, not objects")
+    if failed:
+        say(_next_of_failure(chosen, little))
     if not failed:
         if run.errors:
             say("the checks of the camera failed, see above: the page is without them")
@@ -304,99 +409,3 @@ def _known_before(
     records = read_manifest(asked.out / FOOTAGE).records
     known = {*before.trained, *(record.path for record in records if record.path is not None)}
     return known, () if before.model is None else before.parts
-
-
-def _say_files(listed: Manifest, probed: Probed, copies: Mapping[str, str], say: Say) -> None:
-    length = in_time(sum(row.duration for row in probed.rows.values()) / 86_400)
-    say(f"footage: {counted(len(probed.rows), 'video')}, {length}, below {listed.root}")
-    for failure in probed.failures[:NAMED]:
-        say(f"cannot be used: {failure.video_id}: {failure.message}")
-    if len(probed.failures) > NAMED:
-        say(f"  and {len(probed.failures) - NAMED} more")
-    cut = [(name, row) for name, row in probed.rows.items() if "truncated" in row.flags]
-    for name, row in cut[:NAMED]:
-        say(f"cut off, what is there is used: {name} ({in_time(row.duration / 86_400)})")
-    if len(cut) > NAMED:
-        say(f"  and {len(cut) - NAMED} more")
-    for line in copies_lines(copies, NAMED):
-        say(line)
-
-
-def _say_cameras(
-    asked: ReviewAsked, chosen: Chosen, manifest: Manifest, probed: Probed, say: Say
-) -> list[str]:
-    """Say what trains and what is scored, with the risk of it; returns what the page says too."""
-    cameras = cameras_of(manifest, probed.rows)
-    for camera in cameras:
-        name = "one camera" if camera.name == UNNAMED and len(cameras) == 1 else camera.name
-        say(
-            f"camera {name}: {counted(camera.videos, 'video')}, "
-            f"{in_time(camera.training / 24)} train, {in_time(camera.scored / 24)} are scored"
-        )
-    if asked.model is None and asked.normal is None:
-        say(
-            f"nothing is known to be normal: the first {100 * SHARE:g} % of each camera's footage "
-            f"(at most {MOST_HOURS:g} hours) is taken as normal, and is not scored. What is "
-            "unusual in it will be missed later; name footage that is known to be normal with "
-            "--normal"
-        )
-    if chosen.features is None and chosen.model is not None:  # it was given: of its own footage
-        return []
-    little = little_footage(cameras)
-    if little:
-        say(little)
-    return [little] if little else []
-
-
-# ------------------------------------------------------------------------------- recipe
-
-
-def recipe_of(
-    asked: ReviewAsked,
-    chosen: Chosen,
-    checks: CameraChecks | None = None,
-    about: Sequence[str] = (),
-) -> str:
-    """The run file of a review.
-
-    Args:
-        asked:
-            What for.
-        chosen:
-            What was chosen; with a model, nothing is trained.
-        checks:
-            Of the camera.
-        about:
-            What the page says of the footage.
-    """
-    values: dict[str, Any] = {
-        "out": ".",
-        "cache": str(asked.cache.absolute()),
-        "image_fps": asked.probing.image_fps,
-        "hash_mode": asked.probing.hash_mode,
-        "manifest": {"file": FOOTAGE},
-    }
-    choice = None if chosen.features is None else Choice(chosen.features, "", chosen.stride)
-    if chosen.model is not None:
-        found = ModelFolder.find(asked.cache, chosen.model).path
-        values["model"] = [{"name": NAME, "model": str(found.absolute())}]
-    else:
-        assert choice is not None  # chosen where there is no model
-        values["extract"] = [{"name": "features", **choice.extract()}]
-        values["train"] = [{"name": NAME, **choice.train()}]
-    events = asked.events.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    added = {} if checks is None else checks.sections
-    for kind, sections in added.items():
-        values[kind] = [*values.get(kind, []), *sections]
-    values["score"] = {"split": "test", **({"events": events} if events else {})}
-    beside = {"scores": [NAME], "scene_checks": CHECKS} if added else {}
-    values["report"] = {"folder": True, **beside, **({"notes": [*about]} if about else {})}
-    engine = asked.engine.model_dump(mode="json", exclude_defaults=True)
-    if engine:
-        values["engine"] = engine
-    notes = [
-        f"Written by vadpipe review of {chosen.target}.",
-        f"Features: {chosen.why}." if chosen.why else "The model was given.",
-        "vadpipe run review.toml repeats it; vadpipe review adds new files.",
-    ]
-    return toml_text(values, notes)

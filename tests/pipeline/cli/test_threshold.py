@@ -34,6 +34,23 @@ def test_a_rule_is_kept_and_said(model: Path) -> None:
     assert "nothing was changed" not in done.output
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--budget", "-1"), "--budget: input should be greater than 0, not -1.0"),
+        (("--quantile", "1"), "--quantile: input should be less than 1, not 1.0"),
+        (("--release-quantile", "2"), "--release-quantile: input should be less than 1, not 2.0"),
+        (("--quantile", "0.5", "--release-quantile", "0.9"), "release_quantile 0.9 is above"),
+    ],
+)
+def test_a_wrong_number_is_answered_by_its_option(
+    model: Path, words: tuple[str, ...], said: str
+) -> None:
+    done = call(model, *words)
+    assert done.exit_code == 2 and said in " ".join(done.output.split())
+    assert "EventConfig" not in done.output
+
+
 def test_json_holds_the_same(model: Path) -> None:
     done = call(model, "--extreme", "1", "--json")
     values = json.loads(done.stdout)

@@ -35,17 +35,19 @@ from vadpipe.pipeline.run.review import (
     ArchiveError,
     ReviewAsked,
     Reviewed,
-    _say_files,
     review_footage,
 )
 from vadpipe.pipeline.run.review_checks import OVER, camera_checks
 from vadpipe.pipeline.run.review_features import Choice, choose
 from vadpipe.pipeline.run.review_kept import kept_in
+from vadpipe.pipeline.run.review_recipe import TRAINED, TRAINED_RECIPE
+from vadpipe.pipeline.run.review_said import say_files
 from vadpipe.pipeline.run.run import run
 from vadpipe.pipeline.scores.events import EventConfig
 from vadpipe.pipeline.scores.folder import ScoreFolder
 from vadpipe.pipeline.store.probe_table import Probed
 from vadpipe.pipeline.tables.probe import probe_to_use
+from vadpipe.pipeline.threshold import fit_threshold
 
 ENGINE = Engine(threads=1, streams=1)
 
@@ -139,7 +141,7 @@ def test_files_that_are_cut_off_and_copies_are_named(tmp_path: Path, clips: list
     said: list[str] = []
     listed = with_folders(DATASETS["footage"](tmp_path))
     probed = probe_to_use(listed, tmp_path / "cache", ProbeOptions())
-    _say_files(listed, probed, without_copies(listed, probed.rows)[1], said.append)
+    say_files(listed, probed, without_copies(listed, probed.rows)[1], said.append)
     named = [line for line in said if line.startswith("cut off, what is there is used: ")]
     assert len(named) == 1 and "cut.avi (" in named[0], said
     assert "the same content, looked at once as again.avi: whole.avi" in said
@@ -309,6 +311,76 @@ def test_a_feedback_goes_back_into_the_review(newcomer: Newcomer, tmp_path: Path
     shutil.rmtree(model)
     with pytest.raises(ArchiveError, match=r"model of this review is gone .*--retrain"):
         newcomer.review()
+
+
+def test_a_new_camera_trains_with_the_others_and_the_training_is_kept(
+    newcomer: Newcomer, clips: list[Path], tmp_path: Path
+) -> None:
+    first = newcomer.review()
+    assert first.model is not None
+    fit_threshold(first.model, EventConfig(budget=40.0))
+    assert "gate: 3 videos" in next(
+        line for line in newcomer.said if line.startswith("camera gate")
+    )
+    (newcomer.root / "street").mkdir()
+    shutil.copy(clips[5], newcomer.root / "street" / "1.mp4")
+    grown = newcomer.review()
+    assert not grown.run.errors and [f.video_id for f in grown.run.failures] == ["gate__broken.mp4"]
+    assert "1 new camera (street), not in the model: the first part" in newcomer.text()
+    assert newcomer.scores().run()["threshold"]["rule"].startswith("budget 40 events")
+    assert "threshold: rule kept: budget 40 events per camera and day" in newcomer.text()
+    assert grown.model != first.model and "train-review: ran" in newcomer.nodes
+    scored = {row["video_id"]: row for row in newcomer.scores().videos()}
+    assert scored["street__1.mp4.test"]["scene_trained"] is True
+    assert "street" in {video["scene"] for video in newcomer.page()["videos"]}
+    checks = ScoreFolder(newcomer.out / "scores" / "scene_checks")
+    assert {row["video_id"] for row in checks.videos()} == set(scored)
+    # The same command again changes nothing.
+    kept = (newcomer.out / "review.json").read_bytes()
+    again = newcomer.review()
+    assert again.model == grown.model and "new camera" not in newcomer.text()
+    assert not any(node.startswith("train-") for node in newcomer.nodes)
+    assert "earlier run" in newcomer.text() and " trained, " in newcomer.text()
+    assert (newcomer.out / "review.json").read_bytes() == kept
+    assert newcomer.scores().run()["threshold"]["rule"].startswith("budget 40 events")
+    # Its recipe needs the cache; the one that trained does not.
+    assert TRAINED_RECIPE in again.recipe.read_text()
+    text = (newcomer.out / TRAINED_RECIPE).read_text()
+    other = tmp_path / "other cache"
+    (newcomer.out / TRAINED_RECIPE).write_text(text.replace(str(newcomer.cache), str(other)))
+    repeated = run(load_run(newcomer.out / TRAINED_RECIPE))
+    assert not repeated.errors
+    assert [p.name for p in (other / "models").glob("attr*")] == [again.model.name]
+    there = ScoreFolder(newcomer.out / TRAINED / "scores" / "review")
+    assert {row["video_id"] for row in there.videos()} == set(scored)
+    # Where files that trained are gone, nothing trains again: the camera is left out, and named.
+    gone = newcomer.root / json.loads(kept)["trained"][0]
+    gone.unlink()
+    (newcomer.root / "roof").mkdir()
+    shutil.copy(clips[4], newcomer.root / "roof" / "1.mp4")
+    shutil.copy(clips[3], newcomer.root / "roof" / "2.mp4")
+    for path in (newcomer.root / "roof").iterdir():
+        path.write_bytes(path.read_bytes() + bytes(path.name, "ascii"))  # no copies of others
+    without = newcomer.review()
+    assert without.model == again.model and not without.run.errors
+    assert [f.video_id for f in without.run.failures] == ["gate__broken.mp4"]
+    said = "Camera roof (2 videos) is new, not in the model: nothing of it is scored. --retrain"
+    assert said in newcomer.text()
+    assert any(said in note for note in newcomer.page()["notes"])
+    assert set(scored) >= {row["video_id"] for row in newcomer.scores().videos()}
+
+
+def test_a_folder_that_cannot_be_made_is_answered(tmp_path: Path, clips: list[Path]) -> None:
+    newcomer = Newcomer(tmp_path)
+    newcomer.root.mkdir()
+    shutil.copy(clips[0], newcomer.root / "a.mp4")
+    file = tmp_path / "file"
+    file.touch()
+    for out in (file, file / "below"):
+        with pytest.raises(ArchiveError, match="is a file, or lies below one: name a folder"):
+            newcomer.review(out=out)
+    with pytest.raises(ArchiveError, match=r"cannot be made \(.*\): name one where you may write"):
+        newcomer.review(out=Path("/proc/x"))
 
 
 def test_a_folder_without_footage_that_can_be_read_says_so(tmp_path: Path) -> None:
