@@ -208,9 +208,12 @@ class CudaRecorder:
             graph = torch.cuda.CUDAGraph()
             # Other threads bring pixels to the device meanwhile: they allocate memory, which would
             # end a recording that watches the whole process.
-            with torch.cuda.graph(
-                graph, pool=self._pool, stream=side, capture_error_mode="thread_local"
-            ):
-                found = network(given)
+            try:
+                with torch.cuda.graph(
+                    graph, pool=self._pool, stream=side, capture_error_mode="thread_local"
+                ):
+                    found = network(given)
+            finally:
+                torch.cuda.set_stream(here)  # torch stays in the stream of a recording that failed
             self._pool = graph.pool()
         return Recording(given, found, graph.replay)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +16,7 @@ from torch import Tensor, nn
 from vadpipe.extractors.base import Precision, Runtime
 from vadpipe.extractors.device.graphs import (
     RUNS_BEFORE,
+    WARM_UPS,
     CudaRecorder,
     Graphs,
     Recording,
@@ -233,6 +238,93 @@ def test_numbers_that_are_not_finite_have_to_be_equal() -> None:
     assert disagreement(nothing.clone(), nothing, "fp32") is None
 
 
+# ---------------------------------------------------------------------------- order of CUDA's calls
+
+
+class FakeCuda:
+    """What `CudaRecorder` calls of torch.cuda; like it, a failed recording keeps its stream."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.default = self.stream = "default"
+        self.calls: list[tuple[str, Any]] = []
+        names = ("Stream", "current_stream", "set_stream", "CUDAGraph", "graph")
+        for name in names:
+            patch.setattr(torch.cuda, name, getattr(self, f"_{name}"))
+        patch.setattr(torch.cuda, "stream", self._in_stream)
+        patch.setattr(torch.cuda, "device", lambda _: nullcontext())
+
+    def _Stream(self, device: Any) -> Any:
+        return FakeStream("side")
+
+    def _current_stream(self, device: Any = None) -> Any:
+        return FakeStream(self.stream)
+
+    def _set_stream(self, stream: Any) -> None:
+        self.stream = stream.name
+
+    @contextmanager
+    def _in_stream(self, stream: Any) -> Iterator[None]:
+        before, self.stream = self.stream, stream.name
+        yield
+        self.stream = before
+
+    def _CUDAGraph(self) -> Any:
+        return SimpleNamespace(
+            pool=lambda: "pool", replay=lambda: self.calls.append(("replay", self.stream))
+        )
+
+    @contextmanager
+    def _graph(self, graph: Any, **options: Any) -> Iterator[None]:
+        self.calls.append(("record", {**options, "stream": options["stream"].name}))
+        self.stream = options["stream"].name
+        yield
+        self.stream = self.default
+
+
+@dataclass(frozen=True)
+class FakeStream:
+    name: str
+
+    def wait_stream(self, other: FakeStream) -> None:
+        assert other.name != self.name
+
+
+def test_a_recording_warms_up_aside_and_leaves_other_threads_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda, inputs = FakeCuda(monkeypatch), []
+
+    def network(x: Tensor) -> Tensor:
+        inputs.append((cuda.stream, int(x.sum())))
+        return x.float()
+
+    record = CudaRecorder("cpu")
+    for pool in (None, "pool"):
+        inputs.clear()
+        recording = record(network, batch(3))
+        assert inputs == [("side", 0)] * (WARM_UPS + 1), "on zeros, beside the stream of networks"
+        options = {"pool": pool, "stream": "side", "capture_error_mode": "thread_local"}
+        assert cuda.calls[-1] == ("record", options) and cuda.stream == "default"
+        recording.replay()
+        assert cuda.calls[-1] == ("replay", "default")
+        assert recording.given.shape == (3, 5) and recording.given.dtype == torch.uint8
+
+
+def test_a_recording_that_fails_leaves_the_stream_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda = FakeCuda(monkeypatch)
+
+    def network(x: Tensor) -> Tensor:
+        if cuda.calls:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return x.float()
+
+    with pytest.raises(RuntimeError, match="not permitted"):
+        CudaRecorder("cpu")(network, batch(3))
+    assert cuda.calls and cuda.stream == "default"
+
+
 # ------------------------------------------------------------------------------------- on a GPU
 
 
@@ -268,7 +360,9 @@ def test_a_gpu_refuses_to_record_what_waits_for_it() -> None:
 
     run = Graphs(waits, "fp32", CudaRecorder("cuda:0"))
     x = torch.ones(4, 5, device="cuda:0")
+    stream = torch.cuda.current_stream()
     with pytest.warns(UserWarning, match="CUDA graphs are off"):
         for _ in range(RUNS_BEFORE + 2):
             assert torch.equal(run(x), x)
+    assert torch.cuda.current_stream() == stream
     assert torch.equal((x + 1).cpu(), torch.full((4, 5), 2.0))
