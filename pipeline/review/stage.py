@@ -37,6 +37,7 @@ from ..scores.folder import ScoreFolder, ScoreFolderError
 from ..scores.moments import top_moments
 from ..scores.plain_words import add_reasons, general_words
 from ..scores.summary import new_scene_lines, own_threshold_lines
+from .calibration import calibration_of
 from .chunks import packed, packed_floats, write_chunk
 from .data import VideoCurve, counts_of, event_values, link_to, video_values, why_unlinked
 from .pictures import Limits, draw_media
@@ -48,7 +49,7 @@ from .verdicts import first_judged, page_id
 INDEX = "index.html"
 SCRIPTS = (
     *("core.js", "curves.js", "verdicts.js", "list.js", "state.js", "chart.js", "systems.js"),
-    *("player.js", "detail.js", "overview.js", "app.js"),
+    *("player.js", "detail.js", "calibration.js", "overview.js", "app.js"),
 )
 CURVE_BYTES = 1 << 20  # of one file of curves, about
 FIRST_EVENTS, MORE_EVENTS = 2_000, 25_000  # in the first file, and in each other one
@@ -365,6 +366,7 @@ def _about_run(folder: ScoreFolder, run: Mapping[str, Any], column: str) -> dict
         "scores": str(folder.path.absolute()),
         "created": str(run.get("created") or ""),
         "words": general_words(run),
+        "calibration": calibration_of(folder, column),
         "smooth": folder.smoothing() if column == SCORE else None,
         "column": column,
     }

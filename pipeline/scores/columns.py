@@ -150,11 +150,25 @@ def events_of(folder: ScoreFolder, column: str) -> list[dict[str, Any]]:
 
 
 def _thresholds(folder: ScoreFolder, column: str) -> EventThresholds | None:
+    found = thresholds_from(folder, column)
+    return None if found is None else found[1]
+
+
+def thresholds_from(folder: ScoreFolder, column: str) -> tuple[Calibration, EventThresholds] | None:
+    """The thresholds that the held-out rows of a column give, and how its normal scores lie.
+
+    None where nothing was held out, or the threshold is a given value.
+
+    Raises:
+        ScoreFolderError: the run is missing or damaged.
+        HeldOutError: the held-out rows are damaged.
+        EventError: they do not say what the rule of the threshold needs.
+    """
     held_out, config = folder.held_out(), config_of(folder)
     if held_out is None or column not in held_out.columns or config.rule == "value":
         return None
     calibration = _calibration(held_out, column, doubts_of(folder.run()))
-    return thresholds_of(config, calibration, held_out, column)
+    return calibration, thresholds_of(config, calibration, held_out, column)
 
 
 def doubts_of(run: Mapping[str, Any]) -> list[str]:

@@ -36,6 +36,7 @@ vadpipe.overview = (state, open) => {
     el("div.cards.large", {}, ...first),
     checks.length ? el("h3", { text: "Scene checks: look at these cameras" }) : null,
     checks.length ? el("div.cards.large", {}, ...checks) : null,
+    vadpipe.calibration(page.calibration),
     failed.length ? el("details", {}, el("summary", { text: count(page.failures.total, "failure") }), el("ul", {}, ...failed)) : null,
     el("p.soft", { text: `Detector ${vadpipe.plain(page.detector)}${page.column === "score" ? "" : `, column ${vadpipe.plain(page.column)}`}${page.smooth ? `, smoothed by ${vadpipe.plain(page.smooth)}` : ""}${page.created ? `, scored ${vadpipe.plain(page.created)}` : ""}. Keys: ? shows them.` }));
 };
