@@ -65,7 +65,7 @@ def test_events_are_compared_by_features_of_the_cache(
     store.remove_video(next(r["content_id"] for r in rows if r["video_id"] == second))
     left = compare(site.cache)
     assert left["video"] == [0, 0] or left["near"] == []
-    assert left["reason"] == f"{store.name} lacks the features of 1 videos"
+    assert left["reason"] == f"{store.name} lacks the features of 1 video"
 
 
 def times(start, stop):
