@@ -42,7 +42,15 @@ class FittedThreshold:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"model": str(self.model), "kept": self.kept, **self.chosen.model_dump(mode="json")}
+        chosen = self.chosen
+        return {
+            "model": str(self.model),
+            "kept": self.kept,
+            **chosen.model_dump(mode="json"),
+            "rule": chosen.rule.rule_in_words(),
+            "value": chosen.high,
+            "settings": chosen.rule.in_use(),
+        }
 
 
 def fit_threshold(

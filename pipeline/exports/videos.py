@@ -63,6 +63,8 @@ class VideoEvents:
         fps: frames per second.
         width: of a frame in pixels; None where it is not known.
         height: of a frame in pixels; None where it is not known.
+        scene: the camera; None where it is not known.
+        scene_trained: whether the model was trained on it; None where that is not known.
         events: may be empty.
     """
 
@@ -72,6 +74,8 @@ class VideoEvents:
     fps: float
     width: int | None
     height: int | None
+    scene: str | None
+    scene_trained: bool | None
     events: Sequence[ScoredEvent]
 
     def file(self, suffix: str) -> str:
@@ -128,6 +132,8 @@ def read_videos(folder: ScoreFolder, column: str = SCORE) -> list[VideoEvents]:
             fps=float(video["fps"]),
             width=video["width"] or None,
             height=video["height"] or None,
+            scene=video.get("scene"),
+            scene_trained=video.get("scene_trained"),
             events=sorted(found.get(video["video_id"], ()), key=lambda each: each.frame_start),
         )
         for video in videos

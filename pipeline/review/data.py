@@ -124,6 +124,7 @@ def video_values(
         "link": link,
         "unlinked": unlinked,
         "scene": scene,
+        "trained": video.get("scene_trained"),
         "fps": video["fps"],
         "frames": video["n_frames"],
         "start": video["frame_start"],

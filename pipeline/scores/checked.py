@@ -64,6 +64,8 @@ def checked_events(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             raise _not_ours(path, "an event lacks its id or its video")
         if not all(map(_is_frame, frames)) or not frames[0] <= frames[1] < frames[2]:
             raise _not_ours(path, f"event {row['event_id']!r} has frames that no event has")
+        if row.get("scene") is not None and not _are_texts([row["scene"]]):
+            raise _not_ours(path, f"event {row['event_id']!r} has a scene that is no text")
         if not all(map(_is_number, seconds)):
             raise _not_ours(path, f"event {row['event_id']!r} has a number that is not finite")
 

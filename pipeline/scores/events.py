@@ -129,6 +129,11 @@ class EventConfig(Settings):
         own = {name: getattr(self, name) for name in self.model_fields_set}
         return EventConfig(**{**own, **taken})
 
+    def in_use(self) -> dict[str, Any]:
+        """The settings without rules that are not used, not even the quantile."""
+        values = self.model_dump(mode="json")
+        return {k: v for k, v in values.items() if k not in RULES or k == self.rule}
+
     def for_key(self) -> dict[str, Any]:
         """The settings as a key has them: rules that are not used are not part of it."""
         values = self.model_dump(mode="json", exclude_none=True)

@@ -12,7 +12,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -49,7 +49,7 @@ from .part import (
 )
 from .regions import read_regions, regions_stamp, write_regions
 from .smoothing import Smoothing
-from .video_tables import SCORE_SCHEMA, VIDEO_SCHEMA, VIDEO_TABLE, Tables, growing, table_facts
+from .video_tables import SCORE_SCHEMA, VIDEO_SCHEMA, Tables, growing_tables, table_facts
 
 __all__ = ["PAGE", "SCORE_VERSION", "ScoreFolder", "ScoreFolderError", "part_stamp"]
 
@@ -340,13 +340,9 @@ class ScoreFolder:
         """
         others = [(name, pa.float64()) for name in columns if name != "score"]
         schema = pa.schema([*SCORE_SCHEMA, *others], {"detector": detector})
-        with ExitStack() as files:
-            yield Tables(
-                files.enter_context(growing(self._scores, schema, _TABLES)),
-                files.enter_context(growing(self._videos, VIDEO_TABLE, _TABLES)),
-                files.enter_context(growing(self._events, EVENT_SCHEMA, _TABLES)),
-                schema,
-            )
+        places = self._scores, self._videos, self._events
+        with growing_tables(*places, schema, _TABLES) as tables:
+            yield tables
 
     def videos(self) -> list[dict[str, Any]]:
         """One row for each scored video, with the columns of `VIDEO_SCHEMA`, maybe scenes.
@@ -357,7 +353,7 @@ class ScoreFolder:
         return self._rows(self._videos, VIDEO_SCHEMA, checked_videos)
 
     def events(self) -> list[dict[str, Any]]:
-        """One row for each event, with the columns of `EVENT_SCHEMA`.
+        """One row for each event, with the columns of `EVENT_SCHEMA`, maybe scenes.
 
         Raises:
             ScoreFolderError: the table is missing or damaged.

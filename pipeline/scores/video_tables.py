@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ...data_manifests.errors import VadpipeError
 from ...data_manifests.record import VideoRecord
 from ...data_manifests.stored import DamagedFile, parse_json
 from ...extractors.footage.video import ProbeRow
+from .events import EVENT_SCHEMA
 
 _ROW_FIELDS = ("path", "content_id", "kind", "height", "width")
 VIDEO_SCHEMA = pa.schema(
@@ -38,6 +39,7 @@ VIDEO_SCHEMA = pa.schema(
 # trained on it. Tables of earlier versions lack both.
 SCENE_FIELDS = (("scene", pa.string()), ("scene_trained", pa.bool_()))
 VIDEO_TABLE = pa.schema([*VIDEO_SCHEMA, *SCENE_FIELDS])
+EVENT_TABLE = pa.schema([*EVENT_SCHEMA, *SCENE_FIELDS])
 SCORE_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
@@ -80,8 +82,12 @@ class Tables:
         self._scores(part.select(names).cast(self._schema))
 
     def add(self, videos: Sequence[Mapping[str, Any]], events: pa.Table) -> None:
-        """Add the rows of `video_row` and the events of many videos."""
+        """Add the rows of `video_row` and the events of many videos, with their scenes."""
         self._videos(pa.Table.from_pylist(list(videos), schema=VIDEO_TABLE))
+        rows = {row["video_id"]: row for row in videos}
+        own = [rows[video_id] for video_id in events["video_id"].to_pylist()]
+        for at, (name, kind) in enumerate(SCENE_FIELDS, start=len(EVENT_SCHEMA)):
+            events = events.add_column(at, name, pa.array([row.get(name) for row in own], kind))
         self._events(events)
 
 
@@ -175,3 +181,30 @@ def growing(path: Path, schema: pa.Schema, prefix: str) -> Iterator[Callable[[pa
         assert writer is not None
         writer.close()
         write_atomically(path, lambda p: temporary.rename(p))
+
+
+@contextmanager
+def growing_tables(
+    scores: Path, videos: Path, events: Path, schema: pa.Schema, prefix: str
+) -> Iterator[Tables]:
+    """Write the tables of scores, videos and events of a run, see `growing`.
+
+    Args:
+        scores:
+            The table of scores.
+        videos:
+            That of videos.
+        events:
+            That of events.
+        schema:
+            Of the scores.
+        prefix:
+            See `growing`.
+    """
+    with ExitStack() as files:
+        yield Tables(
+            files.enter_context(growing(scores, schema, prefix)),
+            files.enter_context(growing(videos, VIDEO_TABLE, prefix)),
+            files.enter_context(growing(events, EVENT_TABLE, prefix)),
+            schema,
+        )

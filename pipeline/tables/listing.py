@@ -289,7 +289,7 @@ def model(folder: ModelFolder) -> Facts:
                 for part in ("features", "twins")
                 for role, recipe in card.get(part, {}).items()
             },
-            "threshold": {"quantile": QUANTILE, "value": threshold.value}
+            "threshold": {"rule": f"quantile {QUANTILE:g}", "value": threshold.value}
             if chosen is None
             else {"rule": chosen.rule.rule_in_words(), "value": chosen.high},
         }
@@ -318,8 +318,7 @@ def _model_cells(row: Facts) -> tuple[str, ...]:
         return row["name"], row["broken"], size
     features = ", ".join(f"{role} {store}" for role, store in row["features"].items())
     limit = row["threshold"]
-    rule = limit.get("rule") or f"quantile {limit['quantile']:g}"
-    threshold = f"threshold {limit['value']:.6g} ({rule})"
+    threshold = f"threshold {limit['value']:.6g} ({limit['rule']})"
     return row["name"], row["detector"], f"seed {row['seed']}", features, threshold, size
 
 

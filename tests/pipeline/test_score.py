@@ -517,6 +517,7 @@ def test_tables_say_what_the_parts_say(archive: Archive, monkeypatch: pytest.Mon
     _, card = ModelFolder(archive.model).load()
     levels = Calibration.from_json(card["calibration"]).thresholds(config)
     expected_scores, expected_events = [], []
+    trained = {v["video_id"]: v["scene_trained"] for v in videos}
     for record in listed.records:
         part = pq.read_table(archive.out / "scores" / f"{record.video_id}.parquet")
         expected_scores += part.to_pylist()
@@ -528,7 +529,13 @@ def test_tables_say_what_the_parts_say(archive: Archive, monkeypatch: pytest.Mon
             config,
         )
         expected_events += [
-            {"video_id": record.video_id, "event_id": f"{record.video_id}-e{i}", **vars(event)}
+            {
+                "video_id": record.video_id,
+                "event_id": f"{record.video_id}-e{i}",
+                **vars(event),
+                "scene": record.scene,
+                "scene_trained": trained[record.video_id],
+            }
             for i, event in enumerate(found, start=1)
         ]
     assert scores == expected_scores

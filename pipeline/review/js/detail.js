@@ -96,10 +96,11 @@ vadpipe.Detail = class {
 
   head() {
     const { video, entry, state } = this;
+    const fresh = video.trained === false ? " · new camera, the model was not trained on it" : "";
     this.why.textContent = this.exact.textContent = "";
     if (!entry) {
       this.title.textContent = video.place;
-      this.under.textContent = `${video.place === video.name ? "" : `${video.name} · `}${vadpipe.duration(video.seconds)} · ${vadpipe.count(video.shown, "event")}`;
+      this.under.textContent = `${video.place === video.name ? "" : `${video.name} · `}${vadpipe.duration(video.seconds)} · ${vadpipe.count(video.shown, "event")}${fresh}`;
       return;
     }
     const said = state.caption(entry);
@@ -107,7 +108,7 @@ vadpipe.Detail = class {
       vadpipe.el(`span.chip.level${said.level}`, { text: said.words }),
       vadpipe.el("span", { text: `${said.clock}, ${said.lasts}, ${said.place}` }));
     const kind = entry.check ? "Scene check, of the camera itself: no event of the detector" : !entry.moment ? "Event" : entry.peak > state.levels(video).high ? "Above the threshold, but too short for an event" : "Below the threshold";
-    this.under.textContent = `${kind}${video.place === video.name ? "" : ` in ${video.name}`}`;
+    this.under.textContent = `${kind}${video.place === video.name ? "" : ` in ${video.name}`}${entry.check ? "" : fresh}`;
     const { words, numbers } = state.reason(entry);
     // What other checks say of the camera has no numbers.
     this.why.textContent = entry.check ? numbers : words;

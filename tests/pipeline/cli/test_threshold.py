@@ -56,6 +56,10 @@ def test_json_holds_the_same(model: Path) -> None:
     values = json.loads(done.stdout)
     kept = ModelFolder(model).threshold()
     assert kept is not None and values["high"] == kept.high and values["kept"] is True
+    shown = json.loads(call(model, "--budget", "30", "--json").stdout)
+    assert shown["rule"] == "budget 30 events per camera and day"
+    assert shown["value"] == shown["high"] and shown["settings"]["budget"] == 30.0
+    assert not {"quantile", "value", "extreme"} & shown["settings"].keys()
 
 
 def test_without_a_rule_nothing_is_kept(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -59,6 +60,7 @@ def event(
 
 def video(*events: ScoredEvent, name: str = "door", **facts: Any) -> VideoEvents:
     values = {"path": f"/films/{name}.mp4", "n_frames": 200, "fps": 25.0, "width": 64, "height": 48}
+    facts = {"scene": None, "scene_trained": None, **facts}
     return VideoEvents(name, events=events, **{**values, **facts})
 
 
@@ -248,6 +250,12 @@ def test_csv_and_json_keep_every_number() -> None:
         assert float(row[name]) == stored["events"][0][name] == getattr(odd, name)
     assert (row["frame_start"], row["frame_stop"]) == ("1", "3")
     assert float(row["fps"]) == stored["fps"] == 29.97
+    assert (row["scene"], row["scene_trained"]) == ("", "")
+    known = [replace(videos[0], scene="=gate", scene_trained=False)]
+    (row,) = csv.DictReader(io.StringIO(texts("csv", known)["events.csv"], newline=""))
+    (stored,) = json.loads(texts("json", known)["events.json"])["videos"]
+    assert (row["scene"], row["scene_trained"]) == ("'=gate", "false")
+    assert (stored["scene"], stored["scene_trained"]) == ("=gate", False)
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-2", "@SUM(A1)"])

@@ -469,6 +469,23 @@ def test_verdicts_about_an_earlier_model_hold_where_its_event_was(opened, tmp_pa
     assert page.said == []
 
 
+def test_a_new_camera_is_said_below_its_videos_and_events(opened, tmp_path: Path):
+    folder = ScoreFolder(tmp_path / "scores")
+    folder.add("cam1", spiky(10, 3))
+    folder.add("cam2", spiky(10, 3))
+    path = folder.write()
+    table = pq.read_table(path / "videos.parquet")
+    known = pa.array([video == "cam2" for video in table["video_id"].to_pylist()])
+    pq.write_table(table.append_column("scene_trained", known), path / "videos.parquet")
+    page = opened(write_review(path, tmp_path / "page"))
+    said = "new camera, the model was not trained on it"
+    for place in ("#event/0/71/cam1", "#video/0/cam1"):
+        assert said in page.go(place).inner_text("body")
+    for place in ("#event/1/71/cam2", "#video/1/cam2"):
+        assert said not in page.go(place).inner_text("body")
+    assert page.said == []
+
+
 def test_without_previews_the_video_follows_and_borders_are_frames(opened, tmp_path: Path):
     film = write_video(tmp_path / "yard.mp4", frames=160)
     folder = ScoreFolder(tmp_path / "scores")

@@ -145,11 +145,14 @@ def test_places_come_from_the_scored_videos_first(folder: ScoreFolder, tmp_path:
     path = folder.write()
     table = pq.read_table(path / "videos.parquet")
     scenes = pa.array(["gate", None], pa.string())
-    pq.write_table(table.append_column("scene", scenes), path / "videos.parquet")
+    table = table.append_column("scene", scenes)
+    trained = pa.array([False, None], pa.bool_())
+    pq.write_table(table.append_column("scene_trained", trained), path / "videos.parquet")
     records = [r.model_copy(update={"scene": "yard"}) for r in folder.manifest().records]
     manifest = folder.manifest().model_copy(update={"records": tuple(records)})
     videos = data(write_review(path, tmp_path / "out", manifest=manifest))["videos"]
     assert [video["scene"] for video in videos] == ["gate", "yard"]
+    assert [video["trained"] for video in videos] == [False, None]
 
 
 def test_videos_have_the_levels_of_their_scenes(folder: ScoreFolder, tmp_path: Path):

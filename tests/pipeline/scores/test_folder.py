@@ -23,7 +23,7 @@ from vadpipe.extractors.footage.video import ProbeRow
 from vadpipe.pipeline.scores.events import EVENT_SCHEMA
 from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError, part_stamp
 from vadpipe.pipeline.scores.held_out import HeldOut
-from vadpipe.pipeline.scores.video_tables import SCORE_SCHEMA, VIDEO_TABLE, video_row
+from vadpipe.pipeline.scores.video_tables import EVENT_TABLE, SCORE_SCHEMA, VIDEO_TABLE, video_row
 from vadpipe.pipeline.store.failures import Failure
 
 RECORD = VideoRecord(video_id="v", path="v.mp4", split="test", part=(0.0, 0.5))
@@ -98,7 +98,7 @@ def test_tables_without_videos_have_their_columns(tmp_path: Path) -> None:
     folder = ScoreFolder(tmp_path)
     with folder.tables("knn"):
         pass
-    schemas = {"scores": SCORE_SCHEMA, "videos": VIDEO_TABLE, "events": EVENT_SCHEMA}
+    schemas = {"scores": SCORE_SCHEMA, "videos": VIDEO_TABLE, "events": EVENT_TABLE}
     for name, schema in schemas.items():
         table = pq.read_table(tmp_path / f"{name}.parquet")
         assert table.schema.equals(schema) and not table.num_rows

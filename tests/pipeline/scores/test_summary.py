@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.score_folders import FPS, rows, write_score_folder
+from vadpipe.pipeline.exports.videos import read_videos
 from vadpipe.pipeline.scores.columns import limit_of
-from vadpipe.pipeline.scores.events import EVENT_SCHEMA, EventConfig, EventThresholds, Threshold
+from vadpipe.pipeline.scores.events import EventConfig, EventThresholds, Threshold
 from vadpipe.pipeline.scores.folder import ScoreFolder, ScoreFolderError
 from vadpipe.pipeline.scores.summary import (
     Summary,
@@ -19,6 +20,7 @@ from vadpipe.pipeline.scores.summary import (
     own_threshold_lines,
     write_summary,
 )
+from vadpipe.pipeline.scores.video_tables import EVENT_TABLE
 
 HIGH = EventThresholds(Threshold(0.99, 0.5), Threshold(0.95, 0.5), "quantile 0.99")
 
@@ -53,7 +55,27 @@ def test_events_have_the_reason_of_their_box(tmp_path: Path) -> None:
 def test_without_boxes_the_table_is_as_it_was(tmp_path: Path) -> None:
     folder = scored(tmp_path / "out")
     assert summary(folder, regions=False).events == 2
-    assert pq.read_schema(folder.path / "events.parquet").equals(EVENT_SCHEMA)
+    assert pq.read_schema(folder.path / "events.parquet").equals(EVENT_TABLE)
+
+
+def test_events_say_their_camera_and_whether_the_model_knows_it(tmp_path: Path) -> None:
+    folder = scored(tmp_path / "out")
+    row = {video["video_id"]: video for video in folder.videos()}
+    known = {"a": {**row["a"], "scene": "gate"}, "b": {**row["b"], "scene": "yard"}}
+    videos = [(name, lambda part, each=each: each) for name, each in known.items()]
+    asked = folder, "test", ["score"], videos, HIGH, EventConfig()
+    write_summary(*asked, regions=True, trained_scenes=["gate"], stage="score")
+    said = [(e["video_id"], e["scene"], e["scene_trained"]) for e in folder.events()]
+    assert said == [("a", "gate", True), ("b", "yard", False)]
+    assert folder.events()[0]["explain"], "other columns stay"
+    found = {v.video_id: (v.scene, v.scene_trained) for v in read_videos(folder)}
+    assert found == {"a": ("gate", True), "b": ("yard", False)}
+    path = folder.path / "events.parquet"
+    table = pq.read_table(path)
+    wrong = pa.array([b"x", b"y"])
+    pq.write_table(table.set_column(table.column_names.index("scene"), "scene", wrong), path)
+    with pytest.raises(ScoreFolderError, match="a scene that is no text"):
+        folder.events()
 
 
 def test_damaged_boxes_are_the_failure_of_their_video(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_models_of_a_cache(tmp_path: Path) -> None:
     (row,) = models(tmp_path)
     assert (row["name"], row["detector"], row["seed"]) == ("knn-1", "knn", 7)
     assert row["features"]["snippet"].startswith("null-")
-    assert row["threshold"] == {"quantile": 0.99, "value": pytest.approx(1.98)}
+    assert row["threshold"] == {"rule": "quantile 0.99", "value": pytest.approx(1.98)}
     assert row["bytes"] == sum(p.stat().st_size for p in folder.path.iterdir())
     (line,) = models_lines([row])
     assert line.startswith("knn-1\tknn\tseed 7\tsnippet null-")
