@@ -370,6 +370,19 @@ def test_a_new_camera_trains_with_the_others_and_the_training_is_kept(
     assert set(scored) >= {row["video_id"] for row in newcomer.scores().videos()}
 
 
+def test_footage_that_is_too_short_says_how_much_it_takes(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene", size=(64, 96), n_train=1, n_test=1, frames=20, fps=25)
+    newcomer = Newcomer(tmp_path)
+    newcomer.root.mkdir()
+    (clip,) = (tmp_path / "scene" / "train").rglob("*.mp4")
+    shutil.copy(clip, newcomer.root / "a.mp4")
+    done = newcomer.review(target=newcomer.root / "a.mp4", scene_checks=False)
+    assert done.model is None and "too short" in str(done.run.errors[0].error)
+    last = newcomer.said[-1]
+    assert "It takes more normal footage" in last and "an hour of each camera" in last
+    assert "--normal" in last and "--features" not in last
+
+
 def test_a_folder_that_cannot_be_made_is_answered(tmp_path: Path, clips: list[Path]) -> None:
     newcomer = Newcomer(tmp_path)
     newcomer.root.mkdir()
