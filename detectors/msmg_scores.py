@@ -23,7 +23,7 @@ from ..extractors.networks.frame_estimation import FrameEstimator
 from ..extractors.networks.video_encoder import VideoEncoder, clips_of
 from .base import Track
 from .cells import cell_means
-from .map_memory import items_at_once
+from .map_memory import even_blocks, items_at_once
 from .msmg_losses import feature_error
 from .msmg_network import MSMGNetwork, colours_innermost, network_input, with_motion
 from .msmg_own import OWN_ERROR, own_errors
@@ -156,18 +156,19 @@ class Scorer:
     def _encoded_at(self, encoder: VideoEncoder, pixels: Tensor, index: Tensor) -> Tensor:
         """Maps of the clips that are cut from (F, H, W, 3) at (B, T)."""
         if not (self._shares and encoder.shares_frames):
-            size = self._clips_at_once(index.shape[1], pixels)
-            parts = [index[first : first + size] for first in range(0, len(index), size)]
+            size = self._clips_at_once(index, pixels)
+            parts = [index[first:stop] for first, stop in even_blocks(len(index), size)]
             return torch.cat([self._encoded(encoder, clips_of(pixels, part)) for part in parts])
         precise = self._config.precision == "fp32"
         with nullcontext() if precise else bfloat16(encoder, self._device):
             maps = encoder.gathered(pixels, index)
         return widened(maps)
 
-    def _clips_at_once(self, frames: int, pixels: Tensor) -> int:
-        """Clips of the pixels (F, H, W, 3) that an encoder takes together."""
-        values = frames * pixels.shape[1] * pixels.shape[2] * VALUES_A_PIXEL
-        return max(2, items_at_once(PIXELS_AT_ONCE, 4 * values, self._device))  # bf16 has some too
+    def _clips_at_once(self, index: Tensor, pixels: Tensor) -> int:
+        """Clips at (B, T) of the pixels (F, H, W, 3) that an encoder takes together."""
+        values = index.shape[1] * pixels.shape[1] * pixels.shape[2] * VALUES_A_PIXEL
+        # 4 bytes each in bf16 too: some of its maps are in fp32
+        return max(2, items_at_once(len(index), 4 * values, self._device))
 
     def _embedded(self, track: Track, starts: Ints, scene: int) -> Tensor | None:
         """Embeddings of single frames, each computed once: (n, 128); None without task 3."""

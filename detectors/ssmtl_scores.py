@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from ..extractors.networks.coco import COCO
 from .base import Bag, DetectorError, Scores
 from .cells import cell_means
-from .map_memory import items_at_once
+from .map_memory import even_blocks, items_at_once
 from .object_links import fill_between
 from .object_maps import ObjectMapConfig, Objects, gaussian, read_objects, score_frames
 from .plain_words import named
@@ -109,15 +108,6 @@ def object_terms(
         for task, values in network.scores(frames, said)[0].items():
             found[task].append(values.double().cpu().numpy())
     return {task: np.concatenate([np.zeros(0), *parts]) for task, parts in found.items()}
-
-
-def even_blocks(count: int, most: int = AT_ONCE) -> Iterator[tuple[int, int]]:
-    """Divide into blocks of at most `most`, of even sizes: [first, stop) of each.
-
-    torch takes four times as long for a sequence alone as for each of two, so none is left over.
-    """
-    edges = np.linspace(0, count, -(-count // most) + 1).round().astype(int).tolist()
-    return pairwise(edges)
 
 
 def _at_once(network: SSMTLNetwork, picture: Sequence[int], t: int) -> int:

@@ -189,6 +189,7 @@ class CudaRecorder:
     def __init__(self, device: str) -> None:
         self._device = torch.device(device)
         self._pool: Any = None
+        self._stream: Any = None  # one for all: freed memory of a pool belongs to its stream
 
     def __call__(self, network: Network, like: Tensor) -> Recording:
         """Record a run on zeros of the shape and type of `like`.
@@ -198,7 +199,9 @@ class CudaRecorder:
         """
         with torch.cuda.device(self._device):
             given = torch.zeros(like.shape, dtype=like.dtype, device=self._device)
-            side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+            if self._stream is None:
+                self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+            side = self._stream
             here = torch.cuda.current_stream(self._device)
             side.wait_stream(here)
             with torch.cuda.stream(side):

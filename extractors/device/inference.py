@@ -38,7 +38,7 @@ from .micro_batch import (
 from .normalise import Normalise
 from .pinned import ring_of
 from .pixels import tensor_of
-from .present import check_device
+from .present import check_device, switch_tf32_off
 from .resize import Interpolation, Size, resize_frames
 from .tuning import MOST_ITEMS
 
@@ -137,8 +137,7 @@ def prepare(
     if fused and device == "cpu" and can_fuse(DTYPES[precision]):
         fuse(network)
     if precision == "fp32" and device.startswith("cuda"):
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
+        switch_tf32_off()
     return network
 
 

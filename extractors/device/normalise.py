@@ -43,7 +43,7 @@ class Normalise:
     def two_passes(self, rows: Tensor) -> Tensor:
         """(..., W * 3) -> the same shape: a difference in float32, then a quotient.
 
-        These are the bits of the definition.
+        Its bits are the reference: `one_pass` is compared with them.
         """
         width = rows.shape[-1] // 3
         values = rows - self._mean.repeat(width)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import cache
 from queue import SimpleQueue
+from threading import Lock
 from typing import Protocol
 
 import torch
@@ -161,7 +161,13 @@ class CudaCopies:
         return arrival
 
 
-@cache
+_rings: dict[str, PinnedRing] = {}
+_lock = Lock()
+
+
 def ring_of(device: str) -> PinnedRing:
     """The ring of a CUDA device; each process has one."""
-    return PinnedRing(CudaCopies(device))
+    with _lock:  # several videos begin at the same time
+        if device not in _rings:
+            _rings[device] = PinnedRing(CudaCopies(device))
+        return _rings[device]

@@ -19,7 +19,7 @@ def check_device(name: str) -> str:
 
     From then on fp32 means fp32 on CUDA in this process: TF32 is off, for convolutions, where torch
     has it on, and for products, where it has it off. So a result does not depend on what ran
-    before, and the same network is not quicker as convolutions.
+    before, and convolutions are compared with products of the same precision.
 
     Args:
         name:

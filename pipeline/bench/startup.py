@@ -16,6 +16,8 @@ from .race import hardware, heading
 ENTRY = "from vadpipe.pipeline.cli.main import main; main()"  # what the script `vadpipe` does
 EMPTY = "python -c pass"
 CLICK = "import click"
+BASES = (EMPTY, CLICK)  # what commands are compared with
+LEAST_SECONDS = 1e-4  # of the clock
 COMMANDS = {
     EMPTY: ["-c", "pass"],
     CLICK: ["-c", "import click"],
@@ -73,8 +75,8 @@ def bench_startup(*, repeats: int = 20) -> tuple[dict[str, Any], list[str]]:
 
 
 def _own(each: Sequence[float], seconds: Mapping[str, Sequence[float]]) -> float:
-    """Median CPU seconds after Python has started."""
-    return median(each) - median(seconds[EMPTY])
+    """Median CPU seconds after Python has started, at least a tick of the clock."""
+    return max(LEAST_SECONDS, median(each) - median(seconds[EMPTY]))
 
 
 def cpu_seconds(command: Sequence[str], environment: Mapping[str, str]) -> float:

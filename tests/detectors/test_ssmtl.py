@@ -17,9 +17,9 @@ from tests.edge_objects import CROWD, crowd, edges, first_frames, with_boxes
 from tests.moving_objects import SIDE, SIZE, bars, moving
 from vadpipe.detectors import ssmtl
 from vadpipe.detectors.base import Bag, DetectorError, FitLog, FitOptions, Track
+from vadpipe.detectors.map_memory import even_blocks
 from vadpipe.detectors.ssmtl import BATCHES, SSMTL, SSMTLConfig
 from vadpipe.detectors.ssmtl_network import TASKS, SSMTLNetwork
-from vadpipe.detectors.ssmtl_scores import even_blocks
 from vadpipe.pipeline.scores.regions import checked_regions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -129,7 +129,7 @@ def test_blocks_of_objects_do_not_matter(whole: tuple[SSMTL, FitLog], monkeypatc
 
 def test_no_block_is_of_one_object_if_there_are_more() -> None:
     for count in range(200):
-        edges = list(even_blocks(count))
+        edges = list(even_blocks(count, 32))
         assert [i for a, b in edges for i in range(a, b)] == list(range(count))
         sizes = {b - a for a, b in edges}
         assert max(sizes, default=0) <= 32

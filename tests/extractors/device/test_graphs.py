@@ -247,6 +247,7 @@ class FakeCuda:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.default = self.stream = "default"
         self.calls: list[tuple[str, Any]] = []
+        self.made = 0
         names = ("Stream", "current_stream", "set_stream", "CUDAGraph", "graph")
         for name in names:
             patch.setattr(torch.cuda, name, getattr(self, f"_{name}"))
@@ -254,7 +255,8 @@ class FakeCuda:
         patch.setattr(torch.cuda, "device", lambda _: nullcontext())
 
     def _Stream(self, device: Any) -> Any:
-        return FakeStream("side")
+        self.made += 1
+        return FakeStream(f"side {self.made}")
 
     def _current_stream(self, device: Any = None) -> Any:
         return FakeStream(self.stream)
@@ -302,8 +304,8 @@ def test_a_recording_warms_up_aside_and_leaves_other_threads_alone(
     for pool in (None, "pool"):
         inputs.clear()
         recording = record(network, batch(3))
-        assert inputs == [("side", 0)] * (WARM_UPS + 1), "on zeros, beside the stream of networks"
-        options = {"pool": pool, "stream": "side", "capture_error_mode": "thread_local"}
+        assert inputs == [("side 1", 0)] * (WARM_UPS + 1), "on zeros, beside the stream of networks"
+        options = {"pool": pool, "stream": "side 1", "capture_error_mode": "thread_local"}
         assert cuda.calls[-1] == ("record", options) and cuda.stream == "default"
         recording.replay()
         assert cuda.calls[-1] == ("replay", "default")
