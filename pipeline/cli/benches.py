@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .options import echo, say
+from .options import echo
+from .outcome import voice
 
 Measured = tuple[dict[str, Any], list[str]]  # values for machines, lines for people
 
@@ -222,18 +223,19 @@ def check_all(path: Path, asked: Asked, as_json: bool) -> tuple[str, ...]:
             f"{path} has no ratios of a machine like this ({machine}): record some with "
             "vadpipe bench WHAT --record"
         )
+    say = voice(as_json)
     worse: list[str] = []
     everything: dict[str, Any] = {}
     for what, before in sorted(recorded.items()):
-        say([f"# {what}"], as_json)
+        say(f"# {what}")
         if footage := before.options.get("footage"):
-            say([f"left out: it was recorded with --footage {footage}"], as_json)
+            say(f"left out: it was recorded with --footage {footage}")
             everything[what] = None
             continue
         count = before.options.get("count")
         told = replace(asked, count=None if count is None else int(count))
         everything[what], lines, low = check_one(what, path, told)
-        say(lines, as_json)
+        say("\n".join(lines))
         worse += [f"{what}: {name}" for name in low]
     worse_line = f"worse: {', '.join(worse)}" if worse else "no ratio is worse than recorded"
     echo([worse_line], {"benches": everything, "worse": worse}, as_json)

@@ -10,8 +10,8 @@ import click
 
 from ...data_manifests.plain_text import one_line
 from .names import barred_paths, feature_set_names
-from .options import ANY, cache_option, echo, json_option, probe_options, put, say
-from .outcome import outcome
+from .options import ANY, cache_option, echo, json_option, probe_options, put
+from .outcome import outcome, voice
 
 if TYPE_CHECKING:
     from ..engine.settings import ProbeOptions
@@ -54,11 +54,11 @@ def cache_verify(names: tuple[str, ...], drop: bool, as_json: bool, cache: Path)
     from ..store.feature_sets import CURE, chosen_stores, unreadable_sets
 
     found: list[dict[str, str]] = []
-    dropped = 0
+    dropped, say = 0, voice(as_json)
 
     def say_problem(name: str, text: str) -> None:
         found.append({"feature_set": name, "problem": text})
-        say([f"{name}: {text}"], as_json)  # at once: reading a large cache takes hours
+        say(f"{name}: {text}")  # at once: reading a large cache takes hours
 
     for name, error in unreadable_sets(cache).items() if not names else ():
         say_problem(name, f"cannot be opened: {error}; {CURE}")
@@ -90,11 +90,11 @@ def cache_rebuild(names: tuple[str, ...], as_json: bool, cache: Path) -> None:
     from ...data_manifests.plain_text import counted
     from ..store.feature_sets import chosen_stores
 
-    made, rebuilt = [], {}
+    made, rebuilt, say = [], {}, voice(as_json)
     for store in chosen_stores(cache, names):
         made.append(store.root)
         rebuilt[store.name] = store.rebuild_index()
-        say([f"{store.name}\t{counted(rebuilt[store.name], 'shard')}"], as_json)
+        say(f"{store.name}\t{counted(rebuilt[store.name], 'shard')}")
     counts = {"feature_sets": len(rebuilt), "shards": sum(rebuilt.values())}
     echo([], outcome(made, counts, shards=rebuilt), as_json)
 

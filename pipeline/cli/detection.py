@@ -20,13 +20,12 @@ from .options import (
     json_option,
     open_target,
     probe_options,
-    say,
     seed_option,
     set_option,
     smooth_option,
     weights_option,
 )
-from .outcome import outcome
+from .outcome import outcome, voice
 
 if TYPE_CHECKING:
     from ..engine.settings import ProbeOptions
@@ -153,7 +152,7 @@ def train(
             init=init,
             max_missing=max_missing,
         )
-        say([str(done.folder)], as_json)
+        voice(as_json)(str(done.folder))
         models.append(told_of(done) | {"seed": drawn})
         if seeds > 1 and not done.draws:
             tell(f"{detector} draws nothing at random here: one model stands for all seeds")

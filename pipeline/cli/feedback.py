@@ -21,9 +21,8 @@ from .options import (
     finish,
     json_option,
     probe_options,
-    say,
 )
-from .outcome import outcome
+from .outcome import outcome, voice
 
 if TYPE_CHECKING:
     from ..engine.settings import ProbeOptions
@@ -90,7 +89,8 @@ def feedback(
     if not done.added:
         raise FeedbackError("no rejected event can be trained on: nothing was written")
     written = write_manifest(done.manifest, out)
-    say([str(written)], as_json)
+    say = voice(as_json)
+    say(str(written))
     if no_train:
         echo([], _values(done, written, None, None), as_json)
         return
@@ -100,7 +100,7 @@ def feedback(
     folder = ModelFolder.find(cache, named)
     probed = probe_to_use(done.manifest.select(split="train"), cache, probing)
     trained = fit_again(folder.path, done, probed, cache, device)
-    say([str(trained.folder)], as_json)
+    say(str(trained.folder))
     told_of(trained)
     for line in keep_rule(folder.path, trained.folder, " ".join(sys.argv)):
         tell(f"threshold: {line}")

@@ -181,6 +181,7 @@ def extract(
         tell(f"{store.name}: precision {spec.precision}, weights {used}")
     if dry_run:
         echo(*_dry_run(probed, specs, cache, engine), as_json)
+        finish(probed.failures, None)  # a dry run writes no list of them
         return
     done = extract_features(listed, probed, specs, cache, engine=engine, max_bytes=max_bytes)
     found = [*object_lines(done.stores, done.rows, listed), *shape_lines(done.stores, done.rows)]

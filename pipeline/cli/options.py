@@ -332,12 +332,6 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def say(lines: list[str], as_json: bool) -> None:
-    """Print lines while a command is at work; with --json nothing but the result is printed."""
-    for line in () if as_json else lines:
-        put(line)
-
-
 def finish(failures: list[Failure], path: Path | None) -> None:
     """List failures on stderr, write them, and end with code 3 if there are any."""
     list_failures(failures, path)

@@ -64,12 +64,10 @@ def run(
     if dry_run:
         echo(graph_lines(resolved, nodes), graph_values(resolved, nodes), as_json)
         return
-    said = voice(as_json)
-    done = run_nodes(resolved, nodes, tell=lambda end: said("\n".join(ended_lines(end))))
+    say = voice(as_json)
+    done = run_nodes(resolved, nodes, tell=lambda end: say("\n".join(ended_lines(end))))
     echo(done.lines(), _values(done), as_json)
-    if done.errors:
-        raise click.exceptions.Exit(1)
-    finish(done.failures, resolved.folder.failures_file)
+    _end(done)
 
 
 @click.command()
@@ -208,6 +206,14 @@ def demo(out: Path, seed: int, device: str, cache: Path, as_json: bool) -> None:
 
     done = run_demo(out, cache, seed=seed, device=device, say=voice(as_json))
     echo(demo_lines(done, out), _values(done, [out / RECIPE]), as_json)
+    _end(done)
+
+
+def _end(done: Run) -> None:
+    """End with code 1 if a node has failed, else as `finish` does."""
+    if done.errors:
+        raise click.exceptions.Exit(1)
+    finish(done.failures, done.folder.failures_file)
 
 
 def _values(done: Run, made: Sequence[Path] = ()) -> dict[str, Any]:

@@ -20,10 +20,9 @@ from .options import (
     json_option,
     open_target,
     probe_options,
-    say,
     smooth_option,
 )
-from .outcome import outcome
+from .outcome import outcome, voice
 from .threshold import rule_options
 
 if TYPE_CHECKING:
@@ -146,7 +145,7 @@ def score(
     measured, failures = evaluate_if_labelled(out, listed)
     failures = [*done.failures, *failures]
     lines = _lines(done) + (metrics_lines(measured) if measured is not None else [])
-    say(lines, as_json)
+    voice(as_json)("\n".join(lines))
     page = write_report(out, manifest=listed)
     metrics = None if measured is None else measured.to_json()
     echo([str(page)], _values(done, page, failures) | {"metrics": metrics}, as_json)
@@ -268,7 +267,8 @@ def fuse(
     lines = [f"{counted(len(done.videos), 'video')} fused, {counted(done.events, 'event')}"]
     if done.kept:
         lines.append(f"{len(done.kept)} of them were fused earlier: a part lacks them now")
-    say(lines + [f"threshold: {warning}" for warning in done.warnings], as_json)
+    lines += [f"threshold: {warning}" for warning in done.warnings]
+    voice(as_json)("\n".join(lines))
     page = write_report(out)
     counts = {"videos": len(done.videos), "events": done.events, "kept": len(done.kept)}
     notes: dict[str, Any] = {"failures": done.failures, "warnings": done.warnings}

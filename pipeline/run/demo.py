@@ -63,10 +63,5 @@ def run_demo(
 
 
 def demo_lines(done: Run, out: Path) -> list[str]:
-    """What has failed, how the nodes have ended, and the command that repeats it."""
-    return [
-        *(f"failed: {each.video_id}: {each.stage}: {each.message}" for each in done.failures),
-        *(f"{ended.node.name}: {ended.error}" for ended in done.errors),
-        *done.lines(),
-        f"vadpipe run {out / RECIPE}",
-    ]
+    """How the nodes have ended, and the command that repeats it."""
+    return [*done.lines(), f"vadpipe run {out / RECIPE}"]

@@ -126,10 +126,11 @@ vadpipe.App = class {
     this.changed();
   }
 
-  // The threshold in the curve is that of its camera: where one is chosen, it becomes this one.
+  // The threshold in the curve is that of its camera: where one is chosen, it becomes this one. A
+  // video without a scene has the threshold of all.
   drag(value) {
     const { video } = this.detail;
-    if (this.state.camera && video.camera && video.camera !== this.state.camera) this.choose(video.camera);
+    if (this.state.camera && video.camera !== this.state.camera) this.choose(video.camera);
     this.high(value);
   }
 

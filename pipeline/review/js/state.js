@@ -84,7 +84,7 @@ vadpipe.State = class {
     return this.camera ? this.levels(this.videos.find((video) => video.camera === this.camera)).high : this.high;
   }
 
-  // That of the score folder, or where all cameras were moved to.
+  // Where Reset goes: that of the score folder; of a chosen camera, once all were moved, theirs.
   get rest() {
     if (!this.camera) return this.base.high;
     const { levels } = this.videos.find((video) => video.camera === this.camera);

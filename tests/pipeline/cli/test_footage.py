@@ -36,7 +36,7 @@ def test_a_limit_refuses_a_file_before_it_is_extracted(tmp_path: Path) -> None:
         (["ucsd_ped", "."], "no data set 'ucsd_ped'; there are: .*; did you mean 'ucsd_ped2'"),
         (
             ["ucsd_ped2", ".", "--set", "subsets=true"],
-            "ucsd_ped2 has no option subsets; it has: subset; did you mean 'subset'",
+            "ucsd_ped2 has no option subsets; it has: subset, weak; did you mean 'subset'",
         ),
     ],
 )

@@ -92,7 +92,9 @@ def test_from_footage_to_verdicts(call: Call, tmp_path: Path) -> None:
     assert call("report", "out", "m.parquet", "-o", "p.html")["made"] == ["p.html"]
     page = call("report", "out", "m.parquet", "--folder", "page", "--clips", "0")
     assert page["made"] == ["page/index.html"] and page["counts"] == {"score_folders": 1}
-    call("score", "knn", "m.parquet", "-o", "other")
+    said = CliRunner().invoke(cli, ["score", "knn", "m.parquet", "-o", "other", "--json"])
+    assert said.exit_code == 0 and json.loads(said.stdout)["counts"]["videos"] == 2
+    assert "2 videos scored (2 new)" in said.stderr
     fused = call("fuse", "out", "other", "-o", "both")
     assert fused["counts"]["videos"] == 2 and fused["made"] == ["both", "both/report.html"]
     row = ScoreFolder(Path("out")).videos()[-1]
@@ -118,12 +120,15 @@ def test_failures_are_in_the_document_and_the_code_stays(call: Call, tmp_path: P
     (tmp_path / "archive").mkdir()
     (tmp_path / "archive" / "bad.mp4").write_bytes(b"no video")
     for words in (
+        ["extract", "f.csv", "-e", "null", "--dry-run"],
         ["extract", "f.csv", "-e", "null"],
         ["score", "knn", "archive", "-o", "new"],
     ):
         call("manifest", "footage", "archive", "-o", "f.csv")
         (failure,) = call(*words, code=3)["failures"]
         assert (failure["video_id"], failure["stage"]) == ("bad.mp4", "probe")
+        listed = Path("cache/failures/f-extract.parquet")
+        assert listed.is_file() == ("--dry-run" not in words), "a dry run writes nothing"
 
 
 def test_what_the_cache_holds(call: Call) -> None:
@@ -197,11 +202,26 @@ def test_a_demo_says_its_steps_on_stderr(
         return failed_run(out)
 
     monkeypatch.setattr(demo_module, "run_demo", run_demo)
-    done = call("demo", "-o", str(tmp_path))
+    done = call("demo", "-o", str(tmp_path), code=1)
     assert done["counts"] == {"ran": 1, "done": 0, "failed": 1, "left out": 0}
     assert done["failures"][0]["video_id"] == "a.mp4" and done["results"] == [{"model": "knn"}]
     said = CliRunner().invoke(cli, ["demo", "-o", str(tmp_path)])
-    assert said.stdout.startswith("score-knn: 1 video scored\nfailed: a.mp4: probe: no video\n")
+    assert said.exit_code == 1 and said.stdout.startswith("score-knn: 1 video scored\n")
+
+
+def test_a_demo_with_videos_that_failed_ends_with_code_3(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run_demo(out: Path, cache: Path, **_: Any) -> Run:
+        (out / demo_module.RECIPE).touch()
+        run = failed_run(out)
+        run.ended.pop()
+        return run
+
+    monkeypatch.setattr(demo_module, "run_demo", run_demo)
+    assert len(call("demo", "-o", str(tmp_path), code=3)["failures"]) == 1
+    said = CliRunner().invoke(cli, ["demo", "-o", str(tmp_path)])
+    assert said.exit_code == 3 and "a.mp4: probe: NotAVideo: no video" in said.stderr
 
 
 @pytest.mark.parametrize("code", [0, 1])

@@ -845,6 +845,39 @@ def test_a_camera_goes_back_to_the_threshold_of_its_scene(opened, tmp_path: Path
     assert tab.evaluate("() => vadpipe.app.state.moved") is False
 
 
+def test_the_line_of_a_video_without_a_scene_moves_all(opened, tmp_path: Path):
+    folder = ScoreFolder(tmp_path / "scores")
+    for name in ("cam1", "cam2", "lone"):
+        folder.add(name, SCORES["cam1"])
+    path = folder.write(threshold={"high": HIGH, "low": LOW})
+    table = pq.read_table(path / "videos.parquet")
+    own = pa.array(["gate", "yard", None], pa.string())
+    pq.write_table(table.append_column("scene", own), path / "videos.parquet")
+    page = opened(write_review(path, tmp_path / "page"))
+    tab = page.go("#video/2/lone")
+    levels = "() => String(vadpipe.app.state.videos.map((v) => vadpipe.app.state.levels(v).high))"
+    tab.select_option("#camera", label="gate")
+    tab.evaluate("() => vadpipe.app.high(2.5)")
+    tab.wait_for_function(f"() => ({levels})() === '2.5,{HIGH:g},{HIGH:g}'")
+    assert "it moves all 2 cameras" in tab.inner_text(".legend")
+    tab.evaluate("() => vadpipe.app.detail.chart.on.high(1.3)")
+    tab.wait_for_function(f"() => ({levels})() === '1.3,1.3,1.3'")
+    assert tab.evaluate(CHOSEN) == "all 2 cameras" and page.said == []
+
+
+def test_a_camera_goes_back_to_where_all_were_moved(opened, tmp_path: Path):
+    tab = opened(two_cameras(tmp_path, ("gate", "yard"))).go("#video/0/cam1")
+    levels = "() => String(vadpipe.app.state.videos.map((v) => vadpipe.app.state.levels(v).high))"
+    tab.evaluate("() => vadpipe.app.high(1.6)")
+    tab.wait_for_function(f"() => ({levels})() === '1.6,1.6'")
+    tab.select_option("#camera", label="gate")
+    tab.evaluate("() => vadpipe.app.high(2.5)")
+    tab.wait_for_function(f"() => ({levels})() === '2.5,1.6'")
+    tab.click("#reset")
+    tab.wait_for_function(f"() => ({levels})() === '1.6,1.6'")
+    assert not tab.is_visible("#reset")
+
+
 def test_one_camera_has_nothing_to_choose(opened, site: Path):
     assert not opened(site).go("").is_visible("#camera")
 
