@@ -91,7 +91,9 @@ class Attribute(ABC):
         """How unusual each object is: (n,)."""
 
     @abstractmethod
-    def words(self, value: float, limit: float, state: State, measures: Measures, i: int) -> str:
+    def in_numbers(
+        self, value: float, limit: float, state: State, measures: Measures, i: int
+    ) -> str:
         """Say the value of object i and the limit of normal objects."""
 
 
@@ -126,7 +128,9 @@ class Speed(Attribute):
         speed = _part(measures.speed)
         return speed / np.maximum(measures.sides[:, 1], 1.0) * 100 if relative else speed
 
-    def words(self, value: float, limit: float, state: State, measures: Measures, i: int) -> str:
+    def in_numbers(
+        self, value: float, limit: float, state: State, measures: Measures, i: int
+    ) -> str:
         """As `speed 4.1 px/frame, training limit 2.0`."""
         unit = "% of its height/frame" if state["relative"][0] else "px/frame"
         return f"speed {value:.1f} {unit}, training limit {limit:.1f}"
@@ -148,7 +152,9 @@ class Stay(Attribute):
         """Seconds."""
         return _part(measures.stay)
 
-    def words(self, value: float, limit: float, state: State, measures: Measures, i: int) -> str:
+    def in_numbers(
+        self, value: float, limit: float, state: State, measures: Measures, i: int
+    ) -> str:
         """As `stays for 6.0 s, training limit 2.4`."""
         return f"stays for {value:.1f} s, training limit {limit:.1f}"
 
@@ -172,7 +178,9 @@ class ClassNovelty(Attribute):
         """Largest excess over the training maximum, as a share of what is left up to 1."""
         return np.asarray(self._excess(state, measures).max(1, initial=0.0))
 
-    def words(self, value: float, limit: float, state: State, measures: Measures, i: int) -> str:
+    def in_numbers(
+        self, value: float, limit: float, state: State, measures: Measures, i: int
+    ) -> str:
         """As `bicycle 0.90, training never above 0.60`."""
         best = self._newest(state, measures, i)
         seen = float(_part(measures.classes)[i, best])
@@ -243,7 +251,9 @@ class Mixture(Attribute):
         points = (self.points(measures) - state["mean"]) / state["scale"]
         return np.asarray(-mixture.score_samples(points), np.float64)
 
-    def words(self, value: float, limit: float, state: State, measures: Measures, i: int) -> str:
+    def in_numbers(
+        self, value: float, limit: float, state: State, measures: Measures, i: int
+    ) -> str:
         """The distance, or the density."""
         if self.density.kind == "knn":
             return self.distance_words(value, limit)

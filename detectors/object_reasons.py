@@ -37,7 +37,7 @@ class Judged:
     def numbers(self, measures: Measures, i: int) -> str:
         """The value of object i and the limit, as `speed 4.1 px/frame, training limit 2.0`."""
         value = float(self.values[i])
-        return self.attribute.words(value, self.limit, self.state, measures, i)
+        return self.attribute.in_numbers(value, self.limit, self.state, measures, i)
 
     def reason(self, measures: Measures, i: int) -> Reason:
         """How far object i is beyond the limit."""

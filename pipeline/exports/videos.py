@@ -110,6 +110,7 @@ def read_videos(folder: ScoreFolder, column: str = SCORE) -> list[VideoEvents]:
     Raises:
         ExportError: the column has no threshold, so no events.
         ScoreFolderError: a table is missing or damaged, or a video lacks the column.
+        RegionError: the boxes of a video are damaged.
         HeldOutError: the held-out rows are damaged.
     """
     videos = folder.videos()
@@ -120,7 +121,8 @@ def read_videos(folder: ScoreFolder, column: str = SCORE) -> list[VideoEvents]:
             f"column {column!r} has no events: {'; '.join(warnings_of(folder, column))}"
         )
     rows, general = events_of(folder, column), general_words(folder.run())
-    add_reasons(folder, rows)
+    for error in add_reasons(folder, rows).values():
+        raise error
     found: dict[str, list[ScoredEvent]] = {}
     for row in rows:
         found.setdefault(row["video_id"], []).append(_event(row, general))

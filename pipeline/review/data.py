@@ -162,7 +162,7 @@ def link_to(path: str, page: Path) -> str | None:
     )
 
 
-def why_unlinked(path: str, kind: str | None, page: Path) -> str:
+def why_unlinked(path: str, kind: str | None, link: str | None) -> str:
     """Why a page does not link a video; "" where it does.
 
     Args:
@@ -170,8 +170,8 @@ def why_unlinked(path: str, kind: str | None, page: Path) -> str:
             Of the footage; "" where there is none.
         kind:
             Of the footage: "images" is a folder of pictures.
-        page:
-            Folder of the page.
+        link:
+            See `link_to`.
 
     Returns:
         "none": features without footage. "images": a folder of pictures, which no browser plays.
@@ -179,11 +179,13 @@ def why_unlinked(path: str, kind: str | None, page: Path) -> str:
     """
     if not path:
         return "none"
-    if kind == "images" or Path(path).is_dir():
+    if kind == "images":
         return "images"
-    if not Path(path).is_file():
-        return "gone"
-    return "" if link_to(path, page) else "apart"
+    if link is not None:
+        return ""
+    if Path(path).is_dir():
+        return "images"
+    return "apart" if Path(path).is_file() else "gone"
 
 
 def event_values(

@@ -40,7 +40,7 @@ def object_vectors(
     folder: ScoreFolder,
     videos: Mapping[str, Mapping[str, Any]],
     wanted: Sequence[Mapping[str, Any]],
-) -> tuple[Floats, list[int], list[str]]:
+) -> tuple[Floats, list[int], list[str], list[str]]:
     """Describe the highest box of each event, in the frame with boxes that is nearest to its peak.
 
     Args:
@@ -53,16 +53,19 @@ def object_vectors(
 
     Returns:
         (n, D) of those that have a box: each group of numbers has the total variance 1. Which they
-        are, and what is compared, in words. Groups in which all are equal are left out.
+        are, and what is compared, in words. Groups in which all are equal are left out. Last, the
+        videos whose boxes or scores cannot be read.
     """
     by_video: dict[str, list[int]] = {}
     for k, event in enumerate(wanted):
         by_video.setdefault(event["video_id"], []).append(k)
     found: dict[int, dict[str, Any]] = {}
+    damaged: list[str] = []
     for video_id, own in by_video.items():
         try:
             table, part = folder.regions(video_id), folder.scores(video_id)
         except (VadpipeError, *UNREADABLE):  # a damaged file must not stop the page
+            damaged.append(video_id)
             continue
         if table is None or not table.num_rows:
             continue
@@ -74,7 +77,7 @@ def object_vectors(
     groups = _groups([found[k] for k in known])
     kept = {name: values for name, values in groups.items() if values.any()}
     vectors = np.concatenate([np.zeros((len(known), 0)), *kept.values()], axis=1)
-    return vectors, known, [WORDS[name] for name in kept]
+    return vectors, known, [WORDS[name] for name in kept], damaged
 
 
 def _described(

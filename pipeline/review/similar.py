@@ -20,6 +20,7 @@ from .picture_vectors import WORDS as PICTURES
 from .picture_vectors import picture_vectors
 
 NEAR = 8  # neighbours of an event
+NAMED = 5  # videos in a message
 LEAST_WIDTH = 16  # of a vector that says what is seen; boxes and speeds have fewer numbers
 MOST_VALUES = 1 << 26  # of one row, and of all vectors: 512 MiB in double precision
 BLOCK = 256  # rows of the matrix of likenesses that are in memory at once
@@ -70,7 +71,7 @@ def similar_events(
     """
     wanted = list(ranked[:most])
     videos = {row["video_id"]: row for row in rows}
-    vectors, chosen, words = object_vectors(folder, videos, wanted)
+    vectors, chosen, words, damaged = object_vectors(folder, videos, wanted)
     near, known, by, reason = [], [wanted[k] for k in chosen], "", ""
     if len(known) > 1 and words:
         near = closest(vectors, NEAR)
@@ -99,8 +100,17 @@ def similar_events(
         "at": [event["peak_frame"] for event in known],
         "near": near,
         "by": by,
-        "reason": reason,
+        "reason": _with_damaged(reason, damaged),
     }
+
+
+def _with_damaged(reason: str, damaged: Sequence[str]) -> str:
+    """Why an event is not compared, with the videos whose files cannot be read."""
+    if not damaged:
+        return reason
+    some = ", ".join(damaged[:NAMED]) + (", ..." if len(damaged) > NAMED else "")
+    said = f"Boxes or scores of {counted(len(damaged), 'video')} cannot be read ({some})."
+    return f"{reason.rstrip('.')}. {said}" if reason else said
 
 
 def neighbours(vectors: NDArray[np.float64], most: int) -> Near:

@@ -22,7 +22,7 @@ from jinja2 import Environment, StrictUndefined
 
 from ...data_manifests.atomic import write_text
 from ...data_manifests.errors import VadpipeError
-from ...data_manifests.plain_text import plain
+from ...data_manifests.plain_text import counted, plain
 from ...data_manifests.record import Manifest
 from ...extractors.footage.guarded import guarded_probe
 from ...extractors.footage.video import ProbeRow
@@ -37,13 +37,13 @@ from ..scores.folder import ScoreFolder, ScoreFolderError
 from ..scores.moments import top_moments
 from ..scores.plain_words import add_reasons, general_words
 from ..scores.summary import new_scene_lines, own_threshold_lines
-from .calibration import calibration_of
 from .chunks import packed, packed_floats, write_chunk
 from .data import VideoCurve, counts_of, event_values, link_to, video_values, why_unlinked
 from .pictures import Limits, draw_media
 from .scene_checks import COLUMN, SceneChecks, scene_checks_of
 from .similar import similar_events
 from .systems import System, open_systems
+from .trust_plot import trust_plot
 from .verdicts import first_judged, page_id
 
 INDEX = "index.html"
@@ -144,7 +144,7 @@ def write_review(
     shown = column, manifest, metrics, events, checks, systems
     page = _renew(out, lambda aside: _write_curves(folder, rows, out, aside, *shown))
     ranked = sorted([*events, *moments], key=lambda e: -e["peak_score"])
-    add_reasons(folder, [*moments, *ranked[: limits.pictures]])
+    unexplained = add_reasons(folder, [*moments, *events])
     drawing = out / "media", limits, style or HeatmapStyle(), probe
     media, notes = draw_media(folder, rows, numbers, ranked, *drawing)
     media = [{**each, "check": False} for each in media]
@@ -157,7 +157,7 @@ def write_review(
         "threshold": _about_threshold(folder, column, levels),
         "scale": {"low": page.low, "high": page.high} if rows else {"low": 0.0, "high": 1.0},
         "lower": LOWER,
-        "notes": [*about, *_about_scores(folder, run, column, manifest), *notes]
+        "notes": [*about, *_about_scores(folder, run, column, manifest, unexplained), *notes]
         + (checks.notes if checks else []),
         "metrics": _about_metrics(metrics),
         "failures": _about_failures(failures),
@@ -198,7 +198,11 @@ def _drawn_checks(
 
 
 def _about_scores(
-    folder: ScoreFolder, run: Mapping[str, Any], column: str, manifest: Manifest | None
+    folder: ScoreFolder,
+    run: Mapping[str, Any],
+    column: str,
+    manifest: Manifest | None,
+    unexplained: Mapping[str, VadpipeError],
 ) -> list[str]:
     """Why scores and events deserve little trust, as sentences."""
     drift = drift_lines(folder, manifest) if column == SCORE else []
@@ -206,7 +210,18 @@ def _about_scores(
         *(f"Threshold: {each}." for each in warnings_of(folder, column)),
         *(f"Cameras: {each}." for each in (*new_scene_lines(run), *own_threshold_lines(run))),
         *_about_boxes(run),
+        *_about_reasons(unexplained),
         *(f"Drift: {each}." for each in [*drift, *([drift_caveat(manifest)] if drift else [])]),
+    ]
+
+
+def _about_reasons(damaged: Mapping[str, VadpipeError]) -> list[str]:
+    """Whose events have no reason since boxes cannot be read, as a sentence."""
+    if not damaged:
+        return []
+    videos, error = counted(len(damaged), "video"), next(iter(damaged.values()))
+    return [
+        f"Boxes of {videos} cannot be read, so events there have no reason of their own: {error}."
     ]
 
 
@@ -296,13 +311,15 @@ def _write_curves(
         curve = VideoCurve.of(folder.scores(video_id, column), column)
         if checks is not None:
             curve = checks.with_curve(curve, video_id)
+        path = row["path"] or ""
+        link = link_to(path, out)
         values = video_values(
             row,
             curve,
             config,
             events=counts[video_id],
-            link=link_to(row["path"] or "", out),
-            unlinked=why_unlinked(row["path"] or "", row["kind"], out),
+            link=link,
+            unlinked=why_unlinked(path, row["kind"], link),
             scene=scenes.get(video_id) if row.get("scene") is None else row["scene"],
             truth=truth.get(video_id),
             auc=aucs.get(video_id),
@@ -366,7 +383,7 @@ def _about_run(folder: ScoreFolder, run: Mapping[str, Any], column: str) -> dict
         "scores": str(folder.path.absolute()),
         "created": str(run.get("created") or ""),
         "words": general_words(run),
-        "calibration": calibration_of(folder, column),
+        "calibration": trust_plot(folder, column),
         "smooth": folder.smoothing() if column == SCORE else None,
         "column": column,
     }

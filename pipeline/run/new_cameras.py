@@ -34,7 +34,7 @@ def known_cameras(card: Mapping[str, Any], manifest: Manifest) -> frozenset[str]
     return frozenset(scenes | {UNNAMED} if unnamed or not scenes else scenes)
 
 
-def needs_each(card: Mapping[str, Any]) -> bool:
+def is_per_camera(card: Mapping[str, Any]) -> bool:
     """Whether a model cannot score footage of a camera that it was not trained on."""
     return bool((card.get("config") or {}).get("per_scene", False))
 
@@ -47,7 +47,7 @@ def new_in(
     return tuple(dict.fromkeys(camera for camera in found if camera not in known))
 
 
-def trained_again(
+def with_new_training(
     manifest: Manifest,
     rows: Mapping[str, ProbeRow],
     chosen: Chosen,
@@ -154,7 +154,7 @@ def unknown_lines(
     return lines
 
 
-def cure_of(chosen: Chosen) -> str:
+def what_to_do(chosen: Chosen) -> str:
     """What makes a camera known."""
     if chosen.normal is not None:
         return f"Add normal footage of it to {chosen.normal}, and give --retrain."

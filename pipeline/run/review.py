@@ -42,12 +42,12 @@ from .graph import plan
 from .new_cameras import (
     PER_SCENE,
     again_line,
-    cure_of,
+    is_per_camera,
     known_cameras,
-    needs_each,
     new_in,
-    trained_again,
     unknown_lines,
+    what_to_do,
+    with_new_training,
     without_cameras,
 )
 from .resolved import resolve_run
@@ -153,11 +153,12 @@ def review_footage(
     chosen = (before or first_choice(asked)).model_copy(update=found)
     chosen, manifest = _split(asked, before, chosen, manifest, probed, say)
     probed = probe_to_use(manifest, asked.cache, asked.probing)
-    old = chosen
+    old, before_new = chosen, manifest
     chosen, manifest = _with_new_cameras(asked, chosen, manifest, probed, say)
     if chosen.model is None and old.model is not None:
         asked = replace(asked, events=_kept_rule(asked, old.model))
-    probed = probe_to_use(manifest, asked.cache, asked.probing)
+    if manifest is not before_new:
+        probed = probe_to_use(manifest, asked.cache, asked.probing)
     train = [record for record in manifest.records if record.split == "train"]
     if chosen.model is not None:  # nothing trains: videos that are gone are no failures
         gone = [record.video_id for record in train if record.video_id not in probed.rows]
@@ -219,7 +220,7 @@ def _with_new_cameras(
         return chosen, manifest
     card = ModelFolder.find(asked.cache, chosen.model).card()
     new = new_in(manifest, probed.rows, known_cameras(card, manifest))
-    grown = trained_again(manifest, probed.rows, chosen, card, new) if new else None
+    grown = with_new_training(manifest, probed.rows, chosen, card, new) if new else None
     if grown is None:
         return chosen, manifest
     say(again_line(new))
@@ -247,12 +248,12 @@ def _without_unknown(
         known, each = frozenset(trained), chosen.features in PER_SCENE
     else:
         card = ModelFolder.find(asked.cache, chosen.model).card()
-        known, each = known_cameras(card, manifest), needs_each(card)
+        known, each = known_cameras(card, manifest), is_per_camera(card)
         if not each and known == {UNNAMED}:  # the model tells no cameras apart
             return manifest, []
     if not (unknown := new_in(manifest, probed.rows, known)):
         return manifest, []
-    lines = unknown_lines(*(manifest, probed.rows, unknown), left_out=each, cure=cure_of(chosen))
+    lines = unknown_lines(*(manifest, probed.rows, unknown), left_out=each, cure=what_to_do(chosen))
     for line in lines:
         say(line)
     return without_cameras(manifest, probed.rows, unknown) if each else manifest, lines

@@ -11,6 +11,7 @@ from .folder import ScoreFolder, ScoreFolderError
 from .held_out import HeldOut
 from .limit import Limit
 from .rules import thresholds_of
+from .video_tables import SCENE_FIELDS
 
 SCORE = "score"  # the column that run.json and the table of events are about
 
@@ -119,7 +120,7 @@ def warnings_of(folder: ScoreFolder, column: str) -> list[str]:
 
 
 def events_of(folder: ScoreFolder, column: str) -> list[dict[str, Any]]:
-    """One row for each event of a column, with the columns of `EVENT_SCHEMA`.
+    """One row for each event of a column: `EVENT_SCHEMA`, `scene` and `scene_trained`.
 
     Events of "score" stand in a table; those of other columns are found here in the same way. There
     are none where the column has no held-out rows.
@@ -133,8 +134,9 @@ def events_of(folder: ScoreFolder, column: str) -> list[dict[str, Any]]:
     thresholds = _thresholds(folder, column)
     if thresholds is None:
         return []
-    config, found = config_of(folder), {}
+    config, found, cameras = config_of(folder), {}, {}
     for video in folder.videos():
+        cameras[video["video_id"]] = {name: video.get(name) for name, _ in SCENE_FIELDS}
         part = folder.scores(video["video_id"], column)
         found[video["video_id"]] = find_events(
             part["frame_start"].to_numpy(),
@@ -145,8 +147,7 @@ def events_of(folder: ScoreFolder, column: str) -> list[dict[str, Any]]:
             thresholds.of(video.get("scene")).low.value,
             config,
         )
-    rows: list[dict[str, Any]] = events_table(found).to_pylist()
-    return rows
+    return [row | cameras[row["video_id"]] for row in events_table(found).to_pylist()]
 
 
 def _thresholds(folder: ScoreFolder, column: str) -> EventThresholds | None:

@@ -22,7 +22,7 @@ def general_words(run: Mapping[str, Any]) -> str:
     return said if isinstance(said, str) and said else USUAL
 
 
-def add_reasons(folder: ScoreFolder, rows: Sequence[dict[str, Any]]) -> None:
+def add_reasons(folder: ScoreFolder, rows: Sequence[dict[str, Any]]) -> dict[str, VadpipeError]:
     """Give rows that have none the reasons of their boxes: `explain` and `words`, None if unknown.
 
     The table of events has the reasons of the score; moments and events of other columns do not.
@@ -32,7 +32,12 @@ def add_reasons(folder: ScoreFolder, rows: Sequence[dict[str, Any]]) -> None:
             The score folder.
         rows:
             Events or moments; those with `explain` are left as they are.
+
+    Returns:
+        Videos whose boxes cannot be read, and why: their rows have no reason. The caller decides
+        whether that is an error.
     """
+    damaged: dict[str, VadpipeError] = {}
     waiting: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if "explain" not in row:
@@ -40,9 +45,10 @@ def add_reasons(folder: ScoreFolder, rows: Sequence[dict[str, Any]]) -> None:
     for video_id, own in waiting.items():
         try:
             table = folder.regions(video_id)
-        except VadpipeError:  # a damaged file must not stop a page, which shows the error elsewhere
-            table = None
+        except VadpipeError as error:
+            table, damaged[video_id] = None, error
         for row in own:
             span = row["frame_start"], row["frame_stop"]
             why = Why() if table is None else why_between(table, *span)
             row.update(explain=why.explain, words=why.words)
+    return damaged

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 from xml.etree import ElementTree
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,6 +22,7 @@ from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.score_folders import rows, write_score_folder
 from vadpipe.pipeline.cli.export import NAMES, export
 from vadpipe.pipeline.exports.elan import XSI
 from vadpipe.pipeline.exports.label_studio import CONTROL, OBJECT
@@ -29,6 +31,7 @@ from vadpipe.pipeline.exports.videos import LABEL, ExportError, ScoredEvent, Vid
 from vadpipe.pipeline.exports.webvtt import timestamp
 from vadpipe.pipeline.scores.checked import ScoreFolderError
 from vadpipe.pipeline.scores.events import EVENT_SCHEMA
+from vadpipe.pipeline.scores.regions import RegionError
 from vadpipe.pipeline.scores.video_tables import VIDEO_SCHEMA
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -382,6 +385,18 @@ def test_a_column_that_is_not_there_or_has_no_threshold_is_an_error(
         export_events(scores, tmp_path / "out", ["csv"], column="speeed")
     with pytest.raises(ExportError, match="no held-out rows"):
         export_events(scores, tmp_path / "out", ["csv"], column="speed")
+
+
+def test_damaged_boxes_of_another_column_are_an_error(tmp_path: Path) -> None:
+    near = rows([1.0] * 12, near=[0.0] * 4 + [9.0] * 4 + [0.0] * 4)
+    normal = {f"n{i}": rows(np.arange(9), near=np.arange(9) / 10) for i in range(3)}
+    folder = write_score_folder(tmp_path / "two", {"v": near}, normal)
+    assert len(export_events(folder.path, tmp_path / "out", ["csv"], column="near").files) == 1
+    (folder.path / "regions").mkdir(exist_ok=True)
+    (folder.path / "regions" / "v.parquet").write_bytes(b"damaged")
+    with pytest.raises(RegionError, match=r"v\.parquet"):
+        export_events(folder.path, tmp_path / "no", ["csv"], column="near")
+    assert not (tmp_path / "no").exists()
 
 
 def test_captions_have_a_score_and_a_reason() -> None:

@@ -121,7 +121,8 @@ def test_links_are_relative_and_lead_to_the_file(tmp_path: Path):
         "": (str(film), "video"), "none": ("", None), "images": (str(tmp_path), "images"),
         "gone": (str(tmp_path / "gone.mp4"), "video"), "apart": ("/proc/version", "video"),
     }  # fmt: skip
-    assert [why_unlinked(*each, page) for each in why.values()] == list(why)
+    said = [why_unlinked(path, kind, link_to(path, page)) for path, kind in why.values()]
+    assert said == list(why)
 
 
 def test_events_stand_column_by_column():

@@ -60,7 +60,7 @@ def videos(folder: ScoreFolder, scale: float = 1.0) -> dict[str, dict[str, Any]]
 
 def test_like_finds_like_across_videos(tmp_path: Path) -> None:
     folder = scored(tmp_path / "out")
-    vectors, known, words = object_vectors(folder, videos(folder), events())
+    vectors, known, words, _ = object_vectors(folder, videos(folder), events())
     assert known == [0, 1, 2, 3]
     assert words == [WORDS[name] for name in ("kind", "size", "place", "motion")]
     near = closest(vectors, 8)
@@ -71,8 +71,8 @@ def test_like_finds_like_across_videos(tmp_path: Path) -> None:
 
 def test_the_size_of_the_picture_does_not_count(tmp_path: Path) -> None:
     small, large = scored(tmp_path / "one"), scored(tmp_path / "two", scale=3.0)
-    one, _, _ = object_vectors(small, videos(small), events())
-    two, _, _ = object_vectors(large, videos(large, 3.0), events())
+    one, *_ = object_vectors(small, videos(small), events())
+    two, *_ = object_vectors(large, videos(large, 3.0), events())
     assert np.allclose(one, two, atol=1e-5)  # boxes are stored in float32
 
 
@@ -92,17 +92,24 @@ def test_events_without_boxes_and_damaged_files_are_left_out(tmp_path: Path) -> 
     folder = scored(tmp_path / "out")
     asked = events()
     asked[0].update(peak_frame=3, frame_start=0, frame_stop=8)
-    _, known, _ = object_vectors(folder, videos(folder), asked)
-    assert known == [1, 2, 3]
+    _, known, _, damaged = object_vectors(folder, videos(folder), asked)
+    assert (known, damaged) == ([1, 2, 3], [])
     (path,) = (folder.path / "regions").rglob("b.parquet")
     path.write_bytes(b"damaged")
-    _, known, _ = object_vectors(folder, videos(folder), asked)
-    assert known == [1]
+    _, known, _, damaged = object_vectors(folder, videos(folder), asked)
+    assert (known, damaged) == ([1], ["b"])
     found = similar_events(
         folder, {}, list(videos(folder).values()), {"a": 0, "b": 1}, asked, None, 9
     )
     assert (found["near"], found["by"]) == ([], "")
-    assert "no cache" in found["reason"]
+    assert "no picture" in found["reason"] or "no cache" in found["reason"]
+    said = "Boxes or scores of 1 video cannot be read (b)."
+    assert found["reason"].endswith(f". {said}")
+    found = similar_events(
+        folder, {}, list(videos(folder).values()), {"a": 0, "b": 1}, events(), None, 9
+    )
+    assert found["video"] == [0, 0], "the others are compared by their boxes"
+    assert found["reason"].startswith("No box was found in it, or ") and said in found["reason"]
 
 
 def test_the_page_compares_objects_where_there_are_boxes(tmp_path: Path) -> None:

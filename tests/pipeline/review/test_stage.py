@@ -24,7 +24,9 @@ from vadpipe.pipeline.review import pictures, stage
 from vadpipe.pipeline.review.pictures import Limits
 from vadpipe.pipeline.review.stage import SCRIPTS, ReviewError, write_review
 from vadpipe.pipeline.review.verdicts import page_id
+from vadpipe.pipeline.scores import plain_words
 from vadpipe.pipeline.scores.folder import ScoreFolderError
+from vadpipe.pipeline.scores.regions import Why, why_between, write_regions
 
 
 @pytest.fixture
@@ -215,6 +217,33 @@ def test_nothing_scored_no_threshold_and_damaged_parts(folder: ScoreFolder, tmp_
     (folder.path / "scores" / "cam1.parquet").unlink()
     with pytest.raises(ScoreFolderError, match="run score again"):
         write_review(folder.path, tmp_path / "b")
+
+
+def test_boxes_explain_all_events_once_and_damaged_ones_are_said(
+    folder: ScoreFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("cam1", "cam2", "cam3"):
+        folder.add(name, spiky(10, 3), kind="images", path=str(tmp_path))
+    box = {"frame": [70], "x0": [1.0], "y0": [2.0], "x1": [5.0], "y1": [6.0], "score": [1.0]}
+    box |= {"explain": ["stay 9 s"], "words": ["a car stays"]}
+    for name in ("cam1", "cam2"):
+        write_regions(folder.path / "regions" / f"{name}.parquet", pa.table(box), "")
+    (folder.path / "regions" / "cam3.parquet").write_bytes(b"damaged")
+    asked: list[tuple[int, int]] = []
+
+    def why(table: pa.Table, start: int, stop: int) -> Why:
+        asked.append((start, stop))
+        return why_between(table, start, stop)
+
+    monkeypatch.setattr(plain_words, "why_between", why)
+    few = Limits(pictures=1, clips=0, moments=2)
+    values = data(write_review(folder.write(), tmp_path / "a", limits=few))
+    assert values["events"]["words"] == {"0": "a car stays", "1": "a car stays"}
+    rows = len(values["events"]["id"]) + len(values["moments"]["id"])
+    damaged = [values["videos"][k]["id"] for k in values["moments"]["video"]].count("cam3") + 1
+    assert len(asked) == rows - damaged
+    (note,) = [each for each in values["notes"] if each.startswith("Boxes of 1 video cannot")]
+    assert "cam3.parquet" in note
 
 
 def test_the_key_of_verdicts_follows_model_and_column(folder: ScoreFolder, tmp_path: Path):

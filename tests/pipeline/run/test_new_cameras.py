@@ -10,11 +10,11 @@ from tests.pipeline.run.test_archive import row
 from vadpipe.data_manifests.record import Manifest, VideoRecord
 from vadpipe.pipeline.run.archive import UNNAMED, ArchiveError
 from vadpipe.pipeline.run.new_cameras import (
-    cure_of,
     known_cameras,
     new_in,
-    trained_again,
     unknown_lines,
+    what_to_do,
+    with_new_training,
     without_cameras,
 )
 from vadpipe.pipeline.run.review_kept import Chosen
@@ -50,14 +50,14 @@ def test_cameras_are_new_by_what_the_model_was_trained_on() -> None:
 
 
 def test_the_first_part_of_a_new_camera_trains_beside_the_rest() -> None:
-    grown = trained_again(YARD, ROWS, OWN, CARD, ["yard"])
+    grown = with_new_training(YARD, ROWS, OWN, CARD, ["yard"])
     assert grown is not None
     assert [(r.video_id, r.split) for r in grown.records] == [
         ("gate1", "train"), ("gate2", "test"), ("broken", "test"), ("yard1", "train"),
         ("yard2", "test"),
     ]  # fmt: skip
     # A training that failed has split it already: it stays so.
-    assert trained_again(grown, ROWS, OWN, CARD, ["yard"]) == grown
+    assert with_new_training(grown, ROWS, OWN, CARD, ["yard"]) == grown
 
 
 @pytest.mark.parametrize("why", ["given", "normal", "learnt", "feedback", "gone", "changed", "bad"])
@@ -72,21 +72,21 @@ def test_a_training_that_cannot_be_repeated_is_not(why: str) -> None:
         rows = {**ROWS, "gate1": row(10, "other")}
     elif why == "bad":
         manifest = footage(record("yard1", "yard", label=1), record("yard2", "yard", label=1))
-    assert trained_again(manifest, rows, chosen, card, ["yard"]) is None
+    assert with_new_training(manifest, rows, chosen, card, ["yard"]) is None
 
 
 def test_what_cannot_be_scored_is_left_out_and_named_with_its_cure() -> None:
     left = without_cameras(YARD, ROWS, ["yard", "roof"])
     assert [r.video_id for r in left.records] == ["gate1", "gate2", "broken"]
-    (line,) = unknown_lines(YARD, ROWS, ["yard"], left_out=True, cure=cure_of(OWN))
+    (line,) = unknown_lines(YARD, ROWS, ["yard"], left_out=True, cure=what_to_do(OWN))
     assert line == (
         "Camera yard (2 videos) is new, not in the model: nothing of it is scored. --retrain "
         "trains on the first part of each camera's footage again."
     )
     (line,) = unknown_lines(YARD, ROWS, ["yard"], left_out=False, cure="Cure.")
     assert "it is scored by what other cameras show" in line and line.endswith("Cure.")
-    assert "normal footage of it to /n" in cure_of(OWN.model_copy(update={"normal": "/n"}))
-    assert "leave out --model" in cure_of(OWN.model_copy(update={"features": None}))
+    assert "normal footage of it to /n" in what_to_do(OWN.model_copy(update={"normal": "/n"}))
+    assert "leave out --model" in what_to_do(OWN.model_copy(update={"features": None}))
     with pytest.raises(ArchiveError, match=r"no camera of this footage \(gate, yard\)"):
         without_cameras(YARD, ROWS, ["gate", "yard"])
     many = footage(*(record(f"v{n}", f"cam{n}") for n in range(9)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.score_folders import rows, write_score_folder
@@ -31,6 +33,14 @@ def test_another_column_has_a_threshold_and_events_of_its_own(folder: ScoreFolde
     (event,) = events_of(folder, "near")
     assert (event["video_id"], event["event_id"]) == ("v", "v-e1")
     assert (event["frame_start"], event["frame_stop"], event["peak_score"]) == (32, 64, 9.0)
+    assert (event["scene"], event["scene_trained"]) == (None, None)
+    table = pq.read_table(folder.path / "videos.parquet").drop_columns(["scene", "scene_trained"])
+    table = table.append_column("scene", pa.array(["gate"]))
+    pq.write_table(
+        table.append_column("scene_trained", pa.array([False])), folder.path / "videos.parquet"
+    )
+    (event,) = events_of(folder, "near")
+    assert (event["scene"], event["scene_trained"]) == ("gate", False)
     assert "rests on 3 normal videos only" in " ".join(warnings_of(folder, "near"))
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.score_folders import rows, write_score_folder
 from vadpipe.detectors.plain_words import USUAL
 from vadpipe.pipeline.scores.plain_words import add_reasons, general_words
+from vadpipe.pipeline.scores.regions import RegionError
 
 
 @pytest.mark.parametrize(
@@ -35,12 +36,13 @@ def test_rows_without_a_reason_get_that_of_their_boxes(tmp_path: Path) -> None:
         return {"video_id": video, "frame_start": start, "frame_stop": start + 20, **known}
 
     found = [row("a", 20), row("a", 40), row("b", 20), row("a", 20, explain=None)]
-    add_reasons(folder, found)
+    assert add_reasons(folder, found) == {}
     said = [(each["explain"], each.get("words")) for each in found]
     assert said[0] == ("frame 30, box 1, 2 to 3, 4: fast", "a car is fast")
     assert said[1:] == [(None, None)] * 3, "no box there, no boxes, and known already"
     (path,) = (folder.path / "regions").rglob("a.parquet")
     path.write_bytes(b"damaged")
-    broken = [row("a", 20)]
-    add_reasons(folder, broken)
+    broken = [row("a", 20), row("b", 20)]
+    damaged = add_reasons(folder, broken)
+    assert [*damaged] == ["a"] and isinstance(damaged["a"], RegionError), "the caller decides"
     assert (broken[0]["explain"], broken[0]["words"]) == (None, None)

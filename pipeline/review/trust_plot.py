@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..scores.columns import SCORE, config_of, levels_of, thresholds_from
+from ..scores.columns import SCORE, config_of, thresholds_from
 from ..scores.events import EventError
 from ..scores.folder import ScoreFolder
 from ..scores.trust import trust_in
@@ -12,7 +12,7 @@ from ..scores.trust import trust_in
 MOST_ROWS = 5_000_000  # held-out rows: with more, leaving videos out takes minutes
 
 
-def calibration_of(folder: ScoreFolder, column: str) -> dict[str, Any] | None:
+def trust_plot(folder: ScoreFolder, column: str) -> dict[str, Any] | None:
     """Stated against measured rates, with each held-out video left out once.
 
     Args:
@@ -23,16 +23,17 @@ def calibration_of(folder: ScoreFolder, column: str) -> dict[str, Any] | None:
 
     Returns:
         `rule` and `lines` (what it rests on) in words, `unit`, and `points`: stated, measured, and
-        the ends of the 95 % interval (or None) of each. None where nothing was held out, or the
-        threshold was given.
+        the ends of the 95 % interval (or None) of each. None where there is no threshold or it was
+        given, where nothing was held out or more than `MOST_ROWS` rows were, and where the rows do
+        not say what the rule needs.
 
     Raises:
         HeldOutError: the held-out rows are damaged.
     """
-    held_out, config = folder.held_out(), config_of(folder)
-    if column != SCORE or held_out is None or config.rule == "value":
+    if column != SCORE or folder.threshold() is None:
         return None
-    if levels_of(folder, column) is None or held_out.table.num_rows > MOST_ROWS:
+    held_out, config = folder.held_out(), config_of(folder)
+    if held_out is None or held_out.table.num_rows > MOST_ROWS:
         return None
     try:
         found = thresholds_from(folder, column)
@@ -40,9 +41,7 @@ def calibration_of(folder: ScoreFolder, column: str) -> dict[str, Any] | None:
             return None
         calibration, thresholds = found
         trust = trust_in(config, calibration, held_out, thresholds)
-    except (
-        EventError
-    ):  # the rows do not say what the rule needs: a warning of the threshold says it
+    except EventError:  # a warning of the threshold says it
         return None
     return {
         "rule": config.rule_in_words(),

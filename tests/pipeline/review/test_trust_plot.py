@@ -10,8 +10,8 @@ import pytest
 
 from tests.browsers import Opened, chromium
 from tests.score_folders import rows, write_score_folder
-from vadpipe.pipeline.review.calibration import calibration_of
 from vadpipe.pipeline.review.stage import write_review
+from vadpipe.pipeline.review.trust_plot import trust_plot
 from vadpipe.pipeline.scores.columns import thresholds_from
 from vadpipe.pipeline.scores.folder import ScoreFolder
 from vadpipe.pipeline.scores.trust import BY_ROWS
@@ -25,7 +25,7 @@ def scored(path: Path, videos: int = 4) -> ScoreFolder:
 
 def test_stated_and_measured_shares_are_those_of_rows_that_were_left_out(tmp_path: Path) -> None:
     folder = scored(tmp_path / "out")
-    found = calibration_of(folder, "score")
+    found = trust_plot(folder, "score")
     assert found is not None and found["unit"] == BY_ROWS and found["rule"].startswith("quantile ")
     held_out = folder.held_out()
     assert held_out is not None
@@ -46,14 +46,13 @@ def test_there_is_none_without_held_out_rows_for_a_value_and_for_other_columns(
     tmp_path: Path,
 ) -> None:
     assert (
-        calibration_of(write_score_folder(tmp_path / "no", {"a": rows([0, 1])}, None), "score")
-        is None
+        trust_plot(write_score_folder(tmp_path / "no", {"a": rows([0, 1])}, None), "score") is None
     )
     folder = scored(tmp_path / "out")
-    assert calibration_of(folder, "loud") is None
+    assert trust_plot(folder, "loud") is None
     run = folder.run()
     folder.write_run({**run, "events": {"value": 1.0}})
-    assert calibration_of(folder, "score") is None
+    assert trust_plot(folder, "score") is None
 
 
 @pytest.mark.slow
@@ -61,7 +60,7 @@ def test_the_page_draws_it_behind_the_switch(tmp_path: Path) -> None:
     folder = scored(tmp_path / "out")
     index = write_review(folder.path, tmp_path / "page")
     text = (tmp_path / "page" / "data" / "page.js").read_text("utf-8")
-    points = calibration_of(folder, "score")["points"]  # type: ignore[index]
+    points = trust_plot(folder, "score")["points"]  # type: ignore[index]
     assert json.dumps(points[0][0]) in text
     with chromium() as browser:
         page = Opened(browser, index)
