@@ -171,8 +171,7 @@ def train_detector(
         **_provenance(detector),
     }
     bags = _bags_of(detector, records, rows, stores, twins)
-    own = ModelFolder.of_recipe(cache, recipe)
-    random = detector.draws(bags.fit)
+    own, random = ModelFolder.of_recipe(cache, recipe), detector.draws(bags.fit)
     folder = own if force else _finished(cache, recipe, imported, random) or own
     files = digest_of_files(rows[r.video_id] for r in records)
     card = folder.card() if folder.is_finished() and not force else None
