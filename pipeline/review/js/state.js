@@ -29,6 +29,7 @@ vadpipe.State = class {
     const name = vadpipe.plain(stored.id), place = stored.scene ? vadpipe.plain(stored.scene) : name;
     return {
       ...stored, index, name, place, camera: stored.scene ? place : "", media: [], checkMedia: [], checks: [], curve: null, live: null, shown: stored.events,
+      known: new Map(), // peak -> event or moment of the score folder
       where: place === name ? name : `${place} · ${name}`,
       words: `${name} ${place}`.toLowerCase(), seconds: (stored.stop - stored.start) / stored.fps,
     };
@@ -39,7 +40,9 @@ vadpipe.State = class {
     const { id, video, start, stop, at, peak, mean, explain, moments } = columns, why = columns.words || {};
     for (let i = 0; i < id.length; i++) {
       const own = this.videos[video[i]];
-      this.stored.push(vadpipe.entry(id[i], own, start[i], stop[i], at[i], peak[i], mean[i], explain[i] || "", moments, "", why[i] || ""));
+      const entry = vadpipe.entry(id[i], own, start[i], stop[i], at[i], peak[i], mean[i], explain[i] || "", moments, "", why[i] || "");
+      this.stored.push(entry);
+      if (!own.known.has(entry.at)) own.known.set(entry.at, entry);
     }
   }
 
@@ -185,8 +188,10 @@ vadpipe.State = class {
 
   passes(entry) {
     const { text, verdict } = this.filter;
-    const words = `${entry.explain} ${entry.check} ${entry.why}`.toLowerCase();
-    if (text && !entry.video.words.includes(text) && !words.includes(text)) return false;
+    if (text && !entry.video.words.includes(text)) {
+      const { words, numbers } = this.reason(entry);
+      if (!`${numbers} ${entry.check} ${words}`.toLowerCase().includes(text)) return false;
+    }
     if (verdict === "any" || entry.check) return true;
     const said = this.verdicts.of(entry.video.id, entry.at)?.verdict || "none";
     return said === verdict;
@@ -238,8 +243,7 @@ vadpipe.State = class {
   // Why, for a guard and in numbers: an event that was found again while the threshold moved has
   // the reason of the stored one with the same peak.
   reason(entry) {
-    const same = (each) => each.video === entry.video && each.at === entry.at;
-    const known = entry.id || !this.moved ? entry : this.stored.find(same) || entry;
+    const known = entry.id || !this.moved ? entry : entry.video.known.get(entry.at) || entry;
     const words = vadpipe.plain(known.why || this.page.words || "");
     return { words: entry.check ? "" : words.charAt(0).toUpperCase() + words.slice(1), numbers: vadpipe.plain(known.explain) };
   }

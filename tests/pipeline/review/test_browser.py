@@ -269,6 +269,12 @@ def test_events_at_another_threshold_keep_their_words(opened, tmp_path: Path):
         said[video] = tab.locator(".why").first.inner_text()
     assert tab.evaluate("() => vadpipe.app.detail.entry.id") is None
     assert said == {"cam1": "A car stays longer than usual", "cam2": "Something moves fast"}
+    for text, videos in (("car stays", ["cam1"]), ("something", ["cam2"]), ("stay 9", ["cam1"])):
+        tab.fill("#filter", text)
+        found = "(text) => vadpipe.app.state.filter.text === text"
+        tab.wait_for_function(found, arg=text)
+        assert tab.evaluate("() => vadpipe.app.state.entries.map((e) => e.video.id)") == videos
+    tab.fill("#filter", "")
     assert tab.evaluate("() => vadpipe.app.state.videos.map((v) => v.unlinked)") == ["images"] * 2
     assert page.said == []
 
