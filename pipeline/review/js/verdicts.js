@@ -185,7 +185,7 @@ vadpipe.Verdicts = class {
   csv() {
     const columns = [
       "video_id", "event_id", "verdict", "note", "frame_start", "frame_stop", "start_s", "end_s",
-      "corrected_start", "corrected_stop", "peak_frame", "peak_score", "fps", "when", "content_id",
+      "corrected_start", "corrected_stop", "peak_frame", "peak_score", "fps", "by", "when", "content_id", "moment",
     ];
     // A spreadsheet computes what begins so.
     const cell = (value) => {

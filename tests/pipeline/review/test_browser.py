@@ -361,6 +361,8 @@ def test_verdicts_by_keys_are_kept_filtered_and_exported(opened, site: Path, tmp
     rows = list(csv.DictReader(with_download["csv"].splitlines()))
     assert len(rows) == 2 and rows[0]["video_id"] in SCORES
     (note,) = [row["note"] for row in rows if row["note"]]
+    assert set(rows[0]) == set(values["verdicts"][0]) and rows[0]["moment"] == "false"
+    assert [row["by"] for row in rows] == [verdict["by"] for verdict in values["verdicts"]]
     assert note == '\'=SUM(A1) "no", just wind really'  # no spreadsheet computes it
 
     tab = page.go()  # the same profile, loaded again
