@@ -75,7 +75,7 @@ soak: $(VENV)/.installed weights
 # What a machine with a GPU has to show, meant for ten minutes (never timed): the tests that need one, then ratios,
 # which are recorded for this device; GPU.md gets the tables, with its name in each.
 DEVICE ?= cuda
-GPU_BENCHES := network extract decode windows train scoring ssmtl msmg autoencoder objects
+GPU_BENCHES := network extract windows train scoring ssmtl msmg autoencoder objects
 gpu: $(VENV)/.installed weights
 	@$(BIN)/python -c "import torch, sys; sys.exit(not torch.cuda.is_available())" \
 	  || { echo "there is no GPU that torch can use: vadpipe doctor says what there is"; exit 1; }

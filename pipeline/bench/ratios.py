@@ -23,6 +23,7 @@ from ...data_manifests.plain_text import counted
 from ...data_manifests.stored import read_json
 from .race import hardware
 from .startup import BASES
+from .windows import OLD
 
 RECORDED = Path(__file__).with_name("ratios.json")
 TOLERANCE = 0.2  # what may be lost: machines of one kind differ by less, busy ones by more
@@ -141,7 +142,13 @@ def _autoencoder(values: Values) -> dict[str, float]:
 
 
 def _ssmtl(values: Values) -> dict[str, float]:
-    return {key: values[key] for key in ("share_of_convolutions", "network_share_of_convolutions")}
+    keys = ("share_of_convolutions", "network_share_of_convolutions")
+    return {key: values[key] for key in keys} | _named("of_matmul")(values)
+
+
+def _windows(values: Values) -> dict[str, float]:
+    others = {name: ratio for name, ratio in values["to_version_0_1"].items() if name != OLD}
+    return _named("to_version_0_1")({"to_version_0_1": others}) | _named("of_copying")(values)
 
 
 def _nearest(values: Values) -> dict[str, float]:
@@ -169,7 +176,7 @@ RATIOS: dict[str, Callable[[Values], dict[str, float]]] = {
     "ssmtl": _ssmtl,
     "startup": _startup,
     "train": _train,
-    "windows": _named("to_version_0_1"),
+    "windows": _windows,
 }
 """Bench -> its ratios by name; a higher one is better. A bench without any has times only."""
 

@@ -27,6 +27,9 @@ COUNTS = {
 }
 """What each bench works on where no count is given; the others have none."""
 
+ON_CPU = frozenset({"decode", "engine", "index", "shards", "nearest", "startup", "page"})
+"""Benches of what no other device does."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -192,6 +195,7 @@ def check_one(
     Raises:
         RatioError: there is nothing to compare with.
     """
+    from ..bench.compared import compared_lines
     from ..bench.ratios import check_ratios, recorded_ratios
 
     before = recorded_ratios(path, what, asked.device, options_of(what, asked), _default(what))
@@ -199,7 +203,7 @@ def check_one(
     found = check_ratios(before, what, values)
     worse = (*found.worse, *found.missing)
     more = {"worse": list(worse), "far_above": list(found.far)}
-    return {**values, **more}, [*lines, *found.lines], worse
+    return {**values, **more}, [*lines, *compared_lines(what), *found.lines], worse
 
 
 def check_all(path: Path, asked: Asked, as_json: bool) -> tuple[str, ...]:

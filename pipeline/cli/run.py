@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .benches import BENCHES, Asked, check_all, check_one, options_of
+from .benches import BENCHES, ON_CPU, Asked, check_all, check_one, options_of
 from .options import (
     ANY,
     FILE,
@@ -167,6 +167,8 @@ def bench(
         raise click.UsageError("--ratios names a file for --check or --record: give one of them")
     if what is None and (not check or count is not None or footage is not None):
         raise click.UsageError("name what is measured; only `vadpipe bench --check` takes all")
+    if what in ON_CPU and device != "cpu":
+        raise click.UsageError(f"bench {what} measures what the CPU does: leave --device out")
     check_device(device)
     path = ratios or RECORDED
     asked = Asked(repeats, count, device, footage)

@@ -112,6 +112,22 @@ def test_decoding_is_guarded_by_copies_sparse_reading_and_resizing_too() -> None
         assert worse.startswith(f"{what}, {name}: ")
 
 
+def test_what_a_bench_compares_with_itself_is_no_ratio() -> None:
+    rows = {"version 0.1": 1.0, "mapped": 20.0}
+    values = {"to_version_0_1": rows, "of_copying": {"mapped": 0.8}}
+    assert RATIOS["windows"](values) == {
+        "mapped: to_version_0_1": 20.0,
+        "mapped: of_copying": 0.8,
+    }
+
+
+@pytest.mark.parametrize("what", ["decode", "startup", "nearest"])
+def test_what_only_the_cpu_does_takes_no_other_device(what: str) -> None:
+    done = CliRunner().invoke(bench, [what, "--device", "cuda"])
+    assert done.exit_code == 2
+    assert "leave --device out" in done.output
+
+
 def test_bf16_of_the_autoencoder_is_guarded() -> None:
     values = {"share_of_convolutions": {"a bf16: t": 0.5}, "bf16_to_fp32": {"a bf16: t": 2.0}}
     measured = RATIOS["autoencoder"](values)
@@ -228,7 +244,12 @@ def test_a_check_without_a_name_runs_all_that_is_recorded_here(
     for what in now:
         monkeypatch.setitem(BENCHES, what, measure(what))
         record_ratios(path, what, now[what], {"count": 7} if what == "nearest" else NONE)
-    record_ratios(path, "windows", {"hardware": machine(), "to_version_0_1": {}}, {"footage": "f"})
+    record_ratios(
+        path,
+        "windows",
+        {"hardware": machine(), "to_version_0_1": {}, "of_copying": {}},
+        {"footage": "f"},
+    )
     elsewhere = {**shards(1.0), "hardware": {**machine(), "gpu": "NVIDIA H200"}}
     record_ratios(
         path,
