@@ -5,6 +5,7 @@ Everything is decided from listings and headers, before a frame is computed.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ from ..scores.rules import in_time
 SHARE = 0.5  # of each camera's footage that trains where nothing is known to be normal
 LITTLE_HOURS = 0.25  # of a camera that train: so little shows hardly any of what is normal
 MOST_HOURS = 4.0  # of each camera that trains; more makes training slow, not better
+# 2026-11-29, 20261129, 2026_11, 29.11.2026, and any of them before a time
+DATE = re.compile(
+    r"(?:(?:19|20)\d\d[-_. ]?(?:0[1-9]|1[0-2])(?:[-_. ]?(?:0[1-9]|[12]\d|3[01]))?"
+    r"|(?:0[1-9]|[12]\d|3[01])[-_.](?:0[1-9]|1[0-2])[-_.](?:19|20)\d\d)(?:[-_. T].*)?"
+)
 UNNAMED = "-"  # stands for the camera of footage without a scene
 Part = tuple[float, float]
 
@@ -72,6 +78,26 @@ def with_folders(manifest: Manifest) -> Manifest:
         for record in manifest.records
     )
     return manifest.model_copy(update={"records": records})
+
+
+def refuse_dates(manifest: Manifest) -> None:
+    """Refuse folders of days as cameras: each day would be one, and half of it would train.
+
+    Args:
+        manifest:
+            Of `with_folders`.
+
+    Raises:
+        ArchiveError: all folders that videos lie in are named by dates.
+    """
+    folders = {r.scene for r in manifest.records if r.scene is not None}
+    if folders and all(DATE.fullmatch(name) for name in folders):
+        listed = ", ".join(sorted(folders)[:3])
+        raise ArchiveError(
+            f"the folders are dates ({listed}), and each day would be a camera of its own: say by "
+            "--scene-from which part of a path names the camera, as '([^/_.]+)[^/]*$' for gate in "
+            f"2026-11-29/gate_2.mp4, or take the folders as they are by --scene-from {FOLDER}"
+        )
 
 
 def named_cameras(

@@ -28,6 +28,7 @@ from .archive import (
     UNNAMED,
     ArchiveError,
     named_cameras,
+    refuse_dates,
     scored_whole,
     split_by_camera,
     with_folders,
@@ -131,7 +132,8 @@ def review_footage(
             Called with each node of the run as it ends.
 
     Raises:
-        ArchiveError: the folder is of another review, or no footage can be read.
+        ArchiveError: the folder is of another review, folders are dates, or no footage can be
+            read.
         ManifestError: there is no footage.
         WeightsError: weights are missing.
         CannotWrite: the disk is full or read-only.
@@ -141,7 +143,7 @@ def review_footage(
         asked = replace(asked, normal=Path(before.normal))
     if before is not None:
         asked = replace(asked, scene_from=before.scene_from)
-    listed = _listed(asked)
+    listed = _listed(asked, first=before is None)
     _make_folder(asked.out)
     probed = probe_to_use(listed, asked.cache, asked.probing)
     listed, copies = without_copies(listed, probed.rows, *_known_before(asked, before))
@@ -381,20 +383,23 @@ def _trained(run: Run, name: str) -> str | None:
 # ------------------------------------------------------------------------------- listing
 
 
-def _listed(asked: ReviewAsked) -> Manifest:
+def _listed(asked: ReviewAsked, *, first: bool) -> Manifest:
     """All footage of a review, with scenes; normal footage is in the split train."""
-    target = _manifest_of(asked.target, asked.scene_from)
+    target = _manifest_of(asked.target, asked.scene_from, first=first)
     if asked.normal is None:
         return target
-    return with_normal(target, _manifest_of(asked.normal, asked.scene_from))
+    return with_normal(target, _manifest_of(asked.normal, asked.scene_from, first=False))
 
 
-def _manifest_of(path: Path, scene_from: str | None) -> Manifest:
+def _manifest_of(path: Path, scene_from: str | None, *, first: bool) -> Manifest:
     if path.suffix.lower() in (".parquet", ".csv"):
         return read_manifest(path)
     if scene_from is not None:
         return DATASETS["footage"](path, scene_from=scene_from)
-    return with_folders(DATASETS["footage"](path))
+    listed = with_folders(DATASETS["footage"](path))
+    if first:
+        refuse_dates(listed)
+    return listed
 
 
 def _has(manifest: Manifest, split: str) -> bool:

@@ -20,6 +20,7 @@ from vadpipe.pipeline.run.archive import (
     cameras_of,
     little_footage,
     named_cameras,
+    refuse_dates,
     split_by_camera,
     with_folders,
     with_normal,
@@ -331,3 +332,42 @@ def test_new_files_of_a_normal_folder_are_not_used(tmp_path: Path) -> None:
         "quiet/b.mp4": "train",
         "new/c.mp4": "test",
     }
+
+
+def in_folders(*folders: str) -> Manifest:
+    records = tuple(
+        VideoRecord(video_id=f"{i}", path=f"{folder}/{i}.mp4", split="test")
+        for i, folder in enumerate(folders)
+    )
+    return with_folders(Manifest(dataset="footage", root="/a", records=records))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("2026-11-29",),
+        ("20261129", "20261130"),
+        ("2026_11", "2026_12"),
+        ("29.11.2026", "30.11.2026"),
+        ("2026-11-29T10", "2026-11-29_11-00"),
+    ],
+)
+def test_folders_that_are_dates_are_no_cameras(names: tuple[str, ...]) -> None:
+    with pytest.raises(ArchiveError, match=f"the folders are dates \\({names[0]}.*--scene-from"):
+        refuse_dates(in_folders(*names))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("gate",),
+        ("2026-11-29", "gate"),
+        ("20", "21"),
+        ("2026-13-01",),
+        ("cam2026",),
+        ("192.168.1.20",),
+    ],
+)
+def test_other_folders_may_be_cameras(names: tuple[str, ...]) -> None:
+    refuse_dates(in_folders(*names))
+    refuse_dates(Manifest(dataset="footage", root="/a", records=()))
