@@ -18,7 +18,9 @@ from ..scores.checked import MOST_FRAMES
 
 FORMAT, VERSION = "vadpipe verdicts", 1
 MOST = 1_000_000  # verdicts of a file
-FEEDBACK_ON = "feedback_on"  # what the card of a model says of the models before it
+# What the card of a model says of the models before it: it learnt from their verdicts, or its page
+# goes on with them without having learnt from any.
+FEEDBACK_ON, VERDICTS_OF = "feedback_on", "verdicts_of"
 
 Frame = Field(ge=0, lt=MOST_FRAMES)
 
@@ -90,8 +92,8 @@ def page_id(run: Mapping[str, Any], column: str) -> str:
     """By which verdicts know their page: the model and the score column, wherever the page lies.
 
     Which file a verdict is about stands in the verdict, so footage that is added loses none. A
-    model that learnt from verdicts has the page of the model that was judged first, so that they
-    are carried over.
+    model that learnt from verdicts, or was trained again for a new camera, has the page of the
+    model that was judged first, so that they are carried over.
 
     Args:
         run:
@@ -104,14 +106,23 @@ def page_id(run: Mapping[str, Any], column: str) -> str:
 
 
 def first_judged(run: Mapping[str, Any]) -> Any:
-    """Key of the model whose events were judged first: that of the run, or one it learnt after."""
+    """Key of the model whose events were judged first: that of the run, or one before it."""
     model = run.get("model") or {}
     return next(iter(judged_before(model.get("trained_on"))), model.get("key"))
 
 
 def judged_before(trained_on: Any) -> list[str]:
-    """Keys of the models on whose pages a model learnt from verdicts, the first one first."""
-    known = trained_on.get(FEEDBACK_ON) if isinstance(trained_on, Mapping) else None
+    """Keys of the models whose verdicts go on with a model, the first one first."""
+    return learnt_from(trained_on) or _keys_in(trained_on, VERDICTS_OF)
+
+
+def learnt_from(trained_on: Any) -> list[str]:
+    """Keys of the models before a model that learnt from verdicts, the first one first; else []."""
+    return _keys_in(trained_on, FEEDBACK_ON)
+
+
+def _keys_in(trained_on: Any, name: str) -> list[str]:
+    known = trained_on.get(name) if isinstance(trained_on, Mapping) else None
     return [each for each in known if isinstance(each, str)] if isinstance(known, list) else []
 
 

@@ -104,6 +104,8 @@ class TrainSection(Settings):
         max_missing: share of the training videos that may be left out because they cannot be read
             or have no features; no part of the key.
         events: how its scores become events; None takes those of `[score]`.
+        verdicts_of: keys of models whose verdicts its review page goes on with, the first one
+            first; noted with a model that is trained now, and no part of its key.
     """
 
     name: str | None = Field(default=None, pattern=NAME)
@@ -119,6 +121,7 @@ class TrainSection(Settings):
     shots: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
     max_missing: float = Field(default=MOST_MISSING, ge=0, le=1)
     events: EventConfig | None = None
+    verdicts_of: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from ...data_manifests.plain_text import counted
 from ...data_manifests.record import Manifest, VideoRecord
 from ...extractors.footage.video import ProbeRow
-from ..review.verdicts import judged_before
+from ..review.verdicts import learnt_from
 from .archive import UNNAMED, ArchiveError, cameras_of, split_by_camera
 from .review_kept import Chosen
 
@@ -70,15 +70,16 @@ def with_new_training(
 
     Returns:
         None where the training cannot be repeated: the review did not train the model itself, or
-        with normal footage that was named, or files that trained are gone or have changed, or
-        nothing of the new cameras can train.
+        with normal footage that was named by `--normal` or by the split of a manifest, or files
+        that trained are gone or have changed, or nothing of the new cameras can train.
     """
-    if chosen.features is None or chosen.normal is not None or chosen.learnt is not None:
+    named = chosen.normal is not None or chosen.own_split
+    if chosen.features is None or named or chosen.learnt is not None:
         return None
     own = [r for r in manifest.records if _camera(r) not in new]
     trains = [r for r in own if r.split == "train"]
     contents = {rows[r.video_id].content_id for r in trains if r.video_id in rows}
-    if judged_before(_trained_on(card)) or not contents >= set(card.get("contents", ())):
+    if learnt_from(_trained_on(card)) or not contents >= set(card.get("contents", ())):
         return None
     added = [r for r in manifest.records if _camera(r) in new]
     if not any(r.split == "train" for r in added):  # a training that failed has split them already
@@ -160,6 +161,10 @@ def what_to_do(chosen: Chosen) -> str:
         return f"Add normal footage of it to {chosen.normal}, and give --retrain."
     if chosen.features is None:
         return "Name a model that was trained on it, or leave out --model in another folder."
+    if chosen.own_split:
+        return (
+            f"Put normal footage of it into the split train of {chosen.target}, and give --retrain."
+        )
     return "--retrain trains on the first part of each camera's footage again."
 
 

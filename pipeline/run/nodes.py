@@ -25,6 +25,7 @@ from ..models import ModelFolder, specs_of_model
 from ..registry import DETECTORS
 from ..report.stage import write_report
 from ..review.stage import write_review
+from ..review.verdicts import VERDICTS_OF
 from ..score import Scored, score_footage
 from ..scores.events import EventConfig
 from ..scores.folder import ScoreFolder
@@ -209,6 +210,7 @@ def _train(task: NodeTask) -> Done:
         holdout=cell.section.holdout,
         init=str(task.facts[start]["model"]) if start else cell.section.init,
         max_missing=cell.section.max_missing,
+        about={VERDICTS_OF: before} if (before := list(cell.section.verdicts_of)) else None,
     )
     line = "trained" if trained.fresh else "trained before: kept"
     if not trained.draws and len(cell.section.seeds or ()) > 1:

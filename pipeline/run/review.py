@@ -21,6 +21,7 @@ from ..feedback import keep_rule
 from ..models import ModelFolder
 from ..registry import DATASETS
 from ..review.stage import INDEX
+from ..review.verdicts import judged_before
 from ..scores.events import EventConfig
 from ..store.probe_table import Probed
 from ..tables.probe import probe_to_use
@@ -151,8 +152,10 @@ def review_footage(
     if not probed.rows:
         raise ArchiveError(f"no video in {asked.target} can be read: see the reasons above")
     manifest, cameras = named_cameras(listed, probed.rows, before.cameras if before else ())
-    found = {"cameras": cameras, "copies": copies}
-    chosen = (before or first_choice(asked)).model_copy(update=found)
+    chosen = before or first_choice(asked)
+    named = chosen.own_split or (chosen.normal is None and _has(listed, "train"))
+    found = {"cameras": cameras, "copies": copies, "own_split": named}
+    chosen = chosen.model_copy(update=found)
     chosen, manifest = _split(asked, before, chosen, manifest, probed, say)
     probed = probe_to_use(manifest, asked.cache, asked.probing)
     old, before_new = chosen, manifest
@@ -226,7 +229,10 @@ def _with_new_cameras(
     if grown is None:
         return chosen, manifest
     say(again_line(new))
-    return chosen.model_copy(update={"model": None, "scene_model": None}), grown
+    # What was judged on the page of the old model is shown on that of the new one.
+    keys = (*judged_before(card.get("trained_on")), card["key"])
+    update = {"model": None, "scene_model": None, "verdicts_of": keys}
+    return chosen.model_copy(update=update), grown
 
 
 def _kept_rule(asked: ReviewAsked, model: str) -> EventConfig:

@@ -45,6 +45,8 @@ class Chosen(Settings):
         scene_model: name of the model that checks the camera; None before it was trained.
         scene_checks: whether the camera is checked.
         copies: path of a file that is left out -> path of the same content, at the last run.
+        verdicts_of: keys of the models before the one that was trained last for a new camera.
+        own_split: whether the target is a manifest that says which videos train.
     """
 
     target: str
@@ -61,6 +63,8 @@ class Chosen(Settings):
     scene_model: str | None = None
     scene_checks: bool = True
     copies: dict[str, str] = Field(default_factory=dict)
+    verdicts_of: tuple[str, ...] = ()
+    own_split: bool = False
 
 
 def keep(out: Path, chosen: Chosen) -> None:

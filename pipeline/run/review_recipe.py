@@ -77,7 +77,8 @@ def recipe_of(
     else:
         assert choice is not None  # chosen where there is no model
         values["extract"] = [{"name": "features", **choice.extract()}]
-        values["train"] = [{"name": NAME, **choice.train()}]
+        before = {"verdicts_of": [*chosen.verdicts_of]} if chosen.verdicts_of else {}
+        values["train"] = [{"name": NAME, **choice.train(), **before}]
     events = asked.events.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     added = {} if checks is None else checks.sections
     for kind, sections in added.items():

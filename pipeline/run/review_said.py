@@ -67,7 +67,13 @@ def say_cameras(chosen: Chosen, manifest: Manifest, probed: Probed, say: Say) ->
         )
     if given:
         return []
-    if chosen.normal is None:
+    if chosen.own_split:
+        say(
+            f"normal is what the split train of {chosen.target} names"
+            f"{' at the first run' if kept else ''}: it {'trained' if kept else 'trains'}, and is "
+            "not scored"
+        )
+    elif chosen.normal is None:
         taken = (
             "what was taken as normal by an earlier run still is,"
             if kept

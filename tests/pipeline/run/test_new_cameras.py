@@ -60,9 +60,21 @@ def test_the_first_part_of_a_new_camera_trains_beside_the_rest() -> None:
     assert with_new_training(grown, ROWS, OWN, CARD, ["yard"]) == grown
 
 
-@pytest.mark.parametrize("why", ["given", "normal", "learnt", "feedback", "gone", "changed", "bad"])
+def test_a_training_for_a_camera_does_not_bar_the_next_one() -> None:
+    card = {**CARD, "trained_on": {"scenes": ["gate"], "verdicts_of": ["k"]}}
+    assert with_new_training(YARD, ROWS, OWN, card, ["yard"]) is not None
+
+
+@pytest.mark.parametrize(
+    "why", ["given", "normal", "split", "learnt", "feedback", "gone", "changed", "bad"]
+)
 def test_a_training_that_cannot_be_repeated_is_not(why: str) -> None:
-    choices = {"given": {"features": None}, "normal": {"normal": "/n"}, "learnt": {"learnt": "/l"}}
+    choices: dict[str, dict[str, Any]] = {
+        "given": {"features": None},
+        "normal": {"normal": "/n"},
+        "split": {"own_split": True},
+        "learnt": {"learnt": "/l"},
+    }
     chosen, card, rows, manifest = OWN.model_copy(update=choices.get(why, {})), CARD, ROWS, YARD
     if why == "feedback":
         card = {**CARD, "trained_on": {"scenes": ["gate"], "feedback_on": ["k"]}}
@@ -86,6 +98,7 @@ def test_what_cannot_be_scored_is_left_out_and_named_with_its_cure() -> None:
     (line,) = unknown_lines(YARD, ROWS, ["yard"], left_out=False, cure="Cure.")
     assert "it is scored by what other cameras show" in line and line.endswith("Cure.")
     assert "normal footage of it to /n" in what_to_do(OWN.model_copy(update={"normal": "/n"}))
+    assert "split train of /a, and" in what_to_do(OWN.model_copy(update={"own_split": True}))
     assert "leave out --model" in what_to_do(OWN.model_copy(update={"features": None}))
     with pytest.raises(ArchiveError, match=r"no camera of this footage \(gate, yard\)"):
         without_cameras(YARD, ROWS, ["gate", "yard"])

@@ -17,13 +17,14 @@ from PIL import Image
 
 from tests.pipeline.review.test_data import values_of
 from vadpipe.data_manifests.synthetic import write_scene
-from vadpipe.data_manifests.table import read_manifest
+from vadpipe.data_manifests.table import read_manifest, write_manifest
 from vadpipe.detectors.base import DetectorError
 from vadpipe.detectors.tampering import Tampering
 from vadpipe.extractors.weights.cards import Weights, WeightsError
 from vadpipe.pipeline import extract
 from vadpipe.pipeline.cli.main import cli
 from vadpipe.pipeline.engine.settings import Engine, ProbeOptions
+from vadpipe.pipeline.models import ModelFolder
 from vadpipe.pipeline.registry import DATASETS
 from vadpipe.pipeline.review.verdicts import page_id
 from vadpipe.pipeline.run import review_features
@@ -319,6 +320,7 @@ def test_a_new_camera_trains_with_the_others_and_the_training_is_kept(
     first = newcomer.review()
     assert first.model is not None
     fit_threshold(first.model, EventConfig(budget=40.0))
+    page = page_id(newcomer.scores().run(), "score")
     assert "gate: 3 videos" in next(
         line for line in newcomer.said if line.startswith("camera gate")
     )
@@ -335,6 +337,11 @@ def test_a_new_camera_trains_with_the_others_and_the_training_is_kept(
     assert "street" in {video["scene"] for video in newcomer.page()["videos"]}
     checks = ScoreFolder(newcomer.out / "scores" / "scene_checks")
     assert {row["video_id"] for row in checks.videos()} == set(scored)
+    # Its page goes on with the verdicts of the first one, as `vadpipe feedback` does.
+    assert page_id(newcomer.scores().run(), "score") == page
+    keys = [ModelFolder(first.model).card()["key"]]
+    assert grown.model is not None
+    assert ModelFolder(grown.model).card()["trained_on"]["verdicts_of"] == keys
     # The same command again changes nothing.
     kept = (newcomer.out / "review.json").read_bytes()
     again = newcomer.review()
@@ -368,6 +375,33 @@ def test_a_new_camera_trains_with_the_others_and_the_training_is_kept(
     assert said in newcomer.text()
     assert any(said in note for note in newcomer.page()["notes"])
     assert set(scored) >= {row["video_id"] for row in newcomer.scores().videos()}
+
+
+def test_the_split_of_a_manifest_is_kept_to(newcomer: Newcomer, tmp_path: Path) -> None:
+    listed = with_folders(DATASETS["footage"](newcomer.root))
+    train = ("gate/1.mp4", "gate/2.mp4", "gate/3.mp4")
+    records = tuple(
+        record.model_copy(update={"split": "train", "label": 0} if record.path in train else {})
+        for record in listed.records
+        if record.path in (*train, "gate/copy.mp4", "yard/1.mp4", "yard/2.mp4")
+    )
+    shutil.copy(newcomer.root / "yard" / "1.mp4", newcomer.root / "gate" / "copy.mp4")
+    with (newcomer.root / "gate" / "copy.mp4").open("ab") as file:
+        file.write(b"another content")
+    target = tmp_path / "site.parquet"
+    write_manifest(listed.model_copy(update={"records": records}), target)
+    first = newcomer.review(target=target, scene_checks=False)
+    assert first.model is not None and not first.run.errors
+    assert f"the split train of {target} names" in newcomer.text()
+    assert "the first 50 %" not in newcomer.text()
+    splits = {r.path: r.split for r in read_manifest(newcomer.out / "footage.parquet").records}
+    left_out = next(line for line in newcomer.said if line.startswith("Camera yard (2 videos)"))
+    again = newcomer.review(target=target, scene_checks=False)
+    assert again.model == first.model and not any("train-" in node for node in newcomer.nodes)
+    later = {r.path: r.split for r in read_manifest(newcomer.out / "footage.parquet").records}
+    assert later == splits == {**dict.fromkeys(train, "train"), "gate/copy.mp4": "test"}
+    (line,) = (line for line in newcomer.said if line.startswith("Camera yard (2 videos)"))
+    assert f"into the split train of {target}" in line and "first part" not in line + left_out
 
 
 def test_footage_that_is_too_short_says_how_much_it_takes(tmp_path: Path) -> None:

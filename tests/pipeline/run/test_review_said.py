@@ -38,5 +38,12 @@ def test_a_later_run_speaks_of_what_trained_and_not_of_a_first_part() -> None:
     assert said[0].startswith("camera gate: 2 videos, 60 minutes trained, ")
     assert "by an earlier run still is" in said[1] and "--retrain" in said[1]
     said.clear()
+    split = own.model_copy(update={"own_split": True})
+    say_cameras(split, manifest, probed, said.append)
+    assert said[1] == "normal is what the split train of /a names: it trains, and is not scored"
+    said.clear()
+    say_cameras(split.model_copy(update={"model": "m"}), manifest, probed, said.append)
+    assert "names at the first run: it trained" in said[1] and "first 50 %" not in said[1]
+    said.clear()
     given = Chosen(target="/a", model="m")
     assert say_cameras(given, manifest, probed, said.append) == [] and len(said) == 1
