@@ -358,6 +358,11 @@ def cameras_of(manifest: Manifest, rows: Mapping[str, ProbeRow]) -> list[Camera]
     return [Camera(n, own[0], own[1], len(paths[n])) for n, own in hours.items()]
 
 
+def hours_of(manifest: Manifest, rows: Mapping[str, ProbeRow]) -> dict[str, float]:
+    """Camera -> hours of it that train, of the files that can be read; those that do."""
+    return {c.name: c.training for c in cameras_of(manifest, rows) if c.training > 0}
+
+
 def little_footage(cameras: Sequence[Camera]) -> str:
     """What a result is worth where little footage has trained, in a sentence; "" where enough has.
 

@@ -20,17 +20,25 @@ PER_SCENE = ("objects", "motion")  # features whose detector learns each camera 
 NAMED = 5  # cameras in a message
 
 
-def known_cameras(card: Mapping[str, Any], manifest: Manifest) -> frozenset[str]:
+def known_cameras(
+    card: Mapping[str, Any], manifest: Manifest, hours: Mapping[str, float] | None = None
+) -> frozenset[str]:
     """Names of the cameras that a model was trained on.
 
     Args:
         card:
             Of the model.
         manifest:
-            Of the review. The card does not say whether footage without a scene has trained.
+            Of the review.
+        hours:
+            Camera -> hours that trained. The card does not say whether footage without a scene has
+            trained; None takes what the manifest still lists.
     """
     scenes = {each for each in _trained_on(card).get("scenes", ()) if isinstance(each, str)}
-    unnamed = any(r.split == "train" and r.scene is None for r in manifest.records)
+    if hours is None:
+        unnamed = any(r.split == "train" and r.scene is None for r in manifest.records)
+    else:
+        unnamed = UNNAMED in hours
     return frozenset(scenes | {UNNAMED} if unnamed or not scenes else scenes)
 
 

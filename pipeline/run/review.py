@@ -7,10 +7,11 @@ was chosen, so that a later run adds new files and keeps the model).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ...data_manifests.plain_text import counted
 from ...data_manifests.record import Manifest
@@ -28,6 +29,7 @@ from ..tables.probe import probe_to_use
 from .archive import (
     UNNAMED,
     ArchiveError,
+    hours_of,
     named_cameras,
     refuse_dates,
     scored_whole,
@@ -164,17 +166,8 @@ def review_footage(
         asked = replace(asked, events=_kept_rule(asked, old.model))
     if manifest is not before_new:
         probed = probe_to_use(manifest, asked.cache, asked.probing)
-    train = [record for record in manifest.records if record.split == "train"]
-    if chosen.model is not None:  # nothing trains: videos that are gone are no failures
-        gone = [record.video_id for record in train if record.video_id not in probed.rows]
-        manifest = without(manifest, gone)
-    elif train:
-        known = {
-            "trained": tuple(r.path for r in train if r.path),
-            "parts": trained_parts(manifest, probed.rows),
-        }
-        chosen = chosen.model_copy(update=known)
-    little = say_cameras(chosen, manifest, probed, say)
+    chosen, manifest, gone = _trains(chosen, manifest, probed)
+    little = say_cameras(chosen, manifest, probed, say, gone=gone)
     checks = camera_checks(
         *(manifest, probed, chosen.scene_model, asked.cache), wanted=chosen.scene_checks
     )
@@ -190,7 +183,8 @@ def review_footage(
     about = [*little, *unknown, *copied]
     recipe = write_recipe(asked, chosen, manifest, checks, about)
     # A training that adds cameras may fail: until it has ended, the model is the old one.
-    keep(asked.out, chosen.model_copy(update={"model": old.model, "scene_model": old.scene_model}))
+    kept = {name: getattr(old, name) for name in ("model", "scene_model", "hours")}
+    keep(asked.out, chosen.model_copy(update=kept))
     say(f"recipe: {recipe} (vadpipe run repeats it)")
     done = _run(asked, chosen, load_run(recipe), recipe, bool(little), say, ended)
     if done.model is not None and chosen.model is None and old.model is not None:
@@ -217,6 +211,22 @@ def _split(
     return chosen, manifest
 
 
+def _trains(chosen: Chosen, manifest: Manifest, probed: Probed) -> tuple[Chosen, Manifest, bool]:
+    """Note what trains now, or leave out what has trained and is gone; returns whether some is."""
+    train = [record for record in manifest.records if record.split == "train"]
+    if chosen.model is not None:  # nothing trains: videos that are gone are no failures
+        gone = [record.video_id for record in train if record.video_id not in probed.rows]
+        return chosen, without(manifest, gone), bool(gone)
+    if not train:
+        return chosen, manifest, False
+    known = {
+        "trained": tuple(r.path for r in train if r.path),
+        "parts": trained_parts(manifest, probed.rows),
+        "hours": hours_of(manifest, probed.rows),
+    }
+    return chosen.model_copy(update=known), manifest, False
+
+
 def _with_new_cameras(
     asked: ReviewAsked, chosen: Chosen, manifest: Manifest, probed: Probed, say: Say
 ) -> tuple[Chosen, Manifest]:
@@ -224,7 +234,7 @@ def _with_new_cameras(
     if chosen.model is None or asked.model is not None:
         return chosen, manifest
     card = ModelFolder.find(asked.cache, chosen.model).card()
-    new = new_in(manifest, probed.rows, known_cameras(card, manifest))
+    new = new_in(manifest, probed.rows, known_cameras(card, manifest, chosen.hours))
     grown = with_new_training(manifest, probed.rows, chosen, card, new) if new else None
     if grown is None:
         return chosen, manifest
@@ -256,7 +266,7 @@ def _without_unknown(
         known, each = frozenset(trained), chosen.features in PER_SCENE
     else:
         card = ModelFolder.find(asked.cache, chosen.model).card()
-        known, each = known_cameras(card, manifest), is_per_camera(card)
+        known, each = known_cameras(card, manifest, chosen.hours), is_per_camera(card)
         if not each and known == {UNNAMED}:  # the model tells no cameras apart
             return manifest, []
     if not (unknown := new_in(manifest, probed.rows, known)):
@@ -367,7 +377,10 @@ def _again(
         rows = probe_to_use(own, asked.cache, asked.probing).rows
         parts = (*parts, *trained_parts(own, rows, scored=True))
         say(f"learnt: {counted(len(added), 'rejected event')} of {asked.learnt}")
-        known = {"parts": parts, "learnt": str(asked.learnt.absolute())}
+        known: dict[str, Any] = {"parts": parts, "learnt": str(asked.learnt.absolute())}
+        if chosen.hours is not None:
+            more = Counter(hours_of(own, rows))
+            known["hours"] = dict(Counter(chosen.hours) + more)
         chosen = chosen.model_copy(update=known)
     other = with_other_content(listed, probed.rows, parts)
     if other:

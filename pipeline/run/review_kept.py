@@ -47,6 +47,8 @@ class Chosen(Settings):
         copies: path of a file that is left out -> path of the same content, at the last run.
         verdicts_of: keys of the models before the one that was trained last for a new camera.
         own_split: whether the target is a manifest that says which videos train.
+        hours: camera -> hours of it that trained, also of files that are gone; None where an
+            earlier version trained.
     """
 
     target: str
@@ -65,6 +67,7 @@ class Chosen(Settings):
     copies: dict[str, str] = Field(default_factory=dict)
     verdicts_of: tuple[str, ...] = ()
     own_split: bool = False
+    hours: dict[str, float] | None = None
 
 
 def keep(out: Path, chosen: Chosen) -> None:
@@ -149,7 +152,7 @@ def _with_model(before: Chosen, model: str, cache: Path) -> Chosen:
     folder = ModelFolder.find(cache, model)
     update: dict[str, Any] = {"model": name_of(folder, cache)}
     if not _same_features(folder, before.model, cache):
-        update |= {"features": None, "why": "", "stride": 1}
+        update |= {"features": None, "why": "", "stride": 1, "hours": None}
     return before.model_copy(update=update)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from ...data_manifests.plain_text import counted
 from ...data_manifests.record import Manifest
@@ -41,7 +42,9 @@ def say_files(listed: Manifest, probed: Probed, copies: Mapping[str, str], say: 
         say(line)
 
 
-def say_cameras(chosen: Chosen, manifest: Manifest, probed: Probed, say: Say) -> list[str]:
+def say_cameras(
+    chosen: Chosen, manifest: Manifest, probed: Probed, say: Say, *, gone: bool = False
+) -> list[str]:
     """Say what trains and what is scored, with the risk of it; returns what the page says too.
 
     Args:
@@ -53,13 +56,20 @@ def say_cameras(chosen: Chosen, manifest: Manifest, probed: Probed, say: Say) ->
             Its files.
         say:
             Called with each line.
+        gone:
+            Whether files that trained are gone, so that those of the manifest say too little.
     """
     cameras, kept = cameras_of(manifest, probed.rows), chosen.model is not None
     given = kept and chosen.features is None  # of its own footage
+    if kept and chosen.hours is not None:
+        cameras = [replace(each, training=chosen.hours.get(each.name, 0.0)) for each in cameras]
+    unknown = kept and chosen.hours is None and gone  # trained by an earlier version
     for camera in cameras:
         name = "one camera" if camera.name == UNNAMED and len(cameras) == 1 else camera.name
         trains = (
-            "" if given else f"{in_time(camera.training / 24)} {'trained' if kept else 'train'}, "
+            ""
+            if given or unknown
+            else f"{in_time(camera.training / 24)} {'trained' if kept else 'train'}, "
         )
         say(
             f"camera {name}: {counted(camera.videos, 'video')}, {trains}"
@@ -85,7 +95,7 @@ def say_cameras(chosen: Chosen, manifest: Manifest, probed: Probed, say: Say) ->
             "be missed later; name footage that is known to be normal with --normal"
             f"{' and --retrain' if kept else ''}"
         )
-    little = little_footage(cameras)
+    little = "" if unknown else little_footage(cameras)
     if little:
         say(little)
     return [little] if little else []

@@ -46,6 +46,10 @@ def test_cameras_are_new_by_what_the_model_was_trained_on() -> None:
     unnamed = footage(record("yard1", None, "train", label=0), record("yard2", None))
     assert known_cameras(CARD, unnamed) == {"gate", UNNAMED}
     assert new_in(unnamed, ROWS, {"gate"}) == (UNNAMED,)
+    # A recorder has dropped what trained: it is remembered.
+    rotated = footage(record("yard2", None))
+    assert known_cameras(CARD, rotated, {"gate": 1.0, UNNAMED: 0.5}) == {"gate", UNNAMED}
+    assert known_cameras(CARD, unnamed, {"gate": 1.0}) == {"gate"}, "its training has failed"
     assert known_cameras({"trained_on": {}}, YARD) == {UNNAMED}
 
 

@@ -201,8 +201,12 @@ def test_from_a_folder_to_the_page_and_again_with_new_files(
     chosen = json.loads((newcomer.out / "review.json").read_text())
     gone = newcomer.root / chosen["trained"][0]
     gone.unlink()
+    trained = [line for line in newcomer.said if " trained, " in line]
     rotated = newcomer.review()
     assert rotated.model == done.model and not rotated.run.errors
+    length = {line.partition(" trained")[0].rpartition(", ")[2] for line in trained}
+    now_said = [line for line in newcomer.said if " trained, " in line]
+    assert length == {line.partition(" trained")[0].rpartition(", ")[2] for line in now_said}
     assert not any(node.startswith("train-") for node in newcomer.nodes)
     assert [f.video_id for f in rotated.run.failures] == ["gate__broken.mp4"]
     assert load_run(rotated.recipe).model[0].model == str(done.model)

@@ -21,6 +21,25 @@ def test_what_the_probe_finds_is_printed() -> None:
     assert not any("short" in line for line in said), "a flag of healthy files"
 
 
+def test_what_is_gone_still_counts_as_trained() -> None:
+    manifest = listed(a="gate", b="gate", c="yard")
+    first = manifest.records[0].model_copy(update={"split": "train", "label": 0})
+    manifest = manifest.model_copy(update={"records": (first, *manifest.records[1:])})
+    probed = Probed({"a": row(60, "a"), "b": row(3600, "b"), "c": row(60, "c")})
+    before = Chosen(target="/a", features="motion", model="m")
+    said: list[str] = []
+    (little,) = say_cameras(before, manifest, probed, said.append)
+    assert little.startswith("Little footage trains: gate 60 s.") and little in said
+    said.clear()
+    own = before.model_copy(update={"hours": {"gate": 4.0, "yard": 0.1}})
+    (little,) = say_cameras(own, manifest, probed, said.append, gone=True)
+    assert said[0].startswith("camera gate: 2 videos, 4.0 hours trained, ")
+    assert little.startswith("Little footage trains: yard 6 minutes.")
+    said.clear()  # an earlier version has not kept it: what is left says too little
+    assert say_cameras(before, manifest, probed, said.append, gone=True) == []
+    assert said[0].startswith("camera gate: 2 videos, 60 minutes are scored")
+
+
 def test_a_later_run_speaks_of_what_trained_and_not_of_a_first_part() -> None:
     manifest = listed(a="gate", b="gate", gone="gate")
     first = manifest.records[0].model_copy(update={"split": "train", "label": 0})
