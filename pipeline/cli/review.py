@@ -153,6 +153,7 @@ def _values(done: Reviewed) -> dict[str, Any]:
         [path for path in (page, done.recipe) if path is not None],
         run.counts(),
         failures=run.failures,
+        warnings=dict.fromkeys([*done.warnings, *run.warnings]),
         page=None if page is None else str(page),
         recipe=str(done.recipe),
         model=None if done.model is None else str(done.model),

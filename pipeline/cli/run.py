@@ -221,4 +221,9 @@ def _end(done: Run) -> None:
 def _values(done: Run, made: Sequence[Path] = ()) -> dict[str, Any]:
     """What a run did, as JSON values."""
     files = [*made, done.folder.results_file]
-    return outcome(files, done.counts(), failures=done.failures, **done.to_json())
+    return outcome(
+        *(files, done.counts()),
+        failures=done.failures,
+        warnings=done.warnings,
+        **done.to_json(),
+    )

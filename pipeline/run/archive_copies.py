@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from ...data_manifests.natural_order import path_key
+from ...data_manifests.plain_text import counted
 from ...data_manifests.record import Manifest, VideoRecord
 from ...extractors.footage.video import ProbeRow
 from .archive_again import TrainedPart
@@ -81,4 +82,7 @@ def copies_lines(copies: Mapping[str, str], most: int) -> list[str]:
         by_kept.setdefault(kept, []).append(copy)
     lines = [f"the same content, looked at once as {k}: {', '.join(c)}" for k, c in by_kept.items()]
     rest = len(lines) - most
-    return [*lines[:most], *([f"  and copies of {rest} more"] if rest > 0 else [])]
+    return [
+        *lines[:most],
+        *([f"copies of {counted(rest, 'more content')} are left out"] if rest > 0 else []),
+    ]

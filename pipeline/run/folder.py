@@ -130,6 +130,9 @@ def _checked_facts(facts: Any) -> dict[str, Any] | None:
         isinstance(facts[name], dict) for name in ("row", "metrics", "summary") if name in facts
     ):
         raise TypeError("facts are no objects")
+    warnings = facts.get("warnings", [])
+    if not isinstance(warnings, list) or not all(isinstance(each, str) for each in warnings):
+        raise TypeError("warnings are no texts")
     if "model" in facts:
         checked_name(facts["model"], "a model")
     return facts

@@ -220,7 +220,7 @@ def _train(task: NodeTask) -> Done:
     own = cell.section.events is not None and cell.section.events.rule == "value"
     said = [each for each in trained.warnings if not (own and each.startswith("threshold: "))]
     lines = (str(trained.folder), line, *said)
-    return Done(task.node.key, lines, trained.missing, facts)
+    return Done(task.node.key, lines, trained.missing, {**facts, "warnings": said})
 
 
 def _score(task: NodeTask) -> Done:
@@ -260,11 +260,14 @@ def _score(task: NodeTask) -> Done:
     # Those of a quantile are said by the training, which asks for the default one.
     own = node.events is not None and node.events.rule == "value"
     doubts = () if own or done.rule.startswith("quantile") else done.warnings
+    said = [
+        *(f"threshold: {warning}" for warning in doubts),
+        *new_scene_lines({"new_scenes": done.new_scenes}),
+    ]
     lines = (
         f"{counted(len(done.videos), 'video')} scored, {counted(done.events, 'event')}",
         f"threshold {done.threshold:.6g} ({done.rule})",
-        *(f"threshold: {warning}" for warning in doubts),
-        *new_scene_lines({"new_scenes": done.new_scenes}),
+        *said,
         *(() if done.boxes is None else done.boxes.lines()),
     )
     row = {
@@ -272,7 +275,9 @@ def _score(task: NodeTask) -> Done:
         **_facts_of(folder, len(done.videos), done.events),
         "frames_per_second": _speed(resolved, done, seconds),
     }
-    return Done(node.key, lines, tuple(done.failures), {"row": row, "rule": rule})
+    far = [done.boxes.warning] if done.boxes is not None and done.boxes.warning else []
+    about = {"row": row, "rule": rule, "warnings": [*said, *far]}
+    return Done(node.key, lines, tuple(done.failures), about)
 
 
 def _beside(task: NodeTask) -> list[ExtractorSpec]:

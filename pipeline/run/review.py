@@ -111,12 +111,14 @@ class Reviewed:
         page: where to look.
         recipe: what repeats it.
         model: folder of the model; None where it could not be trained.
+        warnings: of the footage and its cameras; those of nodes are with the run.
     """
 
     run: Run
     page: Path
     recipe: Path
     model: Path | None
+    warnings: tuple[str, ...] = ()
 
 
 def review_footage(
@@ -187,6 +189,7 @@ def review_footage(
     keep(asked.out, chosen.model_copy(update=kept))
     say(f"recipe: {recipe} (vadpipe run repeats it)")
     done = _run(asked, chosen, load_run(recipe), recipe, bool(little), say, ended)
+    done.warnings = (*little, *unknown, *([checks.said] if checks.said else []))
     if done.model is not None and chosen.model is None and old.model is not None:
         for line in keep_rule(ModelFolder.find(asked.cache, old.model).path, done.model):
             say(f"threshold: {line}")

@@ -38,6 +38,12 @@ class Run:
         """The nodes that failed, and those that were left out for it."""
         return [ended for ended in self.ended if ended.state in ("failed", "left out")]
 
+    @property
+    def warnings(self) -> list[str]:
+        """What people should read of its nodes, also of those that were done before."""
+        facts = [ended.done.facts or {} for ended in self.ended if ended.done is not None]
+        return list(dict.fromkeys(text for each in facts for text in each.get("warnings", ())))
+
     def lines(self) -> list[str]:
         """How many nodes ended in which way, and where the results are."""
         counts = ", ".join(f"{n} {WORDS.get(state, state)}" for state, n in self.counts().items())

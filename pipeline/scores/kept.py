@@ -14,6 +14,7 @@ from typing import Any
 
 from ...data_manifests.footage import find_footage
 from ...data_manifests.natural_order import natural_key
+from ...data_manifests.plain_text import counted
 from ...data_manifests.record import Manifest, ManifestError
 from ...data_manifests.stored import DamagedFile, parse_json
 from ..store.failures import Failure
@@ -150,8 +151,9 @@ def prune_parts(folder: ScoreFolder, kept: KeptParts) -> list[str]:
         folder.keep_only(set(folder.video_ids()).difference(kept.goes))
     if kept.others:
         lines.append(
-            f"{len(kept.others)} parts of another model or version are kept, but are in no table: "
-            f"{_some(kept.others)}"
+            f"results of {counted(len(kept.others), 'video')} that are not listed now are of "
+            "another model or version: they stay on the disk, but are in no table and on no page "
+            f"({_some(kept.others)})"
         )
     return lines
 

@@ -188,7 +188,8 @@ def failed_run(folder: Path) -> Run:
     target = folder / "page"
     nodes = [Node(kind, "knn", (), "k", target) for kind in ("score", "report")]
     failure = Failure("a.mp4", "probe", "NotAVideo", "no video")
-    ended = [Ended(nodes[0], "ran", Done("k", ("1 video scored",))), Ended(nodes[1], "failed")]
+    done = Done("k", ("1 video scored",), (), {"warnings": ["one scene is new"]})
+    ended = [Ended(nodes[0], "ran", done), Ended(nodes[1], "failed")]
     (folder / "results.csv").touch()
     return Run(RunFolder(folder), ended, [{"model": "knn"}], [failure])
 
@@ -205,6 +206,7 @@ def test_a_demo_says_its_steps_on_stderr(
     done = call("demo", "-o", str(tmp_path), code=1)
     assert done["counts"] == {"ran": 1, "done": 0, "failed": 1, "left out": 0}
     assert done["failures"][0]["video_id"] == "a.mp4" and done["results"] == [{"model": "knn"}]
+    assert done["warnings"] == ["one scene is new"]
     said = CliRunner().invoke(cli, ["demo", "-o", str(tmp_path)])
     assert said.exit_code == 1 and said.stdout.startswith("score-knn: 1 video scored\n")
 
@@ -252,6 +254,12 @@ def test_a_real_review(call: Call, tmp_path: Path) -> None:
     done = call("review", "archive/gate", "-o", "out", "--features", "motion", "--no-scene-checks")
     assert done["made"] == [done["page"], "out/review.toml"] and Path(done["model"]).is_dir()
     assert done["counts"]["failed"] == 0 < done["counts"]["ran"]
+    said = done["warnings"]
+    assert said[0].startswith("Little footage trains: ") and len(set(said)) == len(said)
+    doubts = [text for text in said if text.startswith("threshold: ")]
+    assert doubts, "the calibration rests on little"
+    again = call("run", "out/review.toml")
+    assert [text for text in again["warnings"] if text.startswith("threshold: ")] == doubts
 
 
 def test_numbers_that_json_does_not_know_are_null(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,6 +57,6 @@ def test_lines_name_what_stays_and_count_the_rest() -> None:
     assert copies_lines(copies, 2) == [
         "the same content, looked at once as a: b, c",
         "the same content, looked at once as x: y",
-        "  and copies of 1 more",
+        "copies of 1 more content are left out",
     ]
     assert copies_lines({}, 2) == []

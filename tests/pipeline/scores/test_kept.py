@@ -230,6 +230,7 @@ def test_parts_of_other_models_are_in_no_table(cameras: Cameras) -> None:
     others = [r.video_id for r in manifest.records[:2] if not (cameras.root / r.path).exists()]  # type: ignore[operator]
     kept = cameras.kept()
     assert list(kept.others) == others and "in no table" in prune_parts(cameras.folder, kept)[0]
+    assert prune_parts(cameras.folder, kept)[0].startswith(f"results of {len(others)} video")
     assert set(others) < set(cameras.kept(prune=True).goes)
 
 
