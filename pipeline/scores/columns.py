@@ -11,7 +11,7 @@ from .folder import ScoreFolder, ScoreFolderError
 from .held_out import HeldOut
 from .limit import Limit
 from .rules import thresholds_of
-from .video_tables import SCENE_FIELDS
+from .video_tables import camera_of
 
 SCORE = "score"  # the column that run.json and the table of events are about
 
@@ -136,7 +136,7 @@ def events_of(folder: ScoreFolder, column: str) -> list[dict[str, Any]]:
         return []
     config, found, cameras = config_of(folder), {}, {}
     for video in folder.videos():
-        cameras[video["video_id"]] = {name: video.get(name) for name, _ in SCENE_FIELDS}
+        cameras[video["video_id"]] = camera_of(video)
         part = folder.scores(video["video_id"], column)
         found[video["video_id"]] = find_events(
             part["frame_start"].to_numpy(),

@@ -18,6 +18,7 @@ from .columns import config_of
 from .events import Event, EventError, frames_of
 from .folder import ScoreFolder
 from .frames import expand_to_runs
+from .video_tables import camera_of
 
 MOST_OF_VIDEO = 3
 Spans = Sequence[tuple[int, int]]
@@ -121,8 +122,8 @@ def top_moments(
             How many of one video.
 
     Returns:
-        Rows with the columns of `EVENT_SCHEMA`, highest peak first. Ids are the video id and a
-        number from 1, as `01-m1`.
+        Rows with the columns of `EVENT_SCHEMA`, `scene` and `scene_trained`, highest peak first.
+        Ids are the video id and a number from 1, as `01-m1`.
 
     Raises:
         ScoreFolderError: a table is missing or damaged, or a video has no such column.
@@ -146,6 +147,7 @@ def top_moments(
         )
         for k, moment in enumerate(moments, start=1):
             row = {"video_id": video_id, "event_id": f"{video_id}-m{k}", **asdict(moment)}
+            row |= camera_of(video)
             order = (moment.peak_score, -number, -k)
             if len(best) < most:
                 heapq.heappush(best, (order, row))

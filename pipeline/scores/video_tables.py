@@ -40,6 +40,13 @@ VIDEO_SCHEMA = pa.schema(
 SCENE_FIELDS = (("scene", pa.string()), ("scene_trained", pa.bool_()))
 VIDEO_TABLE = pa.schema([*VIDEO_SCHEMA, *SCENE_FIELDS])
 EVENT_TABLE = pa.schema([*EVENT_SCHEMA, *SCENE_FIELDS])
+
+
+def camera_of(video: Mapping[str, Any]) -> dict[str, Any]:
+    """`SCENE_FIELDS` of a row of the table of videos: the camera of its events and moments."""
+    return {name: video.get(name) for name, _ in SCENE_FIELDS}
+
+
 SCORE_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
