@@ -198,7 +198,8 @@ def check_one(
     from ..bench.compared import compared_lines
     from ..bench.ratios import check_ratios, recorded_ratios
 
-    before = recorded_ratios(path, what, asked.device, options_of(what, asked), _default(what))
+    default = options_of(what, Asked(None, None, asked.device, None))
+    before = recorded_ratios(path, what, asked.device, options_of(what, asked), default)
     values, lines = BENCHES[what](asked)
     found = check_ratios(before, what, values)
     worse = (*found.worse, *found.missing)
@@ -244,7 +245,3 @@ def check_all(path: Path, asked: Asked, as_json: bool) -> tuple[str, ...]:
     worse_line = f"worse: {', '.join(worse)}" if worse else "no ratio is worse than recorded"
     echo([worse_line], {"benches": everything, "worse": worse}, as_json)
     return tuple(worse)
-
-
-def _default(what: str) -> dict[str, str | int]:
-    return {"count": COUNTS[what]} if what in COUNTS else {}

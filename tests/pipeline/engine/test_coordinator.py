@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.footage import moving_picture, write_video
+from tests.progress import note_progress
 from vadpipe.data_manifests import footage
 from vadpipe.data_manifests.record import Manifest
 from vadpipe.extractors.base import TUNING
@@ -218,29 +217,18 @@ def test_progress_moves_within_a_span_and_ends_at_the_total(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One span is ten minutes of footage: a bar that counts spans looks hung."""
-    steps: list[float] = []
-
-    @contextmanager
-    def noted(title: str, total: float) -> Iterator[Any]:
-        yield steps.append
-        assert sum(steps) == total == 192
-
-    monkeypatch.setattr(coordinator, "progress_bar", noted)
+    noted = note_progress(monkeypatch, coordinator)
     monkeypatch.setattr(frames_read, "EVERY_SECONDS", 0.0)
     probed = probe_files(manifest, tmp_path)
     extract_features(manifest, probed, [NULL], tmp_path, engine=Engine(span_frames=96, streams=1))
-    assert len(steps) > 100 and min(steps) > 0
+    assert sum(noted.steps) == 192 and noted.totals == [192]
+    assert len(noted.steps) > 100 and min(noted.steps) > 0
 
 
 def test_progress_goes_back_where_a_video_is_decoded_again(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps: list[float] = []
-
-    @contextmanager
-    def noted(title: str, total: float) -> Iterator[Any]:
-        yield steps.append
-
+    noted = note_progress(monkeypatch, coordinator)
     real = coordinator.run_job
 
     def mismatched(job: Any) -> Any:
@@ -248,9 +236,8 @@ def test_progress_goes_back_where_a_video_is_decoded_again(
             raise SeekMismatch("frames of other times")
         return real(job)
 
-    monkeypatch.setattr(coordinator, "progress_bar", noted)
     monkeypatch.setattr(coordinator, "run_job", mismatched)
     probed = probe_files(manifest, tmp_path)
     done = extract_features(manifest, probed, [NULL], tmp_path, engine=Engine(span_frames=48))
     assert not done.failures
-    assert sum(steps) == 192 and -96 in steps
+    assert sum(noted.steps) == 192 and -96 in noted.steps

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from click.testing import CliRunner
 from tests.footage import write_video
 from tests.page_folders import HIGH, LOW, NASTY, ScoreFolder, spiky
 from tests.pipeline.review.test_data import values_of
+from tests.progress import note_progress
 from vadpipe.data_manifests.errors import VadpipeError
 from vadpipe.extractors.footage.probe_file import probe_video
 from vadpipe.pipeline.cli.main import cli
@@ -286,16 +285,10 @@ def test_numbers_of_curves_are_those_of_the_parts(folder: ScoreFolder, tmp_path:
 def test_what_is_said_of_the_footage_comes_first_and_pictures_are_counted(
     folder: ScoreFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    steps: list[float] = []
-
-    @contextmanager
-    def noted(title: str, total: float) -> Iterator[Any]:
-        yield steps.append
-        assert sum(steps) == total == 2
-
-    monkeypatch.setattr(pictures, "progress_bar", noted)
+    noted = note_progress(monkeypatch, pictures)
     folder.add("cam1", spiky(10, 3))
     folder.add("cam2", spiky(10, 6, 1.5))
     page = write_review(folder.write(), tmp_path / "out", about=[NASTY, "Little footage."])
     assert data(page)["notes"][:3] == [NASTY, "Little footage.", "Threshold: very few rows."]
-    assert steps == [1, 1], "a video at a time"
+    assert noted.steps == [1, 1], "a video at a time"
+    assert sum(noted.steps) == 2 and noted.totals == [2]
